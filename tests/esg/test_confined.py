@@ -69,6 +69,37 @@ def play(
 
 
 @pytest.mark.parametrize("level", HELD)
+def test_what_steps_define_is_in_main(level: Level, tmp_path: Path) -> None:
+    one = "class Foo:\n    v = 1\ndef f(x):\n    return x + k, Foo.v"
+    child = (
+        "import multiprocessing\nfork = multiprocessing.get_context('fork')\n"
+        "come, go = fork.Pipe()\nprocess = fork.Process(target=lambda: go.send((f(1), Foo)))\n"
+        "process.start()\nprint(come.recv()[0])\nprocess.join()\ndel come, go, process"
+    )
+
+    async def script(session: ConfinedSteps) -> None:
+        await session.execute("k", "k = 1")
+        await session.execute("foo", one)
+        saved = "import pickle\nwith open('foo', 'wb') as file:\n    pickle.dump(Foo(), file)"
+        await session.execute("save", f"{saved}\ndel file")
+        loaded = "with open('foo', 'rb') as file:\n    print(pickle.load(file).v)\ndel file"
+        await session.execute("load", loaded)
+        result = await session.execute("child", child)
+        assert result.stdout == "(2, 1)\n", result.failure
+        await session.edit_step("foo", one.replace("v = 1", "v = 2"))
+        assert (await session.replay()).ran == ("foo", "save", "load", "child")
+        assert [session.results[each].stdout for each in ("load", "child")] == ["2\n", "(2, 2)\n"]
+        await session.edit_step("k", "k = 5")
+        assert (await session.replay()).ran == ("k", "child")
+        assert session.results["child"].stdout == "(6, 2)\n"
+        crash = await session.execute("crash", "import os, __main__\n__main__.k = 9\nos.abort()")
+        assert crash.code == ExecutorErrorCode.EXEC_STEP_CRASHED
+        assert (await session.execute("after", "import __main__\n__main__.k")).shown == "5"
+
+    play(script, tmp_path, level)
+
+
+@pytest.mark.parametrize("level", HELD)
 def test_an_edit_runs_what_is_stale_and_nothing_else(level: Level, tmp_path: Path) -> None:
     async def script(session: ConfinedSteps) -> None:
         await session.execute("load", "rows = [3, 1, 2]")

@@ -22,12 +22,13 @@ import threading
 import traceback
 from collections.abc import Callable, Mapping
 from contextlib import suppress
-from types import FrameType, ModuleType
+from types import FrameType
 from typing import Final, NamedTuple, NoReturn, Protocol, cast
 
 from lorimer.core.jsonable import JSON
 from lorimer.esg.confined import hold
 from lorimer.esg.confined.requests import cut
+from lorimer.esg.execution.main import MainModule
 from lorimer.world.real import RealWorld
 
 Message = Mapping[str, JSON]
@@ -79,7 +80,7 @@ def serve(settings: Message, talk: int, leash: socket.socket, outside: int, turn
     hold.limit(_integer(settings, "memory_bytes"), _integer(settings, "file_bytes"))
     hold.harden(network=bool(settings["network"]))
     sys.path.insert(0, os.getcwd())
-    own, sys.modules["__main__"] = sys.modules["__main__"], ModuleType("__main__")
+    own, sys.modules["__main__"] = sys.modules["__main__"], MainModule()
     sys.modules["_lorimer_zygote"] = own  # or it would be taken apart
     numpy = sys.modules.get("numpy.random")
     if numpy is not None:

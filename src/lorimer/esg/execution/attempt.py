@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+import threading
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import Final, NamedTuple
 
@@ -10,6 +11,7 @@ from lorimer.core.world import World
 from lorimer.esg.execution.attributes import Attributes, Slot
 from lorimer.esg.execution.commit import Commit, Left
 from lorimer.esg.execution.lending import Lending
+from lorimer.esg.execution.main import stand_for
 from lorimer.esg.execution.modules import Modules
 from lorimer.esg.execution.namespace import TrackedNamespace
 from lorimer.esg.execution.places import Places, copied
@@ -59,6 +61,18 @@ class _Told(NamedTuple):
     reads: dict[str, str]
     writes: dict[str, str]
     kills: set[str]
+
+
+def _before_forks(space: TrackedNamespace, lending: Lending) -> Callable[[], None]:
+    """Lends all to a child: what it reads then, nobody here is told."""
+    thread = threading.get_ident()
+
+    def forking() -> None:
+        known = lending.known()
+        if threading.get_ident() == thread:  # values move only between what the step does
+            space.fetch(known)
+
+    return forking
 
 
 class Attempts:
@@ -117,7 +131,8 @@ class Attempts:
         states = self.surroundings.set_states(step_id)
         shared().renew()
         hook, files = watch(), self.files.begin(step_id)
-        hook.log = files
+        hook.log, hook.forking = files, _before_forks(space, lending)
+        stand_for(space)
         space.begin(lending.lend, lending.known, lending.sees)
         slots = dict[Slot, object]()
         try:
@@ -137,7 +152,7 @@ class Attempts:
             lending.visit.undo()
             raise
         finally:
-            hook.log = None
+            hook.log = hook.forking = None
         left, deleted = space.end(), space.deleted
         shared().renew()
         return _Trial(step_id, lending, states, files, outcome, slots, space.lent, left, deleted)

@@ -16,7 +16,7 @@ import sys
 import types
 import warnings
 from collections import Counter, OrderedDict, defaultdict, deque
-from collections.abc import Callable, Container, Iterable
+from collections.abc import Callable, Container, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Final, cast
 
@@ -36,6 +36,8 @@ _OF_WARNINGS: Final = frozenset(
     {"filterwarnings", "simplefilter", "resetwarnings", "catch_warnings", "filters"}
 )
 """Who says one of these may change which warnings are shown."""
+_BY_CALLS: Final[Mapping[str, frozenset[str]]] = {"copyreg": frozenset({"dispatch_table"})}
+"""Module -> what its functions change of it, unnamed by who calls them."""
 _STORES_CELL: Final = dis.opmap["STORE_DEREF"]
 _MOST: Final = 20_000
 """Values in a container that is looked into."""
@@ -174,7 +176,7 @@ class Using:
             self._owners.note_all()
         kind = value if isinstance(value, _REFERENCES) else type(value)
         home = sys.modules.get(str(kind.__module__))
-        if home is not None and is_own(home):
+        if home is not None and (is_own(home) or kind.__module__ in _BY_CALLS):
             self._see(home)
 
     def _imports(self, names: Iterable[str]) -> None:
@@ -204,6 +206,7 @@ class Using:
     def _look_into(self, module: types.ModuleType, names: Iterable[str]) -> None:
         """Find what the step may change in place, or by calling what the module defines."""
         held, own = fields(module), is_own(module)
+        names = {*names, *_BY_CALLS.get(module.__name__, ())}
         for name in [*held] if own else [each for each in names if each in held]:
             value = held.get(name)
             if name.startswith("__") or (module is sys and name in NOT_OURS):

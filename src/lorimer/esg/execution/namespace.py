@@ -109,8 +109,7 @@ class TrackedNamespace(dict[str, object]):
             waiting += [each for each in code.co_consts if isinstance(each, types.CodeType)]
             deletes = not SEES_ALL.isdisjoint(code.co_names) and _named(code, _DELETES_ITEM)
             if deletes or whole or (whole is None and _sees_all(code)):
-                self._deletable.update(known := [*self._known()])
-                self.fetch(known)
+                self.show_all()
                 return
             if not code.co_flags & _OPTIMIZED and code.co_name != "<module>":  # a class body
                 self.fetch(_named(code, _LOADS))
@@ -126,6 +125,11 @@ class TrackedNamespace(dict[str, object]):
         else:
             self.fetch([name for name in _named(code, _LOADS) if name not in local])
             self.prepare(code)
+
+    def show_all(self) -> None:
+        """Put every name in place: the step may do anything with any of them."""
+        self._deletable.update(known := [*self._known()])
+        self.fetch(known)
 
     def fetch(self, names: Iterable[str]) -> None:
         """Lend these names now, those that there are."""
@@ -194,11 +198,15 @@ class TrackedNamespace(dict[str, object]):
 
     def pop(self, name: str, *default: object) -> object:  # pyright: ignore[reportIncompatibleMethodOverride]
         self.fetch([name])
+        self._deletable.add(name)
         return _Dict.pop(self, name, *default)
 
     def setdefault(self, name: str, default: object = None) -> object:  # pyright: ignore[reportIncompatibleMethodOverride]
         self.fetch([name])
         return _Dict.setdefault(self, name, default)
+
+    def __bool__(self) -> bool:
+        return True  # there are `__builtins__`; to count the names would be to see them
 
     def copy(self) -> TrackedNamespace:
         """What `DataFrame.query` takes: it is asked for names as the namespace is."""

@@ -1,4 +1,5 @@
-"""Which files are opened, changed, removed or mapped while a step runs: an audit hook of Python's.
+"""Which files are opened, changed, removed or mapped while a step runs, and whether it forks: an
+audit hook of Python's.
 
 What C code opens by itself is not seen, but for databases of `sqlite3`.
 """
@@ -41,6 +42,8 @@ class Watch:
 
     def __init__(self) -> None:
         self.log: Log | None = None
+        self.forking: Callable[[], None] | None = None
+        """Called before the step forks: what the child reads, nobody here is told."""
         places = (*sysconfig.get_paths().values(), sys.prefix, sys.base_prefix)
         packages = (*site.getsitepackages(), site.getusersitepackages())
         self._library = tuple(os.path.abspath(each) + os.sep for each in (*places, *packages))
@@ -67,6 +70,9 @@ class Watch:
             self._told(arguments[1], lambda name: log.opened(name, True, False))
         elif event == "sqlite3.connect":
             self._told(_database(arguments[0]), lambda name: log.opened(name, True, False))
+        elif event in ("os.fork", "os.forkpty"):
+            if self.forking is not None:
+                self.forking()
         elif event == "mmap.__new__":
             descriptor = cast("int", arguments[0])
             self._apart(lambda: log.mapped(descriptor))

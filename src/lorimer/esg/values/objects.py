@@ -22,6 +22,7 @@ from hashlib import blake2b
 from pathlib import PurePath
 from typing import Any, Final, cast
 
+from lorimer.esg.execution.main import MainModule
 from lorimer.esg.execution.namespace import TrackedNamespace
 from lorimer.esg.values import arrays, figures
 from lorimer.esg.values.containers import Buffer, Cell, Deque, Dice, Dict, List, Raised, Set
@@ -49,7 +50,7 @@ _REFERENCES: Final = (
     types.ClassMethodDescriptorType, types.GetSetDescriptorType, types.MemberDescriptorType,
     types.TracebackType, types.FrameType, TrackedNamespace,
 )  # fmt: skip
-_NAMELESS: Final = (TrackedNamespace, types.TracebackType, types.FrameType)
+_NAMELESS: Final = (TrackedNamespace, MainModule, types.TracebackType, types.FrameType)
 _LOADED: Final = (types.ModuleType, types.FunctionType, type)
 _Tuple = tuple[object, ...]
 _Frozen = frozenset[object]
