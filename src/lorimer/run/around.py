@@ -37,6 +37,8 @@ from lorimer.tools.policy.people import Person
 
 _NOTHING: Final = Staging()
 _TAKEN: Final = (ExecutorErrorCode.EXEC_RUN_BUSY, ExecutorErrorCode.EXEC_JOURNAL_CONFLICT)
+_ELSEWHERE: Final = (*_TAKEN, ExecutorErrorCode.EXEC_RUN_ENDED)
+"""Of a run that was to be gone on with: somebody else has it, or has ended it."""
 
 
 class Host:
@@ -229,7 +231,12 @@ class Around(Job):
             if await bounded("delivery", posted, within_s, warnings) is None:
                 warnings.append(f"nothing was delivered to {target.kind} {target.id}")
         await self._opened()
-        if self._audit is not None:
+        elsewhere = result.run is None and result.code in _ELSEWHERE
+        if self._audit is not None and result.code is not None and elsewhere:
+            # the one who has it says how it ends
+            refused = {"code": result.code.value, "message": result.error}
+            guarded("audit", partial(self._audit.log, "refused", refused), warnings)
+        elif self._audit is not None:
             took_s = host.world.monotonic() - self._began
             if self.again and result.run is not None:  # most of it perhaps elsewhere
                 took_s = used_s(result.run.events)
