@@ -20,6 +20,7 @@ from lorimer.run import (
     FixedPalette,
     Invocation,
     Lane,
+    Limits,
     Ports,
     RunHandle,
     RunnableAgent,
@@ -478,6 +479,17 @@ async def test_ports_are_told_of_a_run_whose_process_died_after_its_end() -> Non
     unknown = await after.finish(WORKER, "run_2")
     assert unknown.code is ExecutorErrorCode.EXEC_RUN_UNKNOWN
     assert len(posted.told) == 1
+
+
+async def test_a_setting_gives_runs_a_ceiling_of_money_that_the_executor_has_none_for() -> None:
+    limits = Limits(max_cost_usd=None)
+    settings = {"LORIMER_RUN_MAX_COST_USD": "0.0001"}
+    ports = Ports(config=EnvironmentConfig(environment=settings))
+    executor = executor_of(lambda _: "hi", ports=ports, limits=limits)
+    refused = await executor.run(WORKER_ALONE, "go")
+    assert refused.code is ExecutorErrorCode.EXEC_LIMIT_COST
+    settings.clear()
+    assert (await executor.run(WORKER_ALONE, "go")).output == "hi"
 
 
 def test_row_33_settings_of_the_host_hold_for_the_runs_that_begin_next() -> None:
