@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -479,6 +480,38 @@ async def test_ports_are_told_of_a_run_whose_process_died_after_its_end() -> Non
     unknown = await after.finish(WORKER, "run_2")
     assert unknown.code is ExecutorErrorCode.EXEC_RUN_UNKNOWN
     assert len(posted.told) == 1
+
+
+async def test_files_that_were_parked_before_a_suspension_go_with_the_answer() -> None:
+    parked, posted, handles = Attachments(), Posted(), list[RunHandle]()
+
+    async def act(context: ToolContext) -> str:
+        parked.add(context.root_run_id, Artifact("plot.png", "image/png", b"x"))
+        handles.pop().cancel(Reason.SHUTDOWN)
+        return "parked"
+
+    ports = Ports(attachments=parked, delivery=posted)
+    executor = executor_of([use(), "end"], tools=[Work(act)], ports=ports)
+    asked = Invocation(run_id="R", delivery=Target("chat", "7"))
+    handles.append(handle := executor.start(WORKER, "go", asked))
+    waits = await handle
+    assert (waits.status, waits.artifacts, len(parked)) == ("suspended", [], 0)
+    unknown = replace(WORKER, tools=("wrok",))
+    assert (await executor.resume(unknown, "R", asked)).status == "error"
+    result = await executor.resume(WORKER, "R", asked)
+    assert [each.name for each in result.artifacts] == ["plot.png"]
+    assert posted.told == [("7", ("end", ["plot.png"]))]
+
+
+def test_suspended_runs_hold_so_many_bytes_of_files_and_no_more() -> None:
+    parked = Attachments()
+    for number in range(5):
+        parked.open(f"R{number}")
+        parked.add(f"R{number}", Artifact("a", "text/plain", bytes(45_000_000)))
+        parked.rest(f"R{number}")
+    for number in range(5):
+        parked.open(f"R{number}")
+    assert [len(parked.drain(f"R{number}")) for number in range(5)] == [0, 1, 1, 1, 1]
 
 
 async def test_a_setting_gives_runs_a_ceiling_of_money_that_the_executor_has_none_for() -> None:

@@ -211,13 +211,19 @@ class Around(Job):
             return None
         return await unbroken(self._end(result))
 
+    def _goes_on(self, result: RunResult) -> bool:
+        """It may be resumed, and its answer is yet to come."""
+        return result.status == "suspended" or (self.again and result.run is None)
+
     async def _end(self, result: RunResult) -> None:
         host, warnings = self._host, self.warnings
         ports, within_s = host.ports, host.within_s
         run_id = self.run_id
         if self._own is not None:
             await self._own.after(result, warnings)
-        if ports.attachments is not None and self._parks:
+        if ports.attachments is not None and self._parks and self._goes_on(result):
+            guarded("attachments", partial(ports.attachments.rest, run_id), warnings)
+        elif ports.attachments is not None and self._parks:
             drained = partial(ports.attachments.drain, run_id)
             left = guarded("attachments", drained, warnings)
             result.artifacts += artifacts_of("attachments", left, warnings)
