@@ -28,7 +28,7 @@ from lorimer.run.inputs import ReadInput, Staging, drop, stage
 from lorimer.run.invocation import Invocation
 from lorimer.run.job import Job
 from lorimer.run.lanes.lane import Lane
-from lorimer.run.observing import Observer, StepsTold
+from lorimer.run.observing import Observer, StepsTold, TextTold
 from lorimer.run.ports import Ports
 from lorimer.run.result import RunResult
 from lorimer.run.session_tools import OwnTools, ToolSession
@@ -187,6 +187,11 @@ class Around(Job):
         if self._audit is not None:
             found.append(Audited(self._audit))
         return found
+
+    @property
+    def said(self) -> Sequence[Observer]:
+        """Who is told what its model says, while it does."""
+        return [TextTold(self.asked.on_text)] if self.asked.on_text is not None else []
 
     @property
     def given(self) -> JSON:

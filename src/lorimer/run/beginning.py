@@ -88,10 +88,10 @@ class Beginning:
             run.context.cancel(job.stopped)
         job.run = run
         job.live(run.context)
-        heard = job.observers
-        if not heard and watch is None:
+        heard, said = job.observers, job.said
+        if not heard and not said and watch is None:
             return run, None
-        return run, _overseen(run.context, observers, heard, watch)
+        return run, _overseen(run.context, observers, heard, said, watch)
 
     async def _taken_up(self, pipeline: Pipeline, job: Job) -> Run:
         # not `resume(wait_s=)`, which does not hear that the program stops
@@ -134,10 +134,14 @@ class Beginning:
 
 @asynccontextmanager
 async def _overseen(
-    run: RunContext, observers: Observers, heard: Sequence[Observer], watch: Watch | None
+    run: RunContext,
+    observers: Observers,
+    heard: Sequence[Observer],
+    said: Sequence[Observer],
+    watch: Watch | None,
 ) -> AsyncGenerator[None, None]:
     """Whoever listens is told of the run, and its critic looks at it."""
-    async with observers.of(run, heard):
+    async with observers.of(run, heard, said):
         if watch is None:
             yield
         else:
