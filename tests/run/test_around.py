@@ -17,6 +17,7 @@ from lorimer.core.world import World
 from lorimer.journal import MemoryJournal
 from lorimer.run import (
     AuditLog,
+    CallerBudgets,
     Executor,
     FixedPalette,
     Invocation,
@@ -404,6 +405,37 @@ def test_who_wants_to_resume_a_run_that_another_has_says_nothing_of_its_end() ->
         assert (told.close.status, told.close.output) == ("ok", "hi")
         kinds = [each.kind for each in await log.records("R")]
         assert (kinds.count("start"), kinds.count("close")) == (2, 1)
+
+    simulate(main)
+
+
+def test_a_run_whose_agent_is_not_there_any_more_is_given_up_and_its_ports_are_told() -> None:
+    async def main(world: World) -> None:
+        model = model_of(lambda _: "hi", latency_s=2.0)
+        budget, log, posted = CallerBudgets(usd=1), AuditLog(MemoryAudit(), threads=False), Posted()
+        ports = Ports(budget=budget, audit=log, delivery=posted)
+        executor = executor_of(model, world=world, ports=ports)
+        asked = Invocation(run_id="R", caller_id="ann", delivery=Target("chat", "7"))
+        handle = executor.start(WORKER_ALONE, "go", asked)
+        await world.sleep(1)
+        with pytest.raises(PipelineError) as raised:
+            await executor.abandon("R")
+        assert raised.value.code is ExecutorErrorCode.EXEC_RUN_BUSY
+        handle.cancel(Reason.SHUTDOWN)
+        assert (await handle).status == "suspended"
+        changed = replace(WORKER_ALONE, prompt="Another.")
+        diverged = await executor.resume(changed, "R", asked)
+        assert diverged.code is ExecutorErrorCode.EXEC_JOURNAL_DIVERGED
+        await executor.abandon("R")
+        assert (await executor.finish(changed, "R", asked)).status == "cancelled"
+        assert posted.told == [("7", "exec.run.cancelled")]
+        (told,) = await log.runs()
+        assert told.close is not None
+        assert told.close.status == "cancelled"
+        assert (await executor.journal.used(budget.purse("ann"))).reserved == 0
+        with pytest.raises(PipelineError) as raised:
+            await executor.abandon("R")
+        assert raised.value.code is ExecutorErrorCode.EXEC_RUN_ENDED
 
     simulate(main)
 

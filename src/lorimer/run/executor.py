@@ -14,6 +14,7 @@ from pathlib import Path
 from types import NoneType
 from typing import Unpack
 
+from lorimer.admission import must_be_unfinished
 from lorimer.assembly import RunOptions, ToolSource, registry_of, reusable
 from lorimer.core.ancestry import Ancestry, current, descended
 from lorimer.core.arguments import check_port, is_a, wrong
@@ -157,6 +158,16 @@ class Executor:
         that of the run, or says that there is no such run, or that it has not ended."""
         asked = _of_run(run_id, invocation)
         return await self._whole(self._job(agent, "", asked, again=True, over=True))
+
+    async def abandon(self, run_id: str, *, wait_s: float = 0.0) -> None:
+        """Give an interrupted run up, also one whose agent is not there any more: it ends as
+        cancelled, with what it has cost, and nothing is run. `finish` tells the ports. Raises as
+        `Pipeline.abandon` does, and PipelineError for one that goes on here."""
+        row = await must_be_unfinished(self.journal, run_id)
+        if row.run_id in self._going:
+            raise busy(row.run_id)
+        pipeline, _ = self._pipelines.of(RunnableAgent(), None)  # any can end it
+        await pipeline.abandon(row.run_id, wait_s=wait_s)
 
     async def result(self, run_id: str) -> RunResult:
         """What an ended run gave, from its journal, whichever process ran it. Nobody is told.
