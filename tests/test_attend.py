@@ -16,7 +16,9 @@ from lorimer.core.request import Request
 from lorimer.core.result import PipelineResult
 from lorimer.core.world import World
 from lorimer.journal import MemoryJournal
+from lorimer.models import Models
 from lorimer.pipeline import Pipeline
+from lorimer.run import Executor, Lane, RunnableAgent, RunResult
 from lorimer.testing import ScriptedModel, SimulatedWorld, simulate
 from lorimer.tools import AskLater, ToolRegistry
 from tests.core.support import Do, make, use
@@ -64,6 +66,46 @@ def test_each_run_goes_on_once_its_answer_is_there(runs: int) -> None:
             assert len(attendant) == 0
         assert {result.status for result in ended.values()} == {"ok"}
         assert len(ended) == len(tool.calls) == runs
+
+    simulate(main)
+
+
+def test_a_run_of_an_executor_that_refuses_to_go_on_with_it_goes_on_waiting() -> None:
+    async def main(world: SimulatedWorld) -> None:
+        journal, lane = MemoryJournal(world), Lane("runs", 1, max_queued=0, world=world)
+        tool, registry = Do("send", effects=["net"]), ToolRegistry()
+        registry.register(tool, granted=False)
+        executor = Executor(
+            models=Models(providers={"scripted": ScriptedModel([[use("send")], "done"])}),
+            tier="scripted:x",
+            world=world,
+            journal=journal,
+            tools=registry,
+            approver=AskLater(),
+            lane=lane,
+        )
+        agent = RunnableAgent(tools=("send",))
+        waits = await executor.run(agent, "go")
+        found: list[str] = []
+
+        async def resume(run_id: str) -> RunResult:
+            result = await executor.resume(agent, run_id)
+            found.append(result.code.value if result.code is not None else result.output)
+            return result
+
+        async def busy() -> None:
+            async with lane.slot():
+                await world.sleep(2)
+
+        async with Attendant(journal, resume) as attendant:
+            other = asyncio.create_task(busy())
+            await world.sleep(1)
+            await mail.answer(journal, waits.run_id, True)
+            await other
+            assert len(attendant) == 1
+            await mail.send(journal, waits.run_id, "And do it well.", id="m")
+            await world.sleep(1)
+        assert found == ["exec.limit.queue", "done"]
 
     simulate(main)
 

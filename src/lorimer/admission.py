@@ -45,7 +45,8 @@ def must_be_begun_by(start: Event, plan: Plan) -> None:
         raise ConfigError(
             f"Run {start.run_id} was begun with another manifest than this pipeline's.",
             code=ExecutorErrorCode.EXEC_JOURNAL_DIVERGED,
-            hint=f"lorimer runs resume {start.run_id} uses the one it was begun with.",
+            hint="Resume it with the agent that began it, as it was then; on the command line "
+            f"lorimer runs resume {start.run_id} does.",
         )
 
 

@@ -11,7 +11,7 @@ from typing import Final
 from lorimer.core.errors import ExecutorErrorCode, JournalError, LorimerError
 from lorimer.core.journal import Journal, RunRow
 from lorimer.core.redaction import logger
-from lorimer.core.result import PipelineResult
+from lorimer.core.result import Ended
 from lorimer.journal.family import lineage, parent
 from lorimer.journal.recording import facts_of
 
@@ -34,9 +34,10 @@ class Attendant:
             ...
 
     `resume` is given the id of a run and goes on with it, as `pipeline.resume` of a pipeline that
-    is stateless; at most `at_once` are going on at a time. On entering, all unfinished runs are
-    looked up, and those to whom something was sent meanwhile are resumed; `add` takes in one that
-    was suspended later. A run that is suspended again goes on waiting. One that another process
+    is stateless, or `executor.resume`; at most `at_once` are going on at a time. On entering, all
+    unfinished runs are looked up, and those to whom something was sent meanwhile are resumed; `add`
+    takes in one that was suspended later. A run that is suspended again, or was not gone on with,
+    goes on waiting. One that another process
     has is tried again every 5 s until that one has taken the message, or its claim has run out. On
     leaving, what is going on is cancelled.
     """
@@ -44,7 +45,7 @@ class Attendant:
     def __init__(
         self,
         journal: Journal,
-        resume: Callable[[str], Awaitable[PipelineResult]],
+        resume: Callable[[str], Awaitable[Ended]],
         *,
         at_once: int = 64,
     ) -> None:
@@ -127,6 +128,8 @@ class Attendant:
                 self._again.discard(run_id)
                 result = await self._resume(run_id)
             ended = result.status != "suspended" and result.code not in _UNENDED
+            if ended and not result.success:  # an executor gives a result also where it refuses
+                ended = await self._is_over(run_id)
             taken = result.code is _CONFLICT
         except LorimerError as error:
             level = logging.DEBUG if error.code in _ELSEWHERE else logging.WARNING
@@ -146,6 +149,10 @@ class Attendant:
             elif taken and run_id in self._waiting and run_id not in self._timers:
                 later = asyncio.get_running_loop().call_later
                 self._timers[run_id] = later(AGAIN_S, self._try_again, run_id)
+
+    async def _is_over(self, run_id: str) -> bool:
+        row = await self._journal.find_run(run_id)
+        return row is None or bool(row.status)
 
     def _try_again(self, run_id: str) -> None:
         self._timers.pop(run_id, None)

@@ -20,6 +20,7 @@ from lorimer.core.events import Event
 from lorimer.core.journal import Balance, Journal, LedgerEntry
 from lorimer.core.purse import Purse, purses_json, purses_of
 from lorimer.journal import MemoryJournal, SQLiteJournal
+from lorimer.journal.purses import exceeded
 from tests.journal.support import NOW, Clock, Store, end, facts_of, note, start
 
 EXCEEDED = ExecutorErrorCode.EXEC_BUDGET_EXCEEDED
@@ -375,3 +376,18 @@ class Ledgers(RuleBasedStateMachine):
 
 TestLedgers = Ledgers.TestCase
 TestLedgers.settings = settings(max_examples=15, stateful_step_count=30)
+
+
+@pytest.mark.parametrize(
+    ("window", "told"),
+    [
+        (timedelta(days=7), "within 7 days"),
+        (timedelta(days=1), "within 1 day"),
+        (timedelta(hours=36), "within 1.5 days"),
+        (timedelta(hours=1), "within 1 hour"),
+        (timedelta(seconds=90), "within 1.5 minutes"),
+    ],
+)
+def test_the_window_of_a_budget_is_told_in_words(window: timedelta, told: str) -> None:
+    purse = Purse.usd("caller:ann", 1, window=window)
+    assert f"{told}, $" in str(exceeded("Stopped", purse, Balance()))

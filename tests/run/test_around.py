@@ -4,17 +4,30 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
 from lorimer.core.cancel import Reason
-from lorimer.core.errors import ExecutorErrorCode, LorimerError, StoreFailed
+from lorimer.core.errors import ExecutorErrorCode, LorimerError, PipelineError, StoreFailed
 from lorimer.core.messages import ToolUse
 from lorimer.core.request import Request
 from lorimer.core.world import World
 from lorimer.journal import MemoryJournal
-from lorimer.run import AuditLog, Invocation, Lane, Ports, RunHandle, RunnableAgent, RunResult
+from lorimer.run import (
+    AuditLog,
+    CallerBudgets,
+    Executor,
+    FixedPalette,
+    Invocation,
+    Lane,
+    Limits,
+    Ports,
+    RunHandle,
+    RunnableAgent,
+    RunResult,
+)
 from lorimer.run.attachments import Attachments
 from lorimer.run.audit.port import AuditClose, AuditStart
 from lorimer.run.config import EnvironmentConfig
@@ -22,7 +35,9 @@ from lorimer.run.delivery import Artifact, Target
 from lorimer.run.identity import ADMIN, Listed
 from lorimer.run.inputs import InMemoryInputFiles, InputFile
 from lorimer.run.stores.memory_audit import MemoryAudit
-from lorimer.testing import simulate
+from lorimer.testing import SimulatedWorld, simulate
+from lorimer.testing.simulated_failures import SimulatedCrash
+from lorimer.testing.simulation import simulate_in
 from lorimer.tools import Tool, ToolContext, ToolResult
 from tests.run.support import WORKER, executor_of, model_of, use
 
@@ -303,12 +318,176 @@ def test_row_51_a_shutdown_suspends_what_goes_on_and_cancels_what_waits() -> Non
         assert executor.shut_down(within_s=10)
         results = await first, await second
         assert [result.status for result in results] == ["suspended", "cancelled"]
+        assert results[1].code is ExecutorErrorCode.EXEC_RUN_SHUTDOWN  # to be asked for again
         assert world.monotonic() < 6  # the call under way had its time
         assert not executor.shut_down()
         slow = False
         assert (await executor.resume(WORKER, first.run_id)).output == "end"
 
     simulate(main)
+
+
+def test_a_run_that_waits_to_be_resumed_when_the_program_stops_is_still_suspended() -> None:
+    async def main(world: World) -> None:
+        model = model_of(lambda _: "hi", latency_s=2.0)
+        executor = executor_of(model, world=world, lane=Lane("runs", 1, world=world))
+        first = executor.start(WORKER_ALONE, "go")
+        await world.sleep(1)
+        first.cancel(Reason.SHUTDOWN)
+        await first
+        other = executor.start(WORKER_ALONE, "go")
+        await world.sleep(1)
+        resumed = asyncio.create_task(executor.resume(WORKER_ALONE, first.run_id))
+        await world.sleep(0.5)
+        await executor.aclose()
+        result = await resumed
+        assert (result.status, result.code) == ("suspended", ExecutorErrorCode.EXEC_RUN_SHUTDOWN)
+        assert (await other).status == "suspended"
+
+    simulate(main)
+
+
+@pytest.mark.parametrize("stopped", [False, True])
+def test_a_run_of_a_process_that_died_is_resumed_once_its_claim_has_run_out(stopped: bool) -> None:
+    world = SimulatedWorld(1)
+    journal = MemoryJournal(world)
+
+    def reply(request: Request) -> Any:
+        return "end" if len(request.messages) > 1 else use()
+
+    def executor() -> Executor:
+        return executor_of(model_of(reply), tools=[Work()], world=world, journal=journal)
+
+    async def first(world: World) -> None:
+        async def act(context: ToolContext) -> str:
+            await world.sleep(60)
+            return "late"
+
+        dies = executor_of(model_of(reply), tools=[Work(act)], world=world, journal=journal)
+        await dies.run(WORKER, "go", Invocation(run_id="R"))
+
+    with pytest.raises(SimulatedCrash):
+        simulate_in(world, first, crash_at_s=20)
+
+    async def second(world: World) -> None:
+        after, began = executor(), world.monotonic()
+        refused = await after.resume(WORKER, "R")
+        assert refused.code is ExecutorErrorCode.EXEC_JOURNAL_CONFLICT
+        waits = asyncio.create_task(after.resume(WORKER, "R", wait_s=60))
+        await world.sleep(1)
+        if stopped:  # it does not wait on
+            await after.aclose()
+            assert (await waits).status == "suspended"
+            assert world.monotonic() - began < 3
+        else:
+            result = await waits
+            assert (result.status, result.output) == ("ok", "end")
+            assert 5 < world.monotonic() - began < 35
+
+    simulate_in(world, second)
+
+
+def test_who_wants_to_resume_a_run_that_another_has_says_nothing_of_its_end() -> None:
+    async def main(world: World) -> None:
+        log = AuditLog(MemoryAudit(), world=world, threads=False)
+        ports = Ports(audit=log)
+        model = model_of(lambda _: "hi", latency_s=5.0)
+        one = executor_of(model, world=world, ports=ports)
+        other = executor_of(model, world=world, journal=one.journal, ports=ports)
+        going = one.start(WORKER_ALONE, "go", Invocation(run_id="R"))
+        await world.sleep(1)
+        waits = asyncio.create_task(other.resume(WORKER_ALONE, "R", wait_s=60))
+        await world.sleep(1)
+        assert (await going).status == "ok"
+        assert (await waits).code is ExecutorErrorCode.EXEC_RUN_ENDED
+        (told,) = await log.runs()
+        assert told.close is not None
+        assert (told.close.status, told.close.output) == ("ok", "hi")
+        kinds = [each.kind for each in await log.records("R")]
+        assert (kinds.count("start"), kinds.count("close")) == (2, 1)
+
+    simulate(main)
+
+
+def test_a_run_whose_agent_is_not_there_any_more_is_given_up_and_its_ports_are_told() -> None:
+    async def main(world: World) -> None:
+        model = model_of(lambda _: "hi", latency_s=2.0)
+        budget, log, posted = CallerBudgets(usd=1), AuditLog(MemoryAudit(), threads=False), Posted()
+        ports = Ports(budget=budget, audit=log, delivery=posted)
+        executor = executor_of(model, world=world, ports=ports)
+        asked = Invocation(run_id="R", caller_id="ann", delivery=Target("chat", "7"))
+        handle = executor.start(WORKER_ALONE, "go", asked)
+        await world.sleep(1)
+        with pytest.raises(PipelineError) as raised:
+            await executor.abandon("R")
+        assert raised.value.code is ExecutorErrorCode.EXEC_RUN_BUSY
+        handle.cancel(Reason.SHUTDOWN)
+        assert (await handle).status == "suspended"
+        changed = replace(WORKER_ALONE, prompt="Another.")
+        diverged = await executor.resume(changed, "R", asked)
+        assert diverged.code is ExecutorErrorCode.EXEC_JOURNAL_DIVERGED
+        await executor.abandon("R")
+        assert (await executor.finish(changed, "R", asked)).status == "cancelled"
+        assert posted.told == [("7", "exec.run.cancelled")]
+        (told,) = await log.runs()
+        assert told.close is not None
+        assert told.close.status == "cancelled"
+        assert (await executor.journal.used(budget.purse("ann"))).reserved == 0
+        with pytest.raises(PipelineError) as raised:
+            await executor.abandon("R")
+        assert raised.value.code is ExecutorErrorCode.EXEC_RUN_ENDED
+
+    simulate(main)
+
+
+async def test_ports_do_not_hear_of_a_run_that_goes_on_with_the_one_it_is_part_of() -> None:
+    """Of the unfinished runs of a journal a host tries to resume every one."""
+    handles: list[RunHandle] = []
+
+    def reply(request: Request) -> Any:
+        said = len(request.messages) > 1
+        if not said and not any(tool.name == "work" for tool in request.tools):
+            return [ToolUse("c", "agent__worker", {"prompt": "go"})]
+        return "end" if said else use()
+
+    async def act(context: ToolContext) -> str:
+        if handles:
+            handles.pop().cancel(Reason.SHUTDOWN)
+        return "done"
+
+    log, posted = AuditLog(MemoryAudit()), Posted()
+    palette = FixedPalette(agents=[WORKER])
+    ports = Ports(audit=log, delivery=posted, palette=palette)
+    executor = executor_of(reply, tools=[Work(act)], ports=ports)
+    boss = RunnableAgent("boss", agents=("worker",))
+    asked = Invocation(run_id="R", delivery=Target("chat", "7"))
+    handles.append(handle := executor.start(boss, "go", asked))
+    assert (await handle).status == "suspended"
+    rows = await executor.journal.runs(unfinished=True)
+    assert len(rows) == 2
+    results = {row.run_id: await executor.resume(boss, row.run_id, asked) for row in rows}
+    assert results.pop("R").output == "end"
+    (child,) = results.values()
+    assert child.code is ExecutorErrorCode.EXEC_CHILD_PART
+    assert [told.start.run_id for told in await log.runs()] == ["R"]
+    assert len(posted.told) == 1
+
+
+async def test_the_result_of_a_run_is_there_for_any_process_and_tells_nobody() -> None:
+    model = model_of([use(), "end"])
+    posted = Posted()
+    first = executor_of(model, tools=[Work()], ports=Ports(delivery=posted))
+    asked = Invocation(run_id="run_1", delivery=Target("chat", "7"))
+    result = await first.run(WORKER, "go", asked)
+    other = executor_of([], journal=first.journal, ports=Ports(delivery=posted))
+    found = await other.result("run_1")
+    assert (found.status, found.output, found.steps) == ("ok", "end", result.steps)
+    assert (found.usage, found.cost_nano) == (result.usage, result.cost_nano)
+    assert found.messages == result.messages
+    assert len(posted.told) == 1
+    with pytest.raises(PipelineError) as raised:
+        await other.result("run_")
+    assert raised.value.code is ExecutorErrorCode.EXEC_RUN_UNKNOWN
 
 
 async def test_ports_are_told_of_a_run_whose_process_died_after_its_end() -> None:
@@ -333,6 +512,49 @@ async def test_ports_are_told_of_a_run_whose_process_died_after_its_end() -> Non
     unknown = await after.finish(WORKER, "run_2")
     assert unknown.code is ExecutorErrorCode.EXEC_RUN_UNKNOWN
     assert len(posted.told) == 1
+
+
+async def test_files_that_were_parked_before_a_suspension_go_with_the_answer() -> None:
+    parked, posted, handles = Attachments(), Posted(), list[RunHandle]()
+
+    async def act(context: ToolContext) -> str:
+        parked.add(context.root_run_id, Artifact("plot.png", "image/png", b"x"))
+        handles.pop().cancel(Reason.SHUTDOWN)
+        return "parked"
+
+    ports = Ports(attachments=parked, delivery=posted)
+    executor = executor_of([use(), "end"], tools=[Work(act)], ports=ports)
+    asked = Invocation(run_id="R", delivery=Target("chat", "7"))
+    handles.append(handle := executor.start(WORKER, "go", asked))
+    waits = await handle
+    assert (waits.status, waits.artifacts, len(parked)) == ("suspended", [], 0)
+    unknown = replace(WORKER, tools=("wrok",))
+    assert (await executor.resume(unknown, "R", asked)).status == "error"
+    result = await executor.resume(WORKER, "R", asked)
+    assert [each.name for each in result.artifacts] == ["plot.png"]
+    assert posted.told == [("7", ("end", ["plot.png"]))]
+
+
+def test_suspended_runs_hold_so_many_bytes_of_files_and_no_more() -> None:
+    parked = Attachments()
+    for number in range(5):
+        parked.open(f"R{number}")
+        parked.add(f"R{number}", Artifact("a", "text/plain", bytes(45_000_000)))
+        parked.rest(f"R{number}")
+    for number in range(5):
+        parked.open(f"R{number}")
+    assert [len(parked.drain(f"R{number}")) for number in range(5)] == [0, 1, 1, 1, 1]
+
+
+async def test_a_setting_gives_runs_a_ceiling_of_money_that_the_executor_has_none_for() -> None:
+    limits = Limits(max_cost_usd=None)
+    settings = {"LORIMER_RUN_MAX_COST_USD": "0.0001"}
+    ports = Ports(config=EnvironmentConfig(environment=settings))
+    executor = executor_of(lambda _: "hi", ports=ports, limits=limits)
+    refused = await executor.run(WORKER_ALONE, "go")
+    assert refused.code is ExecutorErrorCode.EXEC_LIMIT_COST
+    settings.clear()
+    assert (await executor.run(WORKER_ALONE, "go")).output == "hi"
 
 
 def test_row_33_settings_of_the_host_hold_for_the_runs_that_begin_next() -> None:

@@ -54,6 +54,7 @@ pytestmark = pytest.mark.anyio
         {"priority": "high"},
         {"priority": float("nan")},
         {"on_step": "x"},
+        {"on_text": "x"},
     ],
     ids=lambda given: next(iter(given)),
 )

@@ -9,16 +9,25 @@ from typing import Any
 
 import pytest
 
-from lorimer.core.errors import ConfigError, ExecutorErrorCode, PipelineError
+from lorimer.core.errors import APIError, ConfigError, ExecutorErrorCode, PipelineError
 from lorimer.core.limits import Limits
-from lorimer.core.messages import ImageBlock
+from lorimer.core.messages import ImageBlock, TextBlock
 from lorimer.core.request import Request
 from lorimer.core.tool import Approver
 from lorimer.core.world import World
 from lorimer.journal import MemoryJournal, SQLiteJournal
 from lorimer.journal.recording import used_s
 from lorimer.models import Models
-from lorimer.run import AuditLog, Executor, Invocation, Ports, RunnableAgent, RunResult, RunStep
+from lorimer.run import (
+    AuditLog,
+    Executor,
+    Invocation,
+    Phase,
+    Ports,
+    RunnableAgent,
+    RunResult,
+    RunStep,
+)
 from lorimer.run.steps import MAX_SUMMARY
 from lorimer.run.stores import MemoryAudit
 from lorimer.testing import simulate
@@ -317,6 +326,49 @@ async def test_row_26_steps_are_there_without_a_callback_and_live_with_one() -> 
         assert ids == [
             (call, state) for call in ("work_0", "work_1") for state in ("running", "complete")
         ]
+
+
+async def test_what_the_model_says_is_told_piece_by_piece_each_run_its_own() -> None:
+    said: dict[str, list[str | None]] = {"a": [], "b": []}
+
+    def reply(request: Request) -> Any:
+        return f"to {request.messages[0].text} again"
+
+    executor = executor_of(reply)
+
+    def asked(name: str) -> Invocation:
+        return Invocation(on_text=said[name].append)
+
+    quiet = executor.run(RunnableAgent(), "c")
+    results = await asyncio.gather(
+        *[executor.run(RunnableAgent(), name, asked(name)) for name in said], quiet
+    )
+    assert {result.status for result in results} == {"ok"}
+    for name, pieces in said.items():
+        assert len(pieces) > 1
+        assert "".join([piece or "" for piece in pieces]) == f"to {name} again"
+
+    def gone(piece: str | None) -> None:
+        raise OSError("the client has gone")
+
+    result = await executor.run(RunnableAgent(), "a", Invocation(on_text=gone))
+    assert result.output == "to a again"
+
+
+def test_an_answer_that_begins_anew_is_told_so() -> None:
+    lost = APIError("lost", code=ExecutorErrorCode.EXEC_API_NETWORK)
+    told: list[str | None] = []
+    phases = (Phase("one", bare=True), Phase("two", bare=True))
+    replies = ["first", [TextBlock("sec"), lost], "second"]
+
+    async def main(world: World) -> RunResult:
+        asked = Invocation(on_text=told.append)
+        executor = executor_of(replies, world=world)
+        return await executor.run(RunnableAgent("a", phases=phases), "x", asked)
+
+    result = simulate(main)
+    assert (result.status, result.output) == ("ok", "second")
+    assert told == ["first", "sec", None, "second"]
 
 
 async def test_an_observer_that_raises_changes_nothing() -> None:

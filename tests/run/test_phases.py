@@ -19,6 +19,7 @@ from lorimer.core.world import World
 from lorimer.journal import MemoryJournal
 from lorimer.journal.explain import explain
 from lorimer.journal.family import born
+from lorimer.journal.outcome import outcome
 from lorimer.journal.recording import recorded
 from lorimer.journal.verify import verify
 from lorimer.run import (
@@ -42,6 +43,7 @@ from lorimer.testing import SimulatedWorld, simulate
 from lorimer.testing.simulated_failures import SimulatedCrash
 from lorimer.testing.simulation import simulate_in
 from lorimer.tools import tool
+from lorimer.world.real import RealWorld
 from tests.run.support import executor_of, model_of, use
 from tests.run.test_critic import Says, Work, once
 
@@ -301,6 +303,16 @@ def test_row_50_a_resumed_run_skips_phases_that_are_done_and_goes_on_with_the_in
     assert len(born(result.run.events)) == 3
     assert (result.usage.input_tokens, result.cost_nano) == (600, 660_000)
     assert (replayed.divergence, replayed.result.output, faults) == (None, "done", [])
+
+
+async def test_what_phases_have_said_is_in_the_result_that_is_read_from_the_journal() -> None:
+    reply = system_is(find=[use(id="c1"), "facts"], write="text")
+    executor = executor_of(model_of(reply), tools=[Work(RealWorld())])
+    result = await executor.run(TWO, "cats", Invocation(run_id="R"))
+    for found in (await executor.result("R"), await executor.finish(TWO, "R")):
+        assert (found.output, found.steps) == ("text", result.steps)
+        assert found.messages == result.messages
+    assert outcome(await recorded(executor.journal, "R")).text == "text"
 
 
 def test_phases_that_are_done_are_paid_for_as_soon_as_a_run_is_resumed() -> None:

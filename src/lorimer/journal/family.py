@@ -8,6 +8,7 @@ from typing import Final
 
 from lorimer.core.errors import JournalError
 from lorimer.core.events import Event
+from lorimer.core.facts import PHASE
 from lorimer.core.journal import Journal, RunRow
 from lorimer.core.jsonable import JSON
 from lorimer.core.messages import message_from_json
@@ -118,15 +119,20 @@ async def roots(journal: Journal, limit: int) -> list[RunRow]:
     return found
 
 
+def words_of(fact: Event) -> str | None:
+    """What a run says with this fact: the text of a reply, or what a phase has said; None: it is
+    neither."""
+    data = fact.data
+    if fact.type == "model.reply" and "error" not in data:
+        return message_from_json({"role": "assistant", "content": data.get("content", "")}).text
+    if fact.type == "effect" and str(data.get("key")).startswith(f"{PHASE}:"):
+        return str(data.get("output", ""))
+    return None
+
+
 def said(facts: Iterable[Event]) -> list[str]:
-    """The texts of a run's replies."""
-    found: list[str] = []
-    for fact in facts:
-        if fact.type == "model.reply" and "error" not in fact.data:
-            content = fact.data.get("content", "")
-            text = message_from_json({"role": "assistant", "content": content}).text
-            found += [text] if text else []
-    return found
+    """The texts that a run has said."""
+    return [text for text in map(words_of, facts) if text]
 
 
 async def owed(journal: Journal, run_id: str) -> int:

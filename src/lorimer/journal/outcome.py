@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from lorimer.core.errors import ExecutorErrorCode, PipelineError, error_from_json
 from lorimer.core.history import History
-from lorimer.core.messages import message_from_json
 from lorimer.core.result import PipelineResult
 from lorimer.core.wellformed import repaired
+from lorimer.journal.family import words_of
 from lorimer.journal.fold import Fold
 from lorimer.journal.recording import Recording
 
@@ -29,9 +29,8 @@ def outcome(recording: Recording) -> PipelineResult:
     text = ""
     for fact in recording.facts:
         fold.apply(fact)
-        if fact.type == "model.reply" and "error" not in fact.data:
-            content = fact.data.get("content", "")
-            text = message_from_json({"role": "assistant", "content": content}).text
+        words = words_of(fact)
+        text = text if words is None else words
     messages = repaired(fold.messages)
     ended = fold.runs[-1]
     result = PipelineResult(

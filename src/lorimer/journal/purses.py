@@ -14,7 +14,6 @@ too long by one slot at most.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from datetime import timedelta
 from typing import Final
 
 from lorimer.core.errors import ExecutorErrorCode, LimitError
@@ -69,8 +68,10 @@ def exceeded(what: str, purse: Purse, used: Balance) -> LimitError:
 
 
 def _span(seconds: float) -> str:
-    days = seconds / 86_400
-    return f"{days:g} days" if days >= 2 else str(timedelta(seconds=seconds))
+    units = ((86_400, "day"), (3_600, "hour"), (60, "minute"), (1, "second"))
+    size, name = next((unit for unit in units if seconds >= unit[0]), units[-1])
+    count = f"{seconds / size:g}"
+    return f"{count} {name}" if count == "1" else f"{count} {name}s"
 
 
 def spent_of(entry: LedgerEntry) -> int:

@@ -28,7 +28,7 @@ from lorimer.run.inputs import ReadInput, Staging, drop, stage
 from lorimer.run.invocation import Invocation
 from lorimer.run.job import Job
 from lorimer.run.lanes.lane import Lane
-from lorimer.run.observing import Observer, StepsTold
+from lorimer.run.observing import Observer, StepsTold, TextTold
 from lorimer.run.ports import Ports
 from lorimer.run.result import RunResult
 from lorimer.run.session_tools import OwnTools, ToolSession
@@ -37,6 +37,8 @@ from lorimer.tools.policy.people import Person
 
 _NOTHING: Final = Staging()
 _TAKEN: Final = (ExecutorErrorCode.EXEC_RUN_BUSY, ExecutorErrorCode.EXEC_JOURNAL_CONFLICT)
+_ELSEWHERE: Final = (*_TAKEN, ExecutorErrorCode.EXEC_RUN_ENDED)
+"""Of a run that was to be gone on with: somebody else has it, or has ended it."""
 
 
 class Host:
@@ -187,6 +189,11 @@ class Around(Job):
         return found
 
     @property
+    def said(self) -> Sequence[Observer]:
+        """Who is told what its model says, while it does."""
+        return [TextTold(self.asked.on_text)] if self.asked.on_text is not None else []
+
+    @property
     def given(self) -> JSON:
         """What the run is given: the text, the named values, the files, the pictures."""
         parts = [self.input] if self.input else []
@@ -209,13 +216,19 @@ class Around(Job):
             return None
         return await unbroken(self._end(result))
 
+    def _goes_on(self, result: RunResult) -> bool:
+        """It may be resumed, and its answer is yet to come."""
+        return result.status == "suspended" or (self.again and result.run is None)
+
     async def _end(self, result: RunResult) -> None:
         host, warnings = self._host, self.warnings
         ports, within_s = host.ports, host.within_s
         run_id = self.run_id
         if self._own is not None:
             await self._own.after(result, warnings)
-        if ports.attachments is not None and self._parks:
+        if ports.attachments is not None and self._parks and self._goes_on(result):
+            guarded("attachments", partial(ports.attachments.rest, run_id), warnings)
+        elif ports.attachments is not None and self._parks:
             drained = partial(ports.attachments.drain, run_id)
             left = guarded("attachments", drained, warnings)
             result.artifacts += artifacts_of("attachments", left, warnings)
@@ -229,7 +242,12 @@ class Around(Job):
             if await bounded("delivery", posted, within_s, warnings) is None:
                 warnings.append(f"nothing was delivered to {target.kind} {target.id}")
         await self._opened()
-        if self._audit is not None:
+        elsewhere = result.run is None and result.code in _ELSEWHERE
+        if self._audit is not None and result.code is not None and elsewhere:
+            # the one who has it says how it ends
+            refused = {"code": result.code.value, "message": result.error}
+            guarded("audit", partial(self._audit.log, "refused", refused), warnings)
+        elif self._audit is not None:
             took_s = host.world.monotonic() - self._began
             if self.again and result.run is not None:  # most of it perhaps elsewhere
                 took_s = used_s(result.run.events)

@@ -4,17 +4,21 @@ looks, its tools, its limits, the pipeline that it runs on. Its whole life: `exe
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Sequence
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from contextlib import AbstractAsyncContextManager, aclosing, asynccontextmanager
 from dataclasses import replace
 from functools import partial
 
-from lorimer.admission import must_be_new, must_be_unfinished
+from lorimer.admission import must_be_new, must_be_nobodys, must_be_unfinished
+from lorimer.claims import LOOK_S
 from lorimer.core.context import RunContext
+from lorimer.core.errors import ExecutorErrorCode, JournalError
 from lorimer.core.journal import Journal
 from lorimer.core.limits import Limits
 from lorimer.core.model import ModelResolver
 from lorimer.core.purse import Budgets
+from lorimer.core.world import World
 from lorimer.live import Run
+from lorimer.pipeline import Pipeline
 from lorimer.run.agent import RunnableAgent
 from lorimer.run.around import Around
 from lorimer.run.config import Settings, limits_now
@@ -39,6 +43,7 @@ class Beginning:
         ports: Ports,
         settings: Settings,
         pipelines: Pipelines,
+        world: World,
     ) -> None:
         self._models = models
         self._journal = journal
@@ -46,6 +51,7 @@ class Beginning:
         self._ports = ports
         self._settings = settings
         self._pipelines = pipelines
+        self._world = world
 
     async def run(self, job: Around) -> tuple[Run, AbstractAsyncContextManager[None] | None]:
         """Of what is asked for, and what it goes on in, if that is anything. Raises LorimerError
@@ -69,7 +75,7 @@ class Beginning:
         else:
             own = limits if base is not self._limits else None  # not those of its manifest
         if job.again:
-            run = await pipeline.take_up(job.run_id)
+            run = await self._taken_up(pipeline, job)
         else:
             run = await pipeline.begin(
                 job.given,
@@ -82,10 +88,23 @@ class Beginning:
             run.context.cancel(job.stopped)
         job.run = run
         job.live(run.context)
-        heard = job.observers
-        if not heard and watch is None:
+        heard, said = job.observers, job.said
+        if not heard and not said and watch is None:
             return run, None
-        return run, _overseen(run.context, observers, heard, watch)
+        return run, _overseen(run.context, observers, heard, said, watch)
+
+    async def _taken_up(self, pipeline: Pipeline, job: Job) -> Run:
+        # not `resume(wait_s=)`, which does not hear that the program stops
+        until = self._world.monotonic() + job.wait_s
+        while True:
+            try:
+                return await pipeline.take_up(job.run_id)
+            except JournalError as error:
+                taken = error.code is ExecutorErrorCode.EXEC_JOURNAL_CONFLICT
+                left = until - self._world.monotonic()
+                if not taken or left <= 0 or job.stopped is not None:
+                    raise
+            await self._world.sleep(min(LOOK_S, left))
 
     def _watch(self, job: Around, agent: RunnableAgent, limits: Limits) -> Watch | None:
         critic = self._ports.critic
@@ -101,6 +120,10 @@ class Beginning:
             row = await must_be_unfinished(self._journal, run_id)
             if row.run_id != run_id:
                 raise unknown(run_id, row.run_id)
+            async with aclosing(self._journal.read(row.stream, row.first - 1)) as facts:
+                async for start in facts:
+                    must_be_nobodys(start)
+                    break
         elif job.asked.run_id:
             await must_be_new(self._journal, run_id)
 
@@ -111,10 +134,14 @@ class Beginning:
 
 @asynccontextmanager
 async def _overseen(
-    run: RunContext, observers: Observers, heard: Sequence[Observer], watch: Watch | None
+    run: RunContext,
+    observers: Observers,
+    heard: Sequence[Observer],
+    said: Sequence[Observer],
+    watch: Watch | None,
 ) -> AsyncGenerator[None, None]:
     """Whoever listens is told of the run, and its critic looks at it."""
-    async with observers.of(run, heard):
+    async with observers.of(run, heard, said):
         if watch is None:
             yield
         else:

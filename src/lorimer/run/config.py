@@ -132,13 +132,14 @@ def limits_now(settings: Settings, limits: Limits) -> Limits:
     `run.max_cost_usd`, each where the host's settings say it. The same object where none does."""
     if not settings.configured:
         return limits
-    said: dict[str, float] = {
-        "max_turns": settings.integer("run.max_turns", limits.max_turns, least=1),
-        "timeout_s": settings.number("run.timeout_s", limits.timeout_s, least=0.001),
-    }
-    if limits.max_cost_usd is not None:
-        said["max_cost_usd"] = settings.number("run.max_cost_usd", limits.max_cost_usd)
-    found = replace(limits, **said)
+    own = inf if limits.max_cost_usd is None else limits.max_cost_usd
+    most = settings.number("run.max_cost_usd", own)
+    found = replace(
+        limits,
+        max_turns=settings.integer("run.max_turns", limits.max_turns, least=1),
+        timeout_s=settings.number("run.timeout_s", limits.timeout_s, least=0.001),
+        max_cost_usd=None if most == inf else most,
+    )
     return limits if found == limits else found
 
 

@@ -14,10 +14,12 @@ from pathlib import Path
 from types import NoneType
 from typing import Unpack
 
+from lorimer.admission import must_be_unfinished
 from lorimer.assembly import RunOptions, ToolSource, registry_of, reusable
 from lorimer.core.ancestry import Ancestry, current, descended
 from lorimer.core.arguments import check_port, is_a, wrong
-from lorimer.core.errors import ConfigError, RunCancelled
+from lorimer.core.cancel import Reason
+from lorimer.core.errors import ConfigError, ExecutorErrorCode, RunCancelled
 from lorimer.core.journal import KeptInFiles
 from lorimer.core.limits import Limits
 from lorimer.core.manifest import EnvironmentManifest
@@ -104,7 +106,7 @@ class Executor:
             models, registry_of(tools), limits, system_header, tier, options, self.ports.critic
         )
         self._beginning = Beginning(
-            models, self.journal, limits, self.ports, settings, self._pipelines
+            models, self.journal, limits, self.ports, settings, self._pipelines, self.world
         )
 
     def run(
@@ -130,13 +132,22 @@ class Executor:
         return RunHandle(job, loop.create_task(self._whole(job), name=job.run_id))
 
     async def resume(
-        self, agent: RunnableAgent, run_id: str, invocation: Invocation | None = None
+        self,
+        agent: RunnableAgent,
+        run_id: str,
+        invocation: Invocation | None = None,
+        *,
+        wait_s: float = 0.0,
     ) -> RunResult:
         """Go on with a run that was interrupted: what its journal holds is not done again. `agent`
-        and `invocation` are those that it was begun with. Its result says so when there is no such
-        run, when it has ended, or when another process has it."""
+        and `invocation` are those that it was begun with, files included. Its result says so when
+        there is no such run, when it has ended, or when another process has it. When that one died
+        without giving it back, its claim has to run out first: `wait_s` is how many seconds to wait
+        for that at most, in the slot of the lane."""
+        if not is_a(wait_s, int, float):
+            raise wrong("wait_s", wait_s, "a number of seconds", "wait_s=60")
         asked = _of_run(run_id, invocation)
-        return await self._whole(self._job(agent, "", asked, again=True))
+        return await self._whole(self._job(agent, "", asked, again=True, wait_s=wait_s))
 
     async def finish(
         self, agent: RunnableAgent, run_id: str, invocation: Invocation | None = None
@@ -147,6 +158,24 @@ class Executor:
         that of the run, or says that there is no such run, or that it has not ended."""
         asked = _of_run(run_id, invocation)
         return await self._whole(self._job(agent, "", asked, again=True, over=True))
+
+    async def abandon(self, run_id: str, *, wait_s: float = 0.0) -> None:
+        """Give an interrupted run up, also one whose agent is not there any more: it ends as
+        cancelled, with what it has cost, and nothing is run. `finish` tells the ports. Raises as
+        `Pipeline.abandon` does, and PipelineError for one that goes on here."""
+        row = await must_be_unfinished(self.journal, run_id)
+        if row.run_id in self._going:
+            raise busy(row.run_id)
+        pipeline, _ = self._pipelines.of(RunnableAgent(), None)  # any can end it
+        await pipeline.abandon(row.run_id, wait_s=wait_s)
+
+    async def result(self, run_id: str) -> RunResult:
+        """What an ended run gave, from its journal, whichever process ran it. Nobody is told.
+        `run_id` is its whole id. Raises PipelineError as `Pipeline.result` does, where there is no
+        such run and where it has not ended."""
+        found = result_of(await self._recorded(run_id))
+        await gather(found, self.journal)
+        return found
 
     def manifest(
         self, agent: RunnableAgent, delegates: Sequence[Delegate] = ()
@@ -194,13 +223,16 @@ class Executor:
         *,
         again: bool = False,
         over: bool = False,
+        wait_s: float = 0.0,
     ) -> Around:
         check_asked(agent, input, asked)
         above = current()
         if above is not None and not asked.parent_run_id:
             asked = replace(asked, parent_run_id=above.run_id)
         run_id = asked.run_id or self.world.new_id("run")
-        return Around(self._host, run_id, self.lane, agent, input, asked, again=again, over=over)
+        job = Around(self._host, run_id, self.lane, agent, input, asked, again=again, over=over)
+        job.wait_s = wait_s
+        return job
 
     async def _whole(self, job: Around) -> RunResult:
         # what this frame holds each of thousands of runs has: what prepares one is elsewhere
@@ -246,7 +278,12 @@ class Executor:
     def _line(self, job: Job) -> Ancestry:
         agent = job.agent
         if job.stopped is not None:
-            raise RunCancelled(f"The run was cancelled: {job.stopped.value}.")
+            raise RunCancelled(
+                f"The run was cancelled: {job.stopped.value}.",
+                code=ExecutorErrorCode.EXEC_RUN_SHUTDOWN
+                if job.stopped is Reason.SHUTDOWN
+                else ExecutorErrorCode.EXEC_RUN_CANCELLED,
+            )
         if self._lane_cap is not None:
             self._lane_cap.apply()
         return descended(job.run_id, agent.who, agent.name, self.limits)

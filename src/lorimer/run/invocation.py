@@ -22,6 +22,7 @@ from lorimer.run.steps import RunStep
 from lorimer.tools.base import Tool
 
 OnStep: TypeAlias = Callable[[RunStep], Awaitable[None] | None]
+OnText: TypeAlias = Callable[[str | None], None]
 
 
 @record
@@ -56,6 +57,10 @@ class Invocation:
     on_step: OnStep | None = None
     """Called when a tool call begins and when it has ended; may be async, and then is behind. What
     it raises is logged."""
+    on_text: OnText | None = None
+    """Called with each piece of text that the model says, in every turn and phase; with None where
+    what was said of this answer does not hold, and it begins anew. At once, so it must not wait:
+    a client that is slow, or gone, is the host's affair. What it raises is logged."""
 
     def __post_init__(self) -> None:
         check_texts(
@@ -85,7 +90,7 @@ class Invocation:
             raise wrong("Invocation.delivery", self.delivery, "a Target", 'Target("channel", "42")')
         if not is_a(self.priority, int):
             raise wrong("Invocation.priority", self.priority, "a whole number", "priority=1")
-        for name in ("session_tools", "on_step"):
+        for name in ("session_tools", "on_step", "on_text"):
             if (given := getattr(self, name)) is not None and not callable(given):
                 raise wrong(f"Invocation.{name}", given, "a function", f"{name}=my_function")
 

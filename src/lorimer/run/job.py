@@ -16,7 +16,10 @@ from lorimer.run.lanes.lane import Lane
 class Job:
     """One call of an executor."""
 
-    __slots__ = ("_lane", "again", "agent", "asked", "input", "over", "run", "run_id", "stopped")
+    __slots__ = (
+        *("_lane", "again", "agent", "asked", "input", "over", "run", "run_id", "stopped"),
+        "wait_s",
+    )
 
     def __init__(
         self,
@@ -41,6 +44,8 @@ class Job:
         """It was begun before, and interrupted."""
         self.over = over
         """It has ended; only its ports are to be told."""
+        self.wait_s = 0.0
+        """Seconds that it waits for another owner's claim to run out."""
 
     def cancel(self, reason: Reason = Reason.CALLER) -> None:
         """Stop it: its result says `cancelled`. The first reason counts."""
@@ -48,7 +53,7 @@ class Job:
         if self.run is not None:
             self.run.context.cancel(self.stopped)
         elif self._lane is not None:
-            self._lane.cancel(self.run_id)
+            self._lane.cancel(self.run_id, shutdown=self.stopped is Reason.SHUTDOWN)
 
     def shut_down(self, within_s: float) -> None:
         """Suspend it; see `Executor.shut_down`."""
@@ -56,7 +61,7 @@ class Job:
         if self.run is not None:
             self.run.context.drain(within_s)
         elif self._lane is not None:
-            self._lane.cancel(self.run_id)
+            self._lane.cancel(self.run_id, shutdown=True)
 
     @property
     def told(self) -> Mapping[str, JSON]:

@@ -69,6 +69,7 @@ def manifest_of(
     stages = StageEntries(entries)
     stages["input"].strategies["normalizer"] = "multimodal"
     stages["context"].config.update(stateless=True, compact_at=COMPACT_AT)
+    stages["api"].config["after_release"] = "restart"  # whoever hears of the model is told so
     stages["yield"].strategies["formatter"] = "substantive"
     stages["system"].config["prompt"] = _prompt(header, agent)
     if work:

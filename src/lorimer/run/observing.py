@@ -16,10 +16,12 @@ from lorimer.core.events import Event
 from lorimer.core.redaction import logger
 from lorimer.journal.family import born
 from lorimer.pipeline import Pipeline
-from lorimer.run.invocation import OnStep
+from lorimer.run.invocation import OnStep, OnText
 from lorimer.run.steps import RunStep, begun
 
 HEARD: Final = ("tool.call_start", "tool.call_complete", "model.reply", "compacted")
+SAID: Final = ("text.delta", "api.stream_restart")
+"""What a client is told while the model speaks. Without a listener nobody makes them."""
 QUEUE: Final = 1024
 """Steps that a slow async callback may be behind; then it loses the oldest."""
 DRAIN_S: Final = 2.0
@@ -32,7 +34,7 @@ class Observer(Protocol):
     """Is told of one run."""
 
     def hear(self, event: Event) -> None:
-        """One of the kinds `HEARD`. Must not wait or raise."""
+        """One of the kinds `HEARD`, or of `SAID`. Must not wait or raise."""
         ...
 
     async def end(self) -> None:
@@ -45,6 +47,27 @@ class Observers:
 
     def __init__(self, pipeline: Pipeline, *, phases: bool = False) -> None:
         """`phases`: runs that are part of one are phases of it, and told as its own."""
+        self._heard = _Listeners(pipeline, HEARD, phases)
+        self._said = _Listeners(pipeline, SAID, phases)
+
+    @asynccontextmanager
+    async def of(
+        self, run: RunContext, observers: Sequence[Observer], said: Sequence[Observer] = ()
+    ) -> AsyncGenerator[None, None]:
+        """Tell them of the run, and `said` what the model says. Without any nobody listens."""
+        async with self._heard.of(run, observers):
+            if not said:
+                yield
+                return
+            async with self._said.of(run, said):
+                yield
+
+
+class _Listeners:
+    """Those to whom the same kinds of events are told."""
+
+    def __init__(self, pipeline: Pipeline, kinds: Sequence[str], phases: bool) -> None:
+        self._kinds = kinds
         self._pipeline = pipeline
         self._phased = phases
         self._of: dict[str, Sequence[Observer]] = {}
@@ -54,15 +77,15 @@ class Observers:
     async def of(
         self, run: RunContext, observers: Sequence[Observer]
     ) -> AsyncGenerator[None, None]:
-        """Tell them of the run. Without any nobody listens."""
+        """As `Observers.of`."""
         if not observers:
             yield
             return
         if not self._of:
-            self._off = [self._pipeline.on(kind, self._hear) for kind in HEARD]
+            self._off = [self._pipeline.on(kind, self._hear) for kind in self._kinds]
             if self._phased:
                 self._off.append(self._pipeline.on("child", self._begun))
-                self._off += [self._pipeline.on_below(kind, self._hear) for kind in HEARD]
+                self._off += [self._pipeline.on_below(kind, self._hear) for kind in self._kinds]
         self._of[run.id] = observers
         if self._phased:  # those that it had before it was resumed
             self._of |= {each.run_id: observers for each in born(run.facts)}
@@ -84,6 +107,24 @@ class Observers:
     def _begun(self, event: Event) -> None:
         if event.run_id in self._of:
             self._of[str(event.data.get("run"))] = self._of[event.run_id]
+
+
+class TextTold:
+    """Tells the callback of one run what its model says, piece by piece."""
+
+    def __init__(self, on_text: OnText) -> None:
+        self._on_text = on_text
+
+    def hear(self, event: Event) -> None:
+        """See Observer."""
+        text = event.data.get("text") if event.type == "text.delta" else None
+        try:
+            self._on_text(str(text) if text is not None else None)
+        except (Exception, asyncio.CancelledError):  # noqa: BLE001 - its fault is no run's
+            _log.exception("on_text failed")
+
+    async def end(self) -> None:
+        """See Observer."""
 
 
 class StepsTold:

@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 from lorimer.core.errors import JournalError, LorimerError, PipelineError
+from lorimer.core.facts import PHASE
 from lorimer.core.journal import Journal
 from lorimer.core.model import ModelResolver
 from lorimer.core.redaction import logger
@@ -47,8 +48,10 @@ def _usable(phase: Phase, models: ModelResolver, warn: Callable[[str], None]) ->
 
 
 async def gather(result: RunResult, journal: Journal) -> None:
-    """Put the steps and the conversations of its phases into the result of a run, in order."""
-    made: Sequence[str] = [each.run_id for each in born(result.run.events if result.run else ())]
+    """Put the steps and the conversations of its phases, if it has any, into the result of a run,
+    in order."""
+    below = born(result.run.events if result.run else ())
+    made: Sequence[str] = [each.run_id for each in below if each.key.startswith(PHASE)]
     for run_id in made:
         try:
             recording = await recorded(journal, run_id)

@@ -33,6 +33,7 @@ from lorimer.run.lanes.turns import Job, Turns
 from lorimer.world.real import RealWorld
 
 MAX_QUEUED: Final = 10_000
+_STOPS: Final = "The program shut down"
 _WEIGHT: Final = 0.2
 """Of the newest job in the mean duration of jobs."""
 
@@ -135,12 +136,15 @@ class Lane:
             self._turns.key_caps[key] = cap
         self._admit()
 
-    def cancel(self, id: str) -> bool:
+    def cancel(self, id: str, *, shutdown: bool = False) -> bool:
         """Refuse the queued jobs of this id: their `slot` raises RunCancelled. False: there are
-        none. A job that has begun is its owner's to cancel."""
+        none. A job that has begun is its owner's to cancel. shutdown: because the program stops."""
         found = [waiter for waiter in self._turns.waiting() if waiter.id == id]
         for waiter in found:
-            self._refuse(waiter, f"{id!r} was cancelled", ExecutorErrorCode.EXEC_RUN_CANCELLED)
+            if shutdown:
+                self._refuse(waiter, _STOPS, ExecutorErrorCode.EXEC_RUN_SHUTDOWN)
+            else:
+                self._refuse(waiter, f"{id!r} was cancelled", ExecutorErrorCode.EXEC_RUN_CANCELLED)
         return bool(found)
 
     def close(self) -> None:
@@ -148,7 +152,7 @@ class Lane:
         of them."""
         self._closed = True
         for waiter in self._turns.waiting():
-            self._refuse(waiter, "The program shut down", ExecutorErrorCode.EXEC_RUN_SHUTDOWN)
+            self._refuse(waiter, _STOPS, ExecutorErrorCode.EXEC_RUN_SHUTDOWN)
 
     def stats(self) -> LaneStats:
         """The lane as it is now."""
