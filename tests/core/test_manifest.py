@@ -42,6 +42,7 @@ from lorimer.presets import PRESETS, preset_manifest
 from lorimer.stages import catalogue
 from lorimer.stages.catalogue import CATALOGUE
 from lorimer.testing import ScriptedModel, SimulatedWorld, simulate
+from tests.quick import quick
 
 ROUND = [{"order": CATALOGUE[name][0], "name": name} for name in ("input", "api", "parse", "yield")]
 
@@ -876,3 +877,19 @@ def test_arguments_of_another_kind_are_told_in_words(
 def test_one_shipped_tool_needs_no_tuple() -> None:
     tools = PipelineBuilder().with_tools(built_in="readonly", deferred="Grep").manifest.tools
     assert (tools.built_in, tools.deferred) == (["readonly"], ["Grep"])
+
+
+@pytest.mark.parametrize(
+    ("kind", "text"),
+    [
+        (".yaml", "a: 0x" + "f" * 100_000),
+        (".yaml", "a: {b: [1:" + "59:" * 300_000 + "1]}"),
+        (".yaml", "a: 0b" + "1" * 500_000),
+        (".toml", "a = [{b = 0x" + "f" * 100_000 + "}]"),
+        (".json", '{"a": ' + "9" * 2000 + "}"),
+    ],
+    ids=range(5),
+)
+def test_numbers_that_could_be_read_and_not_written_are_refused(kind: str, text: str) -> None:
+    with quick(), pytest.raises(ConfigError, match="a number in it is too long"):
+        parse(text, kind, "agent")

@@ -8,7 +8,8 @@ from hypothesis import strategies as st
 
 from lorimer.esg import ExecutionStateGraph
 from lorimer.esg.graph.questions import StepError
-from lorimer.esg.notebooks.cells import Cell, load, of_notebook, of_script
+from lorimer.esg.notebooks.cells import Cell, load, magics, of_notebook, of_script
+from tests.quick import quick
 
 
 def test_row_58_a_script_in_the_percent_format() -> None:
@@ -68,3 +69,11 @@ def test_steps_have_the_titles_that_their_cells_have_now() -> None:
     assert (graph.steps, graph.stale()) == (("load", "show"), ["show"])
     load(graph, of_script("# %% read\nx = 1\n# %%\nprint(x, x)\n"))
     assert (graph.steps, graph.stale()) == (("read", "show"), ["show"])
+
+
+def test_files_made_to_be_slow_are_not() -> None:
+    wide = " " * 500_000
+    with quick():
+        assert of_script(f"# %% a{wide}b\nx = 1") == [Cell(f"a{wide}b", "x = 1")]
+        assert magics(f"{wide}a{wide}= !\n%time") == [0, 1]
+        assert magics(f"{wide}a{wide}\n!ls") == [1]

@@ -10,7 +10,9 @@ from hypothesis import strategies as st
 
 from lorimer.esg import ExecutionStateGraph
 from lorimer.esg.graph.questions import StepError
+from lorimer.esg.patching.forms import Block, block_of, range_of, read_diff
 from lorimer.esg.patching.patches import Edit, Move, PatchResult, patch_of, read_patch
+from tests.quick import quick
 
 LINES = st.lists(
     st.sampled_from(
@@ -142,3 +144,26 @@ def test_row_12_a_name_that_was_given_counts_as_made() -> None:
     edit = Edit("s0", 4, 13, "other_one")
     assert not patch_of([edit], "", graph)
     assert patch_of([edit], "", graph, given=("other_one",))
+
+
+def test_patches_of_texts_that_are_much_alike_take_no_minutes() -> None:
+    blank = "\n" * 20_000
+    with quick():
+        made = block_of("s1", f"{blank}x = 1{blank}", f"{blank}x = 1{blank}\n")
+        assert made.search.count("\n") > 10_000
+        with pytest.raises(StepError, match="at least 2 times"):
+            range_of(Block("s1", "\n" * 10_000, "x"), f"{blank}x = 1{blank}")
+        with pytest.raises(StepError, match="no such lines"):
+            range_of(Block("s1", "\n" * 10_000 + "y", "x"), f"{blank}x = 1{blank}")
+
+
+def test_a_block_has_as_many_lines_as_it_needs() -> None:
+    old = "a\nx\nb\nx\nc"
+    assert block_of("s", old, "a\nx\nb\ny\nc") == Block("s", "b\nx\nc", "b\ny\nc")
+    assert block_of("s", old, "a\nx\nB\nx\nc") == Block("s", "b", "B")
+    assert block_of("s", old, "a\nx\nb\nx") == Block("s", "x\nc", "x")
+    assert block_of("s", "", "a") == Block("s", "", "a")
+
+
+def test_a_hunk_with_a_number_of_thousands_of_digits_is_none() -> None:
+    assert dict(read_diff(f"--- s1\n+++ s1\n@@ -{'9' * 5000} +1 @@\n", {"s1": "x"})) == {"s1": "x"}

@@ -127,3 +127,11 @@ def test_anything_else_is_a_journal_error_or_nothing(data: dict[str, object]) ->
         read_export(lines)
     except JournalError:
         pass
+
+
+def test_a_time_beyond_all_numbers_is_no_time() -> None:
+    head = {"type": "lorimer.run", "run_id": "r", "session_id": "s", "messages": []}
+    fact = {"type": "run.start", "run_id": "r", "iteration": 0, "stage": "", "time": 10**400}
+    lines = [json.dumps(head), json.dumps({**fact, "seq": 1, "data": {}})]
+    with pytest.raises(JournalError, match="line 2 is not of an export"):
+        read_export(lines)

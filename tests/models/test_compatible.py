@@ -40,6 +40,7 @@ from lorimer.models.unasked import Unasked
 from lorimer.testing.fake_server import FakeLLMServer, ToolCall, Turn
 from lorimer.world.real import RealWorld
 from tests.models.support import Heard, NoWorld, Provider, Reply, hear, request, sse
+from tests.quick import quick
 
 Code = ExecutorErrorCode
 LOCAL = {"LORIMER_VLLM_BASE_URL": "http://localhost:8000/v1"}
@@ -516,6 +517,15 @@ def test_calls_that_share_an_index_and_have_no_ids(
     assert shown == [(at, name) for at, (name, _) in enumerate(calls)]
     for at, (_, arguments) in enumerate(calls):
         assert "".join([one.partial_json for one in heard.inputs if one.index == at]) == arguments
+
+
+@pytest.mark.parametrize("rest", ["{", "{}", '{"'])
+def test_calls_in_pieces_made_to_be_slow_are_not(rest: str) -> None:
+    begun = piece("f", '{"x":[' + "1," * 300_000 + "}")
+    with quick():
+        heard = said(begun, *[piece("f", rest)] * 10_000, chunk("tool_calls"), "[DONE]")
+    (call,) = heard.answer.tool_calls
+    assert call.raw.endswith(rest)
 
 
 @pytest.mark.parametrize(

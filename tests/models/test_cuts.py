@@ -12,6 +12,7 @@ import pytest
 
 from lorimer.core.errors import APIError, ExecutorErrorCode
 from lorimer.core.messages import TextBlock, ThinkingBlock, ToolUse
+from lorimer.core.redaction import Redactor
 from lorimer.core.request import Response, Usage
 from lorimer.models import ProviderCredentials
 from lorimer.models.wires.anthropic_answer import AnthropicAnswer
@@ -394,3 +395,26 @@ def test_a_failed_attempt_says_what_it_used(wire: Wire) -> None:
 
 def test_sse_helper() -> None:
     assert sse({"a": 1}, "[DONE]") == b'data: {"a": 1}\n\ndata: [DONE]\n\n'
+
+
+def nested(levels: int) -> dict[str, object]:
+    value: object = 1
+    for _ in range(levels):
+        value = {"a": value}
+    return {"p": value}
+
+
+@pytest.mark.parametrize("wire", WIRES)
+@pytest.mark.parametrize("levels", [300, 600, 900])
+def test_arguments_nested_so_deep_that_nobody_could_look_through_them(
+    wire: Wire, levels: int
+) -> None:
+    turn = Turn(tool_calls=(ToolCall("c1", "read", nested(levels)),))
+    heard = ask(wire, Provider(Reply((recorded_body(turn, wire, model=MODEL[wire]),))))
+    if heard.error is not None:  # it was too much for the parser
+        assert heard.error.code is Code.EXEC_API_STREAM_INCOMPLETE
+        return
+    (call,) = heard.answer.tool_calls
+    assert (call.input, len(call.raw) > 5 * levels) == ({}, True)
+    answer = heard.answer.to_json()
+    assert Redactor({"sk-0123456789": "KEY"}).json(answer) is answer

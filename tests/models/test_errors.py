@@ -27,6 +27,7 @@ from tests.models.support import (
     spec,
     sse,
 )
+from tests.quick import quick
 
 Code = ExecutorErrorCode
 NOW = 1_700_000_000.0
@@ -292,3 +293,11 @@ def test_errors_in_mid_stream(error: object, code: Code) -> None:
 def test_the_words_of_odd_bodies(body: bytes, told: str) -> None:
     error = status_error("p", 500, {}, body, now=0.0, credentials=ProviderCredentials())
     assert error.message == told
+
+
+def test_messages_made_to_be_slow_are_not() -> None:
+    with quick():
+        error = status_error(
+            "p", 400, {}, b"exceeds the max " * 200_000, now=0, credentials=ProviderCredentials()
+        )
+    assert len(str(error)) < 1000

@@ -4,6 +4,7 @@ not good enough."""
 from __future__ import annotations
 
 import json
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -16,8 +17,11 @@ from lorimer.core.request import Request
 from lorimer.core.result import PipelineResult
 from lorimer.models.pricing import Price
 from lorimer.models.registry import Models
+from lorimer.stages.s09_signals import Markers
+from lorimer.stages.s12_orchestrators import Delegate
 from lorimer.testing import ScriptedModel, SimulatedWorld, simulate
 from tests.core.support import Do, held, make, use
+from tests.quick import quick
 from tests.stages.contract import Seen
 from tests.stages.effects import all_of, feedback
 from tests.stages.support import choose, configure
@@ -349,6 +353,14 @@ def test_a_marker_counts_on_a_line_of_its_own_and_the_last_one(text: str, status
             assert "The model says that it is" in result.error
 
     simulate(main)
+
+
+def test_markers_made_to_be_slow_are_not() -> None:
+    with quick():
+        assert Markers().detect(f"[ERROR:{' ' * 1_000_000}]x") == ("", "")
+        for begun in ("[DELEGATE: a:", " [DELEGATE:"):
+            state: Any = SimpleNamespace(calls=[], text=f"{begun}{' ' * 1_000_000}]x")
+            assert not Delegate().wants(state)
 
 
 def test_the_loop_may_stop_with_a_signal() -> None:

@@ -16,8 +16,10 @@ from lorimer.core.messages import TextBlock
 from lorimer.core.request import ToolInputDelta
 from lorimer.core.result import PipelineResult
 from lorimer.testing import ScriptedModel, SimulatedWorld, simulate
+from lorimer.tools.early import _Arguments  # pyright: ignore[reportPrivateUsage]
 from lorimer.tools.hooks import Answer
 from tests.core.support import Change, Do, held, kinds, make, use
+from tests.quick import quick
 from tests.stages.effects import all_of
 from tests.stages.support import choose
 
@@ -196,3 +198,11 @@ def test_a_resumed_run_begins_nothing_that_is_recorded() -> None:
         assert (peek.began, result.text) == ([], "done")
 
     simulate(main)
+
+
+def test_arguments_in_pieces_made_to_be_slow_are_not() -> None:
+    arguments = _Arguments()
+    with quick():
+        whole = arguments.add('{"x":[' + "1," * 1_000_000 + "1]}")
+        assert whole.endswith("1]}")
+        assert not any(arguments.add("{}") for _ in range(100_000))

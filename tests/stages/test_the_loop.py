@@ -21,6 +21,7 @@ from lorimer.testing import ScriptedModel, SimulatedWorld, simulate
 from lorimer.tools import ToolContext
 from lorimer.tools.base import ToolInput
 from tests.core.support import Change, Do, check_history, kinds, make, only, use
+from tests.quick import quick
 from tests.stages.support import choose, configure
 
 CODE = ExecutorErrorCode
@@ -456,6 +457,13 @@ def test_structured_output_is_the_answers_json(answer: str, output: Any) -> None
     assert result.output == output
     assert result.text == answer
     assert result.status == "ok"
+
+
+@pytest.mark.parametrize("space", ["\n", " ", "\n ", "\n`", "```\n", " ```"])
+def test_answers_made_to_be_slow_are_not(space: str) -> None:
+    answer = "```" + space * (300_000 // len(space)) + "x"
+    with quick():
+        assert parsed(answer).output == answer
 
 
 @pytest.mark.parametrize(

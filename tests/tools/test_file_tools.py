@@ -345,3 +345,14 @@ def test_braces() -> None:
 def test_a_pattern_of_too_many_alternatives_is_invalid(tree: Path) -> None:
     assert "exec.tool.invalid_input" in error(tree, "Glob", pattern="{a,b}" * 10)
     assert "exec.tool.invalid_input" in error(tree, "Grep", pattern="x", glob="{a,b}" * 10)
+
+
+def test_an_edit_does_not_make_a_file_out_of_all_memory(tmp_path: Path) -> None:
+    text = "a" * 1_000_000
+    (tmp_path / "a.py").write_text(text)
+    told = error(
+        tmp_path, "Edit", file_path="a.py", old_string="a", new_string="b" * 1_000_000,
+        replace_all=True,
+    )  # fmt: skip
+    assert told.startswith("a.py would get longer than 16,777,216 characters")
+    assert (tmp_path / "a.py").read_text() == text

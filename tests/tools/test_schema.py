@@ -8,6 +8,7 @@ import pytest
 
 from lorimer.core.errors import ConfigError, ExecutorErrorCode, ToolExecutionError
 from lorimer.tools.schema import compile_schema
+from tests.quick import quick
 
 PERSON: dict[str, Any] = {
     "type": "object",
@@ -187,3 +188,46 @@ def test_a_schema_may_refer_to_itself() -> None:
     assert check({"next": {"next": {"value": 1}}})
     with pytest.raises(ToolExecutionError, match=r"input.next.next.value must be integer"):
         check({"next": {"next": {"value": "x"}}})
+
+
+@pytest.mark.parametrize("schema", [
+    {"properties": {"x": {"pattern": "^(a+)+$"}}},
+    {"properties": {"x": {"pattern": "a*a*a*b$"}}},
+    {"properties": {"x": {"type": "string", "pattern": "^(a|a)*$"}}},
+    {"properties": {"x": {}}, "propertyNames": {"pattern": "^(x+)+$"}},
+    {"patternProperties": {"^(x+)+$": {"type": "integer"}}, "additionalProperties": False},
+])  # fmt: skip
+def test_patterns_made_to_be_slow_are_not(schema: dict[str, Any]) -> None:
+    check = compile_schema(schema, "t")
+    with quick(), pytest.raises(ToolExecutionError):
+        check({"x": "a" * 100_000 + "!", "x" * 100_000 + "!": 1})
+
+
+@pytest.mark.parametrize("pattern", ["^(?!x)", r"(a)\1", "^(?<=a)b", "("])
+def test_patterns_that_only_a_slow_engine_knows_are_refused(pattern: str) -> None:
+    with pytest.raises(ConfigError, match="cannot be used: the pattern|cannot be used: missing"):
+        compile_schema({"properties": {"x": {"pattern": pattern}}}, "t")
+
+
+def test_a_pattern_is_looked_for_and_ends_at_the_end() -> None:
+    check = compile_schema({"properties": {"x": {"pattern": "b$"}, "y": {"pattern": "é"}}}, "t")
+    assert check({"x": "aab", "y": "xéx"}) == {"x": "aab", "y": "xéx"}
+    for wrong in ("ba", "b\n", ""):
+        with pytest.raises(ToolExecutionError, match=r"input\.x must match pattern"):
+            check({"x": wrong})
+
+
+def test_alternatives_that_refer_to_themselves_do_not_double_for_ever() -> None:
+    node = {"type": "object", "additionalProperties": {"$ref": "#/$defs/node"}}
+    either = {"anyOf": [{**node, "minProperties": 1}, {**node, "maxProperties": 1}]}
+    check = compile_schema(
+        {"$defs": {"node": either}, "properties": {"x": {"$ref": "#/$defs/node"}}}, "t"
+    )
+    value: Any = {"a": {}}
+    assert check({"x": value}) == {"x": value}
+    value = "no object"
+    for _ in range(60):
+        value = {"a": value}
+    with quick(), pytest.raises(ToolExecutionError, match="too many ways"):
+        check({"x": value})
+    assert check({"x": {"a": {}}}) == {"x": {"a": {}}}

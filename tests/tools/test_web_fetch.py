@@ -17,6 +17,7 @@ from lorimer.tools.builtin.page import readable
 from lorimer.tools.hooks import Answer, FunctionHook
 from lorimer.tools.hooks.hookset import HookSet
 from lorimer.tools.policy.modes import Action
+from tests.quick import quick
 from tests.tools.support import Bench, toolset
 
 PAGE = """<!doctype html><html><head><title>A &amp; B</title><style>p {x}</style>
@@ -213,3 +214,26 @@ def test_a_redirect_does_not_pass_by_a_guard() -> None:
 
     assert simulate(main, transport=led("https://b.org/", asked)) == AWAY.format("https://b.org/")
     assert asked == ["https://a.org/x"]
+
+
+@pytest.mark.parametrize("charset", ["punycode", "idna", "unicode_escape", "no-such", "a b'"])
+def test_what_no_page_is_written_in_is_read_as_utf_8(charset: str) -> None:
+    text = "xé-" + "9" * 1_000_000
+    with quick():
+        told, failed = fetched(page(text, f"text/plain; charset={charset}"))
+    assert (told.partition("]\n")[2][:10], failed) == ("xé-9999999", False)
+
+
+@pytest.mark.parametrize(
+    ("charset", "body"),
+    [
+        ("ISO-8859-1", b"\xe9"),
+        ("windows-1252", b"\xe9"),
+        ('"Shift_JIS"', b"\x83\x8b"),
+        ("GBK", b"\xa8\xa6"),
+    ],
+)
+def test_what_pages_are_written_in(charset: str, body: bytes) -> None:
+    kind = {"content-type": f"text/plain; charset={charset}"}
+    told, _ = fetched(httpx2.Response(200, content=body, headers=kind))
+    assert told[-1] in "éル"

@@ -20,6 +20,7 @@ from hypothesis import strategies as st
 from lorimer.world import archives
 from lorimer.world.archives import BadArchive, checked, unpack
 from lorimer.world.files import RootedFiles
+from tests.quick import quick
 
 HOSTILE = [
     "/etc/passwd",
@@ -291,6 +292,38 @@ def encrypted() -> bytes:
     data = bytearray(a_zip(("x", b"secret", 0)))
     data[data.rindex(b"PK\x01\x02") + 8] |= 1
     return bytes(data)
+
+
+def pressed_zip(kind: int) -> bytes:
+    """Says that it holds one byte, pressed in a way in which a thousand may be gigabytes."""
+    made = io.BytesIO()
+    with zipfile.ZipFile(made, "w", kind) as archive:
+        archive.writestr("x", bytes(2**20))
+    data = bytearray(made.getvalue())
+    at = data.rindex(b"PK\x01\x02")
+    data[at + 24 : at + 28] = struct.pack("<I", 1)
+    return bytes(data)
+
+
+def digits() -> bytes:
+    """A header in which tarfile looks for a number, anew from each digit."""
+    head = tarfile.TarInfo("x")
+    head.type, head.size = tarfile.XHDTYPE, 2**20
+    return head.tobuf(tarfile.USTAR_FORMAT) + b"1" * 2**20 + tarfile.TarInfo("y").tobuf()
+
+
+@pytest.mark.parametrize("kind", [zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA])
+def test_what_zipfile_unpacks_at_once_is_not(root: Path, files: RootedFiles, kind: int) -> None:
+    (root / "a").write_bytes(pressed_zip(kind))
+    with pytest.raises(BadArchive, match="packed in a way that is not unpacked"):
+        unpack(files, "a", "new")
+    assert everything(root) == []
+
+
+def test_a_header_made_to_be_slow_is_not_read(root: Path, files: RootedFiles) -> None:
+    (root / "a").write_bytes(digits())
+    with quick(), pytest.raises(BadArchive, match="headers is too large"):
+        unpack(files, "a", "new")
 
 
 @pytest.mark.parametrize(

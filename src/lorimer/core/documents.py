@@ -20,6 +20,11 @@ MAX_YAML_BYTES: Final = 1_000_000
 MAX_DEPTH: Final = 64
 """Objects and lists within each other; what is nested more deeply is refused."""
 
+_MAX_BITS: Final = 4096
+"""Of a whole number."""
+_MAX_DIGITS: Final = 2000
+_LONG_NUMBER: Final = "a number in it is too long"
+
 _PART: Final = r"""(?:(?<![\w-])[\w-]+|"[^"\n]*"|'[^'\n]*')[ \t]*"""
 _LONG_KEY: Final = re.compile(rf"(?:{_PART}\.[ \t]*){{{MAX_DEPTH}}}")
 """A TOML key of more parts, `a.b.c`, than levels are allowed."""
@@ -63,7 +68,18 @@ def parse(text: str, kind: str, where: str) -> Mapping[str, JSON]:
         raise ConfigError(f"{where}: must hold fields with values, not one {_said(value)}")
     if deeper(cast("JSON", value), MAX_DEPTH):
         raise ConfigError(f"{where}: nested too deeply, more than {MAX_DEPTH} levels")
+    if _has_long_number(cast("JSON", value)):
+        raise ConfigError(f"{where}: {_LONG_NUMBER}")
     return cast("Mapping[str, JSON]", value)
+
+
+def _has_long_number(value: JSON) -> bool:
+    """One that Python reads, written by sixteens, and then cannot write."""
+    if isinstance(value, Mapping):
+        return any(map(_has_long_number, value.values()))
+    if isinstance(value, list | tuple):
+        return any(map(_has_long_number, value))
+    return isinstance(value, int) and value.bit_length() > _MAX_BITS
 
 
 def deeper(value: JSON, levels: int) -> bool:
@@ -133,6 +149,8 @@ def _yaml(text: str) -> object:
             if id(node) in self.seen:
                 raise ValueError("aliases are not allowed")
             self.seen.add(id(node))
+            if node is not None and node.tag.endswith(":int") and len(node.value) > _MAX_DIGITS:
+                raise ValueError(_LONG_NUMBER)  # to read one by sixties takes the square of it
             if isinstance(node, yaml.MappingNode):
                 _unique([(str(key.value), None) for key, _ in node.value])
             return node

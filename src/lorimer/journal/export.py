@@ -85,7 +85,7 @@ def read_export(lines: Iterable[str]) -> list[Recording]:
                 fold.apply(facts[-1])
             else:
                 raise ValueError(f"it does not begin with a line of the type {HEAD!r}")
-        except (ValueError, RecursionError) as error:
+        except (ValueError, RecursionError, OverflowError) as error:
             raise JournalError(f"line {number} is not of an export: {error}", cause=error) from None
     for run in runs:
         if not run.facts or run.facts[0].type != "run.start":

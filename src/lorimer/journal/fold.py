@@ -290,7 +290,7 @@ class Fold:
             state._asked = _count_from_json(whole.get("asked"))
             if whole.get("receipt") is not None:  # also of a version that kept none
                 state.receipt = Receipt.from_json(whole["receipt"])
-        except (ValueError, IndexError) as error:
+        except (ValueError, IndexError, OverflowError) as error:
             raise JournalError(f"a snapshot is damaged: {error}", cause=error) from error
         return state
 

@@ -22,7 +22,7 @@ from lorimer.models.registry import ProviderContext
 from lorimer.models.spec import ModelSpec
 from lorimer.models.wires.claude_code_answer import ClaudeCodeAnswer, Lines, failure
 from lorimer.models.wires.claude_code_request import line, words
-from lorimer.models.wires.shared import writing
+from lorimer.models.wires.shared import BROKEN, writing
 from lorimer.world.plainfiles import find_program
 
 BINARY: Final = "CLAUDE_CODE_BINARY"
@@ -60,7 +60,6 @@ ABLE: Final = Capabilities(
 )
 _HOME: Final = Path("/")
 """Where it runs: nothing of a project's lies there."""
-_BROKEN: Final = (KeyError, TypeError, ValueError)
 
 
 def claude_code_cli(spec: ModelSpec, context: ProviderContext) -> ClaudeCodeModel:
@@ -136,7 +135,7 @@ class ClaudeCodeModel:
                 code=ExecutorErrorCode.EXEC_CLI_BINARY_NOT_FOUND,
                 cause=error,
             ) from error
-        except _BROKEN as error:
+        except BROKEN as error:
             why = f"it makes no sense ({type(error).__name__}: {error})"
             raise incomplete(self.provider, why, usage=answer.usage, cause=error) from error
         finally:

@@ -28,6 +28,8 @@ CHECK_URL: Final = "Check the base URL."
 """Hints that a table or a command line makes more exact."""
 MAX_RETRY_AFTER_S: Final = 3600.0
 _MESSAGE_CHARS: Final = 600
+_READ_CHARS: Final = 10_000
+"""Of a message that are looked at: what a provider says of an error is short."""
 
 _NUMBER: Final = re.compile(r"[0-9]+(\.[0-9]+)?", re.ASCII)
 _TOO_LONG: Final = re.compile(
@@ -211,7 +213,7 @@ def _error_in(body: str) -> JSON:
 def _parts(error: JSON) -> tuple[list[str], str]:
     """The names that an error gives itself (type, code), and its message."""
     if isinstance(error, str):
-        return [], error
+        return [], error[:_READ_CHARS]
     if not isinstance(error, Mapping):
         return [], ""
     kinds = [str(error[key]) for key in ("code", "type", "status") if error.get(key)]
@@ -221,7 +223,7 @@ def _parts(error: JSON) -> tuple[list[str], str]:
         if "PerDay" in dumps(detail.get("violations", "")):
             kinds.insert(0, "insufficient_quota")  # waiting for tomorrow is no retry
     message = error.get("message") or error.get("detail") or ""
-    return kinds, message if isinstance(message, str) else str(message)
+    return kinds, (message if isinstance(message, str) else str(message))[:_READ_CHARS]
 
 
 def _details(error: JSON) -> list[Mapping[str, JSON]]:

@@ -12,12 +12,12 @@ from typing import Final, cast
 from lorimer.core.jsonable import JSON
 from lorimer.core.stage import Strategy
 
-FENCE: Final = re.compile(r"\A\s*```(?:json)?\s*\n(.*?)\n?```\s*\Z", re.DOTALL)
+FENCE: Final = re.compile(r"\A\s*```(?:json)?[^\S\n]*+\n(.*?)```\s*\Z", re.DOTALL)
 """A text that is one fenced block."""
 
 _MARKER: Final = re.compile(
     r"^[ \t]*\[(CONTINUE|COMPLETE|TASK_COMPLETE|BLOCKED|ERROR|DELEGATE)"
-    r"(?::[ \t]*([^\]\n]{0,500}))?\][ \t]*$",
+    r"(?::[ \t]*+([^\]\n]{0,500}))?\][ \t]*$",
     re.IGNORECASE | re.MULTILINE,
 )
 _NAMES: Final[Mapping[str, str]] = {"task_complete": "complete"}

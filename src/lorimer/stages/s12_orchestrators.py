@@ -19,7 +19,7 @@ from lorimer.core.subagents import AGENT
 from lorimer.core.tool import Toolbox
 
 _MARKER: Final = re.compile(
-    r"^[ \t]*\[DELEGATE:[ \t]*([A-Za-z0-9_-]{1,64})[ \t]*:[ \t]*([^\]\n]{1,10000})\][ \t]*$",
+    r"^[ \t]*\[DELEGATE:[ \t]*([A-Za-z0-9_-]{1,64})[ \t]*:[ \t]*+([^\]\n]{1,10000})\][ \t]*$",
     re.IGNORECASE | re.MULTILINE,
 )
 _SCORE: Final = re.compile(r"^[ \t]*score[ \t]*[:=][ \t]*([01](?:\.\d{1,6})?)[ \t]*$", re.I | re.M)

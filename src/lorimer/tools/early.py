@@ -35,7 +35,7 @@ class _Begun:
 class _Arguments:
     """The JSON object of one call, piece by piece; each character is looked at once."""
 
-    __slots__ = ("_depth", "_escaped", "_in_text", "_parts", "name")
+    __slots__ = ("_depth", "_escaped", "_in_text", "_parts", "_whole", "name")
 
     def __init__(self) -> None:
         self.name = ""
@@ -43,9 +43,12 @@ class _Arguments:
         self._depth = 0
         self._in_text = False
         self._escaped = False
+        self._whole = False
 
     def add(self, text: str) -> str:
         """All of it, when this piece completes it; else ""."""
+        if self._whole:
+            return ""
         self._parts.append(text)
         for sign in text:
             if self._escaped:
@@ -62,6 +65,7 @@ class _Arguments:
             elif sign in "}]":
                 self._depth -= 1
                 if not self._depth:
+                    self._whole = True
                     return "".join(self._parts)
         return ""
 

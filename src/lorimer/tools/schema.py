@@ -2,6 +2,7 @@
 
 fastjsonschema turns a schema into Python source, so a schema is first reduced to plain data of
 bounded size whose references stay inside it. Formats are not checked: their regexes backtrack.
+Patterns are, by an engine that does not, which knows no look-around and no back-references.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ import re
 from ast import literal_eval
 from collections.abc import Callable, Iterator, Mapping
 from functools import lru_cache
+from types import FunctionType
 from typing import Any, Final, TypeAlias, cast
 
 from lorimer.core.errors import ConfigError, ExecutorErrorCode, ToolExecutionError
@@ -25,6 +27,10 @@ Check: TypeAlias = Callable[[ToolInput], ToolInput]
 
 MAX_SCHEMA_CHARS: Final = 262_144
 MAX_SCHEMA_DEPTH: Final = 40
+
+MAX_REFERENCES: Final = 500_000
+"""Followed for the arguments of one call: with alternatives that refer to themselves, each level of
+nesting can double them."""
 
 _MAX_MESSAGE: Final = 1000
 _SCHEMES: Final = ("", "http", "https", "ftp", "file", "data")
@@ -105,16 +111,66 @@ def _refuse(uri: str) -> JSON:
     raise ValueError(f"{uri} is outside the schema")
 
 
+class _Pattern:
+    """A pattern that takes time as the text is long. Has what the compiled schema calls."""
+
+    def __init__(self, text: str) -> None:
+        from pydantic_core import SchemaError, SchemaValidator, core_schema
+
+        schema = core_schema.str_schema(pattern=text, regex_engine="rust-regex", strict=True)
+        try:
+            self.search = SchemaValidator(schema).isinstance_python
+        except SchemaError as error:
+            why = str(error).strip().splitlines()[-1].strip().removeprefix("error: ")
+            raise ValueError(f"the pattern {text[:200]!r}: {why}") from None
+
+
 @lru_cache(maxsize=128)  # it takes a millisecond, and every pipeline has its tools anew
 def _compiled(schema: str) -> Callable[..., object]:
     import fastjsonschema
 
-    return fastjsonschema.compile(
-        json.loads(schema),
-        handlers=dict.fromkeys(_SCHEMES, _refuse),
-        use_default=False,
-        use_formats=False,
+    validate = cast(
+        "FunctionType",
+        fastjsonschema.compile(
+            json.loads(schema),
+            handlers=dict.fromkeys(_SCHEMES, _refuse),
+            use_default=False,
+            use_formats=False,
+        ),
     )
+    names = validate.__globals__
+    patterns = cast("dict[str, object]", names["REGEX_PATTERNS"])
+    for pattern in patterns:
+        patterns[pattern] = _Pattern(pattern)
+    followed = {
+        name: cast("Callable[..., object]", function)
+        for name, function in names.items()
+        if isinstance(function, FunctionType) and function is not validate
+    }
+    if not followed:
+        return validate
+    left = [0]
+
+    def counted(function: Callable[..., object]) -> Callable[..., object]:
+        def follow(*given: object) -> object:
+            left[0] -= 1
+            if left[0] < 0:
+                raise _TooLong
+            return function(*given)
+
+        return follow
+
+    names.update({name: counted(function) for name, function in followed.items()})
+
+    def begun(*given: object) -> object:
+        left[0] = MAX_REFERENCES
+        return validate(*given)
+
+    return begun
+
+
+class _TooLong(Exception):
+    """There are too many ways to read the arguments."""
 
 
 def compile_schema(schema: object, tool: str) -> Check:
@@ -149,6 +205,8 @@ def compile_schema(schema: object, tool: str) -> Check:
                 _whole(input, definition)
         except fastjsonschema.JsonSchemaException as fault:
             raise invalid_input(_tidy(str(fault))) from None
+        except _TooLong:
+            raise invalid_input("input could be meant in too many ways to check them all") from None
         except Exception as fault:  # a schema that compiles and then breaks: refuse, don't guess
             raise invalid_input(f"the tool's schema is broken: {fault}") from fault
         return input

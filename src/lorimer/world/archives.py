@@ -39,6 +39,10 @@ _MAX_PART: Final = 255
 _MAX_READ: Final = 2 * 1024**2
 """What a library may want at once: a table of contents, or a header."""
 _CHUNK: Final = 65_536
+_MAX_HEADER: Final = 8192
+"""Of what a tar says of an entry besides its first 512 bytes."""
+_MORE_HEADER: Final = (tarfile.XHDTYPE, tarfile.XGLTYPE, tarfile.SOLARIS_XHDTYPE)
+_STOPPED: Final = "stopped: it took too long"
 
 _BAD: Final = re.compile(r"[\x00-\x1f\x7f\\]|^[A-Za-z]:")
 _BROKEN: Final = (
@@ -100,12 +104,12 @@ def unpack(
         raise FileExistsError(errno.EEXIST, "it is there already, and not empty", str(into))
     with files.open(archive) as raw:
         packed = _size(raw)
-        _survey(_entries(raw), packed, forbidden, stopped)
+        _survey(_entries(raw, stopped), packed, forbidden, stopped)
         files.mkdirs(into)
         base, done = PurePosixPath(str(into)), Unpacked()
         meter = _Meter(packed, stopped)
         try:
-            _write(files, base, _entries(raw), forbidden, meter, done)
+            _write(files, base, _entries(raw, stopped), forbidden, meter, done)
         except BadArchive as error:
             raise BadArchive(f"{error} ({done.files:,} of its files were written)") from error
         return done
@@ -165,7 +169,7 @@ def _survey(
     total = 0
     for count, entry in enumerate(entries, 1):
         if stopped():
-            raise BadArchive("stopped: it took too long")
+            raise BadArchive(_STOPPED)
         if count > MAX_ENTRIES:
             raise BadArchive(f"it has more than {MAX_ENTRIES:,} entries")
         parts = checked(entry.name, forbidden)
@@ -203,13 +207,13 @@ class _Meter:
         with _telling(), entry.open() as content:
             while chunk := content.read(_CHUNK):
                 if self.stopped():
-                    raise BadArchive("stopped: it took too long")
+                    raise BadArchive(_STOPPED)
                 self.total += len(chunk)
                 _within(self.total, self.packed)
                 yield chunk
 
 
-def _entries(raw: BinaryIO) -> Iterator[_Entry]:
+def _entries(raw: BinaryIO, stopped: Callable[[], bool]) -> Iterator[_Entry]:
     """Each time from the beginning."""
     raw.seek(0)
     start = raw.read(6)
@@ -218,7 +222,7 @@ def _entries(raw: BinaryIO) -> Iterator[_Entry]:
         if start.startswith(b"PK"):
             yield from _of_zip(raw)
         else:
-            yield from _of_tar(raw, start)
+            yield from _of_tar(raw, start, stopped)
 
 
 @contextmanager
@@ -243,6 +247,9 @@ def _of_zip(raw: BinaryIO) -> Iterator[_Entry]:
             mode = info.external_attr >> 16
             if info.flag_bits & 1:
                 raise BadArchive(f"{info.filename[:200]!r} is encrypted")
+            if info.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
+                # zipfile unpacks the others at once, whatever comes of a few bytes
+                raise BadArchive(f"{info.filename[:200]!r} is packed in a way that is not unpacked")
             kind = "folder" if info.is_dir() else _kind_of(mode)
 
             def content(info: zipfile.ZipInfo = info) -> BinaryIO:
@@ -301,7 +308,19 @@ def _size(raw: BinaryIO) -> int:
 # --- tar -----------------------------------------------------------------------------------
 
 
-def _of_tar(raw: BinaryIO, start: bytes) -> Iterator[_Entry]:
+class _Header(tarfile.TarInfo):
+    """Refuses long headers before they are read: tarfile looks for fields in them with regular
+    expressions that take time as the square of their length."""
+
+    @classmethod
+    def frombuf(cls, buf: bytes | bytearray, encoding: str, errors: str) -> _Header:
+        found = super().frombuf(buf, encoding, errors)
+        if found.type in _MORE_HEADER and found.size > _MAX_HEADER:
+            raise BadArchive("one of its headers is too large")
+        return found
+
+
+def _of_tar(raw: BinaryIO, start: bytes, stopped: Callable[[], bool]) -> Iterator[_Entry]:
     stream: BinaryIO = raw
     if start.startswith(b"\x1f\x8b"):
         stream = cast("BinaryIO", gzip.GzipFile(fileobj=raw, mode="rb"))
@@ -309,9 +328,9 @@ def _of_tar(raw: BinaryIO, start: bytes) -> Iterator[_Entry]:
         stream = cast("BinaryIO", bz2.BZ2File(raw))
     elif start.startswith(b"\xfd7zXZ\x00"):
         stream = cast("BinaryIO", lzma.LZMAFile(raw))  # noqa: SIM115 - ends with `raw`
-    forward = cast("BinaryIO", _Forward(stream, _size(raw)))
+    forward = cast("BinaryIO", _Forward(stream, _size(raw), stopped))
     raw.seek(0)
-    with tarfile.TarFile(fileobj=forward, mode="r", errorlevel=2) as found:
+    with tarfile.TarFile(fileobj=forward, mode="r", errorlevel=2, tarinfo=_Header) as found:
         for info in found:
             if info.issparse():
                 raise BadArchive(f"{info.name[:200]!r} is a file with holes")
@@ -330,9 +349,10 @@ def _of_tar(raw: BinaryIO, start: bytes) -> Iterator[_Entry]:
 class _Forward(io.RawIOBase):
     """The unpacked tar, read once from its beginning to its end, and bounded."""
 
-    def __init__(self, stream: BinaryIO, packed: int) -> None:
+    def __init__(self, stream: BinaryIO, packed: int, stopped: Callable[[], bool]) -> None:
         self._stream = stream
         self._packed = packed
+        self._stopped = stopped
         self._at = 0
 
     def seekable(self) -> bool:
@@ -354,6 +374,8 @@ class _Forward(io.RawIOBase):
     def read(self, size: int = -1) -> bytes:
         if not 0 <= size <= _MAX_READ:
             raise BadArchive("one of its headers is too large")
+        if self._stopped():
+            raise BadArchive(_STOPPED)
         parts: list[bytes] = []
         while size > 0 and (part := self._stream.read(size)):
             parts.append(part)

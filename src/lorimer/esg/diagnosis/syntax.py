@@ -191,6 +191,8 @@ def _quotes(lines: Lines) -> Iterator[Try]:
     """A quote before a word, or after one: the place nearest to the one that is left alone."""
     row, start = lines.rows[lines.number - 1], lines.start(lines.number)
     message = f"the text of line {lines.number} is not closed"
+    if len(row) > _WIDE:
+        return
     for quote in ("'", '"'):
         if row.count(quote) % 2 == 0:
             continue

@@ -16,10 +16,10 @@ from lorimer.esg.graph.graph import ExecutionStateGraph
 from lorimer.esg.graph.questions import StepError
 
 _MARK: Final = re.compile(r"^# ?%%(?:[ \t]+(.*))?$")
-_PROSE: Final = re.compile(r" *\[(markdown|md|raw)\]")
+_PROSE: Final = re.compile(r"(?<! ) *\[(markdown|md|raw)\]")
 _OF_PYTHON: Final = frozenset({"%%time", "%%timeit", "%%capture", "%%prun"})
 _WAS: Final = "# magic: "
-_MAGIC: Final = re.compile(r"^\s*[%!?]|^\s*[\w.]+\?+\s*$|^\s*[\w, ]+=\s*[%!]")
+_MAGIC: Final = re.compile(r"^\s*[%!?]|^\s*[\w.]+\?+\s*$|^\s*+[\w, ]+=\s*[%!]")
 CODE: Final = "code"
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import difflib
 import json
 import re
+from bisect import bisect_left
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
 _STEP: Final = re.compile(r"step: (.+)")
 _MOVE: Final = re.compile(r"move: (.+) after: (.+)")
 _OPEN: Final = re.compile(r"(<{7,}) SEARCH\s*")
-_HUNK: Final = re.compile(r"@@ -(\d+)(?:,(\d+))? \+(\d+)(?:,(\d+))? @@")
+_HUNK: Final = re.compile(r"@@ -(\d{1,9})(?:,(\d{1,9}))? \+(\d{1,9})(?:,(\d{1,9}))? @@")
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,14 +48,18 @@ def block_of(step: str, old: str, new: str) -> Block:
     head = next((n for n in range(same) if before[n] != after[n]), same)
     rest = same - head
     tail = next((n for n in range(rest) if before[-1 - n] != after[-1 - n]), rest)
-    while True:
-        stop, end = len(before) - tail, len(after) - tail
-        search = before[head:stop]
-        found = Block(step, "\n".join(search), "\n".join(after[head:end]))
-        only = found.search and found.replace and _count(before, search) == 1
-        if only or (head == 0 and tail == 0):
-            return found
-        head, tail = max(head - 1, 0), max(tail - 1, 0)
+
+    def wider(by: int) -> Block:
+        first, last = max(head - by, 0), max(tail - by, 0)
+        stop, end = len(before) - last, len(after) - last
+        return Block(step, "\n".join(before[first:stop]), "\n".join(after[first:end]))
+
+    def is_only(by: int) -> bool:
+        found = wider(by)
+        return bool(found.search and found.replace) and len(_places(old, found.search)) == 1
+
+    # with more lines around it, what was the only one still is
+    return wider(bisect_left(range(max(head, tail)), True, key=is_only))
 
 
 def blocks_text(blocks: Sequence[Block], moves: Sequence[Move] = ()) -> str:
@@ -107,8 +112,8 @@ def read_blocks(text: str) -> list[Block]:
 def range_of(block: Block, source: str) -> tuple[int, int, str]:
     """The characters that a block replaces, and by what. Raises StepError."""
     lines, search = source.split("\n"), block.search.split("\n")
-    for same in (_equal, _nearly):
-        places = [n for n in range(len(lines)) if same(lines[n : n + len(search)], search)]
+    for form in (_as_it_is, _bare):
+        places = _places(form(source), form(block.search))
         if len(places) == 1 and (block.search or not source):
             start = sum(len(line) + 1 for line in lines[: places[0]])
             size = sum(len(line) + 1 for line in lines[places[0] :][: len(search)]) - 1
@@ -116,7 +121,7 @@ def range_of(block: Block, source: str) -> tuple[int, int, str]:
                 size += 1  # the line is gone, and so is its end
             return start, start + size, block.replace
         if len(places) > 1 and block.search:
-            raise StepError(f"step {block.step!r} has these lines {len(places)} times: give more")
+            raise StepError(f"step {block.step!r} has these lines at least 2 times: give more")
     if block.search and source.count(block.search) == 1:
         start = source.index(block.search)
         return start, start + len(block.search), block.replace
@@ -167,17 +172,21 @@ def _until(lines: Iterator[str], mark: str) -> str:
     raise StepError(f"a block does not end: there is no line {mark!r}")
 
 
-def _count(lines: list[str], part: list[str]) -> int:
-    return sum(_equal(lines[n : n + len(part)], part) for n in range(len(lines)))
+def _places(text: str, part: str) -> list[int]:
+    """The lines, from 0, at which a text has these lines, whole; no more than the first two."""
+    text, part, found, at = f"\n{text}\n", f"\n{part}\n", list[int](), -1
+    while len(found) < 2 and (at := text.find(part, at + 1)) >= 0:
+        found.append(text.count("\n", 0, at))
+    return found
 
 
-def _equal(one: list[str], other: list[str]) -> bool:
-    return one == other
+def _as_it_is(text: str) -> str:
+    return text
 
 
-def _nearly(one: list[str], other: list[str]) -> bool:
-    """Equal but for white space at the ends of lines."""
-    return [line.rstrip() for line in one] == [line.rstrip() for line in other]
+def _bare(text: str) -> str:
+    """Without white space at the ends of lines."""
+    return "\n".join([line.rstrip() for line in text.split("\n")])
 
 
 def _written(step: str) -> str:

@@ -27,6 +27,7 @@ from lorimer.models.wires.shared import (
     count,
     counted,
     mapping,
+    shallow,
     string,
     tool_use,
 )
@@ -52,7 +53,7 @@ class _Part:
         self.kind = kind
         self.text = Text()
         """Text, thinking, or the JSON of a call's arguments."""
-        self.signature = ""
+        self.signature: list[str] = []
         self.data = ""
         self.id = ""
         self.name = ""
@@ -141,8 +142,8 @@ class AnthropicAnswer(Assembler):
     def _end(self, data: Mapping[str, JSON]) -> None:
         self._stop = string(data.get("stop_reason") or self._stop)
         for name in ("stop_sequence", "stop_details"):
-            if data.get(name) is not None:
-                self._extra[name] = data[name]
+            if (said := shallow(data.get(name))) is not None:
+                self._extra[name] = said
 
     def _count(self, usage: JSON, out: list[Delta]) -> None:
         """Counts are cumulative and any may be null: the latest of each is right."""
@@ -168,7 +169,7 @@ class AnthropicAnswer(Assembler):
             case "text":
                 self._text(part, string(block.get("text", "")), out)
             case "thinking":
-                part.signature = string(block.get("signature") or "")
+                part.signature.append(string(block.get("signature") or ""))
                 self._thought(part, string(block.get("thinking", "")), out)
             case "redacted_thinking":
                 part.data = string(block["data"])
@@ -193,7 +194,7 @@ class AnthropicAnswer(Assembler):
             case "thinking_delta":
                 self._thought(part, string(delta["thinking"]), out)
             case "signature_delta":
-                part.signature += string(delta["signature"])
+                part.signature.append(string(delta["signature"]))
             case _:
                 pass
 
@@ -213,7 +214,7 @@ class AnthropicAnswer(Assembler):
             case "text":
                 return TextBlock(text) if text else None
             case "thinking":
-                return ThinkingBlock(text, part.signature)
+                return ThinkingBlock(text, "".join(part.signature))
             case "redacted_thinking":
                 return ThinkingBlock(redacted=part.data)
             case "tool_use":

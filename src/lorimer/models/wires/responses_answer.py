@@ -31,6 +31,7 @@ from lorimer.models.wires.shared import (
     count,
     counted,
     mapping,
+    shallow,
     string,
     tool_use,
 )
@@ -162,7 +163,7 @@ class ResponsesAnswer(Assembler):
             reason = details.get("reason") if isinstance(details, dict) else None
             self._stop = _INCOMPLETE.get(str(reason), StopReason.MAX_TOKENS)
             if str(reason) not in _INCOMPLETE:
-                self._extra["stop_reason"] = reason
+                self._extra["stop_reason"] = shallow(reason)
         self.done = True
 
     def _begin(self, index: JSON, data: Mapping[str, JSON], out: list[Delta]) -> None:
@@ -181,6 +182,8 @@ class ResponsesAnswer(Assembler):
     def _complete(self, index: JSON, data: Mapping[str, JSON], out: list[Delta]) -> None:
         """The item as it is at its end is what counts, whatever its deltas were."""
         item = self._items[index]
+        if item.over:
+            return
         item.over = True
         heard = str(item.text)
         match item.kind:

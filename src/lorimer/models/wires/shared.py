@@ -25,6 +25,7 @@ from typing import Final, Protocol
 
 import httpx2
 
+from lorimer.core.documents import deeper
 from lorimer.core.errors import APIError, ExecutorErrorCode
 from lorimer.core.jsonable import JSON, clean, dumps
 from lorimer.core.messages import Block, Message, Role, ToolUse
@@ -51,7 +52,12 @@ CUTTING: Final = frozenset({StopReason.MAX_TOKENS, StopReason.CONTEXT_OVERFLOW, 
 
 _WIRE_ID: Final = re.compile(r"[a-zA-Z0-9_-]{1,64}")
 _NOT_IN_NAME: Final = re.compile(r"[^a-zA-Z0-9_-]")
-_BROKEN: Final = (KeyError, TypeError, AttributeError, IndexError, ValueError)
+BROKEN: Final = (KeyError, TypeError, AttributeError, IndexError, ValueError, RecursionError)
+"""What reading an answer raises that makes no sense, or is nested deeper than Python goes."""
+
+MAX_NESTING: Final = 128
+"""Objects and lists within each other in what is kept of an answer: whatever looks through it
+later has to get to its end. Tools take less."""
 
 
 class Assembler(ABC):
@@ -130,7 +136,7 @@ async def exchange(
         raise incomplete(provider, why, usage=assembler.usage, cause=error) from error
     except LineTooLong as error:
         raise incomplete(provider, str(error), usage=assembler.usage) from error
-    except _BROKEN as error:
+    except BROKEN as error:
         why = f"it makes no sense ({type(error).__name__}: {error})"
         raise incomplete(provider, why, usage=assembler.usage, cause=error) from error
     finally:
@@ -260,7 +266,8 @@ def effort_of(request: Request, default: str) -> str:
 
 def tool_use(id: str, name: str, text: str, *, cut: bool) -> ToolUse:
     """A call from the text of its arguments. With `raw` set it cannot be run: the text was not a
-    JSON object, or (`cut`) the answer stopped in the middle of it."""
+    JSON object, or one nested deeper than MAX_NESTING, or (`cut`) the answer stopped in the middle
+    of it."""
     if cut:
         return ToolUse(id, name, {}, clean(text) or "{")
     if not text.strip():
@@ -270,11 +277,16 @@ def tool_use(id: str, name: str, text: str, *, cut: bool) -> ToolUse:
         if "\\u" in text:
             # Escapes can hide surrogates, which no file or socket takes.
             value = parse_json(clean(dumps(value)))
-    except ValueError:
+    except (ValueError, RecursionError):
         value = None
-    return (
-        ToolUse(id, name, value) if isinstance(value, dict) else ToolUse(id, name, {}, clean(text))
-    )
+    if isinstance(value, dict) and not deeper(value, MAX_NESTING):
+        return ToolUse(id, name, value)
+    return ToolUse(id, name, {}, clean(text))
+
+
+def shallow(value: JSON) -> JSON:
+    """A value that is kept as it came; None: it is nested deeper than MAX_NESTING."""
+    return None if deeper(value, MAX_NESTING) else value
 
 
 def count(value: JSON, default: int = 0) -> int:

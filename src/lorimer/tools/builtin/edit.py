@@ -14,6 +14,8 @@ from lorimer.world.files import RootedFiles
 
 MAX_BYTES: Final = 2_097_152
 """Larger files are not edited."""
+_MAX_CHARS: Final = 16 * 1024 * 1024
+"""A few letters, each replaced by a long text, would take all memory."""
 
 _SCHEMA: Final[dict[str, JSON]] = {
     "type": "object",
@@ -122,6 +124,8 @@ def _replaced(path: str, text: str, old: str, new: str, every: bool) -> tuple[st
             f"{path}: old_string occurs {count} times (lines {', '.join(map(str, first))}"
             f"{', ...' if count > len(first) else ''}). Make it unique or set replace_all."
         )
+    if len(text) + count * (len(new) - len(old)) > _MAX_CHARS:
+        raise Failed(f"{path} would get longer than {_MAX_CHARS:,} characters: it was not changed.")
     told = f"Replaced 1 occurrence in {path}, line {first[0]}."
     if count > 1:
         told = f"Replaced {count} occurrences in {path}, the first in line {first[0]}."

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Final
 
 from lorimer.core.errors import ToolExecutionError
@@ -25,6 +26,13 @@ _SCHEMA: Final[dict[str, JSON]] = {
     "required": ["url"],
     "additionalProperties": False,
 }
+
+_CHARSET: Final = re.compile(
+    r"utf[-_]?(8|16|16-?[bl]e)|(us-)?ascii|iso[-_]?8859[-_][0-9]{1,2}|latin-?1|(windows-|cp)[0-9]{3,4}"
+    r"|koi8-[rut]|macintosh|gb2312|gbk|gb18030|big5(-hkscs)?|euc-(jp|kr)|iso-2022-jp|shift[-_]jis"
+)
+"""Names of what pages are written in. Python knows more, such as punycode, which takes time as the
+square of the text."""
 
 _HEADERS: Final = {
     "accept": "text/html, text/plain, application/json;q=0.9, */*;q=0.5",
@@ -103,8 +111,8 @@ def _is_text(kind: str) -> bool:
 
 def _decoded(body: bytes, parameters: str) -> str:
     _, _, charset = parameters.lower().partition("charset=")
-    charset = charset.split(";")[0].strip(" \"'") or "utf-8"
+    charset = charset.split(";")[0].strip(" \"'")
     try:
-        return body.decode(charset, "replace")
+        return body.decode(charset if _CHARSET.fullmatch(charset) else "utf-8", "replace")
     except (LookupError, ValueError):
         return body.decode("utf-8", "replace")
