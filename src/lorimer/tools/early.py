@@ -11,6 +11,7 @@ import json
 from collections.abc import Awaitable, Callable, Mapping
 from typing import TYPE_CHECKING, cast
 
+from lorimer.core.brackets import Brackets
 from lorimer.core.context import Safety
 from lorimer.core.errors import ToolExecutionError
 from lorimer.core.hooks import HookEvent
@@ -33,41 +34,22 @@ class _Begun:
 
 
 class _Arguments:
-    """The JSON object of one call, piece by piece; each character is looked at once."""
+    """The JSON object of one call, piece by piece."""
 
-    __slots__ = ("_depth", "_escaped", "_in_text", "_parts", "_whole", "name")
+    __slots__ = ("_brackets", "_parts", "name")
 
     def __init__(self) -> None:
         self.name = ""
         self._parts: list[str] = []
-        self._depth = 0
-        self._in_text = False
-        self._escaped = False
-        self._whole = False
+        self._brackets = Brackets()
 
     def add(self, text: str) -> str:
         """All of it, when this piece completes it; else ""."""
-        if self._whole:
+        if self._brackets.closed:
             return ""
         self._parts.append(text)
-        for sign in text:
-            if self._escaped:
-                self._escaped = False
-            elif self._in_text:
-                if sign == "\\":
-                    self._escaped = True
-                elif sign == '"':
-                    self._in_text = False
-            elif sign == '"':
-                self._in_text = True
-            elif sign in "{[":
-                self._depth += 1
-            elif sign in "}]":
-                self._depth -= 1
-                if not self._depth:
-                    self._whole = True
-                    return "".join(self._parts)
-        return ""
+        self._brackets.look(text)
+        return "".join(self._parts) if self._brackets.closed else ""
 
 
 class Early:

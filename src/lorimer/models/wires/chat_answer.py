@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Final
 
+from lorimer.core.brackets import Brackets
 from lorimer.core.jsonable import JSON, clean, dumps
 from lorimer.core.messages import Block, TextBlock, ThinkingBlock
 from lorimer.core.request import (
@@ -55,17 +56,7 @@ _FAILED: Final = frozenset({"error", "abort"})
 class _Call:
     """A tool call under construction."""
 
-    __slots__ = (
-        "_depth",
-        "_escaped",
-        "_in_text",
-        "_opened",
-        "_seen",
-        "_whole",
-        "arguments",
-        "id",
-        "name",
-    )
+    __slots__ = ("_brackets", "_seen", "_whole", "arguments", "id", "name")
 
     def __init__(self, id: str) -> None:
         self.id = id
@@ -73,10 +64,7 @@ class _Call:
         self.arguments = Text()
         self._seen = 0
         """Pieces of the arguments that were looked at."""
-        self._depth = 0
-        self._opened = False
-        self._in_text = False
-        self._escaped = False
+        self._brackets = Brackets()
         self._whole: bool | None = None
         """The brackets are closed, and it is an object, or no JSON at all; None: they are open."""
 
@@ -90,31 +78,13 @@ class _Call:
         pieces = self.arguments.parts[self._seen :]
         self._seen += len(pieces)
         for piece in pieces:
-            self._look(piece)
-        if self._whole is None and self._opened and not self._depth:
+            self._brackets.look(piece)
+        if self._whole is None and self._brackets.closed:
             try:
                 self._whole = isinstance(parse_json(str(self.arguments)), dict)
             except ValueError:
                 self._whole = False
         return self._whole is True
-
-    def _look(self, piece: str) -> None:
-        """Follow the brackets; each character once, however many pieces come."""
-        for sign in piece:
-            if self._in_text:
-                if self._escaped:
-                    self._escaped = False
-                elif sign == "\\":
-                    self._escaped = True
-                elif sign == '"':
-                    self._in_text = False
-            elif sign == '"':
-                self._in_text = True
-            elif sign in "{[":
-                self._depth += 1
-                self._opened = True
-            elif sign in "}]":
-                self._depth -= 1
 
 
 class ChatAnswer(Assembler):
