@@ -44,6 +44,8 @@ def _text(value: Any, seen: dict[int, int], kept: list[object]) -> str:
         return plain(repr(value))
     if isinstance(value, type) and value.__module__ != "__main__":
         return repr(value)
+    if kind is types.CodeType:  # compared as a value, like a tuple
+        return f"code ({value.co_code!r}, {value.co_names})"
     if id(value) in seen:
         return f"<{seen[id(value)]}>"
     seen[id(value)] = len(seen)

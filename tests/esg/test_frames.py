@@ -534,3 +534,20 @@ def test_row_22_a_frame_put_back_shares_what_it_shared() -> None:
         session.graph.edit_step("s2", f"f.loc[0, 'a'] = {value}")
         assert session.replay().ok
         assert session.namespace()["n"] == anew(session)["n"]
+
+
+def test_row_22_a_frame_that_stays_shares_what_the_new_one_would() -> None:
+    """`v` is made anew and is as it was, so the old one stays: a write to it copies, as before."""
+    session = session_of(
+        "import numpy as np\nimport pandas as pd",
+        "g = pd.DataFrame(np.arange(6).reshape(2, 3), columns=list('abc'))",
+        "g.loc[1, 'b'] = 0",
+        "g['b'] = g['a'] * 3",
+        "v = g[:1]",
+        "v.iloc[0] = 3",
+    )
+    session.graph.edit_step("s2", "g.index")
+    assert session.replay().ok
+    expected = anew(session)
+    for name in ("g", "v"):
+        assert session.namespace()[name].equals(expected[name])  # type: ignore[attr-defined]

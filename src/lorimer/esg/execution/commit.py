@@ -179,6 +179,7 @@ class Commit:
             if twin is None or any(to in own and by not in own for by, to in self._pinned):
                 continue  # it is where the old object cannot be put
             if self._revive(twin, region, contents):
+                self._retie(twin, contents)
                 candidates.remove(twin)
                 swaps |= dict(zip(map(id, region.objects), twin.objects, strict=True))
                 self._left.made[twin.name] = twin.states[self._step].print
@@ -205,6 +206,14 @@ class Commit:
             return False
         self._store.write(old, self._step, replace(state, contents=tuple(again)))
         return True
+
+    def _retie(self, old: Region, contents: list[Content]) -> None:
+        """The old objects take the places of the new ones also where that is not compared: pandas
+        counts who looks at the same memory, and copies it before a write."""
+        state = old.states[self._step]
+        for value, mine, new in zip(old.objects, state.contents, contents, strict=True):
+            if mine.kind.retie(mine, new) and old.live is state:
+                mine.kind.put(value, mine)
 
     # ---------------------------------------------------------------- writing it down
 
@@ -239,6 +248,8 @@ class Commit:
         done = [content.kind.put(value, content) for value, content in moved]
         state = self._store.state(region, contents)
         if state.alike(before):
+            for mine, new in zip(before.contents, contents, strict=True):
+                mine.kind.retie(mine, new)
             region.live = before if all(done) else None
             return
         state = self._store.write(region, self._step, state)

@@ -265,6 +265,12 @@ class _Frame(Kind):
             object.__setattr__(value, "_item_cache", {})
         return True
 
+    def retie(self, content: Content, newer: Content, /) -> bool:
+        mine: Any = content.extra
+        theirs: Any = newer.extra
+        mine[-1].saved = theirs[-1].saved
+        return True
+
 
 class _Saved:
     """What is put back, carried along and not compared."""

@@ -90,6 +90,12 @@ class Kind:
         del value, content
         return 0
 
+    def retie(self, content: Content, newer: Content, /) -> bool:
+        """Take from an equal content what ties its object to others and is not compared. False:
+        there is nothing like that."""
+        del content, newer
+        return False
+
     def shut(self, value: Any, there: Callable[[object], bool], /) -> None:
         """Let go of objects that it leads to unseen and that are not `there` yet."""
         del value, there
