@@ -41,6 +41,18 @@ def test_all_steps_run_in_order(script: Path) -> None:
     assert "[10, 20, 30]\n4 of 4 steps run" in result.stdout
 
 
+def test_what_steps_define_is_pickled_as_in_a_script(script: Path) -> None:
+    script.write_text(
+        "# %% define\nclass Point:\n    x = 3\n"
+        "# %% keep\nimport pickle\nkept = pickle.dumps(Point())\n"
+        "# %% read\nprint(pickle.loads(kept).x)\n"
+    )
+    own = sys.modules["__main__"]
+    result = invoke("steps", "run", str(script))
+    assert (result.exit_code, "3\n3 of 3 steps run" in result.stdout) == (0, True)
+    assert sys.modules["__main__"] is own
+
+
 def test_a_step_that_raises_is_explained(script: Path) -> None:
     script.write_text(SCRIPT + "# %% more\nprint(rowz)\n# %% last\nx = 1\n")
     result = invoke("steps", "run", str(script))

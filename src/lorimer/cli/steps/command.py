@@ -48,6 +48,7 @@ for _command in (show, edit, convert):
 def run(file: Path, watch: bool, html: Path | None, no_magics: bool) -> None:
     """Run all steps of FILE. Exit code 1 if one raises."""
     from lorimer.esg import StepExecutor
+    from lorimer.esg.execution.main import main_of_steps
 
     os.environ.setdefault("MPLBACKEND", "agg")  # figures are kept, no window is opened
     session = StepExecutor(given(file), observer=_Running() if sys.stderr.isatty() else None)
@@ -55,14 +56,15 @@ def run(file: Path, watch: bool, html: Path | None, no_magics: bool) -> None:
     _load(session, file, no_magics)
     sys.argv = [str(file)]
     sys.path.insert(0, str(file.resolve().parent))
-    ok = _replayed(session)
-    _write_page(session, file, html)
-    if not no_magics:
-        _hint_of_magics(session)
-    if watch:
-        _watch(session, file, seen, html, no_magics)
-    elif not ok:
-        raise SystemExit(1)
+    with main_of_steps():
+        ok = _replayed(session)
+        _write_page(session, file, html)
+        if not no_magics:
+            _hint_of_magics(session)
+        if watch:
+            _watch(session, file, seen, html, no_magics)
+        elif not ok:
+            raise SystemExit(1)
 
 
 class _Running:

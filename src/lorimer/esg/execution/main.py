@@ -3,7 +3,8 @@
 Pickles, other processes and annotations that are texts look for what a program defines there. A
 name that is looked up is lent as to the step's own code, so it counts as read; one that is set or
 deleted is the step's. It takes the place of the process's own `__main__`, for all its threads, so
-it is only for a process that runs steps and nothing else: a worker of `esg/confined`.
+it is only for a process that runs steps and nothing else: a worker of `esg/confined`, `lorimer
+steps run`.
 """
 
 from __future__ import annotations
@@ -11,6 +12,8 @@ from __future__ import annotations
 import inspect
 import sys
 import types
+from collections.abc import Generator
+from contextlib import contextmanager
 from typing import Final
 
 from lorimer.esg.execution.namespace import TrackedNamespace
@@ -64,6 +67,16 @@ class MainModule(types.ModuleType):
 
     def __dir__(self) -> list[str]:
         return sorted(_space(self))
+
+
+@contextmanager
+def main_of_steps() -> Generator[None]:
+    """`__main__` is that of steps meanwhile, in the whole process."""
+    own, sys.modules[MAIN] = sys.modules[MAIN], MainModule()
+    try:
+        yield
+    finally:
+        sys.modules[MAIN] = own
 
 
 def stand_for(space: TrackedNamespace) -> None:
