@@ -551,3 +551,20 @@ def test_row_22_a_frame_that_stays_shares_what_the_new_one_would() -> None:
     expected = anew(session)
     for name in ("g", "v"):
         assert session.namespace()[name].equals(expected[name])  # type: ignore[attr-defined]
+
+
+def test_row_22_who_writes_to_what_a_new_frame_looks_at_runs_again() -> None:
+    """pandas 3 copies before that write, which it had not to when nobody looked."""
+    session = session_of(
+        LIBRARIES,
+        "g = pd.DataFrame(np.arange(6).reshape(2, 3), columns=list('abc'))",
+        "k = 1",
+        "g.loc[0, 'a'] = 1",
+        "h = g['b'] + 1",
+    )
+    session.graph.edit_step("s2", "w = g['a']")
+    assert session.replay().ran == ("s2", "s3")
+    for name in ("g", "w"):
+        assert session.namespace()[name].equals(anew(session)[name])  # type: ignore[attr-defined]
+    session.graph.edit_step("s2", "w = g['a'] * 2")
+    assert session.replay().ran == ("s2",), "it looks at memory of its own"

@@ -181,6 +181,10 @@ class Attempts:
         for each in done.displaced | kept.displaced:
             if each in graph:
                 graph.mark_stale(each)
+        if done.shared:
+            later = {*graph.steps_after(step_id)}
+            for each in {each for region in done.shared for each in later & region.states.keys()}:
+                graph.mark_stale(each)
         if self._attributes.first_written({*(slot.name for slot in trial.slots), *in_place}):
             self._mark_later(step_id)  # none of them has told whether it reads that
         self._keep(step_id, outcome, (*told.reads, *in_place), (*told.writes, *in_place))

@@ -35,6 +35,9 @@ class Left:
     made: dict[str, str] = field(default_factory=dict[str, str])
     """New region -> its fingerprint."""
     changed: dict[Region, State] = field(default_factory=dict[Region, State])
+    shared: set[Region] = field(default_factory=set[Region])
+    """Those at whose memory a new frame looks: who writes there later has to run again, because
+    pandas copies then."""
     displaced: set[str] = field(default_factory=set[str])
     """Later steps whose regions it turned out to share: they have to run again."""
 
@@ -48,6 +51,7 @@ class Commit:
         self._step = step
         self._fresh: dict[int, _Fresh] = {}
         self._edges: list[tuple[int, int]] = []
+        self._shares: list[tuple[int, Region]] = []
         self._pinned: list[tuple[int | None, int]] = []
         self._now: dict[Region, list[Content]] = {}
         self._waiting = [*visit.entered]
@@ -69,8 +73,16 @@ class Commit:
                     self._walk_parts(new, region.label)
         regions = [self._found(group) for group in self._groups()]
         swaps = self._adopt(regions)
+        self._left.shared = self._looked_at(regions)
         self._write(bound, regions, swaps)
         return self._left
+
+    def _looked_at(self, made: Iterable[tuple[Region, list[Content]]]) -> set[Region]:
+        """Regions with memory that a frame looks at which is new."""
+        new = {id(each) for region, _ in made for each in region.objects}
+        frames = {key for key, each in self._fresh.items() if key in new and each.content.kind.tied}
+        arrays = {to for by, to in self._edges if by in frames}
+        return {region for by, region in self._shares if by in arrays}
 
     def give(self, name: str, value: object) -> set[str]:
         """Take over a value that was there before any step, beside those given already. Returns
@@ -107,6 +119,8 @@ class Commit:
             if key not in self._fresh:
                 region = self._store.known(value)
                 if region is not None and self._met(region):
+                    if parent is not None:
+                        self._shares.append((parent, region))
                     continue
                 content = kind.take(value)
                 self._fresh[key] = _Fresh(value, content, label)

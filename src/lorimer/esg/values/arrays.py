@@ -233,6 +233,7 @@ class _Frame(Kind):
     give the same ones again: they are no parts of it."""
 
     hides = True
+    tied = True
 
     def shut(self, value: Any, there: Callable[[object], bool], /) -> None:
         cache: dict[object, object] = vars(value).get("_item_cache") or {}

@@ -73,6 +73,9 @@ class Kind:
     unordered = False
     hard = False
     """Its parts cannot be put into it."""
+    tied = False
+    """It knows who else looks at its memory, and what changes one of them in place may depend on
+    that: `retie`."""
     hides = False
     """It may lead to objects that are no parts of it: `shut` knows them."""
 
