@@ -50,7 +50,8 @@ async def _main(path: Path) -> None:
     async with Attendant(mine, resume) as attendant:
         each = (_rss() - before) / RUNS
         assert len(attendant) == RUNS
-        assert asyncio.all_tasks() == {asyncio.current_task()}
+        while asyncio.all_tasks() != {asyncio.current_task()}:  # else this ends at the time-out
+            await asyncio.sleep(0.001)  # the first look at the inbox has a task of its own
         waited: list[float] = []
         for run_id in ids[:WOKEN]:
             await mail.answer(theirs, run_id, True)
