@@ -250,6 +250,31 @@ def test_nothing_in_the_background_outlives_a_normal_end(tmp_path: Path) -> None
     assert not any(lives(pid) for pid in written_pids(tmp_path))
 
 
+@linux_only
+@pytest.mark.skipif(shutil.which("setsid") is None, reason="needs setsid")
+def test_who_is_started_while_we_look_is_found_though_its_parent_has_ended(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    os.mkfifo(tmp_path / "go")
+    script = f"echo $$ > parent; read line < go; setsid {SLEEPER} &"
+    (tmp_path / "parent.sh").write_text(script)
+    listed = os.listdir
+
+    def listdir(folder: str) -> list[str]:
+        names = listed(folder)
+        if folder == "/proc" and not (tmp_path / "pids").exists():
+            (tmp_path / "go").write_text("go\n")
+            written_pids(tmp_path)
+            number = int((tmp_path / "parent").read_text())
+            while lives(number):
+                time.sleep(0.001)
+        return names
+
+    monkeypatch.setattr(os, "listdir", listdir)
+    run(shell("sh parent.sh & while [ ! -s parent ]; do :; done", tmp_path))
+    assert not lives(written_pids(tmp_path)[0])
+
+
 def test_a_child_without_our_environment_ends_with_its_group(tmp_path: Path) -> None:
     script = f'env -i PATH="$PATH" {SLEEPER} & while [ ! -s pids ]; do :; done'
     run(shell(script, tmp_path))

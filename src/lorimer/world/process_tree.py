@@ -28,6 +28,7 @@ _TERM_GRACE_S: Final = 1.0
 _KILL_SETTLE_S: Final = 0.5
 _LONGEST_PAUSE_S: Final = 0.05
 _DEEPEST_NESTING: Final = 8
+_MOST_LOOKS: Final = 8
 
 
 def nested_marker(outer: str, token: str) -> str:
@@ -47,7 +48,7 @@ class ProcessTree:
     number, which is also that of its group, cannot be given to a stranger.
     """
 
-    __slots__ = ("_empty", "_enclosed", "_found", "_leader", "_mark", "_seen", "_token")
+    __slots__ = ("_empty", "_enclosed", "_ended", "_found", "_leader", "_mark", "_seen", "_token")
 
     def __init__(
         self,
@@ -64,6 +65,8 @@ class ProcessTree:
         self._empty = False
         self._found: set[int] = set()
         """All that were ever found to belong here."""
+        self._ended: set[str] = set()
+        """All that were listed and had ended when they were looked at."""
         self._seen: set[int] = set()
 
     async def end(self) -> None:
@@ -135,11 +138,15 @@ class ProcessTree:
     def _members(self) -> list[int]:
         """Process ids that live and belong here. Zombies do not count: nobody can end them."""
         if sys.platform == "linux":
-            try:
-                names = os.listdir("/proc")
-            except OSError:  # not mounted: only the group can be reached
-                return []
-            found = [int(name) for name in names if name.isdecimal() and self._is_ours(name)]
+            if self._is_dead(str(self._leader.pid)):
+                self._ended.add(str(self._leader.pid))
+            found = list[int]()
+            for _ in range(_MOST_LOOKS):
+                found, ended = self._look()
+                if found or ended <= self._ended:
+                    break
+                # one that ended meanwhile may have left a child that was not listed yet
+                self._ended |= ended
             self._found.update(found)
             return found
         try:
@@ -147,6 +154,23 @@ class ProcessTree:
         except (ProcessLookupError, PermissionError):
             return []
         return [self._leader.pid]
+
+    def _look(self) -> tuple[list[int], set[str]]:
+        """Of those that are listed now, those that live and belong here; and those that ended
+        before it could be told whether they do."""
+        try:
+            names = os.listdir("/proc")
+        except OSError:  # not mounted: only the group can be reached
+            return [], set()
+        found, ended = list[int](), set[str]()
+        for name in names:
+            if name.isdecimal():
+                ours = self._is_ours(name)
+                if ours is None:
+                    ended.add(name)
+                elif ours:
+                    found.append(int(name))
+        return found, ended
 
     def _dying(self) -> bool:
         """One that belonged here is not gone yet. It has no environment any more to tell by; so
@@ -171,16 +195,22 @@ class ProcessTree:
             return False
         return int(group) == self._leader.pid and state not in b"ZX"
 
-    def _is_ours(self, pid: str) -> bool:
+    def _is_ours(self, pid: str) -> bool | None:
+        """None: it has ended, and may have been."""
         if self._mark is not None and rlimits.has_mark(int(pid), self._mark):
-            return not self._is_dead(pid)
+            return None if self._is_dead(pid) else True
         if self._enclosed:  # there all carry the number: no need to read what others were given
             return False
         try:
             with open(f"/proc/{pid}/environ", "rb", buffering=0) as environ:
-                return self._token in environ.read()
-        except OSError:  # it is gone, or another user's
+                given = environ.read()
+        except PermissionError:  # another user's
             return False
+        except OSError:
+            return None
+        if not given and self._mark is None:  # a zombie, or the kernel's own
+            return None
+        return self._token in given
 
     def _is_dead(self, pid: str) -> bool:
         try:
