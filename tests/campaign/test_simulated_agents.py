@@ -21,8 +21,8 @@ from tests.campaign.apart import elsewhere, quiet, side_by_side
 from tests.seeds import chosen, fresh
 
 FULL = bool(os.environ.get("LORIMER_CAMPAIGN"))
-FIXED = 450
-FRESH = 50
+FIXED = 900
+FRESH = 100
 CHOSEN = chosen()
 PARTS = 4
 """Tests that the seeds of the suite are dealt to: they run side by side."""

@@ -20,7 +20,7 @@ from lorimer.esg.agent.session import Asked
 from lorimer.esg.agent.told import told
 from tests.esg.random_programs import BEGIN, runs, step, whole
 
-EXAMPLES = 3_000 if os.environ.get("LORIMER_CAMPAIGN") else 40
+EXAMPLES = 3_000 if os.environ.get("LORIMER_CAMPAIGN") else 25
 TOOLS = {"step": "step", "edit": "edit_step"}
 LOOK = "tuple(picture({k: v for k, v in globals().items() if k in names}).items())"
 """The last step: what all names are like, in its value."""

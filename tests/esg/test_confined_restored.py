@@ -26,7 +26,7 @@ from lorimer.esg.confined.worker import Death, Died, Worker
 from tests.esg.alike import plain
 from tests.esg.random_programs import BEGIN, runs, step, whole
 
-EXAMPLES = 3_000 if os.environ.get("LORIMER_CAMPAIGN") else 40
+EXAMPLES = 3_000 if os.environ.get("LORIMER_CAMPAIGN") else 25
 LOOK = """from tests.esg.alike import picture
 names = {names!r}
 tuple(picture({{k: v for k, v in globals().items() if k in names}}).items())"""
