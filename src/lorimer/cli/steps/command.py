@@ -114,7 +114,11 @@ def replay(words: tuple[str, ...]) -> None:
 def explain(file: Path, step: str) -> None:
     """Say what STEP of FILE reads from whom, and who reads what it makes. Nothing is run."""
     graph = graph_of(file)
-    click.echo(graph.explain(known(graph, step)))
+    # whether it is up to date is known only to the process that runs it: `run --watch`
+    lines = graph.relations(known(graph, step), given(file))
+    click.secho(visible(step), bold=True)
+    for line in lines or ["reads nothing of other steps, and makes nothing"]:
+        click.echo(f"  {visible(line)}")
 
 
 @steps.command()
