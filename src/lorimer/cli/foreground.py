@@ -43,6 +43,7 @@ if TYPE_CHECKING:
     from lorimer.core.tool import Approver
     from lorimer.core.world import World
     from lorimer.journal.sqlite.store import SQLiteJournal
+    from lorimer.models.hostfile import Host
     from lorimer.models.registry import Models
     from lorimer.tools.policy.rules import Rule
 
@@ -177,7 +178,7 @@ def _connected(
     terms leave open is as it was then."""
     workspace = _workspace(terms, call)
     base_url, key_variable = _base_url(terms, call), _key_variable(terms, call)
-    known = host.read(terms.models or call.models)
+    known = known_models(terms, call)
     asked = agent.filled(manifest, terms.env)
     models = agent.connect(asked, base_url, key_variable, world, known)
     rules = terms.allow or call.rules
@@ -255,6 +256,16 @@ def _workspace(terms: Terms, call: Call) -> Path:
             hint="Say where it is now: --workspace DIR",
         )
     return path
+
+
+def known_models(terms: Terms, call: Call) -> Host:
+    """What the host file says that the terms name, else the call. Raises ConfigError and Fault."""
+    if not terms.models and call.models and not Path(call.models).is_file():
+        raise Fault(
+            f"the host file of this run, {call.models}, is not there any more",
+            hint="Say where it is now: --models FILE",
+        )
+    return host.read(terms.models or call.models)
 
 
 def _base_url(terms: Terms, call: Call) -> str | None:

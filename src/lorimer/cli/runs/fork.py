@@ -67,7 +67,7 @@ async def _fork(
     manifest: Path | None,
     terms: Terms,
 ) -> int:
-    from lorimer.cli import agent, foreground, host, reading, settings
+    from lorimer.cli import agent, foreground, reading, settings
     from lorimer.cli.call import Call
     from lorimer.cli.store import existing_store, opened
     from lorimer.cli.story import Story
@@ -84,9 +84,9 @@ async def _fork(
         terms = foreground.as_strict(terms, call)
         terms = settings.settle(terms, settings.standing(terms.workspace))
         described = agent.load(manifest) if manifest is not None else _manifest(parent)
+        known = foreground.known_models(terms, call)
         if model is not None:
-            agent.choose(described, model, None, host.read(terms.models or call.models))
-        known = host.read(terms.models or call.models)
+            agent.choose(described, model, None, known)
         if not _same_provider(parent, described, terms, known):
             # its address was another provider's
             call = replace(call, base_url="", key_variable="")
