@@ -5,12 +5,14 @@ Other processes are kept out by claims; our own claim would not keep us out.
 
 from __future__ import annotations
 
-from collections.abc import Generator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, nullcontext
+from typing import Final
 
 from lorimer.admission import in_a_run
 from lorimer.core.context import RunContext
 from lorimer.core.errors import ExecutorErrorCode, PipelineError
+
+_ALONE: Final = nullcontext()
 
 
 class Roster:
@@ -35,18 +37,10 @@ class Roster:
         if self.busy:
             raise in_a_run()
 
-    @contextmanager
-    def conversing(self, shared: bool) -> Generator[None]:
+    def conversing(self, shared: bool) -> AbstractContextManager[None]:
         """Begin a run; where it is in the conversation (`shared`), that is busy until `over`, or
         until this raises. Raises PipelineError while another run is in it."""
-        if shared:
-            self.must_be_free()
-            self.busy = True
-        try:
-            yield
-        except BaseException:
-            self.busy = self.busy and not shared
-            raise
+        return _Conversing(self) if shared else _ALONE
 
     def take(self, run_id: str) -> None:
         """Go on with an interrupted run, or end it; `drop` when that is over or comes to nothing.
@@ -82,3 +76,19 @@ class Roster:
                 self._above._live.discard(context)
             self.drop(context.id)
             self.busy = self.busy and not shared
+
+
+class _Conversing(AbstractContextManager[None]):
+    # no generator: this is on the way of every run, and it would cost 4 us
+    __slots__ = ("_roster",)
+
+    def __init__(self, roster: Roster) -> None:
+        self._roster = roster
+
+    def __enter__(self) -> None:
+        self._roster.must_be_free()
+        self._roster.busy = True
+
+    def __exit__(self, kind: object, *_: object) -> None:
+        if kind is not None:
+            self._roster.busy = False
