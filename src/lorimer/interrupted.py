@@ -7,13 +7,13 @@ from __future__ import annotations
 from lorimer.admission import must_be_unfinished
 from lorimer.claims import Claims
 from lorimer.core.errors import ExecutorErrorCode, JournalError, PipelineError
-from lorimer.core.journal import Journal, RunRow
+from lorimer.core.journal import Journal, RunRow, find
 from lorimer.core.jsonable import JSON
 from lorimer.core.world import World
 from lorimer.journal.conversation import Conversation
 from lorimer.journal.family import open_ones
 from lorimer.journal.giving_up import charge, give_up
-from lorimer.journal.recording import find, intact
+from lorimer.journal.recording import intact
 from lorimer.roster import Roster
 
 

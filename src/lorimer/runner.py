@@ -13,7 +13,7 @@ from lorimer.core.bus import Tap
 from lorimer.core.cancel import Reason
 from lorimer.core.errors import ExecutorErrorCode, PipelineError
 from lorimer.core.events import Event
-from lorimer.core.journal import Journal
+from lorimer.core.journal import Journal, find
 from lorimer.core.jsonable import JSON
 from lorimer.core.mail import answer
 from lorimer.core.model import ModelResolver
@@ -22,7 +22,7 @@ from lorimer.core.purse import Budgets
 from lorimer.core.result import PipelineResult
 from lorimer.core.snapshot import Snapshot
 from lorimer.journal.outcome import outcome
-from lorimer.journal.recording import Recording, find, recorded
+from lorimer.journal.recording import Recording, recorded
 from lorimer.launch import Launcher
 from lorimer.live import Run
 
