@@ -99,6 +99,25 @@ def test_a_file_that_is_gone_is_named_with_what_to_say(
     assert f"hint: It was looked for in {elsewhere}." in gone.stderr
 
 
+def test_a_workspace_that_is_gone_is_named_with_what_to_say(own_place: Path) -> None:
+    work = own_place / "work"
+    work.mkdir()
+    words = ("--ask-later", "-m", "scripted:obedient", 'CALL Bash {"command": "make"}')
+    assert invoke("run", "--workspace", "work", *words).exit_code == 5
+    assert invoke("runs", "answer", last_run(), "no").exit_code == 0
+    work.rename(own_place / "moved")
+    run = last_run()[:12]
+    gone = (
+        f"error: the workspace of this run, {work}, is not there any more\n"
+        "hint: Say where it is now: --workspace DIR"
+    )
+    told = invoke("runs", "resume", run)
+    assert told.exit_code == 2
+    assert told.stderr == f"{gone}; or give the run up: lorimer runs cancel {run}\n"
+    assert invoke("runs", "fork", run, "--after", "1").stderr == f"{gone}\n"
+    assert invoke("runs", "resume", run, "--workspace", "moved").exit_code == 0
+
+
 TERMS = Terms(None, (), None, None, None, Output())
 
 

@@ -228,7 +228,9 @@ async def resume(run_id: str, terms: Terms) -> int:
         said = bool(
             terms.allow or terms.network or terms.env or terms.sandbox or terms.permission_mode
         )
-        terms = settings.settle(as_strict(terms, call), settings.standing(_workspace(terms, call)))
+        given_up = f"; or give the run up: lorimer runs cancel {short_id(row.run_id)}{option}"
+        workspace = _workspace(terms, call, given_up)
+        terms = settings.settle(as_strict(terms, call), settings.standing(workspace))
         missing = _missing(terms, call)
         if missing:
             terms = replace(terms, notes=(_begun_with(missing), *terms.notes))
@@ -246,14 +248,14 @@ async def resume(run_id: str, terms: Terms) -> int:
         )
 
 
-def _workspace(terms: Terms, call: Call) -> Path:
+def _workspace(terms: Terms, call: Call, otherwise: str = "") -> Path:
     if terms.workspace is not None:
         return terms.workspace.resolve()
     path = Path(call.workspace) if call.workspace else Path.cwd()
     if not path.is_dir():
         raise Fault(
             f"the workspace of this run, {path}, is not there any more",
-            hint="Say where it is now: --workspace DIR",
+            hint=f"Say where it is now: --workspace DIR{otherwise}",
         )
     return path
 
