@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from lorimer.core.errors import ConfigError, ExecutorErrorCode, JournalError, PipelineError
 from lorimer.core.events import Event
-from lorimer.core.journal import Journal, RunRow
+from lorimer.core.journal import Journal, RunRow, find
 from lorimer.core.jsonable import JSON, canonical
 from lorimer.core.plan import Plan
 from lorimer.journal.family import parent_of
-from lorimer.journal.recording import find
 
 
 async def must_be_new(journal: Journal, run_id: str) -> None:

@@ -2,20 +2,18 @@
 
 A pipeline that remembers has one conversation, and never two runs at once in it; any other gives
 every run a stream of its own. Who is refused is said by `admission.py`, who has a stream by
-`claims.py`, what goes on round a run by `live.py`, what happens in it by the engine; how a stream
-is read by `journal/conversation.py`.
+`claims.py`, which runs are live here by `roster.py`, what goes on round a run by `live.py`, what
+happens in it by the engine; how a stream is read by `journal/conversation.py`.
 """
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Mapping
 from typing import Final, Protocol
 from weakref import WeakSet
 from zlib import crc32
 
 from lorimer.admission import (
-    in_a_run,
     must_be_begun_by,
     must_be_new,
     must_be_nobodys,
@@ -25,7 +23,7 @@ from lorimer.admission import (
 from lorimer.claims import Claims
 from lorimer.core.bus import Bus, Listeners, Tap
 from lorimer.core.context import RunContext
-from lorimer.core.errors import ConfigError, ExecutorErrorCode, JournalError, PipelineError
+from lorimer.core.errors import ExecutorErrorCode, PipelineError
 from lorimer.core.events import Event
 from lorimer.core.hooks import Hooks
 from lorimer.core.journal import Journal, RunRow
@@ -34,16 +32,17 @@ from lorimer.core.limits import Bounds, Limits
 from lorimer.core.manifest import EnvironmentManifest
 from lorimer.core.plan import Plan
 from lorimer.core.purse import Budgets, paid_by, purses_of
-from lorimer.core.redaction import Redactor, of_environment
+from lorimer.core.redaction import Redactor
 from lorimer.core.spend import Spend
 from lorimer.core.world import World
+from lorimer.interrupted import Interrupted
 from lorimer.journal.conversation import Conversation
-from lorimer.journal.family import open_ones
 from lorimer.journal.fork import history_after, history_at, open_fork
-from lorimer.journal.giving_up import charge, give_up
 from lorimer.journal.projection import started_row
-from lorimer.journal.recording import Recording, find, intact, origin_of, used_s
+from lorimer.journal.recording import Recording, origin_of, used_s
+from lorimer.keeper import Keeper
 from lorimer.live import Run
+from lorimer.roster import Roster
 
 _NOTHING: Final[Mapping[str, JSON]] = {}
 
@@ -73,33 +72,24 @@ class Launcher:
         world: World,
         bus: Bus,
         claims: Claims,
-        secrets: Callable[[], Redactor | None] = of_environment,
+        keeper: Keeper,
         parent: Launcher | None = None,
     ) -> None:
-        """`parent` is told of all that is live here."""
+        """`parent`: the launcher of the pipeline, where this one is a branch of it."""
         self.journal = journal
         self.world = world
         self._bus = bus
         self._claims = claims
-        self._busy = False
-        """The pipeline's conversation is in a run, or about to be."""
-        self._live: set[RunContext] = set()
-        self._taken: set[str] = set() if parent is None else parent._taken
-        """Ids of the interrupted runs that the pipeline resumes, has resumed or gives up, in
-        whichever conversation: they are live here, or about to be, or to end."""
-        self._stored: dict[str, bytes] = {}
-        self._secrets = secrets
-        self._looked = False
-        self._redactor: Redactor | None = None
+        self._keeper = keeper
+        self._roster = Roster(None if parent is None else parent._roster)
+        self._interrupted = Interrupted(journal, world, claims, self._roster)
         self._parent = parent
         self._relatives: Relatives | None = None
         self._branches: WeakSet[Launcher] = WeakSet()
 
     def branch(self, claims: Claims) -> Launcher:
         """What launches runs in another conversation of the same pipeline."""
-        branch = Launcher(
-            self.journal, self.world, self._bus, claims, lambda: self.redactor, parent=self
-        )
+        branch = Launcher(self.journal, self.world, self._bus, claims, self._keeper, parent=self)
         self._branches.add(branch)
         return branch
 
@@ -110,10 +100,8 @@ class Launcher:
 
     @property
     def redactor(self) -> Redactor | None:
-        """Of the secrets that were known when the first run began; None: there are none."""
-        if not self._looked:
-            self._redactor, self._looked = self._secrets(), True
-        return self._redactor
+        """Of the pipeline's secrets; None: there are none."""
+        return self._keeper.redactor
 
     @property
     def relatives(self) -> Relatives | None:
@@ -132,13 +120,13 @@ class Launcher:
     @property
     def live(self) -> tuple[RunContext, ...]:
         """The runs that are going on, those of branches too."""
-        return tuple(self._live)
+        return self._roster.live
 
     async def position(self) -> tuple[str, int]:
         """The stream of the conversation, and its last fact, of a live run too; ("", 0): there is
         none yet."""
         stream = self._claims.session_id
-        for context in self._live:
+        for context in self._roster.live:
             if context.stream == stream:
                 return stream, context.position
         return await self._claims.position()
@@ -146,15 +134,13 @@ class Launcher:
     async def check_place(self, session_id: str, seq: int) -> None:
         """Raises PipelineError when the journal does not hold that place, and while a run is going
         on."""
-        if self._busy:
-            raise in_a_run()
+        self._roster.must_be_free()
         if seq:
             await history_at(self.journal, session_id, seq)
 
     async def go_to(self, session_id: str, seq: int) -> None:
         """Have the next run go on from there; see `Claims.go_to`."""
-        if self._busy:
-            raise in_a_run()
+        self._roster.must_be_free()
         await self._claims.go_to(session_id, seq)
 
     def retire(self) -> None:
@@ -163,7 +149,7 @@ class Launcher:
 
     async def release(self) -> None:
         """Give the conversation back, unless a run is in it, and those of all branches."""
-        if not self._busy:
+        if not self._roster.busy:
             await self._claims.give_back()
         for branch in tuple(self._branches):
             await branch.release()
@@ -188,10 +174,7 @@ class Launcher:
         force."""
         must_be_plain(input)
         shared = current().converses
-        if shared and self._busy:
-            raise in_a_run()
-        self._busy = self._busy or shared
-        try:
+        with self._roster.conversing(shared):
             if run_id:
                 await must_be_new(self.journal, run_id)
             run_id = run_id or self.world.new_id("run")
@@ -200,7 +183,7 @@ class Launcher:
             conversation = await (claims.own(wait_s) if shared else claims.claim(run_id, 0.0))
             try:
                 if told:
-                    origin["invocation"] = self._clean(told)
+                    origin["invocation"] = self._keeper.clean(told)
                 context = self._context(run_id, conversation, limits, tap, origin)
                 context.refused = refused
                 plan = await self._settled(current, context, shared)
@@ -208,10 +191,7 @@ class Launcher:
                 if not shared:  # a stream of its own, in which nothing is
                     await conversation.release()
                 raise
-            return self._launch(plan, context, conversation, self._clean(input))
-        except BaseException:
-            self._busy = self._busy and not shared
-            raise
+            return self._launch(plan, context, conversation, self._keeper.clean(input))
 
     async def fork(
         self,
@@ -228,10 +208,7 @@ class Launcher:
         must_be_plain(input)
         history = history_after(parent, after, prompted=input is not None)
         shared = current().converses
-        if shared and self._busy:
-            raise in_a_run()
-        self._busy = self._busy or shared
-        try:
+        with self._roster.conversing(shared):
             if budgets is None:
                 budgets = purses_of(parent.facts[0].data)
             origin, refused = await paid_by(budgets)
@@ -255,10 +232,7 @@ class Launcher:
                 raise
             if shared:
                 self._claims.keep(conversation)
-            return self._launch(plan, context, conversation, self._clean(input))
-        except BaseException:
-            self._busy = self._busy and not shared
-            raise
+            return self._launch(plan, context, conversation, self._keeper.clean(input))
 
     async def descend(
         self,
@@ -282,8 +256,8 @@ class Launcher:
                 must_be_begun_by(facts[0], plan)
                 limits, given = _limits(facts[0], plan), facts[0].data.get("input")
             else:
-                await self._store(plan)
-                given = self._clean(input)
+                await self._keeper.store(plan)
+                given = self._keeper.clean(input)
             origin = origin_of(facts[0]) if facts else _of_child(above, agent, told)
             context = self._context(run_id, conversation, limits, None, origin, above.spend)
             context.root = above.root
@@ -324,25 +298,17 @@ class Launcher:
             above=above,
         )
 
-    def _clean(self, input: JSON) -> JSON:
-        return input if self.redactor is None else self.redactor.json(input)
-
     async def resume(self, plan: Plan, run_id: str, tap: Tap | None, *, wait_s: float) -> Run:
         """Go on with an interrupted run. Raises PipelineError when there is no such run, or it
         has ended, or goes on already; ConfigError when another manifest began it; JournalError
         when after `wait_s` seconds another owner's claim is still in force."""
         row = await must_be_unfinished(self.journal, run_id)
-        self._must_rest(row.run_id)
-        shared = plan.converses
-        if shared and self._busy:
-            raise in_a_run()
-        self._busy = self._busy or shared
-        self._taken.add(row.run_id)
+        self._roster.take(row.run_id)
         try:
-            return await self._reopened(row, plan, tap, wait_s)
+            with self._roster.conversing(plan.converses):
+                return await self._reopened(row, plan, tap, wait_s)
         except BaseException:
-            self._busy = self._busy and not shared
-            self._taken.discard(row.run_id)
+            self._roster.drop(row.run_id)
             raise
 
     async def abandon(self, run_id: str, *, wait_s: float) -> None:
@@ -350,79 +316,17 @@ class Launcher:
         that is damaged, which cannot be resumed. Raises PipelineError and JournalError as `resume`
         does."""
         row = await must_be_unfinished(self.journal, run_id)
-        self._must_rest(row.run_id)
-        self._taken.add(row.run_id)
+        self._roster.take(row.run_id)
         try:
             await self.release()
-            conversation = await self._for_its_end(row, wait_s)
-            try:
-                children = open_ones(conversation.unfinished)
-                charges = [await self._charge(child.run_id, wait_s) for child in children]
-                due = [charged for charged in charges if charged is not None]
-                await give_up(conversation, row.run_id, due, self.world.time())
-            finally:
-                await conversation.release()
+            await self._interrupted.end(row, wait_s)
         finally:
-            self._taken.discard(row.run_id)
-
-    async def _charge(self, child_id: str, wait_s: float) -> dict[str, JSON] | None:
-        """What its parent is charged for a child that nobody goes on with; None: it never began."""
-        row = await self.journal.find_run(child_id)
-        if row is None:
-            return None
-        if not row.status:
-            await self.abandon(child_id, wait_s=wait_s)
-            row = await find(self.journal, child_id)
-        facts, damage = await intact(self.journal, row)
-        if damage is not None:
-            return charge(child_id, {"usage": {}, "cost": row.cost_nano})
-        return charge(child_id, facts[-1].data)
-
-    def _must_rest(self, run_id: str) -> None:
-        # our own claim would not keep us from having it twice
-        if self._parent is not None:
-            self._parent._must_rest(run_id)  # it knows what is live in all conversations
-        if run_id in self._taken or any(live.id == run_id for live in self._live):
-            raise PipelineError(
-                f"This pipeline is running {run_id} at this moment.",
-                code=ExecutorErrorCode.EXEC_RUN_BUSY,
-                hint="Wait for it, or stop it: pipeline.cancel().",
-            )
-
-    async def _claimed(self, row: RunRow, wait_s: float) -> Conversation:
-        """The stream of an interrupted run, opened."""
-        conversation = await self._claims.claim(row.stream, wait_s)
-        facts = conversation.unfinished
-        if not facts or facts[0].run_id != row.run_id:
-            await conversation.release()
-            await must_be_unfinished(self.journal, row.run_id)  # or somebody was quicker
-            raise PipelineError(
-                f"Run {row.run_id} has ended meanwhile, or was given up: its conversation has "
-                "gone on without it.",
-                code=ExecutorErrorCode.EXEC_RUN_ENDED,
-            )
-        return conversation
-
-    async def _for_its_end(self, row: RunRow, wait_s: float) -> Conversation:
-        """The stream of an interrupted run, opened to end it: also one that is damaged, of which
-        as many facts are known as can be read."""
-        try:
-            return await self._claimed(row, wait_s)
-        except JournalError:
-            if not await self.journal.check(row.stream):
-                raise
-        claims, claimed = self._claims, self.world.monotonic()
-        epoch = await self.journal.claim(row.stream, claims.owner, claims.claim_s)
-        conversation = Conversation(
-            self.journal, row.stream, self.world, epoch, claims.claim_s, claimed
-        )
-        conversation.unfinished, _ = await intact(self.journal, row)
-        return conversation
+            self._roster.drop(row.run_id)
 
     async def _reopened(self, row: RunRow, plan: Plan, tap: Tap | None, wait_s: float) -> Run:
         if plan.converses:
             await self._claims.give_back()
-        conversation = await self._claimed(row, wait_s)
+        conversation = await self._interrupted.opened(row, wait_s)
         facts = conversation.unfinished
         start = facts[0]
         try:
@@ -447,19 +351,12 @@ class Launcher:
             source = "resume" if conversation.seq else "new"
             context.session = {"session_id": conversation.stream, "source": source}
         context.plan = plan
-        self._live.add(context)
-        if self._parent is not None:
-            self._parent._live.add(context)
+        self._roster.add(context)
         return Run(self, plan, context, conversation, input)
 
     def over(self, plan: Plan, context: RunContext) -> None:
         """A run has ended, in whatever way. Told again, it changes nothing."""
-        if context in self._live:
-            self._live.remove(context)
-            if self._parent is not None:
-                self._parent._live.discard(context)
-            self._taken.discard(context.id)
-            self._busy = self._busy and not plan.converses
+        self._roster.over(context, plan.converses)
 
     async def leave(self) -> None:
         """Give up the conversation that it would keep: more may be recorded than was seen of it."""
@@ -479,31 +376,11 @@ class Launcher:
                     code=ExecutorErrorCode.EXEC_RUN_BUSY,
                     hint="Begin it again.",
                 )
-            await self._store(plan)
+            await self._keeper.store(plan)
             if self.relatives is not None:
                 await self.relatives.adopt(plan, context)
             if plan is current():
                 return plan
-
-    async def _store(self, plan: Plan) -> None:
-        # before each run: since the last one, a sweep may have found it named by none
-        body = self._stored.get(plan.digest)
-        if body is None:
-            body = plan.manifest.to_bytes()
-            self.refuse_secrets(body)
-            self._stored[plan.digest] = body
-        await self.journal.put(plan.digest, body)
-
-    def refuse_secrets(self, manifest: bytes) -> None:
-        """Raises ConfigError for a manifest with a secret in it: it is kept with every run."""
-        text = manifest.decode("utf-8", "replace")
-        clean = text if self.redactor is None else self.redactor.text(text, deep=False)
-        if clean != text:
-            named = re.search(r"\[redacted:([^\]]*)\]", clean)
-            raise ConfigError(
-                f"the manifest holds a secret: the value of {named[1] if named else 'one'}",
-                hint="Manifests are kept with every run. Leave it out: keys come from variables.",
-            )
 
 
 def _of_child(above: RunContext, agent: str, told: Mapping[str, JSON]) -> dict[str, JSON]:

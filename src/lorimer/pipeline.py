@@ -36,6 +36,7 @@ from lorimer.core.variables import secrets_of, with_variables
 from lorimer.core.world import SandboxMode, World
 from lorimer.journal.conversation import CLAIM_S
 from lorimer.journal.memory import MemoryJournal
+from lorimer.keeper import Keeper
 from lorimer.launch import Launcher, Relatives
 from lorimer.models.credentials import CredentialBundle
 from lorimer.models.registry import Models
@@ -146,9 +147,8 @@ class Pipeline(Changing, Runner):
         )
         given = {**_declared(secrets), **secrets_of(manifest, live.variables)}
         self._claims = claims
-        self._launcher = Launcher(
-            journal, self.world, self._bus, claims, lambda: _known(given, self._models)
-        )
+        self._keeper = Keeper(journal, lambda: _known(given, self._models))
+        self._launcher = Launcher(journal, self.world, self._bus, claims, self._keeper)
         self._prepare(manifest, live)
         self._hooks: list[Hook] = []
         self._about: dict[str, JSON] = {
@@ -211,7 +211,7 @@ class Pipeline(Changing, Runner):
             return
         make = cast("Callable[..., Relatives]", load(_CHILD_RUNS))
         bus, claims = self._below, self._claims.of("")
-        launcher = Launcher(self.journal, self.world, bus, claims, lambda: self._launcher.redactor)
+        launcher = Launcher(self.journal, self.world, bus, claims, self._keeper)
         terms = partial(self._terms, agent=manifest.metadata.name)
         host = registry_of(self._host)
         relatives = make(
@@ -314,7 +314,7 @@ class Pipeline(Changing, Runner):
         return self._launcher.live
 
     def _check_live(self, plan: Plan) -> None:
-        self._launcher.refuse_secrets(plan.manifest.to_bytes())
+        self._keeper.refuse_secrets(plan.manifest.to_bytes())
 
     def _hook_failed(self, run_id: str, data: Mapping[str, JSON]) -> bool:
         """Signal it. Whether somebody listens: after a run's last event nobody does."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from abc import ABC, abstractmethod
 from collections.abc import AsyncGenerator, Awaitable, Coroutine, Mapping
 from contextlib import aclosing
@@ -11,18 +10,18 @@ from typing import TYPE_CHECKING, TypeVar
 from lorimer.assembly import SomeLimits, limits_of
 from lorimer.core.bus import Tap
 from lorimer.core.cancel import Reason
-from lorimer.core.errors import ExecutorErrorCode, PipelineError
 from lorimer.core.events import Event
-from lorimer.core.journal import Journal
+from lorimer.core.journal import Journal, find
 from lorimer.core.jsonable import JSON
 from lorimer.core.mail import answer
 from lorimer.core.model import ModelResolver
+from lorimer.core.own_loop import in_own_loop
 from lorimer.core.plan import Plan
 from lorimer.core.purse import Budgets
 from lorimer.core.result import PipelineResult
 from lorimer.core.snapshot import Snapshot
 from lorimer.journal.outcome import outcome
-from lorimer.journal.recording import Recording, find, recorded
+from lorimer.journal.recording import Recording, recorded
 from lorimer.launch import Launcher
 from lorimer.live import Run
 
@@ -311,31 +310,6 @@ class Runner(ABC):
 
     def _sync(self, name: str, work: Coroutine[object, None, T]) -> T:
         return in_own_loop(f"{self._word}.{name}", work, self._models)
-
-
-def in_own_loop(name: str, work: Coroutine[object, None, T], models: ModelResolver) -> T:
-    """Do it in an event loop of its own, and close the connections of `models` then. Raises
-    PipelineError where a loop is running; `name` is what has to be awaited there instead."""
-    try:
-        asyncio.get_running_loop()
-    except RuntimeError:
-        pass
-    else:
-        work.close()
-        raise PipelineError(
-            f"{name.partition('.')[2]}_sync was called where an event loop is running, as in a "
-            "notebook.",
-            code=ExecutorErrorCode.EXEC_RUN_BUSY,
-            hint=f"Use: result = await {name}(...)",
-        )
-
-    async def main() -> T:
-        try:
-            return await work
-        finally:
-            await models.aclose()
-
-    return asyncio.run(main())
 
 
 def _outcome(result: PipelineResult, raise_on_error: bool) -> PipelineResult:

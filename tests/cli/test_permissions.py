@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from lorimer.cli import policy_files
+from lorimer.cli import places, policy_files
 from lorimer.cli.fail import Fault
 from lorimer.testing.fake_server import FakeLLMServer
 from lorimer.testing.fake_turn import Turn
@@ -113,7 +113,7 @@ def test_a_project_allows_only_what_somebody_has_trusted_as_it_is_now(own_place:
     assert explained("Write(out/a)")["decision"] == "ask"
     assert invoke("permissions", "trust", "--yes").exit_code == 0
     assert explained("Write(out/a)")["decision"] == "allow"
-    assert os.stat(policy_files.data_directory() / "trusted.json").st_mode & 0o077 == 0
+    assert os.stat(places.data_directory() / "trusted.json").st_mode & 0o077 == 0
     project_rules(own_place, 'allow = ["Bash(make **)", "Write(./**)"]\n')
     assert explained("Write(out/a)")["decision"] == "ask"
 

@@ -70,6 +70,54 @@ def test_what_allowed_more_has_to_be_said_again(own_place: Path) -> None:
         assert result.exit_code == 0, result.stderr
 
 
+def test_a_file_that_is_gone_is_named_with_what_to_say(
+    own_place: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file, elsewhere = own_place / "models.toml", own_place / "elsewhere"
+    file.write_text('[aliases]\nmine = "scripted:obedient"\n', "utf-8")
+    elsewhere.mkdir()
+    words = ("--ask-later", 'CALL Bash {"command": "make"}')
+    assert invoke("run", "-m", "mine", "--models", "models.toml", *words).exit_code == 5
+    assert invoke("runs", "answer", last_run(), "no").exit_code == 0
+    moved = file.rename(own_place / "moved.toml")
+    for again in (("resume", last_run()), ("fork", last_run(), "--after", "1", "-m", "mine")):
+        gone = invoke("runs", *again)
+        assert (gone.exit_code, gone.stderr) == (
+            2,
+            f"error: the host file of this run, {file}, is not there any more\n"
+            "hint: Say where it is now: --models FILE\n",
+        )
+    assert invoke("runs", "resume", last_run(), "--models", str(moved)).exit_code == 0
+
+    recorded = ("run", "-m", "scripted:obedient", "--record", "said.jsonl", *words)
+    assert invoke(*recorded).exit_code == 5
+    assert invoke("run", "-m", "scripted:said.jsonl", *words).exit_code == 5
+    monkeypatch.chdir(elsewhere)
+    gone = invoke("runs", "resume", last_run())
+    assert gone.exit_code == 2
+    assert "said.jsonl cannot be read: No such file or directory" in gone.stderr
+    assert f"hint: It was looked for in {elsewhere}." in gone.stderr
+
+
+def test_a_workspace_that_is_gone_is_named_with_what_to_say(own_place: Path) -> None:
+    work = own_place / "work"
+    work.mkdir()
+    words = ("--ask-later", "-m", "scripted:obedient", 'CALL Bash {"command": "make"}')
+    assert invoke("run", "--workspace", "work", *words).exit_code == 5
+    assert invoke("runs", "answer", last_run(), "no").exit_code == 0
+    work.rename(own_place / "moved")
+    run = last_run()[:12]
+    gone = (
+        f"error: the workspace of this run, {work}, is not there any more\n"
+        "hint: Say where it is now: --workspace DIR"
+    )
+    told = invoke("runs", "resume", run)
+    assert told.exit_code == 2
+    assert told.stderr == f"{gone}; or give the run up: lorimer runs cancel {run}\n"
+    assert invoke("runs", "fork", run, "--after", "1").stderr == f"{gone}\n"
+    assert invoke("runs", "resume", run, "--workspace", "moved").exit_code == 0
+
+
 TERMS = Terms(None, (), None, None, None, Output())
 
 

@@ -7,7 +7,17 @@ from pathlib import Path
 import apsw
 
 from lorimer.testing.fake_server import FakeLLMServer
-from tests.cli.support import HangsOnce, Running, asked, call, invoke, lines, listed
+from tests.cli.support import (
+    HangsOnce,
+    Running,
+    asked,
+    call,
+    in_terminal,
+    invoke,
+    lines,
+    listed,
+    run_process,
+)
 from tests.cli.test_runs import DONE, finished
 from tests.cli.test_runs_diff import answered
 
@@ -42,6 +52,23 @@ def test_old_sessions_go_and_the_rest_stays(own_place: Path, tmp_path: Path) -> 
     assert isinstance(told["given_back"], int)
     assert told["given_back"] > 0
     assert invoke("runs", "show", young).exit_code == 0
+
+
+def test_a_terminal_is_shown_how_far_it_has_come(tmp_path: Path) -> None:
+    for n in range(3):
+        answered(str(n))
+    older(tmp_path / "store" / "lorimer.db", 99)
+    pressed = in_terminal("runs", "compact", "--older-than", "1d", keys=[]).out
+    assert pressed.startswith("\r\x1b[K… compacting session 1 of 3")
+    words = ("runs", "prune", "--older-than", "1d")
+    tried = in_terminal(*words, "--dry-run", keys=[]).out
+    assert tried.startswith("\r\x1b[K… looking at session 1 of 3")
+    assert tried.endswith("\r\x1b[Kwould remove 3 sessions with 3 runs\r\n")
+    shown = in_terminal(*words, "--vacuum", keys=[]).out
+    assert "\r\x1b[K… removing session 1 of 3" in shown
+    assert "\r\x1b[Kremoved 3 sessions" in shown
+    assert "\r\x1b[K… writing the file anew\r\x1b[Kthe file is" in shown
+    assert run_process(*words).err == ""
 
 
 def test_the_latest_are_kept(tmp_path: Path) -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 import apsw
 import pytest
 
-from tests.cli.support import invoke, lines
+from tests.cli.support import in_terminal, invoke, lines, run_process
 from tests.journal.stored.make import write
 
 
@@ -30,6 +30,18 @@ def test_a_good_store(store: Path) -> None:
     one = invoke("runs", "verify", "run_vek", "--store", "kept.db")
     assert (one.exit_code, one.stdout) == (0, "✓ run_vek: nothing is wrong\n")
     assert invoke("runs", "verify", "--all", "--json", "--store", "kept.db").stdout == ""
+
+
+def test_a_terminal_is_shown_how_far_it_has_come(store: Path) -> None:
+    db = apsw.Connection(str(store))
+    db.execute("UPDATE runs SET cost=7 WHERE title='Hi'")
+    db.close()
+    words = ("runs", "verify", "--all", "--store", "kept.db")
+    shown = in_terminal(*words, keys=[]).out
+    assert "\r\x1b[K… checking conversation 1 of 2" in shown
+    told = shown.index("list")  # of the finding
+    assert shown.rindex("\r\x1b[K", 0, told) > shown.rindex("…", 0, told)  # it is wiped away
+    assert run_process(*words).err == ""
 
 
 def test_a_changed_store(store: Path) -> None:

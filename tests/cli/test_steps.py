@@ -80,10 +80,31 @@ def test_the_graph_is_shown_without_running_anything(script: Path) -> None:
 
 
 def test_a_step_is_explained_and_a_name_exported(script: Path) -> None:
-    explained = invoke("steps", "explain", str(script), "show")
-    assert "reads rows of sort" in explained.stdout
+    explained = invoke("steps", "explain", str(script), "sort")
+    assert explained.stdout.splitlines() == [
+        "sort",
+        "  reads rows of load",
+        "  makes rows for show",
+    ]
     exported = invoke("steps", "export", str(script), "rows")
     assert exported.stdout == "# %% load\nrows = [3, 1, 2]\n\n# %% sort\nrows.sort()\n"
+
+
+def test_only_names_that_nobody_gives_are_told_as_missing(script: Path) -> None:
+    script.write_text(
+        "# %% hi\nprint('hi')\n# %% lost\nprint(nobody, later)\n# %% after\nlater = 1\n"
+    )
+    assert invoke("steps", "explain", str(script), "hi").stdout == (
+        "hi\n  reads nothing of other steps, and makes nothing\n"
+    )
+    assert invoke("steps", "explain", str(script), "lost").stdout.splitlines() == [
+        "lost",
+        "  reads later, which only after makes, behind it",
+        "  reads nobody, which no step makes",
+    ]
+    book = script.with_suffix(".ipynb")
+    book.write_text(json.dumps({"cells": [{"cell_type": "code", "source": "x = 1\ndisplay(x)"}]}))
+    assert invoke("steps", "explain", str(book), "1").stdout == "1\n  makes x\n"
 
 
 def test_a_notebook_is_run_too(tmp_path: Path) -> None:

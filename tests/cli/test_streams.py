@@ -7,6 +7,7 @@ import shlex
 import signal
 import subprocess
 import sys
+from pathlib import Path
 from tempfile import TemporaryFile
 
 import pytest
@@ -64,6 +65,78 @@ def test_a_task_from_a_closed_standard_input() -> None:
     done = shell("run", "-", then="<&-")
     assert done.code == 2
     assert done.err.startswith("error: standard input is closed\n")
+
+
+def beside(given: int, *words: str) -> Done:
+    """A run that is given no `-`, with this as its standard input; it stays open on our side."""
+    with TemporaryFile() as out, TemporaryFile() as err:
+        streams = (given, out.fileno(), err.fileno())
+        words = words or ("run", "Summarize this.", "-m", "scripted:obedient")
+        code = Forked(words, dict(os.environ), streams).wait(PATIENCE_S)
+        out.seek(0)
+        err.seek(0)
+        return Done(code, out.read().decode(), err.read().decode())
+
+
+NOT_READ = (
+    "note: standard input is not read; if it belongs to the task, add - behind that: "
+    'lorimer run "..." -\n'
+)
+
+
+@pytest.mark.parametrize("closed", [True, False])
+def test_what_waits_in_a_pipe_is_told_and_left_there(closed: bool) -> None:
+    out, given = os.pipe()
+    os.write(given, b"notes\n")
+    if closed:
+        os.close(given)
+    done = beside(out)
+    assert (done.code, done.out, done.err.count(NOT_READ)) == (0, "done\n", 1)
+    assert os.read(out, 100) == b"notes\n"
+
+
+def test_what_comes_into_a_pipe_later_is_told_at_the_end() -> None:
+    out, given = os.pipe()
+
+    def answer(request: object) -> Turn:
+        os.write(given, b"notes\n")
+        return Turn(text="Which?")
+
+    with FakeLLMServer(answer) as server:
+        done = beside(out, *asks(server))
+    assert (done.code, done.err.endswith(NOT_READ), done.err.count(NOT_READ)) == (0, True, 1)
+
+
+def test_a_file_with_something_left_in_it_is_told_and_left_there() -> None:
+    with TemporaryFile() as notes:
+        notes.write(b"notes\n")
+        notes.seek(2)
+        assert NOT_READ in beside(notes.fileno()).err
+        assert notes.read() == b"tes\n"
+        assert NOT_READ not in beside(notes.fileno()).err  # it is at its end
+
+
+def test_nothing_to_read_is_nothing_to_tell() -> None:
+    idle, given = os.pipe()  # as cron and CI leave one: nobody closes it
+    ended, closed = os.pipe()
+    os.close(closed)
+    screen, terminal = os.openpty()
+    os.write(screen, b"typed ahead\n")
+    with open(os.devnull, "rb") as nothing:
+        for stream in (idle, ended, terminal, nothing.fileno()):
+            done = beside(stream)
+            assert (done.code, done.out, "note:" in done.err) == (0, "done\n", False)
+    for stream in (idle, given, ended, screen, terminal):
+        os.close(stream)
+
+
+def test_standard_input_that_is_read_or_is_not_to_be_told_of(own_place: Path) -> None:
+    (own_place / "notes.txt").write_text("notes", "utf-8")
+    words = ("run", "Summarize this.", "-m", "scripted:echo")
+    assert NOT_READ in shell(*words, then="< notes.txt").err
+    assert shell(*words, "-q", then="< notes.txt").err == ""
+    read = shell(*words, "-", then="< notes.txt")
+    assert (read.out, "note:" in read.err) == ("Summarize this.\n\nnotes\n", False)
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="/dev/full")

@@ -205,6 +205,9 @@ def test_the_command_line_records_and_plays(tmp_path: Path) -> None:
     again = invoke("run", *options, "-m", f"scripted:{file}", "look round")
     assert again.exit_code == 0, again.output
     assert lines(again.stdout)[-1]["text"] == "It is done."
+    run = str(lines(again.stdout)[-1]["run_id"])
+    replayed = invoke("runs", "replay", run, *store[:2])
+    assert replayed.exit_code == 0, replayed.output
     other = invoke("run", *options, "-m", f"scripted:{file}", "look elsewhere")
     assert other.exit_code == 1
     assert "is not the one that was recorded" in other.output

@@ -9,12 +9,12 @@ import pytest
 
 from lorimer.core.errors import ExecutorErrorCode
 from lorimer.core.events import Event
-from lorimer.core.journal import Journal
+from lorimer.core.journal import Journal, find
 from lorimer.core.limits import Limits
 from lorimer.core.messages import TextBlock
 from lorimer.core.request import Request
 from lorimer.core.world import World
-from lorimer.journal.recording import facts_of, find
+from lorimer.journal.recording import facts_of
 from lorimer.run import (
     FixedPalette,
     Invocation,

@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from lorimer.core.journal import Journal
+from lorimer.core.journal import Journal, find
 from lorimer.core.manifest import EnvironmentManifest, SubAgent
 from lorimer.core.messages import ToolUse
 from lorimer.core.request import Request, Usage
 from lorimer.core.world import World
 from lorimer.journal import MemoryJournal
 from lorimer.journal.family import lineage
-from lorimer.journal.recording import facts_of, find
+from lorimer.journal.recording import facts_of
 from lorimer.journal.verify import verify
 from lorimer.models.pricing import Price
 from lorimer.models.registry import Models

@@ -16,6 +16,7 @@ from lorimer.core import mail
 from lorimer.core.cancel import Reason
 from lorimer.core.errors import ExecutorErrorCode, JournalError, PipelineError
 from lorimer.core.events import Event
+from lorimer.core.journal import find
 from lorimer.core.jsonable import JSON
 from lorimer.core.mail import answer
 from lorimer.core.manifest import EnvironmentManifest
@@ -23,7 +24,7 @@ from lorimer.core.messages import TextBlock, ToolUse
 from lorimer.core.request import Usage
 from lorimer.core.result import PipelineResult
 from lorimer.journal import MemoryJournal, SQLiteJournal
-from lorimer.journal.recording import facts_of, find, used_s
+from lorimer.journal.recording import facts_of, used_s
 from lorimer.testing import SimulatedWorld, simulate
 from lorimer.tools import AskLater, Tool, ToolRegistry
 from tests.core.support import Do, use

@@ -16,14 +16,14 @@ from typing import Any
 import pytest
 
 from lorimer.core.cancel import Reason
-from lorimer.core.journal import Journal
+from lorimer.core.journal import Journal, find
 from lorimer.core.jsonable import JSON
 from lorimer.core.mutation import restoring
 from lorimer.core.request import Usage
 from lorimer.core.result import PipelineResult
 from lorimer.core.world import World
 from lorimer.journal import MemoryJournal, SQLiteJournal
-from lorimer.journal.recording import facts_of, find
+from lorimer.journal.recording import facts_of
 from lorimer.journal.retention import Pruned, prune
 from lorimer.pipeline import Pipeline
 from lorimer.testing import SimulatedWorld, simulate, simulate_in

@@ -23,7 +23,7 @@ import click
 from lorimer.cli import fail
 from lorimer.cli.call import Call
 from lorimer.cli.progress import Screen
-from lorimer.cli.story import Story, summary
+from lorimer.cli.story import TOLD, Story, summary
 from lorimer.cli.text import short_id, visible
 from lorimer.core.cancel import Reason
 from lorimer.core.errors import ExecutorErrorCode
@@ -115,11 +115,7 @@ class Drive:
         pipeline.on("run.start", self._begun)
         shown = not output.quiet
         if shown:
-            for kind in (
-                *("stage.enter", "api.retry", "api.model_routed", "api.stream_restart"),
-                *("tool.call_start", "tool.progress", "run.resumed", "hook.failed", "hook.refused"),
-                *("model.intent", "model.reply", "tool.result", "effect", "decision"),
-            ):
+            for kind in TOLD:
                 pipeline.on(kind, self._show)
         if output.format == "stream-json":
             from lorimer.core.events import FACT_KINDS

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Awaitable, Callable
 from contextlib import AsyncExitStack
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -38,9 +39,11 @@ if TYPE_CHECKING:
     from lorimer.core.limits import Limits
     from lorimer.core.manifest import EnvironmentManifest
     from lorimer.core.model import ModelResolver
+    from lorimer.core.result import PipelineResult
     from lorimer.core.tool import Approver
     from lorimer.core.world import World
     from lorimer.journal.sqlite.store import SQLiteJournal
+    from lorimer.models.hostfile import Host
     from lorimer.models.registry import Models
     from lorimer.tools.policy.rules import Rule
 
@@ -54,58 +57,64 @@ async def begin(
 ) -> int:
     """Run a new task to its end; the exit code. `record`: where its model calls are written."""
     world = RealWorld()
-    await sandbox_works(terms, world)
-    models = agent.connect(
-        agent.filled(manifest, terms.env),
-        terms.base_url,
-        terms.api_key_env,
-        world,
-        host.read(terms.models),
-    )
-    rules = agent.rules_for(terms.allow, manifest)
-    workspace = (terms.workspace or Path.cwd()).resolve()
-    call = call_of(terms, workspace)
-    story = Story()
-    screen = screen_for(story, world, quiet=terms.output.quiet)
+    begun = await ready(manifest, terms, world)
     async with AsyncExitStack() as files, opened(store_path(terms.store), world) as journal:
-        approver = approver_for(terms, screen)
-        resolver: ModelResolver = models
         if record is not None:
-            resolver = Recorder(models, files.enter_context(Lines(record)).write)
-        pipeline = assemble(
-            manifest, resolver, rules, workspace, journal, world, approver, terms, screen
+            recorder = Recorder(begun.models, files.enter_context(Lines(record)).write)
+            begun = replace(begun, models=recorder)
+        return await drive(
+            begun,
+            Story(),
+            journal,
+            world,
+            lambda pipeline: pipeline.run(task, limits=limits, raise_on_error=False),
         )
-        keep_call(pipeline, call, journal)
-        async with pipeline:
-            drive = Drive(pipeline, story, screen, terms.output, world, call)
-            return await drive.run(lambda: pipeline.run(task, limits=limits, raise_on_error=False))
 
 
-def assemble(
+@dataclass(frozen=True, slots=True)
+class Ready:
+    """An agent, and all that was found for it before its run is begun."""
+
+    manifest: EnvironmentManifest
+    terms: Terms
+    models: ModelResolver
+    rules: list[Rule]
+    """Those of `--allow`."""
+    call: Call
+    """Its terms, as they are kept."""
+
+
+async def ready(
     manifest: EnvironmentManifest,
-    models: ModelResolver,
-    rules: list[Rule],
-    workspace: Path,
-    journal: SQLiteJournal,
-    world: World,
-    approver: Approver | None,
     terms: Terms,
-    screen: Screen,
-) -> Pipeline:
-    """The pipeline of a command: its journal is the store; the files of rules and hooks hold."""
+    world: RealWorld,
+    began: Call = Call(),  # noqa: B008 - it is immutable
+) -> Ready:
+    """Look whether all is there that a run needs. `began`: the call that began the run that this
+    one goes on with; what the terms leave open is as it was then. Raises Fault and ConfigError."""
+    await _sandbox_works(terms, world)
+    models, call = _connected(manifest, terms, began, world)
+    return Ready(manifest, terms, models, agent.rules_for(terms.allow, manifest), call)
+
+
+def assemble(begun: Ready, journal: SQLiteJournal, world: World, screen: Screen) -> Pipeline:
+    """The pipeline of a command: its journal is the store; the files of rules and hooks hold; on
+    what terms its runs are carried out is stored with each."""
+    terms, manifest, workspace = begun.terms, begun.manifest, Path(begun.call.workspace)
+    approver = approver_for(terms, screen)
     found = standing(workspace)
     for note in (*terms.notes, *found.notes):
         screen.line([("note: ", "yellow"), (note, "")])
-    attended = approver is not None
     variables = agent.variables(terms.env)
     know(secrets_of(manifest, variables))
+    attended = approver is not None
     mode = mode_of(terms.permission_mode, found, attended=attended, at_most=terms.at_most)
-    return Pipeline(
+    pipeline = Pipeline(
         manifest,
-        models=models,
+        models=begun.models,
         journal=journal,
         world=world,
-        rules=[*found.rules, *rules],
+        rules=[*found.rules, *begun.rules],
         permission_mode=mode.value,
         approver=approver,
         workspace=workspace,
@@ -116,8 +125,32 @@ def assemble(
         owner=own_name(),
     )
 
+    async def remember(event: Event) -> None:
+        await begun.call.keep(journal, event.run_id)
 
-async def sandbox_works(terms: Terms, world: RealWorld) -> None:
+    pipeline.on("run.start", remember)
+    return pipeline
+
+
+async def drive(
+    begun: Ready,
+    story: Story,
+    journal: SQLiteJournal,
+    world: World,
+    go: Callable[[Pipeline], Awaitable[PipelineResult]],
+    run_id: str = "",
+) -> int:
+    """Put the pipeline together and have `go` run something with it, in the foreground; the exit
+    code. `run_id`: of the run, where it has one already."""
+    output = begun.terms.output
+    screen = screen_for(story, world, quiet=output.quiet)
+    pipeline = assemble(begun, journal, world, screen)
+    async with pipeline:
+        driven = Drive(pipeline, story, screen, output, world, begun.call)
+        return await driven.run(lambda: go(pipeline), run_id)
+
+
+async def _sandbox_works(terms: Terms, world: RealWorld) -> None:
     """Raises Fault when the sandbox that is required is not to be had here."""
     if terms.sandbox != "require":
         return
@@ -138,23 +171,14 @@ def as_strict(terms: Terms, call: Call) -> Terms:
     return replace(terms, sandbox=sandbox, at_most=call.strict_mode or None)
 
 
-def keep_call(pipeline: Pipeline, call: Call, journal: SQLiteJournal) -> None:
-    """Store on what terms the run is carried out, once it has an id."""
-
-    async def remember(event: Event) -> None:
-        await call.keep(journal, event.run_id)
-
-    pipeline.on("run.start", remember)
-
-
-def connected(
+def _connected(
     manifest: EnvironmentManifest, terms: Terms, call: Call, world: World
 ) -> tuple[Models, Call]:
-    """The models of a run that goes on where another began, `call`, and its own terms: what they
-    leave open is as it was then."""
+    """The models of a run, and its own terms. `call` began the one that it goes on with: what the
+    terms leave open is as it was then."""
     workspace = _workspace(terms, call)
     base_url, key_variable = _base_url(terms, call), _key_variable(terms, call)
-    known = host.read(terms.models or call.models)
+    known = known_models(terms, call)
     asked = agent.filled(manifest, terms.env)
     models = agent.connect(asked, base_url, key_variable, world, known)
     rules = terms.allow or call.rules
@@ -171,21 +195,6 @@ def connected(
         agent.names(terms.env) or call.env,
     )
     return models, now
-
-
-def call_of(terms: Terms, workspace: Path) -> Call:
-    """The terms of a run that begins now, as they are kept."""
-    return Call(
-        str(workspace),
-        terms.base_url or "",
-        terms.allow,
-        terms.api_key_env or "",
-        _absolute(terms.models),
-        terms.sandbox or "",
-        listed(terms.network),
-        terms.permission_mode or "",
-        agent.names(terms.env),
-    )
 
 
 def _absolute(path: str | None) -> str:
@@ -219,47 +228,46 @@ async def resume(run_id: str, terms: Terms) -> int:
         said = bool(
             terms.allow or terms.network or terms.env or terms.sandbox or terms.permission_mode
         )
-        terms = settings.settle(as_strict(terms, call), settings.standing(_workspace(terms, call)))
-        await sandbox_works(terms, world)
-        models, now = connected(manifest, terms, call, world)
-        rules = agent.rules_for(terms.allow, manifest)
+        given_up = f"; or give the run up: lorimer runs cancel {short_id(row.run_id)}{option}"
+        workspace = _workspace(terms, call, given_up)
+        terms = settings.settle(as_strict(terms, call), settings.standing(workspace))
         missing = _missing(terms, call)
+        if missing:
+            terms = replace(terms, notes=(_begun_with(missing), *terms.notes))
+        begun = await ready(manifest, terms, world, call)
         if missing and not said and not terms.ask_later and not can_ask():
             raise _rules_wanted(row.run_id, call, option)
         await take_over_run(journal, row)
-        story = primed(facts)
-        screen = screen_for(story, world, quiet=terms.output.quiet)
-        if missing:
-            screen.line([("note: ", "yellow"), (_begun_with(missing), "")])
-        approver = approver_for(terms, screen)
-        pipeline = assemble(
-            manifest,
-            models,
-            rules,
-            Path(now.workspace),
+        return await drive(
+            begun,
+            primed(facts),
             journal,
             world,
-            approver,
-            terms,
-            screen,
+            lambda pipeline: pipeline.resume(row.run_id, raise_on_error=False),
+            row.run_id,
         )
-        async with pipeline:
-            drive = Drive(pipeline, story, screen, terms.output, world, now)
-            return await drive.run(
-                lambda: pipeline.resume(row.run_id, raise_on_error=False), row.run_id
-            )
 
 
-def _workspace(terms: Terms, call: Call) -> Path:
+def _workspace(terms: Terms, call: Call, otherwise: str = "") -> Path:
     if terms.workspace is not None:
         return terms.workspace.resolve()
     path = Path(call.workspace) if call.workspace else Path.cwd()
     if not path.is_dir():
         raise Fault(
             f"the workspace of this run, {path}, is not there any more",
-            hint="Say where it is now: --workspace DIR",
+            hint=f"Say where it is now: --workspace DIR{otherwise}",
         )
     return path
+
+
+def known_models(terms: Terms, call: Call) -> Host:
+    """What the host file says that the terms name, else the call. Raises ConfigError and Fault."""
+    if not terms.models and call.models and not Path(call.models).is_file():
+        raise Fault(
+            f"the host file of this run, {call.models}, is not there any more",
+            hint="Say where it is now: --models FILE",
+        )
+    return host.read(terms.models or call.models)
 
 
 def _base_url(terms: Terms, call: Call) -> str | None:

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import os
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 import click
 
 from lorimer.cli.fail import Fault
+from lorimer.cli.places import config_directory
 
 if TYPE_CHECKING:
     from lorimer.models.hostfile import Host
@@ -22,19 +22,6 @@ models_option = click.option(
     help="What this machine says about models: tiers, aliases, providers, prices. Default:"
     f" ${VARIABLE}, else lorimer/models.toml in the user's configuration directory.",
 )
-
-
-def config_directory() -> Path:
-    """The user's own directory for settings of programs, by the custom of the system."""
-    if sys.platform == "win32":
-        base = os.environ.get("APPDATA") or str(Path.home() / "AppData" / "Roaming")
-    elif sys.platform == "darwin":
-        base = str(Path.home() / "Library" / "Application Support")
-    else:
-        # the specification says that a relative path in the variable is to be ignored
-        given = os.environ.get("XDG_CONFIG_HOME", "")
-        base = given if os.path.isabs(given) else str(Path.home() / ".config")
-    return Path(base) / "lorimer"
 
 
 def host_path(given: str | None) -> Path | None:

@@ -14,6 +14,7 @@ from lorimer.cli.fail import Fault, OneOf
 from lorimer.cli.host import models_option
 from lorimer.cli.kinds import Group
 from lorimer.cli.options import Span
+from lorimer.cli.places import config_directory
 from lorimer.cli.text import duration, money, visible
 
 if TYPE_CHECKING:
@@ -64,7 +65,7 @@ def ls(models: str | None, output_format: str) -> None:
         print_table(_name_table(names))
         click.echo()
     print_table(_provider_table(providers))
-    where = known.path or f"none; {host.config_directory() / 'models.toml'} would be read"
+    where = known.path or f"none; {config_directory() / 'models.toml'} would be read"
     click.echo(click.style(f"\nhost file: {where}", dim=True))
 
 

@@ -12,8 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from lorimer.cli.fail import Fault, suggest
-from lorimer.cli.host import config_directory
-from lorimer.cli.store import data_directory
+from lorimer.cli.places import config_directory, data_directory
 from lorimer.cli.text import visible
 from lorimer.core.errors import ConfigError
 from lorimer.core.jsonable import JSON

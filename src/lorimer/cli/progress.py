@@ -6,7 +6,7 @@ import os
 import sys
 from collections.abc import Generator
 from contextlib import AbstractContextManager, contextmanager
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Final, Protocol
 
 import click
 
@@ -16,6 +16,8 @@ from lorimer.core.world import World
 
 if TYPE_CHECKING:
     from rich.console import Console, ConsoleOptions, RenderResult
+
+_PAUSE_S: Final = 0.1
 
 
 class Screen(Protocol):
@@ -115,10 +117,56 @@ class Live(Silent):
         self._live.stop()
 
 
+class Gauge:
+    """How far a long command has come, on the last line of a terminal; elsewhere nothing. Leaves
+    no trace when it is left."""
+
+    def __init__(self, world: World) -> None:
+        self._world = world
+        self._live = _is_live()
+        self._shown = False
+        self._what = ""
+        self._next = 0.0
+        """When the line may change again."""
+
+    def __enter__(self) -> Gauge:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.clear()
+
+    def count(self, what: str, number: int, of: int) -> None:
+        """It is at this one of so many; most of what comes within 0.1 s is not shown."""
+        now = self._world.monotonic()
+        if what != self._what or now >= self._next:
+            self._what, self._next = what, now + _PAUSE_S
+            self.say(f"{what} {number:,} of {of:,}")
+
+    def say(self, what: str) -> None:
+        """It is at this."""
+        if self._live:
+            self._shown = True
+            last_line(f"… {what}")
+
+    def clear(self) -> None:
+        """Make room for a line that stays; what is said or counted next is shown behind it."""
+        if self._shown:
+            last_line("")
+            self._shown, self._what = False, ""
+
+
+def last_line(text: str) -> None:
+    """Put it in the place of what the terminal's last line shows, on stderr."""
+    click.echo(f"\r\x1b[K{text}", nl=False, err=True)
+
+
 def screen_for(story: Story, world: World, *, quiet: bool) -> Screen:
     """The right one for this stderr."""
     if quiet:
         return Silent()
-    if sys.stderr.isatty() and os.environ.get("TERM") != "dumb":
-        return Live(story, world)
-    return Plain()
+    return Live(story, world) if _is_live() else Plain()
+
+
+def _is_live() -> bool:
+    """What stderr shows can be changed."""
+    return sys.stderr.isatty() and os.environ.get("TERM") != "dumb"

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-import sys
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import click
@@ -12,6 +12,7 @@ import click
 from lorimer.cli.fail import Fault
 from lorimer.cli.kinds import Dollars, Whole
 from lorimer.cli.options import Span, Terms, execution_options
+from lorimer.cli.standard_input import UNREAD, has_more, piped
 from lorimer.cli.wanted import Wanted, agent_options
 
 
@@ -50,7 +51,7 @@ def run(
     terms: Terms,
 ) -> int:
     """Give an agent a TASK and watch it work. `-` is what comes on standard input: the task, or
-    after a TASK what it is about.
+    after a TASK what it is about. Without `-` standard input is not read.
 
     The answer goes to stdout, progress to stderr. Reading is always allowed beneath the
     workspace; whatever changes something or runs a program needs a rule (--allow), or is asked
@@ -75,7 +76,14 @@ def run(
         described.limits, max_turns, max_cost_usd, timeout, unpriced=allow_unpriced
     )
     terms = settings.settle(terms, standing)
-    return asyncio.run(begin(described, text, limits, terms, record))
+    forgets = input_file is None and "-" not in words and not terms.output.quiet
+    told = forgets and has_more()
+    if told:
+        terms = replace(terms, notes=(*terms.notes, UNREAD))
+    code = asyncio.run(begin(described, text, limits, terms, record))
+    if forgets and not told and has_more():  # it came after we had looked
+        click.echo(f"{click.style('note:', fg='yellow')} {UNREAD}", err=True)
+    return code
 
 
 def _task(words: Sequence[str], input_file: Path | None) -> str:
@@ -94,10 +102,10 @@ def _task(words: Sequence[str], input_file: Path | None) -> str:
         if input_file is not None:
             text, where = input_file.read_text("utf-8"), str(input_file)
         elif task == "-":
-            text, where = _piped(), "standard input"
+            text, where = piped(), "standard input"
         else:
             text, where = task or "", "the task"
-        about = _piped() if more else ""
+        about = piped() if more else ""
     except UnicodeDecodeError as error:
         raise Fault(f"the task is not UTF-8 text: {error}") from None
     except OSError as error:
@@ -107,9 +115,3 @@ def _task(words: Sequence[str], input_file: Path | None) -> str:
     if more and not about.strip():
         raise Fault("standard input is empty")
     return f"{text}\n\n{about}" if more else text
-
-
-def _piped() -> str:
-    if sys.stdin is None:
-        raise Fault("standard input is closed")
-    return sys.stdin.buffer.read().decode("utf-8")

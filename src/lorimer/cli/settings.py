@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Final
 
 from lorimer.assembly import check_manifest
 from lorimer.cli import agent, policy_files
-from lorimer.cli.host import config_directory
+from lorimer.cli.places import config_directory
 from lorimer.core.documents import parse
 from lorimer.core.errors import ConfigError
 from lorimer.core.faults import invalid

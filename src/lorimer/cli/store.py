@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import sys
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -11,6 +10,7 @@ from shlex import quote
 from typing import TYPE_CHECKING, Final
 
 from lorimer.cli.fail import Fault
+from lorimer.cli.places import data_directory
 
 if TYPE_CHECKING:
     from lorimer.core.world import World
@@ -20,19 +20,6 @@ VARIABLE: Final = "LORIMER_STORE"
 
 OF_THE_DEMO: Final = "The runs of the demo are in its folder: --store lorimer-demo/journal.db"
 """Where whoever has only seen the demo would look in vain."""
-
-
-def data_directory() -> Path:
-    """The user's own directory for data of programs, by the custom of the system."""
-    if sys.platform == "win32":
-        base = os.environ.get("LOCALAPPDATA") or str(Path.home() / "AppData" / "Local")
-    elif sys.platform == "darwin":
-        base = str(Path.home() / "Library" / "Application Support")
-    else:
-        # the specification says that a relative path in the variable is to be ignored
-        given = os.environ.get("XDG_DATA_HOME", "")
-        base = given if os.path.isabs(given) else str(Path.home() / ".local" / "share")
-    return Path(base) / "lorimer"
 
 
 def store_path(given: str | None) -> Path:

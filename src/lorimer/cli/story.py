@@ -26,6 +26,13 @@ GOOD: Final = ("  ✓ ", "green")
 REFUSED: Final = ("  ✗ ", "yellow")
 """The first pieces of lines that are worth no second one."""
 
+TOLD: Final = (
+    *("stage.enter", "api.retry", "api.model_routed", "api.stream_restart"),
+    *("tool.call_start", "tool.progress", "run.resumed", "hook.failed", "hook.refused"),
+    *("model.intent", "model.reply", "tool.result", "effect", "decision"),
+)
+"""The events that a live run is told by."""
+
 _CALL_WIDTH: Final = 60
 _TEXT_WIDTH: Final = 400
 _SUBJECTS: Final = ("command", "file_path", "path", "pattern", "query", "url", "name", "id")

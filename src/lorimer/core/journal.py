@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
+from lorimer.core.errors import ExecutorErrorCode, PipelineError
 from lorimer.core.events import Event
 from lorimer.core.jsonable import JSON
 from lorimer.core.purse import Purse
@@ -236,3 +237,16 @@ class Journal(RunJournal, Protocol):
     async def close(self) -> None:
         """Write what is pending and end every thread of the store."""
         ...
+
+
+async def find(journal: Journal, run_id: str) -> RunRow:
+    """The run of that id, or of the one id that begins so. Raises PipelineError
+    `exec.run.unknown`, JournalError when several begin so."""
+    row = await journal.find_run(run_id)
+    if row is None:
+        raise PipelineError(
+            f"There is no run {run_id!r} in this store.",
+            code=ExecutorErrorCode.EXEC_RUN_UNKNOWN,
+            hint="lorimer runs ls shows the runs there are.",
+        )
+    return row

@@ -15,7 +15,7 @@ from typing import Final, Literal
 
 from lorimer.core.errors import ExecutorErrorCode, MutationError, PipelineError
 from lorimer.core.events import Event
-from lorimer.core.journal import Journal, RunRow
+from lorimer.core.journal import Journal, RunRow, find
 from lorimer.core.jsonable import JSON
 from lorimer.core.record import record
 from lorimer.core.redaction import of_environment
@@ -193,13 +193,7 @@ def _wrong(message: str) -> PipelineError:
 
 
 async def _unfinished(journal: Journal, run_id: str) -> RunRow:
-    row = await journal.find_run(run_id)
-    if row is None:
-        raise PipelineError(
-            f"There is no run {run_id!r} in this store.",
-            code=ExecutorErrorCode.EXEC_RUN_UNKNOWN,
-            hint="lorimer runs ls shows the runs there are.",
-        )
+    row = await find(journal, run_id)
     if row.status:
         raise PipelineError(
             f"Run {row.run_id} has ended ({row.status}); nobody would read it.",

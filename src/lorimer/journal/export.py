@@ -18,13 +18,13 @@ from typing import Final, cast
 
 from lorimer.core.errors import ExecutorErrorCode, JournalError
 from lorimer.core.events import FACT_KINDS, Event
-from lorimer.core.journal import Journal
+from lorimer.core.journal import Journal, find
 from lorimer.core.jsonable import JSON, dumps
 from lorimer.core.messages import message_from_json
 from lorimer.core.receipt import Receipt
 from lorimer.core.wellformed import repaired
 from lorimer.journal.fold import Fold
-from lorimer.journal.recording import Recording, find, manifest_of, recorded
+from lorimer.journal.recording import Recording, manifest_of, recorded
 
 FORMAT: Final = 1
 HEAD: Final = "lorimer.run"

@@ -9,10 +9,10 @@ from contextlib import aclosing
 from dataclasses import field
 from typing import Final, cast
 
-from lorimer.core.errors import ExecutorErrorCode, JournalError, PipelineError
+from lorimer.core.errors import JournalError
 from lorimer.core.events import Event
 from lorimer.core.history import History
-from lorimer.core.journal import Journal, RunRow
+from lorimer.core.journal import Journal, RunRow, find
 from lorimer.core.jsonable import JSON
 from lorimer.core.messages import Message
 from lorimer.core.receipt import Receipt
@@ -57,19 +57,6 @@ class Recording:
     def end(self) -> Event | None:
         """Its run.end; None: it is unfinished."""
         return self.facts[-1] if self.facts[-1].type == "run.end" else None
-
-
-async def find(journal: Journal, run_id: str) -> RunRow:
-    """The run of that id, or of the one id that begins so. Raises PipelineError
-    `exec.run.unknown`, JournalError when several begin so."""
-    row = await journal.find_run(run_id)
-    if row is None:
-        raise PipelineError(
-            f"There is no run {run_id!r} in this store.",
-            code=ExecutorErrorCode.EXEC_RUN_UNKNOWN,
-            hint="lorimer runs ls shows the runs there are.",
-        )
-    return row
 
 
 async def facts_of(journal: Journal, row: RunRow) -> list[Event]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import TypeAlias
 
 from lorimer.core.journal import Journal, RunRow
@@ -63,15 +63,20 @@ class Compacted:
         }
 
 
-async def compact(journal: Journal, *, before: float) -> Compacted:
+Watcher: TypeAlias = Callable[[str, int, int], None]
+"""Is told what is being done, with which of how many sessions (from 1)."""
+
+
+async def compact(journal: Journal, *, before: float, watcher: Watcher | None = None) -> Compacted:
     """Keep the facts of the sessions whose last run ended before `before` (wall clock, seconds) in
     less room. Nothing else changes: they are read, verified, replayed, exported, and gone on with.
 
     Passes over sessions with an unfinished run, and those that somebody holds. Whenever it is
-    broken off, what is there is good. Raises JournalError.
+    broken off, what is there is good. `watcher` is told of each session. Raises JournalError.
     """
     old, done = _settled(await journal.runs(limit=_ALL), before)
-    saved = {name: await journal.compact(name, before=before) for name in reversed(done)}
+    names = _watched("compacting", [*reversed(done)], watcher)
+    saved = {name: await journal.compact(name, before=before) for name in names}
     smaller = [name for name, gained in saved.items() if gained]
     return Compacted(
         sessions=len(smaller),
@@ -82,24 +87,41 @@ async def compact(journal: Journal, *, before: float) -> Compacted:
     )
 
 
-async def prune(journal: Journal, *, before: float, keep: int = 0, dry_run: bool = False) -> Pruned:
+async def prune(
+    journal: Journal,
+    *,
+    before: float,
+    keep: int = 0,
+    dry_run: bool = False,
+    watcher: Watcher | None = None,
+) -> Pruned:
     """Remove the sessions whose last run ended before `before` (wall clock, seconds), but for those
     of the `keep` latest runs; then the documents that no run names any more. What runs of
     sub-agents leave goes with the session that they are part of, and never before it: a run that is
     resumed or replayed asks what became of its children.
 
     Never removes a session with an unfinished run, or one that somebody holds. Each session goes in
-    a transaction of its own, so runs that are going on hardly wait. Raises JournalError.
+    a transaction of its own, so runs that are going on hardly wait. `watcher` is told of each
+    session, twice. Raises JournalError.
     """
     rows = await journal.runs(limit=_ALL)  # newest first
     latest = {row.stream for row in rows[:keep]}
     latest |= {(await top(journal, row)).stream for row in rows[:keep]}
     old, done = _settled([row for row in rows if row.stream not in latest], before)
-    homes = {name: (await top(journal, done[name][-1])).stream for name in reversed(done)}
+    names = _watched("looking at", [*reversed(done)], watcher)
+    homes = {name: (await top(journal, done[name][-1])).stream for name in names}
     own = [name for name, home in homes.items() if name == home]
-    gone = [name for name in own if dry_run or await journal.drop(name, before=before)]
-    parts = [name for name, home in homes.items() if name != home and home in gone]
-    left = [name for name in parts if dry_run or await journal.drop(name, before=before)]
+
+    async def dropped(names: Sequence[str]) -> list[str]:
+        if dry_run:
+            return [*names]
+        each = _watched("removing", names, watcher)
+        return [name for name in each if await journal.drop(name, before=before)]
+
+    gone = await dropped(own)
+    roots = set(gone)
+    parts = [name for name, home in homes.items() if name != home and home in roots]
+    left = await dropped(parts)
     return Pruned(
         sessions=len(gone) + len(left),
         runs=sum(len(done[name]) for name in (*gone, *left)),
@@ -107,6 +129,13 @@ async def prune(journal: Journal, *, before: float, keep: int = 0, dry_run: bool
         unfinished=len(old) - len(done),
         in_use=len(own) + len(parts) - len(gone) - len(left),
     )
+
+
+def _watched(what: str, names: Sequence[str], watcher: Watcher | None) -> Iterator[str]:
+    for number, name in enumerate(names, 1):
+        if watcher is not None:
+            watcher(what, number, len(names))
+        yield name
 
 
 _Sessions: TypeAlias = dict[str, list[RunRow]]

@@ -13,12 +13,13 @@ from typing import Final, Generic, TypeVar
 from pydantic import TypeAdapter
 
 from lorimer.core.context import RunContext, short_hash
-from lorimer.core.errors import APIError, ConfigError, ExecutorErrorCode, PipelineError
+from lorimer.core.errors import APIError, ConfigError, ExecutorErrorCode
 from lorimer.core.history import History
 from lorimer.core.jsonable import JSON, canonical
 from lorimer.core.limits import Limits
 from lorimer.core.messages import Message
 from lorimer.core.model import Model, ModelResolver, Target
+from lorimer.core.own_loop import in_own_loop
 from lorimer.core.record import record
 from lorimer.core.request import Request, TextDelta, ThinkingDelta, ToolInputDelta, Usage
 from lorimer.core.state import PipelineState
@@ -98,26 +99,9 @@ def generate_as_sync(
     world: World | None = None,
 ) -> T:
     """`generate_as` for programs without an event loop. Raises PipelineError inside of one."""
-    try:
-        asyncio.get_running_loop()
-    except RuntimeError:
-        pass
-    else:
-        raise PipelineError(
-            "generate_as_sync was called where an event loop is running, as in a notebook.",
-            code=ExecutorErrorCode.EXEC_RUN_BUSY,
-            hint="Use: value = await generate_as(...)",
-        )
     asking = Asking(Form(wanted), prompt, system, max_tokens, temperature)
-
-    async def main() -> T:
-        try:
-            return await _generate(asking, model, models, None, limits, world)
-        finally:
-            if models is not None:  # its connections end with this loop
-                await models.aclose()
-
-    return asyncio.run(main())
+    work = _generate(asking, model, models, None, limits, world)
+    return in_own_loop("generate_as", work, models)
 
 
 async def generate_as_stream(

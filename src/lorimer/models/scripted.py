@@ -125,19 +125,20 @@ class ScriptedModel:
         check: bool = True,
         price: Price | None = None,
         delta_s: float = 0.0,
+        name: str = "",
     ) -> ScriptedModel:
         """What models said in a real run, failures and deltas included, in the same order: `source`
         is a file that `lorimer run --record` wrote, or its lines.
 
         A call that is not the one recorded raises APIError `exec.api.terminal` with the first
-        difference; with `check` False any request gets the next answer. Raises ConfigError for
-        what is no recording.
+        difference; with `check` False any request gets the next answer. `name`: by default that
+        of the first model recorded. Raises ConfigError for what is no recording.
         """
         named = isinstance(source, str | Path)
         lines = read_lines(source) if named else source
         calls = read(lines, str(source) if named else "the recording")
         replies = [_played(number, call, check) for number, call in enumerate(calls, 1)]
-        name = calls[0].model if calls else "recorded"
+        name = name or (calls[0].model if calls else "recorded")
         return cls(replies, name=name, price=price, delta_s=delta_s, record=False)
 
     def price(self, usage: Usage, *, model: str = "") -> int | None:
@@ -241,7 +242,7 @@ def scripted(spec: ModelSpec, context: ProviderContext) -> ScriptedModel:
         case "obedient":
             return ScriptedModel.obedient(record=False)
         case path if path.endswith(".jsonl"):
-            return ScriptedModel.from_recording(path)
+            return ScriptedModel.from_recording(path, name=path)  # a replay knows only the spec
         case other:
             raise ConfigError(
                 f"there is no scripted model {other!r}{nearest(other, ('echo', 'obedient'))}",

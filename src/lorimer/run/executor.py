@@ -24,6 +24,7 @@ from lorimer.core.journal import KeptInFiles
 from lorimer.core.limits import Limits
 from lorimer.core.manifest import EnvironmentManifest
 from lorimer.core.model import ModelResolver
+from lorimer.core.own_loop import in_own_loop
 from lorimer.core.result import PipelineResult
 from lorimer.journal.memory import MemoryJournal
 from lorimer.journal.outcome import outcome
@@ -43,7 +44,6 @@ from lorimer.run.phase_results import gather
 from lorimer.run.pipelines import FALLBACK_TIER, Pipelines
 from lorimer.run.ports import Ports
 from lorimer.run.result import RunResult, failed, result_of
-from lorimer.runner import in_own_loop
 from lorimer.world.real import RealWorld
 
 

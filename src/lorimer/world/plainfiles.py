@@ -16,7 +16,8 @@ def read_lines(path: str | Path) -> list[str]:
     try:
         return Path(path).read_text("utf-8").splitlines()
     except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError(f"{path} cannot be read: {_why(error)}") from None
+        near = "" if Path(path).is_absolute() else f"It was looked for in {Path.cwd()}."
+        raise ConfigError(f"{path} cannot be read: {_why(error)}", hint=near) from None
 
 
 def find_program(name: str) -> str:

@@ -13,21 +13,20 @@ from collections.abc import Callable, Coroutine
 from contextlib import AsyncExitStack
 from importlib import import_module
 from importlib.util import find_spec
-from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 import click
 
-from lorimer.cli import agent, fail, host
+from lorimer.cli import fail
 from lorimer.cli.call import Call
 from lorimer.cli.chat.commands import COMMANDS, OTHER_WORDS, Leave
 from lorimer.cli.chat.screen import ChatScreen
 from lorimer.cli.fail import Fault
-from lorimer.cli.foreground import approver_for, assemble, call_of, keep_call, sandbox_works
+from lorimer.cli.foreground import assemble, ready
 from lorimer.cli.reading import take_over
 from lorimer.cli.remedy import remedy
 from lorimer.cli.store import opened, store_path
-from lorimer.cli.story import Story
+from lorimer.cli.story import TOLD, Story
 from lorimer.cli.text import ago, cost, count, duration, short_id, tokens, visible
 from lorimer.core.errors import LorimerError, nearest
 from lorimer.core.events import Event
@@ -69,11 +68,7 @@ class Chat:
         self._limits = limits
         self._call = call
         self._typed = sys.stdin.isatty()
-        for kind in (
-            *("stage.enter", "api.retry", "api.model_routed", "api.stream_restart"),
-            *("tool.call_start", "tool.progress", "run.resumed", "hook.failed", "hook.refused"),
-            *("model.intent", "model.reply", "tool.result", "effect", "decision"),
-        ):
+        for kind in TOLD:
             pipeline.on(kind, screen.show)
         pipeline.on("text.delta", self._say)
 
@@ -90,33 +85,10 @@ class Chat:
     ) -> Chat:
         """Put it together; `stack` closes it. Raises Fault, ConfigError and PipelineError."""
         world = RealWorld()
-        await sandbox_works(terms, world)
-        models = agent.connect(
-            agent.filled(manifest, terms.env),
-            terms.base_url,
-            terms.api_key_env,
-            world,
-            host.read(terms.models),
-        )
-        rules = agent.rules_for(terms.allow, manifest)
-        workspace = (terms.workspace or Path.cwd()).resolve()
-        call = call_of(terms, workspace)
+        begun = await ready(manifest, terms, world)
         screen = ChatScreen(Story(streamed=True), world)
         journal = await stack.enter_async_context(opened(store_path(terms.store), world))
-        pipeline = await stack.enter_async_context(
-            assemble(
-                manifest,
-                models,
-                rules,
-                workspace,
-                journal,
-                world,
-                approver_for(terms, screen),
-                terms,
-                screen,
-            )
-        )
-        keep_call(pipeline, call, journal)
+        pipeline = await stack.enter_async_context(assemble(begun, journal, world, screen))
         manager = await stack.enter_async_context(SessionManager())
         if last:
             found = await stored_sessions(journal, world, limit=1)
@@ -125,7 +97,7 @@ class Chat:
                     "there is no conversation to go on with", hint="Begin one: lorimer chat"
                 )
             session_id = found[0].session_id
-        self = cls(pipeline, manager, journal, screen, limits, call)
+        self = cls(pipeline, manager, journal, screen, limits, begun.call)
         if session_id is not None:
             await self.open(session_id)
         return self

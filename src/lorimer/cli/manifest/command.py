@@ -19,6 +19,14 @@ if TYPE_CHECKING:
     from lorimer.core.jsonable import JSON
     from lorimer.core.manifest import EnvironmentManifest
 
+_output_option = click.option(
+    "-o",
+    "--output",
+    type=click.Path(dir_okay=False, path_type=Path),
+    help="A new .yaml, .toml or .json file; without it, YAML on stdout.",
+)
+_force_option = click.option("--force", is_flag=True, help="Replace the file if it is there.")
+
 
 @click.group(cls=Group)
 def manifest() -> None:
@@ -42,13 +50,8 @@ manifest.add_command(stages)
 @click.option("--provider", metavar="NAME", help="Who answers, if the model's name does not tell.")
 @click.option("--system", metavar="TEXT", help="The system prompt.")
 @click.option("--tools", metavar="NAMES", help="Shipped tools, by comma, or * for all.")
-@click.option(
-    "-o",
-    "--output",
-    type=click.Path(dir_okay=False, path_type=Path),
-    help="A new .yaml, .toml or .json file; without it, YAML on stdout.",
-)
-@click.option("--force", is_flag=True, help="Replace the file if it is there.")
+@_output_option
+@_force_option
 def new(
     preset: str,
     model: str | None,
@@ -148,13 +151,8 @@ def validate(files: tuple[Path, ...]) -> int:
 
 @manifest.command("import")
 @click.argument("file", type=click.Path(exists=True, dir_okay=False, path_type=Path))
-@click.option(
-    "-o",
-    "--output",
-    type=click.Path(dir_okay=False, path_type=Path),
-    help="A new .yaml, .toml or .json file; without it, YAML on stdout.",
-)
-@click.option("--force", is_flag=True, help="Replace the file if it is there.")
+@_output_option
+@_force_option
 def import_(file: Path, output: Path | None, force: bool) -> None:
     """Carry over a manifest of geny-executor, versions 2.0 and 3.0.
 

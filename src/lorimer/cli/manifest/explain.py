@@ -11,6 +11,7 @@ import click
 from lorimer.cli.fail import OneOf
 from lorimer.cli.host import models_option
 from lorimer.cli.kinds import Dollars, Whole
+from lorimer.cli.manifest.stages import table_of_stages
 from lorimer.cli.options import Span
 from lorimer.cli.text import count, one_line, visible
 
@@ -197,17 +198,11 @@ def _model(described: EnvironmentManifest, known: Host) -> str:
 
 
 def _table(described: EnvironmentManifest) -> Table:
-    from rich.table import Table
     from rich.text import Text
 
     from lorimer.stages.catalogue import catalogue
 
-    table = Table(box=None, pad_edge=False, header_style="bold", padding=(0, 2, 0, 0))
-    table.add_column("", justify="right", style="dim")
-    table.add_column("stage", no_wrap=True)
-    table.add_column("slot", no_wrap=True, style="cyan")
-    table.add_column("strategy", no_wrap=True)
-    table.add_column("what it does")
+    table = table_of_stages()
     shipped = catalogue()
     for entry in sorted(described.stages, key=lambda entry: entry.order):
         stage = shipped.stage(entry.name, entry.implementation)

@@ -41,9 +41,9 @@ def stages(stage: str | None, output_format: str) -> None:
     print_table(_table(told, in_full=stage is not None))
 
 
-def _table(told: list[dict[str, JSON]], *, in_full: bool) -> Table:
+def table_of_stages() -> Table:
+    """Without rows: order, stage, slot, strategy, what it does."""
     from rich.table import Table
-    from rich.text import Text
 
     table = Table(box=None, pad_edge=False, header_style="bold", padding=(0, 2, 0, 0))
     table.add_column("", justify="right", style="dim")
@@ -51,6 +51,13 @@ def _table(told: list[dict[str, JSON]], *, in_full: bool) -> Table:
     table.add_column("slot", no_wrap=True, style="cyan")
     table.add_column("strategy", no_wrap=True)
     table.add_column("what it does")
+    return table
+
+
+def _table(told: list[dict[str, JSON]], *, in_full: bool) -> Table:
+    from rich.text import Text
+
+    table = table_of_stages()
     for stage in told:
         what = str(stage.get("broken") or stage.get("about", ""))
         table.add_row(str(stage["order"]), Text(visible(str(stage["name"]))), "", "", Text(what))

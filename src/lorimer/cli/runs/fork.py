@@ -67,10 +67,8 @@ async def _fork(
     manifest: Path | None,
     terms: Terms,
 ) -> int:
-    from lorimer.cli import agent, foreground, host, reading, settings
+    from lorimer.cli import agent, foreground, reading, settings
     from lorimer.cli.call import Call
-    from lorimer.cli.drive import Drive
-    from lorimer.cli.progress import screen_for
     from lorimer.cli.store import existing_store, opened
     from lorimer.cli.story import Story
     from lorimer.core.limits import Limits
@@ -85,17 +83,16 @@ async def _fork(
         call = await Call.of(journal, row.run_id)
         terms = foreground.as_strict(terms, call)
         terms = settings.settle(terms, settings.standing(terms.workspace))
-        await foreground.sandbox_works(terms, world)
         described = agent.load(manifest) if manifest is not None else _manifest(parent)
+        known = foreground.known_models(terms, call)
         if model is not None:
-            agent.choose(described, model, None, host.read(terms.models or call.models))
-        known = host.read(terms.models or call.models)
+            agent.choose(described, model, None, known)
         if not _same_provider(parent, described, terms, known):
             # its address was another provider's
             call = replace(call, base_url="", key_variable="")
-        models, now = foreground.connected(described, terms, call, world)
+        begun = await foreground.ready(described, terms, world, call)
         now = replace(
-            now,
+            begun.call,
             rules=terms.allow,
             sandbox=terms.sandbox or "",
             network=listed(terms.network),
@@ -104,29 +101,15 @@ async def _fork(
         )
         given = parent.facts[0].data.get("limits")
         limits = Limits.from_json(given) if isinstance(given, Mapping) else described.limits
-        story = Story()
-        screen = screen_for(story, world, quiet=terms.output.quiet)
-        rules = agent.rules_for(terms.allow, described)
-        approver = foreground.approver_for(terms, screen)
-        pipeline = foreground.assemble(
-            described,
-            models,
-            rules,
-            Path(now.workspace),
+        return await foreground.drive(
+            replace(begun, call=now),
+            Story(),
             journal,
             world,
-            approver,
-            terms,
-            screen,
+            lambda pipeline: pipeline.fork(
+                parent, after=after, input=prompt, limits=limits, raise_on_error=False
+            ),
         )
-        foreground.keep_call(pipeline, now, journal)
-        async with pipeline:
-            drive = Drive(pipeline, story, screen, terms.output, world, now)
-            return await drive.run(
-                lambda: pipeline.fork(
-                    parent, after=after, input=prompt, limits=limits, raise_on_error=False
-                )
-            )
 
 
 def _manifest(parent: Recording) -> EnvironmentManifest:

@@ -9,11 +9,13 @@ import click
 
 from lorimer.cli.kinds import Whole
 from lorimer.cli.options import Span, store_option
+from lorimer.cli.progress import Gauge
 from lorimer.cli.text import count
 from lorimer.core.jsonable import JSON, dumps
 
 if TYPE_CHECKING:
-    from lorimer.journal.retention import Compacted, Pruned
+    from lorimer.core.world import World
+    from lorimer.journal.retention import Compacted, Pruned, Watcher
     from lorimer.journal.sqlite.store import SQLiteJournal
 
 _vacuum_option = click.option(
@@ -85,10 +87,12 @@ async def _compact(age: float | None, vacuum: bool, as_json: bool, store: str | 
     world = RealWorld()
     async with opened(existing_store(store), world) as journal:
         before, _ = await journal.space()
-        compacted = await press(journal, before=world.time() - (age or 0))
+        with Gauge(world) as gauge:
+            since = world.time() - (age or 0)
+            compacted = await press(journal, before=since, watcher=_sessions(gauge))
         if not as_json:
             _tell_compacted(compacted)
-        await _room(journal, before, compacted.to_json(), vacuum, as_json)
+        await _room(journal, world, before, compacted.to_json(), vacuum, as_json)
 
 
 async def _prune(
@@ -101,20 +105,38 @@ async def _prune(
     world = RealWorld()
     async with opened(existing_store(store), world) as journal:
         before, _ = await journal.space()
-        pruned = await remove(journal, before=world.time() - age, keep=keep, dry_run=dry_run)
+        with Gauge(world) as gauge:
+            pruned = await remove(
+                journal,
+                before=world.time() - age,
+                keep=keep,
+                dry_run=dry_run,
+                watcher=_sessions(gauge),
+            )
         if not as_json:
             _tell_pruned(pruned, dry_run)
         if as_json or not dry_run:
             done = {"dry_run": dry_run, **pruned.to_json()}
-            await _room(journal, before, done, vacuum and not dry_run, as_json)
+            await _room(journal, world, before, done, vacuum and not dry_run, as_json)
+
+
+def _sessions(gauge: Gauge) -> Watcher:
+    return lambda what, number, of: gauge.count(f"{what} session", number, of)
 
 
 async def _room(
-    journal: SQLiteJournal, before: int, done: dict[str, JSON], vacuum: bool, as_json: bool
+    journal: SQLiteJournal,
+    world: World,
+    before: int,
+    done: dict[str, JSON],
+    vacuum: bool,
+    as_json: bool,
 ) -> None:
     """Vacuum, if it is to be, and tell of the room in the file, which was `before` bytes."""
     if vacuum:
-        await journal.vacuum()
+        with Gauge(world) as gauge:
+            gauge.say("writing the file anew")
+            await journal.vacuum()
     size, free = await journal.space()
     if as_json:
         click.echo(dumps({**done, "bytes": size, "free": free, "given_back": before - size}))

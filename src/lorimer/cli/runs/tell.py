@@ -210,12 +210,12 @@ async def _give_up(journal: SQLiteJournal, row: RunRow, world: World) -> None:
     from lorimer.cli.owner import own_name
     from lorimer.cli.reading import take_over_run
     from lorimer.core.bus import Bus
-    from lorimer.launch import Launcher
+    from lorimer.interrupted import Interrupted
+    from lorimer.roster import Roster
 
     await take_over_run(journal, row)
-    bus = Bus()
-    launcher = Launcher(journal, world, bus, Claims(journal, world, bus, owner=own_name()))
-    await launcher.abandon(row.run_id, wait_s=0.0)
+    claims = Claims(journal, world, Bus(), owner=own_name())
+    await Interrupted(journal, world, claims, Roster()).end(row, wait_s=0.0)
 
 
 def _option(store: str | None) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import click
@@ -11,6 +12,7 @@ from lorimer.cli.fail import FAILED, OK, Fault
 from lorimer.cli.options import store_option
 
 if TYPE_CHECKING:
+    from lorimer.journal.contract import Finding
     from lorimer.journal.sqlite.store import SQLiteJournal
 
 
@@ -32,33 +34,30 @@ def verify(run: str | None, everything: bool, as_json: bool, store: str | None) 
 
 
 async def _verify(run: str | None, as_json: bool, store: str | None) -> int:
+    from lorimer.cli.progress import Gauge
     from lorimer.cli.store import existing_store, opened, store_words
-    from lorimer.cli.text import count, short_id, visible
+    from lorimer.cli.text import count, short_id
     from lorimer.core.errors import PipelineError
-    from lorimer.core.jsonable import dumps
     from lorimer.journal.verify import PurseCheck
     from lorimer.journal.verify import verify as check
     from lorimer.world import RealWorld
 
-    wrong = 0
-    async with opened(existing_store(store), RealWorld()) as journal:
+    wrong, world = 0, RealWorld()
+    async with opened(existing_store(store), world) as journal:
         purses = PurseCheck(journal)
         names = [run] if run is not None else await _streams(journal)
-        for name in names:
-            try:
-                found = await check(journal, name, purses)
-            except PipelineError as error:
-                hint = f"lorimer runs ls{store_words(store)}"
-                raise Fault(str(error), code=error.code.value, hint=hint) from None
-            wrong += len(found)
-            for finding in found:
-                if as_json:
-                    click.echo(dumps({"in": name, **finding.to_json()}))
-                    continue
-                where = short_id(finding.run_id or name)
-                mark = click.style("✗", fg="red")
-                what = visible(finding.what)
-                click.echo(f"{mark} {where} #{finding.seq}  {finding.rule}  {what}")
+        with Gauge(world) as gauge:
+            for number, name in enumerate(names, 1):
+                gauge.count("checking conversation", number, len(names))
+                try:
+                    found = await check(journal, name, purses)
+                except PipelineError as error:
+                    hint = f"lorimer runs ls{store_words(store)}"
+                    raise Fault(str(error), code=error.code.value, hint=hint) from None
+                if found:
+                    gauge.clear()
+                    _tell(name, found, as_json)
+                wrong += len(found)
     if not as_json:
         what = short_id(run) if run is not None else count(len(names), "conversation")
         if wrong:
@@ -66,6 +65,20 @@ async def _verify(run: str | None, as_json: bool, store: str | None) -> int:
         else:
             click.echo(click.style(f"✓ {what}: nothing is wrong", fg="green"))
     return FAILED if wrong else OK
+
+
+def _tell(name: str, found: Sequence[Finding], as_json: bool) -> None:
+    from lorimer.cli.text import short_id, visible
+    from lorimer.core.jsonable import dumps
+
+    for finding in found:
+        if as_json:
+            click.echo(dumps({"in": name, **finding.to_json()}))
+            continue
+        where = short_id(finding.run_id or name)
+        mark = click.style("✗", fg="red")
+        what = visible(finding.what)
+        click.echo(f"{mark} {where} #{finding.seq}  {finding.rule}  {what}")
 
 
 async def _streams(journal: SQLiteJournal) -> list[str]:

@@ -11,6 +11,7 @@ import click
 
 from lorimer.cli.fail import Fault, suggest
 from lorimer.cli.kinds import Group
+from lorimer.cli.progress import last_line
 from lorimer.cli.steps.edit import convert, edit
 from lorimer.cli.steps.file import cells_of, file_argument, given, graph_of, known, write
 from lorimer.cli.steps.show import show
@@ -71,10 +72,10 @@ class _Running:
     """Names the step that runs, on the terminal's last line."""
 
     def starting(self, step_id: str) -> None:
-        click.echo(f"\r\x1b[K… {one_line(step_id, 60)}", nl=False, err=True)
+        last_line(f"… {one_line(step_id, 60)}")
 
     def finished(self, result: StepResult) -> None:
-        click.echo("\r\x1b[K", nl=False, err=True)
+        last_line("")
 
 
 def _load(session: StepExecutor, file: Path, no_magics: bool) -> None:
@@ -114,7 +115,11 @@ def replay(words: tuple[str, ...]) -> None:
 def explain(file: Path, step: str) -> None:
     """Say what STEP of FILE reads from whom, and who reads what it makes. Nothing is run."""
     graph = graph_of(file)
-    click.echo(graph.explain(known(graph, step)))
+    # whether it is up to date is known only to the process that runs it: `run --watch`
+    lines = graph.relations(known(graph, step), given(file))
+    click.secho(visible(step), bold=True)
+    for line in lines or ["reads nothing of other steps, and makes nothing"]:
+        click.echo(f"  {visible(line)}")
 
 
 @steps.command()

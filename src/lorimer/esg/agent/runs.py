@@ -16,6 +16,7 @@ from lorimer.core.jsonable import JSON, clean
 from lorimer.core.world import World
 from lorimer.esg.agent.outside import outside
 from lorimer.esg.confined.recorded import changed, met, reads_of
+from lorimer.esg.confined.requests import cut
 from lorimer.esg.diagnosis import diagnose, generate_patch
 from lorimer.esg.executor import Held, Replay, StepExecutor, StepResult
 from lorimer.esg.graph.steps import Status
@@ -181,15 +182,6 @@ class Runs:
         if path == name or path.startswith("/"):
             return name
         return f"{resources.FILE}{self._folder}/{path}"
-
-
-def cut(text: str, most: int) -> str:
-    """The beginning and the end of a text that is too long."""
-    text = clean(text)
-    if len(text) <= most:
-        return text
-    half = most // 2
-    return f"{text[:half]}\n[... {len(text) - 2 * half:,} characters left out ...]\n{text[-half:]}"
 
 
 def _held_why(step: str, did: Sequence[str], status: Status) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 
 from lorimer.core.errors import nearest
 from lorimer.esg.graph.questions import Planned, Questions, StepError
@@ -86,25 +86,31 @@ class Explanations(Questions):
 
     def explain(self, step_id: str) -> str:
         """What a step takes from whom, who takes from it, and whether it is up to date."""
+        lines = [f"{step_id} is {self._step(step_id).status}"]
+        lines += [f"  {line}" for line in self.relations(step_id)]
+        lines += [f"  because {line}" for line in self.why_stale(step_id)]
+        return "\n".join(lines)
+
+    def relations(self, step_id: str, given: Collection[str] = ()) -> list[str]:
+        """What a step takes from whom, and who takes from it, a line each. `given`: names that
+        are there without a step that makes them."""
         step = self._step(step_id)
-        lines = [f"{step_id} is {step.status}"]
-        if step.error:
-            lines.append(f"  is no Python: {step.error}")
-        lines += [f"  reads {name} of {maker}" for name, maker in self.makers(step_id).items()]
+        lines = [f"is no Python: {step.error}"] if step.error else []
+        lines += [f"reads {name} of {maker}" for name, maker in self.makers(step_id).items()]
         lines += [
-            f"  reads {name}, which "
+            f"reads {name}, which "
             + (f"only {later} makes, behind it" if later else "no step makes")
             for name, later in self.unresolved(step_id).items()
+            if name not in given
         ]
         readers: dict[str, set[str]] = {name: set() for name in self._written(step)}
         for name, reader in self._versions.dependants(step):
             readers.setdefault(plain(name) or "(an edge by hand)", set()).add(reader)
         lines += [
-            f"  makes {name}" + (f" for {', '.join(self._sorted(by))}" if by else "")
+            f"makes {name}" + (f" for {', '.join(self._sorted(by))}" if by else "")
             for name, by in readers.items()
         ]
-        lines += [f"  because {line}" for line in self.why_stale(step_id)]
-        return "\n".join(lines)
+        return lines
 
     def lineage(self, name: str, at: str | None = None) -> list[tuple[str, str]]:
         """(step, name) for every version that the value of a name was made of, oldest first.

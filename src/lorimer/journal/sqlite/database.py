@@ -4,7 +4,8 @@ are unknown to a type checker before Python 3.12."""
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
+from contextlib import contextmanager
 from errno import EACCES
 from typing import Final, Protocol, TypeAlias, cast
 
@@ -90,6 +91,19 @@ def make_private(path: str) -> None:
         os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
     elif not os.access(path, os.R_OK | os.W_OK):
         raise PermissionError(EACCES, os.strerror(EACCES), path)
+
+
+@contextmanager
+def transaction(db: Database, begin: str = "BEGIN IMMEDIATE") -> Generator[None]:
+    """What is done within is committed, or nothing of it where something is raised."""
+    db.execute(begin)
+    try:
+        yield
+        db.execute("COMMIT")
+    except BaseException:
+        if db.in_transaction:  # an error may have ended it
+            db.execute("ROLLBACK")
+        raise
 
 
 def be_patient(db: Database, patient: bool) -> None:

@@ -23,7 +23,14 @@ import apsw
 
 from lorimer.core.errors import ExecutorErrorCode, JournalError
 from lorimer.journal.chain import START, mark
-from lorimer.journal.sqlite.database import Database, connect, make_private, number, use_wal
+from lorimer.journal.sqlite.database import (
+    Database,
+    connect,
+    make_private,
+    number,
+    transaction,
+    use_wal,
+)
 from lorimer.journal.sqlite.faults import explain
 
 MEMORY: Final = ":memory:"
@@ -140,8 +147,7 @@ def _identify(db: Database, path: str) -> None:
 def _migrate(db: Database, path: str) -> None:
     if _version(db, path) == VERSION:
         return
-    db.execute("BEGIN IMMEDIATE")
-    try:
+    with transaction(db):
         for number in range(_version(db, path), VERSION):  # again: now nobody else migrates
             step = MIGRATIONS[number]
             if isinstance(step, str):
@@ -149,11 +155,6 @@ def _migrate(db: Database, path: str) -> None:
             else:
                 step(db)
         db.execute(f"PRAGMA application_id={APPLICATION_ID}; PRAGMA user_version={VERSION}")
-        db.execute("COMMIT")
-    except BaseException:
-        if db.in_transaction:
-            db.execute("ROLLBACK")
-        raise
 
 
 def _version(db: Database, path: str) -> int:

@@ -17,7 +17,14 @@ from typing import Final, TypeVar
 import apsw
 
 from lorimer.core.errors import StoreFailed
-from lorimer.journal.sqlite.database import Database, connect, make_private, number, use_wal
+from lorimer.journal.sqlite.database import (
+    Database,
+    connect,
+    make_private,
+    number,
+    transaction,
+    use_wal,
+)
 from lorimer.journal.sqlite.faults import said_of
 
 T = TypeVar("T")
@@ -91,15 +98,8 @@ class StoreFile:
         with self._lock:
             try:
                 db = self._db = self._db or self._opened()
-                db.execute(begin)
-                try:
-                    done = work(db)
-                except BaseException:
-                    if db.in_transaction:  # an error may have ended it
-                        db.execute("ROLLBACK")
-                    raise
-                db.execute("COMMIT")
-                return done
+                with transaction(db, begin):
+                    return work(db)
             except (apsw.Error, OSError, UnicodeError) as error:
                 raise self.failed(error) from error
 
@@ -130,17 +130,11 @@ class StoreFile:
             )
 
     def _make(self, db: Database) -> None:
-        db.execute("BEGIN IMMEDIATE")
-        try:
+        with transaction(db):
             if number(db, "PRAGMA user_version") == 0:  # still: nobody else has made it
                 db.execute("; ".join(TABLES))
                 db.execute(f"PRAGMA application_id={APPLICATION_ID}")
                 db.execute(f"PRAGMA user_version={VERSION}")
-            db.execute("COMMIT")
-        except BaseException:
-            if db.in_transaction:
-                db.execute("ROLLBACK")
-            raise
 
     def _check_version(self, db: Database) -> None:
         version = number(db, "PRAGMA user_version")

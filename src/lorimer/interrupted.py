@@ -1,0 +1,87 @@
+"""Interrupted runs: their streams are opened again, to go on with them (`launch.py` does) or to
+give them up, with all that is below them.
+"""
+
+from __future__ import annotations
+
+from lorimer.admission import must_be_unfinished
+from lorimer.claims import Claims
+from lorimer.core.errors import ExecutorErrorCode, JournalError, PipelineError
+from lorimer.core.journal import Journal, RunRow, find
+from lorimer.core.jsonable import JSON
+from lorimer.core.world import World
+from lorimer.journal.conversation import Conversation
+from lorimer.journal.family import open_ones
+from lorimer.journal.giving_up import charge, give_up
+from lorimer.journal.recording import intact
+from lorimer.roster import Roster
+
+
+class Interrupted:
+    """Those of one conversation, and of the streams of single runs."""
+
+    def __init__(self, journal: Journal, world: World, claims: Claims, roster: Roster) -> None:
+        self._journal = journal
+        self._world = world
+        self._claims = claims
+        self._roster = roster
+
+    async def opened(self, row: RunRow, wait_s: float) -> Conversation:
+        """The stream of an interrupted run, claimed. Raises PipelineError where the run has an end
+        by now, and JournalError as `Claims.claim` does."""
+        conversation = await self._claims.claim(row.stream, wait_s)
+        facts = conversation.unfinished
+        if not facts or facts[0].run_id != row.run_id:
+            await conversation.release()
+            await must_be_unfinished(self._journal, row.run_id)  # or somebody was quicker
+            raise PipelineError(
+                f"Run {row.run_id} has ended meanwhile, or was given up: its conversation has "
+                "gone on without it.",
+                code=ExecutorErrorCode.EXEC_RUN_ENDED,
+            )
+        return conversation
+
+    async def end(self, row: RunRow, wait_s: float) -> None:
+        """Give one up that the roster has as taken: it ends as cancelled, and so do its unfinished
+        children. Raises as `opened` does."""
+        conversation = await self._opened_to_end(row, wait_s)
+        try:
+            children = open_ones(conversation.unfinished)
+            charges = [await self._charge(child.run_id, wait_s) for child in children]
+            due = [charged for charged in charges if charged is not None]
+            await give_up(conversation, row.run_id, due, self._world.time())
+        finally:
+            await conversation.release()
+
+    async def _charge(self, child_id: str, wait_s: float) -> dict[str, JSON] | None:
+        """What its parent is charged for a child that nobody goes on with; None: it never began."""
+        row = await self._journal.find_run(child_id)
+        if row is None:
+            return None
+        if not row.status:
+            self._roster.take(child_id)
+            try:
+                await self.end(row, wait_s)
+            finally:
+                self._roster.drop(child_id)
+            row = await find(self._journal, child_id)
+        facts, damage = await intact(self._journal, row)
+        if damage is not None:
+            return charge(child_id, {"usage": {}, "cost": row.cost_nano})
+        return charge(child_id, facts[-1].data)
+
+    async def _opened_to_end(self, row: RunRow, wait_s: float) -> Conversation:
+        """As `opened`, also one that is damaged, of which as many facts are known as can be
+        read."""
+        try:
+            return await self.opened(row, wait_s)
+        except JournalError:
+            if not await self._journal.check(row.stream):
+                raise
+        claims, claimed = self._claims, self._world.monotonic()
+        epoch = await self._journal.claim(row.stream, claims.owner, claims.claim_s)
+        conversation = Conversation(
+            self._journal, row.stream, self._world, epoch, claims.claim_s, claimed
+        )
+        conversation.unfinished, _ = await intact(self._journal, row)
+        return conversation

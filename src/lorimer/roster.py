@@ -1,0 +1,94 @@
+"""Which runs of a pipeline are live in this process, or about to be, or to end: none is in twice.
+
+Other processes are kept out by claims; our own claim would not keep us out.
+"""
+
+from __future__ import annotations
+
+from contextlib import AbstractContextManager, nullcontext
+from typing import Final
+
+from lorimer.admission import in_a_run
+from lorimer.core.context import RunContext
+from lorimer.core.errors import ExecutorErrorCode, PipelineError
+
+_ALONE: Final = nullcontext()
+
+
+class Roster:
+    """The runs of one conversation, and of those without one; `above` knows those of all."""
+
+    def __init__(self, above: Roster | None = None) -> None:
+        self._above = above
+        self._live: set[RunContext] = set()
+        self._taken: set[str] = set() if above is None else above._taken
+        """Ids of the interrupted runs that the pipeline resumes, has resumed or gives up, in
+        whichever conversation."""
+        self.busy = False
+        """The conversation is in a run, or about to be."""
+
+    @property
+    def live(self) -> tuple[RunContext, ...]:
+        """The runs that are going on, also in the conversations below."""
+        return tuple(self._live)
+
+    def must_be_free(self) -> None:
+        """Raises PipelineError while the conversation is in a run."""
+        if self.busy:
+            raise in_a_run()
+
+    def conversing(self, shared: bool) -> AbstractContextManager[None]:
+        """Begin a run; where it is in the conversation (`shared`), that is busy until `over`, or
+        until this raises. Raises PipelineError while another run is in it."""
+        return _Conversing(self) if shared else _ALONE
+
+    def take(self, run_id: str) -> None:
+        """Go on with an interrupted run, or end it; `drop` when that is over or comes to nothing.
+        Raises PipelineError for one that is not at rest."""
+        self._must_rest(run_id)
+        self._taken.add(run_id)
+
+    def drop(self, run_id: str) -> None:
+        """It is taken no more."""
+        self._taken.discard(run_id)
+
+    def _must_rest(self, run_id: str) -> None:
+        if self._above is not None:
+            self._above._must_rest(run_id)
+        if run_id in self._taken or any(live.id == run_id for live in self._live):
+            raise PipelineError(
+                f"This pipeline is running {run_id} at this moment.",
+                code=ExecutorErrorCode.EXEC_RUN_BUSY,
+                hint="Wait for it, or stop it: pipeline.cancel().",
+            )
+
+    def add(self, context: RunContext) -> None:
+        """A run is live."""
+        self._live.add(context)
+        if self._above is not None:
+            self._above._live.add(context)
+
+    def over(self, context: RunContext, shared: bool) -> None:
+        """A run has ended, in whatever way. Told again, it changes nothing."""
+        if context in self._live:
+            self._live.remove(context)
+            if self._above is not None:
+                self._above._live.discard(context)
+            self.drop(context.id)
+            self.busy = self.busy and not shared
+
+
+class _Conversing(AbstractContextManager[None]):
+    # no generator: this is on the way of every run, and it would cost 4 us
+    __slots__ = ("_roster",)
+
+    def __init__(self, roster: Roster) -> None:
+        self._roster = roster
+
+    def __enter__(self) -> None:
+        self._roster.must_be_free()
+        self._roster.busy = True
+
+    def __exit__(self, kind: object, *_: object) -> None:
+        if kind is not None:
+            self._roster.busy = False
