@@ -18,7 +18,6 @@ from lorimer.assembly import (
     registry_of,
 )
 from lorimer.changing import Changing
-from lorimer.claims import Claims
 from lorimer.core.arguments import is_a, wrong
 from lorimer.core.bindings import Bindings
 from lorimer.core.bus import Bus, Handler
@@ -36,8 +35,9 @@ from lorimer.core.variables import secrets_of, with_variables
 from lorimer.core.world import SandboxMode, World
 from lorimer.journal.conversation import CLAIM_S
 from lorimer.journal.memory import MemoryJournal
-from lorimer.keeper import Keeper
-from lorimer.launch import Launcher, Relatives
+from lorimer.launch.claims import Claims
+from lorimer.launch.keeper import Keeper
+from lorimer.launch.launcher import Launcher, Relatives
 from lorimer.models.credentials import CredentialBundle
 from lorimer.models.registry import Models
 from lorimer.runner import Runner

@@ -22,8 +22,8 @@ from lorimer.core.result import PipelineResult
 from lorimer.core.snapshot import Snapshot
 from lorimer.journal.outcome import outcome
 from lorimer.journal.recording import Recording, recorded
-from lorimer.launch import Launcher
-from lorimer.live import Run
+from lorimer.launch.launcher import Launcher
+from lorimer.launch.live import Run
 
 if TYPE_CHECKING:
     from lorimer.core.compile import Catalogue

@@ -1,4 +1,4 @@
-"""The end of a run that nobody goes on with. Who may give a run up is said by `interrupted.py`."""
+"""The end of a run that nobody goes on with. Who may give one up: `launch/interrupted.py`."""
 
 from __future__ import annotations
 

@@ -8,8 +8,6 @@ from contextlib import AbstractAsyncContextManager, aclosing, asynccontextmanage
 from dataclasses import replace
 from functools import partial
 
-from lorimer.admission import must_be_new, must_be_nobodys, must_be_unfinished
-from lorimer.claims import LOOK_S
 from lorimer.core.context import RunContext
 from lorimer.core.errors import ExecutorErrorCode, JournalError
 from lorimer.core.journal import Journal
@@ -17,7 +15,9 @@ from lorimer.core.limits import Limits
 from lorimer.core.model import ModelResolver
 from lorimer.core.purse import Budgets
 from lorimer.core.world import World
-from lorimer.live import Run
+from lorimer.launch.admission import must_be_new, must_be_nobodys, must_be_unfinished
+from lorimer.launch.claims import LOOK_S
+from lorimer.launch.live import Run
 from lorimer.pipeline import Pipeline
 from lorimer.run.agent import RunnableAgent
 from lorimer.run.around import Around

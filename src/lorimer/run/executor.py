@@ -14,7 +14,6 @@ from pathlib import Path
 from types import NoneType
 from typing import Unpack
 
-from lorimer.admission import must_be_unfinished
 from lorimer.assembly import RunOptions, ToolSource, registry_of, reusable
 from lorimer.core.ancestry import Ancestry, current, descended
 from lorimer.core.arguments import check_port, is_a, wrong
@@ -29,7 +28,8 @@ from lorimer.core.result import PipelineResult
 from lorimer.journal.memory import MemoryJournal
 from lorimer.journal.outcome import outcome
 from lorimer.journal.recording import recorded
-from lorimer.live import Run
+from lorimer.launch.admission import must_be_unfinished
+from lorimer.launch.live import Run
 from lorimer.run.agent import RunnableAgent
 from lorimer.run.around import Around, Host
 from lorimer.run.beginning import Beginning

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from lorimer.core.cancel import Reason
 from lorimer.core.errors import ExecutorErrorCode, LorimerError, PipelineError
 from lorimer.core.jsonable import JSON
-from lorimer.live import Run
+from lorimer.launch.live import Run
 from lorimer.run.agent import RunnableAgent
 from lorimer.run.invocation import Invocation
 from lorimer.run.lanes.lane import Lane

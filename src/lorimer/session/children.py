@@ -29,7 +29,7 @@ from lorimer.core.plan import Plan
 from lorimer.journal.family import Born, said
 from lorimer.journal.outcome import outcome
 from lorimer.journal.recording import recorded
-from lorimer.launch import Launcher
+from lorimer.launch.launcher import Launcher
 from lorimer.session.family import SUSPENDED, Child, Family, names_of
 from lorimer.session.kinds import Kind, Kinds, Terms
 

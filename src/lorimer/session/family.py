@@ -1,8 +1,9 @@
 """One run and the children that it has: begun, gone on with, and stopped with it.
 
-A child runs in a task of its own, on a stream of its own, begun by `launch.py`. Its parent's run
-owns it: what is left of it when the parent ends is stopped, and when the parent is suspended it is
-suspended too. What can be done with children: `children.py`; which agent one is: `kinds.py`.
+A child runs in a task of its own, on a stream of its own, begun by `launch/launcher.py`. Its
+parent's run owns it: what is left of it when the parent ends is stopped, and when the parent is
+suspended it is suspended too. What can be done with children: `children.py`; which agent one is:
+`kinds.py`.
 """
 
 from __future__ import annotations

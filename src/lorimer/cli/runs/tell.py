@@ -206,12 +206,12 @@ async def _ask_to_stop(journal: SQLiteJournal, row: RunRow, world: World, option
 
 
 async def _give_up(journal: SQLiteJournal, row: RunRow, world: World) -> None:
-    from lorimer.claims import Claims
     from lorimer.cli.owner import own_name
     from lorimer.cli.reading import take_over_run
     from lorimer.core.bus import Bus
-    from lorimer.interrupted import Interrupted
-    from lorimer.roster import Roster
+    from lorimer.launch.claims import Claims
+    from lorimer.launch.interrupted import Interrupted
+    from lorimer.launch.roster import Roster
 
     await take_over_run(journal, row)
     claims = Claims(journal, world, Bus(), owner=own_name())

@@ -13,14 +13,6 @@ from typing import Final, Protocol
 from weakref import WeakSet
 from zlib import crc32
 
-from lorimer.admission import (
-    must_be_begun_by,
-    must_be_new,
-    must_be_nobodys,
-    must_be_plain,
-    must_be_unfinished,
-)
-from lorimer.claims import Claims
 from lorimer.core.bus import Bus, Listeners, Tap
 from lorimer.core.context import RunContext
 from lorimer.core.errors import ExecutorErrorCode, PipelineError
@@ -35,14 +27,22 @@ from lorimer.core.purse import Budgets, paid_by, purses_of
 from lorimer.core.redaction import Redactor
 from lorimer.core.spend import Spend
 from lorimer.core.world import World
-from lorimer.interrupted import Interrupted
 from lorimer.journal.conversation import Conversation
 from lorimer.journal.fork import history_after, history_at, open_fork
 from lorimer.journal.projection import started_row
 from lorimer.journal.recording import Recording, origin_of, used_s
-from lorimer.keeper import Keeper
-from lorimer.live import Run
-from lorimer.roster import Roster
+from lorimer.launch.admission import (
+    must_be_begun_by,
+    must_be_new,
+    must_be_nobodys,
+    must_be_plain,
+    must_be_unfinished,
+)
+from lorimer.launch.claims import Claims
+from lorimer.launch.interrupted import Interrupted
+from lorimer.launch.keeper import Keeper
+from lorimer.launch.live import Run
+from lorimer.launch.roster import Roster
 
 _NOTHING: Final[Mapping[str, JSON]] = {}
 

@@ -1,11 +1,9 @@
-"""Interrupted runs: their streams are opened again, to go on with them (`launch.py` does) or to
+"""Interrupted runs: their streams are opened again, to go on with them (`launcher.py` does) or to
 give them up, with all that is below them.
 """
 
 from __future__ import annotations
 
-from lorimer.admission import must_be_unfinished
-from lorimer.claims import Claims
 from lorimer.core.errors import ExecutorErrorCode, JournalError, PipelineError
 from lorimer.core.journal import Journal, RunRow, find
 from lorimer.core.jsonable import JSON
@@ -14,7 +12,9 @@ from lorimer.journal.conversation import Conversation
 from lorimer.journal.family import open_ones
 from lorimer.journal.giving_up import charge, give_up
 from lorimer.journal.recording import intact
-from lorimer.roster import Roster
+from lorimer.launch.admission import must_be_unfinished
+from lorimer.launch.claims import Claims
+from lorimer.launch.roster import Roster
 
 
 class Interrupted:

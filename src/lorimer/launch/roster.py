@@ -8,9 +8,9 @@ from __future__ import annotations
 from contextlib import AbstractContextManager, nullcontext
 from typing import Final
 
-from lorimer.admission import in_a_run
 from lorimer.core.context import RunContext
 from lorimer.core.errors import ExecutorErrorCode, PipelineError
+from lorimer.launch.admission import in_a_run
 
 _ALONE: Final = nullcontext()
 

@@ -1,6 +1,6 @@
 """A run that is going on: the engine, and what is kept going round it.
 
-Which runs may begin is said by `admission.py`, on which stream by `launch.py`.
+Which runs may begin is said by `admission.py`, on which stream by `launcher.py`.
 """
 
 from __future__ import annotations
