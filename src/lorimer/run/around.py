@@ -104,7 +104,7 @@ class Around(Job):
     async def begin(self) -> None:
         """Before the run. Raises nothing of a port's; ConfigError where tools of this run cannot
         be had."""
-        host, agent = self._host, self.agent
+        host = self._host
         ports, within_s = host.ports, host.within_s
         asked, run_id = self.asked, self.run_id
         if ports.attachments is not None:
@@ -114,20 +114,7 @@ class Around(Job):
         if ports.identity is not None:
             found = partial(person, ports.identity, asked.caller_id)
             self.caller = await bounded("identity", found, within_s, self.warnings)
-        if ports.audit is not None:
-            start = AuditStart(
-                run_id,
-                agent.subject or agent.name,
-                agent.name,
-                asked.caller_id,
-                asked.channel_id,
-                asked.parent_run_id,
-                asked.inputs,
-                host.world.time(),
-            )
-            interrupted = await unbroken(self._audited(ports.audit, start))
-            if interrupted is not None:
-                raise interrupted
+        await self._begin_audit()
         if asked.input_files:
             self._stages = ports.input_files is not None
             staged = partial(stage, ports.input_files, run_id, asked.input_files)
@@ -140,6 +127,30 @@ class Around(Job):
             session = ToolSession(run_id, asked.caller_id, asked.channel_id, asked.inputs)
             self._own = OwnTools(session, within_s)
             await self._own.make(asked.session_tools)
+
+    async def never_began(self) -> None:
+        """In place of `begin`, of a run that no journal has, for the ports to be told so: whoever
+        was about to begin it may have died when these had heard of it."""
+        self._stages = self._host.ports.input_files is not None and bool(self.asked.input_files)
+        await self._begin_audit()
+
+    async def _begin_audit(self) -> None:
+        audit, agent, asked = self._host.ports.audit, self.agent, self.asked
+        if audit is None:
+            return
+        start = AuditStart(
+            self.run_id,
+            agent.subject or agent.name,
+            agent.name,
+            asked.caller_id,
+            asked.channel_id,
+            asked.parent_run_id,
+            asked.inputs,
+            self._host.world.time(),
+        )
+        interrupted = await unbroken(self._audited(audit, start))
+        if interrupted is not None:
+            raise interrupted
 
     async def _audited(self, audit: Audit, start: AuditStart) -> None:
         # what was told of the beginning is told of the end: not left because somebody cancels
@@ -255,7 +266,8 @@ class Around(Job):
             await bounded("audit.close", lambda: audit.close(end), within_s, warnings)
         if host.reader is not None and self._stages:
             host.reader.end(run_id)
-        if self._stages and not others:
+        never = self.over and result.code is ExecutorErrorCode.EXEC_RUN_UNKNOWN
+        if self._stages and (never or not others):
             dropped = partial(drop, ports.input_files, run_id)
             await bounded("input_files", dropped, within_s, warnings)
         result.warnings += warnings

@@ -19,7 +19,7 @@ from lorimer.assembly import RunOptions, ToolSource, registry_of, reusable
 from lorimer.core.ancestry import Ancestry, current, descended
 from lorimer.core.arguments import check_port, is_a, wrong
 from lorimer.core.cancel import Reason
-from lorimer.core.errors import ConfigError, ExecutorErrorCode, RunCancelled
+from lorimer.core.errors import ConfigError, ExecutorErrorCode, LorimerError, RunCancelled
 from lorimer.core.journal import KeptInFiles
 from lorimer.core.limits import Limits
 from lorimer.core.manifest import EnvironmentManifest
@@ -155,7 +155,9 @@ class Executor:
         """Tell the ports of a run that has ended, when its process died before it could: the
         answer is delivered, the audit closed, files are dropped. Nothing is run. What they were
         told before they are told again. `agent` and `invocation` as in `resume`; the result is
-        that of the run, or says that there is no such run, or that it has not ended."""
+        that of the run, or says that there is no such run, or that it has not ended. Of no such
+        run the audit is told that too, and nothing is delivered: a process that died before it
+        had begun the run had told the audit of it."""
         asked = _of_run(run_id, invocation)
         return await self._whole(self._job(agent, "", asked, again=True, over=True))
 
@@ -248,8 +250,7 @@ class Executor:
                 if slot is not None:
                     await slot.enter()
                 if job.over:
-                    ended = await self._recorded(run_id)
-                    await job.begin()
+                    ended = await self._over(job)
                 else:
                     run, overseen = await self._beginning.run(job)
                     ended = await (run.here() if overseen is None else _within(overseen, run))
@@ -293,6 +294,16 @@ class Executor:
             return None
         asked, run_id = job.asked, job.run_id
         return self.lane.slot(caller=asked.caller_id, priority=asked.priority, id=run_id)
+
+    async def _over(self, job: Around) -> PipelineResult:
+        try:
+            ended = await self._recorded(job.run_id)
+        except LorimerError as error:
+            if error.code is ExecutorErrorCode.EXEC_RUN_UNKNOWN:
+                await job.never_began()
+            raise
+        await job.begin()
+        return ended
 
     async def _recorded(self, run_id: str) -> PipelineResult:
         """Of a run that has ended. Raises PipelineError for another."""
