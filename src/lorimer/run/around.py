@@ -147,6 +147,7 @@ class Around(Job):
             asked.parent_run_id,
             asked.inputs,
             self._host.world.time(),
+            agent.version,
         )
         interrupted = await unbroken(self._audited(audit, start))
         if interrupted is not None:

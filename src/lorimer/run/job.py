@@ -66,8 +66,12 @@ class Job:
     @property
     def told(self) -> Mapping[str, JSON]:
         """What the run.start says of it; see `core.events.Invoked`."""
-        asked = self.asked
-        told: dict[str, JSON] = {"agent": self.agent.name} if self.agent.name else {}
+        asked, agent = self.asked, self.agent
+        told: dict[str, JSON] = {"agent": agent.name} if agent.name else {}
+        if agent.subject not in ("", agent.name):
+            told["subject"] = agent.subject
+        if agent.version:
+            told["version"] = agent.version
         if asked.caller_id:
             told["caller"] = asked.caller_id
         if asked.channel_id:
