@@ -18,7 +18,7 @@ from lorimer.core.world import World
 from lorimer.journal import MemoryJournal
 from lorimer.models import Models
 from lorimer.pipeline import Pipeline
-from lorimer.run import Executor, Lane, RunnableAgent, RunResult
+from lorimer.run import Executor, Invocation, Lane, RunnableAgent, RunResult
 from lorimer.testing import ScriptedModel, SimulatedWorld, simulate
 from lorimer.tools import AskLater, ToolRegistry
 from tests.core.support import Do, make, use
@@ -106,6 +106,47 @@ def test_a_run_of_an_executor_that_refuses_to_go_on_with_it_goes_on_waiting() ->
             await mail.send(journal, waits.run_id, "And do it well.", id="m")
             await world.sleep(1)
         assert found == ["exec.limit.queue", "done"]
+
+    simulate(main)
+
+
+def test_a_run_that_another_run_woke_is_no_part_of_that() -> None:
+    async def main(world: SimulatedWorld) -> None:
+        journal = MemoryJournal(world)
+
+        def reply(request: Request) -> Any:
+            said = len(request.messages) > 1
+            return "done" if said else [use(request.messages[0].text)]
+
+        async def answer(input: Any, context: Any) -> str:
+            await mail.answer(journal, "asks", True)
+            await world.sleep(2)
+            return "answered"
+
+        send, tell, registry = Do("send", effects=["net"]), Do("tell", answer), ToolRegistry()
+        registry.register(send, granted=False)
+        registry.register(tell)
+        executor = Executor(
+            models=Models(providers={"scripted": ScriptedModel(reply, record=False)}),
+            tier="scripted:x",
+            world=world,
+            journal=journal,
+            tools=registry,
+            approver=AskLater(),
+            lane=Lane("runs", 2, world=world),
+        )
+        agent = RunnableAgent("clerk", tools=("send", "tell"))
+        resumed: list[RunResult] = []
+
+        async def resume(run_id: str) -> RunResult:
+            resumed.append(await executor.resume(agent, run_id, Invocation(caller_id="ann")))
+            return resumed[-1]
+
+        await executor.run(agent, "send", Invocation(run_id="asks", caller_id="ann"))
+        async with Attendant(journal, resume):
+            result = await executor.run(agent, "tell")
+        assert result.status == "ok"
+        assert [(each.status, each.error) for each in resumed] == [("ok", "")]
 
     simulate(main)
 

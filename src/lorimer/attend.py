@@ -5,7 +5,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Coroutine
+from contextvars import copy_context
 from typing import Final
 
 from lorimer.core.errors import ExecutorErrorCode, JournalError, LorimerError
@@ -61,6 +62,7 @@ class Attendant:
         """Of each run that waits, and of those below it."""
         self._timers: dict[str, asyncio.TimerHandle] = {}
         """Of runs that another process had when they were to be resumed."""
+        self._context = copy_context()
 
     def __len__(self) -> int:
         """How many runs wait."""
@@ -118,8 +120,12 @@ class Attendant:
         if run_id in self._tasks:
             self._again.add(run_id)  # it may have come too late for the run that is going on
             return
-        task = asyncio.ensure_future(self._go_on(run_id))
-        self._tasks[run_id] = task
+        self._begin(run_id, self._go_on(run_id))
+
+    def _begin(self, run_id: str, work: Coroutine[None, None, None]) -> None:
+        # not in the context of who woke it, of whose run it would be a part: see `core/ancestry.py`
+        loop = asyncio.get_running_loop()
+        self._tasks[run_id] = loop.create_task(work, context=self._context.copy())
 
     async def _go_on(self, run_id: str) -> None:
         ended = taken = False
@@ -157,7 +163,7 @@ class Attendant:
     def _try_again(self, run_id: str) -> None:
         self._timers.pop(run_id, None)
         if run_id in self._waiting and run_id not in self._tasks:
-            self._tasks[run_id] = asyncio.ensure_future(self._if_told(run_id))
+            self._begin(run_id, self._if_told(run_id))
 
     async def _if_told(self, run_id: str) -> None:
         """Go on with it, if what was sent to it is still there: nobody else has taken it."""
