@@ -71,6 +71,14 @@ class Ancestry:
         """So many were begun below this one."""
         self._root._begun += runs
 
+    @property
+    def going(self) -> Ancestry | None:
+        """This run, or the nearest above it that goes on."""
+        line: Ancestry | None = self
+        while line is not None and line._over:
+            line = line._above
+        return line
+
     def below(self, run_id: str, agent: Hashable, limits: Limits) -> Ancestry:
         """Of a run that was begun below this one."""
         return Ancestry(run_id, agent, limits, self)
@@ -104,6 +112,4 @@ def descended(run_id: str, agent: Hashable, name: str, limits: Limits) -> Ancest
 def current() -> Ancestry | None:
     """Of the run in which the present task is; None: in none that says so and goes on."""
     line = _CURRENT.get()
-    while line is not None and line._over:
-        line = line._above
-    return line
+    return None if line is None else line.going
