@@ -409,6 +409,41 @@ def test_who_wants_to_resume_a_run_that_another_has_says_nothing_of_its_end() ->
     simulate(main)
 
 
+def test_the_audit_is_not_left_open_by_who_was_about_to_resume_a_run_when_it_ended() -> None:
+    class Slow:
+        """A directory that takes its time."""
+
+        async def is_admin(self, caller_id: str) -> bool:
+            await world.sleep(3)
+            return False
+
+        async def groups(self, caller_id: str) -> list[str]:
+            return []
+
+    async def main(world: World) -> None:
+        log, posted = AuditLog(MemoryAudit(), world=world, threads=False), Posted()
+        model = model_of(lambda _: "hi", latency_s=3.0)
+        ports = Ports(audit=log, delivery=posted)
+        one = executor_of(model, world=world, ports=ports)
+        other = executor_of(
+            model, world=world, journal=one.journal, ports=replace(ports, identity=Slow())
+        )
+        asked = Invocation(run_id="R", caller_id="ann", delivery=Target("chat", "7"))
+        going = one.start(WORKER_ALONE, "go", asked)
+        await world.sleep(1)
+        late = asyncio.create_task(other.resume(WORKER_ALONE, "R", asked))
+        assert (await going).status == "ok"
+        assert (await late).code is ExecutorErrorCode.EXEC_RUN_ENDED
+        assert await log.runs(unfinished=True) == []
+        (told,) = await log.runs()
+        assert told.close is not None
+        assert (told.close.status, told.close.output) == ("ok", "hi")
+        assert len(posted.told) == 1
+
+    world = SimulatedWorld(1)
+    simulate_in(world, main)
+
+
 def test_a_run_whose_agent_is_not_there_any_more_is_given_up_and_its_ports_are_told() -> None:
     async def main(world: World) -> None:
         model = model_of(lambda _: "hi", latency_s=2.0)

@@ -8,14 +8,15 @@ that fails costs the run a warning, not its result.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
-from typing import Final
+from typing import Final, TypeAlias
 
 from lorimer.core.context import RunContext
 from lorimer.core.errors import ExecutorErrorCode
 from lorimer.core.jsonable import JSON, dumps
 from lorimer.core.messages import ImageBlock
+from lorimer.core.result import PipelineResult
 from lorimer.core.world import World
 from lorimer.journal.recording import used_s
 from lorimer.run.agent import RunnableAgent
@@ -30,10 +31,12 @@ from lorimer.run.job import Job
 from lorimer.run.lanes.lane import Lane
 from lorimer.run.observing import Observer, StepsTold, TextTold
 from lorimer.run.ports import Ports
-from lorimer.run.result import RunResult
+from lorimer.run.result import RunResult, result_of
 from lorimer.run.session_tools import OwnTools, ToolSession
 from lorimer.tools.base import Tool
 from lorimer.tools.policy.people import Person
+
+Recorded: TypeAlias = Callable[[str], Awaitable[PipelineResult]]
 
 _NOTHING: Final = Staging()
 _TAKEN: Final = (ExecutorErrorCode.EXEC_RUN_BUSY, ExecutorErrorCode.EXEC_JOURNAL_CONFLICT)
@@ -44,12 +47,13 @@ _ELSEWHERE: Final = (*_TAKEN, ExecutorErrorCode.EXEC_RUN_ENDED)
 class Host:
     """What all runs of an executor have in common."""
 
-    __slots__ = ("ports", "reader", "within_s", "world")
+    __slots__ = ("ports", "reader", "recorded", "within_s", "world")
 
-    def __init__(self, ports: Ports, world: World, within_s: float) -> None:
-        """`within_s`: seconds for each call of a port."""
+    def __init__(self, ports: Ports, world: World, within_s: float, recorded: Recorded) -> None:
+        """`within_s`: seconds for each call of a port. `recorded`: how a run of an id has ended."""
         self.ports = ports
         self.world = world
+        self.recorded = recorded
         self.within_s = within_s
         self.reader = None if ports.input_files is None else ReadInput(ports.input_files)
 
@@ -59,7 +63,17 @@ class Around(Job):
     one each."""
 
     __slots__ = (
-        *("_audit", "_began", "_host", "_opening", "_own", "_parks", "_staged", "_stages"),
+        *(
+            "_audit",
+            "_audited_at",
+            "_began",
+            "_host",
+            "_opening",
+            "_own",
+            "_parks",
+            "_staged",
+            "_stages",
+        ),
         *("_warnings", "caller"),
     )
 
@@ -80,6 +94,8 @@ class Around(Job):
         self.caller: Person | None = None
         self._host = host
         self._audit: RunAudit | None = None
+        self._audited_at = 0.0
+        """When the audit was told of its beginning, wall clock."""
         self._opening: Call[RunAudit] | None = None
         """It took too long to say that it has begun, and may yet."""
         self._parks = False
@@ -138,6 +154,7 @@ class Around(Job):
         audit, agent, asked = self._host.ports.audit, self.agent, self.asked
         if audit is None:
             return
+        self._audited_at = self._host.world.time()
         start = AuditStart(
             self.run_id,
             agent.subject or agent.name,
@@ -146,7 +163,7 @@ class Around(Job):
             asked.channel_id,
             asked.parent_run_id,
             asked.inputs,
-            self._host.world.time(),
+            self._audited_at,
             agent.version,
         )
         interrupted = await unbroken(self._audited(audit, start))
@@ -228,6 +245,15 @@ class Around(Job):
             return None
         return await unbroken(self._end(result))
 
+    async def _ended_before(self, audit: RunAudit) -> None:
+        """Close it, where the run had ended when it was begun: who ended that may have before."""
+        host, warnings = self._host, self.warnings
+        found = partial(host.recorded, self.run_id)
+        ended = await bounded("journal", found, host.within_s, warnings)
+        if ended is not None and ended.events[-1].time <= self._audited_at:
+            end = close_of(result_of(ended), used_s(ended.events))
+            await bounded("audit.close", lambda: audit.close(end), host.within_s, warnings)
+
     def _goes_on(self, result: RunResult) -> bool:
         """It may be resumed, and its answer is yet to come."""
         return result.status == "suspended" or (self.again and result.run is None)
@@ -259,6 +285,8 @@ class Around(Job):
             # the one who has it says how it ends
             refused = {"code": result.code.value, "message": result.error}
             guarded("audit", partial(self._audit.log, "refused", refused), warnings)
+            if result.code is ExecutorErrorCode.EXEC_RUN_ENDED:
+                await self._ended_before(self._audit)
         elif self._audit is not None:
             took_s = host.world.monotonic() - self._began
             if self.again and result.run is not None:  # most of it perhaps elsewhere

@@ -185,7 +185,8 @@ class Audit(Protocol):
     async def start(self, start: AuditStart, /) -> RunAudit:
         """A run begins; that is kept when this returns. A run that is resumed is started again
         under its id. Where somebody else turns out to have it, or to have ended it, that is told as
-        `log("refused", ...)`, and how it ended by the other. Raises what the store raises."""
+        `log("refused", ...)`, and how it ended by the other, or again, where that was told before
+        this start. Raises what the store raises."""
         ...
 
 
