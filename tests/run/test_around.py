@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from lorimer.core import mail
 from lorimer.core.cancel import Reason
 from lorimer.core.errors import ExecutorErrorCode, LorimerError, PipelineError, StoreFailed
 from lorimer.core.messages import ToolUse
@@ -38,7 +39,7 @@ from lorimer.run.stores.memory_audit import MemoryAudit
 from lorimer.testing import SimulatedWorld, simulate
 from lorimer.testing.simulated_failures import SimulatedCrash
 from lorimer.testing.simulation import simulate_in
-from lorimer.tools import Tool, ToolContext, ToolResult
+from lorimer.tools import AskLater, Tool, ToolContext, ToolRegistry, ToolResult
 from tests.run.support import WORKER, executor_of, model_of, use
 
 pytestmark = pytest.mark.anyio
@@ -345,6 +346,28 @@ def test_a_run_that_waits_to_be_resumed_when_the_program_stops_is_still_suspende
         assert (await other).status == "suspended"
 
     simulate(main)
+
+
+@pytest.mark.parametrize("agreed", [True, False])
+async def test_a_call_that_a_person_decides_later_is_told_with_its_arguments(agreed: bool) -> None:
+    tool, log, steps = Work(), AuditLog(MemoryAudit()), list[tuple[str, str]]()
+    tool.effects, registry = frozenset({"send"}), ToolRegistry()
+    registry.register(tool, granted=False)
+    executor = executor_of(
+        [use(n=5), "end"], tools=registry, approver=AskLater(), ports=Ports(audit=log)
+    )
+    asked = Invocation(on_step=lambda step: steps.append((step.state, step.summary)))
+    waits = await executor.run(WORKER, "go", asked)
+    assert (waits.code, steps) == (ExecutorErrorCode.EXEC_RUN_WAITING, [("running", "work n=5")])
+    steps.clear()
+    await mail.answer(executor.journal, waits.run_id, agreed)
+    asked = replace(asked, run_id=waits.run_id)
+    assert (await executor.resume(WORKER, waits.run_id, asked)).output == "end"
+    (told,) = await log.records(waits.run_id, kind="tool")
+    assert (told.data["name"], told.data["arguments"]) == ("work", {"n": 5})
+    assert told.data["is_error"] is not agreed
+    end = "complete" if agreed else "error"
+    assert steps == [("running", "work n=5"), (end, "work n=5")]
 
 
 @pytest.mark.parametrize("stopped", [False, True])
