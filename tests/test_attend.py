@@ -199,6 +199,51 @@ def test_leaving_ends_what_is_going_on() -> None:
     simulate(main)
 
 
+def test_leaving_suspends_what_is_going_on_where_that_is_how_to_stop_it() -> None:
+    async def main(world: SimulatedWorld) -> None:
+        journal = MemoryJournal(world)
+
+        def reply(request: Request) -> Any:
+            return "done" if len(request.messages) > 1 else [use("send")]
+
+        tool, registry = Do("send", effects=["net"]), ToolRegistry()
+        registry.register(tool, granted=False)
+        executor = Executor(
+            models=Models(
+                providers={"scripted": ScriptedModel(reply, record=False, latency_s=3.0)}
+            ),
+            tier="scripted:x",
+            world=world,
+            journal=journal,
+            tools=registry,
+            approver=AskLater(),
+        )
+        agent = RunnableAgent(tools=("send",))
+        ids = ("looks up first", "goes on", "has no place")
+        for run_id in ids:
+            await executor.run(agent, "go", Invocation(run_id=run_id))
+
+        async def resume(run_id: str) -> RunResult:
+            if run_id == ids[0]:
+                await world.sleep(1.5)  # in the host's own tables
+            return await executor.resume(agent, run_id)
+
+        attendant = Attendant(journal, resume, at_once=2, shut_down=executor.shut_down)
+        async with attendant:
+            for run_id in ids:
+                await mail.answer(journal, run_id, True)
+            await world.sleep(1)
+            left = world.monotonic()
+        assert world.monotonic() - left < 1
+        assert asyncio.all_tasks() == {asyncio.current_task()}
+        assert [row.status for row in await journal.runs()] == [""] * 3
+        results = [await executor.resume(agent, run_id) for run_id in ids]
+        assert [each.output for each in results] == ["done"] * 3
+        assert len(tool.calls) == 3
+
+    simulate(main)
+
+
 def test_a_dead_owners_run_is_taken_over_as_soon_as_its_claim_has_run_out() -> None:
     async def main(world: SimulatedWorld) -> None:
         journal = MemoryJournal(world)

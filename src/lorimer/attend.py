@@ -24,6 +24,8 @@ _ELSEWHERE: Final = (ExecutorErrorCode.EXEC_RUN_BUSY, _CONFLICT)
 """Somebody is at work on the run, and is told of the message too; or was, and died."""
 _UNENDED: Final = (*_ELSEWHERE, ExecutorErrorCode.EXEC_JOURNAL_FAILED)
 """A run that stopped for one of these got no last word."""
+_LOOK_S: Final = 0.25
+"""Seconds after which it is looked whether something has gone on that was to come to rest."""
 AGAIN_S: Final = 5.0
 """Seconds after which a run is tried again that somebody had, while a message to it waits."""
 
@@ -39,8 +41,10 @@ class Attendant:
     unfinished runs are looked up, and those to whom something was sent meanwhile are resumed; `add`
     takes in one that was suspended later. A run that is suspended again, or was not gone on with,
     goes on waiting. One that another process
-    has is tried again every 5 s until that one has taken the message, or its claim has run out. On
-    leaving, what is going on is cancelled.
+    has is tried again every 5 s until that one has taken the message, or its claim has run out.
+
+    On leaving, what is going on is cancelled, and so are its runs, for good. With `shut_down`, such
+    as `executor.shut_down`, that is called instead, until what it suspends has come to rest.
     """
 
     def __init__(
@@ -49,9 +53,12 @@ class Attendant:
         resume: Callable[[str], Awaitable[Ended]],
         *,
         at_once: int = 64,
+        shut_down: Callable[[], object] | None = None,
     ) -> None:
         self._journal = journal
         self._resume = resume
+        self._shut_down = shut_down
+        self._leaving = False
         self._places = asyncio.Semaphore(at_once)
         self._waiting: dict[str, Callable[[], None]] = {}
         self._joined: dict[str, str] = {}
@@ -69,22 +76,29 @@ class Attendant:
         return len(self._waiting)
 
     async def __aenter__(self) -> Attendant:
+        self._leaving = False
         for row in await self._journal.runs(limit=_EVERY_RUN, unfinished=True):
             await self._wait(row)  # children are among them
         return self
 
     async def __aexit__(self, *exc: object) -> None:
-        for end in self._waiting.values():
-            end()
-        self._waiting.clear()
+        self._leaving = True
         for timer in self._timers.values():
             timer.cancel()
         self._timers.clear()
         tasks = list(self._tasks.values())
-        for task in tasks:
-            task.cancel()
-        if tasks:
-            await asyncio.wait(tasks)
+        try:
+            while self._shut_down is not None and not all(task.done() for task in tasks):
+                self._shut_down()  # again, for what was only about to go on
+                await asyncio.wait(tasks, timeout=_LOOK_S)
+        finally:
+            for task in tasks:
+                task.cancel()
+            if tasks:
+                await asyncio.wait(tasks)
+            for end in self._waiting.values():
+                end()
+            self._waiting.clear()
 
     async def add(self, row: RunRow) -> None:
         """Wait for messages to a run, and to those below it. Raises JournalError."""
@@ -115,7 +129,7 @@ class Attendant:
             self._wake(root.run_id)
 
     def _wake(self, run_id: str) -> None:
-        if run_id not in self._waiting:
+        if run_id not in self._waiting or self._leaving:
             return
         if run_id in self._tasks:
             self._again.add(run_id)  # it may have come too late for the run that is going on
@@ -132,6 +146,8 @@ class Attendant:
         try:
             async with self._places:
                 self._again.discard(run_id)
+                if self._leaving:
+                    return
                 result = await self._resume(run_id)
             ended = result.status != "suspended" and result.code not in _UNENDED
             if ended and not result.success:  # an executor gives a result also where it refuses
@@ -152,7 +168,7 @@ class Attendant:
             elif run_id in self._again:
                 self._again.discard(run_id)
                 self._wake(run_id)
-            elif taken and run_id in self._waiting and run_id not in self._timers:
+            elif taken and not self._leaving and run_id not in self._timers:
                 later = asyncio.get_running_loop().call_later
                 self._timers[run_id] = later(AGAIN_S, self._try_again, run_id)
 
