@@ -39,9 +39,9 @@ class Attendant:
     `resume` is given the id of a run and goes on with it, as `pipeline.resume` of a pipeline that
     is stateless, or `executor.resume`; at most `at_once` are going on at a time. On entering, all
     unfinished runs are looked up, and those to whom something was sent meanwhile are resumed; `add`
-    takes in one that was suspended later. A run that is suspended again, or was not gone on with,
-    goes on waiting. One that another process
-    has is tried again every 5 s until that one has taken the message, or its claim has run out.
+    takes in one that was suspended later, here or by another process, and nothing twice. A run that
+    is suspended again, or was not gone on with, goes on waiting. One that another process has is
+    tried again every 5 s until that one has taken the message, or its claim has run out.
 
     On leaving, what is going on is cancelled, and so are its runs, for good. With `shut_down`, such
     as `executor.shut_down`, that is called instead, until what it suspends has come to rest.
