@@ -572,6 +572,34 @@ async def test_ports_are_told_of_a_run_whose_process_died_after_its_end() -> Non
     assert len(posted.told) == 1
 
 
+def test_a_run_that_ended_just_now_is_left_to_whoever_ran_it() -> None:
+    async def main(world: World) -> None:
+        class Slow(Posted):
+            async def deliver(
+                self, target: Target, output: str, artifacts: Sequence[Artifact]
+            ) -> str:
+                await world.sleep(5)
+                return await super().deliver(target, output, artifacts)
+
+        log, posted = AuditLog(MemoryAudit(), world=world, threads=False), Slow()
+        ports = Ports(audit=log, delivery=posted)
+        one = executor_of(["end"], world=world, ports=ports)
+        other = executor_of([], world=world, journal=one.journal, ports=ports)
+        asked = Invocation(run_id="R", delivery=Target("chat", "7"))
+        going = one.start(WORKER_ALONE, "go", asked)
+        await world.sleep(1)
+        left = await other.finish(WORKER_ALONE, "R", asked, after_s=60)
+        assert left.code is ExecutorErrorCode.EXEC_RUN_BUSY
+        assert (await going).status == "ok"
+        assert [each.kind for each in await log.records("R")].count("close") == 1
+        assert len(posted.told) == 1
+        await world.sleep(60)
+        assert (await other.finish(WORKER_ALONE, "R", asked, after_s=60)).status == "ok"
+        assert len(posted.told) == 2
+
+    simulate(main)
+
+
 async def test_files_that_were_parked_before_a_suspension_go_with_the_answer() -> None:
     parked, posted, handles = Attachments(), Posted(), list[RunHandle]()
 

@@ -145,9 +145,9 @@ class Around(Job):
             await self._own.make(asked.session_tools)
 
     async def never_began(self) -> None:
-        """In place of `begin`, of a run that no journal has, for the ports to be told so: whoever
-        was about to begin it may have died when these had heard of it."""
-        self._stages = self._host.ports.input_files is not None and bool(self.asked.input_files)
+        """In place of `begin`, of a run that no journal has, for the audit to be told so: whoever
+        was about to begin it may have died when that had heard of it. Or is just about to: the
+        audit is told how that ends, and its files are left."""
         await self._begin_audit()
 
     async def _begin_audit(self) -> None:
@@ -295,8 +295,7 @@ class Around(Job):
             await bounded("audit.close", lambda: audit.close(end), within_s, warnings)
         if host.reader is not None and self._stages:
             host.reader.end(run_id)
-        never = self.over and result.code is ExecutorErrorCode.EXEC_RUN_UNKNOWN
-        if self._stages and (never or not others):
+        if self._stages and not others:
             dropped = partial(drop, ports.input_files, run_id)
             await bounded("input_files", dropped, within_s, warnings)
         result.warnings += warnings

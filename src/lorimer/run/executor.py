@@ -150,16 +150,27 @@ class Executor:
         return await self._whole(self._job(agent, "", asked, again=True, wait_s=wait_s))
 
     async def finish(
-        self, agent: RunnableAgent, run_id: str, invocation: Invocation | None = None
+        self,
+        agent: RunnableAgent,
+        run_id: str,
+        invocation: Invocation | None = None,
+        *,
+        after_s: float = 0.0,
     ) -> RunResult:
         """Tell the ports of a run that has ended, when its process died before it could: the
         answer is delivered, the audit closed, files are dropped. Nothing is run. What they were
         told before they are told again. `agent` and `invocation` as in `resume`; the result is
-        that of the run, or says that there is no such run, or that it has not ended. Of no such
-        run the audit is told that too, and nothing is delivered: a process that died before it
-        had begun the run had told the audit of it."""
+        that of the run, or says that there is no such run, or that it has not ended. Where the
+        process that ran it may live, and be telling them, `after_s` says how many seconds ago it
+        has to have ended; sooner it is left alone (`exec.run.busy`). Of no such run the audit is
+        told that too, and nothing is delivered: a process that died before it had begun the run
+        had told the audit of it."""
+        if not is_a(after_s, int, float):
+            raise wrong("after_s", after_s, "a number of seconds", "after_s=60")
         asked = _of_run(run_id, invocation)
-        return await self._whole(self._job(agent, "", asked, again=True, over=True))
+        job = self._job(agent, "", asked, again=True, over=True)
+        job.after_s = after_s
+        return await self._whole(job)
 
     async def abandon(self, run_id: str, *, wait_s: float = 0.0) -> None:
         """Give an interrupted run up, also one whose agent is not there any more: it ends as
@@ -302,6 +313,8 @@ class Executor:
             if error.code is ExecutorErrorCode.EXEC_RUN_UNKNOWN:
                 await job.never_began()
             raise
+        if ended.events[-1].time > self.world.time() - job.after_s:
+            raise busy(job.run_id)
         await job.begin()
         return ended
 

@@ -18,7 +18,7 @@ class Job:
 
     __slots__ = (
         *("_lane", "again", "agent", "asked", "input", "over", "run", "run_id", "stopped"),
-        "wait_s",
+        *("after_s", "wait_s"),
     )
 
     def __init__(
@@ -46,6 +46,8 @@ class Job:
         """It has ended; only its ports are to be told."""
         self.wait_s = 0.0
         """Seconds that it waits for another owner's claim to run out."""
+        self.after_s = 0.0
+        """Seconds ago that it has to have ended, for its ports to be told by another."""
 
     def cancel(self, reason: Reason = Reason.CALLER) -> None:
         """Stop it: its result says `cancelled`. The first reason counts."""
