@@ -11,7 +11,7 @@ import pytest
 from lorimer.attend import Attendant
 from lorimer.core import mail
 from lorimer.core.errors import JournalError
-from lorimer.core.journal import Damage
+from lorimer.core.journal import Damage, Post
 from lorimer.core.request import Request
 from lorimer.core.result import PipelineResult
 from lorimer.core.world import World
@@ -66,6 +66,67 @@ def test_each_run_goes_on_once_its_answer_is_there(runs: int) -> None:
             assert len(attendant) == 0
         assert {result.status for result in ended.values()} == {"ok"}
         assert len(ended) == len(tool.calls) == runs
+
+    simulate(main)
+
+
+def test_what_a_host_raises_is_logged_and_the_run_goes_on_waiting(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    async def main(world: SimulatedWorld) -> None:
+        journal = MemoryJournal(world)
+        pipeline, _ = asking(world, journal)
+        waits = (await pipeline.run("go", raise_on_error=False)).run_id
+        tries: list[str] = []
+
+        async def resume(run_id: str) -> PipelineResult:
+            tries.append(run_id)
+            if len(tries) == 1:
+                raise OSError("no database")
+            return await pipeline.resume(run_id, raise_on_error=False)
+
+        async with Attendant(journal, resume) as attendant:
+            await mail.answer(journal, waits, True)
+            await world.sleep(1)
+            assert (len(tries), len(attendant)) == (1, 1)
+            assert f"run {waits} was not resumed" in caplog.text and "no database" in caplog.text
+            await mail.send(journal, waits, "hello", id="m1")
+            await world.sleep(1)
+            assert (len(tries), len(attendant)) == (2, 0)
+
+    simulate(main)
+
+
+class InAFile(MemoryJournal):
+    """To look into it takes a moment."""
+
+    async def posts(self, stream: str) -> list[Post]:
+        found = await super().posts(stream)
+        await asyncio.sleep(0)
+        return found
+
+
+def test_whoever_resumes_a_run_has_the_attendant_by_then() -> None:
+    async def main(world: SimulatedWorld) -> None:
+        journal = InAFile(world)
+        pipeline, _ = asking(world, journal)
+        ids = [(await pipeline.run("go", raise_on_error=False)).run_id for _ in range(3)]
+        waits = (await pipeline.run("go", raise_on_error=False)).run_id
+        ended: list[str] = []
+
+        async def resume(run_id: str) -> PipelineResult:
+            row = await journal.find_run(waits)
+            assert row is not None
+            await attendant.add(row)
+            ended.append(run_id)
+            return await pipeline.resume(run_id, raise_on_error=False)
+
+        for run_id in ids:
+            await mail.answer(journal, run_id, True)
+        async with Attendant(journal, resume) as attendant:
+            await world.sleep(1)
+            assert len(attendant) == 1
+        assert sorted(ended) == sorted(ids)
 
     simulate(main)
 

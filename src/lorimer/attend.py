@@ -58,7 +58,8 @@ class Attendant:
         self._journal = journal
         self._resume = resume
         self._shut_down = shut_down
-        self._leaving = False
+        self._attends = False
+        """It was entered, and is not being left."""
         self._places = asyncio.Semaphore(at_once)
         self._waiting: dict[str, Callable[[], None]] = {}
         self._joined: dict[str, str] = {}
@@ -76,13 +77,16 @@ class Attendant:
         return len(self._waiting)
 
     async def __aenter__(self) -> Attendant:
-        self._leaving = False
         for row in await self._journal.runs(limit=_EVERY_RUN, unfinished=True):
             await self._wait(row)  # children are among them
+        self._attends = True
+        for run_id in list(self._again):  # not before: what resumes them may want to call `add`
+            self._again.discard(run_id)
+            self._wake(run_id)
         return self
 
     async def __aexit__(self, *exc: object) -> None:
-        self._leaving = True
+        self._attends = False
         for timer in self._timers.values():
             timer.cancel()
         self._timers.clear()
@@ -129,9 +133,9 @@ class Attendant:
             self._wake(root.run_id)
 
     def _wake(self, run_id: str) -> None:
-        if run_id not in self._waiting or self._leaving:
+        if run_id not in self._waiting:
             return
-        if run_id in self._tasks:
+        if run_id in self._tasks or not self._attends:
             self._again.add(run_id)  # it may have come too late for the run that is going on
             return
         self._begin(run_id, self._go_on(run_id))
@@ -146,7 +150,7 @@ class Attendant:
         try:
             async with self._places:
                 self._again.discard(run_id)
-                if self._leaving:
+                if not self._attends:
                     return
                 result = await self._resume(run_id)
             ended = result.status != "suspended" and result.code not in _UNENDED
@@ -158,6 +162,8 @@ class Attendant:
             _log.log(level, "run %s was not resumed: %s", run_id, error)
             ended = error.code is ExecutorErrorCode.EXEC_RUN_ENDED
             taken = error.code is _CONFLICT
+        except Exception:  # noqa: BLE001 - the host's own: what it raises would be nobody's
+            _log.warning("run %s was not resumed", run_id, exc_info=True)
         finally:
             del self._tasks[run_id]
             if ended:
@@ -165,10 +171,10 @@ class Attendant:
                 del self._streams[run_id]
                 for each in [one for one, root in self._joined.items() if root == run_id]:
                     del self._joined[each]
-            elif run_id in self._again:
+            elif run_id in self._again and self._attends:
                 self._again.discard(run_id)
                 self._wake(run_id)
-            elif taken and not self._leaving and run_id not in self._timers:
+            elif taken and self._attends and run_id not in self._timers:
                 later = asyncio.get_running_loop().call_later
                 self._timers[run_id] = later(AGAIN_S, self._try_again, run_id)
 
