@@ -16,7 +16,6 @@ from lorimer.core.context import RunContext
 from lorimer.core.errors import ExecutorErrorCode
 from lorimer.core.jsonable import JSON, dumps
 from lorimer.core.messages import ImageBlock
-from lorimer.core.result import PipelineResult
 from lorimer.core.world import World
 from lorimer.journal.recording import used_s
 from lorimer.run.agent import RunnableAgent
@@ -31,12 +30,12 @@ from lorimer.run.job import Job
 from lorimer.run.lanes.lane import Lane
 from lorimer.run.observing import Observer, StepsTold, TextTold
 from lorimer.run.ports import Ports
-from lorimer.run.result import RunResult, result_of
+from lorimer.run.result import RunResult
 from lorimer.run.session_tools import OwnTools, ToolSession
 from lorimer.tools.base import Tool
 from lorimer.tools.policy.people import Person
 
-Recorded: TypeAlias = Callable[[str], Awaitable[PipelineResult]]
+Recorded: TypeAlias = Callable[[str], Awaitable[RunResult]]
 
 _NOTHING: Final = Staging()
 _TAKEN: Final = (ExecutorErrorCode.EXEC_RUN_BUSY, ExecutorErrorCode.EXEC_JOURNAL_CONFLICT)
@@ -250,8 +249,9 @@ class Around(Job):
         host, warnings = self._host, self.warnings
         found = partial(host.recorded, self.run_id)
         ended = await bounded("journal", found, host.within_s, warnings)
-        if ended is not None and ended.events[-1].time <= self._audited_at:
-            end = close_of(result_of(ended), used_s(ended.events))
+        facts = ended.run.events if ended is not None and ended.run is not None else ()
+        if ended is not None and facts and facts[-1].time <= self._audited_at:
+            end = close_of(ended, used_s(facts))
             await bounded("audit.close", lambda: audit.close(end), host.within_s, warnings)
 
     def _goes_on(self, result: RunResult) -> bool:

@@ -97,7 +97,7 @@ class Executor:
         self._lane_cap = None if lane is None else LaneCap(settings, lane)
         hidden = (*options.get("hidden", ()), *_files_of(self.ports))
         options.update(journal=self.journal, world=self.world, hidden=hidden)
-        self._host = Host(self.ports, self.world, limits.cleanup_s, self._recorded)
+        self._host = Host(self.ports, self.world, limits.cleanup_s, self.result)
         self._going: dict[str, Job] = {}
         """The runs whose ports are not told of the end yet, by id."""
         self._ended: asyncio.Future[None] | None = None
