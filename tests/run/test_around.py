@@ -600,6 +600,24 @@ def test_a_run_that_ended_just_now_is_left_to_whoever_ran_it() -> None:
     simulate(main)
 
 
+def test_ports_are_told_of_an_end_though_the_lane_is_full() -> None:
+    async def main(world: World) -> None:
+        posted = Posted()
+        model = model_of(lambda _: "hi", latency_s=50.0)
+        lane = Lane("runs", 1, world=world)
+        executor = executor_of(model, world=world, lane=lane, ports=Ports(delivery=posted))
+        quick = executor_of(["end"], world=world, journal=executor.journal)
+        await quick.run(WORKER_ALONE, "go", Invocation(run_id="R"))
+        going = executor.start(WORKER_ALONE, "go")
+        await world.sleep(1)
+        asked = Invocation(delivery=Target("chat", "7"))
+        assert (await executor.finish(WORKER_ALONE, "R", asked)).output == "end"
+        assert (len(posted.told), lane.stats().running, world.monotonic() < 5) == (1, 1, True)
+        assert (await going).output == "hi"
+
+    simulate(main)
+
+
 async def test_files_that_were_parked_before_a_suspension_go_with_the_answer() -> None:
     parked, posted, handles = Attachments(), Posted(), list[RunHandle]()
 

@@ -301,7 +301,7 @@ class Executor:
         return descended(job.run_id, agent.who, agent.name, self.limits)
 
     def _slot(self, job: Job) -> Slot | None:
-        if self.lane is None:
+        if self.lane is None or job.over:
             return None
         asked, run_id = job.asked, job.run_id
         return self.lane.slot(caller=asked.caller_id, priority=asked.priority, id=run_id)
