@@ -370,6 +370,32 @@ async def test_a_call_that_a_person_decides_later_is_told_with_its_arguments(agr
     assert steps == [("running", "work n=5"), (end, "work n=5")]
 
 
+OFF = {"kind": "set_stage_active", "stage": "cache", "active": False}
+
+
+async def test_what_is_meant_for_a_run_reaches_no_other_whose_id_begins_so() -> None:
+    """Such as one that still waits in a lane, and is in no journal."""
+    tool, registry = Work(), ToolRegistry()
+    tool.effects = frozenset({"send"})
+    registry.register(tool, granted=False)
+    executor = executor_of([use(n=5), "end"], tools=registry, approver=AskLater())
+    await executor.run(WORKER, "go", Invocation(run_id="job_10"))
+    journal = executor.journal
+    for sent in (
+        mail.answer(journal, "job_1", True),
+        mail.send(journal, "job_1", "Hurry.", id="m"),
+        mail.cancel(journal, "job_1"),
+        mail.change(journal, "job_1", [OFF], id="c"),
+        executor.abandon("job_1"),
+    ):
+        with pytest.raises(LorimerError) as raised:
+            await sent
+        assert raised.value.code is ExecutorErrorCode.EXEC_RUN_UNKNOWN
+    row = await journal.find_run("job_10")
+    assert row is not None and not row.status
+    assert await journal.posts(row.stream) == []
+
+
 @pytest.mark.parametrize("stopped", [False, True])
 def test_a_run_of_a_process_that_died_is_resumed_once_its_claim_has_run_out(stopped: bool) -> None:
     world = SimulatedWorld(1)

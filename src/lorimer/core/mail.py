@@ -1,5 +1,5 @@
 """What others may tell a run, from any process: `send` a text, `answer` a question, `change` its
-manifest, `cancel`.
+manifest, `cancel`. A run is named by its whole id.
 
 A message goes into the inbox of the run's stream and stays there until a fact of the run takes
 it, so it is neither lost nor taken twice. A live run is told at once; one that is suspended finds
@@ -194,11 +194,13 @@ def _wrong(message: str) -> PipelineError:
 
 async def _unfinished(journal: Journal, run_id: str) -> RunRow:
     row = await journal.find_run(run_id)
-    if row is None:
+    if row is None or row.run_id != run_id:  # what is sent to one is not for another
         raise PipelineError(
             f"There is no run {run_id!r} in this store.",
             code=ExecutorErrorCode.EXEC_RUN_UNKNOWN,
-            hint="lorimer runs ls shows the runs there are.",
+            hint="lorimer runs ls shows the runs there are."
+            if row is None
+            else f"Give the whole id: {row.run_id}",
         )
     if row.status:
         raise PipelineError(

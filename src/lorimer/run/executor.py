@@ -177,6 +177,8 @@ class Executor:
         cancelled, with what it has cost, and nothing is run. `finish` tells the ports. Raises as
         `Pipeline.abandon` does, and PipelineError for one that goes on here."""
         row = await must_be_unfinished(self.journal, run_id)
+        if row.run_id != run_id:
+            raise unknown(run_id, row.run_id)
         if row.run_id in self._going:
             raise busy(row.run_id)
         pipeline, _ = self._pipelines.of(RunnableAgent(), None)  # any can end it
