@@ -24,6 +24,7 @@ from lorimer.run import (
     Invocation,
     Lane,
     Limits,
+    Phase,
     Ports,
     RunHandle,
     RunnableAgent,
@@ -458,12 +459,20 @@ def test_who_wants_to_resume_a_run_that_another_has_says_nothing_of_its_end() ->
     simulate(main)
 
 
-def test_the_audit_is_not_left_open_by_who_was_about_to_resume_a_run_when_it_ended() -> None:
+@pytest.mark.parametrize("phases", [(), (Phase("only", "Work."),)], ids=["", "in phases"])
+def test_the_audit_is_not_left_open_by_who_was_about_to_resume_a_run_when_it_ended(
+    phases: tuple[Phase, ...],
+) -> None:
+    agent = replace(WORKER, phases=phases)
+
+    def reply(request: Request) -> Any:
+        return "hi" if len(request.messages) > 1 else use()
+
     class Slow:
         """A directory that takes its time."""
 
         async def is_admin(self, caller_id: str) -> bool:
-            await world.sleep(3)
+            await world.sleep(8)
             return False
 
         async def groups(self, caller_id: str) -> list[str]:
@@ -471,22 +480,26 @@ def test_the_audit_is_not_left_open_by_who_was_about_to_resume_a_run_when_it_end
 
     async def main(world: World) -> None:
         log, posted = AuditLog(MemoryAudit(), world=world, threads=False), Posted()
-        model = model_of(lambda _: "hi", latency_s=3.0)
+        model = model_of(reply, latency_s=3.0)
         ports = Ports(audit=log, delivery=posted)
-        one = executor_of(model, world=world, ports=ports)
+        one = executor_of(model, tools=[Work()], world=world, ports=ports)
         other = executor_of(
-            model, world=world, journal=one.journal, ports=replace(ports, identity=Slow())
+            model,
+            tools=[Work()],
+            world=world,
+            journal=one.journal,
+            ports=replace(ports, identity=Slow()),
         )
         asked = Invocation(run_id="R", caller_id="ann", delivery=Target("chat", "7"))
-        going = one.start(WORKER_ALONE, "go", asked)
+        going = one.start(agent, "go", asked)
         await world.sleep(1)
-        late = asyncio.create_task(other.resume(WORKER_ALONE, "R", asked))
+        late = asyncio.create_task(other.resume(agent, "R", asked))
         assert (await going).status == "ok"
         assert (await late).code is ExecutorErrorCode.EXEC_RUN_ENDED
         assert await log.runs(unfinished=True) == []
         (told,) = await log.runs()
         assert told.close is not None
-        assert (told.close.status, told.close.output) == ("ok", "hi")
+        assert (told.close.status, told.close.output, told.close.tool_calls) == ("ok", "hi", 1)
         assert len(posted.told) == 1
 
     world = SimulatedWorld(1)
