@@ -11,14 +11,14 @@ import pytest
 from lorimer.attend import Attendant
 from lorimer.core import mail
 from lorimer.core.errors import JournalError
-from lorimer.core.journal import Damage
+from lorimer.core.journal import Damage, Post
 from lorimer.core.request import Request
 from lorimer.core.result import PipelineResult
 from lorimer.core.world import World
 from lorimer.journal import MemoryJournal
 from lorimer.models import Models
 from lorimer.pipeline import Pipeline
-from lorimer.run import Executor, Lane, RunnableAgent, RunResult
+from lorimer.run import Executor, Invocation, Lane, RunnableAgent, RunResult
 from lorimer.testing import ScriptedModel, SimulatedWorld, simulate
 from lorimer.tools import AskLater, ToolRegistry
 from tests.core.support import Do, make, use
@@ -70,6 +70,67 @@ def test_each_run_goes_on_once_its_answer_is_there(runs: int) -> None:
     simulate(main)
 
 
+def test_what_a_host_raises_is_logged_and_the_run_goes_on_waiting(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    async def main(world: SimulatedWorld) -> None:
+        journal = MemoryJournal(world)
+        pipeline, _ = asking(world, journal)
+        waits = (await pipeline.run("go", raise_on_error=False)).run_id
+        tries: list[str] = []
+
+        async def resume(run_id: str) -> PipelineResult:
+            tries.append(run_id)
+            if len(tries) == 1:
+                raise OSError("no database")
+            return await pipeline.resume(run_id, raise_on_error=False)
+
+        async with Attendant(journal, resume) as attendant:
+            await mail.answer(journal, waits, True)
+            await world.sleep(1)
+            assert (len(tries), len(attendant)) == (1, 1)
+            assert f"run {waits} was not resumed" in caplog.text and "no database" in caplog.text
+            await mail.send(journal, waits, "hello", id="m1")
+            await world.sleep(1)
+            assert (len(tries), len(attendant)) == (2, 0)
+
+    simulate(main)
+
+
+class InAFile(MemoryJournal):
+    """To look into it takes a moment."""
+
+    async def posts(self, stream: str) -> list[Post]:
+        found = await super().posts(stream)
+        await asyncio.sleep(0)
+        return found
+
+
+def test_whoever_resumes_a_run_has_the_attendant_by_then() -> None:
+    async def main(world: SimulatedWorld) -> None:
+        journal = InAFile(world)
+        pipeline, _ = asking(world, journal)
+        ids = [(await pipeline.run("go", raise_on_error=False)).run_id for _ in range(3)]
+        waits = (await pipeline.run("go", raise_on_error=False)).run_id
+        ended: list[str] = []
+
+        async def resume(run_id: str) -> PipelineResult:
+            row = await journal.find_run(waits)
+            assert row is not None
+            await attendant.add(row)
+            ended.append(run_id)
+            return await pipeline.resume(run_id, raise_on_error=False)
+
+        for run_id in ids:
+            await mail.answer(journal, run_id, True)
+        async with Attendant(journal, resume) as attendant:
+            await world.sleep(1)
+            assert len(attendant) == 1
+        assert sorted(ended) == sorted(ids)
+
+    simulate(main)
+
+
 def test_a_run_of_an_executor_that_refuses_to_go_on_with_it_goes_on_waiting() -> None:
     async def main(world: SimulatedWorld) -> None:
         journal, lane = MemoryJournal(world), Lane("runs", 1, max_queued=0, world=world)
@@ -106,6 +167,47 @@ def test_a_run_of_an_executor_that_refuses_to_go_on_with_it_goes_on_waiting() ->
             await mail.send(journal, waits.run_id, "And do it well.", id="m")
             await world.sleep(1)
         assert found == ["exec.limit.queue", "done"]
+
+    simulate(main)
+
+
+def test_a_run_that_another_run_woke_is_no_part_of_that() -> None:
+    async def main(world: SimulatedWorld) -> None:
+        journal = MemoryJournal(world)
+
+        def reply(request: Request) -> Any:
+            said = len(request.messages) > 1
+            return "done" if said else [use(request.messages[0].text)]
+
+        async def answer(input: Any, context: Any) -> str:
+            await mail.answer(journal, "asks", True)
+            await world.sleep(2)
+            return "answered"
+
+        send, tell, registry = Do("send", effects=["net"]), Do("tell", answer), ToolRegistry()
+        registry.register(send, granted=False)
+        registry.register(tell)
+        executor = Executor(
+            models=Models(providers={"scripted": ScriptedModel(reply, record=False)}),
+            tier="scripted:x",
+            world=world,
+            journal=journal,
+            tools=registry,
+            approver=AskLater(),
+            lane=Lane("runs", 2, world=world),
+        )
+        agent = RunnableAgent("clerk", tools=("send", "tell"))
+        resumed: list[RunResult] = []
+
+        async def resume(run_id: str) -> RunResult:
+            resumed.append(await executor.resume(agent, run_id, Invocation(caller_id="ann")))
+            return resumed[-1]
+
+        await executor.run(agent, "send", Invocation(run_id="asks", caller_id="ann"))
+        async with Attendant(journal, resume):
+            result = await executor.run(agent, "tell")
+        assert result.status == "ok"
+        assert [(each.status, each.error) for each in resumed] == [("ok", "")]
 
     simulate(main)
 
@@ -154,6 +256,51 @@ def test_leaving_ends_what_is_going_on() -> None:
             await world.sleep(1)
         assert world.monotonic() < 2
         assert asyncio.all_tasks() == {asyncio.current_task()}
+
+    simulate(main)
+
+
+def test_leaving_suspends_what_is_going_on_where_that_is_how_to_stop_it() -> None:
+    async def main(world: SimulatedWorld) -> None:
+        journal = MemoryJournal(world)
+
+        def reply(request: Request) -> Any:
+            return "done" if len(request.messages) > 1 else [use("send")]
+
+        tool, registry = Do("send", effects=["net"]), ToolRegistry()
+        registry.register(tool, granted=False)
+        executor = Executor(
+            models=Models(
+                providers={"scripted": ScriptedModel(reply, record=False, latency_s=3.0)}
+            ),
+            tier="scripted:x",
+            world=world,
+            journal=journal,
+            tools=registry,
+            approver=AskLater(),
+        )
+        agent = RunnableAgent(tools=("send",))
+        ids = ("looks up first", "goes on", "has no place")
+        for run_id in ids:
+            await executor.run(agent, "go", Invocation(run_id=run_id))
+
+        async def resume(run_id: str) -> RunResult:
+            if run_id == ids[0]:
+                await world.sleep(1.5)  # in the host's own tables
+            return await executor.resume(agent, run_id)
+
+        attendant = Attendant(journal, resume, at_once=2, shut_down=executor.shut_down)
+        async with attendant:
+            for run_id in ids:
+                await mail.answer(journal, run_id, True)
+            await world.sleep(1)
+            left = world.monotonic()
+        assert world.monotonic() - left < 1
+        assert asyncio.all_tasks() == {asyncio.current_task()}
+        assert [row.status for row in await journal.runs()] == [""] * 3
+        results = [await executor.resume(agent, run_id) for run_id in ids]
+        assert [each.output for each in results] == ["done"] * 3
+        assert len(tool.calls) == 3
 
     simulate(main)
 

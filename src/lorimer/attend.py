@@ -5,7 +5,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Coroutine
+from contextvars import copy_context
 from typing import Final
 
 from lorimer.core.errors import ExecutorErrorCode, JournalError, LorimerError
@@ -23,6 +24,8 @@ _ELSEWHERE: Final = (ExecutorErrorCode.EXEC_RUN_BUSY, _CONFLICT)
 """Somebody is at work on the run, and is told of the message too; or was, and died."""
 _UNENDED: Final = (*_ELSEWHERE, ExecutorErrorCode.EXEC_JOURNAL_FAILED)
 """A run that stopped for one of these got no last word."""
+_LOOK_S: Final = 0.25
+"""Seconds after which it is looked whether something has gone on that was to come to rest."""
 AGAIN_S: Final = 5.0
 """Seconds after which a run is tried again that somebody had, while a message to it waits."""
 
@@ -36,10 +39,12 @@ class Attendant:
     `resume` is given the id of a run and goes on with it, as `pipeline.resume` of a pipeline that
     is stateless, or `executor.resume`; at most `at_once` are going on at a time. On entering, all
     unfinished runs are looked up, and those to whom something was sent meanwhile are resumed; `add`
-    takes in one that was suspended later. A run that is suspended again, or was not gone on with,
-    goes on waiting. One that another process
-    has is tried again every 5 s until that one has taken the message, or its claim has run out. On
-    leaving, what is going on is cancelled.
+    takes in one that was suspended later, here or by another process, and nothing twice. A run that
+    is suspended again, or was not gone on with, goes on waiting. One that another process has is
+    tried again every 5 s until that one has taken the message, or its claim has run out.
+
+    On leaving, what is going on is cancelled, and so are its runs, for good. With `shut_down`, such
+    as `executor.shut_down`, that is called instead, until what it suspends has come to rest.
     """
 
     def __init__(
@@ -48,9 +53,13 @@ class Attendant:
         resume: Callable[[str], Awaitable[Ended]],
         *,
         at_once: int = 64,
+        shut_down: Callable[[], object] | None = None,
     ) -> None:
         self._journal = journal
         self._resume = resume
+        self._shut_down = shut_down
+        self._attends = False
+        """It was entered, and is not being left."""
         self._places = asyncio.Semaphore(at_once)
         self._waiting: dict[str, Callable[[], None]] = {}
         self._joined: dict[str, str] = {}
@@ -61,6 +70,7 @@ class Attendant:
         """Of each run that waits, and of those below it."""
         self._timers: dict[str, asyncio.TimerHandle] = {}
         """Of runs that another process had when they were to be resumed."""
+        self._context = copy_context()
 
     def __len__(self) -> int:
         """How many runs wait."""
@@ -69,20 +79,30 @@ class Attendant:
     async def __aenter__(self) -> Attendant:
         for row in await self._journal.runs(limit=_EVERY_RUN, unfinished=True):
             await self._wait(row)  # children are among them
+        self._attends = True
+        for run_id in list(self._again):  # not before: what resumes them may want to call `add`
+            self._again.discard(run_id)
+            self._wake(run_id)
         return self
 
     async def __aexit__(self, *exc: object) -> None:
-        for end in self._waiting.values():
-            end()
-        self._waiting.clear()
+        self._attends = False
         for timer in self._timers.values():
             timer.cancel()
         self._timers.clear()
         tasks = list(self._tasks.values())
-        for task in tasks:
-            task.cancel()
-        if tasks:
-            await asyncio.wait(tasks)
+        try:
+            while self._shut_down is not None and not all(task.done() for task in tasks):
+                self._shut_down()  # again, for what was only about to go on
+                await asyncio.wait(tasks, timeout=_LOOK_S)
+        finally:
+            for task in tasks:
+                task.cancel()
+            if tasks:
+                await asyncio.wait(tasks)
+            for end in self._waiting.values():
+                end()
+            self._waiting.clear()
 
     async def add(self, row: RunRow) -> None:
         """Wait for messages to a run, and to those below it. Raises JournalError."""
@@ -115,17 +135,23 @@ class Attendant:
     def _wake(self, run_id: str) -> None:
         if run_id not in self._waiting:
             return
-        if run_id in self._tasks:
+        if run_id in self._tasks or not self._attends:
             self._again.add(run_id)  # it may have come too late for the run that is going on
             return
-        task = asyncio.ensure_future(self._go_on(run_id))
-        self._tasks[run_id] = task
+        self._begin(run_id, self._go_on(run_id))
+
+    def _begin(self, run_id: str, work: Coroutine[None, None, None]) -> None:
+        # not in the context of who woke it, of whose run it would be a part: see `core/ancestry.py`
+        loop = asyncio.get_running_loop()
+        self._tasks[run_id] = loop.create_task(work, context=self._context.copy())
 
     async def _go_on(self, run_id: str) -> None:
         ended = taken = False
         try:
             async with self._places:
                 self._again.discard(run_id)
+                if not self._attends:
+                    return
                 result = await self._resume(run_id)
             ended = result.status != "suspended" and result.code not in _UNENDED
             if ended and not result.success:  # an executor gives a result also where it refuses
@@ -136,6 +162,8 @@ class Attendant:
             _log.log(level, "run %s was not resumed: %s", run_id, error)
             ended = error.code is ExecutorErrorCode.EXEC_RUN_ENDED
             taken = error.code is _CONFLICT
+        except Exception:  # noqa: BLE001 - the host's own: what it raises would be nobody's
+            _log.warning("run %s was not resumed", run_id, exc_info=True)
         finally:
             del self._tasks[run_id]
             if ended:
@@ -143,10 +171,10 @@ class Attendant:
                 del self._streams[run_id]
                 for each in [one for one, root in self._joined.items() if root == run_id]:
                     del self._joined[each]
-            elif run_id in self._again:
+            elif run_id in self._again and self._attends:
                 self._again.discard(run_id)
                 self._wake(run_id)
-            elif taken and run_id in self._waiting and run_id not in self._timers:
+            elif taken and self._attends and run_id not in self._timers:
                 later = asyncio.get_running_loop().call_later
                 self._timers[run_id] = later(AGAIN_S, self._try_again, run_id)
 
@@ -157,7 +185,7 @@ class Attendant:
     def _try_again(self, run_id: str) -> None:
         self._timers.pop(run_id, None)
         if run_id in self._waiting and run_id not in self._tasks:
-            self._tasks[run_id] = asyncio.ensure_future(self._if_told(run_id))
+            self._begin(run_id, self._if_told(run_id))
 
     async def _if_told(self, run_id: str) -> None:
         """Go on with it, if what was sent to it is still there: nobody else has taken it."""

@@ -140,6 +140,7 @@ class Runner(ABC):
         pipeline is not the one that began it, JournalError when another process has it.
         """
         if decision is not None:
+            run_id = (await find(self.journal, run_id)).run_id
             await answer(self.journal, run_id, decision, question=question)
         plan = await self._plan_that_began(run_id)
         run = await self._launcher.resume(plan, run_id, None, wait_s=wait_s)

@@ -43,6 +43,7 @@ def test_runs_are_listed_and_shown(kept: Path) -> None:
     bobs = lines(invoke("audit", "ls", "audit.db", "--caller", "bob", "--json").stdout)
     assert [each["run_id"] for each in bobs] == ["r3", "r1"] and bobs[0]["close"] is None
     assert "eve" in r2
+    assert invoke("audit", "ls", "audit.db", "--unfinished").stdout.splitlines() == [r3]
 
     shown = invoke("audit", "show", "audit.db", "r2")
     assert shown.exit_code == 0 and "\x1b[31m" not in shown.stdout

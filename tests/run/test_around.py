@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from lorimer.core import mail
 from lorimer.core.cancel import Reason
 from lorimer.core.errors import ExecutorErrorCode, LorimerError, PipelineError, StoreFailed
 from lorimer.core.messages import ToolUse
@@ -23,6 +24,7 @@ from lorimer.run import (
     Invocation,
     Lane,
     Limits,
+    Phase,
     Ports,
     RunHandle,
     RunnableAgent,
@@ -38,7 +40,7 @@ from lorimer.run.stores.memory_audit import MemoryAudit
 from lorimer.testing import SimulatedWorld, simulate
 from lorimer.testing.simulated_failures import SimulatedCrash
 from lorimer.testing.simulation import simulate_in
-from lorimer.tools import Tool, ToolContext, ToolResult
+from lorimer.tools import AskLater, Tool, ToolContext, ToolRegistry, ToolResult
 from tests.run.support import WORKER, executor_of, model_of, use
 
 pytestmark = pytest.mark.anyio
@@ -347,6 +349,54 @@ def test_a_run_that_waits_to_be_resumed_when_the_program_stops_is_still_suspende
     simulate(main)
 
 
+@pytest.mark.parametrize("agreed", [True, False])
+async def test_a_call_that_a_person_decides_later_is_told_with_its_arguments(agreed: bool) -> None:
+    tool, log, steps = Work(), AuditLog(MemoryAudit()), list[tuple[str, str]]()
+    tool.effects, registry = frozenset({"send"}), ToolRegistry()
+    registry.register(tool, granted=False)
+    executor = executor_of(
+        [use(n=5), "end"], tools=registry, approver=AskLater(), ports=Ports(audit=log)
+    )
+    asked = Invocation(on_step=lambda step: steps.append((step.state, step.summary)))
+    waits = await executor.run(WORKER, "go", asked)
+    assert (waits.code, steps) == (ExecutorErrorCode.EXEC_RUN_WAITING, [("running", "work n=5")])
+    steps.clear()
+    await mail.answer(executor.journal, waits.run_id, agreed)
+    asked = replace(asked, run_id=waits.run_id)
+    assert (await executor.resume(WORKER, waits.run_id, asked)).output == "end"
+    (told,) = await log.records(waits.run_id, kind="tool")
+    assert (told.data["name"], told.data["arguments"]) == ("work", {"n": 5})
+    assert told.data["is_error"] is not agreed
+    end = "complete" if agreed else "error"
+    assert steps == [("running", "work n=5"), (end, "work n=5")]
+
+
+OFF = {"kind": "set_stage_active", "stage": "cache", "active": False}
+
+
+async def test_what_is_meant_for_a_run_reaches_no_other_whose_id_begins_so() -> None:
+    """Such as one that still waits in a lane, and is in no journal."""
+    tool, registry = Work(), ToolRegistry()
+    tool.effects = frozenset({"send"})
+    registry.register(tool, granted=False)
+    executor = executor_of([use(n=5), "end"], tools=registry, approver=AskLater())
+    await executor.run(WORKER, "go", Invocation(run_id="job_10"))
+    journal = executor.journal
+    for sent in (
+        mail.answer(journal, "job_1", True),
+        mail.send(journal, "job_1", "Hurry.", id="m"),
+        mail.cancel(journal, "job_1"),
+        mail.change(journal, "job_1", [OFF], id="c"),
+        executor.abandon("job_1"),
+    ):
+        with pytest.raises(LorimerError) as raised:
+            await sent
+        assert raised.value.code is ExecutorErrorCode.EXEC_RUN_UNKNOWN
+    row = await journal.find_run("job_10")
+    assert row is not None and not row.status
+    assert await journal.posts(row.stream) == []
+
+
 @pytest.mark.parametrize("stopped", [False, True])
 def test_a_run_of_a_process_that_died_is_resumed_once_its_claim_has_run_out(stopped: bool) -> None:
     world = SimulatedWorld(1)
@@ -407,6 +457,53 @@ def test_who_wants_to_resume_a_run_that_another_has_says_nothing_of_its_end() ->
         assert (kinds.count("start"), kinds.count("close")) == (2, 1)
 
     simulate(main)
+
+
+@pytest.mark.parametrize("phases", [(), (Phase("only", "Work."),)], ids=["", "in phases"])
+def test_the_audit_is_not_left_open_by_who_was_about_to_resume_a_run_when_it_ended(
+    phases: tuple[Phase, ...],
+) -> None:
+    agent = replace(WORKER, phases=phases)
+
+    def reply(request: Request) -> Any:
+        return "hi" if len(request.messages) > 1 else use()
+
+    class Slow:
+        """A directory that takes its time."""
+
+        async def is_admin(self, caller_id: str) -> bool:
+            await world.sleep(8)
+            return False
+
+        async def groups(self, caller_id: str) -> list[str]:
+            return []
+
+    async def main(world: World) -> None:
+        log, posted = AuditLog(MemoryAudit(), world=world, threads=False), Posted()
+        model = model_of(reply, latency_s=3.0)
+        ports = Ports(audit=log, delivery=posted)
+        one = executor_of(model, tools=[Work()], world=world, ports=ports)
+        other = executor_of(
+            model,
+            tools=[Work()],
+            world=world,
+            journal=one.journal,
+            ports=replace(ports, identity=Slow()),
+        )
+        asked = Invocation(run_id="R", caller_id="ann", delivery=Target("chat", "7"))
+        going = one.start(agent, "go", asked)
+        await world.sleep(1)
+        late = asyncio.create_task(other.resume(agent, "R", asked))
+        assert (await going).status == "ok"
+        assert (await late).code is ExecutorErrorCode.EXEC_RUN_ENDED
+        assert await log.runs(unfinished=True) == []
+        (told,) = await log.runs()
+        assert told.close is not None
+        assert (told.close.status, told.close.output, told.close.tool_calls) == ("ok", "hi", 1)
+        assert len(posted.told) == 1
+
+    world = SimulatedWorld(1)
+    simulate_in(world, main)
 
 
 def test_a_run_whose_agent_is_not_there_any_more_is_given_up_and_its_ports_are_told() -> None:
@@ -512,6 +609,52 @@ async def test_ports_are_told_of_a_run_whose_process_died_after_its_end() -> Non
     unknown = await after.finish(WORKER, "run_2")
     assert unknown.code is ExecutorErrorCode.EXEC_RUN_UNKNOWN
     assert len(posted.told) == 1
+
+
+def test_a_run_that_ended_just_now_is_left_to_whoever_ran_it() -> None:
+    async def main(world: World) -> None:
+        class Slow(Posted):
+            async def deliver(
+                self, target: Target, output: str, artifacts: Sequence[Artifact]
+            ) -> str:
+                await world.sleep(5)
+                return await super().deliver(target, output, artifacts)
+
+        log, posted = AuditLog(MemoryAudit(), world=world, threads=False), Slow()
+        ports = Ports(audit=log, delivery=posted)
+        one = executor_of(["end"], world=world, ports=ports)
+        other = executor_of([], world=world, journal=one.journal, ports=ports)
+        asked = Invocation(run_id="R", delivery=Target("chat", "7"))
+        going = one.start(WORKER_ALONE, "go", asked)
+        await world.sleep(1)
+        left = await other.finish(WORKER_ALONE, "R", asked, after_s=60)
+        assert left.code is ExecutorErrorCode.EXEC_RUN_BUSY
+        assert (await going).status == "ok"
+        assert [each.kind for each in await log.records("R")].count("close") == 1
+        assert len(posted.told) == 1
+        await world.sleep(60)
+        assert (await other.finish(WORKER_ALONE, "R", asked, after_s=60)).status == "ok"
+        assert len(posted.told) == 2
+
+    simulate(main)
+
+
+def test_ports_are_told_of_an_end_though_the_lane_is_full() -> None:
+    async def main(world: World) -> None:
+        posted = Posted()
+        model = model_of(lambda _: "hi", latency_s=50.0)
+        lane = Lane("runs", 1, world=world)
+        executor = executor_of(model, world=world, lane=lane, ports=Ports(delivery=posted))
+        quick = executor_of(["end"], world=world, journal=executor.journal)
+        await quick.run(WORKER_ALONE, "go", Invocation(run_id="R"))
+        going = executor.start(WORKER_ALONE, "go")
+        await world.sleep(1)
+        asked = Invocation(delivery=Target("chat", "7"))
+        assert (await executor.finish(WORKER_ALONE, "R", asked)).output == "end"
+        assert (len(posted.told), lane.stats().running, world.monotonic() < 5) == (1, 1, True)
+        assert (await going).output == "hi"
+
+    simulate(main)
 
 
 async def test_files_that_were_parked_before_a_suspension_go_with_the_answer() -> None:

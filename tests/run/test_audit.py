@@ -150,6 +150,25 @@ def test_a_run_that_was_resumed_is_listed_once(store: AuditStore) -> None:
     simulate(main)
 
 
+def test_runs_that_were_told_no_end_are_asked_for_alone(store: AuditStore) -> None:
+    async def main(world: SimulatedWorld) -> None:
+        log = log_of(store, world)
+        for run, caller in {"died": "bob", "died too": "eve", "ended": "bob"}.items():
+            going = await log.start(AuditStart(run, caller_id=caller))
+            await whole_run(log, AuditStart(f"beside {run}", caller_id=caller))
+        await going.close(CLOSE)
+        again = await log.start(AuditStart("died too", caller_id="eve"))
+        unfinished = await log.runs(unfinished=True)
+        assert ids(unfinished) == ["died too", "died"]
+        assert [each.close for each in unfinished] == [None, None]
+        assert ids(await log.runs(unfinished=True, caller_id="bob")) == ["died"]
+        assert ids(await log.runs(unfinished=True, limit=1)) == ["died too"]
+        await again.close(CLOSE)  # which ends both of its beginnings
+        assert ids(await log.runs(unfinished=True)) == ["died"]
+
+    simulate(main)
+
+
 @pytest.mark.parametrize("key", [None, b"sixteen bytes at least"], ids=["no key", "key"])
 def test_row_85_purge_takes_old_whole_runs_and_the_chain_goes_on(
     store: AuditStore, key: bytes | None

@@ -12,7 +12,7 @@ from lorimer.core.errors import ExecutorErrorCode
 from lorimer.core.limits import Limits
 from lorimer.core.request import Request
 from lorimer.run import Executor, FixedPalette, Ports, RunnableAgent, RunResult
-from lorimer.tools import Tool, ToolContext, ToolInput, ToolResult
+from lorimer.tools import Tool, ToolContext, ToolInput, ToolResult, tool
 from tests.run.support import executor_of, model_of, use
 
 pytestmark = pytest.mark.anyio
@@ -156,6 +156,32 @@ async def test_row_80_a_run_that_a_tool_begins_may_not_delegate_to_who_is_above(
 def _told(request: Request) -> str:
     last = request.messages[-1].content[0]
     return str(last.content) if hasattr(last, "content") else ""
+
+
+async def test_what_a_run_left_behind_is_no_part_of_it_when_it_has_ended() -> None:
+    """Such as a client of the host's, opened by a tool's first call, that brings further work."""
+    over, left = asyncio.Event(), list[asyncio.Task[RunResult]]()
+    worker = RunnableAgent("a", tools=("connect",))
+
+    @tool(effects=[])
+    async def connect() -> str:
+        """Open it."""
+
+        async def later() -> RunResult:
+            await over.wait()
+            return await executor.run(worker, "more")
+
+        if not left:
+            left.append(asyncio.create_task(later()))
+        return "open"
+
+    replies = [use("connect"), "end", "more"]
+    executor = executor_of(replies, tools=[connect])
+    assert (await executor.run(worker, "go")).status == "ok"
+    over.set()
+    result = await left[0]
+    assert (result.output, result.error) == ("more", "")
+    assert result.run is not None and "parent" not in result.run.events[0].data["invocation"]
 
 
 async def test_a_run_that_a_tool_begins_says_whose_it_is() -> None:

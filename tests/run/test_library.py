@@ -16,9 +16,11 @@ from hypothesis import strategies as st
 
 from lorimer.core.errors import ConfigError, StoreFailed
 from lorimer.core.request import Request
+from lorimer.journal.explain import explain
+from lorimer.journal.recording import recorded
 from lorimer.models import Models
 from lorimer.models.tiers import Tiers
-from lorimer.run import RunResult
+from lorimer.run import AuditLog, Ports, RunResult
 from lorimer.run.agent import RunnableAgent
 from lorimer.run.identity import ADMIN
 from lorimer.run.invocation import Invocation
@@ -26,7 +28,9 @@ from lorimer.run.phases import Phase
 from lorimer.run.saved.agent import DeclaredInput, SavedAgent
 from lorimer.run.saved.library import AgentLibrary, SavedStore
 from lorimer.run.stores.memory_agents import MemoryAgents
+from lorimer.run.stores.memory_audit import MemoryAudit
 from lorimer.run.stores.sqlite_agents import SQLiteAgents
+from lorimer.stages.catalogue import catalogue
 from lorimer.testing import SimulatedWorld, simulate
 from lorimer.tools import Tool, ToolContext, ToolResult
 from lorimer.tools.policy.people import Person
@@ -334,7 +338,7 @@ def test_row_89_nan_and_other_nonsense_is_refused(wrong: dict[str, object], said
 
 
 def test_row_83_a_saved_agent_lowers_to_what_an_executor_runs() -> None:
-    assert WHOLE.model_copy(update={"owner": "ann"}).to_runnable() == RunnableAgent(
+    assert WHOLE.model_copy(update={"owner": "ann", "version": 3}).to_runnable() == RunnableAgent(
         name="reviewer",
         prompt=WHOLE.prompt,
         model=WHOLE.model,
@@ -347,6 +351,7 @@ def test_row_83_a_saved_agent_lowers_to_what_an_executor_runs() -> None:
         critic=True,
         phases=WHOLE.phases,
         subject="ann/reviewer",
+        version=3,
     )
     assert WHOLE.input_schema() == {
         "type": "object",
@@ -391,6 +396,31 @@ async def test_row_83_a_persons_agents_give_work_to_agents_that_they_may_run() -
     await agents.share("weather", "public", ANN)
     asked.clear()
     assert (await run_by(EVE)).output == "done" and "another" not in asked
+
+
+async def test_a_run_says_which_version_of_a_saved_agent_made_it() -> None:
+    agents = AgentLibrary(MemoryAgents(), builtins={"guide": BUILTIN}, threads=False)
+    await agents.save(SavedAgent(name="poet", prompt="Rhyme."), ANN)
+    await agents.save(SavedAgent(name="poet", prompt="Do not rhyme."), ANN)
+    log = AuditLog(MemoryAudit())
+    executor = executor_of(model_of(lambda request: request.system), ports=Ports(audit=log))
+
+    async def make(saved: SavedAgent) -> RunResult:
+        return await executor.run(saved.to_runnable(), "go", Invocation(caller_id="ann"))
+
+    results = [await make(await agents.get("poet", ANN, version=number)) for number in (1, 2)]
+    for number, result in enumerate(results, 1):
+        run = await recorded(executor.journal, result.run_id)
+        told = {"agent": "poet", "subject": "ann/poet", "version": number, "caller": "ann"}
+        assert run.facts[0].data["invocation"] == told
+        assert (await agents.get("ann/poet", ANN, version=number)).prompt == result.output
+        audited = await log.run(result.run_id)
+        assert audited is not None
+        assert (audited.start.subject, audited.start.version) == ("ann/poet", number)
+        assert f"poet, version {number}" in explain(run, catalogue())[0].why
+    guide = await make(await agents.get("guide", ANN))  # built in: it has no versions
+    run = await recorded(executor.journal, guide.run_id)
+    assert run.facts[0].data["invocation"] == {"agent": "guide", "caller": "ann"}
 
 
 ACT = st.one_of(

@@ -164,6 +164,7 @@ def test_replay_sends_no_signals() -> None:
         seen: list[Event] = []
         bus = Bus()
         bus.on("tool.call_start", seen.append)
+        bus.on("tool.call_complete", seen.append)
         resumed = await Bench.make(bus=bus, facts=bench.context.facts)
         await resumed.call(toolset(tool), "count")
         assert seen == []

@@ -30,10 +30,11 @@ def audit() -> None:
 @click.option("-n", "limit", type=Whole(min=1), metavar="N", default=20, show_default=True)
 @click.option("--caller", default="", help="Only runs of this caller.")
 @click.option("--subject", default="", help="Only runs of this saved agent.")
+@click.option("--unfinished", is_flag=True, help="Only runs without an end.")
 @_JSON
-def ls(file: str, limit: int, caller: str, subject: str, as_json: bool) -> None:
+def ls(file: str, limit: int, caller: str, subject: str, unfinished: bool, as_json: bool) -> None:
     """List the newest runs. One without an end is going on, or its process died."""
-    asyncio.run(_ls(file, limit, caller, subject, as_json))
+    asyncio.run(_ls(file, limit, caller, subject, unfinished, as_json))
 
 
 @audit.command()
@@ -76,14 +77,16 @@ async def _opened(file: str, key: bytes | None = None) -> AsyncGenerator[AuditLo
         await log.close()
 
 
-async def _ls(file: str, limit: int, caller: str, subject: str, as_json: bool) -> None:
+async def _ls(
+    file: str, limit: int, caller: str, subject: str, unfinished: bool, as_json: bool
+) -> None:
     from lorimer.cli.text import ago, count, duration, money, one_line
     from lorimer.core.jsonable import dumps
     from lorimer.world import RealWorld
 
     now = RealWorld().time()
     async with _opened(file) as log:
-        runs = await log.runs(caller_id=caller, subject=subject, limit=limit)
+        runs = await log.runs(caller_id=caller, subject=subject, unfinished=unfinished, limit=limit)
     for run in runs:
         start, close = run.start, run.close
         if as_json:

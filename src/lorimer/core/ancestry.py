@@ -20,7 +20,7 @@ _CURRENT: Final[ContextVar[Ancestry | None]] = ContextVar("lorimer_ancestry", de
 class Ancestry:
     """A run, and the chain of those above it."""
 
-    __slots__ = ("_above", "_agent", "_begun", "_limits", "_root", "run_id")
+    __slots__ = ("_above", "_agent", "_begun", "_limits", "_over", "_root", "run_id")
 
     def __init__(
         self, run_id: str, agent: Hashable, limits: Limits, above: Ancestry | None = None
@@ -33,6 +33,7 @@ class Ancestry:
         self._root: Ancestry = self if above is None else above._root
         self._begun = 0
         """Of the root: how many runs are below it."""
+        self._over = False
 
     def admit(self, agent: Hashable, name: str) -> None:
         """Whether a run of `agent`, called `name`, may be begun below this one. Raises LimitError:
@@ -70,6 +71,14 @@ class Ancestry:
         """So many were begun below this one."""
         self._root._begun += runs
 
+    @property
+    def going(self) -> Ancestry | None:
+        """This run, or the nearest above it that goes on."""
+        line: Ancestry | None = self
+        while line is not None and line._over:
+            line = line._above
+        return line
+
     def below(self, run_id: str, agent: Hashable, limits: Limits) -> Ancestry:
         """Of a run that was begun below this one."""
         return Ancestry(run_id, agent, limits, self)
@@ -79,7 +88,9 @@ class Ancestry:
         _CURRENT.set(self)
 
     def leave(self) -> None:
-        """The present task is again what it was when it entered."""
+        """The present task is again what it was when it entered. What it has left behind in other
+        tasks is below the run no more."""
+        self._over = True
         _CURRENT.set(self._above)
 
 
@@ -99,5 +110,6 @@ def descended(run_id: str, agent: Hashable, name: str, limits: Limits) -> Ancest
 
 
 def current() -> Ancestry | None:
-    """Of the run in which the present task is; None: in none that says so."""
-    return _CURRENT.get()
+    """Of the run in which the present task is; None: in none that says so and goes on."""
+    line = _CURRENT.get()
+    return None if line is None else line.going

@@ -170,6 +170,10 @@ class Invoked(TypedDict, total=False):
     """What a host tells of a run that it begins."""
 
     agent: str
+    subject: str
+    """The id under which the host keeps the agent, where it is not its name."""
+    version: int
+    """Which version of it, where it is one that is saved; from 1."""
     caller: str
     channel: str
     parent: str

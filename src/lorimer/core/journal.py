@@ -239,14 +239,16 @@ class Journal(RunJournal, Protocol):
         ...
 
 
-async def find(journal: Journal, run_id: str) -> RunRow:
-    """The run of that id, or of the one id that begins so. Raises PipelineError
-    `exec.run.unknown`, JournalError when several begin so."""
+async def find(journal: Journal, run_id: str, *, whole: bool = False) -> RunRow:
+    """The run of that id, or, unless it has to be `whole`, of the one id that begins so. Raises
+    PipelineError `exec.run.unknown`, JournalError when several begin so."""
     row = await journal.find_run(run_id)
-    if row is None:
+    if row is None or (whole and row.run_id != run_id):
         raise PipelineError(
             f"There is no run {run_id!r} in this store.",
             code=ExecutorErrorCode.EXEC_RUN_UNKNOWN,
-            hint="lorimer runs ls shows the runs there are.",
+            hint="lorimer runs ls shows the runs there are."
+            if row is None
+            else f"Give the whole id: {row.run_id}",
         )
     return row

@@ -1,5 +1,5 @@
 """What others may tell a run, from any process: `send` a text, `answer` a question, `change` its
-manifest, `cancel`.
+manifest, `cancel`. A run is named by its whole id.
 
 A message goes into the inbox of the run's stream and stays there until a fact of the run takes
 it, so it is neither lost nor taken twice. A live run is told at once; one that is suspended finds
@@ -193,7 +193,7 @@ def _wrong(message: str) -> PipelineError:
 
 
 async def _unfinished(journal: Journal, run_id: str) -> RunRow:
-    row = await find(journal, run_id)
+    row = await find(journal, run_id, whole=True)  # what is sent to one is not for another
     if row.status:
         raise PipelineError(
             f"Run {row.run_id} has ended ({row.status}); nobody would read it.",

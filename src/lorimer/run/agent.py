@@ -45,7 +45,9 @@ class RunnableAgent:
     """Work one after the other, each with a prompt of its own after that of the agent; what the
     last one says is the answer."""
     subject: str = ""
-    """The id under which the host keeps it, for audits; none: its name."""
+    """The id under which the host keeps it, for journal and audit; none: its name."""
+    version: int = 0
+    """Which version of it, for the same; 0: it has none."""
 
     @property
     def own_name(self) -> str:
@@ -71,9 +73,10 @@ class RunnableAgent:
             description=self.description,
             subject=self.subject,
         )
-        if not is_a(self.max_turns, int):
-            example = "max_turns=20"
-            raise wrong("RunnableAgent.max_turns", self.max_turns, "a whole number", example)
+        for name in ("max_turns", "version"):
+            given = getattr(self, name)
+            if not is_a(given, int):
+                raise wrong(f"RunnableAgent.{name}", given, "a whole number", f"{name}=20")
         if not is_a(self.timeout_s, int, float):
             raise wrong("RunnableAgent.timeout_s", self.timeout_s, "a number", "timeout_s=20")
         if isnan(self.timeout_s):

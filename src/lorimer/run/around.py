@@ -8,9 +8,9 @@ that fails costs the run a warning, not its result.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
-from typing import Final
+from typing import Final, TypeAlias
 
 from lorimer.core.context import RunContext
 from lorimer.core.errors import ExecutorErrorCode
@@ -35,6 +35,8 @@ from lorimer.run.session_tools import OwnTools, ToolSession
 from lorimer.tools.base import Tool
 from lorimer.tools.policy.people import Person
 
+Recorded: TypeAlias = Callable[[str], Awaitable[RunResult]]
+
 _NOTHING: Final = Staging()
 _TAKEN: Final = (ExecutorErrorCode.EXEC_RUN_BUSY, ExecutorErrorCode.EXEC_JOURNAL_CONFLICT)
 _ELSEWHERE: Final = (*_TAKEN, ExecutorErrorCode.EXEC_RUN_ENDED)
@@ -44,12 +46,13 @@ _ELSEWHERE: Final = (*_TAKEN, ExecutorErrorCode.EXEC_RUN_ENDED)
 class Host:
     """What all runs of an executor have in common."""
 
-    __slots__ = ("ports", "reader", "within_s", "world")
+    __slots__ = ("ports", "reader", "recorded", "within_s", "world")
 
-    def __init__(self, ports: Ports, world: World, within_s: float) -> None:
-        """`within_s`: seconds for each call of a port."""
+    def __init__(self, ports: Ports, world: World, within_s: float, recorded: Recorded) -> None:
+        """`within_s`: seconds for each call of a port. `recorded`: how a run of an id has ended."""
         self.ports = ports
         self.world = world
+        self.recorded = recorded
         self.within_s = within_s
         self.reader = None if ports.input_files is None else ReadInput(ports.input_files)
 
@@ -59,7 +62,17 @@ class Around(Job):
     one each."""
 
     __slots__ = (
-        *("_audit", "_began", "_host", "_opening", "_own", "_parks", "_staged", "_stages"),
+        *(
+            "_audit",
+            "_audited_at",
+            "_began",
+            "_host",
+            "_opening",
+            "_own",
+            "_parks",
+            "_staged",
+            "_stages",
+        ),
         *("_warnings", "caller"),
     )
 
@@ -80,6 +93,8 @@ class Around(Job):
         self.caller: Person | None = None
         self._host = host
         self._audit: RunAudit | None = None
+        self._audited_at = 0.0
+        """When the audit was told of its beginning, wall clock."""
         self._opening: Call[RunAudit] | None = None
         """It took too long to say that it has begun, and may yet."""
         self._parks = False
@@ -104,7 +119,7 @@ class Around(Job):
     async def begin(self) -> None:
         """Before the run. Raises nothing of a port's; ConfigError where tools of this run cannot
         be had."""
-        host, agent = self._host, self.agent
+        host = self._host
         ports, within_s = host.ports, host.within_s
         asked, run_id = self.asked, self.run_id
         if ports.attachments is not None:
@@ -114,20 +129,7 @@ class Around(Job):
         if ports.identity is not None:
             found = partial(person, ports.identity, asked.caller_id)
             self.caller = await bounded("identity", found, within_s, self.warnings)
-        if ports.audit is not None:
-            start = AuditStart(
-                run_id,
-                agent.subject or agent.name,
-                agent.name,
-                asked.caller_id,
-                asked.channel_id,
-                asked.parent_run_id,
-                asked.inputs,
-                host.world.time(),
-            )
-            interrupted = await unbroken(self._audited(ports.audit, start))
-            if interrupted is not None:
-                raise interrupted
+        await self._begin_audit()
         if asked.input_files:
             self._stages = ports.input_files is not None
             staged = partial(stage, ports.input_files, run_id, asked.input_files)
@@ -140,6 +142,32 @@ class Around(Job):
             session = ToolSession(run_id, asked.caller_id, asked.channel_id, asked.inputs)
             self._own = OwnTools(session, within_s)
             await self._own.make(asked.session_tools)
+
+    async def never_began(self) -> None:
+        """In place of `begin`, of a run that no journal has, for the audit to be told so: whoever
+        was about to begin it may have died when that had heard of it. Or is just about to: the
+        audit is told how that ends, and its files are left."""
+        await self._begin_audit()
+
+    async def _begin_audit(self) -> None:
+        audit, agent, asked = self._host.ports.audit, self.agent, self.asked
+        if audit is None:
+            return
+        self._audited_at = self._host.world.time()
+        start = AuditStart(
+            self.run_id,
+            agent.subject or agent.name,
+            agent.name,
+            asked.caller_id,
+            asked.channel_id,
+            asked.parent_run_id,
+            asked.inputs,
+            self._audited_at,
+            agent.version,
+        )
+        interrupted = await unbroken(self._audited(audit, start))
+        if interrupted is not None:
+            raise interrupted
 
     async def _audited(self, audit: Audit, start: AuditStart) -> None:
         # what was told of the beginning is told of the end: not left because somebody cancels
@@ -216,6 +244,16 @@ class Around(Job):
             return None
         return await unbroken(self._end(result))
 
+    async def _ended_before(self, audit: RunAudit) -> None:
+        """Close it, where the run had ended when it was begun: who ended that may have before."""
+        host, warnings = self._host, self.warnings
+        found = partial(host.recorded, self.run_id)
+        ended = await bounded("journal", found, host.within_s, warnings)
+        facts = ended.run.events if ended is not None and ended.run is not None else ()
+        if ended is not None and facts and facts[-1].time <= self._audited_at:
+            end = close_of(ended, used_s(facts))
+            await bounded("audit.close", lambda: audit.close(end), host.within_s, warnings)
+
     def _goes_on(self, result: RunResult) -> bool:
         """It may be resumed, and its answer is yet to come."""
         return result.status == "suspended" or (self.again and result.run is None)
@@ -247,6 +285,8 @@ class Around(Job):
             # the one who has it says how it ends
             refused = {"code": result.code.value, "message": result.error}
             guarded("audit", partial(self._audit.log, "refused", refused), warnings)
+            if result.code is ExecutorErrorCode.EXEC_RUN_ENDED:
+                await self._ended_before(self._audit)
         elif self._audit is not None:
             took_s = host.world.monotonic() - self._began
             if self.again and result.run is not None:  # most of it perhaps elsewhere

@@ -18,7 +18,7 @@ from lorimer.assembly import RunOptions, ToolSource, registry_of, reusable
 from lorimer.core.ancestry import Ancestry, current, descended
 from lorimer.core.arguments import check_port, is_a, wrong
 from lorimer.core.cancel import Reason
-from lorimer.core.errors import ConfigError, ExecutorErrorCode, RunCancelled
+from lorimer.core.errors import ConfigError, ExecutorErrorCode, LorimerError, RunCancelled
 from lorimer.core.journal import KeptInFiles
 from lorimer.core.limits import Limits
 from lorimer.core.manifest import EnvironmentManifest
@@ -97,7 +97,7 @@ class Executor:
         self._lane_cap = None if lane is None else LaneCap(settings, lane)
         hidden = (*options.get("hidden", ()), *_files_of(self.ports))
         options.update(journal=self.journal, world=self.world, hidden=hidden)
-        self._host = Host(self.ports, self.world, limits.cleanup_s)
+        self._host = Host(self.ports, self.world, limits.cleanup_s, self.result)
         self._going: dict[str, Job] = {}
         """The runs whose ports are not told of the end yet, by id."""
         self._ended: asyncio.Future[None] | None = None
@@ -150,20 +150,35 @@ class Executor:
         return await self._whole(self._job(agent, "", asked, again=True, wait_s=wait_s))
 
     async def finish(
-        self, agent: RunnableAgent, run_id: str, invocation: Invocation | None = None
+        self,
+        agent: RunnableAgent,
+        run_id: str,
+        invocation: Invocation | None = None,
+        *,
+        after_s: float = 0.0,
     ) -> RunResult:
         """Tell the ports of a run that has ended, when its process died before it could: the
         answer is delivered, the audit closed, files are dropped. Nothing is run. What they were
         told before they are told again. `agent` and `invocation` as in `resume`; the result is
-        that of the run, or says that there is no such run, or that it has not ended."""
+        that of the run, or says that there is no such run, or that it has not ended. Where the
+        process that ran it may live, and be telling them, `after_s` says how many seconds ago it
+        has to have ended; sooner it is left alone (`exec.run.busy`). Of no such run the audit is
+        told that too, and nothing is delivered: a process that died before it had begun the run
+        had told the audit of it."""
+        if not is_a(after_s, int, float):
+            raise wrong("after_s", after_s, "a number of seconds", "after_s=60")
         asked = _of_run(run_id, invocation)
-        return await self._whole(self._job(agent, "", asked, again=True, over=True))
+        job = self._job(agent, "", asked, again=True, over=True)
+        job.after_s = after_s
+        return await self._whole(job)
 
     async def abandon(self, run_id: str, *, wait_s: float = 0.0) -> None:
         """Give an interrupted run up, also one whose agent is not there any more: it ends as
         cancelled, with what it has cost, and nothing is run. `finish` tells the ports. Raises as
         `Pipeline.abandon` does, and PipelineError for one that goes on here."""
         row = await must_be_unfinished(self.journal, run_id)
+        if row.run_id != run_id:
+            raise unknown(run_id, row.run_id)
         if row.run_id in self._going:
             raise busy(row.run_id)
         pipeline, _ = self._pipelines.of(RunnableAgent(), None)  # any can end it
@@ -248,8 +263,7 @@ class Executor:
                 if slot is not None:
                     await slot.enter()
                 if job.over:
-                    ended = await self._recorded(run_id)
-                    await job.begin()
+                    ended = await self._over(job)
                 else:
                     run, overseen = await self._beginning.run(job)
                     ended = await (run.here() if overseen is None else _within(overseen, run))
@@ -289,10 +303,22 @@ class Executor:
         return descended(job.run_id, agent.who, agent.name, self.limits)
 
     def _slot(self, job: Job) -> Slot | None:
-        if self.lane is None:
+        if self.lane is None or job.over:
             return None
         asked, run_id = job.asked, job.run_id
         return self.lane.slot(caller=asked.caller_id, priority=asked.priority, id=run_id)
+
+    async def _over(self, job: Around) -> PipelineResult:
+        try:
+            ended = await self._recorded(job.run_id)
+        except LorimerError as error:
+            if error.code is ExecutorErrorCode.EXEC_RUN_UNKNOWN:
+                await job.never_began()
+            raise
+        if ended.events[-1].time > self.world.time() - job.after_s:
+            raise busy(job.run_id)
+        await job.begin()
+        return ended
 
     async def _recorded(self, run_id: str) -> PipelineResult:
         """Of a run that has ended. Raises PipelineError for another."""

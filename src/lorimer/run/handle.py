@@ -21,7 +21,7 @@ class RunHandle:
 
     @property
     def run_id(self) -> str:
-        """Its id."""
+        """Its id. The journal has it once it has begun: while it waits in a lane, nobody else."""
         return self._job.run_id
 
     def cancel(self, reason: Reason = Reason.CALLER) -> None:

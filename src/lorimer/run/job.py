@@ -18,7 +18,7 @@ class Job:
 
     __slots__ = (
         *("_lane", "again", "agent", "asked", "input", "over", "run", "run_id", "stopped"),
-        "wait_s",
+        *("after_s", "wait_s"),
     )
 
     def __init__(
@@ -46,6 +46,8 @@ class Job:
         """It has ended; only its ports are to be told."""
         self.wait_s = 0.0
         """Seconds that it waits for another owner's claim to run out."""
+        self.after_s = 0.0
+        """Seconds ago that it has to have ended, for its ports to be told by another."""
 
     def cancel(self, reason: Reason = Reason.CALLER) -> None:
         """Stop it: its result says `cancelled`. The first reason counts."""
@@ -66,8 +68,12 @@ class Job:
     @property
     def told(self) -> Mapping[str, JSON]:
         """What the run.start says of it; see `core.events.Invoked`."""
-        asked = self.asked
-        told: dict[str, JSON] = {"agent": self.agent.name} if self.agent.name else {}
+        asked, agent = self.asked, self.agent
+        told: dict[str, JSON] = {"agent": agent.name} if agent.name else {}
+        if agent.subject not in ("", agent.name):
+            told["subject"] = agent.subject
+        if agent.version:
+            told["version"] = agent.version
         if asked.caller_id:
             told["caller"] = asked.caller_id
         if asked.channel_id:

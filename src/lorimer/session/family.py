@@ -230,6 +230,7 @@ class Family:
                 context.cancel(child.stopped)
             return await run.here()
         finally:
+            family._line.leave()
             heirs = parent.cancellation.heirs
             parent.cancellation.heirs = tuple(
                 [one for one in heirs if one is not context.cancellation]

@@ -33,17 +33,40 @@ if TYPE_CHECKING:
 _MAX_PROGRESS: Final = 2000
 
 
+class Told(dict[str, JSON]):
+    """What only listeners are told of a call, when it is over."""
+
+    begun = False
+    """They were told that it begins."""
+
+    @classmethod
+    def untold(cls) -> Told:
+        """Of a call that is not told of where it is made."""
+        made = cls()
+        made.begun = True
+        return made
+
+    def begins(self, use: ToolUse, run: RunContext) -> None:
+        """Tell them, once; nobody, while the run answers from its journal."""
+        if not self.begun and run.wants("tool.call_start"):
+            self.begun = True
+            data: dict[str, JSON] = {"tool_use_id": use.id, "name": use.name, "input": use.input}
+            run.signal("tool.call_start", data)
+
+
 async def make(
     tools: Toolset,
     entry: Entry,
     input: ToolInput,
     use: ToolUse,
     key: str,
-    extra: dict[str, JSON],
+    extra: Told,
     run: RunContext,
     work: Callable[..., Awaitable[ToolResult]] = run_tool,
     answer: str | None = None,
 ) -> Mapping[str, JSON]:
+    if run.heard:
+        extra.begins(use, run)  # of one that was asked for before the run was interrupted
     limits = run.bounds.limits
     most = limits.max_result_chars
     if entry.max_result_chars is not None:

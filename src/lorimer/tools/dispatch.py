@@ -19,7 +19,7 @@ from lorimer.core.review import Finding
 from lorimer.core.tool import Called
 from lorimer.tools.admission import accepted, permitted, reviewed, turned_down
 from lorimer.tools.asking import ask_text
-from lorimer.tools.calling import allowed_by, make
+from lorimer.tools.calling import Told, allowed_by, make
 from lorimer.tools.early import Early
 from lorimer.tools.encode import plain
 from lorimer.tools.hooks.around import Screened, followed, follows, screen
@@ -39,10 +39,13 @@ async def dispatch(tools: Toolset, use: ToolUse, index: int, run: RunContext) ->
     """One call, from what the model asked to what it is told; see `core.tool.Toolbox`."""
     key = str(index)
     request = _request(use)
-    extra: dict[str, JSON] = {}
-    began = _started(use, run) if run.heard else 0.0
+    extra, began, repeated = Told(), 0.0, False
+    if run.heard:
+        extra.begins(use, run)
+        began = run.world.monotonic()
     found = () if run.review is None else run.review.look(index, use.name, use.input)
     if run.replaying and is_recorded(tools, use, key, run):
+        repeated = run.recorded("tool.result", key) is not None
         data = await answered(tools, use, key, request, extra, run)
     else:
         data = await _live(tools, use, key, request, extra, run, found)
@@ -56,7 +59,8 @@ async def dispatch(tools: Toolset, use: ToolUse, index: int, run: RunContext) ->
     )
     if run.called is not None and use.name in tools.recalled:
         run.called.append(Called(use, block))
-    if run.wants("tool.call_complete"):
+    if not repeated and run.wants("tool.call_complete"):
+        extra.begins(use, run)  # of one that was refused now, and asked for before
         _completed(use, data, extra, began, run)
     return block
 
@@ -66,7 +70,7 @@ async def _live(
     use: ToolUse,
     key: str,
     request: bytes,
-    extra: dict[str, JSON],
+    extra: Told,
     run: RunContext,
     found: Sequence[Finding],
 ) -> Mapping[str, JSON]:
@@ -123,12 +127,6 @@ def _request(use: ToolUse) -> bytes:
         return fingerprint({"name": use.name, "input": use.raw or use.input})
     except (ValueError, TypeError, RecursionError):  # NaN, or absurdly deep
         return fingerprint({"name": clean(use.name), "input": plain(use.input)})
-
-
-def _started(use: ToolUse, run: RunContext) -> float:
-    if run.wants("tool.call_start"):
-        run.signal("tool.call_start", {"tool_use_id": use.id, "name": use.name, "input": use.input})
-    return run.world.monotonic() if run.wants("tool.call_complete") else 0.0
 
 
 def _completed(

@@ -20,7 +20,7 @@ from lorimer.core.messages import ToolUse
 from lorimer.core.record import record
 from lorimer.core.request import ToolInputDelta
 from lorimer.tools.admission import accepted
-from lorimer.tools.calling import make
+from lorimer.tools.calling import Told, make
 
 if TYPE_CHECKING:
     from lorimer.core.state import PipelineState
@@ -120,7 +120,7 @@ class Early:
             return
         if not tools.policy_in(run).needs_no_decision(entry, arguments):
             return
-        work = make(tools, entry, arguments, use, str(index), {}, run)
+        work = make(tools, entry, arguments, use, str(index), Told.untold(), run)
         self._begun[index] = _Begun(use, asyncio.ensure_future(work))
 
     def take(self, index: int, use: ToolUse) -> Callable[[], Awaitable[Mapping[str, JSON]]] | None:

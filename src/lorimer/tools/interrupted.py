@@ -16,7 +16,7 @@ from lorimer.core.tool import RepeatApprover
 from lorimer.tools.admission import accepted, forget
 from lorimer.tools.asking import AGAIN, QUESTION, AskLater, ask_again, ask_text
 from lorimer.tools.base import NOT_DONE, ToolInput
-from lorimer.tools.calling import make
+from lorimer.tools.calling import Told, make
 from lorimer.tools.hooks.around import (
     OF_CALLS,
     changed,
@@ -55,7 +55,7 @@ async def answered(
     use: ToolUse,
     key: str,
     request: bytes,
-    extra: dict[str, JSON],
+    extra: Told,
     run: RunContext,
 ) -> Mapping[str, JSON]:
     """The recorded result; else, of a call that was begun, what can be found out about it."""
@@ -81,7 +81,7 @@ async def _settle(
     key: str,
     request: bytes,
     intent: Event | None,
-    extra: dict[str, JSON],
+    extra: Told,
     run: RunContext,
 ) -> Mapping[str, JSON]:
     """What becomes of a call that has an intent and no result: its tool is asked, then a person.

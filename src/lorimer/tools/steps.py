@@ -82,7 +82,7 @@ STEP_MARK: Final = "s"
 
 
 async def _made(tools: Toolset, use: ToolUse, key: str, run: RunContext) -> Mapping[str, JSON]:
-    from lorimer.tools.calling import allowed_by, make  # makes a `Steps` for each call
+    from lorimer.tools.calling import Told, allowed_by, make  # makes a `Steps` for each call
 
     request = fingerprint({"name": use.name, "input": plain(use.input)})
 
@@ -109,7 +109,7 @@ async def _made(tools: Toolset, use: ToolUse, key: str, run: RunContext) -> Mapp
         if begun:
             forget_decision(key, run)
         return await told(_refusal(tools, use, refusal, begun=begun))
-    call = partial(make, tools, screened.entry, screened.arguments, use, key, {}, run)
+    call = partial(make, tools, screened.entry, screened.arguments, use, key, Told.untold(), run)
     call = partial(followed, tools, use, key, screened.answer, call, run)
     changes = entry.safety is not Safety.READ_ONLY
     intent: dict[str, JSON] = {"tool": use.name, **entry.intent}

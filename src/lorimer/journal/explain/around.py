@@ -27,7 +27,9 @@ def of_start(fact: Event, standing: Standing) -> Iterator[Explanation]:
         else:
             why, origin = f"somebody forked {run}", Origin("caller", "fork")
     elif isinstance(invoked, Mapping):
-        why = f"an executor was told to run {invoked.get('agent') or 'an agent'}"
+        agent, version = invoked.get("agent") or "an agent", invoked.get("version")
+        of = f", version {version}" if version else ""
+        why = f"an executor was told to run {agent}{of}"
         origin = Origin("caller", str(invoked.get("caller") or "run"))
     yield because(fact, "start", "begun", why, origin)
     for path, value in standing.given_limits().items():

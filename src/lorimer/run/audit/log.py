@@ -56,6 +56,8 @@ class Wanted:
     caller_id: str = ""
     subject: str = ""
     parent_run_id: str = ""
+    unfinished: bool = False
+    """Only a start after which its run has no `close`."""
 
 
 class AuditStore(Protocol):
@@ -147,10 +149,16 @@ class AuditLog:
         return run
 
     async def runs(
-        self, *, caller_id: str = "", subject: str = "", limit: int = 50
+        self,
+        *,
+        caller_id: str = "",
+        subject: str = "",
+        unfinished: bool = False,
+        limit: int = 50,
     ) -> list[AuditedRun]:
-        """The newest runs, newest first: all, or those of a caller, of a subject, of both."""
-        wanted = Wanted("start", caller_id=caller_id, subject=subject)
+        """The newest runs, newest first: all, or those of a caller, of a subject, of both.
+        `unfinished`: only those that were told no end of yet."""
+        wanted = Wanted("start", caller_id=caller_id, subject=subject, unfinished=unfinished)
         return await self._ask(lambda: self._runs(wanted, limit))
 
     async def last(self, subject: str) -> AuditedRun | None:
@@ -244,6 +252,9 @@ class AuditLog:
             begun = _record(body)
             start = AuditStart.from_json(begun.data)
             if start.run_id in found:  # it was resumed: it began twice
+                continue
+            if wanted.unfinished:
+                found[start.run_id] = AuditedRun(start)
                 continue
             ends = map(_record, self._store.find(Wanted("close", start.run_id), 1))
             last = [AuditClose.from_json(end.data) for end in ends if end.time >= begun.time]

@@ -31,6 +31,8 @@ class AuditStart:
     inputs: Mapping[str, JSON] = field(default_factory=no_data)
     time: float = 0.0
     """Wall clock, seconds."""
+    version: int = 0
+    """Of what runs, where it is saved; 0: it has none."""
 
     def to_json(self) -> dict[str, JSON]:
         """The plain form; lossless."""
@@ -43,6 +45,7 @@ class AuditStart:
             "parent_run_id": self.parent_run_id,
             "inputs": self.inputs,
             "time": self.time,
+            "version": self.version,
         }
 
     @classmethod
@@ -58,6 +61,7 @@ class AuditStart:
             parent_run_id=_text(data, "parent_run_id"),
             inputs=inputs if isinstance(inputs, Mapping) else {},
             time=_number(data, "time"),
+            version=int(_number(data, "version")),
         )
 
 
@@ -181,7 +185,8 @@ class Audit(Protocol):
     async def start(self, start: AuditStart, /) -> RunAudit:
         """A run begins; that is kept when this returns. A run that is resumed is started again
         under its id. Where somebody else turns out to have it, or to have ended it, that is told as
-        `log("refused", ...)`, and how it ended by the other. Raises what the store raises."""
+        `log("refused", ...)`, and how it ended by the other, or again, where that was told before
+        this start. Raises what the store raises."""
         ...
 
 

@@ -159,6 +159,7 @@ class SavedAgent(_Part):
             critic=self.critic,
             phases=self.phases,
             subject=self.id,
+            version=self.version,
         )
 
     def to_skill(self) -> Skill:

@@ -68,10 +68,14 @@ class MemoryAudit:
         """As in the port."""
         with self._lock:
             found: list[bytes] = []
+            closed: set[str] = set()
             for each in reversed(self._entries):
                 if len(found) >= limit:
                     break
-                if each.fits(wanted):
+                run_id = each.found_by.run_id
+                if each.found_by.kind == "close":
+                    closed.add(run_id)
+                if each.fits(wanted) and not (wanted.unfinished and run_id in closed):
                     found.append(each.row.body)
             return found
 

@@ -22,6 +22,8 @@ _ROWS: Final = "SELECT seq, CAST(body AS BLOB), hash FROM audit ORDER BY seq"
 _ROW: Final = "SELECT seq, CAST(body AS BLOB), hash FROM audit WHERE seq = ?"
 _COUNT: Final = "SELECT count(*) FROM audit"
 _INSERT: Final = "INSERT INTO audit (seq, body, hash) VALUES (?, ?, ?)"
+_UNFINISHED: Final = """NOT EXISTS (SELECT 1 FROM audit AS later
+  WHERE later.run = audit.run AND later.kind = 'close' AND later.seq > audit.seq)"""
 _KEPT: Final = """SELECT min(seq) FROM audit WHERE time >= ?1
   OR run <> '' AND run IN (SELECT run FROM audit WHERE time >= ?1)"""
 
@@ -64,7 +66,8 @@ class SQLiteAudit:
             "caller = ?": wanted.caller_id,
             "parent = ?": wanted.parent_run_id,
         }
-        where = " AND ".join([part for part, value in asked.items() if value]) or "1"
+        parts = [part for part, value in asked.items() if value]
+        where = " AND ".join([*parts, *([_UNFINISHED] if wanted.unfinished else [])]) or "1"
         sql = f"SELECT CAST(body AS BLOB) FROM audit WHERE {where} ORDER BY seq DESC LIMIT ?"  # noqa: S608 - of fixed parts
         values = (*filter(None, asked.values()), limit)
         return self._file.read(lambda db: [_blob(body) for (body,) in db.execute(sql, values)])
