@@ -23,7 +23,7 @@ from lorimer.cli.steps.file import (
     without_mark,
     write,
 )
-from lorimer.cli.text import count, visible
+from lorimer.cli.text import count, on_line, visible
 
 if TYPE_CHECKING:
     from lorimer.core.jsonable import JSON
@@ -87,10 +87,12 @@ def _tell(file: Path, graph: ExecutionStateGraph, step: str, cell: Cell, new: st
     plan = graph.plan()
     click.echo(f"\n{count(len(plan), 'step')} of {len(graph)} would run again, by their texts:")
     for planned in plan:
-        click.echo(f"  {click.style(planned.step, bold=True)}  {planned.reasons[0]}")
+        click.echo(
+            f"  {click.style(on_line(planned.step), bold=True)}  {on_line(planned.reasons[0])}"
+        )
     for name, later in unresolved(file, graph, step).items():
         told = f"only {later} makes, which comes later" if later else "no step makes"
-        click.secho(f"  {step} reads {name}, which {told}", fg="yellow")
+        click.secho(on_line(f"  {step} reads {name}, which {told}"), fg="yellow")
 
 
 def _replaced(file: Path, cell: Cell, new: str) -> str:
