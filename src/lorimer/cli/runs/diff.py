@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterator, Mapping, Sequence
-from difflib import unified_diff
 from itertools import islice
 from typing import TYPE_CHECKING, Final
 
@@ -15,6 +14,7 @@ from lorimer.cli.options import store_option
 from lorimer.cli.story import Line
 from lorimer.cli.text import cost, duration, one_line, short_id, tokens, visible
 from lorimer.core.jsonable import JSON, dumps
+from lorimer.core.linediff import unified
 
 if TYPE_CHECKING:
     from lorimer.journal.diff import Comparison, Difference, Figures
@@ -105,7 +105,7 @@ def _told(difference: Difference, *, full: bool) -> Iterator[Line]:
 
 def _changes(ours: str | None, theirs: str | None) -> Iterator[tuple[str, str]]:
     before, after = [(text or "").splitlines() for text in (ours, theirs)]
-    changes = unified_diff(before, after, lineterm="", n=1)
+    changes = unified(before, after, "", context=1, end="")
     for line in islice(changes, 2, None):  # without the names of files
         if not line.startswith("@@"):
             yield line[0], line[1:]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import json
 import sys
 from dataclasses import replace
@@ -24,6 +23,7 @@ from lorimer.cli.steps.file import (
     write,
 )
 from lorimer.cli.text import count, on_line, visible
+from lorimer.core.linediff import unified
 
 if TYPE_CHECKING:
     from lorimer.core.jsonable import JSON
@@ -79,7 +79,7 @@ def _tell(file: Path, graph: ExecutionStateGraph, step: str, cell: Cell, new: st
     for each in graph.steps:
         graph.record_output(each, {})
     old = cell.source.splitlines()
-    for line in difflib.unified_diff(old, new.splitlines(), step, step, lineterm=""):
+    for line in unified(old, new.splitlines(), step, end=""):
         click.echo(visible(line))
     graph.edit_step(step, without_magics(replace(cell, source=new)).source)
     if error := graph.get_node(step)["error"]:
