@@ -29,6 +29,7 @@ from lorimer.core.state import PipelineState
 from lorimer.models.pricing import Price
 from lorimer.testing import ScriptedModel, SimulatedWorld, simulate
 from tests.core.support import make, only
+from tests.quick import quick
 
 SEED_CODES = """
     exec.api.auth.invalid_key exec.api.auth.expired exec.api.rate_limited exec.api.timeout
@@ -209,6 +210,13 @@ def test_nearest_names_come_first_and_all_are_listed() -> None:
     assert nearest("chta", ["chat", "agent"]) == "; did you mean 'chat'? Known: agent, chat."
     assert nearest("zzz", ["chat", "agent"]) == ". Known: agent, chat."
     assert nearest("x", []) == ""
+
+
+def test_long_names_are_not_compared() -> None:
+    names = ["ab" * 90 + str(number) for number in range(20_000)]
+    with quick():
+        assert "did you mean" not in nearest("ab" * 90 + "x", names)
+    assert "did you mean 'abx'?" in nearest("ab", ["abx", *names])
 
 
 # --- codes arrive where they are looked for ---------------------------------------------------

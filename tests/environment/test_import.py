@@ -12,6 +12,7 @@ from lorimer import ConfigError, EnvironmentManifest
 from lorimer.assembly import check_manifest
 from lorimer.environment.foreign import carried
 from lorimer.environment.geny import from_geny
+from tests.quick import quick
 
 FIXTURES = Path(__file__).parent / "fixtures"
 
@@ -234,3 +235,16 @@ def test_ours_is_taken_as_it_is(tmp_path: Path) -> None:
     found = carried(again)
     assert (found.origin, found.notes) == ("lorimer", ())
     assert found.manifest == carried(FIXTURES / "geny-2.0.json").manifest
+
+
+@pytest.mark.parametrize("part", ["built_in", "stages", "fields"])
+def test_very_many_parts_are_carried_over_in_no_time(part: str) -> None:
+    api = {"order": 6, "name": "api", "strategies": {"provider": "x"}}
+    much: dict[str, Any] = {
+        "built_in": {"tools": {"built_in": [f"t{n}" for n in range(20_000)]}},
+        "stages": {"stages": [*[{"order": -1}] * 20_000, *[api] * 1_500]},
+        "fields": {f"field_{n}": 1 for n in range(20_000)},
+    }[part]
+    data = json.loads((FIXTURES / "geny-2.0.json").read_text())
+    with quick():
+        assert from_geny({**data, **much})[1]

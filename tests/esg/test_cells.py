@@ -77,3 +77,16 @@ def test_files_made_to_be_slow_are_not() -> None:
         assert of_script(f"# %% a{wide}b\nx = 1") == [Cell(f"a{wide}b", "x = 1")]
         assert magics(f"{wide}a{wide}= !\n%time") == [0, 1]
         assert magics(f"{wide}a{wide}\n!ls") == [1]
+
+
+@pytest.mark.parametrize("title", ["", "t"])
+def test_thousands_of_cells_that_are_alike_are_read_in_no_time(title: str) -> None:
+    alike = [Cell(title, "x = 1") for _ in range(15_000)]
+    graph = ExecutionStateGraph()
+    with quick():
+        load(graph, alike)
+        load(graph, [*alike[:-1], Cell(title, "y = 1")])
+    assert graph.source(graph.steps[-1]) == "y = 1"
+    assert len(graph) == len(alike)
+    if title:
+        assert graph.steps[-1] == "t 15000"

@@ -382,6 +382,45 @@ def test_a_worker_that_lies_is_not_believed_but_as_text(lie: str, tmp_path: Path
     play(script, tmp_path, limits=StepLimits(step_s=2))
 
 
+FLOOD = """
+import os, time
+
+def say():
+    while True:
+        for fd in range(3, 20):
+            try: os.write(fd, b"\\n{}\\n")
+            except OSError: pass
+        time.sleep(0.005)
+
+while True:
+    try: say()
+    except BaseException: pass
+"""
+
+
+def test_a_step_that_says_nothing_at_great_length_is_ended_like_any(tmp_path: Path) -> None:
+    async def script(session: ConfinedSteps) -> None:
+        async with asyncio.timeout(20):
+            result = await session.execute("flood", FLOOD)
+        assert result.code is ExecutorErrorCode.EXEC_STEP_TIMEOUT
+
+    play(script, tmp_path, limits=StepLimits(step_s=1))
+
+
+def test_a_worker_that_says_too_much_at_once_is_ended(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("lorimer.esg.confined.worker.MAX_VALUES", 1000)
+    say = "import os\nfor fd in range(3, 20):\n    try: os.write(fd, said)\n"
+    said = b'\n{"x": [' + b"{}," * 2000 + b"0]}\n"
+
+    async def script(session: ConfinedSteps) -> None:
+        with pytest.raises(WorkerError, match="ends again and again"):
+            await session.execute("much", f"said = {said!r}\n{say}    except OSError: pass")
+
+    play(script, tmp_path)
+
+
 def test_sessions_of_one_zygote_share_nothing_but_files(tmp_path: Path) -> None:
     async def main() -> None:
         async with StepWorkers(tmp_path, world=At("L1")) as workers:

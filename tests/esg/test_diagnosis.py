@@ -21,6 +21,7 @@ from lorimer.esg import (
 )
 from lorimer.esg.graph.questions import StepError
 from lorimer.esg.patching.repairing import can_fork
+from tests.quick import quick
 
 
 class Fault(NamedTuple):
@@ -545,3 +546,33 @@ def test_causes_that_differ_in_their_edits_alone_are_told_once() -> None:
     assert len({each.edits for each in report.findings}) == len(report.findings) == 2
     assert report.messages == ("'(' of line 2 is not closed",)
     assert str(report).count("is not closed") == 1
+
+
+LONG = "a" * 20_000
+MADE_TO_BE_SLOW = {
+    "a key": f"d = {{{LONG!r} + x: 1 for x in 'bcde'}}\nd[{LONG!r}]",
+    "a name": "\n".join([f"{LONG}{x} = 1" for x in "bcde"]) + f"\n{LONG}",
+    "an attribute": (
+        f"class A: pass\nfor x in 'bcde': setattr(A, {LONG!r} + x, 1)\ngetattr(A, {LONG!r})"
+    ),
+    "names that are much alike": (
+        "globals().update({'a' * 90 + f'{n:05}': 1 for n in range(10_000)})\n" + "a" * 90 + "0000x"
+    ),
+    "a float": "raise ValueError('could not convert string to float' * 50_000)",
+    "an int": "raise ValueError('invalid literal for int()' * 50_000)",
+}
+
+
+@pytest.mark.parametrize("source", MADE_TO_BE_SLOW.values(), ids=MADE_TO_BE_SLOW)
+def test_errors_made_to_be_slow_to_explain_are_not(source: str) -> None:
+    session, result = played((source,))
+    with quick():
+        generate_patch(diagnose(result, session.graph), session.graph)
+
+
+def test_of_a_long_message_the_end_is_read_too() -> None:
+    session, result = played((f"float({'x' * 5_000!r} + ' end')",))
+    cause = diagnose(result, session.graph).cause
+    assert cause is not None
+    assert cause.rule == "no_number"
+    assert "xxx..." in cause.message and cause.message.endswith(" end' is no number")

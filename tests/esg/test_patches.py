@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from lorimer.esg import ExecutionStateGraph
 from lorimer.esg.graph.questions import StepError
-from lorimer.esg.patching.forms import Block, block_of, range_of, read_diff
+from lorimer.esg.patching.forms import Block, block_of, range_of, read_diff, unified
 from lorimer.esg.patching.patches import Edit, Move, PatchResult, patch_of, read_patch
 from tests.quick import quick
 
@@ -167,3 +167,22 @@ def test_a_block_has_as_many_lines_as_it_needs() -> None:
 
 def test_a_hunk_with_a_number_of_thousands_of_digits_is_none() -> None:
     assert dict(read_diff(f"--- s1\n+++ s1\n@@ -{'9' * 5000} +1 @@\n", {"s1": "x"})) == {"s1": "x"}
+
+
+def test_a_long_text_whose_lines_were_all_swapped_is_told_in_no_time() -> None:
+    old = "\n".join([f"x{n} = 1\ny{n} = 1" for n in range(20_000)])
+    new = "\n".join([f"y{n} = 1\nx{n} = 1" for n in range(20_000)])
+    with quick():
+        diff = unified("s1", f"a\n{old}\nz", f"a\n{new}\nz")
+    assert diff.startswith("--- s1\n+++ s1\n@@ -1,40002 +1,40002 @@\n a\n-x0 = 1\n")
+    assert dict(read_diff(diff, {"s1": f"a\n{old}\nz"})) == {"s1": f"a\n{new}\nz"}
+
+
+TEXTS = st.lists(st.sampled_from(["", "a", "b", "c"]), max_size=12).map("\n".join)
+
+
+@given(TEXTS, TEXTS)
+def test_every_diff_can_be_read(old: str, new: str) -> None:
+    diff = unified("s1", old, new)
+    assert bool(diff) == (old != new)
+    assert dict(read_diff(diff, {"s1": old})) == ({"s1": new} if diff else {})

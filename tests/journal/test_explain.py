@@ -37,6 +37,7 @@ from lorimer.tools.policy.modes import Action
 from lorimer.tools.policy.sources import Source
 from tests.core.support import Do, held, make, use
 from tests.journal.explained import of, told, without_pipeline
+from tests.quick import quick
 from tests.session.families import agent, model_of, pipeline_of, task, work
 
 CODE = ExecutorErrorCode
@@ -829,3 +830,12 @@ def test_the_command_line_knows_all_kinds_and_the_reasons_all_policies() -> None
     stages = [catalogue().stage(name) for name in catalogue().names]
     bypassing = [s for s in stages if type(s).should_bypass is not Stage.should_bypass]
     assert all(s.bypass_reason != Stage.bypass_reason for s in bypassing)
+
+
+def test_an_error_made_to_be_slow_to_explain_is_not() -> None:
+    start = Event("run.start", {"input": "x", "limits": {}}, run_id="r", seq=1)
+    said = "of budget a within " * 2_000
+    end = {"status": "budget_exceeded", "code": "exec.budget.exceeded", "message": said}
+    recording = Recording("r", "s", [], [start, Event("run.end", end, run_id="r", seq=2)], None)
+    with quick():
+        assert explain(recording, catalogue())[-1].origin.kind == "budget"

@@ -16,13 +16,16 @@ from typing import Any
 import pytest
 
 from lorimer.core.cancel import Reason
+from lorimer.core.events import Event
 from lorimer.core.journal import Journal, find
 from lorimer.core.jsonable import JSON
+from lorimer.core.mail import questions
 from lorimer.core.mutation import restoring
 from lorimer.core.request import Usage
 from lorimer.core.result import PipelineResult
 from lorimer.core.world import World
 from lorimer.journal import MemoryJournal, SQLiteJournal
+from lorimer.journal.family import lineage, owed, top
 from lorimer.journal.recording import facts_of
 from lorimer.journal.retention import Pruned, prune
 from lorimer.pipeline import Pipeline
@@ -392,5 +395,38 @@ def test_what_a_child_did_is_kept_as_long_as_the_run_that_it_is_part_of(keep: in
         pruned = await prune(journal, before=world.time(), keep=keep)
         assert (pruned.sessions, pruned.runs) == ((2, 2), (0, 0))[keep], "both, or none"
         assert len(await journal.runs()) == 2 * keep
+
+    simulate(main)
+
+
+def test_runs_that_are_below_each_other_are_told_once() -> None:
+    """In a store that others wrote: without an end else, and twice as often at each level."""
+
+    def facts(number: int) -> list[Event]:
+        run = f"r{number}"
+        above = {"run": f"r{number + 1}", "agent": "a"}
+        question = {"tool": "t", "input": "{}", "reason": ""}
+        return [
+            Event("run.start", {"input": "x", "parent": above}, run_id=run),
+            Event("effect.intent", {"key": "approval:0", "question": question}, run_id=run),
+            *[
+                Event("child", {"run": f"r{each}", "agent": "a", "input": "y"}, run_id=run)
+                for each in (number + 1, number + 1, 0, number)
+            ],
+        ]
+
+    async def main(world: SimulatedWorld) -> None:
+        journal = MemoryJournal(world)
+        for number in range(40):
+            epoch = await journal.claim(f"r{number}", "me", 60)
+            await journal.append(f"r{number}", epoch, facts(number), sync=False)
+        told = [each.run_id async for _, each, _ in lineage(journal, facts(0))]
+        assert len(told) == len({*told}) == 41
+        row = await journal.find_run("r0")
+        assert row is not None
+        asked = await questions(journal, row)
+        assert [each.run for each in asked] == ["", *[f"r{number}" for number in range(1, 40)]]
+        assert await owed(journal, "r0") == 0
+        assert (await top(journal, row)).run_id == "r39"
 
     simulate(main)

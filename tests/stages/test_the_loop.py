@@ -16,6 +16,7 @@ from lorimer.core.request import Response, StopReason, TextDelta, Usage
 from lorimer.core.result import PipelineResult
 from lorimer.core.stage import Stage
 from lorimer.core.state import Decision, PipelineState
+from lorimer.journal.fold import fold
 from lorimer.models.pricing import Price
 from lorimer.testing import ScriptedModel, SimulatedWorld, simulate
 from lorimer.tools import ToolContext
@@ -901,3 +902,19 @@ def test_unknown_configuration_is_refused_in_every_stage() -> None:
         assert fault.startswith(f"stages[{entry.order}].config")
         with pytest.raises(ConfigError):
             make(SimulatedWorld(), [], change=configure(entry.name, nonsense=1))
+
+
+def test_a_reply_of_very_many_calls_takes_time_as_they_are_many() -> None:
+    def change(manifest: EnvironmentManifest) -> None:
+        manifest.stages["guard"].strategies["guards"] = []
+        manifest.stages["loop"].strategies["guards"] = ["no_progress", "identical"]
+
+    async def main(world: SimulatedWorld) -> PipelineResult:
+        calls = [use("look", f"c{number}", at=number) for number in range(50_000)]
+        replies = [calls, calls, "done"]
+        return await make(world, replies, change=change, tools=[Do("look")]).run("go")
+
+    with quick():
+        result = simulate(main)
+        assert (result.status, len(result.steps)) == ("ok", 100_000)
+        assert len(fold(result.events).messages) == len(result.messages)

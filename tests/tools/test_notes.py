@@ -16,9 +16,12 @@ from lorimer.core.tool import Called
 from lorimer.testing import SimulatedWorld, simulate
 from lorimer.testing.simulated_world import EPOCH
 from lorimer.tools import Tool, ToolContext, ToolInput, ToolResult
+from lorimer.tools.builtin.cite import Cite
 from lorimer.tools.builtin.kv import MAX_KEYS, kept
 from tests.core.support import use
+from tests.quick import quick
 from tests.tools.planned import Replies, Script, agent, resumed_everywhere
+from tests.tools.support import Bench, run, toolset
 
 
 async def told(world: SimulatedWorld, built_in: list[str], *calls: ToolUse, **options: Any) -> Any:
@@ -261,3 +264,24 @@ def test_what_was_not_read_is_not_cited() -> None:
         assert found[6] == "[1] https://a.example/"
 
     simulate(main)
+
+
+def test_many_citations_of_many_long_pages_take_no_time() -> None:
+    def fetched(number: int) -> Called:
+        url = f"https://{number}.example/"
+        text = f"[{url}, status 200, text/html]\n{'sky is blue ' * 4000}"
+        return Called(ToolUse(url, "WebFetch", {"url": url}), ToolResultBlock(url, text, False))
+
+    past = tuple([fetched(number) for number in range(300)])
+
+    async def main() -> None:
+        bench = await Bench.make()
+        bench.context.called = [*past]
+        tools = toolset(Cite())
+        for number in range(300):
+            given: Any = {"url": f"https://{number}.example/", "quote": "blue sky is"}
+            block = await bench.call(tools, "cite", given, index=number)
+            assert not block.is_error
+
+    with quick():
+        run(main)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
@@ -10,8 +11,15 @@ from hypothesis import strategies as st
 
 from lorimer.core.limits import Limits
 from lorimer.core.messages import ImageBlock, TextBlock
+from lorimer.core.redaction import Redactor
 from lorimer.tools import ToolContext, ToolInput, ToolResult
-from lorimer.tools.results import MAX_IMAGE_CHARS, shorten
+from lorimer.tools.results import (
+    MAX_IMAGE_CHARS,
+    MAX_IMAGES_CHARS,
+    MAX_PARTS,
+    MAX_SPILL_CHARS,
+    shorten,
+)
 from lorimer.world.files import RootedFiles
 from tests.tools.support import Act, Bench, one_call, run, toolset
 
@@ -163,3 +171,82 @@ def test_an_image_too_large_is_only_told_of() -> None:
     content = [ImageBlock("image/png", "A" * (MAX_IMAGE_CHARS + 4))]
     block = run(lambda: one_call(giving(content)))
     assert block.content == (TextBlock("[an image of 4,500,003 bytes, too large to show]"),)
+
+
+def test_very_many_blocks_are_within_the_limits_too(tmp_path: Path) -> None:
+    async def main() -> None:
+        bench = await Bench.make(limits=Limits(max_result_chars=1000))
+        with RootedFiles([tmp_path]) as files:
+            texts = [*[TextBlock("a" * 100)] * 20_000, TextBlock("the end")]
+            given = [*texts, *[PICTURE] * 20_000]
+            block = await bench.call(toolset(giving(given), files=files), "act")
+        assert isinstance(block.content, tuple)
+        said = [part.text for part in block.content if isinstance(part, TextBlock)]
+        assert len(block.content) <= MAX_PARTS + 2
+        assert sum(map(len, said)) < 1000 + 3 * 200
+        assert said[0] == "a" * 100
+        assert said[-2].startswith("\n\n[... ")
+        kept = list((tmp_path / ".lorimer/results").iterdir())
+        assert len(kept) == 1
+        assert kept[0].read_text().endswith("a\nthe end")
+        assert said[-1].endswith(" more images, too many to show]")
+
+    run(main)
+
+
+def test_images_are_not_too_large_together() -> None:
+    large = ImageBlock("image/png", "A" * MAX_IMAGE_CHARS)
+    block = run(lambda: one_call(giving([*[large] * 6, TextBlock("x")])))
+    assert block.content == (
+        *[large] * (MAX_IMAGES_CHARS // MAX_IMAGE_CHARS),
+        TextBlock("x"),
+        TextBlock("[2 more images, too many to show]"),
+    )
+
+
+class Looks(Redactor):
+    """Counts what it looks at."""
+
+    __slots__ = ("looked",)
+
+    def __init__(self, secrets: Mapping[str, str]) -> None:
+        super().__init__(secrets)
+        self.looked = 0
+
+    def text(self, text: str, *, deep: bool = True) -> str:
+        self.looked += len(text)
+        return super().text(text, deep=deep)
+
+
+def test_what_nobody_reads_of_a_huge_result_is_not_looked_through_for_secrets() -> None:
+    redactor = Looks({"s3cret-value-of-40-characters-0123456789": "KEY"})
+    text = "a" * (3 * MAX_SPILL_CHARS) + "the end"
+    told = run(lambda: shorten(text, 1000, None, "key", redactor))
+    assert redactor.looked < MAX_SPILL_CHARS + 2000
+    assert len(told) <= 1000 and told.endswith("the end")
+    assert f" of {len(text):,} characters left out" in told
+
+
+@pytest.mark.parametrize("limit", [100, 300])
+def test_no_half_of_a_secret_is_left_where_a_huge_result_is_cut(
+    limit: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("lorimer.tools.results.MAX_SPILL_CHARS", 1000)
+    secret = "s3cret-VALUE-9876543210"
+    redactor = Redactor({secret: "K"})
+    kept: list[str] = []
+
+    async def spill(key: str, text: str) -> str:
+        kept.append(text)
+        return "file"
+
+    async def main() -> None:
+        for size in (1000, 1400, 1500, 3000):
+            for at in range(size):
+                text = f"{'.' * at}{secret}{'.' * (size - at)}"
+                told = await shorten(text, limit, spill, "key", redactor)
+                assert len(kept[-1]) <= 1000
+                for part in (secret[:5], secret[-5:]):
+                    assert part not in told and part not in kept[-1], (size, at)
+
+    run(main)

@@ -15,6 +15,7 @@ from lorimer.testing import SimulatedWorld, simulate
 from lorimer.tools import Tool
 from lorimer.tools.builtin.tool_search import search
 from tests.core.support import Do, use
+from tests.quick import quick
 from tests.tools.planned import Replies, Script, agent, resumed_everywhere
 
 
@@ -172,3 +173,9 @@ SPECS = [
 )
 def test_search(query: str, names: list[str]) -> None:
     assert [found.name for found in search(query, SPECS)] == names
+
+
+def test_tools_described_at_great_length_are_looked_through_in_no_time() -> None:
+    long = ToolSpec("digger", "Digs aBc " * 200_000, {"type": "object"})
+    with quick():
+        assert len(search("digs", [long] * 200)) == 200

@@ -14,7 +14,7 @@ from typing import Final, NoReturn, cast
 import click
 
 from lorimer.cli.known import Known
-from lorimer.cli.text import coloured
+from lorimer.cli.text import coloured, visible
 from lorimer.core.errors import LorimerError
 from lorimer.core.redaction import Redactor, of_environment
 
@@ -115,7 +115,7 @@ def _traceback(error: Exception, redactor: Redactor | None) -> str:
     import traceback
 
     text = "".join(traceback.format_exception(error))
-    return text if redactor is None else redactor.text(text)
+    return visible(text if redactor is None else redactor.text(text))
 
 
 def _told(error: Exception, store: str) -> int:

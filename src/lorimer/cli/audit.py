@@ -80,7 +80,7 @@ async def _opened(file: str, key: bytes | None = None) -> AsyncGenerator[AuditLo
 async def _ls(
     file: str, limit: int, caller: str, subject: str, unfinished: bool, as_json: bool
 ) -> None:
-    from lorimer.cli.text import ago, count, duration, money, one_line
+    from lorimer.cli.text import ago, count, duration, money, one_line, visible
     from lorimer.core.jsonable import dumps
     from lorimer.world import RealWorld
 
@@ -98,13 +98,13 @@ async def _ls(
             spent = f"{duration(close.runtime_s)}, {calls}, {money(close.cost_nano)}"
             end = f"{close.status} ({spent})"
         who = one_line(f"{start.name or start.subject or '-'} for {start.caller_id or '-'}", 60)
-        click.echo(f"{start.run_id}  {ago(now - start.time)}  {who}  {end}")
+        click.echo(visible(f"{start.run_id}  {ago(now - start.time)}  {who}  {end}"))
     if not runs and not as_json:
         click.echo("No runs.", err=True)
 
 
 async def _show(file: str, run: str, as_json: bool) -> None:
-    from lorimer.cli.text import one_line
+    from lorimer.cli.text import on_line, one_line
     from lorimer.core.jsonable import dumps
 
     async with _opened(file) as log:
@@ -117,21 +117,24 @@ async def _show(file: str, run: str, as_json: bool) -> None:
             click.echo(dumps({"kind": each.kind, "time": each.time, "data": each.data}))
         else:
             since = each.time - records[0].time
-            click.echo(f"{since:9.3f} s  {each.kind:<6} {one_line(dumps(each.data), 160)}")
+            kind = one_line(each.kind, 20)
+            click.echo(f"{since:9.3f} s  {kind:<6} {one_line(dumps(each.data), 160)}")
     if not as_json:
         for what, runs in (("part of", above), ("began", below)):
             for found in runs:
-                click.echo(f"{what} {found.start.run_id}  {one_line(found.start.name, 60)}")
+                click.echo(
+                    f"{what} {on_line(found.start.run_id)}  {one_line(found.start.name, 60)}"
+                )
 
 
 async def _verify(file: str, key: bytes | None, head: str) -> int:
-    from lorimer.cli.text import count
+    from lorimer.cli.text import count, on_line
 
     async with _opened(file, key) as log:
         verdict = await log.verify(head)
         last = await log.head()
     if not verdict.ok:
-        click.echo(click.style(f"✗ {verdict.what}", fg="red", bold=True))
+        click.echo(click.style(f"✗ {on_line(verdict.what)}", fg="red", bold=True))
         return FAILED
     click.echo(click.style(f"✓ {count(verdict.records, 'record')}: nothing is wrong", fg="green"))
     if last is not None:

@@ -15,6 +15,7 @@ import click
 
 from lorimer.cli import fail
 from lorimer.cli.options import store_option
+from lorimer.cli.text import on_line
 
 if TYPE_CHECKING:
     from lorimer.core.world import Level
@@ -58,9 +59,9 @@ def doctor(store: str | None) -> int:
     bad = 0
     for finding in _findings(store):
         mark, colour = _MARKS[finding.state]
-        click.echo(f" {click.style(mark, fg=colour)} {finding.what:<12} {finding.found}")
+        click.echo(f" {click.style(mark, fg=colour)} {finding.what:<12} {on_line(finding.found)}")
         if finding.remedy:
-            click.echo(f"   {'':<12} {click.style('→', fg='cyan')} {finding.remedy}")
+            click.echo(f"   {'':<12} {click.style('→', fg='cyan')} {on_line(finding.remedy)}")
         bad += finding.state == "bad"
     if bad:
         click.echo(f"\n{bad} of these {'has' if bad == 1 else 'have'} to be mended first.")

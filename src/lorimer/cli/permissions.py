@@ -47,7 +47,7 @@ def explain(
     Nothing is run. Exit code 0, whatever the decision.
     """
     from lorimer.cli.policy_files import shipped, standing
-    from lorimer.cli.text import visible
+    from lorimer.cli.text import on_line
     from lorimer.core.hooks import HookEvent
     from lorimer.core.jsonable import JSON, dumps
     from lorimer.tools.builtin import CATALOGUE
@@ -98,9 +98,9 @@ def explain(
     if why_hidden:
         lines.append(f"  hidden     The model is not even shown this tool: {why_hidden}")
     for line in lines:  # some of it a project has written, or a model
-        click.echo(visible(line).replace("\n", "\\n"))
+        click.echo(on_line(line))
     for note in found.notes:
-        click.echo(f"note: {note}", err=True)
+        click.echo(on_line(f"note: {note}"), err=True)
 
 
 @permissions.command()
@@ -111,10 +111,11 @@ def test(workspace: Path | None) -> None:
     Exit code 2 for a rule that cannot be, or an example that it does not keep.
     """
     from lorimer.cli.policy_files import standing
+    from lorimer.cli.text import on_line
 
     found = standing((workspace or Path.cwd()).resolve())
     for note in found.notes:
-        click.echo(f"note: {note}", err=True)
+        click.echo(on_line(f"note: {note}"), err=True)
     hooks = f", {len(found.hooks)} hooks" if found.hooks else ""
     click.echo(f"{len(found.rules)} rules{hooks}; every example is kept")
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Final, Protocol
 import click
 
 from lorimer.cli.story import GOOD, REFUSED, Line, Story
-from lorimer.cli.text import duration
+from lorimer.cli.text import duration, visible
 from lorimer.core.world import World
 
 if TYPE_CHECKING:
@@ -58,7 +58,7 @@ class Plain(Silent):
     """Lines, as they come: for logs and pipes."""
 
     def line(self, line: Line) -> None:
-        click.echo("".join([text for text, _ in line]).rstrip(), err=True)
+        click.echo(visible("".join([text for text, _ in line])).rstrip(), err=True)
 
 
 class Live(Silent):
@@ -103,7 +103,8 @@ class Live(Silent):
         # refused call would need is told at the end
         cut = line[:1] in ([GOOD], [REFUSED])
         overflow = "ellipsis" if cut else "fold"
-        self._console.print(Text.assemble(*line), no_wrap=cut, overflow=overflow)
+        shown = [(visible(text), style) for text, style in line]
+        self._console.print(Text.assemble(*shown), no_wrap=cut, overflow=overflow)
 
     @contextmanager
     def paused(self) -> Generator[None]:

@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Final, TypeAlias
 
 from lorimer.cli.blocks import nano_of, result_text, text_of, usage_of, use_at, uses_of
-from lorimer.cli.text import cost, count, duration, one_line, short_id, tokens
+from lorimer.cli.text import cost, count, duration, on_line, one_line, short_id, tokens
 from lorimer.core.errors import ExecutorErrorCode
 from lorimer.core.events import Event
 from lorimer.core.facts import PHASE, STEP
@@ -90,6 +90,9 @@ class Story:
 
     def tell(self, event: Event) -> Iterator[Line]:
         """The lines for one event; most have none."""
+        return map(_shown, self._lines(event))
+
+    def _lines(self, event: Event) -> Iterator[Line]:
         data = event.data
         match event.type:
             case "stage.enter":
@@ -229,12 +232,13 @@ class Story:
         for key in self._intended:
             use = use_at(self._uses, key) or {"name": "?"}
             what = "running" if at_work else "begun, no result: may have taken effect"
-            yield [
+            line = [
                 ("  ? ", "yellow"),
                 (f"{use.get('name', '?')} ", "bold"),
                 (one_line(subject_of(use), _CALL_WIDTH), ""),
                 (f"  {what}", "dim" if at_work else "yellow"),
             ]
+            yield _shown(line)
 
     def _charge(self, data: Mapping[str, JSON]) -> None:
         self.usage += usage_of(data)
@@ -250,10 +254,15 @@ class Story:
         )
 
 
+def _shown(line: Line) -> Line:
+    """All of it may hold words of strangers, names of tools that a model made up among them."""
+    return [(on_line(text), style) for text, style in line]
+
+
 def compacted_text(data: Mapping[str, JSON]) -> str:
     """What a compaction did."""
     receipt = Receipt.from_json(data)
-    failed = f"; the summariser failed ({receipt.error})" if receipt.error else ""
+    failed = f"; the summariser failed ({one_line(receipt.error)})" if receipt.error else ""
     return (
         f"{count(len(receipt.indexes), 'message')} of the conversation out of view, by "
         f"{one_line(receipt.rule, 40)}: {tokens(receipt.before)} to {tokens(receipt.after)} "

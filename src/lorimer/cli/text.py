@@ -23,6 +23,11 @@ def visible(text: str) -> str:
     )
 
 
+def on_line(text: str) -> str:
+    """As `visible`, with the ends of lines written out too."""
+    return visible(text).replace("\n", "\\n")
+
+
 def coloured() -> bool | None:
     """What `click` is told of colours: False where the person wants none (`NO_COLOR`, a dumb
     terminal), else None: as the stream is."""
@@ -85,4 +90,4 @@ def ago(seconds: float) -> str:
 def short_id(run_id: str) -> str:
     """Enough of an id to name the run; commands take it too."""
     prefix, mark, rest = run_id.partition("_")
-    return f"{prefix}{mark}{rest[:8]}"
+    return visible(f"{prefix}{mark}{rest[:8]}")

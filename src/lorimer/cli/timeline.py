@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import TYPE_CHECKING, Final
@@ -13,7 +13,17 @@ from lorimer.cli.blocks import nano_of, result_text, text_of, usage_of, use_at, 
 from lorimer.cli.changes import changes_in, refused_in, told_refusal
 from lorimer.cli.changes import told as told_change
 from lorimer.cli.story import Line, Story, call_text, summary
-from lorimer.cli.text import ago, cost, duration, money, one_line, short_id, tokens, visible
+from lorimer.cli.text import (
+    ago,
+    cost,
+    duration,
+    money,
+    on_line,
+    one_line,
+    short_id,
+    tokens,
+    visible,
+)
 from lorimer.core.errors import error_from_json
 from lorimer.core.events import Event
 from lorimer.core.jsonable import JSON, dumps
@@ -104,7 +114,7 @@ def print_rows(
         table.add_row(
             short_id(row.run_id),
             Text(ago(now - row.started), style="dim"),
-            Text(state, style=COLOURS.get(state, "red")),
+            Text(one_line(state, 40), style=COLOURS.get(state, "red")),
             str(row.iterations) if ended else "",
             money(row.cost_nano) if row.cost_nano else "–" if ended else open_cost,
             Text(one_line(row.title)),  # as it is: brackets in it are no markup
@@ -114,19 +124,24 @@ def print_rows(
 
 def print_run(told: Told, now: float, *, full: bool) -> None:
     """One run, from its first fact to its last."""
+    print_lines((*_head(told, now), *_turns(told, full=full), *_tree(told), *_end(told)))
+
+
+def print_lines(lines: Iterable[Line]) -> None:
+    """Lines on stdout, as long as they are. What they hold may be words of strangers."""
     from rich.text import Text
 
     out = console()
-    for line in (*_head(told, now), *_turns(told, full=full), *_tree(told), *_end(told)):
-        out.print(Text.assemble(*line), soft_wrap=True)
+    for line in lines:
+        out.print(Text.assemble(*[(visible(text), style) for text, style in line]), soft_wrap=True)
 
 
 def _head(told: Told, now: float) -> Iterator[Line]:
     row, facts = told.row, told.facts
     yield [
-        (row.run_id, "bold"),
+        (on_line(row.run_id), "bold"),
         ("  ", ""),
-        (told.status, f"bold {COLOURS.get(told.status, 'red')}"),
+        (on_line(told.status), f"bold {COLOURS.get(told.status, 'red')}"),
     ]
     began = datetime.fromtimestamp(row.started).astimezone()
     last = max([fact.time for fact in facts], default=row.started)
@@ -159,7 +174,7 @@ def _head(told: Told, now: float) -> Iterator[Line]:
 
 
 def _field(name: str, text: str) -> Line:
-    return [(f"  {name:<7}", "dim"), (visible(text), "")]
+    return [(f"  {name:<7}", "dim"), (on_line(text), "")]
 
 
 def _input(start: Mapping[str, JSON]) -> JSON:
@@ -209,7 +224,7 @@ def _turn_head(fact: Event, seconds: float) -> Line:
     spent = cost(nano_of(data), usage.total)
     into = usage.total - usage.output_tokens
     parts = [
-        str(data.get("model") or "no answer"),
+        on_line(str(data.get("model") or "no answer")),
         duration(seconds),
         f"{tokens(into)} in, {tokens(usage.output_tokens)} out",
         spent,

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from enum import StrEnum
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from lorimer.core.jsonable import JSON
 
@@ -283,6 +283,10 @@ def _categories() -> dict[ExecutorErrorCode, ErrorCategory]:
 _CATEGORY: Mapping[ExecutorErrorCode, ErrorCategory] = _categories()
 
 
+_COMPARED_CHARS: Final = 64
+"""Longer names are not compared."""
+
+
 def nearest(word: str, known: Iterable[str]) -> str:
     """The end of an error message: the known names, those most like `word` first.
 
@@ -293,7 +297,9 @@ def nearest(word: str, known: Iterable[str]) -> str:
         return ""
     from difflib import get_close_matches  # only who has made a mistake pays for it
 
-    close = get_close_matches(word, names, n=2, cutoff=0.6)
+    # to compare two takes as long as the product of their lengths, and a model may have made both
+    short = [name for name in names if len(name) <= _COMPARED_CHARS]
+    close = get_close_matches(word, short, n=2, cutoff=0.6) if len(word) <= _COMPARED_CHARS else []
     hint = f"; did you mean {' or '.join(repr(name) for name in close)}?" if close else "."
     return f"{hint} Known: {', '.join(names)}."
 

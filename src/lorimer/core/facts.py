@@ -6,7 +6,7 @@ Which kinds there are: `events.py`. Where they are kept: the journal.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from typing import Final
 
 from lorimer.core.bus import Listeners
@@ -51,7 +51,6 @@ _RAN: Final = "ran_s"
 
 _ASIDES: Final = (f"{ASIDE}:", f"{CHILD}:")
 _DECISIONS: Final = frozenset({"decision", "effect", "effect.intent"})
-_NONE: Final[Sequence[Event]] = ()
 _UNASKED: Final = frozenset({"run.suspended", "child"})
 """Facts that no resumed run asks for."""
 
@@ -129,7 +128,7 @@ class FactLog(Signals):
         """Those of them that are not charged yet, by iteration and key."""
         if self.facts:
             self._index(self.facts)
-        self._held: Sequence[Event] = _NONE
+        self._held: list[Event] = []
         """Waiting for the next fact."""
         self._tells = _RESUMED if self.facts else ""
         """Under which name its next fact says how many seconds were used by then, as `Bounds`
@@ -267,9 +266,8 @@ class FactLog(Signals):
             self._tell_used(data)
         time = int(self.world.time() * 1_000_000) / 1_000_000
         fact = Event(type, data, self.id, self.iteration, time)
-        held = self._held
-        if held:
-            facts, self._held = [*held, fact], _NONE
+        if self._held:
+            facts, self._held = [*self._held, fact], []
         else:
             facts = [fact]
         try:
@@ -281,7 +279,7 @@ class FactLog(Signals):
                 self._held, self._tells = [*facts[:-1], *self._held], tells
             raise
         except LimitError:  # nothing is recorded: the next fact tells it
-            self._held, self._tells = [*held, *self._held], tells
+            self._held, self._tells = [*facts[:-1], *self._held], tells
             raise
         except JournalError as error:
             self.broken = error
@@ -317,7 +315,7 @@ class FactLog(Signals):
         if self._tells:
             self._tell_used(data)
         fact = Event(type, data, self.id, self.iteration, self._time())
-        self._held = [*self._held, fact]
+        self._held.append(fact)
 
     def tell_ran(self) -> None:
         """A person is asked in a child: facts say from now on how much time was used, until one

@@ -158,8 +158,9 @@ class History(Sequence[Message]):
             if kind is TextBlock:
                 continue
             if isinstance(block, ToolUse) and role == "assistant":
-                if self.call_ids.setdefault(block.id, at) != at or block.id in named:
+                if block.id in self.call_ids:
                     self._doubtful = True
+                self.call_ids.setdefault(block.id, at)
                 named.append(block.id)
             elif isinstance(block, ToolResultBlock) and role == "user":
                 named.append(block.tool_use_id)

@@ -143,7 +143,25 @@ async def taken(journal: Journal, row: RunRow, id: str) -> Event | None:
 
 
 async def questions(journal: Journal, row: RunRow) -> list[Question]:
-    """What a run asks and nobody has answered; also runs that are part of it."""
+    """What a run asks and nobody has answered; also runs that are part of it, each once, whatever
+    facts say that others wrote."""
+    found: list[Question] = []
+    known = {row.run_id}
+    waiting = [row]
+    while waiting:
+        at = waiting.pop()
+        asked, below = await _asked(journal, at)
+        found += asked if at is row else [replace(each, run=at.run_id) for each in asked]
+        for run_id in reversed([each for each in below if each not in known]):
+            known.add(run_id)
+            child = await journal.find_run(run_id)
+            if child is not None and not child.status:
+                waiting.append(child)
+    return found
+
+
+async def _asked(journal: Journal, row: RunRow) -> tuple[list[Question], list[str]]:
+    """What a run itself asks, and the runs that it has begun."""
     asked: dict[str, Question] = {}
     below: dict[str, None] = {}
     async for fact in journal.read(row.stream, row.first - 1):
@@ -158,13 +176,7 @@ async def questions(journal: Journal, row: RunRow) -> list[Question]:
             below[str(fact.data.get("run"))] = None
     for post in await journal.posts(row.stream):
         asked.pop(str(post.message.get("question")), None)
-    found = list(asked.values())
-    for run_id in below:
-        child = await journal.find_run(run_id)
-        if child is not None and not child.status:
-            theirs = await questions(journal, child)
-            found += [replace(each, run=each.run or run_id) for each in theirs]
-    return found
+    return list(asked.values()), list(below)
 
 
 def question_in(fact: Event) -> Question | None:

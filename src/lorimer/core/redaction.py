@@ -108,7 +108,16 @@ class Redactor:
     programs print them. Immutable.
     """
 
-    __slots__ = ("_deep", "_deep_bytes", "_exact", "_exact_bytes", "_raw", "_shortest", "_values")
+    __slots__ = (
+        "_deep",
+        "_deep_bytes",
+        "_exact",
+        "_exact_bytes",
+        "_raw",
+        "_shortest",
+        "_values",
+        "longest",
+    )
 
     def __init__(self, secrets: Mapping[str, str]) -> None:
         """`secrets`: value to the name that is shown in its place. At least one."""
@@ -128,7 +137,10 @@ class Redactor:
             form.encode("utf-8", "surrogatepass"): shown.encode()
             for form, shown in (*self._values.items(), *self._deep.items())
         }
-        self._shortest = min(map(len, (*self._values, *self._deep)))
+        sizes = [len(form) for form in (*self._values, *self._deep)]
+        self._shortest = min(sizes)
+        self.longest = max(sizes)
+        """Characters of the longest that is looked for."""
 
     @staticmethod
     def of(*found: Mapping[str, str]) -> Redactor | None:

@@ -11,6 +11,9 @@ from lorimer.core.messages import ImageBlock, TextBlock, ToolResultBlock, ToolUs
 LOOKS_BACK: Final = 16
 """Turns that are kept: what repeats itself in longer cycles is not noticed."""
 
+_COMPARED: Final = 64
+"""Calls of one turn that are looked for one by one; a turn of more is looked for as a whole."""
+
 Made: TypeAlias = tuple[str, str | tuple[TextBlock | ImageBlock, ...], Mapping[str, JSON], str]
 """A call with what it gave: tool, result, arguments, and those that were no JSON. What differs most
 often stands first: two of them are compared at each turn."""
@@ -57,8 +60,11 @@ class Trail:
             worked = worked or not result.is_error
             if call.name not in polling:
                 made = (call.name, result.content, call.input, call.raw)
-                fresh = fresh or made not in before
+                if not fresh and len(calls) <= _COMPARED:
+                    fresh = made not in before
                 turn.append(made)
+        if len(calls) > _COMPARED:  # else it takes as long as the square of their number
+            fresh = tuple(turn) not in self.turns
         self.failures = 0 if worked else self.failures + 1
         self.polls = not turn
         if self.polls:

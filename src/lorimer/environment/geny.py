@@ -71,8 +71,14 @@ class _Import:
     def __init__(self, data: Mapping[str, JSON], known: Catalogue) -> None:
         self._data = data
         self._known = known
-        self._notes: list[Note] = []
+        self._notes: dict[Note, None] = {}
         self._limits: dict[str, JSON] = {}
+        entries = data.get("stages")
+        self._entries: dict[JSON, Mapping[str, JSON]] = {}
+        """The first of each order."""
+        for each in map(_object, entries if isinstance(entries, list) else ()):
+            if isinstance(order := each.get("order"), int):
+                self._entries.setdefault(order, each)
 
     def manifest(self) -> tuple[EnvironmentManifest, list[Note]]:
         data = self._data
@@ -91,7 +97,7 @@ class _Import:
         for name, value in data.items():
             if name not in _PARTS:
                 self._lost(name, value)
-        return EnvironmentManifest.from_dict(made), self._notes
+        return EnvironmentManifest.from_dict(made), list(self._notes)
 
     # --- the parts -------------------------------------------------------------------------------
 
@@ -361,7 +367,7 @@ class _Import:
     ) -> dict[str, JSON] | None:
         config = dict(given)
         if stage.name == "api":
-            provider = _object(self._entry(6).get("strategies")).get("provider")
+            provider = _object(self._entries.get(6, no_data()).get("strategies")).get("provider")
             if provider and not config.get("provider"):
                 config["provider"] = provider
             config = {name: config[name] for name in config if config[name] is not None}
@@ -376,11 +382,6 @@ class _Import:
         if stage.name == "tool" and "max_concurrency" in config:
             self._limits["max_parallel_tools"] = config.pop("max_concurrency")
         return self._accepted(stage, config, f"{where}.config", stage.name)
-
-    def _entry(self, order: int) -> Mapping[str, JSON]:
-        entries = self._data.get("stages")
-        found = [_object(each) for each in entries] if isinstance(entries, list) else []
-        return next((each for each in found if each.get("order") == order), no_data())
 
     def _accepted(
         self, kind: AnyStage | Strategy, config: dict[str, JSON], where: str, stage: str = ""
@@ -433,9 +434,7 @@ class _Import:
         self._note(path, known)
 
     def _note(self, path: str, reason: str, *, carried: bool = False) -> None:
-        note = Note(path, reason, carried)
-        if note not in self._notes:
-            self._notes.append(note)
+        self._notes[Note(path, reason, carried)] = None
 
 
 _PARTS: Final = ("version", "metadata", "model", "pipeline", "stages", "tools", "subagents")

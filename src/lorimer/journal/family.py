@@ -103,7 +103,9 @@ async def parent(journal: Journal, row: RunRow) -> RunRow | None:
 
 async def top(journal: Journal, row: RunRow) -> RunRow:
     """The run that this one is in the end part of, as far as it is kept; itself: of none."""
-    while (above := await parent(journal, row)) is not None:
+    known = {row.run_id}
+    while (above := await parent(journal, row)) is not None and above.run_id not in known:
+        known.add(above.run_id)
         row = above
     return row
 
@@ -137,14 +139,17 @@ def said(facts: Iterable[Event]) -> list[str]:
 
 async def owed(journal: Journal, run_id: str) -> int:
     """Nano-dollars that a child, and all below it, have spent or set aside until now."""
-    row = await journal.find_run(run_id)
-    if row is None:
-        return 0
-    balance = await journal.balance(run_id)
-    total = balance.spent + balance.reserved
-    if not row.status:
-        for each in open_ones(await facts_of(journal, row)):
-            total += await owed(journal, each.run_id)
+    total, known, waiting = 0, {run_id}, [run_id]
+    while waiting:
+        row = await journal.find_run(waiting.pop())
+        if row is None:
+            continue
+        balance = await journal.balance(row.run_id)
+        total += balance.spent + balance.reserved
+        if not row.status:
+            below = [each.run_id for each in open_ones(await facts_of(journal, row))]
+            waiting += [each for each in dict.fromkeys(below) if each not in known]
+            known.update(below)
     return total
 
 
@@ -154,13 +159,20 @@ async def descendants(journal: Journal, facts: Iterable[Event]) -> int:
 
 
 async def lineage(
-    journal: Journal, facts: Iterable[Event], depth: int = 1
+    journal: Journal, facts: Iterable[Event]
 ) -> AsyncIterator[tuple[int, Born, RunRow | None]]:
     """The runs below one with these facts, each before those below it, with how deep it is; its
-    row is None when it has not begun, or is not kept any more."""
-    for each in born(facts):
+    row is None when it has not begun, or is not kept any more. Each once, whatever facts say that
+    others wrote."""
+    known: set[str] = set()
+    waiting = [(1, each) for each in reversed(born(facts))]
+    while waiting:
+        depth, each = waiting.pop()
+        if each.run_id in known:
+            continue
+        known.add(each.run_id)
         row = await journal.find_run(each.run_id)
         yield depth, each, row
         if row is not None:
-            async for below in lineage(journal, await facts_of(journal, row), depth + 1):
-                yield below
+            below = born(await facts_of(journal, row))
+            waiting += [(depth + 1, inner) for inner in reversed(below)]

@@ -73,7 +73,17 @@ class Fold:
     the next model.intent, run.start or run.end says; then they become one user message.
     """
 
-    __slots__ = ("_asked", "begun", "counted", "messages", "pending", "receipt", "runs", "seq")
+    __slots__ = (
+        "_asked",
+        "_called",
+        "begun",
+        "counted",
+        "messages",
+        "pending",
+        "receipt",
+        "runs",
+        "seq",
+    )
 
     def __init__(self) -> None:
         self.seq = 0
@@ -90,6 +100,8 @@ class Fold:
         """Of the last compaction."""
         self._asked: RecordedCount | None = None
         """The last that was asked, of which nobody knows how many tokens it has."""
+        self._called: tuple[Message | None, list[ToolUse]] = (None, [])
+        """The message that was asked for its calls last, and those."""
 
     @property
     def unfinished(self) -> bool:
@@ -200,7 +212,10 @@ class Fold:
     def _calls(self) -> list[ToolUse]:
         """The calls that wait for results: those of the last message, if it is a reply."""
         last = self.messages[-1] if self.messages else None
-        return last.tool_uses if last is not None and last.role == "assistant" else []
+        if last is not self._called[0]:  # once for all its results
+            asks = last is not None and last.role == "assistant"
+            self._called = (last, last.tool_uses if last is not None and asks else [])
+        return self._called[1]
 
     def _intended(self, data: Mapping[str, JSON]) -> None:
         key = data.get("key")

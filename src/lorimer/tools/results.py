@@ -26,6 +26,10 @@ MAX_SPILL_CHARS: Final = 4_000_000
 MAX_IMAGE_CHARS: Final = 6_000_000
 """Base64 characters of one image; a larger one is replaced by a note."""
 
+MAX_IMAGES_CHARS: Final = 4 * MAX_IMAGE_CHARS
+"""Base64 characters of all images of one result."""
+MAX_PARTS: Final = 100
+"""Texts and images of one result; the texts beyond are told as one."""
 SPILL_DIR: Final = ".lorimer/results"
 """Where the default spill writes, beneath the working directory."""
 
@@ -42,7 +46,8 @@ async def told(
     key: str,
     redactor: Redactor | None = None,
 ) -> dict[str, JSON]:
-    """The data of `tool.result` for what a tool gave back; at most `limit` characters of text.
+    """The data of `tool.result` for what a tool gave back; at most `limit` characters of text (and
+    the marks that say what is left out).
     What is cut or spilled holds no secrets; from the rest the run strikes them."""
     content = result.content
     if result.spilled:
@@ -54,11 +59,7 @@ async def told(
         if blocks is None:
             data = {"content": await shorten(text_of(content), limit, spill, key, redactor)}
         else:
-            parts: list[TextBlock | ImageBlock] = []
-            for number, block in enumerate(blocks):
-                part = await _part(block, max(limit, 0), spill, f"{key}-{number}", redactor)
-                limit -= len(part.text) if isinstance(part, TextBlock) else 0
-                parts.append(part)
+            parts = await _parts(blocks, limit, spill, key, redactor)
             data = {"content": content_to_json(parts)}
     if result.is_error is True:
         data["is_error"] = True
@@ -82,15 +83,28 @@ async def shorten(
     says how much is missing and where all of it is."""
     if len(text) <= limit:
         return readable(text)
+    gone = 0
     if redactor is not None:  # before it is cut: half a secret would not be known as one
-        text = redactor.text(text)
+        text, gone = _clean(text, limit, redactor)
     place = await _spill(text, spill, key) if spill is not None else ""
-    marker = _marker(len(text), len(text), place)
+    total = len(text) + gone
+    marker = _marker(total, total, place)
     room = max(limit - len(marker), 0)
     head = _to_line_end(text, int(room * _HEAD))
     tail = _from_line_start(text, len(text) - (room - head))
-    marker = _marker(len(text), tail - head, place)
+    marker = _marker(total, tail - head + gone, place)
     return readable(f"{text[:head]}{marker}{text[tail:]}")[: max(limit, len(marker))]
+
+
+def _clean(text: str, limit: int, redactor: Redactor) -> tuple[str, int]:
+    """The text without secrets, and how many characters from its middle were left out: of one that
+    is too long to be kept, nobody reads them, and to look through them would take its time."""
+    edge = redactor.longest  # what may be half a secret, where it is cut
+    gone = len(text) - MAX_SPILL_CHARS - limit
+    if gone <= 2 * edge:
+        return redactor.text(text), 0
+    first, last = text[: MAX_SPILL_CHARS + edge], text[-limit - edge :]
+    return redactor.text(first)[:-edge] + redactor.text(last)[edge:], gone
 
 
 def _marker(total: int, missing: int, place: str) -> str:
@@ -144,6 +158,41 @@ def _to_line_end(text: str, at: int) -> int:
 def _from_line_start(text: str, at: int) -> int:
     found = text.find("\n", at, at + _LINE_SLACK)
     return found + 1 if found >= 0 else at
+
+
+async def _parts(
+    blocks: list[TextBlock | ImageBlock],
+    limit: int,
+    spill: Spill | None,
+    key: str,
+    redactor: Redactor | None,
+) -> list[TextBlock | ImageBlock]:
+    """The blocks, within all limits: texts beyond them are one, which is shortened."""
+    parts: list[TextBlock | ImageBlock] = []
+    rest: list[str] = []
+    images = MAX_IMAGES_CHARS
+    left_out = 0
+    for number, block in enumerate(blocks):
+        full = len(parts) >= MAX_PARTS
+        if isinstance(block, TextBlock):
+            if full or limit <= 0:
+                rest.append(block.text)
+                continue
+        elif full or images < len(block.data) + len(block.url):
+            left_out += 1
+            continue
+        part = await _part(block, limit, spill, f"{key}-{number}", redactor)
+        if isinstance(part, TextBlock):
+            limit -= len(part.text)
+        else:
+            images -= len(part.data) + len(part.url)
+        parts.append(part)
+    if rest:
+        text = await shorten("\n".join(rest), max(limit, 0), spill, f"{key}-rest", redactor)
+        parts.append(TextBlock(text))
+    if left_out:
+        parts.append(TextBlock(f"[{left_out:,} more images, too many to show]"))
+    return parts
 
 
 async def _part(

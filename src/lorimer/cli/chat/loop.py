@@ -27,7 +27,7 @@ from lorimer.cli.reading import take_over
 from lorimer.cli.remedy import remedy
 from lorimer.cli.store import opened, store_path
 from lorimer.cli.story import TOLD, Story
-from lorimer.cli.text import ago, cost, count, duration, short_id, tokens, visible
+from lorimer.cli.text import ago, cost, count, duration, one_line, short_id, tokens, visible
 from lorimer.core.errors import LorimerError, nearest
 from lorimer.core.events import Event
 from lorimer.session import Session, SessionManager, stored_sessions
@@ -218,7 +218,7 @@ class Chat:
         if info.runs:
             used = ago(self.pipeline.world.time() - info.last_used)
             click.secho(
-                f"{count(info.message_count, 'message')}, last used {used}: {info.title}",
+                f"{count(info.message_count, 'message')}, last used {used}: {one_line(info.title)}",
                 dim=True,
                 err=True,
             )

@@ -13,7 +13,7 @@ from lorimer.cli.kinds import Group
 from lorimer.cli.manifest.diff import diff
 from lorimer.cli.manifest.explain import explain
 from lorimer.cli.manifest.stages import stages
-from lorimer.cli.text import visible
+from lorimer.cli.text import on_line, visible
 
 if TYPE_CHECKING:
     from lorimer.core.jsonable import JSON
@@ -145,7 +145,7 @@ def validate(files: tuple[Path, ...]) -> int:
             fail.report(told, code=code.value, hint=hint)
         bad = bad or bool(problems)
         if not problems:
-            click.echo(f"{path}: {click.style('ok', fg='green')}")
+            click.echo(f"{on_line(str(path))}: {click.style('ok', fg='green')}")
     return fail.USAGE if bad else fail.OK
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterator, Mapping, Sequence
-from difflib import unified_diff
 from itertools import islice
 from typing import TYPE_CHECKING, Final
 
@@ -15,6 +14,7 @@ from lorimer.cli.options import store_option
 from lorimer.cli.story import Line
 from lorimer.cli.text import cost, duration, one_line, short_id, tokens, visible
 from lorimer.core.jsonable import JSON, dumps
+from lorimer.core.linediff import unified
 
 if TYPE_CHECKING:
     from lorimer.journal.diff import Comparison, Difference, Figures
@@ -60,7 +60,7 @@ def _print(found: Comparison, *, full: bool) -> None:
     from rich.table import Table
     from rich.text import Text
 
-    from lorimer.cli.timeline import console, print_table
+    from lorimer.cli.timeline import print_lines, print_table
 
     table = Table(box=None, pad_edge=False, header_style="bold")
     for name in ("", short_id(found.left.run_id), short_id(found.right.run_id)):
@@ -69,16 +69,14 @@ def _print(found: Comparison, *, full: bool) -> None:
         style = "" if ours == theirs else "yellow"
         table.add_row(Text(name, style="dim"), Text(ours), Text(theirs, style=style))
     print_table(table)
-    out = console()
     for difference in found.differences:
-        for line in _told(difference, full=full):
-            out.print(Text.assemble(*line), soft_wrap=True)
+        print_lines(_told(difference, full=full))
     if not found.differences:
-        out.print(Text("They are the same.", style="green"))
+        print_lines([[("They are the same.", "green")]])
 
 
 def _rows(run: Figures) -> Iterator[tuple[str, str]]:
-    yield "status", " ".join([run.status or "unfinished", run.code]).rstrip()
+    yield "status", one_line(" ".join([run.status or "unfinished", run.code]))
     yield "turns", str(run.turns)
     yield "tool calls", str(run.tool_calls)
     into = run.usage.total - run.usage.output_tokens
@@ -94,7 +92,7 @@ def _told(difference: Difference, *, full: bool) -> Iterator[Line]:
     key = difference.key
     if key.isdecimal():
         key = str(int(key) + 1)
-    yield [(f"{where} {key}".rstrip(), "bold")]
+    yield [(one_line(f"{where} {key}", 200), "bold")]
     ours, theirs = [_text(difference.kind, side) for side in (difference.left, difference.right)]
     lines = list(_changes(ours, theirs))
     most = len(lines) if full else _MOST_LINES
@@ -107,7 +105,7 @@ def _told(difference: Difference, *, full: bool) -> Iterator[Line]:
 
 def _changes(ours: str | None, theirs: str | None) -> Iterator[tuple[str, str]]:
     before, after = [(text or "").splitlines() for text in (ours, theirs)]
-    changes = unified_diff(before, after, lineterm="", n=1)
+    changes = unified(before, after, "", context=1, end="")
     for line in islice(changes, 2, None):  # without the names of files
         if not line.startswith("@@"):
             yield line[0], line[1:]

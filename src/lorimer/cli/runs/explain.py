@@ -105,18 +105,13 @@ async def _explain(
 
 def _print(found: Sequence[Explanation], *, whole: bool) -> None:
     """`whole`: stages and models in each turn, also where nothing is new."""
-    from rich.text import Text
+    from lorimer.cli.timeline import print_lines
 
-    from lorimer.cli.timeline import console
-
-    out = console()
     before: set[str] = set()
     for iteration, group in groupby(found, lambda each: each.iteration):
         told = list(group)
-        out.print(Text(f"turn {iteration + 1}", style="bold"))
         lines = [_line(each) for each in told] if whole else _news(told, before)
-        for line in lines:
-            out.print(Text.assemble(*line), soft_wrap=True)
+        print_lines([[(f"turn {iteration + 1}", "bold")], *lines])
         before = {each.what for each in told if each.kind in _USUAL}
 
 

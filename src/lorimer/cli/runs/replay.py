@@ -11,7 +11,7 @@ import click
 
 from lorimer.cli.fail import FAILED, OK, Fault
 from lorimer.cli.options import store_option
-from lorimer.cli.text import count, one_line, short_id, visible
+from lorimer.cli.text import count, on_line, one_line, short_id, visible
 from lorimer.core.jsonable import JSON, dumps
 
 if TYPE_CHECKING:
@@ -97,7 +97,8 @@ def _print(
         return
     turn = f"turn {divergence.iteration + 1}"
     head = click.style(f"✗ {run} diverges in {turn}:", fg="red", bold=True)
-    click.echo(f"{head} {divergence.type} {divergence.key}".rstrip() + f", {divergence.why}")
+    what = f"{divergence.type} {divergence.key}".rstrip()
+    click.echo(f"{head} {on_line(what)}, {on_line(divergence.why)}")
     for line in _sides(divergence):
         click.echo(line)
     hint = _hint(recording, divergence, manifest, begun_here=begun_here)

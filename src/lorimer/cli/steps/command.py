@@ -15,7 +15,7 @@ from lorimer.cli.progress import last_line
 from lorimer.cli.steps.edit import convert, edit
 from lorimer.cli.steps.file import cells_of, file_argument, given, graph_of, known, write
 from lorimer.cli.steps.show import show
-from lorimer.cli.text import count, one_line, visible
+from lorimer.cli.text import count, on_line, one_line, visible
 
 if TYPE_CHECKING:
     from lorimer.esg import StepExecutor, StepResult
@@ -98,7 +98,7 @@ def _hint_of_magics(session: StepExecutor) -> None:
     found = [step for step in session.graph.steps if magics(session.graph.source(step))]
     if found:
         told = f"notebook magics are no Python ({', '.join(found)}): --no-magics leaves them out"
-        click.secho(told, fg="yellow", err=True)
+        click.secho(on_line(told), fg="yellow", err=True)
 
 
 @steps.command(hidden=True)
@@ -142,7 +142,7 @@ def _replayed(session: StepExecutor) -> bool:
     """Run what is stale, and tell it."""
     done = session.replay(lambda result: _tell(session, result))
     for step in done.blocked:
-        click.secho(f"- {step}  needs what a failed step did not make", fg="yellow")
+        click.secho(f"- {on_line(step)}  needs what a failed step did not make", fg="yellow")
     ran = len({*done.ran})
     click.secho(f"{ran} of {len(session.graph)} steps run", dim=True)
     return done.ok
@@ -152,7 +152,7 @@ def _tell(session: StepExecutor, result: StepResult) -> None:
     from lorimer.esg import diagnose, generate_patch
 
     mark, colour = ("✓", "green") if result.ok else ("✗", "red")
-    head = f"{click.style(mark, fg=colour)} {click.style(result.step_id, bold=True)}"
+    head = f"{click.style(mark, fg=colour)} {click.style(on_line(result.step_id), bold=True)}"
     click.echo(f"{head}  {result.seconds:.2f} s")
     for text in (result.stdout, result.stderr, result.shown):
         if text:
@@ -197,7 +197,7 @@ def _watch(
                 _replayed(session)
                 _write_page(session, file, html)
             except Fault as fault:
-                click.secho(fault.message, fg="red", err=True)
+                click.secho(on_line(fault.message), fg="red", err=True)
 
     click.secho(f"watching {file}; Ctrl-C ends", dim=True)
     anyio.run(look)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import json
 import sys
 from dataclasses import replace
@@ -23,7 +22,8 @@ from lorimer.cli.steps.file import (
     without_mark,
     write,
 )
-from lorimer.cli.text import count, visible
+from lorimer.cli.text import count, on_line, visible
+from lorimer.core.linediff import unified
 
 if TYPE_CHECKING:
     from lorimer.core.jsonable import JSON
@@ -79,7 +79,7 @@ def _tell(file: Path, graph: ExecutionStateGraph, step: str, cell: Cell, new: st
     for each in graph.steps:
         graph.record_output(each, {})
     old = cell.source.splitlines()
-    for line in difflib.unified_diff(old, new.splitlines(), step, step, lineterm=""):
+    for line in unified(old, new.splitlines(), step, end=""):
         click.echo(visible(line))
     graph.edit_step(step, without_magics(replace(cell, source=new)).source)
     if error := graph.get_node(step)["error"]:
@@ -87,10 +87,12 @@ def _tell(file: Path, graph: ExecutionStateGraph, step: str, cell: Cell, new: st
     plan = graph.plan()
     click.echo(f"\n{count(len(plan), 'step')} of {len(graph)} would run again, by their texts:")
     for planned in plan:
-        click.echo(f"  {click.style(planned.step, bold=True)}  {planned.reasons[0]}")
+        click.echo(
+            f"  {click.style(on_line(planned.step), bold=True)}  {on_line(planned.reasons[0])}"
+        )
     for name, later in unresolved(file, graph, step).items():
         told = f"only {later} makes, which comes later" if later else "no step makes"
-        click.secho(f"  {step} reads {name}, which {told}", fg="yellow")
+        click.secho(on_line(f"  {step} reads {name}, which {told}"), fg="yellow")
 
 
 def _replaced(file: Path, cell: Cell, new: str) -> str:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Final
 import click
 
 from lorimer.cli.steps.file import file_argument, graph_of, unresolved, write
-from lorimer.cli.text import one_line, visible
+from lorimer.cli.text import on_line, one_line, visible
 from lorimer.esg.analysis.parsing import parsed
 
 if TYPE_CHECKING:
@@ -71,10 +71,10 @@ def _table(file: Path, graph: ExecutionStateGraph, whole: bool) -> Iterable[str]
             f"only {later}, behind it, makes {name}" if later else f"nobody makes {name}"
             for name, later in unresolved(file, graph, step).items()
         ]
-        made = makes[step] if whole else one_line(makes[step], broad)
+        made = on_line(makes[step]) if whole else one_line(makes[step], broad)
         columns = [(_cut(heads[step], wide), wide), (made, broad), (told, 0)]
-        columns += [(", ".join(lost), 0)] if lost else []
-        columns += [(f"no Python: {node['error']}", 0)] if node["error"] else []
+        columns += [(on_line(", ".join(lost)), 0)] if lost else []
+        columns += [(on_line(f"no Python: {node['error']}"), 0)] if node["error"] else []
         while not columns[-1][0]:
             columns.pop()
         colours = (None, "green", None, "red", "red")

@@ -24,6 +24,12 @@ Message = Mapping[str, JSON]
 
 MAX_ANSWER: Final = 32 * 1024 * 1024
 """Bytes of one line of a worker's; one that says more is ended."""
+MAX_VALUES: Final = 3_000_000
+"""Brackets and commas in one line: the values of 32 MiB of `{},` would take 800 MB."""
+MAX_EVENTS: Final = 100_000
+"""Events while one thing is asked."""
+_IN_A_ROW: Final = 100
+"""Messages that are read before others have a turn: one who has much to say does not stop all."""
 START_S: Final = 60.0
 """For the zygote to load its modules."""
 _GRACE_S: Final = 0.1
@@ -74,6 +80,8 @@ class Worker:
         self._count = 0
         """Of the process that is talked to; see `serving.Turn`."""
         self._busy = False
+        self._read = 0
+        """Lines."""
         self.saved = 0
         """Number of the last request whose outcome outlives a death."""
 
@@ -136,10 +144,12 @@ class Worker:
         return (await self._settled(ExecutorErrorCode.EXEC_RUN_CANCELLED, "", "", None)).death
 
     async def _answer(self, tell: Callable[[Message], None]) -> Message:
-        step = ""
+        step, events = "", 0
+        now = asyncio.get_running_loop().time
+        until = now() + self._step_s + _GRACE_S
         while True:
             try:
-                async with asyncio.timeout(self._step_s + _GRACE_S):
+                async with asyncio.timeout_at(until):
                     message = await self._message()
             except TimeoutError:
                 self._end(KILL)
@@ -148,7 +158,9 @@ class Worker:
                     ExecutorErrorCode.EXEC_STEP_TIMEOUT, why, step, None
                 ) from None
             if "saved" in message:
-                self.saved = _number(message["saved"])
+                if self.saved < (saved := _number(message["saved"])) <= self._number:
+                    until = now() + self._step_s + _GRACE_S
+                self.saved = saved
             elif "at" in message:
                 raise self._died(message, None, "", step, None)
             elif message.get("n") != self._number:
@@ -156,6 +168,9 @@ class Worker:
             elif "ends" in message:
                 raise await self._gave_up(message, step)
             elif isinstance(event := message.get("tell"), dict):
+                until, events = now() + self._step_s + _GRACE_S, events + 1
+                if events > MAX_EVENTS:
+                    raise EOFError("the worker says too much")
                 if event.get("event") == "step.started":
                     step = str(event.get("step"))
                 tell(event)
@@ -217,6 +232,11 @@ class Worker:
                 raise EOFError from error
             if not line:
                 raise EOFError("the worker is gone")
+            self._read += 1
+            if self._read % _IN_A_ROW == 0:
+                await asyncio.sleep(0)  # noqa: TID251 - a bare yield, not a wait
+            if len(line) > MAX_VALUES and sum(map(line.count, (b"[", b"{", b","))) > MAX_VALUES:
+                raise EOFError("the worker says too much")
             try:
                 found: object = json.loads(line)
             except (ValueError, RecursionError):

@@ -26,6 +26,8 @@ from lorimer.esg.graph.steps import ABSENT
 
 _BUILTINS: Final[Mapping[str, object]] = vars(builtins)
 _FUNCTION: Final = inspect.CO_OPTIMIZED
+_MOST_SAID: Final = 2_000
+"""Characters of an error's message."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -52,6 +54,13 @@ class Site:
         return self.code.co_name if inside and self.code is not None else ""
 
 
+def _told(message: str) -> str:
+    """An error's message, as long as one is that somebody reads: a step may have made it."""
+    if len(message) <= _MOST_SAID:
+        return message
+    return f"{message[: _MOST_SAID // 2]}...{message[-_MOST_SAID // 2 :]}"
+
+
 class Case:
     """A failed step. The rules of a family look at it and give findings."""
 
@@ -59,7 +68,7 @@ class Case:
         self.result, self.error, self.esg = result, error, esg
         self.step = result.step_id
         self.known = self.step in esg
-        self.message = str(error)
+        self.message = _told(str(error))
         self._texts = {self.step: StepText(self.step, result.source)}
 
     @cached_property

@@ -6,6 +6,9 @@ from collections.abc import Iterable
 from difflib import SequenceMatcher
 from typing import Final
 
+_LONGEST: Final = 100
+"""Letters of a word; longer ones are not compared."""
+
 _SURE: Final = (0.95, 0.9, 0.8, 0.65)
 """By distance: how likely it is that the word was meant."""
 
@@ -21,6 +24,8 @@ def nearest(word: str, words: Iterable[str]) -> tuple[str, float]:
     By the optimal string alignment distance: one for a letter that is missing, too many, another,
     or swapped with the next. Letters' case and underscores alone are no distance.
     """
+    if len(word) > _LONGEST:
+        return "", 0.0
     most = _allowed(word)
     plain = _plain(word)
     letters = set(plain)
@@ -31,8 +36,8 @@ def nearest(word: str, words: Iterable[str]) -> tuple[str, float]:
         other = _plain(each)
         if len(letters.symmetric_difference(other)) > 2 * most:
             continue
-        found = distance(plain, other, most)
-        if found > most or found > _allowed(each):
+        found = distance(plain, other, min(most, ranked[0]))
+        if found > min(most, ranked[0]) or found > _allowed(each):
             continue
         rank = (found, -SequenceMatcher(None, word, each).ratio())
         if rank < ranked:
@@ -47,12 +52,13 @@ def distance(one: str, other: str, most: int) -> int:
     before: list[int] = []
     row = list(range(len(other) + 1))
     for i, a in enumerate(one, 1):
-        last, before, row = before, row, [i]
-        for j, b in enumerate(other, 1):
+        last, before, row = before, row, [i, *[most + 1] * len(other)]
+        for j in range(max(1, i - most), min(len(other), i + most) + 1):  # further off is too far
+            b = other[j - 1]
             cost = min(before[j] + 1, row[j - 1] + 1, before[j - 1] + (a != b))
             if i > 1 and j > 1 and a == other[j - 2] and one[i - 2] == b:
                 cost = min(cost, last[j - 2] + 1)
-            row.append(cost)
+            row[j] = cost
         if min(row) > most:
             return most + 1
     return min(row[-1], most + 1)

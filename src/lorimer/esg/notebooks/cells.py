@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import re
+from collections import defaultdict
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from difflib import SequenceMatcher
 from itertools import count
 from typing import Final
 
 from lorimer.core.jsonable import JSON
+from lorimer.core.linediff import opcodes
 from lorimer.esg.analysis.parsing import parsed
 from lorimer.esg.analysis.text import lines_of
 from lorimer.esg.graph.graph import ExecutionStateGraph
@@ -137,9 +138,9 @@ def load(graph: ExecutionStateGraph, cells: list[Cell]) -> None:
     """
     old = [graph.source(step) for step in graph.steps]
     ids = list(graph.steps)
-    matcher = SequenceMatcher(None, old, [cell.source for cell in cells], autojunk=False)
+    numbers: defaultdict[str, count[int]] = defaultdict(lambda: count(2))
     before = ""
-    for kind, low, high, first, last in matcher.get_opcodes():
+    for kind, low, high, first, last in opcodes(old, [cell.source for cell in cells]):
         steps, new = ids[low:high], cells[first:last]
         if kind == "equal":
             before = steps[-1]
@@ -150,14 +151,15 @@ def load(graph: ExecutionStateGraph, cells: list[Cell]) -> None:
         for step in steps[len(new) :]:
             graph.delete_step(step)
         for cell in new[len(steps) :]:
-            before = graph.add_step(_name(graph, cell), cell.source, after=before)
+            before = graph.add_step(_name(graph, cell, numbers), cell.source, after=before)
     for step, cell in zip(graph.steps, cells, strict=True):
         if cell.title and cell.title not in graph:
             graph.rename_step(step, cell.title)
 
 
-def _name(graph: ExecutionStateGraph, cell: Cell) -> str:
-    numbers = count(2 if cell.title else len(graph) + 1)
+def _name(graph: ExecutionStateGraph, cell: Cell, titled: defaultdict[str, count[int]]) -> str:
+    """A name that no step has; `titled` goes on counting the cells of one title."""
+    numbers = titled[cell.title] if cell.title else count(len(graph) + 1)
     name = cell.title or str(next(numbers))
     while name in graph:
         name = f"{cell.title} {next(numbers)}".lstrip()

@@ -6,7 +6,6 @@ texts of the steps, and a patch that does not fit raises StepError, which says w
 
 from __future__ import annotations
 
-import difflib
 import json
 import re
 from bisect import bisect_left
@@ -14,6 +13,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
+from lorimer.core import linediff
 from lorimer.esg.graph.questions import StepError
 
 if TYPE_CHECKING:
@@ -37,8 +37,7 @@ class Block:
 def unified(step: str, old: str, new: str) -> str:
     """The change of a step as a unified diff."""
     before, after = ([f"{line}\n" for line in text.split("\n")] for text in (old, new))
-    name = _written(step)
-    return "".join(difflib.unified_diff(before, after, name, name))
+    return "".join(linediff.unified(before, after, _written(step)))
 
 
 def block_of(step: str, old: str, new: str) -> Block:

@@ -73,6 +73,8 @@ _NARROWED: Final = re.compile(r"the limit of (stages\[\S+\w)")
 _CLEAN_UP: Final = "Stages 17 to 21 did not finish"
 _BUDGET: Final = re.compile(r"\bof budget (.+?)(?: within .*)?, \$[0-9.]+ are spent")
 """As `journal/purses.py` has it."""
+_MOST_SAID: Final = 1_000
+"""Characters of a message in which that is looked for; it takes as long as the cube of them."""
 _STAGE: Final = re.compile(r"Stage [0-9]+ \(([^)]+)\) failed")
 
 
@@ -147,7 +149,7 @@ def _origin(
     if code == _code.EXEC_RUN_KILLED.value:
         return Origin("supervisor", "kill")
     if code == _code.EXEC_BUDGET_EXCEEDED.value:
-        named = _BUDGET.search(message)
+        named = _BUDGET.search(message[:_MOST_SAID])
         return Origin("budget", named[1] if named is not None else "that pays for it")
     if code == _code.EXEC_API_NO_CLIENT.value:
         return Origin("host", "models")

@@ -64,7 +64,8 @@ class Cite(Tool):
                 is_error=True,
             )
         quote: str = input.get("quote", "")
-        if quote and not any(_squeezed(quote) in text for text in read):
+        sought = _squeezed(quote)
+        if quote and not any(sought in _squeezed(text) for text in read):
             return ToolResult(
                 f"quote_not_in_source: these words are not in what was read of {input['url']!r}.",
                 is_error=True,
@@ -96,8 +97,8 @@ def _arrived(text: str) -> str:
 def _plain(result: ToolResultBlock) -> str:
     content = result.content
     if isinstance(content, str):
-        return _squeezed(content)
-    return _squeezed(" ".join([part.text for part in content if isinstance(part, TextBlock)]))
+        return content
+    return " ".join([part.text for part in content if isinstance(part, TextBlock)])
 
 
 def _squeezed(text: str) -> str:

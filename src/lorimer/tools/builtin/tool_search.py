@@ -15,6 +15,8 @@ MAX_FOUND: Final = 20
 _DEFAULT: Final = 5
 _SELECT: Final = "select:"
 _MAX_LINE: Final = 300
+_MAX_ABOUT: Final = 10_000
+"""Characters of a description, or of a schema, that are looked at."""
 
 _SCHEMA: Final[dict[str, JSON]] = {
     "type": "object",
@@ -67,8 +69,8 @@ def search(query: str, specs: Sequence[ToolSpec]) -> list[ToolSpec]:
     words = set(_words(query))
     ranked: list[tuple[int, int]] = []
     for at, spec in enumerate(specs):
-        name, about = set(_words(spec.name)), set(_words(spec.description))
-        arguments = set(_words(dumps(spec.input_schema)))
+        name, about = set(_words(spec.name)), set(_words(spec.description[:_MAX_ABOUT]))
+        arguments = set(_words(dumps(spec.input_schema)[:_MAX_ABOUT]))
         score = sum(
             4 * (word in name) + 2 * (word in about) + (word in arguments) for word in words
         )
@@ -80,7 +82,7 @@ def search(query: str, specs: Sequence[ToolSpec]) -> list[ToolSpec]:
 
 
 def _line(text: str) -> str:
-    return " ".join(text.split())[:_MAX_LINE]
+    return " ".join(text[:_MAX_ABOUT].split())[:_MAX_LINE]
 
 
 def _words(text: str) -> list[str]:

@@ -1,0 +1,69 @@
+"""What differs between two texts, line by line, in time that is bounded whatever they hold."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from difflib import SequenceMatcher
+from typing import Final, Literal, TypeAlias
+
+Opcode: TypeAlias = tuple[Literal["replace", "delete", "insert", "equal"], int, int, int, int]
+_COMPARED: Final = 4_000_000
+"""Pairs of lines that are compared, some 0.3 s: difflib takes as long as their number, and longer.
+Of more, all are told as replaced by all."""
+
+
+def unified(
+    before: Sequence[str], after: Sequence[str], name: str, *, context: int = 3, end: str = "\n"
+) -> Iterator[str]:
+    """The lines of a unified diff, as `difflib.unified_diff` has them; none where nothing is
+    different. `end` comes after its own lines."""
+    found = _Known(list(opcodes(before, after)))
+    for number, group in enumerate(found.get_grouped_opcodes(context)):
+        if not number:
+            yield f"--- {name}{end}"
+            yield f"+++ {name}{end}"
+        (_, old, _, new, _), (_, _, old_end, _, new_end) = group[0], group[-1]
+        yield f"@@ -{_range(old, old_end)} +{_range(new, new_end)} @@{end}"
+        for tag, old, old_end, new, new_end in group:
+            if tag == "equal":
+                yield from [f" {line}" for line in before[old:old_end]]
+            else:
+                yield from [f"-{line}" for line in before[old:old_end]]
+                yield from [f"+{line}" for line in after[new:new_end]]
+
+
+class _Known(SequenceMatcher[str]):
+    """With what is different already known."""
+
+    def __init__(self, opcodes: list[Opcode]) -> None:
+        super().__init__(None, "", "")
+        self._known = opcodes
+
+    def get_opcodes(self) -> list[Opcode]:
+        """As they were given."""
+        return self._known
+
+
+def opcodes(before: Sequence[str], after: Sequence[str]) -> Iterator[Opcode]:
+    """What makes the one of the other, as `difflib.SequenceMatcher.get_opcodes` has it."""
+    same = min(len(before), len(after))
+    head = next((n for n in range(same) if before[n] != after[n]), same)
+    rest = same - head
+    tail = next((n for n in range(rest) if before[-1 - n] != after[-1 - n]), rest)
+    old, new = len(before) - tail, len(after) - tail
+    if head:
+        yield "equal", 0, head, 0, head
+    if (old - head) * (new - head) > _COMPARED:
+        yield "replace", head, old, head, new
+    else:
+        inner = SequenceMatcher(None, before[head:old], after[head:new])
+        for tag, i, j, k, m in inner.get_opcodes():
+            yield tag, head + i, head + j, head + k, head + m
+    if tail:
+        yield "equal", old, len(before), new, len(after)
+
+
+def _range(first: int, end: int) -> str:
+    """As unified diffs number lines: from 1; of none, the one before."""
+    count = end - first
+    return f"{first + 1}" if count == 1 else f"{first + bool(count)},{count}"
