@@ -545,6 +545,17 @@ def test_a_given_object_that_cannot_be_had_again_is_told() -> None:
         session.replay()
 
 
+@pytest.mark.parametrize("value", [1, [1]])
+def test_a_given_name_that_no_step_deletes_any_more_is_there_again(value: object) -> None:
+    session = StepExecutor({"x": value})
+    session.execute("s0", "del x")
+    session.execute("s1", "print('x' in globals())")
+    session.execute("s2", "try:\n    print(x)\nexcept NameError:\n    print('gone')")
+    session.graph.edit_step("s0", "pass")
+    assert session.replay().ran == ("s0", "s1", "s2")
+    assert [session.results[each].stdout for each in ("s1", "s2")] == ["True\n", f"{value}\n"]
+
+
 def test_a_step_that_makes_other_values_each_time_settles() -> None:
     session = session_of("import itertools, time", "t = time.perf_counter()", "u = t")
     session.graph.mark_stale("s1")

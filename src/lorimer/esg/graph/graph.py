@@ -144,6 +144,11 @@ class ExecutionStateGraph(Explanations):
         for listener in self.listeners:
             listener(old, new)
 
+    def given_by(self, given: Callable[[str], bool]) -> None:
+        """Who tells whether a name had a value, or a file was there, before any step: where no
+        step deletes it any more it is there again."""
+        self._staleness.given = given
+
     def news(self) -> list[str]:
         """Steps that became something else than up to date since the last call, or were so once."""
         found = [*self._staleness.news]

@@ -119,6 +119,10 @@ class VersionStore:
         self._versions[name, step] = version
         return version
 
+    def given(self, name: str) -> bool:
+        """Whether it had a value before any step."""
+        return (name, "") in self._versions
+
     def put_lost(self, name: str, step: str) -> None:
         """A step bound it elsewhere: it is gone until the step runs here."""
         self._versions[name, step] = Version(name, step, None, UNSEEN, (), lost=True)
