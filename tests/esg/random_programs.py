@@ -410,7 +410,7 @@ def whole(steps: Sequence[str]) -> tuple[dict[str, str], list[str]]:
         for source in steps:
             out = io.StringIO()
             with contextlib.redirect_stdout(out):
-                exec(source, namespace)
+                exec(compile(source, "<step>", "exec", dont_inherit=True), namespace)
             printed.append(plain(out.getvalue()))
         return picture(namespace), printed
     finally:
