@@ -184,6 +184,8 @@ TEMPLATES = (
     "@ = {E.A: @}",
     "@ = E(#)",
     "@ = vars(K)",
+    "@ = [k for k in vars(K) if k != '__slotnames__']",
+    "@ = K.v\ndel K.v\nK.v = @",
     "@ = __import__('types').MappingProxyType(@)",
     "@ = @['v']",
     "class K:\n    '@'\n    v: '#' = @\n    def m(self, x: '@' = #):\n        return @",

@@ -157,6 +157,17 @@ CASES: dict[str, tuple[list[str], list[tuple[int, str]]]] = {
         ],
         [(0, "y = 1"), (0, "x = y = 1")],
     ),
+    "the order of the globals": (
+        [
+            "b = 1",
+            "a = 2\ndef f():\n    return [k for k in globals() if len(k) == 1]",
+            "del b",
+            "b = 4",
+            "print(a, f())",
+            "print([k for k in globals() if len(k) == 1])",
+        ],
+        [(2, "pass"), (0, "c = b = 1"), (0, "b = c = 1"), (3, "c = b = 3"), (2, "del b, c")],
+    ),
     "the globals by another name": (
         [
             "x = 1\nseen = []",

@@ -63,8 +63,8 @@ class Lending:
     def known(self) -> Iterable[str]:
         """Every name that there is: the step looks at the namespace as a whole."""
         self.saw_all = True
-        names = filter(str.isidentifier, self._graph.names_before(self._step_id))
-        return dict.fromkeys([*self._given, *names])
+        names = self._graph.names_before(self._step_id, self._given)
+        return [name for name in names if name.isidentifier()]
 
     def sees(self, code: CodeType) -> None:
         """This code may run from now on. Raises Lost."""
