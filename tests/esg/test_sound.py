@@ -175,6 +175,7 @@ CASES: dict[str, tuple[list[str], list[tuple[int, str]]]] = {
             "seen += sorted(k for k in look().keys() if len(k) == 1)",
             "seen += sorted(k for k in look() if len(k) == 1)",
             "print(seen)",
+            "print(\"'y': 1\" in repr(look()), [k for k in reversed(look()) if len(k) == 1])",
         ],
         [(0, "y = 1\nseen = []"), (0, "x = y = 1\nseen = []")],
     ),

@@ -233,6 +233,14 @@ class TrackedNamespace(dict[str, object]):
         self._all()
         return _Dict.__iter__(self)
 
+    def __reversed__(self) -> Iterator[str]:
+        self._all()
+        return _Dict.__reversed__(self)
+
+    def __repr__(self) -> str:
+        self._all()
+        return _Dict.__repr__(self)
+
     def __len__(self) -> int:
         self._all()
         return _Dict.__len__(self)
