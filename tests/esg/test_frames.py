@@ -568,3 +568,20 @@ def test_row_22_who_writes_to_what_a_new_frame_looks_at_runs_again() -> None:
         assert session.namespace()[name].equals(anew(session)[name])  # type: ignore[attr-defined]
     session.graph.edit_step("s2", "w = g['a'] * 2")
     assert session.replay().ran == ("s2",), "it looks at memory of its own"
+
+
+@pytest.mark.parametrize("take", ["g[['a', 'b']]", "g[:]", "g.T", "g['a']"])
+def test_row_22_a_frame_looks_on_where_a_later_step_has_moved_it_elsewhere(take: str) -> None:
+    """It counts as looking at a place before that, where nobody writes to it: pandas 3 copies."""
+    session = session_of(
+        LIBRARIES,
+        "g = pd.DataFrame(np.arange(6).reshape(2, 3), columns=list('abc'))",
+        f"v = {take}",
+        "k = 1",
+        "v.iloc[0] = 3",
+    )
+    for source in ("g.iloc[1] = 7", "g.loc[1, 'a'] = 8\ng.iloc[0] = 9"):
+        session.graph.edit_step("s3", source)
+        assert session.replay().ok
+        for name in ("g", "v"):
+            assert session.namespace()[name].equals(anew(session)[name])  # type: ignore[attr-defined]
