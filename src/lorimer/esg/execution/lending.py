@@ -86,6 +86,8 @@ class Lending:
         self.reads[name] = version.print
         if len(self.visit.entered) > known:
             for region in [*self.visit.entered][known:]:
+                if region.looked_at and not self._looking.only:
+                    self.visit.put_looking(region)
                 for function in _functions_of(region):
                     self._prepare(function.__code__)
         return value

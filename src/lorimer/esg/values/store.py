@@ -297,8 +297,6 @@ class Visit:
                     content.kind.shut(value, self._is_there)
             self.entered[region] = state
             waiting += [(each, maker) for each in reversed(state.refs)]
-            if region.looked_at and not self._only_looks():
-                self._put_looking(region)
         return version.value
 
     def settle(self) -> None:
@@ -307,11 +305,11 @@ class Visit:
             for late in state.late():
                 late.settle()
         for region in [*self.entered]:
-            self._put_looking(region)
+            self.put_looking(region)
 
-    def _put_looking(self, region: Region) -> None:
+    def put_looking(self, region: Region) -> None:
         """Frames that look at its memory are as at the step's place, reached or not: pandas copies
-        before a write if there are any, and those of other places look elsewhere."""
+        before a write if there are any, and those of other places look elsewhere. Raises Lost."""
         for each in [*region.looked_at]:
             state = None if each in self.entered else self.at_place(each)
             if state is not None and not self.store.restore(each, state):
