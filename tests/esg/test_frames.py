@@ -585,3 +585,22 @@ def test_row_22_a_frame_looks_on_where_a_later_step_has_moved_it_elsewhere(take:
         assert session.replay().ok
         for name in ("g", "v"):
             assert session.namespace()[name].equals(anew(session)[name])  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize(
+    "look", ["v['z'] = g['a']", "v[['p', 'q']] = g[['a', 'b']]", "v.index = g['a']", "v.x = g['a']"]
+)
+def test_row_22_who_writes_to_what_a_changed_frame_looks_at_runs_again(look: str) -> None:
+    session = session_of(
+        LIBRARIES,
+        "g = pd.DataFrame(np.arange(6).reshape(2, 3), columns=list('abc'))",
+        "v = pd.DataFrame(np.arange(4).reshape(2, 2), columns=list('xy'))",
+        "k = 1",
+        "g.loc[0, 'a'] = 9",
+    )
+    session.graph.edit_step("s3", look)
+    assert session.replay().ran == ("s3", "s4")
+    for name in ("g", "v"):
+        assert session.namespace()[name].equals(anew(session)[name])  # type: ignore[attr-defined]
+    session.graph.mark_stale("s3")
+    assert session.replay().ran == ("s3",), "it looks at what it looked at"

@@ -47,6 +47,7 @@ TEMPLATES = (
     "F = pd.DataFrame(np.arange(6).reshape(2, 3) * #, columns=list('abc'))",
     "F['b'] = F['a'] * #",
     "F['z'] = #",
+    "F['z'] = F['a']",
     "F.loc[0, 'a'] = #",
     "F.iloc[0, 1] = #",
     "F['a'].iloc[1] = #",
