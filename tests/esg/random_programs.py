@@ -184,6 +184,8 @@ TEMPLATES = (
     "@ = {E.A: @}",
     "@ = E(#)",
     "@ = vars(K)",
+    "@ = [k for k in vars(K) if k != '__slotnames__']",
+    "@ = K.v\ndel K.v\nK.v = @",
     "@ = __import__('types').MappingProxyType(@)",
     "@ = @['v']",
     "class K:\n    '@'\n    v: '#' = @\n    def m(self, x: '@' = #):\n        return @",
@@ -410,7 +412,7 @@ def whole(steps: Sequence[str]) -> tuple[dict[str, str], list[str]]:
         for source in steps:
             out = io.StringIO()
             with contextlib.redirect_stdout(out):
-                exec(source, namespace)
+                exec(compile(source, "<step>", "exec", dont_inherit=True), namespace)
             printed.append(plain(out.getvalue()))
         return picture(namespace), printed
     finally:

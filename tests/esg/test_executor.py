@@ -444,6 +444,20 @@ def test_row_32_steps_put_in_taken_out_and_moved() -> None:
     assert session.namespace()["z"] == 11
 
 
+def test_row_32_the_order_of_the_globals_is_that_of_the_steps() -> None:
+    session = StepExecutor({"g": 0, "h": 0})
+    for step, source in {"a": "a = 1", "b": "b = 2", "d": "del g", "g": "g = h = 3"}.items():
+        session.execute(step, source)
+    session.execute("show", "print(*(k for k in globals() if len(k) == 1))")
+    assert session.results["show"].stdout == "h a b g\n"
+    session.graph.move_step("a", after="b")
+    session.replay()
+    assert session.results["show"].stdout == "h b a g\n"
+    session.graph.add_step("c", "c = 4", after="")
+    assert session.replay().ran == ("c", "show")
+    assert session.results["show"].stdout == "h c b a g\n"
+
+
 def test_row_33_a_step_that_raises_leaves_everything_as_it_was() -> None:
     session = session_of("xs = [1]", "n = len(xs)")
     result = session.execute("s2", "xs.append(2)\nnew = 1\nxs.append(1 / 0)")
@@ -543,6 +557,17 @@ def test_a_given_object_that_cannot_be_had_again_is_told() -> None:
     session.graph.edit_step("s0", "a = -next(it)")
     with pytest.raises(StepError, match="'it' as it was given"):
         session.replay()
+
+
+@pytest.mark.parametrize("value", [1, [1]])
+def test_a_given_name_that_no_step_deletes_any_more_is_there_again(value: object) -> None:
+    session = StepExecutor({"x": value})
+    session.execute("s0", "del x")
+    session.execute("s1", "print('x' in globals())")
+    session.execute("s2", "try:\n    print(x)\nexcept NameError:\n    print('gone')")
+    session.graph.edit_step("s0", "pass")
+    assert session.replay().ran == ("s0", "s1", "s2")
+    assert [session.results[each].stdout for each in ("s1", "s2")] == ["True\n", f"{value}\n"]
 
 
 def test_a_step_that_makes_other_values_each_time_settles() -> None:

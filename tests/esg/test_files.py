@@ -16,6 +16,10 @@ APPENDED = (
     "with open('x', 'a') as f:\n    _ = f.write('c')",
     "with open('x') as f:\n    print(f.read())",
 )
+REMOVED = (
+    "import os\nos.remove('given')",
+    "try:\n    print(open('given').read())\nexcept FileNotFoundError:\n    print('gone')",
+)
 DATABASE = (
     "import sqlite3\nk = 1",
     "c = sqlite3.connect('x.db')\nc.execute('create table t (a)')\nc.commit()",
@@ -55,6 +59,7 @@ def _steps(sources: tuple[str, ...]) -> StepExecutor:
         pytest.param(
             DATABASE, 0, "import sqlite3\nk = 2", "01234", {4: "[(2,)]"}, id="row 34 a database"
         ),
+        pytest.param(REMOVED, 0, "pass", "01", {1: "here"}, id="row 34 not removed any more"),
         pytest.param(EXCLUSIVE, 0, "k = 2", "012", {2: "2"}, id="row 34 made anew"),
     ],
 )  # fmt: skip
@@ -68,6 +73,7 @@ def test_a_step_finds_a_file_as_it_is_at_its_place(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.chdir(tmp_path)
+    Path("given").write_text("here", encoding="utf-8")
     session = _steps(sources)
     for _ in range(2):  # also when it was put back already
         session.graph.edit_step(str(step), source)

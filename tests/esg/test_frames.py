@@ -568,3 +568,39 @@ def test_row_22_who_writes_to_what_a_new_frame_looks_at_runs_again() -> None:
         assert session.namespace()[name].equals(anew(session)[name])  # type: ignore[attr-defined]
     session.graph.edit_step("s2", "w = g['a'] * 2")
     assert session.replay().ran == ("s2",), "it looks at memory of its own"
+
+
+@pytest.mark.parametrize("take", ["g[['a', 'b']]", "g[:]", "g.T", "g['a']"])
+def test_row_22_a_frame_looks_on_where_a_later_step_has_moved_it_elsewhere(take: str) -> None:
+    """It counts as looking at a place before that, where nobody writes to it: pandas 3 copies."""
+    session = session_of(
+        LIBRARIES,
+        "g = pd.DataFrame(np.arange(6).reshape(2, 3), columns=list('abc'))",
+        f"v = {take}",
+        "k = 1",
+        "v.iloc[0] = 3",
+    )
+    for source in ("g.iloc[1] = 7", "g.loc[1, 'a'] = 8\ng.iloc[0] = 9"):
+        session.graph.edit_step("s3", source)
+        assert session.replay().ok
+        for name in ("g", "v"):
+            assert session.namespace()[name].equals(anew(session)[name])  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize(
+    "look", ["v['z'] = g['a']", "v[['p', 'q']] = g[['a', 'b']]", "v.index = g['a']", "v.x = g['a']"]
+)
+def test_row_22_who_writes_to_what_a_changed_frame_looks_at_runs_again(look: str) -> None:
+    session = session_of(
+        LIBRARIES,
+        "g = pd.DataFrame(np.arange(6).reshape(2, 3), columns=list('abc'))",
+        "v = pd.DataFrame(np.arange(4).reshape(2, 2), columns=list('xy'))",
+        "k = 1",
+        "g.loc[0, 'a'] = 9",
+    )
+    session.graph.edit_step("s3", look)
+    assert session.replay().ran == ("s3", "s4")
+    for name in ("g", "v"):
+        assert session.namespace()[name].equals(anew(session)[name])  # type: ignore[attr-defined]
+    session.graph.mark_stale("s3")
+    assert session.replay().ran == ("s3",), "it looks at what it looked at"

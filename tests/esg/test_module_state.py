@@ -206,6 +206,17 @@ def test_a_deleted_attribute() -> None:
     assert printed(session)[3] == "True"
 
 
+@pytest.mark.parametrize("delete", ["del h.counter", "del vars(h)['counter']"])
+def test_an_attribute_of_the_module_itself_that_is_deleted_no_more(delete: str) -> None:
+    session = session_of(
+        "import helpers_of_mine as h", delete, "print(hasattr(h, 'counter'))", "print('apart')"
+    )
+    edited(session, "s1", "pass")
+    assert printed(session)[2] == "True"
+    session.graph.delete_step("s1")
+    assert session.replay().ran == ()
+
+
 def test_a_step_that_raises_leaves_modules_as_they_were() -> None:
     session = session_of("import json\njson.kept = [1]")
     assert not session.execute("bad", "json.kept.append(2)\njson.kept = 3\n1 / 0").ok

@@ -4,6 +4,7 @@ steps read parts. Skipped where numpy and pandas are not installed."""
 from __future__ import annotations
 
 import ast
+import builtins
 import contextlib
 import io
 import itertools
@@ -46,6 +47,7 @@ TEMPLATES = (
     "F = pd.DataFrame(np.arange(6).reshape(2, 3) * #, columns=list('abc'))",
     "F['b'] = F['a'] * #",
     "F['z'] = #",
+    "F['z'] = F['a']",
     "F.loc[0, 'a'] = #",
     "F.iloc[0, 1] = #",
     "F['a'].iloc[1] = #",
@@ -217,7 +219,7 @@ def _edited(dice: Random, source: str) -> str:
 def _whole(sources: Sequence[str]) -> tuple[dict[str, str], list[str]] | None:
     """Every step in one plain namespace: what the names are like, and what each step printed and
     showed. None: one raises."""
-    names: dict[str, object] = {"__name__": "__main__"}
+    names: dict[str, object] = {"__builtins__": builtins, "__name__": "__main__"}
     told = list[str]()
     for source in sources:
         tree, out, shown = ast.parse(source), io.StringIO(), ""
@@ -243,6 +245,8 @@ def _equal(session: StepExecutor, sources: list[str]) -> None:
 
 
 def _plain(text: str) -> str:
+    """Without addresses, and what `warnings` notes in a namespace."""
+    text = re.sub(r", '__warningregistry__': {[^{}]*}", "", text)
     return re.sub("0x[0-9a-f]+", "0x", text)
 
 

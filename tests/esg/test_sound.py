@@ -14,6 +14,8 @@ from tests.esg.sessions import session_of
 ENUM = "import enum\nclass E(enum.Enum):\n    A = 1\n    def m(self):\n        return "
 CLASS_BODY = "x = 1\ndef f():\n    class Q:\n        v = x\n    return Q.v\n"
 SPACE = "space = {'x': 1}\nexec('def g():\\n    return x', space)\ng = space['g']"
+CLASS = "class K:\n    v = 1\n    def m(self): ..."
+LISTED = "print(list(vars(K)))"
 CASES: dict[str, tuple[list[str], list[tuple[int, str]]]] = {
     "an attribute of a partial": (
         ["from functools import partial\np = partial(print, 1)", "p.n = 2", "print(p.n)"],
@@ -30,6 +32,24 @@ CASES: dict[str, tuple[list[str], list[tuple[int, str]]]] = {
     "a subclass seen through vars": (
         ["class A:\n    v = 0\nclass K(A):\n    v = 1", "p = vars(K)", "K.v = 5", "print(p['v'])"],
         [(2, "K.v = 6"), (2, "A.v = 6")],
+    ),
+    "the order of a class: deleted": (
+        [f"{CLASS}\n    w = 2", LISTED, "del K.v", LISTED],
+        [(2, "del K.w"), (2, "pass"), (2, "del K.v, K.m"), (1, f"{LISTED}\nprint(1)")],
+    ),
+    "the order of a class: set again": (
+        ["class K:\n    'doc'\n    v = 1\n    w = 2", LISTED, "w = K.w\ndel K.w\nK.w = w", LISTED],
+        [(2, "pass"), (2, "v = K.v\ndel K.v\nK.v = v"), (1, f"{LISTED}\nprint(1)")],
+    ),
+    "the order of a class: a base, slots and special methods": (
+        [
+            "class A:\n    __slots__ = ('a', 'b')\n    def __len__(self):\n        return 3\n"
+            "class K(A):\n    __hash__ = None\n    v = 1",
+            f"{LISTED}\nprint(list(vars(A)), len(K()))",
+            "del A.__len__, A.a",
+            f"{LISTED}\nprint(list(vars(A)), hasattr(K(), 'a'))",
+        ],
+        [(2, "pass"), (2, "del K.__hash__"), (1, f"{LISTED}\nprint(list(vars(A)), len(K()))\n1")],
     ),
     "a dict seen through a proxy": (
         ["import types\nd = {'a': 1}", "p = types.MappingProxyType(d)", "d['a'] = 2", "print(p)"],
@@ -137,6 +157,17 @@ CASES: dict[str, tuple[list[str], list[tuple[int, str]]]] = {
         ],
         [(0, "y = 1"), (0, "x = y = 1")],
     ),
+    "the order of the globals": (
+        [
+            "b = 1",
+            "a = 2\ndef f():\n    return [k for k in globals() if len(k) == 1]",
+            "del b",
+            "b = 4",
+            "print(a, f())",
+            "print([k for k in globals() if len(k) == 1])",
+        ],
+        [(2, "pass"), (0, "c = b = 1"), (0, "b = c = 1"), (3, "c = b = 3"), (2, "del b, c")],
+    ),
     "the globals by another name": (
         [
             "x = 1\nseen = []",
@@ -144,6 +175,7 @@ CASES: dict[str, tuple[list[str], list[tuple[int, str]]]] = {
             "seen += sorted(k for k in look().keys() if len(k) == 1)",
             "seen += sorted(k for k in look() if len(k) == 1)",
             "print(seen)",
+            "print(\"'y': 1\" in repr(look()), [k for k in reversed(look()) if len(k) == 1])",
         ],
         [(0, "y = 1\nseen = []"), (0, "x = y = 1\nseen = []")],
     ),

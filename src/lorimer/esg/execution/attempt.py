@@ -100,6 +100,7 @@ class Attempts:
         self._most = snapshot_bytes
         self._globals = TrackedNamespace()
         Commit(Visit(self.store, lambda _: ""), "").take(given)
+        graph.given_by(lambda name: self.store.given(name) or self.files.given(name))
 
     def run(self, step_id: str) -> Lost | None:
         """Run a step. What it needs and is gone: nothing has changed then."""

@@ -36,8 +36,8 @@ class Left:
     """New region -> its fingerprint."""
     changed: dict[Region, State] = field(default_factory=dict[Region, State])
     shared: set[Region] = field(default_factory=set[Region])
-    """Those at whose memory a new frame looks: who writes there later has to run again, because
-    pandas copies then."""
+    """Those at whose memory a frame looks that did not before: who writes there later has to run
+    again, because pandas copies then."""
     displaced: set[str] = field(default_factory=set[str])
     """Later steps whose regions it turned out to share: they have to run again."""
 
@@ -52,6 +52,8 @@ class Commit:
         self._fresh: dict[int, _Fresh] = {}
         self._edges: list[tuple[int, int]] = []
         self._shares: list[tuple[int, Region]] = []
+        self._looks: dict[Region, set[int]] = {}
+        """Changed region -> what its frames hold now."""
         self._pinned: list[tuple[int | None, int]] = []
         self._now: dict[Region, list[Content]] = {}
         self._waiting = [*visit.entered]
@@ -71,6 +73,8 @@ class Commit:
             for old, new in zip(self._visit.entered[region].contents, now, strict=True):
                 if old is not new:
                     self._walk_parts(new, region.label)
+                    if new.kind.tied:
+                        self._looks.setdefault(region, set()).update(map(id, new.parts))
         regions = [self._found(group) for group in self._groups()]
         swaps = self._adopt(regions)
         self._left.shared = self._looked_at(regions)
@@ -81,8 +85,12 @@ class Commit:
         """Regions with memory that a frame looks at which is new."""
         new = {id(each) for region, _ in made for each in region.objects}
         frames = {key for key, each in self._fresh.items() if key in new and each.content.kind.tied}
-        arrays = {to for by, to in self._edges if by in frames}
-        return {region for by, region in self._shares if by in arrays}
+        return self._behind({to for by, to in self._edges if by in frames})
+
+    def _behind(self, held: set[int]) -> set[Region]:
+        """Regions with memory that these arrays and indexes of frames look at."""
+        held = held | {to for by, to in self._edges if by in held}
+        return {region for by, region in self._shares if by in held}
 
     def give(self, name: str, value: object) -> set[str]:
         """Take over a value that was there before any step, beside those given already. Returns
@@ -266,9 +274,12 @@ class Commit:
                 mine.kind.retie(mine, new)
             region.live = before if all(done) else None
             return
+        last = region.states.get(self._step)
         state = self._store.write(region, self._step, state)
         region.live = state if all(done) else None
         self._left.changed[region] = state
+        if last is None or last.print != state.print:
+            self._left.shared |= self._behind(self._looks.get(region, set())) - {region}
 
 
 def swap(value: object, swaps: Mapping[int, object]) -> object:

@@ -63,8 +63,8 @@ class Lending:
     def known(self) -> Iterable[str]:
         """Every name that there is: the step looks at the namespace as a whole."""
         self.saw_all = True
-        names = filter(str.isidentifier, self._graph.names_before(self._step_id))
-        return dict.fromkeys([*self._given, *names])
+        names = self._graph.names_before(self._step_id, self._given)
+        return [name for name in names if name.isidentifier()]
 
     def sees(self, code: CodeType) -> None:
         """This code may run from now on. Raises Lost."""
@@ -86,6 +86,8 @@ class Lending:
         self.reads[name] = version.print
         if len(self.visit.entered) > known:
             for region in [*self.visit.entered][known:]:
+                if region.looked_at and not self._looking.only:
+                    self.visit.put_looking(region)
                 for function in _functions_of(region):
                     self._prepare(function.__code__)
         return value

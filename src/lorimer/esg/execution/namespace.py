@@ -57,6 +57,7 @@ class TrackedNamespace(dict[str, object]):
         self._deletable = set[str]()
         self._codes: frozenset[int] = frozenset()
         self._uses = 0
+        self._ordered = False
         self._sees: Callable[[types.CodeType], None] = _unseen
 
     def begin(
@@ -73,7 +74,7 @@ class TrackedNamespace(dict[str, object]):
         _Dict.clear(self)
         _Dict.update(self, __builtins__=builtins, __name__=self._name)
         self.lent, self._lend, self._known = {}, lend or _nothing, known
-        self.parts, self._codes, self._uses = {}, frozenset(), 0
+        self.parts, self._codes, self._uses, self._ordered = {}, frozenset(), 0, False
         self._deletable = set[str]()
         self._sees = sees or _unseen
 
@@ -121,15 +122,28 @@ class TrackedNamespace(dict[str, object]):
         """Put in place what a text finds that is evaluated, besides `local`."""
         if not SEES_ALL.isdisjoint(code.co_names):
             self._sees(code)
-            self.fetch(self._known())
+            self._all()
         else:
             self.fetch([name for name in _named(code, _LOADS) if name not in local])
             self.prepare(code)
 
     def show_all(self) -> None:
         """Put every name in place: the step may do anything with any of them."""
-        self._deletable.update(known := [*self._known()])
+        self._deletable.update(self._all())
+
+    def _all(self) -> list[str]:
+        """Put every name in place, the first time in their order, and before those that the step
+        has bound."""
+        known = [*self._known()]
         self.fetch(known)
+        if not self._ordered:
+            self._ordered = True
+            order = [*_NAMES, *known, *_Dict.keys(self)]
+            order = [name for name in dict.fromkeys(order) if _Dict.__contains__(self, name)]
+            if order != [*_Dict.keys(self)]:
+                for name in order:
+                    _Dict.__setitem__(self, name, _Dict.pop(self, name))
+        return known
 
     def fetch(self, names: Iterable[str]) -> None:
         """Lend these names now, those that there are."""
@@ -185,15 +199,15 @@ class TrackedNamespace(dict[str, object]):
             return default
 
     def keys(self) -> dict_keys[str, object]:
-        self.fetch(self._known())
+        self._all()
         return _Dict.keys(self)
 
     def values(self) -> dict_values[str, object]:
-        self.fetch(self._known())
+        self._all()
         return _Dict.values(self)
 
     def items(self) -> dict_items[str, object]:
-        self.fetch(self._known())
+        self._all()
         return _Dict.items(self)
 
     def pop(self, name: str, *default: object) -> object:  # pyright: ignore[reportIncompatibleMethodOverride]
@@ -216,11 +230,19 @@ class TrackedNamespace(dict[str, object]):
         return twin
 
     def __iter__(self) -> Iterator[str]:
-        self.fetch(self._known())
+        self._all()
         return _Dict.__iter__(self)
 
+    def __reversed__(self) -> Iterator[str]:
+        self._all()
+        return _Dict.__reversed__(self)
+
+    def __repr__(self) -> str:
+        self._all()
+        return _Dict.__repr__(self)
+
     def __len__(self) -> int:
-        self.fetch(self._known())
+        self._all()
         return _Dict.__len__(self)
 
 

@@ -144,6 +144,11 @@ class ExecutionStateGraph(Explanations):
         for listener in self.listeners:
             listener(old, new)
 
+    def given_by(self, given: Callable[[str], bool]) -> None:
+        """Who tells whether a name had a value, or a file was there, before any step: where no
+        step deletes it any more it is there again."""
+        self._staleness.given = given
+
     def news(self) -> list[str]:
         """Steps that became something else than up to date since the last call, or were so once."""
         found = [*self._staleness.news]
@@ -203,12 +208,15 @@ class ExecutionStateGraph(Explanations):
         step = self._step(step_id)
         same = step.ran and step.made == writes
         unseen = {name for name, print_ in step.made.items() if print_ == UNSEEN}
+        other = step.ran and not unseen and _names(step.made) != _names(writes)
         readers = [*self._versions.dependants(step)] if unseen else []
         unseen = unseen if step.status is Status.FRESH else set[str]()
         step.used, step.made, step.seconds = dict(reads), dict(writes), seconds
         step.in_place, step.leads = frozenset(in_place), leads or {}
         step.ran_source = step.source
         moved = self._versions.replace(step, Analysis.of_run(reads, writes, kills, saw_all=saw_all))
+        if other:
+            moved += self._versions.seeing_all(step)
         for name, each in readers:
             if name in unseen:
                 moved += self._now_seen(self._steps[each], name)
@@ -329,6 +337,11 @@ def infer_edges(steps: Sequence[tuple[str, str]]) -> list[tuple[str, str]]:
         analyse(source)
         graph.add_step(step_id, source)
     return [(maker, reader) for maker, reader, _ in graph.edges()]
+
+
+def _names(made: Mapping[str, str]) -> list[tuple[str, bool]]:
+    """(name, whether it was deleted) in the order that `globals()` shows."""
+    return [(name, made[name] == ABSENT) for name in made if name.isidentifier()]
 
 
 def _same_code(old: str, new: str) -> bool:

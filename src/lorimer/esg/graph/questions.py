@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from itertools import takewhile
 from typing import TYPE_CHECKING, TypedDict
 
 from lorimer.core.errors import ExecutorErrorCode, LorimerError, nearest
@@ -202,9 +203,18 @@ class Questions:
             if ":" in name and name not in step.bound
         }
 
-    def names_before(self, step_id: str) -> list[str]:
-        """Every name that some step before this one makes."""
-        return self._versions.names_before(self._step(step_id))
+    def names_before(self, step_id: str, given: Iterable[str] = ()) -> list[str]:
+        """Every name that is given or some step before this one makes, in the order in which they
+        came to be; those that are not there, last."""
+        step = self._step(step_id)
+        every, found = [*given, *self._versions.names_before(step)], dict.fromkeys(given)
+        for each in takewhile(lambda other: other != step_id, self._order):
+            for name, print_ in self._steps[each].made.items():
+                if print_ == ABSENT:
+                    found.pop(name, None)
+                else:
+                    found[name] = None
+        return [*(found | dict.fromkeys(every))]
 
     def last_writer(self, name: str) -> str:
         """The step that makes the value that a name has after all steps; empty if none does."""

@@ -7,7 +7,7 @@ are up to date (early cut-off).
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Final
 
 from lorimer.esg.graph.steps import ABSENT, UNSEEN, Cause, Status, Step, Why
@@ -23,6 +23,8 @@ class Staleness:
         self._steps = steps
         self._versions = versions
         self._failed: set[str] = set()
+        self.given: Callable[[str], bool] = lambda _: False
+        """Whether a name had a value, or a file was there, before any step."""
         self.news: dict[str, None] = {}
         """Steps that became something else than up to date since somebody emptied this."""
 
@@ -125,7 +127,7 @@ class Staleness:
         """What it would read is known, and is what it read."""
         maker = step.bound.get(name, "")
         if not maker:
-            return step.used.get(name) == ABSENT
+            return step.used.get(name) == ABSENT and not self.given(name)
         if self._steps[maker].status is not Status.FRESH:
             return False
         used = step.used.get(name, UNSEEN)

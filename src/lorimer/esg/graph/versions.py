@@ -66,14 +66,13 @@ class Versions:
         for name, readers in self._readers.get(step.id, {}).items():
             for reader in readers:
                 yield name, reader
-        for reader in self._seeing_all(step):
-            yield ANY, reader
+        if step.writes:
+            yield from self.seeing_all(step)
 
-    def _seeing_all(self, step: Step) -> list[str]:
-        """Steps behind this one that may read any name, if it makes one."""
-        if not self._omnivores or not step.writes:
-            return []
-        return self._omnivores[bisect_left(self._omnivores, step.label + 1, key=self._label) :]
+    def seeing_all(self, step: Step) -> list[tuple[str, str]]:
+        """Steps behind this one that may read any name, as readers of ANY."""
+        place = bisect_left(self._omnivores, step.label + 1, key=self._label)
+        return [(ANY, reader) for reader in self._omnivores[place:]]
 
     def makers(self, step: Step, names: Iterable[str] | None = None) -> set[str]:
         """The steps that make what this one reads, or what it reads of these names."""
@@ -90,7 +89,7 @@ class Versions:
             self._bind(step, name)
         if step.reads_any:
             insort(self._omnivores, step.id, key=self._label)
-        moved = [(ANY, reader) for reader in self._seeing_all(step)]
+        moved = self.seeing_all(step) if step.writes else []
         for name in step.writes:
             moved += self._publish(step, name, last)
         if step.writes_any:
@@ -103,7 +102,7 @@ class Versions:
             self._unbind(step, name)
         if step.reads_any:
             self._omnivores.remove(step.id)
-        moved = [(ANY, reader) for reader in self._seeing_all(step)]
+        moved = self.seeing_all(step) if step.writes else []
         for name in step.writes:
             moved += self._withdraw(step, name)
         if step.writes_any:

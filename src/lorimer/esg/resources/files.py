@@ -95,6 +95,10 @@ class Files:
             return wanted
         return found
 
+    def given(self, name: str) -> bool:
+        """Whether a file was there before any step."""
+        return self._first.get(name, ABSENT) != ABSENT
+
     def map(self, info: os.stat_result) -> None:
         """A file is mapped into memory: its arrays put it back, and nobody else may."""
         for name in self._first:

@@ -5,14 +5,17 @@ from __future__ import annotations
 import gc
 import sys
 import types
+from collections.abc import Iterable
 from typing import Any, Final, cast
 
 from lorimer.esg.values.content import MAIN, Content, Kind, alike, fields_of, unknown
 
 IGNORED: Final = frozenset({"__dict__", "__weakref__", "__slotnames__", "__doc__", "__module__"})
-_OF_CLASS: Final = IGNORED - {"__doc__"} | {
+_COMES: Final = frozenset({"__slotnames__", "__annotations_cache__"})
+"""What Python puts into a class when somebody copies an object or looks at annotations."""
+_OF_CLASS: Final = IGNORED - {"__doc__"} | _COMES | {
     "__firstlineno__", "__static_attributes__", "__abstractmethods__",
-    "_abc_impl", "__orig_bases__", "__parameters__", "__annotations_cache__",
+    "_abc_impl", "__orig_bases__", "__parameters__",
     "__conditional_annotations__", "__qualname__", "__name__",
 }  # fmt: skip
 
@@ -57,15 +60,17 @@ class Class(Kind):
 
     def take(self, value: Any, /) -> Content:
         every = {**cast("dict[str, object]", vars(value))}
-        fields = {name: each for name, each in every.items() if name not in _OF_CLASS}
-        names = (str(value.__qualname__), str(value.__name__), *fields)
-        return Content(self, names, (type(value), value.__bases__, *fields.values()))
+        fields = [each for name, each in every.items() if name not in _OF_CLASS]
+        order = [name for name in every if name not in _COMES]
+        names = (str(value.__qualname__), str(value.__name__), *order)
+        return Content(self, names, (type(value), value.__bases__, *fields))
 
     def put(self, value: Any, content: Content, /) -> bool:
-        long_name, own_name, *fields = cast("tuple[str, ...]", content.extra)
+        long_name, own_name, *order = cast("tuple[str, ...]", content.extra)
         kind, bases, *values = content.parts
         if kind is not type(value) or not alike(bases, value.__bases__):
             return False
+        fields = (name for name in order if name not in _OF_CLASS)
         wanted = dict(zip(fields, values, strict=True))
         now = {**cast("dict[str, object]", vars(value))}
         try:
@@ -77,7 +82,18 @@ class Class(Kind):
                     type.__setattr__(value, name, each)
         except (AttributeError, TypeError):
             return False
+        _put_in_order(value, order)
         return True
+
+
+def _put_in_order(kind: type[Any], order: Iterable[str]) -> None:
+    """Let the attributes of a class stand in this order: what was deleted and set again stands at
+    the end. In the dict that `vars` shows, because `__dict__` and `__doc__` cannot be deleted."""
+    held = cast("dict[str, object]", gc.get_referents(vars(kind))[0])
+    later = [name for name in order if name in held]
+    if later != [name for name in held if name not in _COMES]:
+        for name in later:
+            held[name] = held.pop(name)
 
 
 class Instance(Kind):

@@ -72,6 +72,10 @@ class Region:
     """What the objects hold now; None if that is not known."""
     functions: tuple[FunctionType, ...] | None = None
     """Those among the objects, once somebody has asked."""
+    looks: dict[Region, None] = field(default_factory=dict["Region", None], repr=False)
+    """Others at whose memory frames of it may look."""
+    looked_at: dict[Region, None] = field(default_factory=dict["Region", None], repr=False)
+    """Those whose `looks` it is in."""
 
     @property
     def label(self) -> str:
@@ -118,6 +122,10 @@ class VersionStore:
         version = Version(name, step, value, printer.text(), tuple(printer.refs))
         self._versions[name, step] = version
         return version
+
+    def given(self, name: str) -> bool:
+        """Whether it had a value before any step."""
+        return (name, "") in self._versions
 
     def put_lost(self, name: str, step: str) -> None:
         """A step bound it elsewhere: it is gone until the step runs here."""
@@ -167,6 +175,9 @@ class VersionStore:
             state = replace(state, print=before.print)
         region.states[step] = state
         self._wrote.setdefault(step, {})[region] = None
+        if state.refs and any(each.kind.tied for each in state.contents):
+            for other in state.refs:
+                region.looks[other] = other.looked_at[region] = None
         return state
 
     def wrote(self, step: str) -> list[Region]:
@@ -183,6 +194,10 @@ class VersionStore:
         for step in [*region.states]:
             self.unwrite(region, step)
         self._regions.pop(region.name, None)
+        for other in region.looks:
+            other.looked_at.pop(region, None)
+        for other in region.looked_at:
+            other.looks.pop(region, None)
         for each in region.objects:
             if self._owners.get(id(each), (None,))[0] is region:
                 del self._owners[id(each)]
@@ -289,6 +304,16 @@ class Visit:
         for state in self.entered.values():
             for late in state.late():
                 late.settle()
+        for region in [*self.entered]:
+            self.put_looking(region)
+
+    def put_looking(self, region: Region) -> None:
+        """Frames that look at its memory are as at the step's place, reached or not: pandas copies
+        before a write if there are any, and those of other places look elsewhere. Raises Lost."""
+        for each in [*region.looked_at]:
+            state = None if each in self.entered else self.at_place(each)
+            if state is not None and not self.store.restore(each, state):
+                raise Lost(each.label, self._maker(each.name))
 
     def _is_there(self, value: object) -> bool:
         """No later step has made it."""
