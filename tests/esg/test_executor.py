@@ -636,3 +636,38 @@ def test_values_after_a_step_that_there_is_not_are_refused() -> None:
     session = session_of("x = 1")
     with pytest.raises(StepError, match="no step 's7'"):
         session.namespace("s7")
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        "print(1)\nglobals()[0] = 3",
+        "globals().update({('a', 1): 2})",
+        "dict.__setitem__(vars(), None, 5)",
+        "globals()['x#0'] = 3",
+        "globals()['file:x'] = 3",
+    ],
+)
+def test_what_is_put_into_the_namespace_under_no_name_fails_the_step(source: str) -> None:
+    session = StepExecutor()
+    session.execute("a", "x = [1]")
+    failed = session.execute("b", f"x.append(2)\n{source}")
+    assert failed.failure is not None
+    assert failed.failure.type == "TypeError"
+    assert "it is no name" in failed.failure.message
+    session.graph.edit_step("b", "x.append(2)")
+    assert session.replay().ok
+    after = session.execute("c", "print(x, sorted(map(str, globals())))")
+    assert after.stdout == "[1, 2] ['__builtins__', '__name__', 'x']\n"
+
+
+def test_a_key_that_is_not_there_is_a_key_error_as_everywhere() -> None:
+    session = StepExecutor()
+    failed = session.execute("a", "globals()['nope']").failure
+    assert failed is not None
+    assert (failed.type, failed.traceback.splitlines()[-1]) == ("KeyError", "KeyError: 'nope'")
+    assert "lorimer" not in failed.traceback
+    caught = (
+        "try:\n    globals()[0]\nexcept KeyError as error:\n    print(type(error), 0 in vars())"
+    )
+    assert session.execute("b", caught).stdout == "<class 'KeyError'> False\n"

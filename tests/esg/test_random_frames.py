@@ -232,6 +232,8 @@ def _whole(sources: Sequence[str]) -> tuple[dict[str, str], list[str]] | None:
                     shown = "" if value is None else repr(value)
         except Exception:  # noqa: BLE001 - then it is not taken
             return None
+        if not all(isinstance(name, str) for name in names):
+            return None  # a session fails a step that leaves what is no name
         told.append(_plain(out.getvalue() + shown))
     return (_pictures(names), told) if names.keys() >= {*NAMES} else None
 

@@ -33,13 +33,20 @@ _OPTIMIZED: Final = 0x1
 _LOADS: Final = frozenset({"LOAD_NAME", "LOAD_FROM_DICT_OR_GLOBALS"})
 _DELETES: Final = frozenset({"DELETE_NAME", "DELETE_GLOBAL"})
 _DELETES_ITEM: Final = frozenset({"DELETE_SUBSCR"})
+_NO_NAME: Final = frozenset("#:()")
+"""The graph's own names have these: of parts of values, files, settings."""
 _MOST_USES: Final = 100
 """Beyond that a name is put in place, and counts as used in whole."""
 _DELETE_CODES: Final = frozenset(dis.opmap[name] for name in _DELETES)
 
 
 class Missing(KeyError):
-    """No step before this one makes the name."""
+    """No step before this one makes the name. A step that catches or shows it finds a KeyError."""
+
+    __module__ = "builtins"
+
+
+Missing.__name__ = Missing.__qualname__ = KeyError.__name__
 
 
 class TrackedNamespace(dict[str, object]):
@@ -84,19 +91,27 @@ class TrackedNamespace(dict[str, object]):
         self.parts = dict(parts)
         self._codes = frozenset(id(each) for code in codes for each in all_of(code))
 
+    def check(self) -> None:
+        """Raises TypeError for a key that is no name, which no graph could have."""
+        for key in _Dict.keys(self):
+            if not _is_name(key):
+                raise TypeError(f"{key!r} cannot be kept in the namespace: it is no name")
+
     def end(self) -> dict[str, object]:
-        """What the step left, without what every namespace has. It lends no more."""
+        """What the step left, without what every namespace has and what is no name. It lends no
+        more."""
         self._lend, self._known, self._sees = _nothing, tuple, _unseen
         for name in self.parts.keys() & self.lent.keys():
             if _Dict.setdefault(self, name, self.lent[name]) is not self.lent[name]:
                 del self.parts[name]
-        return {name: value for name, value in _Dict.items(self) if name not in _NAMES}
+        left = _Dict.items(self)
+        return {name: value for name, value in left if name not in _NAMES and _is_name(name)}
 
     @property
     def deleted(self) -> set[str]:
         """Names that are not there and may have been deleted; lent or, before that, bound anew."""
         gone = self._deletable | self.lent.keys()
-        return {name for name in gone if not _Dict.__contains__(self, name)}
+        return {name for name in gone if _is_name(name) and not _Dict.__contains__(self, name)}
 
     def prepare(self, code: types.CodeType, *, whole: bool | None = None) -> None:
         """Put in place what this code, and what it defines, finds without asking.
@@ -155,6 +170,8 @@ class TrackedNamespace(dict[str, object]):
                     continue
 
     def __missing__(self, name: str) -> object:
+        if not _is_name(name):
+            raise Missing(name)
         if name in self.parts:
             frame = inspect.currentframe()
             if not self._uses_a_part(frame and frame.f_back):
@@ -244,6 +261,11 @@ class TrackedNamespace(dict[str, object]):
     def __len__(self) -> int:
         self._all()
         return _Dict.__len__(self)
+
+
+def _is_name(key: object) -> bool:
+    """Whether a value can be kept under it; code that takes the namespace may use any object."""
+    return isinstance(key, str) and (key.isidentifier() or _NO_NAME.isdisjoint(key))
 
 
 def _sees_all(code: types.CodeType) -> bool:

@@ -16,14 +16,15 @@ from dataclasses import dataclass
 from typing import Final, cast
 
 from lorimer.esg.analysis.parts import Parts, find
-from lorimer.esg.execution import displays, evaluating, loading
+from lorimer.esg.execution import displays, evaluating, lending, loading
+from lorimer.esg.execution import namespace as namespaces
 from lorimer.esg.execution.namespace import TrackedNamespace
 from lorimer.esg.resources import settings
 from lorimer.esg.resources.reading import Key, reading
 from lorimer.esg.values.store import Lost
 
 _AWAITS: Final = ast.PyCF_ALLOW_TOP_LEVEL_AWAIT
-_STAND_INS: Final = frozenset({evaluating.__file__, loading.__file__})
+_STAND_INS: Final = frozenset(each.__file__ for each in (evaluating, lending, loading, namespaces))
 """Files whose frames no traceback shows."""
 MAX_OUTPUT: Final = 1 << 20
 """Characters kept of what a step prints; of more the end is cut off, and said to be."""
@@ -105,6 +106,7 @@ def run(
             outcome.used = settings.used(reads, shows=bool(out.text()))
             outcome.looked = frozenset(reads.seen)
             _show(outcome, figures)
+        namespace.check()
     except Lost as lost:
         outcome.lost = lost
     except (Exception, SystemExit) as error:  # noqa: BLE001 - told in the outcome
