@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import base64
-from collections.abc import Mapping
+import json
+from collections.abc import Callable, Mapping
 from pathlib import Path
+from urllib.parse import quote
 
 import pytest
 from hypothesis import given, settings
@@ -140,6 +142,20 @@ def test_pieces_come_to_the_same_as_the_whole(parts: list[str]) -> None:
     whole = "".join(parts)
     assert "".join(texts) == BOTH.text(whole, deep=False)
     assert KEY not in "".join(texts)
+
+
+@pytest.mark.parametrize(
+    "encode",
+    [json.dumps, lambda text: json.dumps(text, ensure_ascii=False), quote,
+     lambda text: quote(text, safe=""), lambda text: text.encode().hex(),
+     lambda text: text.encode().hex().upper()],
+)  # fmt: skip
+def test_how_programs_write_one(encode: Callable[[str], str]) -> None:
+    secret = 'é"pass/wörd\\12é'
+    redactor = Redactor({secret: "PASS"})
+    told = redactor.text(encode(secret))
+    assert told.strip('"') == "[redacted:PASS]"
+    assert redactor.raw(encode(secret).encode()) == told.encode()
 
 
 def test_what_encodes_one_is_looked_for_when_that_is_asked() -> None:
