@@ -158,6 +158,16 @@ def test_how_programs_write_one(encode: Callable[[str], str]) -> None:
     assert redactor.raw(encode(secret).encode()) == told.encode()
 
 
+@pytest.mark.parametrize("letter", "?>~o")  # the base64 of some has `/`, or `+`, of some neither
+@pytest.mark.parametrize("before", ["", "x", "xy"])
+def test_both_alphabets_of_base64(letter: str, before: str) -> None:
+    redactor = Redactor({letter * 12 + "p4ss": "PASS"})
+    data = f"{before}{letter * 12}p4ss".encode()
+    for encoded in (base64.b64encode(data), base64.urlsafe_b64encode(data)):
+        assert "[redacted:PASS]" in redactor.text(encoded.decode())
+        assert b"[redacted:PASS]" in redactor.raw(encoded)
+
+
 def test_what_encodes_one_is_looked_for_when_that_is_asked() -> None:
     said = f"0x{KEY.encode().hex()}"
     assert BOTH.text(said) == "0x[redacted:ANTHROPIC_API_KEY]"

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from lorimer.core.errors import ConfigError
-from lorimer.core.jsonable import JSON
+from lorimer.core.jsonable import JSON, dumps
 from lorimer.tools import Rule, Tool, ToolContext, ToolInput, ToolRegistry, ToolResult
 from lorimer.tools.builtin import builtin_tools
 from lorimer.tools.policy.effects import Place, call_of
@@ -376,6 +376,52 @@ def test_patterns_of_several_arguments(
     assert entry is not None
     call = call_of(entry, {"files": files, "how": how}, world.place)
     assert decide(call, Rules(rules, world.place), Mode.DEFAULT).action is action
+
+
+def test_a_folder_whose_name_begins_as_the_workspaces_is_outside(world: World) -> None:
+    other = world.base / "workshop" / "a"
+    assert world.decide("Write", str(other), mode=Mode.ACCEPT_EDITS).action is ASK
+    assert world.decide("Write", "../workshop/a", mode=Mode.ACCEPT_EDITS).action is ASK
+    inside = str(world.workspace / "a")
+    assert world.decide("Write", inside, mode=Mode.ACCEPT_EDITS).action is ALLOW
+    assert world.decide("Write", str(other), [rule("Write(./**)")]).action is ASK
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [
+        (True, "true"),
+        (None, "null"),
+        (3, "3"),
+        (-1.5, "-1.5"),
+        (2**70, str(2**70)),
+        (["x", 1], None),
+    ],
+)
+def test_other_values_are_compared_as_json(world: World, value: JSON, text: str | None) -> None:
+    entry = world.registry.entry("Mail")
+    assert entry is not None
+    call = call_of(entry, {"how": value}, world.place)
+    literal = Rule("Mail", {"how": dumps(value) if text is None else text})
+    assert decide(call, Rules([literal], world.place), Mode.DEFAULT).action is ALLOW
+    other = Rule("Mail", {"how": str(value) + "x"})
+    assert decide(call, Rules([other], world.place), Mode.DEFAULT).action is ASK
+
+
+def test_what_leads_to_an_allowed_file_is_not_it(world: World) -> None:
+    entry = world.registry.entry("Write")
+    assert entry is not None
+    said = {"file_path": "b/c", "content": "x"}
+    for path, action, denies in (
+        ("b/c", ALLOW, DENY),
+        ("./b//c", ALLOW, DENY),
+        ("out/back/b/c", ASK, DENY),
+        ("b/d", ASK, ASK),
+    ):
+        call = call_of(entry, {"file_path": path, "content": "x"}, world.place)
+        for wanted, sort in ((action, ALLOW), (denies, DENY)):
+            rules = Rules([Rule("Write", said, action=sort)], world.place)
+            assert decide(call, rules, Mode.DEFAULT).action is wanted, (path, sort)
 
 
 def test_a_pattern_is_about_one_argument(world: World) -> None:
