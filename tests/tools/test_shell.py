@@ -223,6 +223,15 @@ def test_in_another_folder_it_is_another_program() -> None:
     assert uncovered(parse("./run.sh && cd x && ls -l && /bin/ls"), rules) == ""
 
 
+def test_operators_need_no_blanks_round_them() -> None:
+    read = parse("ls -l&&rm a||rm b;rm c|cat\nls>x;cat<y>z")
+    assert read.complex == ""
+    argvs = [" ".join(command.argv) for command in read.commands]
+    assert argvs == ["ls -l", "rm a", "rm b", "rm c", "cat", "ls", "cat"]
+    opened = [redirect.path for command in read.commands for redirect in command.redirects]
+    assert opened == ["x", "y", "z"]
+
+
 def test_every_redirection_is_told() -> None:
     read = parse("ls > 'a b' 2>> c < d; cat x >/dev/null")
     assert read.commands[0].redirects == (

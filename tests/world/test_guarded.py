@@ -173,6 +173,17 @@ def test_only_hosts_that_are_allowed() -> None:
             parse_url(url, reach)
 
 
+def test_a_url_without_a_port_is_at_its_schemes() -> None:
+    for scheme, port in (("http", 80), ("https", 443)):
+        for other in (80, 443):
+            reach = Reach(ports=frozenset({other}))
+            if other == port:
+                assert parse_url(f"{scheme}://a.org/", reach)
+            else:
+                with pytest.raises(ToolExecutionError, match=f"port {port} is not one"):
+                    parse_url(f"{scheme}://a.org/", reach)
+
+
 # --- connections ---------------------------------------------------------------------------------
 
 
