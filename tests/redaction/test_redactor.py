@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import base64
-from collections.abc import Mapping
+import json
+from collections.abc import Callable, Mapping
 from pathlib import Path
+from urllib.parse import quote
 
 import pytest
 from hypothesis import given, settings
@@ -13,10 +15,17 @@ from hypothesis import strategies as st
 
 from lorimer import PipelinePresets, ProviderCredentials, tool
 from lorimer.core.context import short_hash
-from lorimer.core.errors import ConfigError
+from lorimer.core.errors import APIError, ConfigError
 from lorimer.core.jsonable import JSON, canonical
 from lorimer.core.messages import ToolUse
-from lorimer.core.redaction import Redactor, is_secret, names_secret, of_environment, secrets_in
+from lorimer.core.redaction import (
+    Redactor,
+    is_secret,
+    names_secret,
+    of_environment,
+    secrets_in,
+    veiled,
+)
 from lorimer.core.request import TextDelta
 from lorimer.journal.sqlite.store import SQLiteJournal
 from lorimer.models import Models, ScriptedModel
@@ -48,8 +57,10 @@ def test_names_of_other_things(name: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "value", [KEY, OTHER, "hunter2hunter", "p4ssw0rd!", "correct horse battery staple"]
-)
+    "value",
+    [KEY, OTHER, "hunter2hunter", "p4ssw0rd!", "passw0rd", "correct horse battery staple",
+     "/" + KEY + OTHER],
+)  # fmt: skip
 def test_values_that_count(value: str) -> None:
     assert is_secret(value)
 
@@ -57,7 +68,9 @@ def test_values_that_count(value: str) -> None:
 @pytest.mark.parametrize(
     "value",
     ["", "none", "postgres", "changeme", "1234567890", "true", "/etc/keys/id.json", "~/.netrc",
-     "lm-studio", "not-needed", "xxxxxxxxxxxxxxxxxxxxxxxx", "sk-1"],
+     "lm-studio", "not-needed", "xxxxxxxxxxxxxxxxxxxxxxxx", "sk-1", "passw0r",
+     "abcdabcdabcdabcdabcd",
+     "/run/secrets/registry/token.json", "~/keys/registry/token.json", "./keys/registry/token.pem"],
 )  # fmt: skip
 def test_values_that_would_garble_text(value: str) -> None:
     assert not is_secret(value)
@@ -75,6 +88,25 @@ def test_what_variables_hold() -> None:
     assert secrets_in(variables) == {
         OTHER: "GH_TOKEN", KEY: "AUTHORIZATION", "s3cr3tpass": "DATABASE_URL",
     }  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "shown"),
+    [
+        ("password", "x", "[redacted]"),
+        ("password", 1234, "[redacted]"),
+        ("Passwords", ["x", 5], ["[redacted]", "[redacted]"]),
+        ("token", {"of": {"ann": ["x"]}}, {"of": {"ann": ["[redacted]"]}}),
+        ("tokens", 512, 512),
+        ("secret", None, None),
+        ("secret", True, True),
+        ("key", "name", "name"),
+        ("keys", ["name", KEY], ["name", "[redacted]"]),
+        ("name", [{"password": "x"}, KEY], [{"password": "[redacted]"}, KEY]),
+    ],
+)
+def test_what_a_name_veils(name: str, value: JSON, shown: JSON) -> None:
+    assert veiled({name: value}) == {name: shown}
 
 
 def test_what_holds_none_is_given_back_as_it_is() -> None:
@@ -112,6 +144,38 @@ def test_pieces_come_to_the_same_as_the_whole(parts: list[str]) -> None:
     assert KEY not in "".join(texts)
 
 
+@pytest.mark.parametrize(
+    "encode",
+    [json.dumps, lambda text: json.dumps(text, ensure_ascii=False), quote,
+     lambda text: quote(text, safe=""), lambda text: text.encode().hex(),
+     lambda text: text.encode().hex().upper()],
+)  # fmt: skip
+def test_how_programs_write_one(encode: Callable[[str], str]) -> None:
+    secret = 'é"pass/wörd\\12é'
+    redactor = Redactor({secret: "PASS"})
+    told = redactor.text(encode(secret))
+    assert told.strip('"') == "[redacted:PASS]"
+    assert redactor.raw(encode(secret).encode()) == told.encode()
+
+
+@pytest.mark.parametrize("letter", "?>~o")  # the base64 of some has `/`, or `+`, of some neither
+@pytest.mark.parametrize("before", ["", "x", "xy"])
+def test_both_alphabets_of_base64(letter: str, before: str) -> None:
+    redactor = Redactor({letter * 12 + "p4ss": "PASS"})
+    data = f"{before}{letter * 12}p4ss".encode()
+    for encoded in (base64.b64encode(data), base64.urlsafe_b64encode(data)):
+        assert "[redacted:PASS]" in redactor.text(encoded.decode())
+        assert b"[redacted:PASS]" in redactor.raw(encoded)
+
+
+def test_what_encodes_one_is_looked_for_when_that_is_asked() -> None:
+    said = f"0x{KEY.encode().hex()}"
+    assert BOTH.text(said) == "0x[redacted:ANTHROPIC_API_KEY]"
+    assert BOTH.json({said: [said]}, deep=True) == {BOTH.text(said): [BOTH.text(said)]}
+    assert BOTH.text(said, deep=False) is said
+    assert BOTH.json({said: [said], "x": KEY}) == {said: [said], "x": BOTH.text(KEY)}
+
+
 def test_a_secret_of_several_lines_counts_by_the_line() -> None:
     body = base64.b64encode(bytes(range(96))).decode()
     key = f"-----BEGIN KEY-----\n{body[:64]}\n{body[64:]}\n-----END KEY-----"
@@ -119,6 +183,24 @@ def test_a_secret_of_several_lines_counts_by_the_line() -> None:
     for text in (key, f"3\t{body[:64]}", f'{{"k": "{body[64:]}"}}'):
         assert "[redacted:TLS_KEY]" in redactor.text(text)
     assert redactor.text("-----BEGIN KEY-----") == "-----BEGIN KEY-----"
+    two = Redactor({f"{body[:64]}\n{body[64:]}": "TWO"})
+    assert two.text(f"3\t{body[:64]}") == "3\t[redacted:TWO]"
+
+
+@pytest.mark.parametrize("where", ["words", "hint", "problems", "notes"])
+def test_an_error_tells_none_wherever_it_stands(where: str) -> None:
+    said = {name: KEY if name == where else "x" for name in ("words", "hint", "problems")}
+    error = ConfigError(said["words"], hint=said["hint"], problems=(said["problems"],))
+    if where == "notes":
+        error.add_note(KEY)
+    assert BOTH.error(error) is error
+    told = repr((str(error), error.hint, error.problems, error.__notes__, error.to_json()))
+    assert KEY not in told
+    assert "[redacted:ANTHROPIC_API_KEY]" in told
+    broken = APIError("x")
+    broken.partial = f"so far {KEY}"
+    BOTH.error(broken)
+    assert broken.partial == "so far [redacted:ANTHROPIC_API_KEY]"
 
 
 def test_of_nothing_there_is_none(monkeypatch: pytest.MonkeyPatch) -> None:

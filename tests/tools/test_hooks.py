@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 import re
 import signal
 import sys
@@ -23,6 +24,7 @@ from lorimer.testing.simulation import simulate
 from lorimer.tools import NOT_DONE, Rule, ToolContext, ToolInput, ToolResult
 from lorimer.tools.hooks import Answer, CommandHook, FunctionHook, Hook, HookEvent
 from lorimer.tools.hooks.hookset import HookSet
+from lorimer.tools.hooks.pinned import MAX_BYTES, MAX_FILES, digest_of
 from lorimer.tools.policy.modes import Action
 from tests.tools.support import Act, Bench, run, toolset
 
@@ -801,6 +803,57 @@ def test_what_a_guard_failed_at_is_recorded_too() -> None:
             assert (again.calls, again.asked) == (0, 0)
 
     run(main)
+
+
+# --- what a folder of programs comes to ----------------------------------------------------------
+
+
+def test_whatever_changes_in_a_pinned_folder_counts(tmp_path: Path) -> None:
+    folder = tmp_path / "hooks"
+    assert digest_of(folder) == ""
+    (folder / "sub").mkdir(parents=True)
+    seen = [digest_of(folder)]
+    file = folder / "sub" / "a.py"
+    changes: list[Callable[[], object]] = [
+        lambda: file.write_bytes(b"one"),
+        lambda: file.write_bytes(b"two"),
+        lambda: file.chmod(0o755),
+        lambda: file.rename(folder / "sub" / "b.py"),
+        lambda: (folder / "sub").rename(folder / "other"),
+        lambda: (folder / "c.py").write_bytes(b""),
+    ]
+    for change in changes:
+        change()
+        seen.append(digest_of(folder))
+        assert digest_of(folder) == seen[-1] != ""
+    assert len(set(seen)) == len(seen)
+
+
+def test_a_folder_that_cannot_be_pinned(tmp_path: Path) -> None:
+    file = tmp_path / "a"
+    assert digest_of(tmp_path) != ""
+    file.write_bytes(b"")
+    assert digest_of(file) == ""
+    for make in (
+        lambda: file.symlink_to("/etc/hostname"),
+        lambda: file.symlink_to("/etc"),
+        lambda: file.symlink_to("nowhere"),
+        lambda: os.mkfifo(file),
+        lambda: file.write_bytes(bytes(MAX_BYTES + 1)),
+    ):
+        file.unlink()
+        make()
+        assert digest_of(tmp_path) == ""
+    file.write_bytes(bytes(MAX_BYTES))
+    assert digest_of(tmp_path) != ""
+    (tmp_path / "b").write_bytes(b"x")
+    assert digest_of(tmp_path) == ""
+    file.write_bytes(b"")
+    for number in range(MAX_FILES - 2):
+        (tmp_path / str(number)).touch()
+    assert digest_of(tmp_path) != ""
+    (tmp_path / "one more").touch()
+    assert digest_of(tmp_path) == ""
 
 
 # --- what cannot be ------------------------------------------------------------------------------

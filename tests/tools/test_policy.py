@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from lorimer.core.errors import ConfigError
+from lorimer.core.jsonable import JSON, dumps
 from lorimer.tools import Rule, Tool, ToolContext, ToolInput, ToolRegistry, ToolResult
 from lorimer.tools.builtin import builtin_tools
 from lorimer.tools.policy.effects import Place, call_of
@@ -40,6 +41,22 @@ class Mail(Get):
     urls = frozenset()
 
 
+class Pack(Get):
+    name = "Pack"
+    input_schema = {  # noqa: RUF012
+        "type": "object",
+        "properties": {
+            "files": {"type": "array"},
+            "into": {"type": "string"},
+            "how": {"type": "string"},
+        },
+    }
+    effects = frozenset({"write"})
+    subject = "files"
+    paths = frozenset({"files", "into"})
+    urls = frozenset()
+
+
 class Anything(Mail):
     name = "Anything"
     effects = Tool.effects
@@ -61,7 +78,7 @@ class World:
         (self.workspace / "leads_out").symlink_to(base / "else")
         (self.workspace / "out" / "back").symlink_to(self.workspace)
         self.registry = ToolRegistry()
-        for tool in (*builtin_tools(["*"]), Get(), Mail(), Anything()):
+        for tool in (*builtin_tools(["*"]), Get(), Mail(), Pack(), Anything()):
             if tool.name not in self.registry:
                 self.registry.register(tool, granted=False)
         self.place = Place.of(self.workspace)
@@ -69,7 +86,7 @@ class World:
     def decide(
         self,
         tool: str,
-        subject: str,
+        subject: JSON,
         rules: Sequence[Rule] = (),
         mode: Mode = Mode.DEFAULT,
         **how: bool,
@@ -190,8 +207,43 @@ def test_what_the_host_registered_is_granted_until_somebody_tightens(tmp_path: P
     assert decide(call, denied, Mode.BYPASS).action is DENY
 
 
+def test_what_wants_a_person_to_agree_asks_whoever_allows_it(tmp_path: Path) -> None:
+    class Order(Mail):
+        approval = "orders something"
+
+    entry = ToolRegistry([Order()]).entry("Mail")
+    assert entry is not None
+    place = Place.of(tmp_path)
+    call = call_of(entry, {"how": "x"}, place)
+    for rules in ([], [rule("Mail")], [Rule.parse("Mail(x)")]):
+        for mode in Mode:
+            found = decide(call, Rules(rules, place), mode)
+            if mode in (Mode.PLAN, Mode.DONT_ASK):
+                assert found.action is DENY
+            else:
+                assert (found.action, found.code) == (ASK, "policy.tool")
+                assert found.by == "orders something"
+
+
+def test_another_tool_of_the_same_name_is_decided_anew(world: World) -> None:
+    class Reader(Mail):
+        subject = "url"
+
+    rules = Rules([Rule.parse("Mail(x)")], world.place)
+    one, other = [ToolRegistry() for _ in range(2)]
+    one.register(Mail(), granted=False)
+    other.register(Reader(), granted=False)
+    found = [
+        decide(call_of(entry, {"how": "x"}, world.place), rules, Mode.DEFAULT).action
+        for registry in (one, other, one)
+        for entry in registry.entries()
+    ]
+    assert found == [ALLOW, ASK, ALLOW]
+
+
 def test_rules_of_effects(world: World) -> None:
-    assert world.decide("Get", "https://a.org/", [rule("@net")]).action is ALLOW
+    lifted = world.decide("Get", "https://a.org/", [rule("@net")])
+    assert (lifted.action, lifted.rules) == (ALLOW, (rule("@net"),))
     assert world.decide("Bash", "ls", [rule("@net", DENY)]).action is DENY  # it may use it
     assert world.decide("Write", "a", [rule("@net", DENY)]).action is ASK
     assert world.decide("Bash", "ls", [rule("@exec")]).action is ASK  # it may do more than that
@@ -276,6 +328,113 @@ def test_where_a_home_is_the_workspace_its_settings_are_protected(
 def test_paths(world: World, spec: str, path: str, fits: bool) -> None:
     decision = world.decide("Write", path, [rule(f"Write({spec})")])
     assert (decision.action is ALLOW) is fits
+
+
+@pytest.mark.parametrize(
+    ("files", "action"),
+    [
+        (["out/a", "out/b"], ALLOW),
+        (["out/a", "b"], ASK),
+        (["b", "out/a"], ASK),
+        (["out/a", "lib/b"], ASK),  # one rule has to cover all of them
+        (["out/a", "secret/b"], DENY),
+        (["out/a", "out/../secret/b"], DENY),
+        (["out/a", "b\0"], DENY),
+        (["out/a", "out/back/c"], ASK),
+        ([], ASK),
+    ],
+)
+def test_of_several_paths_each_counts(world: World, files: list[JSON], action: Action) -> None:
+    rules = [rule("Pack(./out/**)"), rule("Pack(./lib/**)"), rule("Pack(./secret/**)", DENY)]
+    assert world.decide("Pack", files, rules).action is action
+
+
+@pytest.mark.parametrize(
+    ("files", "how", "action"),
+    [
+        (["secret/a"], "fast", DENY),
+        (["out/a", "SECRET/a"], "fast", DENY),
+        (["out/a", "b\0"], "fast", DENY),
+        (["secret/a"], "slow", ASK),
+        (["a"], "fast", ASK),
+        (["out/a"], "fast", ALLOW),
+        (["out/a", "out/b"], "fast", ALLOW),
+        (["out/a"], "slow", ASK),
+        (["out/a", "out/back/c"], "fast", ASK),
+        (["out/x/../a"], "fast", ASK),
+        ([], "fast", ASK),
+    ],
+)
+def test_patterns_of_several_arguments(
+    world: World, files: list[JSON], how: str, action: Action
+) -> None:
+    rules = [
+        Rule("Pack", {"files": f"./{folder}/**", "how": "f*"}, pattern=True, action=said)
+        for folder, said in (("out", ALLOW), ("secret", DENY))
+    ]
+    entry = world.registry.entry("Pack")
+    assert entry is not None
+    call = call_of(entry, {"files": files, "how": how}, world.place)
+    assert decide(call, Rules(rules, world.place), Mode.DEFAULT).action is action
+
+
+def test_a_folder_whose_name_begins_as_the_workspaces_is_outside(world: World) -> None:
+    other = world.base / "workshop" / "a"
+    assert world.decide("Write", str(other), mode=Mode.ACCEPT_EDITS).action is ASK
+    assert world.decide("Write", "../workshop/a", mode=Mode.ACCEPT_EDITS).action is ASK
+    inside = str(world.workspace / "a")
+    assert world.decide("Write", inside, mode=Mode.ACCEPT_EDITS).action is ALLOW
+    assert world.decide("Write", str(other), [rule("Write(./**)")]).action is ASK
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [
+        (True, "true"),
+        (None, "null"),
+        (3, "3"),
+        (-1.5, "-1.5"),
+        (2**70, str(2**70)),
+        (["x", 1], None),
+    ],
+)
+def test_other_values_are_compared_as_json(world: World, value: JSON, text: str | None) -> None:
+    entry = world.registry.entry("Mail")
+    assert entry is not None
+    call = call_of(entry, {"how": value}, world.place)
+    literal = Rule("Mail", {"how": dumps(value) if text is None else text})
+    assert decide(call, Rules([literal], world.place), Mode.DEFAULT).action is ALLOW
+    other = Rule("Mail", {"how": str(value) + "x"})
+    assert decide(call, Rules([other], world.place), Mode.DEFAULT).action is ASK
+
+
+def test_what_leads_to_an_allowed_file_is_not_it(world: World) -> None:
+    entry = world.registry.entry("Write")
+    assert entry is not None
+    said = {"file_path": "b/c", "content": "x"}
+    for path, action, denies in (
+        ("b/c", ALLOW, DENY),
+        ("./b//c", ALLOW, DENY),
+        ("out/back/b/c", ASK, DENY),
+        ("b/d", ASK, ASK),
+    ):
+        call = call_of(entry, {"file_path": path, "content": "x"}, world.place)
+        for wanted, sort in ((action, ALLOW), (denies, DENY)):
+            rules = Rules([Rule("Write", said, action=sort)], world.place)
+            assert decide(call, rules, Mode.DEFAULT).action is wanted, (path, sort)
+
+
+def test_a_pattern_is_about_one_argument(world: World) -> None:
+    entry = world.registry.entry("Pack")
+    assert entry is not None
+    rules = Rules([rule("Pack(./lib/**)"), rule("Pack(into=./secret/**)", DENY)], world.place)
+    for files, into, action in (
+        ("lib/a", "out/a", ALLOW),
+        ("secret/a", "lib/a", ASK),
+        ("lib/a", "secret/a", DENY),
+    ):
+        call = call_of(entry, {"files": [files], "into": into}, world.place)
+        assert decide(call, rules, Mode.DEFAULT).action is action
 
 
 def test_paths_of_the_home(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -397,6 +556,12 @@ def test_what_a_shell_writes_and_reads_is_a_call_too(
     assert world.decide("Bash", command, rules).action is action
 
 
+def test_a_path_that_nobody_can_say_may_be_any(world: World) -> None:
+    rules = [rule("Bash(cd **)"), rule("Bash(ls **)"), rule("Read(./secret/**)", ASK)]
+    found = world.decide("Bash", "cd out && ls < a", rules)
+    assert (found.action, found.rules) == (ASK, (rules[2],))
+
+
 def test_a_command_allowed_word_for_word_may_be_anything(world: World) -> None:
     text = "echo $(date) > /tmp/x"
     assert world.decide("Bash", text, [Rule.parse(f"Bash({text})")]).action is ALLOW
@@ -445,11 +610,25 @@ def test_what_may_never_be_called_is_not_shown(world: World) -> None:
 
 @pytest.mark.parametrize("action", list(Action))
 def test_a_rule_that_cannot_be_used_denies_its_tool(world: World, action: Action) -> None:
-    for text in ("Write(/etc)", "Write(./a/../b)", "Write(./a**b)", "Bash(ls $(x))", "Bash(**)"):
+    for text in (
+        "Write(/etc)",
+        "Write(file_pth=./a)",
+        "Write(./a/../b)",
+        "Write(./a**b)",
+        "Bash(ls $(x))",
+        "Bash(**)",
+    ):
         tool = text.partition("(")[0]
         decision = world.decide(tool, "a", [rule(tool), rule(text, action)], Mode.BYPASS)
         assert decision.action is DENY, text
         assert "cannot be used" in decision.by
+
+
+def test_a_path_with_an_equals_sign_has_an_anchor(world: World) -> None:
+    decision = world.decide("Write", "a=b", [rule("Write"), rule("Write(a=*)", DENY)])
+    assert "Write has no argument 'a'" in decision.by
+    for spec in ("./a=*", "file_path=a=*"):
+        assert world.decide("Write", "a=b", [rule(f"Write({spec})")]).action is ALLOW
 
 
 def test_a_failure_while_deciding_means_no(world: World, monkeypatch: pytest.MonkeyPatch) -> None:

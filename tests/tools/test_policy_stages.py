@@ -225,6 +225,13 @@ def test_what_a_file_cannot_say_of_when(text: str, told: str) -> None:
     assert "\n" not in str(caught.value)
 
 
+def test_a_hook_in_a_file_may_be_about_a_tool_that_is_not_shipped() -> None:
+    for tool in ("orders_refund", "mcp__hub__create", "mcp__*"):
+        text = f'[[hook]]\nevent = "PreToolUse"\nrun = ["true"]\ntools = ["{tool}"]\n'
+        said = files.read(text, "r.toml", Source.USER, lambda name: None)
+        assert said.hooks[0].tools == (tool,)
+
+
 def test_dates_of_text_and_of_toml_are_the_same() -> None:
     assert moment("1970-01-02", "x") == moment("1970-01-02T00:00:00Z", "x") == DAY
 

@@ -174,6 +174,12 @@ def test_as_arguments_they_are_words_or_refused() -> None:
         ("cargo test **", "cargo test --config 'target.x.runner=\"rm\"'"),
         ("go test **", "go test -exec 'rm x'"), ("go vet **", "go vet --vettool=./x"),
         ("just test **", "just test -f x"), ("yarn test **", "yarn test --cwd /x"),
+        ("* **", "env -i rm x"), ("* **", "env TZ=UTC -i rm x"),
+        ("* **", "nohup -p rm x"), ("* **", "nice -5 rm x"),
+        ("sqlite3 **", "sqlite3 a '.shell rm x'"), ("m4 **", "m4 a"), ("base64 **", "base64 -ox a"),
+        ("npm run **", "npm run x"), ("pnpm run **", "pnpm run x"), ("yarn **", "yarn x"),
+        ("cargo **", "cargo x"), ("go **", "go x"), ("make **", "make x"), ("just **", "just x"),
+        ("uv run python **", "uv run python x"),
     ],
 )  # fmt: skip
 def test_a_rule_with_an_open_end_does_not_cover_what_starts_another(rule: str, text: str) -> None:
@@ -189,7 +195,8 @@ def test_a_rule_with_an_open_end_does_not_cover_what_starts_another(rule: str, t
         ("git submodule status **", "git submodule status a"), ("gh pr view **", "gh pr view 5"),
         ("cargo test **", "cargo test -- --config x"), ("go test **", "go test -run TestExec"),
         ("npm run test **", "npm run test -- --cwd x"), ("sha256sum **", "sha256sum a"),
-        ("python3.11 x.py", "python3.11 x.py"),
+        ("python3.11 x.py", "python3.11 x.py"), ("make test **", "make test unit"),
+        ("env -i ls", "env -i ls"),
     ],
 )  # fmt: skip
 def test_what_is_harmless_of_it_is_covered(rule: str, text: str) -> None:
@@ -214,6 +221,15 @@ def test_in_another_folder_it_is_another_program() -> None:
         assert "folder" in uncovered(parse(f"cd evil && {text}"), rules)
         assert "folder" in uncovered(parse(f"ls; cd evil\nls; {text}"), rules)
     assert uncovered(parse("./run.sh && cd x && ls -l && /bin/ls"), rules) == ""
+
+
+def test_operators_need_no_blanks_round_them() -> None:
+    read = parse("ls -l&&rm a||rm b;rm c|cat\nls>x;cat<y>z")
+    assert read.complex == ""
+    argvs = [" ".join(command.argv) for command in read.commands]
+    assert argvs == ["ls -l", "rm a", "rm b", "rm c", "cat", "ls", "cat"]
+    opened = [redirect.path for command in read.commands for redirect in command.redirects]
+    assert opened == ["x", "y", "z"]
 
 
 def test_every_redirection_is_told() -> None:
@@ -275,6 +291,7 @@ def test_what_is_forbidden_is_found_in_other_clothes(rule: str, text: str) -> No
         ("git push **", "git commit -m push"), ("git push **", "git log push"),
         ("rm -rf **", "rm -r x"), ("rm -rf **", "rm x; ls -rf"),
         ("ls -la", "ls -l"), ("find * -delete", "find . -type d -name delete"),
+        ("rm x x", "rm x"), ("git push **", "git --git-dir=x log push"),
     ],
 )  # fmt: skip
 def test_what_only_has_the_words_of_it_is_not(rule: str, text: str) -> None:

@@ -173,6 +173,17 @@ def test_only_hosts_that_are_allowed() -> None:
             parse_url(url, reach)
 
 
+def test_a_url_without_a_port_is_at_its_schemes() -> None:
+    for scheme, port in (("http", 80), ("https", 443)):
+        for other in (80, 443):
+            reach = Reach(ports=frozenset({other}))
+            if other == port:
+                assert parse_url(f"{scheme}://a.org/", reach)
+            else:
+                with pytest.raises(ToolExecutionError, match=f"port {port} is not one"):
+                    parse_url(f"{scheme}://a.org/", reach)
+
+
 # --- connections ---------------------------------------------------------------------------------
 
 
@@ -315,7 +326,15 @@ def test_every_request_looks_the_name_up_anew_and_checks_what_it_gets() -> None:
     run(main())
 
 
-@pytest.mark.parametrize("address", ["169.254.169.254", "fd00:ec2::254", "::ffff:169.254.169.254"])
+@pytest.mark.parametrize(
+    "address",
+    [
+        *("169.254.169.254", "168.63.129.16", "100.100.100.200", "fd00:ec2::254"),
+        *("::ffff:169.254.169.254", "::ffff:0:169.254.169.254", "::169.254.169.254"),
+        *("64:ff9b::169.254.169.254", "2002:a9fe:a9fe::1"),
+        *("2600::5efe:169.254.169.254", "2600::200:5efe:169.254.169.254"),
+    ],
+)
 def test_metadata_stays_closed_where_private_addresses_are_open(address: str) -> None:
     error, _ = get("http://a.org:PORT/", Names([address]), private=["a.org"])
     assert isinstance(error, ToolExecutionError)
@@ -385,6 +404,29 @@ def test_redirects_are_followed_five_times() -> None:
     error, server = get("http://a.org:PORT/6", Names(["127.0.0.1"]), answer, private=["a.org"])
     assert isinstance(error, ToolExecutionError)
     assert len(server.requests) == 6
+
+
+@pytest.mark.parametrize(
+    ("method", "answer", "paths"),
+    [
+        ("HEAD", moved("/in"), ["/", "/in"]),
+        ("POST", moved("/in"), ["/"]),
+        ("POST", moved("/in", "307 T"), ["/"]),
+        ("GET", moved("/in", "200 OK"), ["/"]),
+        ("GET", moved("/in", "201 Created"), ["/"]),
+        ("GET", page(b"", status="302 Found"), ["/"]),
+    ],
+)
+def test_what_is_no_redirect_is_the_answer(method: str, answer: bytes, paths: list[str]) -> None:
+    found, server = get(
+        "http://a.org:PORT/",
+        Names(["127.0.0.1"]),
+        lambda path: answer if path == "/" else page(b""),
+        private=["a.org"],
+        method=method,
+    )
+    assert isinstance(found, Fetched)
+    assert [path for path, _ in server.requests] == paths
 
 
 def test_credentials_do_not_follow_to_another_origin() -> None:

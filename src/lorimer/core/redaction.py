@@ -193,11 +193,11 @@ class Redactor:
     def error(self, error: LorimerError) -> LorimerError:
         """The error itself, its words without secrets. What caused it is left as it is."""
         words = str(error)
-        clean, hint = self.text(words), self.text(error.hint)
-        if clean != words or hint != error.hint:
+        clean = self.text(words)
+        if clean != words:
             error.args = (clean, *error.args[1:])
-            error.hint = hint
-            error.__notes__ = [self.text(note) for note in error.__notes__]
+        error.hint = self.text(error.hint)
+        error.__notes__ = [self.text(note) for note in error.__notes__]  # anybody adds some
         if isinstance(error, APIError):
             error.partial = self.text(error.partial)
         elif isinstance(error, ConfigError):

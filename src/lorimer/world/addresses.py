@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from ipaddress import (
     IPv4Address,
-    IPv4Network,
     IPv6Address,
     IPv6Network,
     ip_address,
@@ -67,8 +66,6 @@ _CLOSED: Final = tuple(
         "ff00::/8",
     )
 )
-_IPV4: Final = tuple(net for net in _CLOSED if isinstance(net, IPv4Network))
-_IPV6: Final = tuple(net for net in _CLOSED if isinstance(net, IPv6Network))
 _MAPPED: Final = IPv6Network("::ffff:0:0/96")
 _TRANSLATED: Final = IPv6Network("::ffff:0:0:0/96")
 _COMPATIBLE: Final = IPv6Network("::/96")
@@ -87,13 +84,11 @@ def refusal(address: Address) -> str:
     """Why nothing may be connected to there; "": it is public."""
     if isinstance(address, IPv6Address) and address.scope_id is not None:
         return "it is bound to one network interface"
+    if is_metadata(address):
+        return "it is a cloud's metadata service"
     forms = _forms(address)
-    for form in forms:
-        if form in _METADATA:
-            return "it is a cloud's metadata service"
-        closed = _IPV4 if isinstance(form, IPv4Address) else _IPV6
-        if any(form in network for network in closed):
-            return "it is not a public address"
+    if any(form in network for form in forms for network in _CLOSED):
+        return "it is not a public address"
     if isinstance(address, IPv6Address) and forms == [address] and address not in _GLOBAL:
         return "it is not a public address"
     return ""

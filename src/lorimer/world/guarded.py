@@ -96,8 +96,7 @@ def named_in(host: str, names: Iterable[str]) -> bool:
     """`host` is one of `names`, or beneath a `*.name` of them."""
     host = host.rstrip(".").lower()
     return any(
-        host == name or (name.startswith("*.") and host.endswith(name[1:]) and host != name[2:])
-        for name in names
+        host == name or (name.startswith("*.") and host.endswith(name[1:])) for name in names
     )
 
 

@@ -15,7 +15,7 @@ from pathlib import PurePosixPath
 from posixpath import normpath
 from typing import Final, TypeAlias
 
-from lorimer.core.errors import ConfigError
+from lorimer.core.errors import ConfigError, nearest
 from lorimer.core.jsonable import JSON, dumps
 from lorimer.core.record import record
 from lorimer.tools.encode import plain
@@ -172,6 +172,12 @@ def bind(rule: Rule, entry: Entry, place: Place) -> Bound:
             named = _NAMED.fullmatch(wanted)
             if named is not None and named[1] in _properties(entry):
                 argument, value = named[1], named[2]
+            elif named is not None and argument in entry.tool.paths:  # it would fit no path
+                raise ConfigError(
+                    f"{entry.spec.name} has no argument {named[1]!r}"
+                    f"{nearest(named[1], _properties(entry))}",
+                    hint=f"A path that begins so is written ./{wanted}",
+                )
         if rule.pattern and argument in entry.tool.commands:
             if len(rule.input) > 1:
                 raise ConfigError(f"{rule}: a pattern over a command stands alone")

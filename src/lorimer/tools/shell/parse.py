@@ -343,8 +343,6 @@ class _Reader:
             raise _Complex(f"it redirects with {number}{operator}")
         while self._text[self._at : self._at + 1] in (" ", "\t"):
             self._at += 1
-        if self._text[self._at : self._at + 1] in ("", "\n", ";", "&", "|", "<", ">"):
-            raise _Complex("a redirection has no file")
         path = self._read_word()
         if not path:
             raise _Complex("a redirection has no file")
