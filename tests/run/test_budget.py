@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from datetime import timedelta
 from functools import partial
@@ -344,6 +345,23 @@ def test_a_run_that_is_cancelled_while_its_budget_is_asked_is_cancelled() -> Non
         task.cancel()
         with pytest.raises(asyncio.CancelledError):
             await task
+
+    simulate(main)
+
+
+def test_a_task_that_has_outlived_a_cancellation_runs_and_is_refused_as_any_other() -> None:
+    async def main(world: SimulatedWorld) -> None:
+        async def outlives() -> list[str]:
+            with suppress(asyncio.CancelledError):
+                await world.sleep(100)
+            budgets = Asked([Purse("job:1", CENT)]), Asked(asyncio.CancelledError())
+            return [(await by(executor_of(world, model_of(), each))).status for each in budgets]
+
+        task = asyncio.create_task(outlives())
+        await world.sleep(1)
+        task.cancel()
+        assert await task == ["ok", "rejected"]
+        assert task.cancelling() == 1
 
     simulate(main)
 

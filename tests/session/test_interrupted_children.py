@@ -394,6 +394,7 @@ def test_what_a_child_did_is_kept_as_long_as_the_run_that_it_is_part_of(keep: in
         await world.sleep(86_400)
         pruned = await prune(journal, before=world.time(), keep=keep)
         assert (pruned.sessions, pruned.runs) == ((2, 2), (0, 0))[keep], "both, or none"
+        assert (pruned.unfinished, pruned.in_use) == (0, 0)
         assert len(await journal.runs()) == 2 * keep
 
     simulate(main)
