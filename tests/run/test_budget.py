@@ -398,6 +398,7 @@ def test_row_86_a_caller_has_so_much_within_seven_days() -> None:
         assert await statuses("alice", 2) == ["ok", "budget_exceeded"]
         assert await statuses("bob", 4) == ["ok", "ok", "ok", "budget_exceeded"]
         assert await statuses("eve", 1) == ["budget_exceeded"]
+        assert "The run was not begun" in (await by(executor, "eve")).error, "nothing is left"
         assert await statuses("", 3) == ["ok", "ok", "budget_exceeded"], "nobody is somebody"
         await world.sleep(timedelta(days=4).total_seconds() - 1)
         assert await statuses("alice", 1) == ["budget_exceeded"]

@@ -628,6 +628,49 @@ def test_a_child_that_asks_a_person_suspends_its_parent_until_there_is_an_answer
     simulate(main)
 
 
+def test_of_several_questions_one_is_answered_by_its_name_and_none_without() -> None:
+    async def main(world: SimulatedWorld) -> None:
+        class Nobody:
+            async def approve(self, tool: str, summary: str, reason: str) -> bool:
+                await world.sleep(1e6)
+                return False
+
+        def ask(manifest: EnvironmentManifest) -> None:
+            manifest.permissions.ask = ["put"]
+
+        put, journal = Do("put", effects=["write"]), MemoryJournal(world)
+        pipeline = pipeline_of(
+            world,
+            model_of(
+                {
+                    "main": [[task("digger", "a"), task("digger", "b")], "so", "and so", "over"],
+                    "digger": [[use("put")], "done"],
+                }
+            ),
+            agent("digger"),
+            journal=journal,
+            tools=[put],
+            change=ask,
+            approver=Nobody(),
+        )
+        going = asyncio.create_task(pipeline.run("go"))
+        await world.sleep(10)
+        [row] = [row for row in await journal.runs() if row.title == "go"]
+        names = [each.name for each in await mail.questions(journal, row)]
+        assert len(names) == 2
+        with pytest.raises(PipelineError, match=names[1]):
+            await answer(journal, row.run_id, True)
+        assert put.calls == []
+        for name, agrees in zip(names, (True, False), strict=True):
+            assert await answer(journal, row.run_id, agrees, question=name)
+            await world.sleep(1)
+            assert len(put.calls) == 1
+        assert (await going).status == "ok"
+        await sound(journal, row.run_id)
+
+    simulate(main)
+
+
 def test_no_time_of_a_parent_is_used_while_a_person_is_asked_in_a_child() -> None:
     async def main(world: SimulatedWorld) -> None:
         class Slow:
