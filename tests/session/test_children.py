@@ -9,6 +9,7 @@ from typing import Any
 
 import apsw
 import pytest
+from anyio import CancelScope
 
 from lorimer import ConfigError
 from lorimer.attend import Attendant
@@ -624,6 +625,37 @@ def test_a_child_that_asks_a_person_suspends_its_parent_until_there_is_an_answer
         result = await made().resume(left.run_id, True)
         assert result.status == "ok" and len(put.calls) == 1
         await sound(journal, result.run_id)
+
+    simulate(main)
+
+
+def test_who_is_cancelled_while_children_end_is_told() -> None:
+    async def main(world: SimulatedWorld) -> None:
+        async def slow(*_: object) -> str:
+            try:
+                await world.sleep(100)
+            finally:
+                with CancelScope(shield=True):
+                    await world.sleep(5)
+            return "late"
+
+        async def hang(*_: object) -> str:
+            await world.sleep(100)
+            return "late"
+
+        replies = {"main": [[task("digger")], [use("hang")]], "digger": [[use("look")]]}
+        tools = [Do("look", slow), Do("hang", hang)]
+        digger = agent("digger", tools=["look"])
+        pipeline = pipeline_of(world, model_of(replies), digger, tools=tools)
+        raised = asyncio.create_task(
+            pipeline.run("go", limits={"timeout_s": 10.0}, raise_on_error=False)
+        )
+        await world.sleep(12)
+        raised.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await raised
+        assert world.monotonic() >= 15
+        assert [row.status for row in await pipeline.journal.runs()] == ["timeout"] * 2
 
     simulate(main)
 
