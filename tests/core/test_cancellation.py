@@ -761,6 +761,30 @@ def test_a_shutdown_lets_a_tool_end_that_changes_something(bound: float) -> None
     simulate(main)
 
 
+def test_a_shutdown_waits_no_longer_than_for_what_changes_something() -> None:
+    async def main(world: SimulatedWorld) -> None:
+        async def act(*_: object) -> str:
+            await world.sleep(5)
+            return "written"
+
+        async def read(*_: object) -> str:
+            await world.sleep(100)
+            return "read"
+
+        write, look = Do("write", act, effects=["write"], safe=True), Do("look", read, safe=True)
+        pipeline = make(world, [[use("write"), use("look")], "never"], tools=[write, look])
+        task = asyncio.create_task(pipeline.run("go", raise_on_error=False))
+        await world.sleep(1)
+        assert (len(write.calls), len(look.calls)) == (1, 1), "side by side"
+        assert pipeline.shut_down(50)
+        result = await task
+        done = [fact.data["content"] for fact in result.events if fact.type == "tool.result"]
+        assert (result.status, done) == ("suspended", ["written"])
+        assert world.monotonic() == pytest.approx(5)
+
+    simulate(main)
+
+
 @pytest.mark.parametrize("where", ["model", "reading", "retry"])
 def test_a_shutdown_cuts_off_what_can_be_done_again(where: str) -> None:
     async def main(world: SimulatedWorld) -> None:

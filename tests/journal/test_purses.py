@@ -227,8 +227,13 @@ def test_a_purse_comes_back_from_a_fact_as_it_was() -> None:
         [{"name": "a:b"}],
         [{"name": "ab", "ceiling": 1}],
         [{"name": "a:b", "ceiling": 1, "window_s": "1"}],
+        [{"name": "a:b", "ceiling": 1, "window_s": True}],
+        [{"name": "a:b", "ceiling": 1}] * 2,
+        {},
+        "",
+        5,
     ],
-    ids=range(5),
+    ids=range(10),
 )
 def test_a_fact_whose_budgets_cannot_be_read_lets_nothing_go_on(budgets: object) -> None:
     with pytest.raises(JournalError, match="budgets of the run"):

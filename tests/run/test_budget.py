@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from datetime import timedelta
 from functools import partial
@@ -348,6 +349,23 @@ def test_a_run_that_is_cancelled_while_its_budget_is_asked_is_cancelled() -> Non
     simulate(main)
 
 
+def test_a_task_that_has_outlived_a_cancellation_runs_and_is_refused_as_any_other() -> None:
+    async def main(world: SimulatedWorld) -> None:
+        async def outlives() -> list[str]:
+            with suppress(asyncio.CancelledError):
+                await world.sleep(100)
+            budgets = Asked([Purse("job:1", CENT)]), Asked(asyncio.CancelledError())
+            return [(await by(executor_of(world, model_of(), each))).status for each in budgets]
+
+        task = asyncio.create_task(outlives())
+        await world.sleep(1)
+        task.cancel()
+        assert await task == ["ok", "rejected"]
+        assert task.cancelling() == 1
+
+    simulate(main)
+
+
 def test_a_refused_run_stays_refused_when_its_process_dies_before_its_end() -> None:
     async def no() -> Sequence[Purse]:
         raise Own("no")
@@ -380,6 +398,7 @@ def test_row_86_a_caller_has_so_much_within_seven_days() -> None:
         assert await statuses("alice", 2) == ["ok", "budget_exceeded"]
         assert await statuses("bob", 4) == ["ok", "ok", "ok", "budget_exceeded"]
         assert await statuses("eve", 1) == ["budget_exceeded"]
+        assert "The run was not begun" in (await by(executor, "eve")).error, "nothing is left"
         assert await statuses("", 3) == ["ok", "ok", "budget_exceeded"], "nobody is somebody"
         await world.sleep(timedelta(days=4).total_seconds() - 1)
         assert await statuses("alice", 1) == ["budget_exceeded"]

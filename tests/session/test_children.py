@@ -9,6 +9,7 @@ from typing import Any
 
 import apsw
 import pytest
+from anyio import CancelScope
 
 from lorimer import ConfigError
 from lorimer.attend import Attendant
@@ -624,6 +625,80 @@ def test_a_child_that_asks_a_person_suspends_its_parent_until_there_is_an_answer
         result = await made().resume(left.run_id, True)
         assert result.status == "ok" and len(put.calls) == 1
         await sound(journal, result.run_id)
+
+    simulate(main)
+
+
+def test_who_is_cancelled_while_children_end_is_told() -> None:
+    async def main(world: SimulatedWorld) -> None:
+        async def slow(*_: object) -> str:
+            try:
+                await world.sleep(100)
+            finally:
+                with CancelScope(shield=True):
+                    await world.sleep(5)
+            return "late"
+
+        async def hang(*_: object) -> str:
+            await world.sleep(100)
+            return "late"
+
+        replies = {"main": [[task("digger")], [use("hang")]], "digger": [[use("look")]]}
+        tools = [Do("look", slow), Do("hang", hang)]
+        digger = agent("digger", tools=["look"])
+        pipeline = pipeline_of(world, model_of(replies), digger, tools=tools)
+        raised = asyncio.create_task(
+            pipeline.run("go", limits={"timeout_s": 10.0}, raise_on_error=False)
+        )
+        await world.sleep(12)
+        raised.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await raised
+        assert world.monotonic() >= 15
+        assert [row.status for row in await pipeline.journal.runs()] == ["timeout"] * 2
+
+    simulate(main)
+
+
+def test_of_several_questions_one_is_answered_by_its_name_and_none_without() -> None:
+    async def main(world: SimulatedWorld) -> None:
+        class Nobody:
+            async def approve(self, tool: str, summary: str, reason: str) -> bool:
+                await world.sleep(1e6)
+                return False
+
+        def ask(manifest: EnvironmentManifest) -> None:
+            manifest.permissions.ask = ["put"]
+
+        put, journal = Do("put", effects=["write"]), MemoryJournal(world)
+        pipeline = pipeline_of(
+            world,
+            model_of(
+                {
+                    "main": [[task("digger", "a"), task("digger", "b")], "so", "and so", "over"],
+                    "digger": [[use("put")], "done"],
+                }
+            ),
+            agent("digger"),
+            journal=journal,
+            tools=[put],
+            change=ask,
+            approver=Nobody(),
+        )
+        going = asyncio.create_task(pipeline.run("go"))
+        await world.sleep(10)
+        [row] = [row for row in await journal.runs() if row.title == "go"]
+        names = [each.name for each in await mail.questions(journal, row)]
+        assert len(names) == 2
+        with pytest.raises(PipelineError, match=names[1]):
+            await answer(journal, row.run_id, True)
+        assert put.calls == []
+        for name, agrees in zip(names, (True, False), strict=True):
+            assert await answer(journal, row.run_id, agrees, question=name)
+            await world.sleep(1)
+            assert len(put.calls) == 1
+        assert (await going).status == "ok"
+        await sound(journal, row.run_id)
 
     simulate(main)
 

@@ -258,9 +258,12 @@ def test_a_resumed_run_has_the_sub_agents_that_it_began_with() -> None:
     simulate(main)
 
 
-def test_what_children_had_spent_counts_after_a_resume() -> None:
+@pytest.mark.parametrize("helper", ["digger", "chief"])
+def test_what_runs_below_had_spent_counts_after_a_resume(helper: str) -> None:
+    """Those of its own, and those of a child that goes on."""
     replies = {
-        "main": [[work("digger", "a"), work("digger", "b")], "so"],
+        "main": [[work(helper, "a"), work(helper, "b")], "so"],
+        "chief": [[work("digger", "c")], "led"],
         "digger": [[use("note")]] * 20,
     }
 
@@ -272,6 +275,7 @@ def test_what_children_had_spent_counts_after_a_resume() -> None:
                 world,
                 model_of(replies, latency_s=1.0, usage=Usage(2000, 1000)),
                 agent("digger"),
+                agent("chief", tools=["Agent"]),
                 journal=journal,
                 tools=[Do("note")],
                 change=lambda manifest: setattr(manifest.model, "max_tokens", 10),
@@ -394,6 +398,7 @@ def test_what_a_child_did_is_kept_as_long_as_the_run_that_it_is_part_of(keep: in
         await world.sleep(86_400)
         pruned = await prune(journal, before=world.time(), keep=keep)
         assert (pruned.sessions, pruned.runs) == ((2, 2), (0, 0))[keep], "both, or none"
+        assert (pruned.unfinished, pruned.in_use) == (0, 0)
         assert len(await journal.runs()) == 2 * keep
 
     simulate(main)
