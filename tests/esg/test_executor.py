@@ -671,3 +671,15 @@ def test_a_key_that_is_not_there_is_a_key_error_as_everywhere() -> None:
         "try:\n    globals()[0]\nexcept KeyError as error:\n    print(type(error), 0 in vars())"
     )
     assert session.execute("b", caught).stdout == "<class 'KeyError'> False\n"
+
+
+def test_an_ordered_dict_that_code_ran_in_is_put_back_as_it_was() -> None:
+    """`exec` puts `__builtins__` into it where its own methods do not see it."""
+    session = StepExecutor()
+    session.execute("make", "import collections\nspace = collections.OrderedDict(k=1, n=2)")
+    session.execute("run", "exec('def g():\\n    return len(str(k))', space)")
+    session.execute("change", "space['k'] = 100")
+    session.execute("call", "print(list(space), len(space), space['g']())")
+    session.graph.edit_step("change", "space['k'] = 10")
+    assert session.replay().ok
+    assert session.results["call"].stdout == "['k', 'n', 'g'] 4 2\n"

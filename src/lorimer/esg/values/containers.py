@@ -6,6 +6,7 @@ import random
 import types
 from collections import defaultdict, deque
 from functools import lru_cache
+from itertools import chain
 from typing import Any, Final, cast
 
 from lorimer.esg.values.content import Content, Kind, fields_of
@@ -13,6 +14,7 @@ from lorimer.esg.values.content import Content, Kind, fields_of
 _List = list[object]
 _Deque = deque[object]
 _Set = set[object]
+_Dict = dict[object, object]
 
 
 class List(Kind):
@@ -39,17 +41,25 @@ class Dict(Kind):
         self._base = base
 
     def take(self, value: Any, /) -> Content:
-        keys, values = self._base.keys(value), self._base.values(value)
-        more = (value.default_factory,) if self._base is defaultdict else ()
+        keys, values = (*self._base.keys(value),), self._base.values(value)
+        more: tuple[object, ...] = (value.default_factory,) if self._base is defaultdict else ()
+        if len(keys) < _Dict.__len__(value):  # an OrderedDict, given `__builtins__` by `exec`
+            shown = set(keys)
+            hidden = [each for each in _Dict.items(value) if each[0] not in shown]
+            more = tuple(chain.from_iterable(hidden))
         return Content(self, len(keys), (*keys, *values, *more))
 
     def put(self, value: Any, content: Content, /) -> bool:
         count = cast("int", content.extra)
         self._base.clear(value)
-        for key, each in zip(content.parts[:count], content.parts[count:], strict=False):
+        keys, values = content.parts[:count], content.parts[count : 2 * count]
+        for key, each in zip(keys, values, strict=True):
             self._base.__setitem__(value, key, each)
+        more = content.parts[2 * count :]
         if self._base is defaultdict:
-            value.default_factory = content.parts[-1]
+            value.default_factory = more[0]
+        else:
+            _Dict.update(value, zip(more[::2], more[1::2], strict=True))
         return True
 
 
