@@ -147,6 +147,16 @@ class Stage(Generic[In, Out]):
     """What in the stage's entry decides that, such as `strategies.guards`; "": nothing does."""
 
     config: Any  # as in Strategy
+    _slots: ClassVar[Mapping[str, Slot[Strategy]]] = {}
+
+    def __init_subclass__(cls, **options: object) -> None:
+        super().__init_subclass__(**options)
+        cls._slots = {
+            name: cast("Slot[Strategy]", value)
+            for base in reversed(cls.__mro__)
+            for name, value in vars(base).items()
+            if isinstance(value, Slot)
+        }
 
     def configure(self, config: Mapping[str, JSON]) -> None:
         """Take the configuration, once, before the first run."""
@@ -175,14 +185,9 @@ class Stage(Generic[In, Out]):
         raise TypeError(f"{type(self).__name__} has no execute method")
 
     @classmethod
-    def slots(cls) -> dict[str, Slot[Strategy]]:
+    def slots(cls) -> Mapping[str, Slot[Strategy]]:
         """The declared slots and chains by name, in order of declaration."""
-        found: dict[str, Slot[Strategy]] = {}
-        for base in reversed(cls.__mro__):
-            for key, value in vars(base).items():
-                if isinstance(value, Slot):
-                    found[key] = cast("Slot[Strategy]", value)
-        return found
+        return cls._slots
 
 
 AnyStage = Stage[object, object]
