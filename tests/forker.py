@@ -9,6 +9,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from functools import cache
 from pathlib import Path
 
@@ -48,7 +49,8 @@ class Forked:
     def send(self, number: signal.Signals) -> None:
         """Nothing once it is dead."""
         if self.status is None:
-            os.kill(self.pid, number)
+            with suppress(ProcessLookupError):  # its parent waited for it, and nobody asked yet
+                os.kill(self.pid, number)
 
     def wait(self, timeout_s: float) -> int:
         """How it ended, as `subprocess` has it. Raises TimeoutError."""
@@ -57,3 +59,7 @@ class Forked:
             self.status = forked.answer(self._asked)
             self._asked.close()
         return self.status
+
+    def close(self) -> None:
+        """However it ended: nobody asks any more."""
+        self._asked.close()

@@ -22,7 +22,10 @@ async def raw21_start(scale: Scale) -> Figures:
 
 
 async def _start(loop: Loop) -> Figures:
-    if await loop(Script(0), Work(), []) != FINAL["content"][0]["text"] or not sqlite3.version_info:
+    if (
+        await loop(Script(0), Work(), []) != FINAL["content"][0]["text"]
+        or not sqlite3.sqlite_version
+    ):
         raise RuntimeError("the loop did not answer")
     return {
         "s": process_time(),

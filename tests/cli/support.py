@@ -21,7 +21,7 @@ from lorimer.testing.fake_server import FakeLLMServer, SeenRequest, ToolCall, Tu
 from lorimer.testing.faults import Hang
 from tests.forker import Forked
 
-PATIENCE_S = 30.0
+PATIENCE_S = 60.0
 
 
 def invoke(*words: str, input: str | None = None) -> Result:
@@ -99,11 +99,12 @@ class Running:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._process.send(signal.SIGKILL)
-        self._process.wait(PATIENCE_S)
-        self._given.close()
-        self._out.close()
-        self._err.close()
+        try:
+            self._process.send(signal.SIGKILL)
+            self._process.wait(PATIENCE_S)
+        finally:
+            for each in (self._process, self._given, self._out, self._err):
+                each.close()
 
     def write(self, text: str) -> None:
         """To its standard input."""

@@ -126,6 +126,7 @@ def test_by_its_text_alone_none_of_those_that_write_only_looks(source: str) -> N
 END = "total = 0 if 'a' not in globals() else (a.shape, float(a.ravel()[:7].sum()), float(a.sum()))"
 
 
+@pytest.mark.filterwarnings("ignore:Setting the shape:DeprecationWarning")  # since NumPy 2.5
 @pytest.mark.parametrize("source", WRITES)
 def test_what_a_step_writes_is_seen(source: str) -> None:
     _is_sound(BEGIN, "pass", source, END)
