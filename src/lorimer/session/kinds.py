@@ -79,7 +79,6 @@ class Kinds:
         self._host = host
         self._toolset = toolset
         self._allowed = allowed
-        self._homes: dict[str, Home] = {}
         self._kinds: dict[tuple[str, str, bool], Kind] = {}
 
     def home(self, manifest: EnvironmentManifest) -> Home:
