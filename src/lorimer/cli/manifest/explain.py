@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from lorimer.core.jsonable import JSON
     from lorimer.core.manifest import EnvironmentManifest, StageEntry
-    from lorimer.core.stage import AnyStage, Slot, Strategy
+    from lorimer.core.stage import Slot, Strategy
     from lorimer.models.hostfile import Host
 
 
@@ -200,6 +200,7 @@ def _model(described: EnvironmentManifest, known: Host) -> str:
 def _table(described: EnvironmentManifest) -> Table:
     from rich.text import Text
 
+    from lorimer.core.introspect import about
     from lorimer.stages.catalogue import catalogue
 
     table = table_of_stages()
@@ -209,8 +210,8 @@ def _table(described: EnvironmentManifest) -> Table:
         name = entry.name if entry.active else f"{entry.name} (off)"
         own = _settings(entry.config)
         style = None if entry.active else "dim"
-        about = Text(visible(f"{_about(stage)}{own}"))
-        table.add_row(str(entry.order), Text(visible(name)), "", "", about, style=style)
+        told = Text(visible(f"{about(stage)}{own}"))
+        table.add_row(str(entry.order), Text(visible(name)), "", "", told, style=style)
         for slot_name, slot in stage.slots().items():
             for strategy, what in _chosen(entry, slot_name, slot):
                 table.add_row("", "", slot_name, Text(strategy), Text(visible(what)), style=style)
@@ -232,12 +233,6 @@ def _chosen(entry: StageEntry, name: str, slot: Slot[Strategy]) -> list[tuple[st
         default = [item] == list(slot.default) if not slot.chain else item in slot.default
         found.append((item if default else f"{item} *", f"{strategy.description}{settings}"))
     return found or [("none", "")]
-
-
-def _about(stage: AnyStage) -> str:
-    """The first sentence of what its author says about a stage."""
-    text = " ".join((type(stage).__doc__ or "").split())
-    return text.partition(". ")[0].rstrip(".") + "." if text else ""
 
 
 def _settings(config: object) -> str:
