@@ -26,8 +26,8 @@ from lorimer.core.jsonable import JSON, fingerprint
 from lorimer.core.manifest import EnvironmentManifest
 from lorimer.core.messages import Message
 from lorimer.core.plan import Plan
-from lorimer.journal.family import Born, said
-from lorimer.journal.outcome import outcome
+from lorimer.journal.family import Born
+from lorimer.journal.outcome import outcome, said
 from lorimer.journal.recording import recorded
 from lorimer.launch.launcher import Launcher
 from lorimer.session.family import SUSPENDED, Child, Family, names_of
