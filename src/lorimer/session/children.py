@@ -12,8 +12,8 @@ from lorimer.core import mail
 from lorimer.core.bindings import Bindings
 from lorimer.core.bus import Bus
 from lorimer.core.cancel import Reason
+from lorimer.core.catalogue import Catalogue
 from lorimer.core.children import RUNNING, WAITING, ChildEnd, Task, told_of
-from lorimer.core.compile import Catalogue
 from lorimer.core.context import RunContext, Safety
 from lorimer.core.errors import (
     ExecutorErrorCode,

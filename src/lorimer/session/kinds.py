@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Protocol
 
 from lorimer.changing import must_stay
 from lorimer.core.bindings import Bindings
-from lorimer.core.compile import Catalogue
+from lorimer.core.catalogue import Catalogue
 from lorimer.core.compile import compile as compile_manifest
 from lorimer.core.errors import ConfigError
 from lorimer.core.faults import invalid
