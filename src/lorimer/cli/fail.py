@@ -99,13 +99,15 @@ def stdout_lost(error: OSError, kept: str = "") -> int:
     return FAILED
 
 
+def _with_store(hint: str, store: str) -> str:
+    """A hint whose commands are about the store that the person has named, ` --store PATH`."""
+    return hint if "--store" in hint else _OF_A_STORE.sub(lambda found: found[0] + store, hint)
+
+
 def report_error(error: LorimerError, store: str = "") -> int:
-    """Print an error of ours; several problems of one document one a line. Its exit code. The
-    library does not know how the store was named (`store`): commands in its hints are told."""
+    """Print an error of ours; several problems of one document one a line. Its exit code."""
     redactor = of_environment()
-    hint = error.hint
-    if "--store" not in hint:
-        hint = _OF_A_STORE.sub(lambda found: found[0] + store, hint)
+    hint = _with_store(error.hint, store)
     problems = error.problems if isinstance(error, ConfigError) else ()
     if len(problems) > 1:
         head, mark, _ = str(error).partition(": " + problems[0])
@@ -118,12 +120,12 @@ def report_error(error: LorimerError, store: str = "") -> int:
     return exit_code(error)
 
 
-def report_usage(error: click.ClickException) -> int:
+def report_usage(error: click.ClickException, store: str = "") -> int:
     """Print what click or a command of ours found wrong with the command line."""
     hint, code = "", ""
     match error:
         case Fault():
-            text, hint, code = error.message, error.hint, error.code
+            text, hint, code = error.message, _with_store(error.hint, store), error.code
         case click.NoSuchOption():
             known = _options(error.ctx)
             text = f"there is no option {error.option_name!r}{suggest(error.option_name, known)}"

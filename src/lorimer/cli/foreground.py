@@ -211,14 +211,13 @@ def _approver_for(terms: Terms, screen: Screen) -> Approver | None:
 async def resume(run_id: str, terms: Terms) -> int:
     """Go on with an interrupted run; the exit code."""
     world = RealWorld()
-    option = terms.output.store_option
     async with opened(existing_store(terms.store), world) as journal:
-        row = await find(journal, run_id, option)
+        row = await find(journal, run_id)
         if row.status:
             raise Fault(
                 f"run {short_id(row.run_id)} has ended ({row.status}): there is nothing to resume",
                 code=ExecutorErrorCode.EXEC_RUN_ENDED.value,
-                hint=f"lorimer runs show {short_id(row.run_id)}{option}",
+                hint=f"lorimer runs show {short_id(row.run_id)}",
             )
         facts = await facts_of(journal, row)
         manifest = await manifest_of(journal, facts)
@@ -228,7 +227,7 @@ async def resume(run_id: str, terms: Terms) -> int:
         said = bool(
             terms.allow or terms.network or terms.env or terms.sandbox or terms.permission_mode
         )
-        given_up = f"; or give the run up: lorimer runs cancel {short_id(row.run_id)}{option}"
+        given_up = f"; or give the run up: lorimer runs cancel {short_id(row.run_id)}"
         workspace = _workspace(terms, call, given_up)
         terms = settings.settle(as_strict(terms, call), settings.standing(workspace))
         missing = _missing(terms, call)
@@ -236,7 +235,7 @@ async def resume(run_id: str, terms: Terms) -> int:
             terms = replace(terms, notes=(_begun_with(missing), *terms.notes))
         prepared = await prepare(manifest, terms, world, call)
         if missing and not said and not terms.ask_later and not can_ask():
-            raise _rules_wanted(row.run_id, call, option)
+            raise _rules_wanted(row.run_id, call)
         await take_over_run(journal, row)
         return await drive(
             prepared,
@@ -307,10 +306,10 @@ def _begun_with(missing: list[str]) -> str:
     )
 
 
-def _rules_wanted(run_id: str, call: Call, store_option: str) -> Fault:
+def _rules_wanted(run_id: str, call: Call) -> Fault:
     return Fault(
         f"run {short_id(run_id)} was begun with options that allow more; they are not kept, and "
         "nobody can be asked",
-        hint=f"Give them again: {call.resume_command(run_id, store_option)} "
+        hint=f"Give them again: {call.resume_command(run_id)} "
         "(or only --allow Read, to let it go on with reading)",
     )

@@ -78,7 +78,7 @@ async def _fork(
 
     world = RealWorld()
     async with opened(existing_store(terms.store), world) as journal:
-        row = await reading.find(journal, name, terms.output.store_option)
+        row = await reading.find(journal, name)
         parent = await recorded(journal, row.run_id)
         call = await Call.of(journal, row.run_id)
         terms = foreground.as_strict(terms, call)
