@@ -71,6 +71,8 @@ def test_wrong_words(store: Path) -> None:
     nothing = invoke("runs", "verify", "--store", "kept.db")
     assert nothing.exit_code == 2
     assert "hint: lorimer runs ls --store kept.db" in nothing.stderr
+    wrong = invoke("runs", "verify", "--store", "kept.db", "--bad")
+    assert "hint: lorimer runs verify --help" in wrong.stderr
     assert invoke("runs", "verify", "--all", "--store", "none.db").exit_code == 2
 
 

@@ -14,6 +14,7 @@ from typing import Final
 
 import click
 
+from lorimer.cli.known import named_store
 from lorimer.cli.text import coloured, visible
 from lorimer.core.errors import ConfigError, ErrorCategory, ExecutorErrorCode, LorimerError
 from lorimer.core.redaction import of_environment
@@ -38,7 +39,7 @@ EXIT_CODES: Final[Mapping[int, str]] = {
     TERMINATED: "stopped by SIGTERM (SIGHUP: 129); the run can be resumed",
 }
 
-_OF_A_STORE: Final = re.compile(r"\blorimer (?:runs|sessions) [a-z]+")
+_OF_A_STORE: Final = re.compile(r"\blorimer (?:runs|sessions) [a-z]+\b(?! --help)")
 _TOO_MANY: Final = "Got unexpected extra argument"
 """How click begins to say so."""
 
@@ -75,8 +76,12 @@ def suggest(word: str, known: Iterable[str]) -> str:
     return f"; did you mean {' or '.join(map(repr, close))}?" if close else ""
 
 
-def report(message: str, *, code: str = "", hint: str = "") -> None:
-    """Print `error: ...` and perhaps `hint: ...` on stderr, each on one line."""
+def report(message: str, *, code: str = "", hint: str = "", store: str = "") -> None:
+    """Print `error: ...` and perhaps `hint: ...` on stderr, each on one line. Commands in the hint
+    are about the store that the person has named: `store`, once the command is over that knew."""
+    store = store or named_store()
+    if "--store" not in hint:
+        hint = _OF_A_STORE.sub(lambda found: found[0] + store, hint)
     redactor = of_environment()
     if redactor is not None:
         message, hint = redactor.text(message), redactor.text(hint)
@@ -99,24 +104,18 @@ def stdout_lost(error: OSError, kept: str = "") -> int:
     return FAILED
 
 
-def _with_store(hint: str, store: str) -> str:
-    """A hint whose commands are about the store that the person has named, ` --store PATH`."""
-    return hint if "--store" in hint else _OF_A_STORE.sub(lambda found: found[0] + store, hint)
-
-
 def report_error(error: LorimerError, store: str = "") -> int:
     """Print an error of ours; several problems of one document one a line. Its exit code."""
     redactor = of_environment()
-    hint = _with_store(error.hint, store)
     problems = error.problems if isinstance(error, ConfigError) else ()
     if len(problems) > 1:
         head, mark, _ = str(error).partition(": " + problems[0])
-        report(head if mark else str(error), code=error.code.value, hint=hint)
+        report(head if mark else str(error), code=error.code.value, hint=error.hint, store=store)
         for problem in problems:
             shown = problem if redactor is None else redactor.text(problem)
             click.echo(f"  {' '.join(visible(shown).split())}", err=True)
     else:
-        report(str(error), code=error.code.value, hint=hint)
+        report(str(error), code=error.code.value, hint=error.hint, store=store)
     return exit_code(error)
 
 
@@ -125,7 +124,7 @@ def report_usage(error: click.ClickException, store: str = "") -> int:
     hint, code = "", ""
     match error:
         case Fault():
-            text, hint, code = error.message, _with_store(error.hint, store), error.code
+            text, hint, code = error.message, error.hint, error.code
         case click.NoSuchOption():
             known = _options(error.ctx)
             text = f"there is no option {error.option_name!r}{suggest(error.option_name, known)}"
@@ -143,7 +142,7 @@ def report_usage(error: click.ClickException, store: str = "") -> int:
         hint = f"{error.ctx.command_path} --help"
         if error.message.startswith(_TOO_MANY):
             hint = f"Several words that are one text go into quotes. See: {hint}"
-    report(text, code=code, hint=hint)
+    report(text, code=code, hint=hint, store=store)
     return USAGE if isinstance(error, click.UsageError) else error.exit_code
 
 
