@@ -15,7 +15,7 @@ from typing import Final
 import click
 
 from lorimer.cli.known import named_store
-from lorimer.cli.text import coloured, visible
+from lorimer.cli.text import coloured, on_line, visible
 from lorimer.core.errors import ConfigError, ErrorCategory, ExecutorErrorCode, LorimerError
 from lorimer.core.redaction import of_environment
 
@@ -90,6 +90,12 @@ def report(message: str, *, code: str = "", hint: str = "", store: str = "") -> 
     _say(f"{click.style('error:', fg='red', bold=True)} {text}{where}")
     if hint:
         _say(f"{click.style('hint:', fg='cyan')} {' '.join(visible(hint).split())}")
+
+
+def tell_notes(notes: Iterable[str]) -> None:
+    """Print each on stderr, on one line: a file may have written a part of it."""
+    for note in notes:
+        click.echo(on_line(f"note: {note}"), err=True)
 
 
 def _say(line: str) -> None:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, cast
 
 import click
 
-from lorimer.cli.fail import OneOf
+from lorimer.cli.fail import OneOf, tell_notes
 from lorimer.cli.host import models_option
 from lorimer.cli.kinds import Dollars, Whole
 from lorimer.cli.manifest.stages import table_of_stages
@@ -83,8 +83,7 @@ def explain(
         "limits.timeout_s": timeout,
     }
     origins |= {path: "command line" for path, given in words.items() if given is not None}
-    for note in standing.notes:
-        click.echo(visible(f"note: {note}"), err=True)
+    tell_notes(standing.notes)
     redactor = of_environment()
     if output_format == "json":
         _print_json(described, origins)
