@@ -7,9 +7,11 @@ import asyncio
 import os
 import signal
 import sys
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
+from lorimer.core.events import Event
+from lorimer.core.journal import LedgerEntry
 from lorimer.journal import SQLiteJournal
 from lorimer.run import (
     AuditLog,
@@ -37,7 +39,15 @@ ASKED = Invocation(
 class Dies(SQLiteJournal):
     """Of which the process dies when a run is to begin."""
 
-    async def append(self, *given: Any, **more: Any) -> int:
+    async def append(
+        self,
+        stream: str,
+        epoch: int,
+        facts: Sequence[Event],
+        *,
+        sync: bool,
+        ledger: LedgerEntry | None = None,
+    ) -> int:
         os.kill(os.getpid(), signal.SIGKILL)
         return 0
 
