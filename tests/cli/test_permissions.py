@@ -318,3 +318,6 @@ def test_a_rule_for_a_tool_that_is_nearly_there_is_noted() -> None:
     assert note.startswith(
         "note: user rule deny Wrte(./a): no shipped tool is called so; did you mean 'Write'"
     )
+    for words in ((), ("--json",)):
+        result = invoke("permissions", "explain", "Write(./a)", *words)
+        assert result.stderr.splitlines() == [note]

@@ -66,6 +66,7 @@ def explain(
         raise Fault(f"{call!r} says no call", hint=f"Write {asked.tool}({tool.subject}).")
     folder = (workspace or Path.cwd()).resolve()
     found = standing(folder)
+    tell_notes(found.notes)
     registry = ToolRegistry()
     registry.register(tool, granted=False)
     entry = registry.entries()[0]
@@ -99,7 +100,6 @@ def explain(
         lines.append(f"  hidden     The model is not even shown this tool: {why_hidden}")
     for line in lines:  # some of it a project has written, or a model
         click.echo(on_line(line))
-    tell_notes(found.notes)
 
 
 @permissions.command()
