@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, TypeAlias, TypedDict, cast
 from pydantic import ValidationError
 
 from lorimer.core.arguments import check_port, is_a, wrong
-from lorimer.core.compile import Catalogue, check_document, overridden
+from lorimer.core.catalogue import Catalogue
+from lorimer.core.compile import check_document, overridden
 from lorimer.core.errors import ConfigError, nearest
 from lorimer.core.journal import Journal
 from lorimer.core.jsonable import JSON

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Final
 from lorimer.compiled import Compiled
 from lorimer.core.arguments import is_a, wrong
 from lorimer.core.bindings import Bindings
-from lorimer.core.compile import Catalogue
+from lorimer.core.catalogue import Catalogue
 from lorimer.core.context import RunContext, Upcoming
 from lorimer.core.errors import ConfigError, MutationError, MutationLocked, nearest
 from lorimer.core.jsonable import JSON

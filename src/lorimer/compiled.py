@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from lorimer.assembly import spec_of
 from lorimer.core.bindings import Bindings
-from lorimer.core.compile import Catalogue
+from lorimer.core.catalogue import Catalogue
 from lorimer.core.compile import compile as compile_manifest
 from lorimer.core.errors import ConfigError, MutationError
 from lorimer.core.hooks import Hooks

@@ -21,7 +21,7 @@ from lorimer.changing import Changing
 from lorimer.core.arguments import is_a, wrong
 from lorimer.core.bindings import Bindings
 from lorimer.core.bus import Bus, Handler
-from lorimer.core.compile import Catalogue, load
+from lorimer.core.catalogue import Catalogue, load
 from lorimer.core.errors import ConfigError
 from lorimer.core.faults import invalid
 from lorimer.core.journal import Journal, KeptInFiles

@@ -26,7 +26,7 @@ from lorimer.launch.launcher import Launcher
 from lorimer.launch.live import Run
 
 if TYPE_CHECKING:
-    from lorimer.core.compile import Catalogue
+    from lorimer.core.catalogue import Catalogue
     from lorimer.journal.explain import Explanation
     from lorimer.journal.replay import Replayed
 

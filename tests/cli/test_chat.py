@@ -70,6 +70,11 @@ def test_wrong_commands_are_told_and_the_chat_goes_on(typed: str, told: str) -> 
     assert out == "hi\n"
 
 
+def test_what_to_do_next_names_the_store() -> None:
+    told = invoke("chat", *ECHO, "--store", "kept.db", input="/open nope\n").stderr
+    assert "hint: See: lorimer sessions ls --store kept.db" in told
+
+
 @pytest.mark.parametrize(
     ("words", "told"),
     [

@@ -206,13 +206,15 @@ def test_a_manifest_can_only_tighten(own_place: Path) -> None:
 
 def test_rules_of_another_program_are_printed_as_ours(own_place: Path) -> None:
     (own_place / "settings.json").write_text(
-        '{"permissions": {"allow": ["Bash(git log:*)", "Bash(echo $X)"], "deny": ["Read(.env)"]},'
+        '{"permissions": {"allow": ["Bash(git log:*)", "Bash(echo $X)", "Bash(a\\nnote: b)"],'
+        ' "deny": ["Read(.env)"]},'
         ' "hooks": {"PreToolUse": [{"hooks": [{"type": "command", "command": "x"}]}]}}'
     )
     result = invoke("permissions", "import", "settings.json")
     assert result.exit_code == 0
     assert "note: hooks: not carried" in result.stderr
     assert "note: allow Bash(echo $X): not carried" in result.stderr
+    assert r"note: allow Bash(a\nnote: b): not carried" in result.stderr
     user_rules(result.stdout)
     assert explained("Bash(git log -3)")["decision"] == "allow"
     assert explained("Read(a/.env)")["decision"] == "deny"
@@ -316,3 +318,6 @@ def test_a_rule_for_a_tool_that_is_nearly_there_is_noted() -> None:
     assert note.startswith(
         "note: user rule deny Wrte(./a): no shipped tool is called so; did you mean 'Write'"
     )
+    for words in ((), ("--json",)):
+        result = invoke("permissions", "explain", "Write(./a)", *words)
+        assert result.stderr.splitlines() == [note]

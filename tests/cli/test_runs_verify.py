@@ -68,6 +68,11 @@ def test_wrong_words(store: Path) -> None:
     assert "There is no run and no conversation 'run_zzz'" in unknown.stderr
     assert "hint: lorimer runs ls --store kept.db" in unknown.stderr
     assert invoke("runs", "verify", "run_a", "--all").exit_code == 2
+    nothing = invoke("runs", "verify", "--store", "kept.db")
+    assert nothing.exit_code == 2
+    assert "hint: lorimer runs ls --store kept.db" in nothing.stderr
+    wrong = invoke("runs", "verify", "--store", "kept.db", "--bad")
+    assert "hint: lorimer runs verify --help" in wrong.stderr
     assert invoke("runs", "verify", "--all", "--store", "none.db").exit_code == 2
 
 

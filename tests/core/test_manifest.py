@@ -24,7 +24,8 @@ from lorimer import (
     PipelinePresets,
 )
 from lorimer.assembly import check_manifest
-from lorimer.core.compile import Catalogue, check_document
+from lorimer.core.catalogue import Catalogue
+from lorimer.core.compile import check_document
 from lorimer.core.documents import MAX_BYTES, MAX_YAML_BYTES, dump, parse
 from lorimer.core.limits import Limits
 from lorimer.core.manifest import (

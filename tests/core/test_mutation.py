@@ -12,7 +12,7 @@ import pytest
 
 from lorimer import ConfigError, EnvironmentManifest, ExecutorErrorCode, Pipeline
 from lorimer.core import mail, mutation
-from lorimer.core.compile import Catalogue
+from lorimer.core.catalogue import Catalogue
 from lorimer.core.context import Safety
 from lorimer.core.errors import MutationError, MutationLocked
 from lorimer.core.events import Event

@@ -8,7 +8,7 @@ import pytest
 
 from lorimer import ConfigError, ExecutorErrorCode, Pipeline
 from lorimer.assembly import check_manifest
-from lorimer.core.compile import Catalogue
+from lorimer.core.catalogue import Catalogue
 from lorimer.presets import PipelinePresets, preset_manifest, preset_names
 from lorimer.stages.catalogue import catalogue
 from lorimer.testing import ScriptedModel, SimulatedWorld, simulate

@@ -59,6 +59,27 @@ def test_every_place_exists(path: str, name: str) -> None:
     assert not name or name in definitions(ROOT / path), f"{path} defines no {name}"
 
 
+_FILE = re.compile(r"`((?:\w+/)*\w+\.py)`")
+
+
+def modules_named() -> list[tuple[Path, str]]:
+    """Each module, and one that its text names."""
+    texts = {path.relative_to(SOURCE): path.read_text("utf-8") for path in SOURCE.rglob("*.py")}
+    return [(path, name) for path, text in texts.items() for name in _FILE.findall(text)]
+
+
+def is_there(path: Path, name: str) -> bool:
+    """Beside the module, or in a folder above it: `core/limits.py`."""
+    return any((SOURCE / above / name).is_file() for above in path.parents)
+
+
+def test_every_module_that_another_names_is_there() -> None:
+    named = modules_named()
+    assert len(named) > 300
+    assert [f"{path}: {name}" for path, name in named if not is_there(path, name)] == []
+    assert not is_there(Path("core/engine.py"), "engin.py")
+
+
 def listing() -> dict[str, tuple[str, str]]:
     """Part -> what it holds, what it imports."""
     return {row[0].strip("`").rstrip("/"): (row[1], row[2]) for row in PAGE.rows("## The listing")}

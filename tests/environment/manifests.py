@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 from pydantic import BaseModel, ValidationError
 
 from lorimer.core.bindings import Bindings
-from lorimer.core.compile import REQUIRED, Catalogue
+from lorimer.core.catalogue import Catalogue
+from lorimer.core.compile import REQUIRED
 from lorimer.core.errors import ConfigError
 from lorimer.core.limits import limits_adapter
 from lorimer.core.manifest import EnvironmentManifest, Metadata, ModelConfig, PermissionsConfig

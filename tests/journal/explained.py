@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterator, Sequence
 
 from lorimer.core import mutation
-from lorimer.core.compile import Catalogue
+from lorimer.core.catalogue import Catalogue
 from lorimer.core.errors import ExecutorErrorCode
 from lorimer.core.events import Event
 from lorimer.core.manifest import EnvironmentManifest

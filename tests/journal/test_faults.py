@@ -24,7 +24,7 @@ SAID = {
     apsw.CantOpenError("x"): "cannot be opened (x)",
     FileNotFoundError("x"): "cannot be opened (x)",
     apsw.IOError("x"): "cannot be read or written (x)",
-    apsw.TooBigError("x"): "cannot hold a fact that large",
+    apsw.TooBigError("x"): "cannot hold anything that large",
 }
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import resource
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -67,8 +68,30 @@ def test_a_file_is_kept_and_has_scopes(tmp_path: Path) -> None:
         await eve.close()
         other = tmp_path / "other.db"
         other.write_bytes(b"no database" * 100)
-        with pytest.raises(MemoryFailed, match="cannot be used"):
+        with pytest.raises(MemoryFailed, match="other.db is not a SQLite database"):
             await SQLiteMemory(other).search("sky", limit=1)
+        with pytest.raises(MemoryFailed, match="cannot be opened") as failed:
+            await SQLiteMemory(other / "beneath.db").put([MemoryItem("a", "x")])
+        assert "directory" in failed.value.hint
+
+    asyncio.run(main())
+
+
+def test_a_file_that_cannot_grow_is_told_as_that_and_is_as_it_was(tmp_path: Path) -> None:
+    async def main() -> None:
+        memory = SQLiteMemory(tmp_path / "memory.db", threads=False)
+        await memory.put([MemoryItem("a", "The sky is blue")])
+        before = resource.getrlimit(resource.RLIMIT_FSIZE)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, before[1]))
+        try:
+            with pytest.raises(MemoryFailed, match="cannot be read or written"):
+                await memory.put([MemoryItem(f"b{n}", f"cloud {n} " * 20_000) for n in range(9)])
+        finally:
+            resource.setrlimit(resource.RLIMIT_FSIZE, before)
+        assert await memory.search("cloud", limit=1) == []
+        await memory.put([MemoryItem("c", "The sky is grey")])
+        assert ids(await memory.search("sky", limit=5)) == ["c", "a"]
+        await memory.close()
 
     asyncio.run(main())
 

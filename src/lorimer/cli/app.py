@@ -129,7 +129,7 @@ def _told(error: Exception, store: str) -> int:
             error.show()
             return fail.USAGE
         case click.ClickException():
-            return fail.report_usage(error)
+            return fail.report_usage(error, store)
         case click.Abort():
             return fail.INTERRUPTED
         case LorimerError():

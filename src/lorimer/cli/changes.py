@@ -15,7 +15,7 @@ from lorimer.core.jsonable import JSON, dumps
 from lorimer.journal.recording import facts_of
 
 if TYPE_CHECKING:
-    from lorimer.core.compile import Catalogue
+    from lorimer.core.catalogue import Catalogue
     from lorimer.core.journal import RunRow
     from lorimer.core.manifest import EnvironmentManifest
     from lorimer.journal.sqlite.store import SQLiteJournal

@@ -14,7 +14,8 @@ from typing import Final
 
 import click
 
-from lorimer.cli.text import coloured, visible
+from lorimer.cli.known import named_store
+from lorimer.cli.text import coloured, on_line, visible
 from lorimer.core.errors import ConfigError, ErrorCategory, ExecutorErrorCode, LorimerError
 from lorimer.core.redaction import of_environment
 
@@ -38,7 +39,7 @@ EXIT_CODES: Final[Mapping[int, str]] = {
     TERMINATED: "stopped by SIGTERM (SIGHUP: 129); the run can be resumed",
 }
 
-_OF_A_STORE: Final = re.compile(r"\blorimer (?:runs|sessions) [a-z]+")
+_OF_A_STORE: Final = re.compile(r"\blorimer (?:runs|sessions) [a-z]+\b(?! --help)")
 _TOO_MANY: Final = "Got unexpected extra argument"
 """How click begins to say so."""
 
@@ -75,8 +76,12 @@ def suggest(word: str, known: Iterable[str]) -> str:
     return f"; did you mean {' or '.join(map(repr, close))}?" if close else ""
 
 
-def report(message: str, *, code: str = "", hint: str = "") -> None:
-    """Print `error: ...` and perhaps `hint: ...` on stderr, each on one line."""
+def report(message: str, *, code: str = "", hint: str = "", store: str = "") -> None:
+    """Print `error: ...` and perhaps `hint: ...` on stderr, each on one line. Commands in the hint
+    are about the store that the person has named: `store`, once the command is over that knew."""
+    store = store or named_store()
+    if "--store" not in hint:
+        hint = _OF_A_STORE.sub(lambda found: found[0] + store, hint)
     redactor = of_environment()
     if redactor is not None:
         message, hint = redactor.text(message), redactor.text(hint)
@@ -85,6 +90,12 @@ def report(message: str, *, code: str = "", hint: str = "") -> None:
     _say(f"{click.style('error:', fg='red', bold=True)} {text}{where}")
     if hint:
         _say(f"{click.style('hint:', fg='cyan')} {' '.join(visible(hint).split())}")
+
+
+def tell_notes(notes: Iterable[str]) -> None:
+    """Print each on stderr, on one line: a file may have written a part of it."""
+    for note in notes:
+        click.echo(on_line(f"note: {note}"), err=True)
 
 
 def _say(line: str) -> None:
@@ -100,25 +111,21 @@ def stdout_lost(error: OSError, kept: str = "") -> int:
 
 
 def report_error(error: LorimerError, store: str = "") -> int:
-    """Print an error of ours; several problems of one document one a line. Its exit code. The
-    library does not know how the store was named (`store`): commands in its hints are told."""
+    """Print an error of ours; several problems of one document one a line. Its exit code."""
     redactor = of_environment()
-    hint = error.hint
-    if "--store" not in hint:
-        hint = _OF_A_STORE.sub(lambda found: found[0] + store, hint)
     problems = error.problems if isinstance(error, ConfigError) else ()
     if len(problems) > 1:
         head, mark, _ = str(error).partition(": " + problems[0])
-        report(head if mark else str(error), code=error.code.value, hint=hint)
+        report(head if mark else str(error), code=error.code.value, hint=error.hint, store=store)
         for problem in problems:
             shown = problem if redactor is None else redactor.text(problem)
             click.echo(f"  {' '.join(visible(shown).split())}", err=True)
     else:
-        report(str(error), code=error.code.value, hint=hint)
+        report(str(error), code=error.code.value, hint=error.hint, store=store)
     return exit_code(error)
 
 
-def report_usage(error: click.ClickException) -> int:
+def report_usage(error: click.ClickException, store: str = "") -> int:
     """Print what click or a command of ours found wrong with the command line."""
     hint, code = "", ""
     match error:
@@ -141,7 +148,7 @@ def report_usage(error: click.ClickException) -> int:
         hint = f"{error.ctx.command_path} --help"
         if error.message.startswith(_TOO_MANY):
             hint = f"Several words that are one text go into quotes. See: {hint}"
-    report(text, code=code, hint=hint)
+    report(text, code=code, hint=hint, store=store)
     return USAGE if isinstance(error, click.UsageError) else error.exit_code
 
 

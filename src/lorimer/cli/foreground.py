@@ -57,13 +57,13 @@ async def begin(
 ) -> int:
     """Run a new task to its end; the exit code. `record`: where its model calls are written."""
     world = RealWorld()
-    begun = await ready(manifest, terms, world)
+    prepared = await prepare(manifest, terms, world)
     async with AsyncExitStack() as files, opened(store_path(terms.store), world) as journal:
         if record is not None:
-            recorder = Recorder(begun.models, files.enter_context(Lines(record)).write)
-            begun = replace(begun, models=recorder)
+            recorder = Recorder(prepared.models, files.enter_context(Lines(record)).write)
+            prepared = replace(prepared, models=recorder)
         return await drive(
-            begun,
+            prepared,
             Story(),
             journal,
             world,
@@ -72,7 +72,7 @@ async def begin(
 
 
 @dataclass(frozen=True, slots=True)
-class Ready:
+class Prepared:
     """An agent, and all that was found for it before its run is begun."""
 
     manifest: EnvironmentManifest
@@ -84,24 +84,24 @@ class Ready:
     """Its terms, as they are kept."""
 
 
-async def ready(
+async def prepare(
     manifest: EnvironmentManifest,
     terms: Terms,
     world: RealWorld,
     began: Call = Call(),  # noqa: B008 - it is immutable
-) -> Ready:
+) -> Prepared:
     """Look whether all is there that a run needs. `began`: the call that began the run that this
     one goes on with; what the terms leave open is as it was then. Raises Fault and ConfigError."""
     await _sandbox_works(terms, world)
     models, call = _connected(manifest, terms, began, world)
-    return Ready(manifest, terms, models, agent.rules_for(terms.allow, manifest), call)
+    return Prepared(manifest, terms, models, agent.rules_for(terms.allow, manifest), call)
 
 
-def assemble(begun: Ready, journal: SQLiteJournal, world: World, screen: Screen) -> Pipeline:
+def assemble(prepared: Prepared, journal: SQLiteJournal, world: World, screen: Screen) -> Pipeline:
     """The pipeline of a command: its journal is the store; the files of rules and hooks hold; on
     what terms its runs are carried out is stored with each."""
-    terms, manifest, workspace = begun.terms, begun.manifest, Path(begun.call.workspace)
-    approver = approver_for(terms, screen)
+    terms, manifest, workspace = prepared.terms, prepared.manifest, Path(prepared.call.workspace)
+    approver = _approver_for(terms, screen)
     found = standing(workspace)
     for note in (*terms.notes, *found.notes):
         screen.line([("note: ", "yellow"), (note, "")])
@@ -111,10 +111,10 @@ def assemble(begun: Ready, journal: SQLiteJournal, world: World, screen: Screen)
     mode = mode_of(terms.permission_mode, found, attended=attended, at_most=terms.at_most)
     pipeline = Pipeline(
         manifest,
-        models=begun.models,
+        models=prepared.models,
         journal=journal,
         world=world,
-        rules=[*found.rules, *begun.rules],
+        rules=[*found.rules, *prepared.rules],
         permission_mode=mode.value,
         approver=approver,
         workspace=workspace,
@@ -126,14 +126,14 @@ def assemble(begun: Ready, journal: SQLiteJournal, world: World, screen: Screen)
     )
 
     async def remember(event: Event) -> None:
-        await begun.call.keep(journal, event.run_id)
+        await prepared.call.keep(journal, event.run_id)
 
     pipeline.on("run.start", remember)
     return pipeline
 
 
 async def drive(
-    begun: Ready,
+    prepared: Prepared,
     story: Story,
     journal: SQLiteJournal,
     world: World,
@@ -142,11 +142,11 @@ async def drive(
 ) -> int:
     """Put the pipeline together and have `go` run something with it, in the foreground; the exit
     code. `run_id`: of the run, where it has one already."""
-    output = begun.terms.output
+    output = prepared.terms.output
     screen = screen_for(story, world, quiet=output.quiet)
-    pipeline = assemble(begun, journal, world, screen)
+    pipeline = assemble(prepared, journal, world, screen)
     async with pipeline:
-        driven = Drive(pipeline, story, screen, output, world, begun.call)
+        driven = Drive(pipeline, story, screen, output, world, prepared.call)
         return await driven.run(lambda: go(pipeline), run_id)
 
 
@@ -201,7 +201,7 @@ def _absolute(path: str | None) -> str:
     return str(Path(path).expanduser().resolve()) if path else ""
 
 
-def approver_for(terms: Terms, screen: Screen) -> Approver | None:
+def _approver_for(terms: Terms, screen: Screen) -> Approver | None:
     """Who is asked: the terminal, whoever answers later, or nobody."""
     if terms.ask_later:
         return AskLater()
@@ -211,14 +211,13 @@ def approver_for(terms: Terms, screen: Screen) -> Approver | None:
 async def resume(run_id: str, terms: Terms) -> int:
     """Go on with an interrupted run; the exit code."""
     world = RealWorld()
-    option = terms.output.store_option
     async with opened(existing_store(terms.store), world) as journal:
-        row = await find(journal, run_id, option)
+        row = await find(journal, run_id)
         if row.status:
             raise Fault(
                 f"run {short_id(row.run_id)} has ended ({row.status}): there is nothing to resume",
                 code=ExecutorErrorCode.EXEC_RUN_ENDED.value,
-                hint=f"lorimer runs show {short_id(row.run_id)}{option}",
+                hint=f"lorimer runs show {short_id(row.run_id)}",
             )
         facts = await facts_of(journal, row)
         manifest = await manifest_of(journal, facts)
@@ -228,18 +227,18 @@ async def resume(run_id: str, terms: Terms) -> int:
         said = bool(
             terms.allow or terms.network or terms.env or terms.sandbox or terms.permission_mode
         )
-        given_up = f"; or give the run up: lorimer runs cancel {short_id(row.run_id)}{option}"
+        given_up = f"; or give the run up: lorimer runs cancel {short_id(row.run_id)}"
         workspace = _workspace(terms, call, given_up)
         terms = settings.settle(as_strict(terms, call), settings.standing(workspace))
         missing = _missing(terms, call)
         if missing:
             terms = replace(terms, notes=(_begun_with(missing), *terms.notes))
-        begun = await ready(manifest, terms, world, call)
+        prepared = await prepare(manifest, terms, world, call)
         if missing and not said and not terms.ask_later and not can_ask():
-            raise _rules_wanted(row.run_id, call, option)
+            raise _rules_wanted(row.run_id, call)
         await take_over_run(journal, row)
         return await drive(
-            begun,
+            prepared,
             primed(facts),
             journal,
             world,
@@ -307,10 +306,10 @@ def _begun_with(missing: list[str]) -> str:
     )
 
 
-def _rules_wanted(run_id: str, call: Call, store_option: str) -> Fault:
+def _rules_wanted(run_id: str, call: Call) -> Fault:
     return Fault(
         f"run {short_id(run_id)} was begun with options that allow more; they are not kept, and "
         "nobody can be asked",
-        hint=f"Give them again: {call.resume_command(run_id, store_option)} "
+        hint=f"Give them again: {call.resume_command(run_id)} "
         "(or only --allow Read, to let it go on with reading)",
     )

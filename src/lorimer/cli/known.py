@@ -33,6 +33,12 @@ def know_store(words: str) -> None:
         known.store = words
 
 
+def named_store() -> str:
+    """The store of the command that is going on; "": it is the usual one."""
+    known = _known()
+    return "" if known is None else known.store
+
+
 def _known() -> Known | None:
     context = click.get_current_context(silent=True)
     return None if context is None else context.find_object(Known)

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from lorimer.cli.fail import Fault, OneOf, suggest
+from lorimer.cli.fail import Fault, OneOf, suggest, tell_notes
 from lorimer.cli.kinds import Group
 from lorimer.tools.policy.modes import Mode
 
@@ -66,6 +66,7 @@ def explain(
         raise Fault(f"{call!r} says no call", hint=f"Write {asked.tool}({tool.subject}).")
     folder = (workspace or Path.cwd()).resolve()
     found = standing(folder)
+    tell_notes(found.notes)
     registry = ToolRegistry()
     registry.register(tool, granted=False)
     entry = registry.entries()[0]
@@ -99,8 +100,6 @@ def explain(
         lines.append(f"  hidden     The model is not even shown this tool: {why_hidden}")
     for line in lines:  # some of it a project has written, or a model
         click.echo(on_line(line))
-    for note in found.notes:
-        click.echo(on_line(f"note: {note}"), err=True)
 
 
 @permissions.command()
@@ -111,11 +110,9 @@ def test(workspace: Path | None) -> None:
     Exit code 2 for a rule that cannot be, or an example that it does not keep.
     """
     from lorimer.cli.policy_files import standing
-    from lorimer.cli.text import on_line
 
     found = standing((workspace or Path.cwd()).resolve())
-    for note in found.notes:
-        click.echo(on_line(f"note: {note}"), err=True)
+    tell_notes(found.notes)
     hooks = f", {len(found.hooks)} hooks" if found.hooks else ""
     click.echo(f"{len(found.rules)} rules{hooks}; every example is kept")
 
@@ -156,7 +153,6 @@ def import_(file: Path) -> None:
       lorimer permissions import .claude/settings.json > .lorimer/permissions.toml
     """
     from lorimer.cli import policy_files
-    from lorimer.cli.text import visible
     from lorimer.core.documents import parse
     from lorimer.tools.policy.files import read
     from lorimer.tools.policy.foreign import carried
@@ -166,6 +162,5 @@ def import_(file: Path) -> None:
     found = carried(parse(text, file.suffix.lower(), str(file)), str(file), policy_files.shipped)
     ours = found.to_toml(str(file))
     read(ours, str(file), Source.USER, policy_files.shipped)
-    for note in found.notes:
-        click.echo(visible(f"note: {note}"), err=True)
+    tell_notes(found.notes)
     click.echo(ours, nl=False)

@@ -1,4 +1,5 @@
-"""What is shown on stderr while a run works: a live line on a terminal, plain lines elsewhere."""
+"""What is shown on stderr while something works: of a run a live line on a terminal, plain lines
+elsewhere; of a long command how far it is."""
 
 from __future__ import annotations
 

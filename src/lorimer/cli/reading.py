@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from lorimer.journal.sqlite.store import SQLiteJournal
 
 
-async def find(journal: SQLiteJournal, run_id: str | None, store_option: str) -> RunRow:
+async def find(journal: SQLiteJournal, run_id: str | None) -> RunRow:
     """The run of that id, or the one that begins so; without one, the latest that is nobody's
     child. Raises Fault."""
     if run_id is None:
@@ -32,7 +32,7 @@ async def find(journal: SQLiteJournal, run_id: str | None, store_option: str) ->
         raise Fault(
             f"there is no run {run_id!r} in this store",
             code=ExecutorErrorCode.EXEC_RUN_UNKNOWN.value,
-            hint=f"lorimer runs ls{store_option}",
+            hint="lorimer runs ls",
         )
     return row
 

@@ -1,6 +1,6 @@
 """A live run takes up changes of its manifest: before a model call, recorded as the fact `mutated`.
 
-What a change is: `mutation.py`. Who asks for one: the program that runs it (`lorimer/changing.py`,
+What a change is: `mutation.py`. Who asks for one: the program that runs it (`changing.py`,
 for all of its runs), or whoever sends that run a message (`mail.py`).
 """
 

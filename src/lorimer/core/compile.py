@@ -5,16 +5,15 @@ Finds every fault before anything runs, and names them all at once.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
-from importlib import import_module
 from typing import Final, cast
 
 from pydantic import ValidationError
 
-from lorimer.core import plugins
 from lorimer.core.bindings import Bindings
+from lorimer.core.catalogue import Catalogue
 from lorimer.core.errors import ConfigError, nearest
 from lorimer.core.faults import invalid, problems_of
 from lorimer.core.jsonable import JSON
@@ -27,130 +26,13 @@ from lorimer.core.manifest import (
 )
 from lorimer.core.plan import Plan, step_of
 from lorimer.core.redaction import Redactor, secrets_in
-from lorimer.core.stage import AnyStage, Slot, Stage, Strategy
+from lorimer.core.stage import AnyStage, Strategy
 from lorimer.core.variables import missing, undecided, with_variables
 
 REQUIRED: Final = ("input", "api", "parse", "yield")
 """Stages without which nothing can be answered."""
 
 LOOP_FROM, LOOP_TO = 6, 16
-
-
-class Catalogue:
-    """What names in a manifest mean: stages, and the strategies that hosts add to slots.
-
-    A manifest cannot name code by itself; whatever it may choose from is in here.
-    """
-
-    def __init__(
-        self,
-        stages: Mapping[str, tuple[int, str]],
-        implementations: Mapping[tuple[str, str], str] | None = None,
-    ) -> None:
-        """`stages`: name to number and `module:Class`; `implementations`: name of a stage and of
-        another implementation of it to `module:Class`."""
-        self._known = dict(stages)
-        self._others = dict(implementations or {})
-        self._custom: dict[tuple[str, str], Callable[[], AnyStage]] = {}
-        self._strategies: dict[tuple[str, str], dict[str, Callable[[], Strategy]]] = {}
-
-    def copy(self) -> Catalogue:
-        """An independent copy, for one pipeline to add to."""
-        twin = Catalogue(self._known, self._others)
-        twin._custom.update(self._custom)
-        twin._strategies.update({key: dict(value) for key, value in self._strategies.items()})
-        return twin
-
-    def without_own_stages(self) -> Catalogue:
-        """A copy without the host's own stages, which are live objects of one pipeline."""
-        twin = self.copy()
-        twin._custom.clear()
-        return twin
-
-    @property
-    def names(self) -> list[str]:
-        """The names of all stages."""
-        own = [name for name, implementation in self._custom if not implementation]
-        return [*self._known, *(name for name in own if name not in self._known)]
-
-    def order(self, name: str) -> int:
-        """The place of a built-in stage; 0 for another."""
-        return self._known[name][0] if name in self._known else 0
-
-    def path(self, order: int, name: str) -> str:
-        """How people are told of a stage's entry: `stages[6]`; a host's own, `stages[mine]`."""
-        return f"stages[{order}]" if self.order(name) == order else f"stages[{name}]"
-
-    def add_stage(
-        self, name: str, factory: Callable[[], AnyStage], *, implementation: str = ""
-    ) -> None:
-        """Make a stage of the host's known by name; one of the same name is replaced. With an
-        `implementation` only where a manifest chooses that one."""
-        self._custom[name, implementation] = factory
-
-    def add_strategy(
-        self, stage: str, slot: str, name: str, factory: Callable[[], Strategy]
-    ) -> None:
-        """Make a strategy of the host's selectable in a slot."""
-        self._strategies.setdefault((stage, slot), {})[name] = factory
-
-    def stage(self, name: str, implementation: str = "") -> AnyStage:
-        """A new instance: the host's, else the shipped one, else that of an installed package.
-        Raises ConfigError for an unknown name, with the nearest, and for a broken package."""
-        if (name, implementation) in self._custom:
-            return self._custom[name, implementation]()
-        if name in self._known and not implementation:
-            return cast("AnyStage", load(self._known[name][1])())
-        if (name, implementation) in self._others:
-            return cast("AnyStage", load(self._others[name, implementation])())
-        path = f"{name}.{implementation}" if implementation else name
-        offered = plugins.find(plugins.STAGES, path)
-        if offered is not None:
-            return cast("AnyStage", offered.make(Stage))
-        if implementation:
-            known = self.implementations(name)
-            raise ConfigError(
-                f"the {name!r} stage has no implementation {implementation!r}"
-                f"{nearest(implementation, known)}"
-            )
-        known = [*self.names, *plugins.offered(plugins.STAGES)]
-        raise ConfigError(f"there is no stage {name!r}{nearest(name, known)}")
-
-    def slots(self, stage: str, implementation: str = "") -> Mapping[str, Slot[Strategy]]:
-        """Those of a stage, by name. Raises ConfigError as `stage` does."""
-        return self.stage(stage, implementation).slots()
-
-    def implementations(self, name: str) -> list[str]:
-        """The names of those of a stage that a manifest may choose instead of the usual one."""
-        ours = (*self._custom, *self._others)
-        own = [each for stage, each in ours if stage == name and each]
-        return sorted({*own, *plugins.offered(plugins.STAGES, f"{name}.")})
-
-    def strategy(self, stage: str, slot: Slot[Strategy], name: str) -> Strategy:
-        """A new instance: the host's, else the shipped one, else that of an installed package.
-        Raises ConfigError for an unknown name, with the nearest, and for a broken package."""
-        custom = self._strategies.get((stage, slot.name), {})
-        if name in custom:
-            return custom[name]()
-        if name in slot.known:
-            return cast("Strategy", load(slot.known[name])())
-        offered = plugins.find(plugins.STRATEGIES, f"{stage}.{slot.name}.{name}")
-        if offered is not None:
-            return offered.make(slot.protocol)
-        known = self.strategies(stage, slot)
-        raise ConfigError(f"there is no strategy {name!r}{nearest(name, known)}")
-
-    def strategies(self, stage: str, slot: Slot[Strategy]) -> list[str]:
-        """The names that may be chosen in a slot: shipped, the host's, of installed packages."""
-        own = self._strategies.get((stage, slot.name), {})
-        offered = plugins.offered(plugins.STRATEGIES, f"{stage}.{slot.name}.")
-        return list(dict.fromkeys([*slot.known, *own, *offered]))
-
-
-def load(path: str) -> type[object]:
-    """What stands at `module:Name`, imported."""
-    module, _, name = path.partition(":")
-    return cast("type[object]", vars(import_module(module))[name])
 
 
 def compile(manifest: EnvironmentManifest, catalogue: Catalogue, bindings: Bindings) -> Plan:

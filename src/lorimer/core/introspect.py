@@ -19,7 +19,8 @@ from typing import cast
 from pydantic import BaseModel
 
 from lorimer.core import plugins
-from lorimer.core.compile import REQUIRED, Catalogue
+from lorimer.core.catalogue import Catalogue
+from lorimer.core.compile import REQUIRED
 from lorimer.core.errors import ConfigError
 from lorimer.core.jsonable import JSON
 from lorimer.core.manifest import EnvironmentManifest, StageEntry

@@ -1,4 +1,4 @@
-"""The port to the store of facts, and the records that cross it."""
+"""The port to the store of facts, the records that cross it, and how a run is found in it."""
 
 from __future__ import annotations
 

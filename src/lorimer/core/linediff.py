@@ -46,10 +46,7 @@ class _Known(SequenceMatcher[str]):
 
 def opcodes(before: Sequence[str], after: Sequence[str]) -> Iterator[Opcode]:
     """What makes the one of the other, as `difflib.SequenceMatcher.get_opcodes` has it."""
-    same = min(len(before), len(after))
-    head = next((n for n in range(same) if before[n] != after[n]), same)
-    rest = same - head
-    tail = next((n for n in range(rest) if before[-1 - n] != after[-1 - n]), rest)
+    head, tail = same_ends(before, after)
     old, new = len(before) - tail, len(after) - tail
     if head:
         yield "equal", 0, head, 0, head
@@ -61,6 +58,14 @@ def opcodes(before: Sequence[str], after: Sequence[str]) -> Iterator[Opcode]:
             yield tag, head + i, head + j, head + k, head + m
     if tail:
         yield "equal", old, len(before), new, len(after)
+
+
+def same_ends(before: Sequence[str], after: Sequence[str]) -> tuple[int, int]:
+    """How many lines are the same at the beginning, and how many of the others at the end."""
+    same = min(len(before), len(after))
+    head = next((n for n in range(same) if before[n] != after[n]), same)
+    rest = same - head
+    return head, next((n for n in range(rest) if before[-1 - n] != after[-1 - n]), rest)
 
 
 def _range(first: int, end: int) -> str:

@@ -2,7 +2,7 @@
 
 A change of a pipeline is told to its live runs, which take it up before their next model call and
 record it as the fact `mutated`; so it is JSON, and names everything. Who may change what, and what
-was changed: `lorimer/changing.py`. When a run takes it up: `changed.py`.
+was changed: `changing.py`. When a run takes it up: `changed.py`.
 """
 
 from __future__ import annotations

@@ -6,7 +6,7 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Final, TypeAlias, cast
 
-from lorimer.core.compile import Catalogue
+from lorimer.core.catalogue import Catalogue
 from lorimer.core.errors import MutationError, nearest
 from lorimer.core.jsonable import JSON
 from lorimer.core.manifest import EnvironmentManifest, StageEntry, ToolBinding

@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterator, Mapping
 from typing import Final, Literal
 
-from lorimer.core.compile import Catalogue
+from lorimer.core.catalogue import Catalogue
 from lorimer.core.jsonable import JSON, dumps
 from lorimer.core.manifest import EnvironmentManifest
 from lorimer.core.record import record

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from lorimer.assembly import check_manifest
-from lorimer.core.compile import Catalogue
+from lorimer.core.catalogue import Catalogue
 from lorimer.core.errors import ConfigError
 from lorimer.core.faults import invalid
 from lorimer.core.manifest import EnvironmentManifest, read_document

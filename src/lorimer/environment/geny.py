@@ -7,7 +7,7 @@ from typing import Final, cast
 
 from pydantic import ValidationError
 
-from lorimer.core.compile import Catalogue
+from lorimer.core.catalogue import Catalogue
 from lorimer.core.errors import ConfigError
 from lorimer.core.faults import problems_of
 from lorimer.core.jsonable import JSON, no_data

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Final
 
 from lorimer.assembly import check_manifest
-from lorimer.core.compile import Catalogue
+from lorimer.core.catalogue import Catalogue
 from lorimer.core.documents import MAX_BYTES, SUFFIXES, dump, parse
 from lorimer.core.errors import ConfigError, nearest
 from lorimer.core.faults import invalid

@@ -9,7 +9,7 @@ from typing import Final, cast
 from pydantic import BaseModel
 from pydantic.json_schema import models_json_schema
 
-from lorimer.core.compile import Catalogue
+from lorimer.core.catalogue import Catalogue
 from lorimer.core.jsonable import JSON
 from lorimer.core.manifest import EnvironmentManifest
 from lorimer.core.stage import AnyStage, Slot, Strategy

@@ -19,7 +19,7 @@ from typing import Final, Literal, cast
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from lorimer.core.compile import Catalogue
+from lorimer.core.catalogue import Catalogue
 from lorimer.core.errors import ConfigError, nearest
 from lorimer.core.faults import NO_FIELD, problems_of
 from lorimer.core.jsonable import JSON, no_data

@@ -8,7 +8,7 @@ from typing import Final, cast
 
 from pydantic import ValidationError
 
-from lorimer.core.compile import Catalogue
+from lorimer.core.catalogue import Catalogue
 from lorimer.core.errors import ConfigError
 from lorimer.core.jsonable import JSON, no_data
 from lorimer.core.manifest import EnvironmentManifest, StageEntry

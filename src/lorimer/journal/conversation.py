@@ -1,7 +1,7 @@
 """One stream of a journal, opened for writing by this process.
 
 Decides: what of a stream is history, and where the next fact goes. When to snapshot is said by
-`s20_persist.py`; what an unfinished run does next by whoever resumes it.
+`stages/s20_persist.py`; what an unfinished run does next by whoever resumes it.
 """
 
 from __future__ import annotations

@@ -8,10 +8,8 @@ from typing import Final
 
 from lorimer.core.errors import JournalError
 from lorimer.core.events import Event
-from lorimer.core.facts import PHASE
 from lorimer.core.journal import Journal, RunRow
 from lorimer.core.jsonable import JSON
-from lorimer.core.messages import message_from_json
 from lorimer.core.record import record
 from lorimer.journal.recording import facts_of
 
@@ -119,22 +117,6 @@ async def roots(journal: Journal, limit: int) -> list[RunRow]:
         if await parent(journal, row) is None:
             found.append(row)
     return found
-
-
-def words_of(fact: Event) -> str | None:
-    """What a run says with this fact: the text of a reply, or what a phase has said; None: it is
-    neither."""
-    data = fact.data
-    if fact.type == "model.reply" and "error" not in data:
-        return message_from_json({"role": "assistant", "content": data.get("content", "")}).text
-    if fact.type == "effect" and str(data.get("key")).startswith(f"{PHASE}:"):
-        return str(data.get("output", ""))
-    return None
-
-
-def said(facts: Iterable[Event]) -> list[str]:
-    """The texts that a run has said."""
-    return [text for text in map(words_of, facts) if text]
 
 
 async def owed(journal: Journal, run_id: str) -> int:

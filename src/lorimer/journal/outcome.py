@@ -1,12 +1,16 @@
-"""What an ended run gave, from its facts alone: what `run` returned to whoever ran it."""
+"""What a run gave, from its facts alone: what it said; of an ended one what `run` returned."""
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 from lorimer.core.errors import ExecutorErrorCode, PipelineError, error_from_json
+from lorimer.core.events import Event
+from lorimer.core.facts import PHASE
 from lorimer.core.history import History
+from lorimer.core.messages import message_from_json
 from lorimer.core.result import PipelineResult
 from lorimer.core.wellformed import repaired
-from lorimer.journal.family import words_of
 from lorimer.journal.fold import Fold
 from lorimer.journal.recording import Recording
 
@@ -29,7 +33,7 @@ def outcome(recording: Recording) -> PipelineResult:
     text = ""
     for fact in recording.facts:
         fold.apply(fact)
-        words = words_of(fact)
+        words = _words_of(fact)
         text = text if words is None else words
     messages = repaired(fold.messages)
     ended = fold.runs[-1]
@@ -50,6 +54,22 @@ def outcome(recording: Recording) -> PipelineResult:
     if result.exception is not None:
         result.exception.result = result
     return result
+
+
+def said(facts: Iterable[Event]) -> list[str]:
+    """The texts that a run has said."""
+    return [text for text in map(_words_of, facts) if text]
+
+
+def _words_of(fact: Event) -> str | None:
+    """What a run says with this fact: the text of a reply, or what a phase has said; None: it is
+    neither."""
+    data = fact.data
+    if fact.type == "model.reply" and "error" not in data:
+        return message_from_json({"role": "assistant", "content": data.get("content", "")}).text
+    if fact.type == "effect" and str(data.get("key")).startswith(f"{PHASE}:"):
+        return str(data.get("output", ""))
+    return None
 
 
 def _not_ended(recording: Recording) -> PipelineError:

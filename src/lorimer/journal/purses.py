@@ -1,5 +1,5 @@
 """Purses, the accounts that many runs share, as a journal keeps them: the rules of all stores, and
-the store in memory. In a SQLite file: `purse_tables.py`.
+the store in memory. In a SQLite file: `sqlite/purse_tables.py`.
 
 A call's upper price is set aside in the transaction of its intent, and only if it still fits: that
 is why runs side by side, in one process or many, never come to more than the ceiling together.

@@ -20,8 +20,10 @@ from lorimer.journal.sqlite.database import (
     connect,
     make_private,
     number,
+    transaction,
     use_wal,
 )
+from lorimer.journal.sqlite.faults import said_of
 from lorimer.tools.threads import Threads
 from lorimer.world.real import RealWorld
 
@@ -120,21 +122,13 @@ class SQLiteMemory:
         def locked() -> T:
             with self._lock:
                 try:
-                    if self._db is None:
-                        self._db = _opened(self._path)
-                    db = self._db
-                    db.execute(begin)
-                    try:
-                        done = work(db)
-                    except BaseException:
-                        db.execute("ROLLBACK")
-                        raise
-                    db.execute("COMMIT")
-                    return done
-                except (apsw.Error, UnicodeEncodeError) as error:
-                    raise MemoryFailed(
-                        f"The memory {self._path!r} cannot be used: {error}.", cause=error
-                    ) from error
+                    db = self._db = self._db or _opened(self._path)
+                    with transaction(db, begin):
+                        return work(db)
+                except (apsw.Error, OSError, UnicodeError) as error:
+                    what, hint = said_of(error)
+                    told = f"the memory {self._path} {what}"
+                    raise MemoryFailed(told, hint=hint, cause=error) from error
 
         return await self._in_thread(locked)
 
@@ -173,16 +167,15 @@ def _opened(path: str) -> Database:
     try:
         use_wal(db)
         db.execute("PRAGMA synchronous=NORMAL")
-        db.execute("BEGIN IMMEDIATE")
-        version = number(db, "PRAGMA user_version")
-        if not version and not number(db, "SELECT count(*) FROM sqlite_schema"):
-            db.execute(_SCHEMA)
-        elif version != _VERSION:
-            raise MemoryFailed(
-                f"{path!r} is no memory of this version of lorimer (format {version}).",
-                hint="Give another file, or use the version that made it.",
-            )
-        db.execute("COMMIT")
+        with transaction(db):
+            version = number(db, "PRAGMA user_version")
+            if not version and not number(db, "SELECT count(*) FROM sqlite_schema"):
+                db.execute(_SCHEMA)
+            elif version != _VERSION:
+                raise MemoryFailed(
+                    f"{path!r} is no memory of this version of lorimer (format {version}).",
+                    hint="Give another file, or use the version that made it.",
+                )
     except BaseException:
         db.close()
         raise

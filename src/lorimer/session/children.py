@@ -12,8 +12,8 @@ from lorimer.core import mail
 from lorimer.core.bindings import Bindings
 from lorimer.core.bus import Bus
 from lorimer.core.cancel import Reason
+from lorimer.core.catalogue import Catalogue
 from lorimer.core.children import RUNNING, WAITING, ChildEnd, Task, told_of
-from lorimer.core.compile import Catalogue
 from lorimer.core.context import RunContext, Safety
 from lorimer.core.errors import (
     ExecutorErrorCode,
@@ -26,8 +26,8 @@ from lorimer.core.jsonable import JSON, fingerprint
 from lorimer.core.manifest import EnvironmentManifest
 from lorimer.core.messages import Message
 from lorimer.core.plan import Plan
-from lorimer.journal.family import Born, said
-from lorimer.journal.outcome import outcome
+from lorimer.journal.family import Born
+from lorimer.journal.outcome import outcome, said
 from lorimer.journal.recording import recorded
 from lorimer.launch.launcher import Launcher
 from lorimer.session.family import SUSPENDED, Child, Family, names_of

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Protocol
 
 from lorimer.changing import must_stay
 from lorimer.core.bindings import Bindings
-from lorimer.core.compile import Catalogue
+from lorimer.core.catalogue import Catalogue
 from lorimer.core.compile import compile as compile_manifest
 from lorimer.core.errors import ConfigError
 from lorimer.core.faults import invalid
@@ -79,7 +79,6 @@ class Kinds:
         self._host = host
         self._toolset = toolset
         self._allowed = allowed
-        self._homes: dict[str, Home] = {}
         self._kinds: dict[tuple[str, str, bool], Kind] = {}
 
     def home(self, manifest: EnvironmentManifest) -> Home:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from lorimer.core.compile import Catalogue
+from lorimer.core.catalogue import Catalogue
 from lorimer.core.errors import ConfigError
 from lorimer.core.messages import Message
 from lorimer.core.plan import Plan

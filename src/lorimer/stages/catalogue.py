@@ -1,11 +1,12 @@
-"""Which stages there are. A module is imported when its stage is active."""
+"""Which stages are shipped. A module is imported when its stage is active. What else a manifest may
+name: `core/catalogue.py`."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from typing import Final
 
-from lorimer.core.compile import Catalogue
+from lorimer.core.catalogue import Catalogue
 
 CATALOGUE: Final[Mapping[str, tuple[int, str]]] = {
     "input": (1, "lorimer.stages.s01_input:InputStage"),

@@ -1,6 +1,6 @@
 """Stage 6, API, in another implementation: in place of a model call, sub-agents work one after the
 other, each as a phase of the run. How they run: `core/children.py`; as a host says it:
-`lorimer/run/phases.py`.
+`run/phases.py`.
 
 A phase that has ended is recorded, so a resumed run does not repeat it, and goes on with the one
 that was interrupted.

@@ -12,7 +12,7 @@ from pydantic import Field
 from lorimer.core.jsonable import plain
 from lorimer.core.stage import Settings, Slot, Stage, Strategy
 from lorimer.core.state import FEEDBACK, SCORE, PipelineState
-from lorimer.journal.family import said
+from lorimer.journal.outcome import said
 
 SUBSTANTIVE: Final = 40
 """Characters that a text has at least which may stand for an answer that points back to it."""

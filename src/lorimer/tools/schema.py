@@ -138,10 +138,16 @@ def _compiled(schema: str) -> Callable[..., object]:
             use_formats=False,
         ),
     )
-    names = validate.__globals__
-    patterns = cast("dict[str, object]", names["REGEX_PATTERNS"])
+    patterns = cast("dict[str, object]", validate.__globals__["REGEX_PATTERNS"])
     for pattern in patterns:
         patterns[pattern] = _Pattern(pattern)
+    return _bounded(validate)
+
+
+def _bounded(validate: FunctionType) -> Callable[..., object]:
+    """A check that follows so many references and then raises _TooLong. The compiler makes a
+    function of each."""
+    names = validate.__globals__
     followed = {
         name: cast("Callable[..., object]", function)
         for name, function in names.items()
@@ -149,12 +155,13 @@ def _compiled(schema: str) -> Callable[..., object]:
     }
     if not followed:
         return validate
-    left = [0]
+    left = 0
 
     def counted(function: Callable[..., object]) -> Callable[..., object]:
         def follow(*given: object) -> object:
-            left[0] -= 1
-            if left[0] < 0:
+            nonlocal left
+            left -= 1
+            if left < 0:
                 raise _TooLong
             return function(*given)
 
@@ -162,11 +169,12 @@ def _compiled(schema: str) -> Callable[..., object]:
 
     names.update({name: counted(function) for name, function in followed.items()})
 
-    def begun(*given: object) -> object:
-        left[0] = MAX_REFERENCES
+    def begin(*given: object) -> object:
+        nonlocal left
+        left = MAX_REFERENCES
         return validate(*given)
 
-    return begun
+    return begin
 
 
 class _TooLong(Exception):

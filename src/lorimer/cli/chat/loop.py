@@ -22,7 +22,7 @@ from lorimer.cli.call import Call
 from lorimer.cli.chat.commands import COMMANDS, OTHER_WORDS, Leave
 from lorimer.cli.chat.screen import ChatScreen
 from lorimer.cli.fail import Fault
-from lorimer.cli.foreground import assemble, ready
+from lorimer.cli.foreground import assemble, prepare
 from lorimer.cli.reading import take_over
 from lorimer.cli.remedy import remedy
 from lorimer.cli.store import opened, store_path
@@ -85,10 +85,10 @@ class Chat:
     ) -> Chat:
         """Put it together; `stack` closes it. Raises Fault, ConfigError and PipelineError."""
         world = RealWorld()
-        begun = await ready(manifest, terms, world)
+        prepared = await prepare(manifest, terms, world)
         screen = ChatScreen(Story(streamed=True), world)
         journal = await stack.enter_async_context(opened(store_path(terms.store), world))
-        pipeline = await stack.enter_async_context(assemble(begun, journal, world, screen))
+        pipeline = await stack.enter_async_context(assemble(prepared, journal, world, screen))
         manager = await stack.enter_async_context(SessionManager())
         if last:
             found = await stored_sessions(journal, world, limit=1)
@@ -97,7 +97,7 @@ class Chat:
                     "there is no conversation to go on with", hint="Begin one: lorimer chat"
                 )
             session_id = found[0].session_id
-        self = cls(pipeline, manager, journal, screen, limits, begun.call)
+        self = cls(pipeline, manager, journal, screen, limits, prepared.call)
         if session_id is not None:
             await self.open(session_id)
         return self

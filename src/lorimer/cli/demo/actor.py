@@ -24,11 +24,11 @@ CUT_TURN: Final = 6
 _FOR_EVER_S: Final = 600.0
 
 
-def actor(pause_s: float, *, cut_off: bool = True) -> Callable[[SeenRequest], Turn]:
+def actor(pause_s: float) -> Callable[[SeenRequest], Turn]:
     """The script, as a function of the conversation so far; so it can be asked again.
 
     Each answer comes after `pause_s` seconds. The first request for answer `CUT_TURN` is
-    never answered, if `cut_off`: it is the one in flight when the agent is killed.
+    never answered: it is the one in flight when the agent is killed.
     """
     asked: list[int] = []
 
@@ -40,7 +40,7 @@ def actor(pause_s: float, *, cut_off: bool = True) -> Callable[[SeenRequest], Tu
         turn = _turn(number, messages)
         size = len(dumps(request.body))
         usage = FakeUsage(input_tokens=size // 4, output_tokens=max(len(_said(turn)) // 4, 1))
-        if cut_off and first and number == CUT_TURN:
+        if first and number == CUT_TURN:
             return replace(turn, usage=usage, faults=(Hang(after=3, seconds=_FOR_EVER_S),))
         slow = (Hang(seconds=pause_s), Pieces(delay_s=0.01)) if pause_s else ()
         return replace(turn, usage=usage, faults=slow)

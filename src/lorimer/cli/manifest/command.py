@@ -13,7 +13,7 @@ from lorimer.cli.kinds import Group
 from lorimer.cli.manifest.diff import diff
 from lorimer.cli.manifest.explain import explain
 from lorimer.cli.manifest.stages import stages
-from lorimer.cli.text import on_line, visible
+from lorimer.cli.text import on_line
 
 if TYPE_CHECKING:
     from lorimer.core.jsonable import JSON
@@ -168,8 +168,7 @@ def import_(file: Path, output: Path | None, force: bool) -> None:
 
     found = carried(file)
     text = dump(found.manifest.to_dict(), ".yaml" if output is None else output.suffix.lower())
-    for note in found.notes:
-        click.echo(visible(f"note: {note}"), err=True)
+    fail.tell_notes([str(note) for note in found.notes])
     _put(text, output, force=force)
 
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, cast
 
 import click
 
-from lorimer.cli.fail import OneOf
+from lorimer.cli.fail import OneOf, tell_notes
 from lorimer.cli.host import models_option
 from lorimer.cli.kinds import Dollars, Whole
 from lorimer.cli.manifest.stages import table_of_stages
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from lorimer.core.jsonable import JSON
     from lorimer.core.manifest import EnvironmentManifest, StageEntry
-    from lorimer.core.stage import AnyStage, Slot, Strategy
+    from lorimer.core.stage import Slot, Strategy
     from lorimer.models.hostfile import Host
 
 
@@ -83,8 +83,7 @@ def explain(
         "limits.timeout_s": timeout,
     }
     origins |= {path: "command line" for path, given in words.items() if given is not None}
-    for note in standing.notes:
-        click.echo(visible(f"note: {note}"), err=True)
+    tell_notes(standing.notes)
     redactor = of_environment()
     if output_format == "json":
         _print_json(described, origins)
@@ -200,6 +199,7 @@ def _model(described: EnvironmentManifest, known: Host) -> str:
 def _table(described: EnvironmentManifest) -> Table:
     from rich.text import Text
 
+    from lorimer.core.introspect import about
     from lorimer.stages.catalogue import catalogue
 
     table = table_of_stages()
@@ -209,8 +209,8 @@ def _table(described: EnvironmentManifest) -> Table:
         name = entry.name if entry.active else f"{entry.name} (off)"
         own = _settings(entry.config)
         style = None if entry.active else "dim"
-        about = Text(visible(f"{_about(stage)}{own}"))
-        table.add_row(str(entry.order), Text(visible(name)), "", "", about, style=style)
+        told = Text(visible(f"{about(stage)}{own}"))
+        table.add_row(str(entry.order), Text(visible(name)), "", "", told, style=style)
         for slot_name, slot in stage.slots().items():
             for strategy, what in _chosen(entry, slot_name, slot):
                 table.add_row("", "", slot_name, Text(strategy), Text(visible(what)), style=style)
@@ -232,12 +232,6 @@ def _chosen(entry: StageEntry, name: str, slot: Slot[Strategy]) -> list[tuple[st
         default = [item] == list(slot.default) if not slot.chain else item in slot.default
         found.append((item if default else f"{item} *", f"{strategy.description}{settings}"))
     return found or [("none", "")]
-
-
-def _about(stage: AnyStage) -> str:
-    """The first sentence of what its author says about a stage."""
-    text = " ".join((type(stage).__doc__ or "").split())
-    return text.partition(". ")[0].rstrip(".") + "." if text else ""
 
 
 def _settings(config: object) -> str:

@@ -133,7 +133,7 @@ async def _show(run: str | None, as_json: bool, full: bool, store: str | None) -
     world = RealWorld()
     option = store_words(store)
     async with opened(existing_store(store), world) as journal:
-        row = await reading.find(journal, run, option)
+        row = await reading.find(journal, run)
         facts, damage = await intact(journal, row)
         if as_json:
             for fact in facts:

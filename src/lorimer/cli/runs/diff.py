@@ -40,13 +40,13 @@ def diff(left: str, right: str, as_json: bool, full: bool, store: str | None) ->
 
 async def _diff(names: tuple[str, str], as_json: bool, full: bool, store: str | None) -> int:
     from lorimer.cli import reading
-    from lorimer.cli.store import existing_store, opened, store_words
+    from lorimer.cli.store import existing_store, opened
     from lorimer.journal.diff import diff as compare
     from lorimer.journal.recording import recorded
     from lorimer.world import RealWorld
 
     async with opened(existing_store(store), RealWorld()) as journal:
-        rows = [await reading.find(journal, name, store_words(store)) for name in names]
+        rows = [await reading.find(journal, name) for name in names]
         left, right = [await recorded(journal, row.run_id) for row in rows]
     found = compare(left, right)
     if as_json:

@@ -68,7 +68,7 @@ async def _explain(
 ) -> None:
     from lorimer.cli import reading
     from lorimer.cli.runs.cost import print_costs
-    from lorimer.cli.store import existing_store, opened, store_words
+    from lorimer.cli.store import existing_store, opened
     from lorimer.core.jsonable import dumps
     from lorimer.journal.explain import explain as reasons
     from lorimer.journal.explain.costs import costs
@@ -77,13 +77,13 @@ async def _explain(
     from lorimer.world import RealWorld
 
     async with opened(existing_store(store), RealWorld()) as journal:
-        row = await reading.find(journal, run, store_words(store))
+        row = await reading.find(journal, run)
         recording = await recorded(journal, row.run_id)
     turns = recording.facts[-1].iteration + 1
     if turn is not None and turn > turns:
         raise Fault(
             f"run {short_id(row.run_id)} has {count(turns, 'turn')}; there is no turn {turn}",
-            hint=f"lorimer runs show {short_id(row.run_id)}{store_words(store)}",
+            hint=f"lorimer runs show {short_id(row.run_id)}",
         )
     if cost:
         paid = [c for c in costs(recording, catalogue()) if turn is None or c.iteration == turn - 1]

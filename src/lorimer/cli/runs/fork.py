@@ -78,7 +78,7 @@ async def _fork(
 
     world = RealWorld()
     async with opened(existing_store(terms.store), world) as journal:
-        row = await reading.find(journal, name, terms.output.store_option)
+        row = await reading.find(journal, name)
         parent = await recorded(journal, row.run_id)
         call = await Call.of(journal, row.run_id)
         terms = foreground.as_strict(terms, call)
@@ -90,9 +90,9 @@ async def _fork(
         if not _same_provider(parent, described, terms, known):
             # its address was another provider's
             call = replace(call, base_url="", key_variable="")
-        begun = await foreground.ready(described, terms, world, call)
+        prepared = await foreground.prepare(described, terms, world, call)
         now = replace(
-            begun.call,
+            prepared.call,
             rules=terms.allow,
             sandbox=terms.sandbox or "",
             network=listed(terms.network),
@@ -102,7 +102,7 @@ async def _fork(
         given = parent.facts[0].data.get("limits")
         limits = Limits.from_json(given) if isinstance(given, Mapping) else described.limits
         return await foreground.drive(
-            replace(begun, call=now),
+            replace(prepared, call=now),
             Story(),
             journal,
             world,

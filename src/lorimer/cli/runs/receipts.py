@@ -31,20 +31,20 @@ def receipts(run: str, number: int | None, as_json: bool, store: str | None) -> 
 
 async def _receipts(run: str, number: int | None, as_json: bool, store: str | None) -> None:
     from lorimer.cli import reading
-    from lorimer.cli.store import existing_store, opened, store_words
+    from lorimer.cli.store import existing_store, opened
     from lorimer.journal.receipts import compactions
     from lorimer.journal.recording import recorded
     from lorimer.world import RealWorld
 
     async with opened(existing_store(store), RealWorld()) as journal:
-        row = await reading.find(journal, run, store_words(store))
+        row = await reading.find(journal, run)
         found = compactions(await recorded(journal, row.run_id))
     if number is None:
         _list(found, as_json=as_json)
     elif number > len(found):
         raise Fault(
             f"run {row.run_id} was compacted {len(found)} times; there is no receipt {number}",
-            hint=f"lorimer runs receipts {row.run_id}{store_words(store)}",
+            hint=f"lorimer runs receipts {row.run_id}",
         )
     else:
         _bring_back(found[number - 1], as_json=as_json)

@@ -45,7 +45,7 @@ def replay(run: str, manifest: Path | None, as_json: bool, store: str | None) ->
 async def _replay(run: str, manifest: Path | None, as_json: bool, store: str | None) -> int:
     from lorimer.cli import agent, reading
     from lorimer.cli.call import Call
-    from lorimer.cli.store import existing_store, opened, store_words
+    from lorimer.cli.store import existing_store, opened
     from lorimer.core.manifest import EnvironmentManifest
     from lorimer.journal.recording import recorded
     from lorimer.models.unasked import Unasked
@@ -55,7 +55,7 @@ async def _replay(run: str, manifest: Path | None, as_json: bool, store: str | N
     world = RealWorld()
     other = agent.load(manifest) if manifest is not None else None
     async with opened(existing_store(store), world) as journal:
-        row = await reading.find(journal, run, store_words(store))
+        row = await reading.find(journal, run)
         recording = await recorded(journal, row.run_id)
         call = await Call.of(journal, row.run_id)
     if recording.manifest is None and other is None:

@@ -91,7 +91,7 @@ async def _send(run: str, text: str, store: str | None) -> None:
 
     world = RealWorld()
     async with opened(existing_store(store), world) as journal:
-        row = await reading.find(journal, run, _option(store))
+        row = await reading.find(journal, run)
         await mail.send(journal, row.run_id, text, id=world.new_id("message"))
         at_work = await reading.status_of(journal, row, world) == "running"
     when = "before its next call" if at_work else "when it is resumed"
@@ -103,15 +103,15 @@ async def _change(
 ) -> None:
     from lorimer.cli import reading
     from lorimer.cli.changes import asked, refused_in
-    from lorimer.cli.store import existing_store, opened
+    from lorimer.cli.store import existing_store, opened, store_words
     from lorimer.core import mail
     from lorimer.world import RealWorld
 
     if not values and not changes:
         raise Fault("there is nothing to change", hint="Add e.g. --set model.temperature=0.")
-    world, option = RealWorld(), _option(store)
+    world, option = RealWorld(), store_words(store)
     async with opened(existing_store(store), world) as journal:
-        row = await reading.find(journal, run, option)
+        row = await reading.find(journal, run)
         made = await asked(journal, row, values, changes)
         post, name = world.new_id("message"), short_id(row.run_id)
         await mail.change(journal, row.run_id, made, id=post)
@@ -136,13 +136,13 @@ async def _answer(run: str, words: str, question: str, store: str | None) -> Non
     from lorimer.cli import reading
     from lorimer.cli.approve import chosen
     from lorimer.cli.call import Call
-    from lorimer.cli.store import existing_store, opened
+    from lorimer.cli.store import existing_store, opened, store_words
     from lorimer.core import mail
     from lorimer.world import RealWorld
 
     world = RealWorld()
     async with opened(existing_store(store), world) as journal:
-        row = await reading.find(journal, run, _option(store))
+        row = await reading.find(journal, run)
         asked = {found.name: found for found in await mail.questions(journal, row)}
         about = asked.get(question or (next(iter(asked), "") if len(asked) == 1 else ""))
         said: bool | str = words == "yes"
@@ -160,7 +160,7 @@ async def _answer(run: str, words: str, question: str, store: str | None) -> Non
         shown = said if isinstance(said, str) else words
         click.echo(f"answered {visible(shown)}: {_call(about)}")
     if not at_work:
-        click.echo(f"go on with: {call.resume_command(row.run_id, _option(store))}")
+        click.echo(f"go on with: {call.resume_command(row.run_id, store_words(store))}")
 
 
 def _call(question: Question) -> str:
@@ -175,21 +175,21 @@ async def _cancel(run: str, store: str | None) -> None:
 
     world = RealWorld()
     async with opened(existing_store(store), world) as journal:
-        row = await reading.find(journal, run, _option(store))
+        row = await reading.find(journal, run)
         if row.status:
             raise Fault(
                 f"run {short_id(row.run_id)} has ended ({row.status})",
-                hint=f"lorimer runs show {short_id(row.run_id)}{_option(store)}",
+                hint=f"lorimer runs show {short_id(row.run_id)}",
                 code="exec.run.ended",
             )
         if await reading.status_of(journal, row, world) == "running":
-            await _ask_to_stop(journal, row, world, _option(store))
+            await _ask_to_stop(journal, row, world)
         else:
             await _give_up(journal, row, world)
     click.echo(f"cancelled: run {short_id(row.run_id)}; what was done until then stays done")
 
 
-async def _ask_to_stop(journal: SQLiteJournal, row: RunRow, world: World, option: str) -> None:
+async def _ask_to_stop(journal: SQLiteJournal, row: RunRow, world: World) -> None:
     from lorimer.core import mail
 
     await mail.cancel(journal, row.run_id)
@@ -201,7 +201,7 @@ async def _ask_to_stop(journal: SQLiteJournal, row: RunRow, world: World, option
         await world.sleep(0.05)
     raise Fault(
         f"run {short_id(row.run_id)} was told to stop and has not ended in {STOPPED_WITHIN_S:g} s",
-        hint=f"Look again: lorimer runs show {short_id(row.run_id)}{option}",
+        hint=f"Look again: lorimer runs show {short_id(row.run_id)}",
     )
 
 
@@ -216,9 +216,3 @@ async def _give_up(journal: SQLiteJournal, row: RunRow, world: World) -> None:
     await take_over_run(journal, row)
     claims = Claims(journal, world, Bus(), owner=own_name())
     await Interrupted(journal, world, claims, Roster()).end(row, wait_s=0.0)
-
-
-def _option(store: str | None) -> str:
-    from shlex import quote
-
-    return f" --store {quote(store)}" if store else ""

@@ -35,9 +35,8 @@ def verify(run: str | None, everything: bool, as_json: bool, store: str | None) 
 
 async def _verify(run: str | None, as_json: bool, store: str | None) -> int:
     from lorimer.cli.progress import Gauge
-    from lorimer.cli.store import existing_store, opened, store_words
+    from lorimer.cli.store import existing_store, opened
     from lorimer.cli.text import count, short_id
-    from lorimer.core.errors import PipelineError
     from lorimer.journal.verify import PurseCheck
     from lorimer.journal.verify import verify as check
     from lorimer.world import RealWorld
@@ -49,11 +48,7 @@ async def _verify(run: str | None, as_json: bool, store: str | None) -> int:
         with Gauge(world) as gauge:
             for number, name in enumerate(names, 1):
                 gauge.count("checking conversation", number, len(names))
-                try:
-                    found = await check(journal, name, purses)
-                except PipelineError as error:
-                    hint = f"lorimer runs ls{store_words(store)}"
-                    raise Fault(str(error), code=error.code.value, hint=hint) from None
+                found = await check(journal, name, purses)
                 if found:
                     gauge.clear()
                     _tell(name, found, as_json)

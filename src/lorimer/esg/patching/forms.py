@@ -43,10 +43,7 @@ def unified(step: str, old: str, new: str) -> str:
 def block_of(step: str, old: str, new: str) -> Block:
     """The change of a step as one block, with as many lines around it as make it unique."""
     before, after = old.split("\n"), new.split("\n")
-    same = min(len(before), len(after))
-    head = next((n for n in range(same) if before[n] != after[n]), same)
-    rest = same - head
-    tail = next((n for n in range(rest) if before[-1 - n] != after[-1 - n]), rest)
+    head, tail = linediff.same_ends(before, after)
 
     def wider(by: int) -> Block:
         first, last = max(head - by, 0), max(tail - by, 0)

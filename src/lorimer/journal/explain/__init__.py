@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Final
 
-from lorimer.core.compile import Catalogue
+from lorimer.core.catalogue import Catalogue
 from lorimer.core.events import Event
 from lorimer.core.facts import PHASE
 from lorimer.core.jsonable import JSON, dumps

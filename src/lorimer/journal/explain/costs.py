@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Literal, TypeAlias
 
-from lorimer.core.compile import Catalogue
+from lorimer.core.catalogue import Catalogue
 from lorimer.core.events import Event
 from lorimer.core.facts import ABANDONED, ASIDE
 from lorimer.core.jsonable import JSON

@@ -10,7 +10,8 @@ from dataclasses import asdict
 from typing import Final
 
 from lorimer.core import mutation
-from lorimer.core.compile import LOOP_FROM, LOOP_TO, Catalogue
+from lorimer.core.catalogue import Catalogue
+from lorimer.core.compile import LOOP_FROM, LOOP_TO
 from lorimer.core.errors import ConfigError
 from lorimer.core.jsonable import JSON
 from lorimer.core.limits import Limits

@@ -1,5 +1,7 @@
-"""The part of an apsw connection that the journal uses, with its types: those that apsw ships
-are unknown to a type checker before Python 3.12."""
+"""SQLite as all our stores use it, the journal's and others: a file opened, a transaction made.
+
+With types of its own: those that apsw ships are unknown to a type checker before Python 3.12.
+"""
 
 from __future__ import annotations
 

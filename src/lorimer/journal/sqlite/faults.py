@@ -44,9 +44,9 @@ def said_of(error: Exception) -> tuple[str, str]:
         case apsw.IOError():
             what, hint = f"cannot be read or written ({error})", "Check the disk."
         case apsw.TooBigError():
-            what, hint = "cannot hold a fact that large", "Keep large content in a file."
+            what, hint = "cannot hold anything that large", "Keep large content in a file."
         case UnicodeEncodeError():
-            what, hint = "cannot hold a name with half a surrogate pair in it", ""
+            what, hint = "cannot hold a text with half a surrogate pair in it", ""
         case _:
             what, hint = f"failed ({type(error).__name__}: {error})", ""
     return what, hint

@@ -1,5 +1,5 @@
 """Purses in a journal file: all within the transaction that their caller has begun. The rules are
-in `purses.py`."""
+in `journal/purses.py`."""
 
 from __future__ import annotations
 

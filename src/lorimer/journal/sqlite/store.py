@@ -1,8 +1,8 @@
 """The journal in one SQLite file: what survives the process, and the loss of power.
 
 `writer.py` decides when and how durably a transaction is made, `streams.py` what is written to a
-stream in it, `reader.py` who reads when; `codec.py` says what a row looks like, `schema.py` which
-tables there are. This file is the port: what each call writes and reads.
+stream in it, `reader.py` who reads when; `schema.py` says which tables there are,
+`journal/codec.py` what a row looks like. This file is the port: what each call writes and reads.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Who commits to a journal file when: the caller in line, or the thread that syncs it.
 
 Who decides what: this file decides when a transaction is made, by which thread and how durable;
-`transactions.py` makes it; what is in it is said by `sqlite.py`.
+`transactions.py` makes it; what is in it is said by `store.py`.
 
 *Visible* is a commit with synchronous=NORMAL: in the write-ahead log (WAL), not fsynced, so it
 survives the process but not a loss of power. Every commit is made like that, on the caller's

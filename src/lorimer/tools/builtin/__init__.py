@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Final, cast
 
-from lorimer.core.compile import load
+from lorimer.core.catalogue import load
 from lorimer.core.errors import ConfigError, nearest
 from lorimer.tools.base import Tool
 

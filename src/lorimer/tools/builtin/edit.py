@@ -38,7 +38,8 @@ _SCHEMA: Final[dict[str, JSON]] = {
 
 
 class Edit(Tool):
-    """Replaces an exact text in a UTF-8 file of at most 2 MiB, atomically.
+    """Replaces an exact text in a UTF-8 file of at most 2 MiB, atomically; it gets no longer than
+    16 MiB by it.
 
     The text must occur exactly once, unless `replace_all`. In a file with CRLF line ends, line
     ends of the two strings are taken as CRLF.

@@ -140,12 +140,9 @@ class SearXNG:
         return _results(data.get("results"), "content")
 
 
-SERVICES: Final = ("brave", "tavily", "searxng")
-
-
 def service_of(environment: Mapping[str, str] | None = None, name: str = "") -> SearchService:
-    """The service that variables say how to reach; `name`: this one. Of several the first of
-    SERVICES. Raises ToolExecutionError naming the variables to set."""
+    """The service that variables say how to reach; `name`: this one. Of several Brave,
+    else Tavily. Raises ToolExecutionError naming the variables to set."""
     found = os.environ if environment is None else environment
     brave = found.get("BRAVE_API_KEY", "").strip()
     tavily = found.get("TAVILY_API_KEY", "").strip()

@@ -65,8 +65,8 @@ def _hook(table: JSON, where: str, folder: Path, pin: str, known: Sequence[str])
         if field not in table:
             raise ConfigError(f"{where}: it does not say {field}")
     argv, tools = (
-        _texts(table["run"], f"{where}: run"),
-        _texts(table.get("tools", []), f"{where}: tools"),
+        texts_of(table["run"], f"{where}: run"),
+        texts_of(table.get("tools", []), f"{where}: tools"),
     )
     for tool in tools:
         _is_no_slip(tool, f"{where}: tools", known)
@@ -102,7 +102,8 @@ def _must_be_pinned(argv: Sequence[str], folder: Path, where: str) -> None:
             raise ConfigError(f"{where}: {part} is of the project and lies outside {folder}")
 
 
-def _texts(value: JSON, where: str) -> list[str]:
+def texts_of(value: JSON, where: str) -> list[str]:
+    """What a field of a file of rules holds, where that is a list of texts. Raises ConfigError."""
     if isinstance(value, list | tuple) and all(isinstance(item, str) for item in value):
         return [str(item) for item in value]
     raise ConfigError(f"{where} has to be a list of texts")

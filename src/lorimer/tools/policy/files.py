@@ -13,7 +13,7 @@ from lorimer.core.jsonable import JSON
 from lorimer.tools.base import Tool
 from lorimer.tools.builtin import CATALOGUE
 from lorimer.tools.hooks.command import CommandHook
-from lorimer.tools.hooks.files import hooks_in
+from lorimer.tools.hooks.files import hooks_in, texts_of
 from lorimer.tools.policy.effects import Place, call_of
 from lorimer.tools.policy.index import Side
 from lorimer.tools.policy.modes import Action, Mode
@@ -62,7 +62,7 @@ def read(text: str, where: str, source: Source, lookup: Lookup, *, trusted: bool
             raise ConfigError(f"{where}: there is no field {name!r}{nearest(name, _FIELDS)}")
     rules: list[Rule] = []
     for name, action in _ACTIONS.items():
-        texts = _texts(data.get(name, []), f"{where}: {name}")
+        texts = texts_of(data.get(name, []), f"{where}: {name}")
         places = [f"{where}: {name}[{at}]" for at in range(len(texts))]
         rules += [
             _rule(text, place, action, source) for text, place in zip(texts, places, strict=True)
@@ -116,12 +116,6 @@ def _forbids_bypass(data: Mapping[str, JSON], where: str, source: Source) -> boo
     return given
 
 
-def _texts(value: JSON, where: str) -> list[str]:
-    if isinstance(value, list | tuple) and all(isinstance(item, str) for item in value):
-        return [str(item) for item in value]
-    raise ConfigError(f"{where} has to be a list of texts")
-
-
 def _rule(
     text: str,
     where: str,
@@ -161,7 +155,7 @@ def _table(table: JSON, where: str, source: Source, lookup: Lookup) -> Rule:
     expires = moment(table["expires"], f"{where}: expires") if "expires" in table else None
     rule = _rule(text, where, _ACTIONS[said[0]], source, reason, when, expires)
     for name, wanted in (("match", True), ("not_match", False)):
-        for example in _texts(table.get(name, []), f"{where}: {name}"):
+        for example in texts_of(table.get(name, []), f"{where}: {name}"):
             if _fits(rule, example, where, lookup) is not wanted:
                 what = "does not match" if wanted else "matches"
                 raise ConfigError(f"{where}: {rule} {what} its example {example!r}")

@@ -233,8 +233,3 @@ class CommandRules:
             if "/" in word:
                 rules += self._named.get(basename(word), ())
         return [rule for rule in dict.fromkeys(rules) if rule.forbids(text, parsed)]
-
-
-def uncovered(parsed: Parsed, rules: Sequence[CommandRule]) -> str:
-    """`CommandRules.uncovered`, for a few rules that are used once."""
-    return CommandRules(rules).uncovered("", parsed)
