@@ -32,6 +32,7 @@ from lorimer.run.stores.sqlite_audit import SQLiteAudit
 from lorimer.testing import SimulatedWorld, simulate
 from lorimer.tools.policy.people import Person
 from lorimer.world.files import RootedFiles
+from tests.quick import calls
 from tests.run.support import executor_of
 from tests.run.support_audit import CLOSE, STORES, log_of, whole_run
 from tests.world.levels import needs
@@ -148,6 +149,23 @@ def test_a_run_that_was_resumed_is_listed_once(store: AuditStore) -> None:
         assert await log.runs() == [AuditedRun(AuditStart("r", caller_id="bob"), CLOSE)]
 
     simulate(main)
+
+
+def test_runs_are_listed_in_so_much_time_for_each_however_many_there_are(store: AuditStore) -> None:
+    async def main(world: SimulatedWorld) -> list[int]:
+        log, taken = log_of(store, world), list[int]()
+        for begun, until in ((0, 20), (20, 200)):
+            for number in range(begun, until):
+                await whole_run(log, AuditStart(f"r{number}"))
+            with calls() as made:
+                found = await log.runs(limit=until)
+            assert [each.close for each in found] == [CLOSE] * until
+            taken += made
+        await log.close()
+        return taken
+
+    few, many = simulate(main)
+    assert many < 15 * few
 
 
 def test_runs_that_were_told_no_end_are_asked_for_alone(store: AuditStore) -> None:
