@@ -97,6 +97,7 @@ class Executor:
         self._lane_cap = None if lane is None else LaneCap(settings, lane)
         hidden = (*options.get("hidden", ()), *_files_of(self.ports))
         options.update(journal=self.journal, world=self.world, hidden=hidden)
+        self._owner = options.get("owner", "")
         self._host = Host(self.ports, self.world, limits.cleanup_s, self.result)
         self._going: dict[str, Job] = {}
         """The runs whose ports are not told of the end yet, by id."""
@@ -164,7 +165,8 @@ class Executor:
         process that ran it may live, and be telling them, `after_s` says how many seconds ago it
         has to have ended; sooner it is left alone (`exec.run.busy`). Of no such run the audit is
         told that too, and nothing is delivered: a process that died before it had begun the run
-        had told the audit of it."""
+        had told the audit of it. One that another process has claimed, and is about to begin, is
+        left alone as well, until that claim has run out."""
         if not is_a(after_s, int, float):
             raise wrong("after_s", after_s, "a number of seconds", "after_s=60")
         asked = _of_run(run_id, invocation)
@@ -313,12 +315,20 @@ class Executor:
             ended = await self._recorded(job.run_id)
         except LorimerError as error:
             if error.code is ExecutorErrorCode.EXEC_RUN_UNKNOWN:
+                await self._must_be_nobodys(job.run_id)
                 await job.never_began()
             raise
         if ended.events[-1].time > self.world.time() - job.after_s:
             raise busy(job.run_id)
         await job.begin()
         return ended
+
+    async def _must_be_nobodys(self, run_id: str) -> None:
+        """Raises PipelineError while another process holds the stream that is to be this run's: it
+        is about to begin it, or was, and has died within the time of its claim."""
+        held = await self.journal.holder(run_id)
+        if held is not None and held[0] != self._owner and held[1] > self.world.time():
+            raise busy(run_id)
 
     async def _recorded(self, run_id: str) -> PipelineResult:
         """Of a run that has ended. Raises PipelineError for another."""
