@@ -41,6 +41,7 @@ from lorimer.testing import SimulatedWorld, simulate
 from lorimer.testing.simulated_failures import SimulatedCrash
 from lorimer.testing.simulation import simulate_in
 from lorimer.tools import AskLater, Tool, ToolContext, ToolRegistry, ToolResult
+from tests.quick import calls
 from tests.run.support import WORKER, executor_of, model_of, use
 
 pytestmark = pytest.mark.anyio
@@ -325,6 +326,97 @@ def test_row_51_a_shutdown_suspends_what_goes_on_and_cancels_what_waits() -> Non
         assert not executor.shut_down()
         slow = False
         assert (await executor.resume(WORKER, first.run_id)).output == "end"
+
+    simulate(main)
+
+
+def test_what_has_not_begun_at_a_shutdown_is_to_be_asked_for_again_and_its_target_is_told() -> None:
+    async def main(world: World) -> None:
+        posted = Posted()
+        log = AuditLog(MemoryAudit(), world=world, threads=False)
+        executor = executor_of(
+            model_of("hi", latency_s=5.0),
+            world=world,
+            lane=Lane("runs", 1, world=world),
+            ports=Ports(delivery=posted, audit=log),
+        )
+        going = executor.start(WORKER_ALONE, "go", Invocation(delivery=Target("chat", "going")))
+        await world.sleep(1)
+        waits = executor.start(WORKER_ALONE, "go", Invocation(delivery=Target("chat", "waits")))
+        await world.sleep(1)
+        asked = executor.start(WORKER_ALONE, "go", Invocation(delivery=Target("chat", "asked")))
+        assert executor.shut_down(0)
+        assert (await going).status == "suspended"
+        for handle in (waits, asked):
+            result = await handle
+            assert (result.status, result.code) == (
+                "cancelled",
+                ExecutorErrorCode.EXEC_RUN_SHUTDOWN,
+            )
+            assert result.exception is not None and "again" in result.exception.hint
+            unknown = await executor.resume(WORKER_ALONE, handle.run_id)
+            assert unknown.code is ExecutorErrorCode.EXEC_RUN_UNKNOWN  # nothing to go on with
+        assert sorted(posted.told) == [
+            ("asked", "exec.run.shutdown"),
+            ("waits", "exec.run.shutdown"),
+        ]
+        assert await log.run(going.run_id) is not None
+        assert [row.run_id for row in await executor.journal.runs()] == [going.run_id]
+
+    simulate(main)
+
+
+def test_a_shutdown_takes_so_much_for_each_that_waits_however_many_do() -> None:
+    def taken(many: int) -> int:
+        async def main(world: World) -> int:
+            lane = Lane("runs", 1, world=world)
+            executor = executor_of(model_of("hi", latency_s=5.0), world=world, lane=lane)
+            handles = [executor.start(WORKER_ALONE, "go") for _ in range(many)]
+            await world.sleep(1)
+            with calls() as taken:
+                executor.shut_down()
+            assert [(await handle).status for handle in handles].count("cancelled") == many - 1
+            return taken[0]
+
+        return simulate(main)
+
+    assert taken(500) < 15 * taken(50)
+
+
+def test_a_closed_executor_refuses_whatever_is_asked_of_it() -> None:
+    async def main(world: World) -> None:
+        model = model_of("hi", latency_s=5.0)
+        executor = executor_of(model, world=world)
+        left = executor.start(WORKER_ALONE, "go")
+        await world.sleep(1)
+        late = asyncio.create_task(executor.run(WORKER_ALONE, "go"))  # asked for, and not begun
+        began = world.monotonic()
+        await executor.aclose()
+        results = [
+            await late,
+            await executor.run(WORKER_ALONE, "go"),
+            await executor.start(WORKER_ALONE, "go"),
+            await executor.resume(WORKER_ALONE, left.run_id),
+            await executor.finish(WORKER_ALONE, left.run_id),
+        ]
+        assert world.monotonic() == began
+        assert {result.code for result in results} == {ExecutorErrorCode.EXEC_RUN_SHUTDOWN}
+        assert [result.status for result in results] == ["cancelled"] * 3 + ["suspended"] * 2
+        assert results[1].error == "The executor is closed."
+        assert len(model.requests) == 1
+        assert [row.run_id for row in await executor.journal.runs()] == [left.run_id]
+        await executor.aclose()
+
+    simulate(main)
+
+
+def test_closing_does_not_wait_for_a_run_whose_task_was_cancelled_before_it_began() -> None:
+    async def main(world: World) -> None:
+        executor = executor_of(["hi"], world=world)
+        handle = executor.start(WORKER_ALONE, "go", Invocation(run_id="R"))
+        handle.task.cancel()
+        await executor.aclose()
+        assert handle.task.cancelled()
 
     simulate(main)
 
