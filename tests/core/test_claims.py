@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from lorimer.core.cancel import Reason
 from lorimer.core.errors import ExecutorErrorCode, JournalError, PipelineError
 from lorimer.journal import MemoryJournal, SQLiteJournal
 from lorimer.testing import ScriptedModel, SimulatedWorld, simulate
@@ -71,6 +72,45 @@ def test_it_is_the_same_for_a_stream_and_for_giving_up(kind: str) -> None:
         await chat(world, journal, "c").abandon("run_gone", wait_s=40)
         [row] = await journal.runs(stream="gone")
         assert row.status == "cancelled"
+
+    simulate(main)
+
+
+def test_only_a_claim_of_another_is_waited_for() -> None:
+    class Broken(MemoryJournal):
+        async def claim(self, stream: str, owner: str, ttl: float) -> int:
+            raise JournalError("the disk is full")
+
+    async def main(world: SimulatedWorld) -> None:
+        with pytest.raises(JournalError, match="the disk is full"):
+            await chat(world, Broken(world), "me").run("one", wait_s=60)
+        assert world.monotonic() == 0
+
+    simulate(main)
+
+
+@pytest.mark.parametrize("doing", ["resume", "abandon"])
+def test_whoever_waits_for_a_run_does_not_take_the_next_one_for_it(kind: str, doing: str) -> None:
+    async def main(world: SimulatedWorld) -> None:
+        journal = opened(kind, world)
+        first = chat(world, journal, "first", session_id="s")
+        first.on("api.request", lambda event: first.cancel(Reason.SHUTDOWN) and None)
+        left = await first.run("one", raise_on_error=False)
+        epoch = await journal.claim("s", "second", 30)
+        waits = asyncio.ensure_future(
+            getattr(chat(world, journal, "third"), doing)(left.run_id, wait_s=60)
+        )
+        await world.sleep(1)
+        from tests.journal.support import end, start
+
+        await journal.append("s", epoch, [end(left.run_id)], sync=True)
+        await journal.append("s", epoch, [start("run_next")], sync=True)  # and it died
+        with pytest.raises(PipelineError, match="has ended"):
+            await waits
+        row = await journal.find_run("run_next")
+        assert row is not None
+        assert row.status == ""
+        await journal.claim("s", "fourth", 30)  # it was given back
 
     simulate(main)
 

@@ -11,6 +11,9 @@ from lorimer.core.cancel import Reason
 from lorimer.core.errors import ExecutorErrorCode, JournalError, LimitError, PipelineError
 from lorimer.core.events import Event
 from lorimer.core.journal import Balance, LedgerEntry
+from lorimer.core.jsonable import JSON
+from lorimer.core.messages import TextBlock
+from lorimer.core.request import Response
 from lorimer.journal import MemoryJournal
 from lorimer.models import Price
 from lorimer.models.scripted import DEFAULT_USAGE
@@ -195,6 +198,27 @@ def test_money_is_counted_when_its_fact_was_not_written(at: str, reason: Reason)
         assert result.cost_nano == paid * model.calls
         assert result.usage.input_tokens == DEFAULT_USAGE.input_tokens * model.calls
         assert await journal.balance(result.run_id) == Balance(0, result.cost_nano)
+
+    simulate(main)
+
+
+@pytest.mark.parametrize("estimated", [False, True])
+def test_what_was_counted_of_a_reply_that_was_not_written_is_told_as_what_it_is(
+    estimated: bool,
+) -> None:
+    async def main(world: SimulatedWorld) -> None:
+        journal = Unwritten(world)
+        journal.at = "model.reply"
+        extra: dict[str, JSON] = {"served_by": "x"}
+        if estimated:
+            extra["usage_estimated"] = True
+        reply = Response((TextBlock("paid"),), usage=DEFAULT_USAGE, extra=extra)
+        pipeline = make(world, ScriptedModel([reply]), "chat", journal=journal)
+        asyncio.get_running_loop().call_later(1, pipeline.cancel)
+        result = await pipeline.run("go", raise_on_error=False)
+        (given_up,) = [fact.data for fact in result.events if fact.data.get("usage")][:1]
+        assert given_up.get("extra") == ({"usage_estimated": True} if estimated else None)
+        assert result.usage == DEFAULT_USAGE
 
     simulate(main)
 

@@ -237,6 +237,36 @@ def test_a_handle_cancels_without_raising() -> None:
     assert (result.status, [step.state for step in result.steps]) == ("cancelled", ["error"])
 
 
+def test_cancelling_whoever_waits_for_a_handle_ends_the_run_and_is_raised() -> None:
+    async def main(world: World) -> None:
+        async def hang(context: ToolContext) -> str:
+            await world.sleep(50)
+            return ""
+
+        executor = executor_of([use(), "x"], tools=[Work(hang)], world=world)
+        handle = executor.start(WORKER, "go")
+        waits = asyncio.create_task(handle.wait())
+        await world.sleep(1)
+        waits.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await waits
+        assert handle.task.done()
+        assert (await handle).status == "cancelled"
+        assert [row.status for row in await executor.journal.runs()] == ["cancelled"]
+
+    simulate(main)
+
+
+async def test_a_store_that_raises_anything_at_all_ends_in_a_result() -> None:
+    class Odd(MemoryJournal):
+        async def claim(self, stream: str, owner: str, ttl: float) -> int:
+            raise OSError("no such disk")
+
+    result = await executor_of(["x"], journal=Odd()).run(RunnableAgent(), "go")
+    assert (result.status, result.error) == ("error", "The run failed: OSError: no such disk")
+    assert result.code is ExecutorErrorCode.EXEC_STAGE_FAILED
+
+
 def test_a_handle_that_is_cancelled_before_its_run_begins_makes_no_call() -> None:
     async def main(world: World) -> tuple[RunResult, int]:
         model = model_of(["x"])
