@@ -171,6 +171,17 @@ def test_a_changed_head_is_noticed(made: Made, field: str) -> None:
     assert verdict.bad == 0 and "head" in verdict.what
 
 
+@pytest.mark.parametrize(
+    "change", ["purged = -1", "count = -1", f"count = {2**63 - 1}", "hash = zeroblob(300)"]
+)
+def test_a_head_that_no_log_can_have_is_noticed(made: Made, change: str) -> None:
+    verdict = made.change(f"UPDATE audit_head SET {change}")
+    assert verdict.bad == 0
+    assert "head" in verdict.what
+    with pytest.raises(StoreFailed, match="was changed"):
+        SQLiteAudit(made.path).append([b"{}"], Sealer(made.key))
+
+
 def test_a_log_without_its_head_or_its_records_is_noticed(made: Made) -> None:
     lost = made.change("DELETE FROM audit_head")
     assert lost.bad == 0 and "head is missing" in lost.what
