@@ -115,6 +115,24 @@ def test_whoever_waits_for_a_run_does_not_take_the_next_one_for_it(kind: str, do
     simulate(main)
 
 
+def test_the_conversation_of_a_resumed_run_is_gone_on_with_and_given_back(kind: str) -> None:
+    async def main(world: SimulatedWorld) -> None:
+        journal = opened(kind, world)
+        first = chat(world, journal, "first", session_id="s")
+        first.on("api.request", lambda event: first.cancel(Reason.SHUTDOWN) and None)
+        left = await first.run("one", raise_on_error=False)
+        second = chat(world, journal, "second")
+        await second.resume(left.run_id)
+        result = await second.run("two")
+        assert [m.text for m in result.messages][::2] == ["one", "two"]
+        with pytest.raises(JournalError, match="is being written by 'second'"):
+            await chat(world, journal, "third", session_id="s").run("three")
+        await second.aclose()
+        assert (await chat(world, journal, "third", session_id="s").run("three")).text == "fine"
+
+    simulate(main)
+
+
 def test_while_it_waits_no_second_run_begins() -> None:
     async def main(world: SimulatedWorld) -> None:
         journal = MemoryJournal(world)
@@ -139,6 +157,13 @@ def test_a_fork_and_a_resumed_run_give_the_conversation_before_them_back(kind: s
         result = await pipeline.run("one")
         await pipeline.fork(result.run_id, after=1, input="two")
         assert (await chat(world, journal, "you", session_id="first").run("three")).text == "fine"
+        other = chat(world, journal, "other", session_id="second")
+        other.on("api.request", lambda event: other.cancel(Reason.SHUTDOWN) and None)
+        left = await other.run("four", raise_on_error=False)
+        pipeline = chat(world, journal, "they", session_id="third")
+        await pipeline.run("five")
+        await pipeline.resume(left.run_id)
+        assert (await chat(world, journal, "he", session_id="third").run("six")).text == "fine"
 
     simulate(main)
 
