@@ -189,6 +189,35 @@ async def test_a_run_whose_start_could_not_be_written_does_not_stay_open() -> No
     assert (await log.verify()).ok
 
 
+async def test_an_audit_that_fails_in_the_middle_is_logged_once_and_told_the_end(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    closed: list[AuditClose] = []
+
+    class Fails:
+        async def start(self, start: AuditStart) -> Fails:
+            return self
+
+        def step(self, step: object) -> None:
+            raise OSError("no disk")
+
+        def tool(self, call: object) -> None:
+            raise OSError("no disk")
+
+        def log(self, event: str, data: object) -> None:
+            raise OSError("no disk")
+
+        async def close(self, end: AuditClose) -> None:
+            closed.append(end)
+
+    executor = executor_of([use(n=1), use(n=2), "end"], tools=[Work()], ports=Ports(audit=Fails()))
+    with caplog.at_level("WARNING"):
+        result = await executor.run(WORKER, "go")
+    assert result.output == "end"
+    assert [r.getMessage() for r in caplog.records] == [f"the audit of run {result.run_id} failed"]
+    assert [end.status for end in closed] == ["ok"]
+
+
 async def test_row_32_a_target_gets_the_answer_or_the_error() -> None:
     posted = Posted()
     executor = executor_of(["yes", RuntimeError("no"), "quiet"], ports=Ports(delivery=posted))

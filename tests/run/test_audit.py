@@ -203,6 +203,8 @@ def test_row_85_purge_takes_old_whole_runs_and_the_chain_goes_on(
         assert before is not None
         assert await log.purge(late, by="bob") == 5
         assert ids(await log.runs()) == ["also old", "long"]
+        assert await log.run("old") is None and await log.records("old") == []
+        assert len(await log.records("also old")) == 5
         assert (await log.verify()).records == 8
         assert (await log.verify(before.told())).ok
         assert await log.purge(late) == 0  # `long` has a record from then
@@ -210,6 +212,7 @@ def test_row_85_purge_takes_old_whole_runs_and_the_chain_goes_on(
         assert await log.runs() == []
         verdict = await log.verify()
         assert verdict.ok and verdict.records == 1
+        assert await log.purge(late) == 0  # nor is what tells of the purge older
         await whole_run(log, AuditStart("new"))
         assert (await log.verify()).records == 6
         purges = await log.records(kind="purged")
