@@ -218,6 +218,20 @@ async def test_an_audit_that_fails_in_the_middle_is_logged_once_and_told_the_end
     assert [end.status for end in closed] == ["ok"]
 
 
+@pytest.mark.parametrize("code", ["exec.run.busy", "exec.run.ended", "exec.journal.conflict"])
+async def test_a_run_that_failed_with_the_code_of_a_refusal_has_its_audit_closed(code: str) -> None:
+    log, posted = AuditLog(MemoryAudit()), Posted()
+    error = PipelineError("of another run", code=ExecutorErrorCode(code))
+    executor = executor_of([error], ports=Ports(audit=log, delivery=posted))
+    asked = Invocation(delivery=Target("chat", "7"))
+    result = await executor.run(WORKER_ALONE, "go", asked)
+    assert (result.code, result.run is not None) == (code, True)
+    (found,) = await log.runs()
+    assert found.close is not None
+    assert (found.close.status, found.close.code) == (result.status, code)
+    assert posted.told == ([] if result.status == "suspended" else [("7", code)])
+
+
 async def test_row_32_a_target_gets_the_answer_or_the_error() -> None:
     posted = Posted()
     executor = executor_of(["yes", RuntimeError("no"), "quiet"], ports=Ports(delivery=posted))
@@ -435,6 +449,17 @@ def test_a_closed_executor_refuses_whatever_is_asked_of_it() -> None:
         assert len(model.requests) == 1
         assert [row.run_id for row in await executor.journal.runs()] == [left.run_id]
         await executor.aclose()
+
+    simulate(main)
+
+
+def test_whoever_closes_an_executor_waits_though_somebody_else_closes_it_too() -> None:
+    async def main(world: World) -> None:
+        executor = executor_of(model_of("hi", latency_s=5.0), world=world)
+        handles = [executor.start(WORKER_ALONE, "go") for _ in range(2)]
+        await world.sleep(1)
+        await asyncio.gather(*[executor.aclose() for _ in range(3)])
+        assert all(handle.task.done() for handle in handles)
 
     simulate(main)
 

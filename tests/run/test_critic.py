@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import replace
 from typing import Any
 
 import pytest
 
 from lorimer import Pipeline
-from lorimer.core.errors import ConfigError, ExecutorErrorCode
+from lorimer.core.errors import ConfigError, ExecutorErrorCode, JournalError
+from lorimer.core.events import Event
+from lorimer.core.journal import LedgerEntry
 from lorimer.core.limits import Limits
 from lorimer.core.manifest import SubAgent
 from lorimer.core.messages import ToolUse
@@ -336,6 +338,27 @@ def test_row_42_a_critic_that_hangs_holds_up_nobody() -> None:
 
     result, took = simulate(main)
     assert (result.status, 100 <= took < 104) == ("ok", True)
+
+
+def test_a_run_whose_store_fails_when_a_critic_gives_it_time_ends_by_that_alone() -> None:
+    class Full(MemoryJournal):
+        async def append(
+            self,
+            stream: str,
+            epoch: int,
+            facts: Sequence[Event],
+            *,
+            sync: bool,
+            ledger: LedgerEntry | None = None,
+        ) -> int:
+            if any(str(fact.data.get("key")).startswith("raised:") for fact in facts):
+                raise JournalError("the disk is full")
+            return await super().append(stream, epoch, facts, sync=sync, ledger=ledger)
+
+    critic = Says(once(Decision(extend_s=100)))
+    result, took = played(works(30, 30), critic, journal=Full())
+    assert (result.code, took < 61) == (ExecutorErrorCode.EXEC_JOURNAL_FAILED, True)
+    assert result.warnings == []
 
 
 def test_waiting_for_a_person_is_not_idle() -> None:
