@@ -322,6 +322,24 @@ def test_whoever_stops_a_run_whose_store_fails_is_told_that_it_has_no_end(reason
     simulate(main)
 
 
+@pytest.mark.parametrize("preset", ["chat", "minimal"])
+def test_what_cannot_be_given_back_after_a_run_is_logged_and_changes_nothing(
+    preset: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    class Kept(MemoryJournal):
+        async def release(self, stream: str, epoch: int) -> None:
+            raise JournalError("the disk is full")
+
+    async def main(world: SimulatedWorld) -> None:
+        pipeline = make(world, ScriptedModel(["done"]), preset, journal=Kept(world))
+        assert (await pipeline.run("go")).text == "done"
+        await pipeline.aclose()
+
+    simulate(main)
+    told = [record.getMessage() for record in caplog.records]
+    assert told == ["after the end of a run: the disk is full"] * (preset == "minimal")
+
+
 def test_an_end_that_could_not_be_written_is_not_told_as_one() -> None:
     async def main(world: SimulatedWorld) -> None:
         journal = Failing(world)

@@ -240,6 +240,18 @@ def test_a_record_that_cannot_be_read_is_named(made: Made) -> None:
     assert (verdict.bad, verdict.records) == (FIRST + 4, 4) and "disk is broken" in verdict.what
 
 
+def test_a_record_that_is_none_is_told_as_damaged(made: Made) -> None:
+    made.change(f"UPDATE audit SET body = '[]' WHERE seq = {FIRST + 1}")
+
+    async def main(world: SimulatedWorld) -> list[str]:
+        log = log_of(SQLiteAudit(made.path), world, made.key)
+        kinds = [each.kind for each in await log.records()]
+        await log.close()
+        return kinds
+
+    assert simulate(main)[:3] == ["start", "damaged", "step"]
+
+
 def test_an_index_that_tells_something_else_than_the_records_is_noticed(made: Made) -> None:
     """Searches would give other runs than there are."""
     swap = """PRAGMA writable_schema = 1;

@@ -266,6 +266,19 @@ def test_row_42_the_default_extends_once_in_each_run() -> None:
         assert ExtendOnce.NUDGE in model.requests[-1].messages[-1].text
 
 
+def test_row_42_the_default_extends_no_run_that_it_extended_before_it_was_interrupted() -> None:
+    async def main() -> None:
+        run = Supervised("r", "worker", "", SOFT_S, 86_400.0)
+        idle = Seen("r", 70.0, SOFT_S, 240.0, 0.0, 1, 12)
+        assert await ExtendOnce(run).escalate(replace(idle, given_s=SOFT_S)) is None
+        policy = ExtendOnce(run)
+        decision = await policy.escalate(idle)
+        assert decision is not None and decision.extend_s == SOFT_S
+        assert await policy.escalate(idle) is None  # nor again, where it was given none
+
+    asyncio.run(main())
+
+
 def test_the_policy_is_asked_once_in_each_idle_period() -> None:
     asked: list[float] = []
 

@@ -24,6 +24,7 @@ from lorimer.run.config import EnvironmentConfig
 from lorimer.run.lanes.turns import Job, Turns
 from lorimer.run.lowering import DEFAULTS
 from lorimer.testing import ScriptedModel, SimulatedWorld, simulate
+from tests.quick import calls
 from tests.run.support import executor_of, use
 
 CODE = ExecutorErrorCode
@@ -319,6 +320,17 @@ def test_row_76_there_is_a_wait_where_all_slots_are_taken_and_where_somebody_wai
         await jobs.end()
 
     on_a_lane(play, cap=2, per_key={"x": 1})
+
+
+def test_a_lane_does_not_go_through_all_the_callers_that_it_ever_had() -> None:
+    async def play(world: SimulatedWorld, lane: Lane, jobs: Jobs) -> None:
+        for number in range(1_500):
+            await jobs.start(f"job {number}", 0.0, caller=f"caller {number}")
+        with calls() as made:
+            lane.close()
+        assert made[0] < 20
+
+    on_a_lane(play)
 
 
 def test_a_closed_lane_refuses_new_and_queued_jobs_and_lets_running_ones_end() -> None:
