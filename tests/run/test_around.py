@@ -284,6 +284,16 @@ async def test_row_54_files_are_told_by_id_and_read_by_the_model() -> None:
     assert await files.read(result.run_id, "file_1", 0, 10) is None  # dropped
 
 
+async def test_what_was_lent_to_a_run_is_not_remembered_after_it() -> None:
+    executor = executor_of(["a", "b"], ports=Ports(input_files=InMemoryInputFiles()))
+    for number in range(2):
+        files = (InputFile(f"{number}.txt", b"inside"),)
+        await executor.run(RunnableAgent(), "read", Invocation(input_files=files))
+    reader = executor._host.reader
+    assert reader is not None
+    assert reader._lent == {}
+
+
 async def test_row_81_files_that_tools_park_go_with_the_answer_once() -> None:
     parked = Attachments()
 

@@ -301,7 +301,14 @@ async def money_moves_with_the_facts(on: Bench) -> None:
     await journal.append("s", epoch, [on.note("paid")], sync=False, ledger=settled)
     assert await journal.balance("run_a") == await journal.used(purse) == Balance(0, 25)
     assert dict(await journal.shares("job:1")) == {"run_a": Balance(0, 25)}
-    assert [fact.data.get("key") for fact in await on.facts()] == [None, "paid"]
+    late = LedgerEntry("run_a", 0, 80, purses=(purse,))
+    for _ in range(2):  # it is spent, whatever the purse holds
+        await journal.append("s", epoch, [on.note("dearer")], sync=False, ledger=late)
+    assert await journal.used(purse) == Balance(0, 185)
+    more = LedgerEntry("run_a", 1, purses=(purse,))
+    async with refused(ExecutorErrorCode.EXEC_BUDGET_EXCEEDED):
+        await journal.append("s", epoch, [on.note("one more")], sync=False, ledger=more)
+    assert [fact.data.get("key") for fact in await on.facts()] == [None, "paid", "dearer", "dearer"]
 
 
 # --- beside the facts -------------------------------------------------------------------------
