@@ -655,6 +655,27 @@ def test_a_live_run_keeps_its_claim_however_long_it_lasts() -> None:
     simulate(main)
 
 
+def test_a_stream_whose_run_is_cancelled_before_it_begins_ends() -> None:
+    async def main(world: World) -> None:
+        pipeline = make(world, ["hi"], "chat")
+
+        async def read() -> None:
+            async for _ in pipeline.run_stream("go"):
+                pass
+
+        reads = asyncio.create_task(read())
+        before = asyncio.all_tasks()
+        while not (new := asyncio.all_tasks() - before):
+            await asyncio.sleep(0)
+        for task in new:
+            task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await reads
+        assert (await pipeline.run("go")).text == "hi"
+
+    simulate(main)
+
+
 # --- a run within a run -------------------------------------------------------------------------
 
 

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from lorimer.core.cancel import Reason
 from lorimer.core.errors import ExecutorErrorCode, JournalError, PipelineError
 from lorimer.journal import MemoryJournal, SQLiteJournal
 from lorimer.testing import ScriptedModel, SimulatedWorld, simulate
@@ -75,6 +76,63 @@ def test_it_is_the_same_for_a_stream_and_for_giving_up(kind: str) -> None:
     simulate(main)
 
 
+def test_only_a_claim_of_another_is_waited_for() -> None:
+    class Broken(MemoryJournal):
+        async def claim(self, stream: str, owner: str, ttl: float) -> int:
+            raise JournalError("the disk is full")
+
+    async def main(world: SimulatedWorld) -> None:
+        with pytest.raises(JournalError, match="the disk is full"):
+            await chat(world, Broken(world), "me").run("one", wait_s=60)
+        assert world.monotonic() == 0
+
+    simulate(main)
+
+
+@pytest.mark.parametrize("doing", ["resume", "abandon"])
+def test_whoever_waits_for_a_run_does_not_take_the_next_one_for_it(kind: str, doing: str) -> None:
+    async def main(world: SimulatedWorld) -> None:
+        journal = opened(kind, world)
+        first = chat(world, journal, "first", session_id="s")
+        first.on("api.request", lambda event: first.cancel(Reason.SHUTDOWN) and None)
+        left = await first.run("one", raise_on_error=False)
+        epoch = await journal.claim("s", "second", 30)
+        waits = asyncio.ensure_future(
+            getattr(chat(world, journal, "third"), doing)(left.run_id, wait_s=60)
+        )
+        await world.sleep(1)
+        from tests.journal.support import end, start
+
+        await journal.append("s", epoch, [end(left.run_id)], sync=True)
+        await journal.append("s", epoch, [start("run_next")], sync=True)  # and it died
+        with pytest.raises(PipelineError, match="has ended"):
+            await waits
+        row = await journal.find_run("run_next")
+        assert row is not None
+        assert row.status == ""
+        await journal.claim("s", "fourth", 30)  # it was given back
+
+    simulate(main)
+
+
+def test_the_conversation_of_a_resumed_run_is_gone_on_with_and_given_back(kind: str) -> None:
+    async def main(world: SimulatedWorld) -> None:
+        journal = opened(kind, world)
+        first = chat(world, journal, "first", session_id="s")
+        first.on("api.request", lambda event: first.cancel(Reason.SHUTDOWN) and None)
+        left = await first.run("one", raise_on_error=False)
+        second = chat(world, journal, "second")
+        await second.resume(left.run_id)
+        result = await second.run("two")
+        assert [m.text for m in result.messages][::2] == ["one", "two"]
+        with pytest.raises(JournalError, match="is being written by 'second'"):
+            await chat(world, journal, "third", session_id="s").run("three")
+        await second.aclose()
+        assert (await chat(world, journal, "third", session_id="s").run("three")).text == "fine"
+
+    simulate(main)
+
+
 def test_while_it_waits_no_second_run_begins() -> None:
     async def main(world: SimulatedWorld) -> None:
         journal = MemoryJournal(world)
@@ -99,6 +157,13 @@ def test_a_fork_and_a_resumed_run_give_the_conversation_before_them_back(kind: s
         result = await pipeline.run("one")
         await pipeline.fork(result.run_id, after=1, input="two")
         assert (await chat(world, journal, "you", session_id="first").run("three")).text == "fine"
+        other = chat(world, journal, "other", session_id="second")
+        other.on("api.request", lambda event: other.cancel(Reason.SHUTDOWN) and None)
+        left = await other.run("four", raise_on_error=False)
+        pipeline = chat(world, journal, "they", session_id="third")
+        await pipeline.run("five")
+        await pipeline.resume(left.run_id)
+        assert (await chat(world, journal, "he", session_id="third").run("six")).text == "fine"
 
     simulate(main)
 

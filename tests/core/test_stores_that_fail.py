@@ -11,6 +11,9 @@ from lorimer.core.cancel import Reason
 from lorimer.core.errors import ExecutorErrorCode, JournalError, LimitError, PipelineError
 from lorimer.core.events import Event
 from lorimer.core.journal import Balance, LedgerEntry
+from lorimer.core.jsonable import JSON
+from lorimer.core.messages import TextBlock
+from lorimer.core.request import Response
 from lorimer.journal import MemoryJournal
 from lorimer.models import Price
 from lorimer.models.scripted import DEFAULT_USAGE
@@ -199,6 +202,27 @@ def test_money_is_counted_when_its_fact_was_not_written(at: str, reason: Reason)
     simulate(main)
 
 
+@pytest.mark.parametrize("estimated", [False, True])
+def test_what_was_counted_of_a_reply_that_was_not_written_is_told_as_what_it_is(
+    estimated: bool,
+) -> None:
+    async def main(world: SimulatedWorld) -> None:
+        journal = Unwritten(world)
+        journal.at = "model.reply"
+        extra: dict[str, JSON] = {"served_by": "x"}
+        if estimated:
+            extra["usage_estimated"] = True
+        reply = Response((TextBlock("paid"),), usage=DEFAULT_USAGE, extra=extra)
+        pipeline = make(world, ScriptedModel([reply]), "chat", journal=journal)
+        asyncio.get_running_loop().call_later(1, pipeline.cancel)
+        result = await pipeline.run("go", raise_on_error=False)
+        (given_up,) = [fact.data for fact in result.events if fact.data.get("usage")][:1]
+        assert given_up.get("extra") == ({"usage_estimated": True} if estimated else None)
+        assert result.usage == DEFAULT_USAGE
+
+    simulate(main)
+
+
 def test_what_was_held_for_a_fact_that_was_not_written_is_written_with_the_next() -> None:
     async def main(world: SimulatedWorld) -> None:
         journal = Unwritten(world)
@@ -296,6 +320,24 @@ def test_whoever_stops_a_run_whose_store_fails_is_told_that_it_has_no_end(reason
         check_history((await pipeline.run("on", raise_on_error=False)).messages)
 
     simulate(main)
+
+
+@pytest.mark.parametrize("preset", ["chat", "minimal"])
+def test_what_cannot_be_given_back_after_a_run_is_logged_and_changes_nothing(
+    preset: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    class Kept(MemoryJournal):
+        async def release(self, stream: str, epoch: int) -> None:
+            raise JournalError("the disk is full")
+
+    async def main(world: SimulatedWorld) -> None:
+        pipeline = make(world, ScriptedModel(["done"]), preset, journal=Kept(world))
+        assert (await pipeline.run("go")).text == "done"
+        await pipeline.aclose()
+
+    simulate(main)
+    told = [record.getMessage() for record in caplog.records]
+    assert told == ["after the end of a run: the disk is full"] * (preset == "minimal")
 
 
 def test_an_end_that_could_not_be_written_is_not_told_as_one() -> None:

@@ -40,6 +40,7 @@ from tests.journal.support import (
     note,
     start,
 )
+from tests.quick import calls
 
 FAILED = ExecutorErrorCode.EXEC_JOURNAL_FAILED
 VERSION = ExecutorErrorCode.EXEC_JOURNAL_VERSION
@@ -262,6 +263,22 @@ def test_the_file_fences_a_writer_that_another_process_replaced(any_store: Store
         await new.close()
 
     any_store.run(test)
+
+
+def test_an_append_takes_so_much_for_each_run_that_begins_in_it(tmp_path: Path) -> None:
+    async def test(journal: Journal) -> None:
+        epoch, taken = await journal.claim("s", "me", 30), list[int]()
+        for begun, until in ((0, 20), (20, 220)):
+            ids = [f"r{number}" for number in range(begun, until)]
+            facts = [fact for run_id in ids for fact in (start(run_id), end(run_id))]
+            with calls() as made:
+                await journal.append("s", epoch, facts, sync=False)
+            taken += made
+        few, many = taken
+        assert many < 15 * few
+        assert len(await journal.runs(limit=1_000)) == 220
+
+    Store("sqlite-inline", tmp_path / "journal.db").run(test)
 
 
 def test_the_holder_of_a_stream_is_known(any_store: Store) -> None:

@@ -1,5 +1,6 @@
-"""A host whose runs are kept in files. As a program it begins the run R, and is killed with -9 when
-the audit was told of that and the journal was not: `python -m tests.run.killed_host FOLDER`."""
+"""A host whose runs are kept in files. As a program (`python -m tests.run.killed_host FOLDER`) it
+begins the run R, and is killed with -9 when the audit was told of that and the journal was not;
+with `waits` behind it, it says that it is there, and waits for a line."""
 
 from __future__ import annotations
 
@@ -52,19 +53,39 @@ class Dies(SQLiteJournal):
         return 0
 
 
+class Waits(SQLiteJournal):
+    """Of which each run has to wait for a line, before it begins."""
+
+    async def append(
+        self,
+        stream: str,
+        epoch: int,
+        facts: Sequence[Event],
+        *,
+        sync: bool,
+        ledger: LedgerEntry | None = None,
+    ) -> int:
+        if facts[0].type == "run.start":
+            print("about to begin", flush=True)
+            await asyncio.to_thread(sys.stdin.readline)
+        return await super().append(stream, epoch, facts, sync=sync, ledger=ledger)
+
+
 def host(
-    folder: Path, journal: SQLiteJournal, delivery: Delivery | None = None
+    folder: Path, journal: SQLiteJournal, delivery: Delivery | None = None, owner: str = "host"
 ) -> tuple[Executor, AuditLog]:
     log = AuditLog(SQLiteAudit(folder / "audit.db"))
     files = FolderInputFiles(RootedFiles([folder]))
     ports = Ports(audit=log, delivery=delivery, input_files=files)
-    return executor_of(["end"], journal=journal, ports=ports, owner="host"), log
+    return executor_of(["end"], journal=journal, ports=ports, owner=owner), log
 
 
-async def main(folder: Path) -> None:
-    executor, _ = host(folder, Dies(folder / "runs.db"))
-    await executor.run(AGENT, "go", ASKED)
+async def main(folder: Path, kind: type[SQLiteJournal]) -> None:
+    async with kind(folder / "runs.db") as journal:
+        executor, log = host(folder, journal)
+        await executor.run(AGENT, "go", ASKED)
+        await log.close()
 
 
 if __name__ == "__main__":
-    asyncio.run(main(Path(sys.argv[1])))
+    asyncio.run(main(Path(sys.argv[1]), Waits if sys.argv[2:] == ["waits"] else Dies))

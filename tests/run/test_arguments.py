@@ -81,7 +81,12 @@ WRONG: dict[str, tuple[Callable[[], object], str]] = {
     "admins": (lambda: Listed(admins=X or 3), "admins must be a list, and each text"),
     "groups": (lambda: Listed(groups=X or ["ann"]), "groups must be a mapping, not list"),
     "per caller": (lambda: CallerBudgets(usd=1, per_caller=X or ["ann"]), "must be a mapping"),
+    "a caller": (lambda: CallerBudgets(usd=1, per_caller=X or {3: 1.0}), "text, not int"),
     "budgets": (lambda: AllBudgets(X or 5), "a budget must be a Budget, and 5 has no admit"),
+    "inputs of a skill": (
+        lambda: Skill(RunnableAgent(), X or "a place"),
+        "Skill.inputs must be a JSON Schema",
+    ),
     "lane name": (lambda: Lane(X or 4), "lane: its name must be text, not int"),
     "multiplier": (lambda: IdleCritic(multiplier=X or "x"), "must be a number, not str"),
     "key": (lambda: AuditLog(MemoryAudit(), key=X or "a" * 20), "key must be bytes, not str"),

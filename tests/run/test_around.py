@@ -41,6 +41,7 @@ from lorimer.testing import SimulatedWorld, simulate
 from lorimer.testing.simulated_failures import SimulatedCrash
 from lorimer.testing.simulation import simulate_in
 from lorimer.tools import AskLater, Tool, ToolContext, ToolRegistry, ToolResult
+from tests.quick import calls
 from tests.run.support import WORKER, executor_of, model_of, use
 
 pytestmark = pytest.mark.anyio
@@ -188,6 +189,49 @@ async def test_a_run_whose_start_could_not_be_written_does_not_stay_open() -> No
     assert (await log.verify()).ok
 
 
+async def test_an_audit_that_fails_in_the_middle_is_logged_once_and_told_the_end(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    closed: list[AuditClose] = []
+
+    class Fails:
+        async def start(self, start: AuditStart) -> Fails:
+            return self
+
+        def step(self, step: object) -> None:
+            raise OSError("no disk")
+
+        def tool(self, call: object) -> None:
+            raise OSError("no disk")
+
+        def log(self, event: str, data: object) -> None:
+            raise OSError("no disk")
+
+        async def close(self, end: AuditClose) -> None:
+            closed.append(end)
+
+    executor = executor_of([use(n=1), use(n=2), "end"], tools=[Work()], ports=Ports(audit=Fails()))
+    with caplog.at_level("WARNING"):
+        result = await executor.run(WORKER, "go")
+    assert result.output == "end"
+    assert [r.getMessage() for r in caplog.records] == [f"the audit of run {result.run_id} failed"]
+    assert [end.status for end in closed] == ["ok"]
+
+
+@pytest.mark.parametrize("code", ["exec.run.busy", "exec.run.ended", "exec.journal.conflict"])
+async def test_a_run_that_failed_with_the_code_of_a_refusal_has_its_audit_closed(code: str) -> None:
+    log, posted = AuditLog(MemoryAudit()), Posted()
+    error = PipelineError("of another run", code=ExecutorErrorCode(code))
+    executor = executor_of([error], ports=Ports(audit=log, delivery=posted))
+    asked = Invocation(delivery=Target("chat", "7"))
+    result = await executor.run(WORKER_ALONE, "go", asked)
+    assert (result.code, result.run is not None) == (code, True)
+    (found,) = await log.runs()
+    assert found.close is not None
+    assert (found.close.status, found.close.code) == (result.status, code)
+    assert posted.told == ([] if result.status == "suspended" else [("7", code)])
+
+
 async def test_row_32_a_target_gets_the_answer_or_the_error() -> None:
     posted = Posted()
     executor = executor_of(["yes", RuntimeError("no"), "quiet"], ports=Ports(delivery=posted))
@@ -238,6 +282,16 @@ async def test_row_54_files_are_told_by_id_and_read_by_the_model() -> None:
     assert "inside" in str(result.run.steps[0].content)
     assert result.warnings == ["left out: empty.txt: it is empty"]
     assert await files.read(result.run_id, "file_1", 0, 10) is None  # dropped
+
+
+async def test_what_was_lent_to_a_run_is_not_remembered_after_it() -> None:
+    executor = executor_of(["a", "b"], ports=Ports(input_files=InMemoryInputFiles()))
+    for number in range(2):
+        files = (InputFile(f"{number}.txt", b"inside"),)
+        await executor.run(RunnableAgent(), "read", Invocation(input_files=files))
+    reader = executor._host.reader
+    assert reader is not None
+    assert reader._lent == {}
 
 
 async def test_row_81_files_that_tools_park_go_with_the_answer_once() -> None:
@@ -325,6 +379,108 @@ def test_row_51_a_shutdown_suspends_what_goes_on_and_cancels_what_waits() -> Non
         assert not executor.shut_down()
         slow = False
         assert (await executor.resume(WORKER, first.run_id)).output == "end"
+
+    simulate(main)
+
+
+def test_what_has_not_begun_at_a_shutdown_is_to_be_asked_for_again_and_its_target_is_told() -> None:
+    async def main(world: World) -> None:
+        posted = Posted()
+        log = AuditLog(MemoryAudit(), world=world, threads=False)
+        executor = executor_of(
+            model_of("hi", latency_s=5.0),
+            world=world,
+            lane=Lane("runs", 1, world=world),
+            ports=Ports(delivery=posted, audit=log),
+        )
+        going = executor.start(WORKER_ALONE, "go", Invocation(delivery=Target("chat", "going")))
+        await world.sleep(1)
+        waits = executor.start(WORKER_ALONE, "go", Invocation(delivery=Target("chat", "waits")))
+        await world.sleep(1)
+        asked = executor.start(WORKER_ALONE, "go", Invocation(delivery=Target("chat", "asked")))
+        assert executor.shut_down(0)
+        assert (await going).status == "suspended"
+        for handle in (waits, asked):
+            result = await handle
+            assert (result.status, result.code) == (
+                "cancelled",
+                ExecutorErrorCode.EXEC_RUN_SHUTDOWN,
+            )
+            assert result.exception is not None and "again" in result.exception.hint
+            unknown = await executor.resume(WORKER_ALONE, handle.run_id)
+            assert unknown.code is ExecutorErrorCode.EXEC_RUN_UNKNOWN  # nothing to go on with
+        assert sorted(posted.told) == [
+            ("asked", "exec.run.shutdown"),
+            ("waits", "exec.run.shutdown"),
+        ]
+        assert await log.run(going.run_id) is not None
+        assert [row.run_id for row in await executor.journal.runs()] == [going.run_id]
+
+    simulate(main)
+
+
+def test_a_shutdown_takes_so_much_for_each_that_waits_however_many_do() -> None:
+    def taken(many: int) -> int:
+        async def main(world: World) -> int:
+            lane = Lane("runs", 1, world=world)
+            executor = executor_of(model_of("hi", latency_s=5.0), world=world, lane=lane)
+            handles = [executor.start(WORKER_ALONE, "go") for _ in range(many)]
+            await world.sleep(1)
+            with calls() as taken:
+                executor.shut_down()
+            assert [(await handle).status for handle in handles].count("cancelled") == many - 1
+            return taken[0]
+
+        return simulate(main)
+
+    assert taken(500) < 15 * taken(50)
+
+
+def test_a_closed_executor_refuses_whatever_is_asked_of_it() -> None:
+    async def main(world: World) -> None:
+        model = model_of("hi", latency_s=5.0)
+        executor = executor_of(model, world=world)
+        left = executor.start(WORKER_ALONE, "go")
+        await world.sleep(1)
+        late = asyncio.create_task(executor.run(WORKER_ALONE, "go"))  # asked for, and not begun
+        began = world.monotonic()
+        await executor.aclose()
+        results = [
+            await late,
+            await executor.run(WORKER_ALONE, "go"),
+            await executor.start(WORKER_ALONE, "go"),
+            await executor.resume(WORKER_ALONE, left.run_id),
+            await executor.finish(WORKER_ALONE, left.run_id),
+        ]
+        assert world.monotonic() == began
+        assert {result.code for result in results} == {ExecutorErrorCode.EXEC_RUN_SHUTDOWN}
+        assert [result.status for result in results] == ["cancelled"] * 3 + ["suspended"] * 2
+        assert results[1].error == "The executor is closed."
+        assert len(model.requests) == 1
+        assert [row.run_id for row in await executor.journal.runs()] == [left.run_id]
+        await executor.aclose()
+
+    simulate(main)
+
+
+def test_whoever_closes_an_executor_waits_though_somebody_else_closes_it_too() -> None:
+    async def main(world: World) -> None:
+        executor = executor_of(model_of("hi", latency_s=5.0), world=world)
+        handles = [executor.start(WORKER_ALONE, "go") for _ in range(2)]
+        await world.sleep(1)
+        await asyncio.gather(*[executor.aclose() for _ in range(3)])
+        assert all(handle.task.done() for handle in handles)
+
+    simulate(main)
+
+
+def test_closing_does_not_wait_for_a_run_whose_task_was_cancelled_before_it_began() -> None:
+    async def main(world: World) -> None:
+        executor = executor_of(["hi"], world=world)
+        handle = executor.start(WORKER_ALONE, "go", Invocation(run_id="R"))
+        handle.task.cancel()
+        await executor.aclose()
+        assert handle.task.cancelled()
 
     simulate(main)
 

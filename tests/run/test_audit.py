@@ -32,6 +32,7 @@ from lorimer.run.stores.sqlite_audit import SQLiteAudit
 from lorimer.testing import SimulatedWorld, simulate
 from lorimer.tools.policy.people import Person
 from lorimer.world.files import RootedFiles
+from tests.quick import calls
 from tests.run.support import executor_of
 from tests.run.support_audit import CLOSE, STORES, log_of, whole_run
 from tests.world.levels import needs
@@ -150,6 +151,23 @@ def test_a_run_that_was_resumed_is_listed_once(store: AuditStore) -> None:
     simulate(main)
 
 
+def test_runs_are_listed_in_so_much_time_for_each_however_many_there_are(store: AuditStore) -> None:
+    async def main(world: SimulatedWorld) -> list[int]:
+        log, taken = log_of(store, world), list[int]()
+        for begun, until in ((0, 20), (20, 200)):
+            for number in range(begun, until):
+                await whole_run(log, AuditStart(f"r{number}"))
+            with calls() as made:
+                found = await log.runs(limit=until)
+            assert [each.close for each in found] == [CLOSE] * until
+            taken += made
+        await log.close()
+        return taken
+
+    few, many = simulate(main)
+    assert many < 15 * few
+
+
 def test_runs_that_were_told_no_end_are_asked_for_alone(store: AuditStore) -> None:
     async def main(world: SimulatedWorld) -> None:
         log = log_of(store, world)
@@ -185,6 +203,8 @@ def test_row_85_purge_takes_old_whole_runs_and_the_chain_goes_on(
         assert before is not None
         assert await log.purge(late, by="bob") == 5
         assert ids(await log.runs()) == ["also old", "long"]
+        assert await log.run("old") is None and await log.records("old") == []
+        assert len(await log.records("also old")) == 5
         assert (await log.verify()).records == 8
         assert (await log.verify(before.told())).ok
         assert await log.purge(late) == 0  # `long` has a record from then
@@ -192,6 +212,7 @@ def test_row_85_purge_takes_old_whole_runs_and_the_chain_goes_on(
         assert await log.runs() == []
         verdict = await log.verify()
         assert verdict.ok and verdict.records == 1
+        assert await log.purge(late) == 0  # nor is what tells of the purge older
         await whole_run(log, AuditStart("new"))
         assert (await log.verify()).records == 6
         purges = await log.records(kind="purged")

@@ -171,6 +171,17 @@ def test_a_changed_head_is_noticed(made: Made, field: str) -> None:
     assert verdict.bad == 0 and "head" in verdict.what
 
 
+@pytest.mark.parametrize(
+    "change", ["purged = -1", "count = -1", f"count = {2**63 - 1}", "hash = zeroblob(300)"]
+)
+def test_a_head_that_no_log_can_have_is_noticed(made: Made, change: str) -> None:
+    verdict = made.change(f"UPDATE audit_head SET {change}")
+    assert verdict.bad == 0
+    assert "head" in verdict.what
+    with pytest.raises(StoreFailed, match="was changed"):
+        SQLiteAudit(made.path).append([b"{}"], Sealer(made.key))
+
+
 def test_a_log_without_its_head_or_its_records_is_noticed(made: Made) -> None:
     lost = made.change("DELETE FROM audit_head")
     assert lost.bad == 0 and "head is missing" in lost.what
@@ -227,6 +238,18 @@ def test_a_record_that_cannot_be_read_is_named(made: Made) -> None:
 
     verdict = verify(rows(), made.head, Sealer(made.key))
     assert (verdict.bad, verdict.records) == (FIRST + 4, 4) and "disk is broken" in verdict.what
+
+
+def test_a_record_that_is_none_is_told_as_damaged(made: Made) -> None:
+    made.change(f"UPDATE audit SET body = '[]' WHERE seq = {FIRST + 1}")
+
+    async def main(world: SimulatedWorld) -> list[str]:
+        log = log_of(SQLiteAudit(made.path), world, made.key)
+        kinds = [each.kind for each in await log.records()]
+        await log.close()
+        return kinds
+
+    assert simulate(main)[:3] == ["start", "damaged", "step"]
 
 
 def test_an_index_that_tells_something_else_than_the_records_is_noticed(made: Made) -> None:

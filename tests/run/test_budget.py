@@ -219,6 +219,26 @@ def test_a_fork_is_held_by_the_budgets_of_the_run_that_it_goes_on_from() -> None
     simulate(main)
 
 
+def test_a_fork_that_its_budget_refuses_calls_nothing() -> None:
+    async def main(world: SimulatedWorld) -> None:
+        async def no() -> Sequence[Purse]:
+            raise LimitError("not today", code=ExecutorErrorCode.EXEC_BUDGET_EXCEEDED)
+
+        model = model_of()
+        pipeline = Pipeline(
+            preset_manifest("chat", model="scripted:x"),
+            models=Models(providers={"scripted": model}),
+            world=world,
+        )
+        run = await pipeline.run("go")
+        with pytest.raises(LimitError, match="not today"):
+            await pipeline.fork(run.run_id, after=1, input="more", budgets=no)
+        assert model.calls == 1
+        assert [row.status for row in await pipeline.journal.runs()] == ["budget_exceeded", "ok"]
+
+    simulate(main)
+
+
 def test_a_model_of_unknown_price_is_refused_unless_the_budget_allows_it() -> None:
     async def main(world: SimulatedWorld) -> None:
         model = model_of(price=None)

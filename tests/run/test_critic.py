@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import replace
 from typing import Any
 
 import pytest
 
 from lorimer import Pipeline
-from lorimer.core.errors import ConfigError, ExecutorErrorCode
+from lorimer.core.errors import ConfigError, ExecutorErrorCode, JournalError
+from lorimer.core.events import Event
+from lorimer.core.journal import LedgerEntry
 from lorimer.core.limits import Limits
 from lorimer.core.manifest import SubAgent
 from lorimer.core.messages import ToolUse
@@ -264,6 +266,19 @@ def test_row_42_the_default_extends_once_in_each_run() -> None:
         assert ExtendOnce.NUDGE in model.requests[-1].messages[-1].text
 
 
+def test_row_42_the_default_extends_no_run_that_it_extended_before_it_was_interrupted() -> None:
+    async def main() -> None:
+        run = Supervised("r", "worker", "", SOFT_S, 86_400.0)
+        idle = Seen("r", 70.0, SOFT_S, 240.0, 0.0, 1, 12)
+        assert await ExtendOnce(run).escalate(replace(idle, given_s=SOFT_S)) is None
+        policy = ExtendOnce(run)
+        decision = await policy.escalate(idle)
+        assert decision is not None and decision.extend_s == SOFT_S
+        assert await policy.escalate(idle) is None  # nor again, where it was given none
+
+    asyncio.run(main())
+
+
 def test_the_policy_is_asked_once_in_each_idle_period() -> None:
     asked: list[float] = []
 
@@ -336,6 +351,27 @@ def test_row_42_a_critic_that_hangs_holds_up_nobody() -> None:
 
     result, took = simulate(main)
     assert (result.status, 100 <= took < 104) == ("ok", True)
+
+
+def test_a_run_whose_store_fails_when_a_critic_gives_it_time_ends_by_that_alone() -> None:
+    class Full(MemoryJournal):
+        async def append(
+            self,
+            stream: str,
+            epoch: int,
+            facts: Sequence[Event],
+            *,
+            sync: bool,
+            ledger: LedgerEntry | None = None,
+        ) -> int:
+            if any(str(fact.data.get("key")).startswith("raised:") for fact in facts):
+                raise JournalError("the disk is full")
+            return await super().append(stream, epoch, facts, sync=sync, ledger=ledger)
+
+    critic = Says(once(Decision(extend_s=100)))
+    result, took = played(works(30, 30), critic, journal=Full())
+    assert (result.code, took < 61) == (ExecutorErrorCode.EXEC_JOURNAL_FAILED, True)
+    assert result.warnings == []
 
 
 def test_waiting_for_a_person_is_not_idle() -> None:

@@ -122,6 +122,18 @@ async def test_row_44_a_skill_is_a_tool_with_the_inputs_that_it_declares() -> No
     assert asked.messages[0].text == 'Inputs:\n{"city":"Oslo","days":2}'
 
 
+async def test_row_44_a_skill_that_declares_none_is_called_without_inputs() -> None:
+    skill = Skill(RunnableAgent("clock", prompt="clock"))
+    replies = [use("skill__clock", city="Oslo"), use("skill__clock"), "ok"]
+    model = model_of(says(planner=replies, clock=["noon"]))
+    planner = RunnableAgent("planner", prompt="planner", skills=("clock",))
+    result = await executor(model, skills=[skill]).run(planner, "go")
+    wrong, is_error = told(result, 0)
+    assert is_error
+    assert "city" in wrong
+    assert told(result, 1) == ("noon", False)
+
+
 async def test_row_44_a_child_that_ends_badly_is_told_with_what_it_had_said() -> None:
     replies = says(
         boss=[use("agent__worker", prompt="dig"), "sorry"],

@@ -237,6 +237,36 @@ def test_a_handle_cancels_without_raising() -> None:
     assert (result.status, [step.state for step in result.steps]) == ("cancelled", ["error"])
 
 
+def test_cancelling_whoever_waits_for_a_handle_ends_the_run_and_is_raised() -> None:
+    async def main(world: World) -> None:
+        async def hang(context: ToolContext) -> str:
+            await world.sleep(50)
+            return ""
+
+        executor = executor_of([use(), "x"], tools=[Work(hang)], world=world)
+        handle = executor.start(WORKER, "go")
+        waits = asyncio.create_task(handle.wait())
+        await world.sleep(1)
+        waits.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await waits
+        assert handle.task.done()
+        assert (await handle).status == "cancelled"
+        assert [row.status for row in await executor.journal.runs()] == ["cancelled"]
+
+    simulate(main)
+
+
+async def test_a_store_that_raises_anything_at_all_ends_in_a_result() -> None:
+    class Odd(MemoryJournal):
+        async def claim(self, stream: str, owner: str, ttl: float) -> int:
+            raise OSError("no such disk")
+
+    result = await executor_of(["x"], journal=Odd()).run(RunnableAgent(), "go")
+    assert (result.status, result.error) == ("error", "The run failed: OSError: no such disk")
+    assert result.code is ExecutorErrorCode.EXEC_STAGE_FAILED
+
+
 def test_a_handle_that_is_cancelled_before_its_run_begins_makes_no_call() -> None:
     async def main(world: World) -> tuple[RunResult, int]:
         model = model_of(["x"])
@@ -393,6 +423,24 @@ def test_an_observer_that_hangs_is_left() -> None:
     assert (result.status, took < 5) == ("ok", True)
 
 
+@pytest.mark.parametrize("raises", [False, True])
+def test_a_slow_observer_is_told_of_every_step_before_the_run_is_over(raises: bool) -> None:
+    async def main(world: World) -> list[str]:
+        told: list[str] = []
+
+        async def slow(step: RunStep) -> None:
+            await world.sleep(0.3)
+            told.append(step.state)
+            if raises:
+                raise asyncio.CancelledError
+
+        executor = executor_of([use(), "end"], tools=[Work()], world=world)
+        await executor.run(WORKER, "go", Invocation(on_step=slow))
+        return told
+
+    assert simulate(main) == ["running", "complete"]
+
+
 async def test_row_28_a_summary_is_short_and_hides_secrets() -> None:
     given = {"api_key": "sk-123", "deep": {"password": "hunter2"}, "text": "x" * 500, "e": "\x1b["}
     executor = executor_of([use(**given), "end"], tools=[Work()])
@@ -434,6 +482,17 @@ async def test_the_id_of_a_run_is_the_callers_and_only_once() -> None:
     again = await executor.run(RunnableAgent(), "hi", Invocation(run_id="run_mine"))
     assert (first.run_id, first.status) == ("run_mine", "ok")
     assert again.code is ExecutorErrorCode.EXEC_RUN_BUSY
+
+
+async def test_named_values_are_told_to_the_model_behind_the_task() -> None:
+    model = model_of(["a", "b"])
+    executor = executor_of(model)
+    await executor.run(RunnableAgent(), "Go.", Invocation(inputs={"city": "Oslo", "days": [1, 2]}))
+    await executor.run(RunnableAgent(), "", Invocation(inputs={"n": 1}))
+    assert [request.messages[0].text for request in model.requests] == [
+        'Go.\n\nInputs:\n{"city":"Oslo","days":[1,2]}',
+        'Inputs:\n{"n":1}',
+    ]
 
 
 async def test_a_run_records_for_whom_it_is() -> None:

@@ -10,6 +10,7 @@ import pytest
 
 from lorimer.core.errors import ExecutorErrorCode
 from lorimer.core.limits import Limits
+from lorimer.core.messages import TextBlock
 from lorimer.core.request import Request
 from lorimer.run import Executor, FixedPalette, Ports, RunnableAgent, RunResult
 from lorimer.tools import Tool, ToolContext, ToolInput, ToolResult, tool
@@ -68,6 +69,22 @@ async def test_row_80_an_agent_that_calls_itself_is_refused_and_told() -> None:
     told = result.run.steps[0]
     assert told.is_error and "exec.child.ancestor" in str(told.content)
     assert len(await executor.journal.runs()) == 1
+
+
+async def test_what_a_tool_gives_back_of_a_run_is_its_answer_or_why_there_is_none() -> None:
+    good = (await executor_of(["Paris."]).run(RunnableAgent("geo"), "go")).as_tool_result()
+    assert (good.content, good.is_error, good.error) == ("Paris.", False, None)
+
+    executor, _ = called(lambda _: [TextBlock("Let me see."), *use("call", who="a")], "a")
+    short = RunnableAgent("geo", max_turns=1, tools=("call",))
+    told = (await executor.run(short, "go")).as_tool_result()
+    assert (told.is_error, told.error) == (True, CODE.EXEC_LOOP_MAX_TURNS)
+    assert str(told.content).startswith("ERROR exec.loop.max_turns: the run ended as error: ")
+    assert str(told.content).endswith("What it had said last:\nLet me see.")
+
+    refused = (await executor_of([]).run(RunnableAgent(model="no:such"), "go")).as_tool_result()
+    assert refused.is_error
+    assert "the run ended as error: the model 'no:such'" in str(refused.content)
 
 
 async def test_row_80_an_ancestor_further_up_is_refused_too() -> None:

@@ -15,6 +15,7 @@ from lorimer.core.messages import ImageBlock
 from lorimer.run.inputs import (
     MAX_FILE_BYTES,
     MAX_FILES,
+    MAX_IMAGE_BYTES,
     MAX_NAME,
     FolderInputFiles,
     InMemoryInputFiles,
@@ -210,6 +211,17 @@ def test_memory_is_given_back() -> None:
         assert not (await stage(port, "r2", [InputFile("a", b"1234567890")])).notes
 
     asyncio.run(main())
+
+
+def test_row_54_a_picture_that_is_too_large_to_show_is_a_file_like_any_other() -> None:
+    shown, kept = PNG.ljust(MAX_IMAGE_BYTES, b"0"), PNG.ljust(MAX_IMAGE_BYTES + 1, b"0")
+    files = [InputFile("a.png", shown), InputFile("b.png", kept)]
+    staging = asyncio.run(stage(InMemoryInputFiles(), "r1", files))
+    assert len(staging.images) == 1
+    assert [(file.name, file.mime, file.size) for file in staging.files] == [
+        ("b.png", "image/png", MAX_IMAGE_BYTES + 1)
+    ]
+    assert staging.notes == ()
 
 
 def test_a_port_that_cannot_drop_is_no_matter(caplog: pytest.LogCaptureFixture) -> None:

@@ -1,4 +1,4 @@
-"""What a host finds when its process was killed before a run had begun."""
+"""What a host finds when another process was killed before a run had begun, and when it lives."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import subprocess
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from subprocess import PIPE
 
 import pytest
 
@@ -60,3 +61,31 @@ async def test_the_audit_of_a_run_that_was_killed_before_it_began_is_closed(
         assert ended.close is not None and ended.close.status == "ok"
         await executor.aclose()
         await log.close()
+
+
+@pytest.mark.anyio
+async def test_a_run_that_another_process_is_about_to_begin_is_left_to_it(tmp_path: Path) -> None:
+    words = [sys.executable, "-m", "tests.run.killed_host", str(tmp_path), "waits"]
+    begins = subprocess.Popen(words, cwd=ROOT, stdin=PIPE, stdout=PIPE, text=True)
+    try:
+        assert begins.stdout is not None
+        assert begins.stdout.readline() == "about to begin\n"
+        posted = Posted()
+        async with SQLiteJournal(tmp_path / "runs.db") as journal:
+            executor, log = host(tmp_path, journal, posted, owner="another")
+            told = await executor.finish(AGENT, "R", ASKED)
+            assert told.code is ExecutorErrorCode.EXEC_RUN_BUSY
+            assert [each.kind for each in await log.records()] == ["start"]
+            assert list(tmp_path.glob("inputs/*"))
+
+            begins.communicate("go on\n", timeout=60)
+            assert begins.returncode == 0
+            assert (await executor.result("R")).output == "end"
+            kinds = [each.kind for each in await log.records()]
+            assert (kinds.count("start"), kinds.count("close")) == (1, 1)
+            assert posted.told == []
+            await executor.aclose()
+            await log.close()
+    finally:
+        begins.kill()
+        begins.wait()

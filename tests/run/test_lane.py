@@ -24,6 +24,7 @@ from lorimer.run.config import EnvironmentConfig
 from lorimer.run.lanes.turns import Job, Turns
 from lorimer.run.lowering import DEFAULTS
 from lorimer.testing import ScriptedModel, SimulatedWorld, simulate
+from tests.quick import calls
 from tests.run.support import executor_of, use
 
 CODE = ExecutorErrorCode
@@ -296,6 +297,40 @@ def test_row_76_stats() -> None:
         assert (lane.stats().served_last_minute, lane.stats().estimated_wait_s) == (0, 0.0)
 
     on_a_lane(play, cap=2)
+
+
+def test_row_76_there_is_a_wait_where_all_slots_are_taken_and_where_somebody_waits() -> None:
+    async def play(world: SimulatedWorld, lane: Lane, jobs: Jobs) -> None:
+        await jobs.start("first", 10.0)
+        jobs.start("keyed", 20.0, key="x")
+        jobs.start("waits", 1.0, key="x")
+        await world.sleep(1)
+        assert (lane.stats().running, lane.stats().queued) == (1, 1)
+        assert lane.stats().estimated_wait_s == pytest.approx(10.0 * 2 / 2)
+        jobs.start("other", 5.0)
+        await world.sleep(1)
+        assert (lane.stats().running, lane.stats().queued) == (2, 1)
+        await world.sleep(19)
+        jobs.start("one", 5.0)
+        jobs.start("two", 5.0)
+        await world.sleep(1.5)
+        full = lane.stats()
+        assert (full.running, full.queued) == (2, 0)
+        assert full.estimated_wait_s is not None and full.estimated_wait_s > 0
+        await jobs.end()
+
+    on_a_lane(play, cap=2, per_key={"x": 1})
+
+
+def test_a_lane_does_not_go_through_all_the_callers_that_it_ever_had() -> None:
+    async def play(world: SimulatedWorld, lane: Lane, jobs: Jobs) -> None:
+        for number in range(1_500):
+            await jobs.start(f"job {number}", 0.0, caller=f"caller {number}")
+        with calls() as made:
+            lane.close()
+        assert made[0] < 20
+
+    on_a_lane(play)
 
 
 def test_a_closed_lane_refuses_new_and_queued_jobs_and_lets_running_ones_end() -> None:

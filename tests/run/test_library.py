@@ -215,6 +215,22 @@ def test_only_its_owner_and_admins_change_an_agent(store: SavedStore) -> None:
     simulate(main)
 
 
+def test_what_is_not_there_is_not_shared_restored_or_deleted(store: SavedStore) -> None:
+    async def main(world: SimulatedWorld) -> None:
+        agents = library(store, world)
+        for change in (
+            agents.share("poet", "public", ANN),
+            agents.restore("poet", 1, ANN),
+            agents.delete("poet", ANN),
+        ):
+            with pytest.raises(ConfigError) as unknown:
+                await change
+            assert unknown.value.code.value == "exec.agent.unknown"
+        assert names(await agents.list(ANN)) == [BUILTIN.id]
+
+    simulate(main)
+
+
 def test_a_name_is_ones_own_before_it_is_the_hosts(store: SavedStore) -> None:
     async def main(world: SimulatedWorld) -> None:
         agents = library(store, world)

@@ -35,6 +35,7 @@ from lorimer.run import (
     RunResult,
     RunStep,
     SessionTools,
+    Skill,
     ToolSession,
 )
 from lorimer.stages.catalogue import catalogue
@@ -370,6 +371,33 @@ async def test_phases_give_work_to_others_where_they_may() -> None:
     last = model.requests[-1].messages[-1].content[0]
     assert isinstance(last, ToolResultBlock)
     assert last.content == "helped"
+
+
+async def test_a_phase_has_the_skills_and_agents_that_it_names_and_their_tools() -> None:
+    agent = with_phases(
+        Phase("one", "One", tools=("skill__dig",)),
+        Phase("two", "Two", tools=("agent__helper",)),
+        agents=("helper",),
+        skills=("dig", "fill"),
+    )
+    palette = FixedPalette(
+        agents=[RunnableAgent("helper", prompt="Helper")],
+        skills=[
+            Skill(RunnableAgent("dig", prompt="Dig", tools=("work",))),
+            Skill(RunnableAgent("fill", prompt="Fill")),
+        ],
+    )
+    reply = system_is(
+        one=[use("skill__dig"), "a"],
+        two="b",
+        dig=[use("work"), "a hole"],
+    )
+    model = model_of(reply)
+    executor = executor_of(model, tools=[_Done()], ports=Ports(palette=palette))
+    result = await executor.run(agent, "go")
+    assert (result.status, result.output) == ("ok", "b")
+    shown = {request.system: [tool.name for tool in request.tools] for request in model.requests}
+    assert shown == {"One": ["skill__dig"], "Dig": ["work"], "Two": ["agent__helper"]}
 
 
 async def test_an_agent_with_phases_is_given_work_like_any_other() -> None:

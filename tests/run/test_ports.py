@@ -98,7 +98,8 @@ def test_row_33_stdout_is_the_one_that_is_there_when_it_writes(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     asyncio.run(post(Stdout(), CHAT, "Done.", None))
-    assert capsys.readouterr().out == "Done.\n"
+    asyncio.run(post(Stdout(), CHAT, "", LorimerError("No.")))
+    assert capsys.readouterr() == ("Done.\n", "No. [exec.unknown]\n")
 
 
 def test_row_33_the_environment_is_a_configuration() -> None:

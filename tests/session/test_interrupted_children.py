@@ -8,6 +8,7 @@ import os
 import subprocess
 import sys
 from collections import Counter
+from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 from random import Random
@@ -16,9 +17,11 @@ from typing import Any
 import pytest
 
 from lorimer.core.cancel import Reason
+from lorimer.core.errors import ExecutorErrorCode, JournalError
 from lorimer.core.events import Event
-from lorimer.core.journal import Journal, find
+from lorimer.core.journal import Journal, LedgerEntry, find
 from lorimer.core.jsonable import JSON
+from lorimer.core.limits import Limits
 from lorimer.core.mail import questions
 from lorimer.core.mutation import restoring
 from lorimer.core.request import Usage
@@ -183,6 +186,76 @@ CHANGING = {
     "main": [[task("digger", "a")], [use("note")], [work("digger", "b")], "so", "and so", "done"],
     "digger": [[use("put")], [use("put", "again")], "dug"],
 }
+
+
+class Fills(MemoryJournal):
+    """Refuses what one conversation has to write, from its second reply on, until it is mended."""
+
+    full = ""
+    replies = 0
+
+    async def append(
+        self,
+        stream: str,
+        epoch: int,
+        facts: Sequence[Event],
+        *,
+        sync: bool,
+        ledger: LedgerEntry | None = None,
+    ) -> int:
+        if stream == self.full:
+            self.replies += any(fact.type == "model.reply" for fact in facts)
+            if self.replies > 1:
+                raise JournalError("the disk is full")
+        return await super().append(stream, epoch, facts, sync=sync, ledger=ledger)
+
+
+IN_THE_BACKGROUND = {
+    "main": [[task("digger", "a")], [use("note")], "so", "and so", "that is all"],
+    "digger": [[use("put")], "dug"],
+}
+
+
+def test_children_of_a_run_whose_store_fails_are_left_as_it_is_and_go_on_with_it() -> None:
+    async def main(world: SimulatedWorld) -> None:
+        journal = Fills(world)
+        journal.full = "main"
+        put = Do("put", effects=["write"])
+        pipeline = pipeline_of(
+            world,
+            model_of(IN_THE_BACKGROUND, latency_s=1.0),
+            agent("digger", tools=["put"]),
+            journal=journal,
+            tools=[put, Do("note")],
+            session_id="main",
+        )
+        failed = await pipeline.run("go", raise_on_error=False)
+        assert failed.code is ExecutorErrorCode.EXEC_JOURNAL_FAILED
+        assert await statuses(journal, failed.run_id) == [""]  # neither has an end
+        journal.full = ""
+        result = await pipeline.resume(failed.run_id)
+        assert result.status == "ok"
+        assert await statuses(journal, failed.run_id) == ["ok"]
+        assert len(put.calls) == 1
+        await sound(journal, failed.run_id)
+
+    simulate(main)
+
+
+def test_children_of_a_run_that_fails_end_with_it() -> None:
+    async def main(world: SimulatedWorld) -> None:
+        pipeline = pipeline_of(
+            world,
+            model_of({**IN_THE_BACKGROUND, "main": [[task("digger", "a")], "so"]}, latency_s=1.0),
+            agent("digger", tools=["put"]),
+            tools=[Do("put", effects=["write"])],
+        )
+        failed = await pipeline.run("go", limits=Limits(max_turns=1), raise_on_error=False)
+        assert failed.code is ExecutorErrorCode.EXEC_LOOP_MAX_TURNS
+        assert await statuses(pipeline.journal, failed.run_id) == ["cancelled"]
+        await sound(pipeline.journal, failed.run_id)
+
+    simulate(main)
 
 
 @pytest.mark.parametrize("resumed_by", ["the manifest that began it", "a changed pipeline"])

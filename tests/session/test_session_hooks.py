@@ -5,8 +5,11 @@ from __future__ import annotations
 import asyncio
 from typing import Any
 
+import pytest
+
 from lorimer import Pipeline
 from lorimer.core.cancel import Reason
+from lorimer.core.errors import PipelineError
 from lorimer.journal import MemoryJournal
 from lorimer.session import SessionManager
 from lorimer.testing import ScriptedModel, SimulatedWorld, simulate
@@ -105,6 +108,22 @@ def test_a_run_that_is_left_gives_its_session_back_and_a_resumed_one_takes_it_up
             ("SessionStart", result.session_id, "resume"),
             ("SessionEnd", result.session_id, 1),
         ]
+
+    simulate(main)
+
+
+def test_a_session_in_which_no_run_could_begin_was_not_taken_up() -> None:
+    async def main(world: SimulatedWorld) -> None:
+        journal = MemoryJournal(world)
+        pipeline = pipeline_of(world, journal, [])
+        pipeline.on("api.request", lambda event: pipeline.cancel(Reason.SHUTDOWN) and None)
+        left = await pipeline.run("one", raise_on_error=False)
+        seen: list[dict[str, Any]] = []
+        async with SessionManager() as manager:
+            other = manager.create(pipeline_of(world, journal, told_to(seen)), left.session_id)
+            with pytest.raises(PipelineError, match="has an unfinished run"):
+                await other.run("two")
+        assert not seen
 
     simulate(main)
 

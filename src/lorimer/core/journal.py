@@ -161,6 +161,11 @@ class Journal(RunJournal, Protocol):
         """Give a claim back early. An older epoch is ignored."""
         ...
 
+    async def holder(self, stream: str) -> tuple[str, float] | None:
+        """Who claimed the stream last and did not give it back, and until when (wall clock,
+        seconds) that claim holds; None: nobody. A process that dies gives nothing back."""
+        ...
+
     async def post(self, stream: str, id: str, message: Mapping[str, JSON]) -> bool:
         """Put a message into the inbox of a stream; whoever knows the stream may. Synced.
 

@@ -19,6 +19,7 @@ and write ids and names in its alphabet.
 from __future__ import annotations
 
 import json
+from collections import deque
 from collections.abc import Callable, Collection, Container, Iterable, Iterator, Mapping, Sequence
 from itertools import groupby
 from operator import attrgetter
@@ -314,26 +315,26 @@ def _answered(calls: Sequence[tuple[str, ToolUse]], turn: list[Message]) -> list
     as_they_were = all(had == use.id for had, use in calls)
     if as_they_were and not misplaced([asked, *turn], _free):
         return turn
-    given: dict[str, list[ToolResultBlock]] = {}
+    given: dict[str, deque[ToolResultBlock]] = {}
     out: list[Message] = []
     for message in turn:
         rest: list[Block] = []
         for block in message.content:
             if isinstance(block, ToolResultBlock):
-                given.setdefault(block.tool_use_id, []).append(block)
+                given.setdefault(block.tool_use_id, deque()).append(block)
             else:
                 rest.append(block)
         kept = told(message if len(rest) == len(message.content) else Message("user", tuple(rest)))
         if kept is not None:
             out.append(kept)
-    results = tuple([_result(use, given.get(had, [])) for had, use in calls])
+    results = tuple([_result(use, given.get(had)) for had, use in calls])
     return [Message("user", results), *out] if results else out
 
 
-def _result(use: ToolUse, given: list[ToolResultBlock]) -> ToolResultBlock:
+def _result(use: ToolUse, given: deque[ToolResultBlock] | None) -> ToolResultBlock:
     """The first that is left of the results given for a call."""
     if not given:
         return ToolResultBlock(use.id, NO_RESULT, is_error=True)
-    found = given.pop(0)
+    found = given.popleft()
     same = found.tool_use_id == use.id
     return found if same else ToolResultBlock(use.id, found.content, found.is_error)

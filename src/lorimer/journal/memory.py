@@ -194,6 +194,11 @@ class MemoryJournal:
         if line is not None and line.epoch == epoch:
             line.owner, line.until = "", 0.0
 
+    async def holder(self, stream: str) -> tuple[str, float] | None:
+        """See Journal."""
+        line = self._streams.get(stream)
+        return (line.owner, line.until) if line is not None and line.owner else None
+
     async def post(self, stream: str, id: str, message: Mapping[str, JSON]) -> bool:
         """See Journal."""
         body = post_body(id, message)

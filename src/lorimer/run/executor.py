@@ -37,7 +37,7 @@ from lorimer.run.config import LaneCap, Settings
 from lorimer.run.handle import RunHandle
 from lorimer.run.invocation import Invocation, check_agent, check_asked, check_invocation
 from lorimer.run.job import Job, busy, unknown
-from lorimer.run.lanes.lane import Lane, Slot
+from lorimer.run.lanes.lane import ASK_AGAIN, Lane, Slot
 from lorimer.run.lowering import DEFAULTS
 from lorimer.run.palette import Delegate
 from lorimer.run.phase_results import gather
@@ -97,11 +97,13 @@ class Executor:
         self._lane_cap = None if lane is None else LaneCap(settings, lane)
         hidden = (*options.get("hidden", ()), *_files_of(self.ports))
         options.update(journal=self.journal, world=self.world, hidden=hidden)
+        self._owner = options.get("owner", "")
         self._host = Host(self.ports, self.world, limits.cleanup_s, self.result)
         self._going: dict[str, Job] = {}
         """The runs whose ports are not told of the end yet, by id."""
         self._ended: asyncio.Future[None] | None = None
         """Is told when the next of them has ended; None: nobody waits for that."""
+        self._closed = False
         self._pipelines = Pipelines(
             models, registry_of(tools), limits, system_header, tier, options, self.ports.critic
         )
@@ -128,8 +130,10 @@ class Executor:
     ) -> RunHandle:
         """Begin a run in a task of its own, which the handle owns."""
         job = self._job(agent, input, invocation or Invocation())
-        loop = asyncio.get_running_loop()
-        return RunHandle(job, loop.create_task(self._whole(job), name=job.run_id))
+        task = asyncio.get_running_loop().create_task(self._whole(job), name=job.run_id)
+        self._going.setdefault(job.run_id, job)  # a shutdown finds it before its task has begun
+        task.add_done_callback(lambda _: self._gone(job))  # also when that never does
+        return RunHandle(job, task)
 
     async def resume(
         self,
@@ -164,7 +168,8 @@ class Executor:
         process that ran it may live, and be telling them, `after_s` says how many seconds ago it
         has to have ended; sooner it is left alone (`exec.run.busy`). Of no such run the audit is
         told that too, and nothing is delivered: a process that died before it had begun the run
-        had told the audit of it."""
+        had told the audit of it. One that another process has claimed, and is about to begin, is
+        left alone as well, until that claim has run out."""
         if not is_a(after_s, int, float):
             raise wrong("after_s", after_s, "a number of seconds", "after_s=60")
         asked = _of_run(run_id, invocation)
@@ -202,8 +207,8 @@ class Executor:
     def shut_down(self, within_s: float = 10.0) -> bool:
         """Suspend what is running here: it begins nothing new, calls of tools under way that
         change something have `within_s` seconds to end, and `resume` goes on later. What has not
-        begun yet is cancelled. Returns whether there was anything; its results say when it is over.
-        """
+        begun yet is cancelled, with `exec.run.shutdown`: no journal has it, and it is to be asked
+        for again. Returns whether there was anything; its results say when it is over."""
         going = list(self._going.values())
         for job in going:
             job.shut_down(within_s)
@@ -211,8 +216,10 @@ class Executor:
 
     async def aclose(self, within_s: float = 10.0) -> None:
         """Suspend what is running here, as `shut_down` does, wait until it is over and its ports
-        are told, and close connections. Called in a run, it waits for none. The journal stays open:
-        it belongs to whoever made it."""
+        are told, and close connections. From then on runs are refused as those that had not begun.
+        Called in a run, it waits for none. The journal stays open: it belongs to whoever made
+        it."""
+        self._closed = True
         try:
             self.shut_down(within_s)
             going = set(self._going.values())
@@ -252,10 +259,9 @@ class Executor:
     async def _whole(self, job: Around) -> RunResult:
         # what this frame holds each of thousands of runs has: what prepares one is elsewhere
         run_id = job.run_id
-        if run_id in self._going:  # what the ports have under this id is the other's
+        if self._going.setdefault(run_id, job) is not job:  # what ports have of it is the other's
             return failed(run_id, busy(run_id))
         interrupted: asyncio.CancelledError | None = None
-        self._going[run_id] = job
         try:
             line = self._line(job)
             slot = self._slot(job)
@@ -281,23 +287,30 @@ class Executor:
         try:
             interrupted = await job.ended(result) or interrupted
         finally:
-            del self._going[run_id]
-            if self._ended is not None:
-                self._ended.set_result(None)
-                self._ended = None
+            self._gone(job)
         if interrupted is not None:
             raise interrupted
         return result
 
+    def _gone(self, job: Job) -> None:
+        """It is over. Told again, it changes nothing."""
+        if self._going.get(job.run_id) is not job:
+            return
+        del self._going[job.run_id]
+        if self._ended is not None:
+            self._ended.set_result(None)
+            self._ended = None
+
     def _line(self, job: Job) -> Ancestry:
         agent = job.agent
-        if job.stopped is not None:
+        if self._closed or job.stopped is Reason.SHUTDOWN:
             raise RunCancelled(
-                f"The run was cancelled: {job.stopped.value}.",
-                code=ExecutorErrorCode.EXEC_RUN_SHUTDOWN
-                if job.stopped is Reason.SHUTDOWN
-                else ExecutorErrorCode.EXEC_RUN_CANCELLED,
+                "The executor is closed." if self._closed else "The program was shut down.",
+                code=ExecutorErrorCode.EXEC_RUN_SHUTDOWN,
+                hint=ASK_AGAIN,
             )
+        if job.stopped is not None:
+            raise RunCancelled(f"The run was cancelled: {job.stopped.value}.")
         if self._lane_cap is not None:
             self._lane_cap.apply()
         return descended(job.run_id, agent.who, agent.name, self.limits)
@@ -313,12 +326,20 @@ class Executor:
             ended = await self._recorded(job.run_id)
         except LorimerError as error:
             if error.code is ExecutorErrorCode.EXEC_RUN_UNKNOWN:
+                await self._must_be_nobodys(job.run_id)
                 await job.never_began()
             raise
         if ended.events[-1].time > self.world.time() - job.after_s:
             raise busy(job.run_id)
         await job.begin()
         return ended
+
+    async def _must_be_nobodys(self, run_id: str) -> None:
+        """Raises PipelineError while another process holds the stream that is to be this run's: it
+        is about to begin it, or was, and has died within the time of its claim."""
+        held = await self.journal.holder(run_id)
+        if held is not None and held[0] != self._owner and held[1] > self.world.time():
+            raise busy(run_id)
 
     async def _recorded(self, run_id: str) -> PipelineResult:
         """Of a run that has ended. Raises PipelineError for another."""

@@ -219,15 +219,22 @@ async def only_who_holds_a_stream_writes_to_it(on: Bench) -> None:
 
 
 async def a_claim_holds_until_it_has_run_out_or_is_given_back(on: Bench) -> None:
-    """Another owner is refused meanwhile; the same one renews it, in the same epoch."""
+    """Another owner is refused meanwhile; the same one renews it, in the same epoch. Whoever asks
+    is told who has it, and until when."""
     journal, world = on.journal, on.world
+    assert await journal.holder("s") is None
     first = await on.claim(owner="a")
+    held = await journal.holder("s")
+    assert held is not None
+    assert held[0] == "a"
+    assert 29 < held[1] - world.time() < 30.001
     world.ahead_s += 20
     assert await on.claim(owner="a") == first
     world.ahead_s += 20
     async with refused(_CONFLICT):
         await on.claim(owner="b")
     await journal.release("s", first)
+    assert await journal.holder("s") is None
     second = await on.claim(owner="b")
     assert second > first
     await journal.release("s", first)  # an older one: nothing happens
@@ -236,6 +243,10 @@ async def a_claim_holds_until_it_has_run_out_or_is_given_back(on: Bench) -> None
     async with refused(_CONFLICT):
         await journal.renew("s", first, 30.0)
     world.ahead_s += 31
+    held = await journal.holder("s")
+    assert held is not None
+    assert held[0] == "b"
+    assert held[1] < world.time()
     await journal.renew("s", second, 30.0)  # it had run out, and nobody has claimed it since
     async with refused(_CONFLICT):
         await on.claim(owner="a")
@@ -290,7 +301,14 @@ async def money_moves_with_the_facts(on: Bench) -> None:
     await journal.append("s", epoch, [on.note("paid")], sync=False, ledger=settled)
     assert await journal.balance("run_a") == await journal.used(purse) == Balance(0, 25)
     assert dict(await journal.shares("job:1")) == {"run_a": Balance(0, 25)}
-    assert [fact.data.get("key") for fact in await on.facts()] == [None, "paid"]
+    late = LedgerEntry("run_a", 0, 80, purses=(purse,))
+    for _ in range(2):  # it is spent, whatever the purse holds
+        await journal.append("s", epoch, [on.note("dearer")], sync=False, ledger=late)
+    assert await journal.used(purse) == Balance(0, 185)
+    more = LedgerEntry("run_a", 1, purses=(purse,))
+    async with refused(ExecutorErrorCode.EXEC_BUDGET_EXCEEDED):
+        await journal.append("s", epoch, [on.note("one more")], sync=False, ledger=more)
+    assert [fact.data.get("key") for fact in await on.facts()] == [None, "paid", "dearer", "dearer"]
 
 
 # --- beside the facts -------------------------------------------------------------------------

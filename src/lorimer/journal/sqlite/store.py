@@ -309,8 +309,7 @@ class SQLiteJournal:
         return pick(run_id, await self._query(partial(run_rows, sql, bounds)))
 
     async def holder(self, stream: str) -> tuple[str, float] | None:
-        """Who claimed the stream last and did not give it back, and until when (wall clock,
-        seconds) that claim holds; None: nobody. A process that dies gives nothing back."""
+        """See Journal."""
         sql = "SELECT owner, lease_until FROM streams WHERE name=? AND owner IS NOT NULL"
         row = await self._query(partial(_find, sql, stream))
         return (str(row[0]), whole(row[1]) / 1e6) if row is not None else None

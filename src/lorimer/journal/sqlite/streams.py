@@ -59,13 +59,13 @@ class Streams:
             purse_tables.check(ledger, self._world.time(), db)
         body, place = encode(facts, head.place)
         runs: Sequence[RunRow] = ()
-        taken: Sequence[str] = ()
+        taken: list[str] = []
         open_run = head.run
         for fact in facts:
-            if fact.type in RUN_KINDS:
+            if fact.type in RUN_KINDS and not runs:
                 runs, open_run = projected(db, stream, head, facts)
             if fact.type in TAKING:
-                taken = [*taken, *taken_by(fact)]
+                taken += taken_by(fact)
         at = head.stream_id << STREAM_BITS | (head.seq + 1)
         marked = mark(head.mark, at, body.encode())
         try:

@@ -33,6 +33,7 @@ from lorimer.run.lanes.turns import Job, Turns
 from lorimer.world.real import RealWorld
 
 MAX_QUEUED: Final = 10_000
+ASK_AGAIN: Final = "Ask for it again when the program is back."
 _STOPS: Final = "The program shut down"
 _WEIGHT: Final = 0.2
 """Of the newest job in the mean duration of jobs."""
@@ -97,6 +98,8 @@ class Lane:
         self.name = name
         self.level = level
         self._turns = Turns[_Waiter](max_concurrent, caps)
+        self._named: dict[str, dict[_Waiter, None]] = {}
+        """Who waits, by id, and perhaps who waited until just now; in order."""
         self._max_queued = max_queued
         self._world = world or RealWorld()
         self._closed = False
@@ -139,7 +142,7 @@ class Lane:
     def cancel(self, id: str, *, shutdown: bool = False) -> bool:
         """Refuse the queued jobs of this id: their `slot` raises RunCancelled. False: there are
         none. A job that has begun is its owner's to cancel. shutdown: because the program stops."""
-        found = [waiter for waiter in self._turns.waiting() if waiter.id == id]
+        found = [waiter for waiter in self._named.get(id, ()) if waiter.serial]
         for waiter in found:
             if shutdown:
                 self._refuse(waiter, _STOPS, ExecutorErrorCode.EXEC_RUN_SHUTDOWN)
@@ -175,6 +178,7 @@ class Lane:
             raise RunCancelled(
                 f"Lane {self.name!r} is closed: the program shuts down.",
                 code=ExecutorErrorCode.EXEC_RUN_SHUTDOWN,
+                hint=ASK_AGAIN,
             )
         loop = asyncio.get_running_loop()
         if self.loop is not loop and (self._turns.running or self._turns.queued):
@@ -214,6 +218,8 @@ class Lane:
                 code=ExecutorErrorCode.EXEC_LIMIT_QUEUE,
                 hint="Try again later, or give the lane a higher max_queued or max_concurrent.",
             )
+        named = self._named.setdefault(waiter.id, {})
+        named[waiter] = None
         try:
             return await turn
         except asyncio.CancelledError:
@@ -222,6 +228,10 @@ class Lane:
             elif turn.exception() is None:  # its turn came in the same moment
                 self._end(turn.result())
             raise
+        finally:
+            del named[waiter]
+            if not named:
+                self._named.pop(waiter.id, None)
 
     def _admit(self) -> None:
         """Let begin what may."""
@@ -240,7 +250,9 @@ class Lane:
     def _refuse(self, waiter: _Waiter, why: str, code: ExecutorErrorCode) -> None:
         self._turns.drop(waiter)
         if not waiter.turn.cancelled():
-            error = RunCancelled(f"{why} while it waited in lane {self.name!r}.", code=code)
+            hint = ASK_AGAIN if code is ExecutorErrorCode.EXEC_RUN_SHUTDOWN else ""
+            what = f"{why} while it waited in lane {self.name!r}."
+            error = RunCancelled(what, code=code, hint=hint)
             waiter.turn.set_exception(error)
 
     def _forget_old(self) -> None:

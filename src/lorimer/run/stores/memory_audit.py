@@ -41,6 +41,8 @@ class MemoryAudit:
     def __init__(self) -> None:
         self._lock = Lock()
         self._entries: list[_Entry] = []
+        self._of_run: dict[str, list[_Entry]] = {}
+        """The same, by run."""
         self._head: Head | None = None
 
     def append(self, bodies: Sequence[bytes], sealer: Sealer) -> None:
@@ -62,6 +64,9 @@ class MemoryAudit:
                 body = note(last)
                 self._append([body], sealer, last)
                 del self._entries[:gone]
+                self._of_run = {}
+                for each in self._entries:
+                    self._of_run.setdefault(each.found_by.run_id, []).append(each)
             return gone
 
     def find(self, wanted: Wanted, limit: int) -> Sequence[bytes]:
@@ -69,7 +74,8 @@ class MemoryAudit:
         with self._lock:
             found: list[bytes] = []
             closed: set[str] = set()
-            for each in reversed(self._entries):
+            known = self._of_run.get(wanted.run_id, []) if wanted.run_id else self._entries
+            for each in reversed(known):
                 if len(found) >= limit:
                     break
                 run_id = each.found_by.run_id
@@ -99,7 +105,9 @@ class MemoryAudit:
         last = Row(head.count, b"", head.hash)
         for body in bodies:
             last = sealer.row(last.hash, last.seq + 1, body)
-            self._entries.append(_entry(last))
+            entry = _entry(last)
+            self._entries.append(entry)
+            self._of_run.setdefault(entry.found_by.run_id, []).append(entry)
         self._head = sealer.head(last, head, purged)
 
 
