@@ -206,7 +206,7 @@ class Attempts:
         writes |= dict.fromkeys(deleted, ABSENT)
         kills = {*deleted, *done.made, *(name for name in done.bound if name not in lent)}
         kept, settings = trial.lending.using, outcome.used | outcome.used_to_show
-        spoken = words(graph.source(step_id), trial.lent.values())
+        spoken = words(graph.source(step_id), trial.lent.values(), kept.spoken)
         used = settings | {resources.CWD} if files.relative else settings
         self.surroundings.brings(step_id, libraries=kept.brings)
         self.surroundings.compare_states(step_id, trial.states, used, spoken, reads, writes)

@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Container, Iterable, Mapping
-from types import FunctionType
+from functools import partial
+from types import FunctionType, MethodType
+from typing import Final, cast
 
 from lorimer.esg.graph.graph import ExecutionStateGraph
 from lorimer.esg.resources import resources
 from lorimer.esg.values.store import Lost
+
+_BUILT_IN: Final = frozenset({"builtin_function_or_method", "cython_function_or_method"})
+"""The second are numpy's."""
 
 
 class Surroundings:
@@ -105,10 +110,21 @@ class Surroundings:
         self._brought.pop(step, None)
 
 
-def words(source: str, lent: Iterable[object]) -> str:
-    """The text of a step, and the names that the functions it was lent speak of."""
-    codes = [value.__code__ for value in lent if isinstance(value, FunctionType)]
-    return " ".join([source, *(name for code in codes for name in code.co_names)])
+def words(source: str, lent: Iterable[object], seen: Iterable[str]) -> str:
+    """The text of a step, what the functions that it was lent are called and speak of, and the
+    words `seen` in other code that it may have run."""
+    return " ".join([source, *seen, *(name for value in lent for name in _spoken(value))])
+
+
+def _spoken(value: object) -> tuple[str, ...]:
+    """What a function is called, by whatever name it goes, and speaks of."""
+    if isinstance(value, partial):
+        return _spoken(cast("partial[object]", value).func)
+    if isinstance(value, MethodType):
+        return _spoken(value.__func__)
+    if isinstance(value, FunctionType):
+        return (value.__name__, *value.__code__.co_names)
+    return (cast("FunctionType", value).__name__,) if type(value).__name__ in _BUILT_IN else ()
 
 
 def asked(spoken: str) -> set[str]:

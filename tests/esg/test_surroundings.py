@@ -1,0 +1,67 @@
+"""States that code sets to what they are already: nobody sees by that that it depends on them.
+
+Replays are compared with running everything again.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.esg.sessions import anew, session_of
+
+BEGIN = "import random, os, functools\nrandom.seed({0})\nos.environ['MODE'] = '{0}'\nmakes = '{0}'"
+WAYS = {
+    "a method": (
+        "class Model:\n    def __init__(self):\n        random.seed(1)\n"
+        "        os.environ['MODE'] = '1'",
+        "model = Model()",
+    ),
+    "a function in a function": (
+        "def begin():\n    def again():\n        random.seed(1)\n        os.environ['MODE'] = '1'\n"
+        "    again()",
+        "begin()",
+    ),
+    "another name": ("again = random.seed", "again(1)"),
+    "a partial": ("again = functools.partial(random.seed, 1)", "again()"),
+    "a function in a list": (
+        "def again():\n    random.seed(1)\n    os.environ['MODE'] = '1'\nhooks = [again]",
+        "[hook() for hook in hooks]",
+    ),
+    "a module": ("import esg_begins as begins", "begins.Begin().now()"),
+    "a function of a module": ("from esg_begins import now", "now()"),
+}
+MODULE = """
+import os, random
+def now():
+    _again(1)
+def _again(number):
+    random.seed(number)
+    os.environ["MODE"] = str(number)
+class Begin:
+    def now(self):
+        _again(1)
+"""
+
+
+@pytest.fixture(autouse=True)
+def surroundings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    (tmp_path / "esg_begins.py").write_text(MODULE)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    monkeypatch.setenv("MODE", "0")
+    state = random.getstate()
+    yield
+    random.setstate(state)
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_row_35_who_may_set_a_state_depends_on_it(way: str) -> None:
+    defines, sets = WAYS[way]
+    session = session_of(BEGIN.format(1), defines, sets, "x = random.random(), os.environ['MODE']")
+    for number in (2, 1, 3):
+        session.graph.edit_step("s0", BEGIN.format(number))
+        session.replay()
+        assert session.namespace()["x"] == anew(session)["x"]
