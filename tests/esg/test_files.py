@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from lorimer.esg import StepExecutor
+from tests.esg.sessions import session_of
 
 HANDLE = ("f = open('x', 'w')", "f.write('a')", "f.close()", "print(open('x').read())")
 APPENDED = (
@@ -97,3 +98,48 @@ def test_row_34_what_somebody_else_has_written_is_left_alone(
     session.graph.edit_step("1", "pass")
     session.replay()
     assert Path("x").read_text(encoding="utf-8") == "mine"
+
+
+def test_row_34_a_file_that_is_mapped_into_memory_is_written_by_who_can_reach_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    session = session_of(
+        "import numpy as np",
+        "np.save('a.npy', np.array([1, 2]))",
+        "b = np.load('a.npy')",
+        "m = np.load('a.npy', mmap_mode='r+')",
+        "m[0] = 5",
+        "c = np.load('a.npy')",
+    )
+    session.graph.edit_step("s1", "np.save('a.npy', np.array([3, 4]))")
+    session.replay()
+    names = session.namespace()
+    assert [[*map(int, names[each])] for each in "bcm"] == [[3, 4], [5, 4], [5, 4]]  # type: ignore[call-overload]
+    session.graph.edit_step("s3", "m = np.load('a.npy', mmap_mode='r')")
+    session.graph.edit_step("s4", "print(m)")
+    session.replay()
+    session.graph.edit_step("s1", "np.save('other.npy', np.array([3, 4]))")
+    session.replay()
+    assert [session.graph.status(f"s{each}") for each in (1, 2, 3)] == ["fresh", "failed", "failed"]
+    assert session.results["s1"].writes == (f"file:{tmp_path}/other.npy",)
+
+
+def test_row_34_a_tree_of_files_that_a_step_removes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "tree").mkdir()
+    (tmp_path / "tree" / "x").write_text("1")
+    session = session_of(
+        "import shutil\nk = 1",
+        "with open('tree/x') as f:\n    print(f.read(), k)",
+        "shutil.rmtree('tree')",
+    )
+    session.graph.edit_step("s0", "import shutil\nk = 2")
+    session.replay()
+    assert session.results["s1"].stdout == "1 2\n"
+    assert not (tmp_path / "tree" / "x").exists()
+    session.graph.edit_step("s2", "pass")
+    session.replay()
+    assert session.execute("s3", "with open('tree/x') as f:\n    print(f.read())").stdout == "1\n"

@@ -5,6 +5,7 @@ Replays are compared with running everything again.
 
 from __future__ import annotations
 
+import os
 import random
 from collections.abc import Iterator
 from pathlib import Path
@@ -52,6 +53,7 @@ def surroundings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[No
     (tmp_path / "esg_begins.py").write_text(MODULE)
     monkeypatch.syspath_prepend(str(tmp_path))
     monkeypatch.setenv("MODE", "0")
+    monkeypatch.chdir(tmp_path)
     state = random.getstate()
     yield
     random.setstate(state)
@@ -65,3 +67,17 @@ def test_row_35_who_may_set_a_state_depends_on_it(way: str) -> None:
         session.graph.edit_step("s0", BEGIN.format(number))
         session.replay()
         assert session.namespace()["x"] == anew(session)["x"]
+
+
+def test_row_36_after_a_replay_the_process_is_as_the_last_step_left_it(tmp_path: Path) -> None:
+    session = session_of(
+        f"import os\nos.chdir({str(tmp_path)!r})\nos.environ['MODE'] = '1'",
+        "k = 1",
+        "os.environ['MODE'] = '2'\nos.makedirs('in', exist_ok=True)\nos.chdir('in')",
+    )
+    session.graph.edit_step("s1", "k = os.environ['MODE'], os.getcwd()")
+    assert session.replay().ran == ("s1",)
+    assert session.namespace()["k"] == ("1", str(tmp_path))
+    assert (os.environ["MODE"], Path.cwd()) == ("2", tmp_path / "in")
+    session.execute("s1", "k = os.environ['MODE'] * 2")
+    assert os.environ["MODE"] == "2"

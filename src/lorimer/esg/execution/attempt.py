@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
+from mmap import mmap
 from typing import Final, NamedTuple
 
 from lorimer.core.world import World
@@ -212,7 +213,9 @@ class Attempts:
         self.surroundings.compare_states(step_id, trial.states, used, spoken, reads, writes)
         only_used = frozenset(settings - writes.keys() - asked(spoken))
         self._showing.ran(step_id, only_used, outcome)
-        writes |= self.files.left(step_id, files)
+        reached = (each for region in trial.lending.visit.entered for each in region.objects)
+        maps = any(isinstance(each, mmap) for each in reached)
+        writes |= self.files.left(step_id, files, reached_maps=maps)
         reads |= self._modules.ran(step_id, kept.imported, files) | files.read
         return _Told(reads, writes, kills | (files.written - files.read.keys()))
 

@@ -39,6 +39,8 @@ class FileLog:
         """A path was relative, so the folder mattered."""
         self.signs: dict[str, _Sign] = {}
         """What tells whether a file was changed by a handle that an earlier step opened."""
+        self.mapped_before: dict[str, str] = {}
+        """The same of files that are mapped into memory: fingerprints."""
 
     def opened(self, path: str, writes: bool, truncates: bool) -> None:
         """The step opens a file."""
@@ -83,6 +85,7 @@ class Files:
         """A step is about to run."""
         log = FileLog(self, step_id)
         log.signs = {name: _sign(name) for name in self._made}
+        log.mapped_before = {name: resources.fingerprint(name) for name in self._mapped}
         return log
 
     def at_place(self, name: str, step_id: str, *, put: bool) -> str:
@@ -117,12 +120,14 @@ class Files:
                 return Lost(name, "")
         return None
 
-    def left(self, step_id: str, log: FileLog) -> dict[str, str]:
+    def left(self, step_id: str, log: FileLog, *, reached_maps: bool) -> dict[str, str]:
         """`file:<path>` -> fingerprint of all that the step has written, through handles of
-        earlier steps as well."""
+        earlier steps as well. `reached_maps`: it was lent what is mapped into memory."""
         for name, sign in log.signs.items():
             if name in log.written or (name not in self._mapped and _sign(name) == sign):
                 continue
+            if not reached_maps and log.mapped_before.get(name) == resources.fingerprint(name):
+                continue  # it is as at another place, and stays so: see `map`
             believed = log.before.get(name, self._wanted(name, step_id))
             if self._look(name) != believed:
                 log.read.setdefault(name, believed)
@@ -174,7 +179,9 @@ class Files:
         return print_
 
     def _can_put(self, name: str, found: str, wanted: str) -> bool:
-        ours = found in self._made.get(name, ()) and name not in self._mapped
+        ours = found in self._made.get(name, ())
+        if name in self._mapped and self._graph.last_writer(name):
+            return False
         return ours and (wanted == ABSENT or wanted in self._kept)
 
     def _put(self, name: str, found: str, wanted: str) -> bool:
@@ -185,6 +192,7 @@ class Files:
             if wanted == ABSENT:
                 os.unlink(path)
                 return True
+            os.makedirs(os.path.dirname(path), exist_ok=True)
             # another file under the name: who has the old one open goes on with the old one
             handle, fresh = tempfile.mkstemp(dir=os.path.dirname(path), prefix=".lorimer-")
             with os.fdopen(handle, "wb") as file:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Container, Iterable, Mapping
+from contextlib import suppress
 from functools import partial
 from types import FunctionType, MethodType
 from typing import Final, cast
@@ -38,6 +39,14 @@ class Surroundings:
                 state.set(value)
             now[name] = value
         return now
+
+    def set_last(self) -> None:
+        """Set every state to what it is after all steps, as far as that is known."""
+        for name, state in resources.states().items():
+            value = self._states.get((name, self._graph.last_writer(name)))
+            if value is not None and not resources.same(value, state.get()):
+                with suppress(OSError):  # a folder that is gone
+                    state.set(value)
 
     def lost_state(self, step_id: str) -> Lost | None:
         """A state at the step's place that is not known."""

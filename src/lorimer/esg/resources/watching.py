@@ -61,13 +61,17 @@ class Watch:
                 mode is None and bool(int(cast("int", flags or 0)) & _WRITES)
             )
             self._told(path, lambda name: log.opened(name, writes, text[:1] == "w"))
-        elif event in ("os.remove", "os.truncate"):
+        elif event == "os.truncate":
             self._told(arguments[0], log.removed)
+        elif event == "os.remove":
+            self._told(_beneath(*arguments), log.removed)
         elif event == "os.rename":
-            self._told(arguments[0], log.removed)
-            self._told(arguments[1], lambda name: log.opened(name, True, True))
+            self._told(_beneath(arguments[0], arguments[2]), log.removed)
+            to = _beneath(arguments[1], arguments[3])
+            self._told(to, lambda name: log.opened(name, True, True))
         elif event in ("os.link", "os.symlink"):
-            self._told(arguments[1], lambda name: log.opened(name, True, False))
+            to = _beneath(arguments[1], arguments[-1])
+            self._told(to, lambda name: log.opened(name, True, False))
         elif event == "sqlite3.connect":
             self._told(_database(arguments[0]), lambda name: log.opened(name, True, False))
         elif event in ("os.fork", "os.forkpty"):
@@ -94,6 +98,17 @@ class Watch:
             note()
         finally:
             self.log = log
+
+
+def _beneath(path: object, folder: object) -> object:
+    """A path; one beneath an open folder, of which the descriptor is given, in whole."""
+    if not isinstance(folder, int) or folder < 0 or not isinstance(path, str | bytes):
+        return path
+    try:
+        where = os.readlink(f"/proc/self/fd/{folder}")
+    except OSError:
+        return path
+    return os.path.join(where, os.fsdecode(path))
 
 
 def _source(path: str) -> str:
