@@ -143,3 +143,22 @@ def test_row_34_a_tree_of_files_that_a_step_removes(
     session.graph.edit_step("s2", "pass")
     session.replay()
     assert session.execute("s3", "with open('tree/x') as f:\n    print(f.read())").stdout == "1\n"
+
+
+def test_row_33_a_step_that_failed_finds_files_as_they_were(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "given").write_text("a")
+    session = session_of("k = 0")
+    code = (
+        "for name, mode in (('given', 'a'), ('new', 'x')):\n"
+        "    with open(name, mode) as f:\n        f.write('b')\ndel f"
+    )
+    for _ in range(2):
+        failure = session.execute("s1", f"{code}\n1 / k").failure
+        assert failure is not None
+        assert failure.type == "ZeroDivisionError"
+        assert (tmp_path / "given").read_text() == "ab"
+    assert session.execute("s1", code).ok
+    assert [(tmp_path / each).read_text() for each in ("given", "new")] == ["ab", "b"]

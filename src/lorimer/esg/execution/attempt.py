@@ -115,10 +115,12 @@ class Attempts:
         outcome, visit, kept = trial.outcome, trial.lending.visit, trial.lending.using
         lost = outcome.lost or trial.lending.lost or self.files.lost(step_id, trial.files)
         if lost is not None:
+            self._written(trial)
             kept.undo()
             visit.undo()
             self.surroundings.set_states(step_id)
         elif outcome.failure is not None:
+            self._written(trial)
             kept.undo()
             self._failed(trial, outcome.failure)
         else:
@@ -213,11 +215,15 @@ class Attempts:
         self.surroundings.compare_states(step_id, trial.states, used, spoken, reads, writes)
         only_used = frozenset(settings - writes.keys() - asked(spoken))
         self._showing.ran(step_id, only_used, outcome)
-        reached = (each for region in trial.lending.visit.entered for each in region.objects)
-        maps = any(isinstance(each, mmap) for each in reached)
-        writes |= self.files.left(step_id, files, reached_maps=maps)
+        writes |= self._written(trial)
         reads |= self._modules.ran(step_id, kept.imported, files) | files.read
         return _Told(reads, writes, kills | (files.written - files.read.keys()))
+
+    def _written(self, trial: _Trial) -> dict[str, str]:
+        """The files that it has written: however it ended, it finds them as before next time."""
+        reached = (each for region in trial.lending.visit.entered for each in region.objects)
+        maps = any(isinstance(each, mmap) for each in reached)
+        return self.files.left(trial.step, trial.files, reached_maps=maps)
 
     def _mark_later(self, step_id: str) -> None:
         """The steps behind this one have to run again."""
