@@ -17,8 +17,9 @@ from lorimer.esg.execution.modules import Modules
 from lorimer.esg.execution.namespace import TrackedNamespace
 from lorimer.esg.execution.places import Places, copied
 from lorimer.esg.execution.results import StepResult
-from lorimer.esg.execution.running import MAX_OUTPUT, Failure, Outcome, run
+from lorimer.esg.execution.running import Failure, Outcome, run
 from lorimer.esg.execution.showing import SHOWN, Showing
+from lorimer.esg.execution.streams import MAX_OUTPUT, Streams
 from lorimer.esg.graph.graph import ExecutionStateGraph
 from lorimer.esg.graph.part_reads import PartReads
 from lorimer.esg.graph.steps import ABSENT, UNSEEN, Status
@@ -100,6 +101,7 @@ class Attempts:
         self._world = world
         self._most = snapshot_bytes
         self._globals = TrackedNamespace()
+        self._streams = Streams()
         Commit(Visit(self.store, lambda _: ""), "").take(given)
         graph.given_by(lambda name: self.store.given(name) or self.files.given(name))
 
@@ -145,6 +147,7 @@ class Attempts:
                 graph.source(step_id),
                 space,
                 self._world.monotonic,
+                self._streams,
                 whole=graph.reads_unknown(step_id),
                 parts=self._parts.may_be(step_id),
             )
