@@ -162,3 +162,30 @@ def test_row_33_a_step_that_failed_finds_files_as_they_were(
         assert (tmp_path / "given").read_text() == "ab"
     assert session.execute("s1", code).ok
     assert [(tmp_path / each).read_text() for each in ("given", "new")] == ["ab", "b"]
+
+
+def test_row_34_a_link_is_where_it_leads_to_at_a_place(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    read = "from pathlib import Path\n{} = Path('now').read_text()"
+    session = session_of(
+        "import os\nfor n in (1, 2):\n    with open(f'v{n}', 'w') as f:\n        f.write(str(n))",
+        "os.symlink('v1', 'now')",
+        read.format("a"),
+        "os.remove('now')\nos.symlink('v2', 'now')",
+        read.format("b"),
+        "with open('now', 'a') as f:\n    f.write('!')",
+        read.format("c") + "\nd = Path('v2').read_text()\ndel f",
+    )
+    for _ in range(2):
+        for step in session.graph.steps:
+            session.graph.mark_stale(step)
+            assert session.replay().ok
+            assert [session.namespace()[name] for name in "abcd"] == ["1", "2", "2!", "2!"]
+        session.graph.edit_step("s3", "pass")
+        session.replay()
+        assert [session.namespace()[name] for name in "abcd"] == ["1", "1", "1!", "2"]
+        assert [Path(each).read_text() for each in ("now", "v1", "v2")] == ["1!", "1!", "2"]
+        session.graph.edit_step("s3", "os.remove('now')\nos.symlink('v2', 'now')")
+        session.replay()

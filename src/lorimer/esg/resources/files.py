@@ -21,6 +21,7 @@ from lorimer.esg.values.store import Lost
 
 KEPT: Final = 64 * 2**20
 """Bytes of contents of files that are kept in all; the oldest go first."""
+_MOST_LINKS: Final = 40
 _Sign = tuple[int, int, int] | None
 
 
@@ -43,7 +44,20 @@ class FileLog:
         """The same of files that are mapped into memory: fingerprints."""
 
     def opened(self, path: str, writes: bool, truncates: bool) -> None:
-        """The step opens a file."""
+        """The step opens a file, by its name or by that of a link, which it has read then."""
+        for _ in range(_MOST_LINKS):
+            name = resources.FILE + os.path.abspath(path)
+            if name in self._files.links or os.path.islink(path):
+                self._look(path, put=True)
+            if not os.path.islink(path):
+                break
+            if name not in self.written:
+                self.read.setdefault(name, self.before[name])
+            path = os.path.join(os.path.dirname(path), os.readlink(path))
+        self.put(path, writes, truncates)
+
+    def put(self, path: str, writes: bool, truncates: bool) -> None:
+        """The step opens what is under this very name, or puts something there."""
         name = self._look(path, put=not truncates)
         if not truncates and name not in self.written:
             self.read.setdefault(name, self.before[name])
@@ -80,6 +94,8 @@ class Files:
         self._made: dict[str, set[str]] = {}  # file -> all that steps have ever left it as
         self._kept: dict[str, bytes] = {}
         self._mapped: set[str] = set()
+        self.links: set[str] = set()
+        """What has ever been a symbolic link."""
 
     def begin(self, step_id: str) -> FileLog:
         """A step is about to run."""
@@ -106,7 +122,7 @@ class Files:
         """A file is mapped into memory: its arrays put it back, and nobody else may."""
         for name in self._first:
             with suppress(OSError):
-                if os.path.samestat(os.stat(name.removeprefix(resources.FILE)), info):
+                if os.path.samestat(os.lstat(name.removeprefix(resources.FILE)), info):
                     self._mapped.add(name)
                     self._made.setdefault(name, set())
 
@@ -170,6 +186,8 @@ class Files:
 
     def _look(self, name: str) -> str:
         print_, data = resources.look(name)
+        if print_.startswith(resources.LINK):
+            self.links.add(name)
         if data is not None:
             self._kept.pop(print_, None)
             self._kept[print_] = data
@@ -187,17 +205,23 @@ class Files:
     def _put(self, name: str, found: str, wanted: str) -> bool:
         if not self._can_put(name, found, wanted):
             return False
-        path = os.path.realpath(name.removeprefix(resources.FILE))
+        folder, base = os.path.split(name.removeprefix(resources.FILE))
+        path = os.path.join(os.path.realpath(folder), base)
         try:
             if wanted == ABSENT:
                 os.unlink(path)
                 return True
             os.makedirs(os.path.dirname(path), exist_ok=True)
+            if wanted.startswith(resources.LINK):
+                with suppress(FileNotFoundError):
+                    os.unlink(path)
+                os.symlink(os.fsdecode(self._kept[wanted]), path)
+                return True
             # another file under the name: who has the old one open goes on with the old one
             handle, fresh = tempfile.mkstemp(dir=os.path.dirname(path), prefix=".lorimer-")
             with os.fdopen(handle, "wb") as file:
                 file.write(self._kept[wanted])
-            if os.path.exists(path):
+            if os.path.isfile(path) and not os.path.islink(path):
                 shutil.copymode(path, fresh)
             os.replace(fresh, path)
         except OSError:
@@ -207,7 +231,7 @@ class Files:
 
 def _sign(name: str) -> _Sign:
     try:
-        info = os.stat(name.removeprefix(resources.FILE))
+        info = os.lstat(name.removeprefix(resources.FILE))
     except OSError:
         return None
     return info.st_ino, info.st_size, info.st_mtime_ns

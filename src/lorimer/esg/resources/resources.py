@@ -23,6 +23,8 @@ from lorimer.esg.graph.steps import ABSENT
 from lorimer.esg.resources.settings import MATPLOTLIB, NUMPY, PANDAS, PANDAS_WORKS, settings
 
 FILE: Final = "file:"
+LINK: Final = "link:"
+"""Begins the fingerprint of a file that is a symbolic link."""
 CWD: Final = "os:cwd"
 ENV: Final = "os:env"
 SPEAKS_OF: Final[Mapping[str, tuple[str, ...]]] = {
@@ -97,10 +99,14 @@ def fingerprint(name: str) -> str:
 
 
 def look(name: str) -> tuple[str, bytes | None]:
-    """What the file is like now, and its content unless it is too large to be read."""
+    """What the file is like now, and its content unless it is too large to be read; of a symbolic
+    link, where it leads."""
     path = name.removeprefix(FILE)
     try:
-        info = os.stat(path)
+        info = os.lstat(path)
+        if stat.S_ISLNK(info.st_mode):
+            target = os.fsencode(os.readlink(path))
+            return f"{LINK}{blake2b(target, digest_size=12).hexdigest()}", target
         if info.st_size > WHOLE or not stat.S_ISREG(info.st_mode):  # a pipe would wait
             return f"{info.st_size}:{info.st_mtime_ns}", None
         data = Path(path).read_bytes()

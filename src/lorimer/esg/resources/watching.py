@@ -28,6 +28,10 @@ class Log(Protocol):
         """It opens a file."""
         ...
 
+    def put(self, path: str, writes: bool, truncates: bool) -> None:
+        """It puts something under a name, or opens what is there, be it a link."""
+        ...
+
     def removed(self, path: str) -> None:
         """It takes a file away, or cuts it off."""
         ...
@@ -68,10 +72,10 @@ class Watch:
         elif event == "os.rename":
             self._told(_beneath(arguments[0], arguments[2]), log.removed)
             to = _beneath(arguments[1], arguments[3])
-            self._told(to, lambda name: log.opened(name, True, True))
+            self._told(to, lambda name: log.put(name, True, True))
         elif event in ("os.link", "os.symlink"):
             to = _beneath(arguments[1], arguments[-1])
-            self._told(to, lambda name: log.opened(name, True, False))
+            self._told(to, lambda name: log.put(name, True, False))
         elif event == "sqlite3.connect":
             self._told(_database(arguments[0]), lambda name: log.opened(name, True, False))
         elif event in ("os.fork", "os.forkpty"):
