@@ -81,3 +81,56 @@ def test_row_36_after_a_replay_the_process_is_as_the_last_step_left_it(tmp_path:
     assert (os.environ["MODE"], Path.cwd()) == ("2", tmp_path / "in")
     session.execute("s1", "k = os.environ['MODE'] * 2")
     assert os.environ["MODE"] == "2"
+
+
+SETTINGS = {
+    "numpy's ways with errors": (
+        "import numpy as np\na = np.array([1.0, 0.0])",
+        "np.seterr(divide='{0}')",
+        "try:\n    x = str(1 / a)\nexcept FloatingPointError as error:\n    x = str(error)",
+        ("raise", "ignore"),
+    ),
+    "the context of decimal": (
+        "from decimal import Decimal, getcontext\na = Decimal(1)",
+        "getcontext().prec = {0}",
+        "x = str(a / 7)",
+        ("5", "9"),
+    ),
+    "a context that a step keeps": (
+        "import decimal\na, context = decimal.Decimal(1), decimal.getcontext()",
+        "context.prec = {0}",
+        "x = str(a / 7)",
+        ("5", "9"),
+    ),
+    "the locale": (
+        "import locale, time",
+        "locale.setlocale(locale.LC_CTYPE, '{0}')",
+        "x = locale.setlocale(locale.LC_CTYPE)",
+        ("C", "C.UTF-8"),
+    ),
+}
+
+
+@pytest.mark.filterwarnings("ignore::RuntimeWarning")
+@pytest.mark.parametrize("setting", SETTINGS)
+def test_row_36_who_comes_after_it_reads_a_setting(setting: str) -> None:
+    begin, sets, reads, values = SETTINGS[setting]
+    session = session_of(begin, "k = 1", reads, "k = 2", reads.replace("x =", "y ="))
+    initial = session.namespace()["x"]
+    found = set[object]()
+    for value in (*values, values[0]):
+        session.graph.edit_step("s1", sets.format(value))
+        session.replay()
+        names = session.namespace()
+        assert names["x"] == names["y"]
+        found.add(names["x"])
+        session.graph.edit_step("s3", sets.format(values[0]))
+        session.replay()
+        assert session.namespace()["x"] == names["x"]
+        session.graph.edit_step("s3", "k = 2")
+        session.replay()
+        assert session.namespace()["y"] == names["x"]
+    assert len(found) == 2
+    session.graph.edit_step("s1", "k = 1")
+    session.replay()
+    assert session.namespace()["x"] == session.namespace()["y"] == initial

@@ -174,6 +174,7 @@ class Attempts:
         done = self._commit(step_id, visit, lent, left, outcome.value)
         told = self._told(trial, lent, left, done)
         in_place = self._in_place(step_id, visit, lent, done)
+        first = self.surroundings.first_set(told.writes)
         graph.observe(
             step_id,
             told.reads,
@@ -192,7 +193,10 @@ class Attempts:
             later = {*graph.steps_after(step_id)}
             for each in {each for region in done.shared for each in later & region.states.keys()}:
                 graph.mark_stale(each)
-        if self._attributes.first_written({*(slot.name for slot in trial.slots), *in_place}):
+        if (
+            self._attributes.first_written({*(slot.name for slot in trial.slots), *in_place})
+            or first
+        ):
             self._mark_later(step_id)  # none of them has told whether it reads that
         self._keep(step_id, outcome, (*told.reads, *in_place), (*told.writes, *in_place))
         keep_within(self.store, self._most, self._seconds)

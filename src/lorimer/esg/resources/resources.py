@@ -20,7 +20,16 @@ from pathlib import Path
 from typing import Final, cast
 
 from lorimer.esg.graph.steps import ABSENT
-from lorimer.esg.resources.settings import MATPLOTLIB, NUMPY, PANDAS, PANDAS_WORKS, settings
+from lorimer.esg.resources.settings import (
+    DECIMAL,
+    LOCALE,
+    MATPLOTLIB,
+    NUMPY,
+    NUMPY_ERRORS,
+    PANDAS,
+    PANDAS_WORKS,
+    settings,
+)
 
 FILE: Final = "file:"
 LINK: Final = "link:"
@@ -35,11 +44,16 @@ SPEAKS_OF: Final[Mapping[str, tuple[str, ...]]] = {
     PANDAS: ("option",),
     NUMPY: ("printoptions",),
     MATPLOTLIB: ("rc", "style"),
+    NUMPY_ERRORS: ("seterr",),
+    DECIMAL: ("getcontext", "setcontext"),
+    LOCALE: ("setlocale",),
 }
 """Words by which code that depends on a state, or sets it to what it is already, gives itself
 away: a step that says one counts as reading the state. Other changes are seen by themselves."""
 READ_BY_ALL: Final = frozenset({PANDAS_WORKS})
 """States that every step counts as reading that comes after the session's first library."""
+READ_ONCE_SET: Final = frozenset({NUMPY_ERRORS, DECIMAL, LOCALE})
+"""States that every step counts as reading as soon as one has changed them: few do."""
 _Parts = tuple[object, ...]
 WHOLE: Final = 8 * 2**20
 """Bytes up to which a file is read to compare it; of larger ones size and time are taken."""

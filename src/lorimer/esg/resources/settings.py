@@ -1,9 +1,12 @@
 """The settings of libraries that decide what is shown: pandas' options, numpy's way of printing,
-matplotlib's parameters. None is imported here; each is a state (resources.py) once somebody has.
+matplotlib's parameters; and those that decide what is computed, or whether it raises: numpy's ways
+with errors, the context of `decimal`, the locale. None of the libraries is imported here; each is a
+state (resources.py) once somebody has.
 """
 
 from __future__ import annotations
 
+import locale
 import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -15,10 +18,14 @@ PANDAS_WORKS: Final = "settings:pandas:works"
 of pandas asks for them, some of it once and for all, so every step counts as reading them that may
 use it."""
 NUMPY: Final = "settings:numpy"
+NUMPY_ERRORS: Final = "settings:numpy:errors"
+DECIMAL: Final = "settings:decimal"
+LOCALE: Final = "settings:locale"
 MATPLOTLIB: Final = "settings:matplotlib"
 _OF_THE_SCREEN: Final = frozenset({"backend", "backend_fallback", "interactive", "toolbar"})
 """Parameters of matplotlib that its first use changes, and that no figure shows."""
 _SHOWN: Final = "display."
+_OF_CONTEXTS: Final = ("prec", "rounding", "Emin", "Emax", "capitals", "clamp")
 _Values = Mapping[str, object]
 _Dict = dict[str, object]
 
@@ -39,7 +46,23 @@ def settings() -> dict[str, Setting]:
     if pandas is not None and hasattr(pandas, "_global_config"):
         found[PANDAS] = _options(pandas, shown=True)
         found[PANDAS_WORKS] = _options(pandas, shown=False)
+    found[LOCALE] = Setting(
+        lambda: locale.setlocale(locale.LC_ALL),
+        lambda value: cast("None", locale.setlocale(locale.LC_ALL, str(value))),
+        lambda: locale.setlocale(locale.LC_ALL),
+    )
+    decimal = cast("Any", sys.modules.get("decimal"))
+    if decimal is not None and hasattr(decimal, "getcontext"):
+        found[DECIMAL] = Setting(
+            lambda: _context(decimal.getcontext()),
+            lambda values: _set_context(decimal.getcontext(), cast("_Values", values)),
+            lambda: _context(decimal.DefaultContext),
+        )
     numpy = cast("Any", sys.modules.get("numpy"))
+    if numpy is not None and hasattr(numpy, "seterr"):
+        found[NUMPY_ERRORS] = Setting(
+            numpy.geterr, lambda values: numpy.seterr(**cast("_Values", values)), numpy.geterr
+        )
     if numpy is not None and hasattr(numpy, "set_printoptions"):
         found[NUMPY] = Setting(
             numpy.get_printoptions,
@@ -54,6 +77,18 @@ def settings() -> dict[str, Setting]:
             lambda: _parameters(matplotlib.rcParamsOrig),
         )
     return found
+
+
+def _context(context: Any) -> _Values:
+    """Without the flags, which computing sets."""
+    return {**{name: getattr(context, name) for name in _OF_CONTEXTS}, "traps": {**context.traps}}
+
+
+def _set_context(context: Any, values: _Values) -> None:
+    """In place: who has it goes on with it."""
+    for name in _OF_CONTEXTS:
+        setattr(context, name, values[name])
+    context.traps.update(values["traps"])
 
 
 class Reads(Protocol):

@@ -75,6 +75,13 @@ class Surroundings:
             if not name.startswith(resources.FILE):
                 self._gone.add((name, step))
 
+    def first_set(self, names: Iterable[str]) -> bool:
+        """Whether a step that is to be told of has set a state that none has set so far, and of
+        which nobody has told whether he reads it."""
+        return any(
+            not self._graph.last_writer(n) for n in resources.READ_ONCE_SET.intersection(names)
+        )
+
     def compare_states(
         self,
         step_id: str,
@@ -90,6 +97,7 @@ class Surroundings:
         """
         self._gone = {key for key in self._gone if key[1] != step_id}
         always = asked(spoken)
+        always |= {name for name in resources.READ_ONCE_SET if self._graph.last_writer(name)}
         if self._may_use_libraries(step_id):
             always |= resources.READ_BY_ALL
         for name, state in resources.states().items():
