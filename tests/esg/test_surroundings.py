@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import random
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -54,9 +55,10 @@ def surroundings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[No
     monkeypatch.syspath_prepend(str(tmp_path))
     monkeypatch.setenv("MODE", "0")
     monkeypatch.chdir(tmp_path)
-    state = random.getstate()
+    state, depth = random.getstate(), sys.getrecursionlimit()
     yield
     random.setstate(state)
+    sys.setrecursionlimit(depth)
 
 
 @pytest.mark.parametrize("way", WAYS)
@@ -134,3 +136,35 @@ def test_row_36_who_comes_after_it_reads_a_setting(setting: str) -> None:
     session.graph.edit_step("s1", "k = 1")
     session.replay()
     assert session.namespace()["x"] == session.namespace()["y"] == initial
+
+
+FOLDER, ENVIRONMENT = (
+    "os.makedirs('{0}', exist_ok=True)\nos.chdir('{0}')",
+    "os.environ['MODE'] = '{0}'",
+)
+UNSAID = {
+    "Path.cwd": (FOLDER, "from pathlib import Path\nx = Path.cwd().name"),
+    "abspath": (FOLDER, "x = os.path.abspath('f').split('/')[-2]"),
+    "a program in a folder": (
+        FOLDER,
+        "import subprocess\nx = subprocess.run(['pwd'], stdout=-1).stdout.split(b'/')[-1]",
+    ),
+    "expandvars": (ENVIRONMENT, "x = os.path.expandvars('$MODE')"),
+    "a program": (ENVIRONMENT, "import subprocess as sp\nx = sp.getoutput('echo $MODE')"),
+    "how deep calls may go": (
+        "sys.setrecursionlimit({0}00)",
+        "def deep(n):\n    return deep(n - 1) if n else 0\n"
+        "try:\n    x = deep(400)\nexcept RecursionError:\n    x = None",
+    ),
+}
+
+
+@pytest.mark.parametrize("way", UNSAID)
+def test_row_36_a_state_that_a_library_reads_for_a_step(way: str, tmp_path: Path) -> None:
+    sets, reads = UNSAID[way]
+    begin = f"import os, sys\nos.chdir({str(tmp_path)!r})\n{sets}"
+    session = session_of(begin.format(3), reads)
+    for number in (9, 3, 8):
+        session.graph.edit_step("s0", begin.format(number))
+        session.replay()
+        assert session.namespace()["x"] == anew(session)["x"]

@@ -218,6 +218,7 @@ class Attempts:
         kept, settings = trial.lending.using, outcome.used | outcome.used_to_show
         spoken = words(graph.source(step_id), trial.lent.values(), kept.spoken)
         used = settings | {resources.CWD} if files.relative else settings
+        used = used | {resources.ENV} if files.starts else used
         self.surroundings.brings(step_id, libraries=kept.brings)
         self.surroundings.compare_states(step_id, trial.states, used, spoken, reads, writes)
         only_used = frozenset(settings - writes.keys() - asked(spoken))

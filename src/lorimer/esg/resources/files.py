@@ -38,6 +38,8 @@ class FileLog:
         self.written: set[str] = set()
         self.relative = False
         """A path was relative, so the folder mattered."""
+        self.starts = False
+        """A program was started, which has the environment."""
         self.signs: dict[str, _Sign] = {}
         """What tells whether a file was changed by a handle that an earlier step opened."""
         self.mapped_before: dict[str, str] = {}
@@ -70,6 +72,10 @@ class FileLog:
         if name not in self.written:
             self.read.setdefault(name, self.before[name])
         self.written.add(name)
+
+    def started(self) -> None:
+        """The step starts a program."""
+        self.starts = True
 
     def mapped(self, descriptor: int) -> None:
         """The step maps a file into memory: from now on it may change without being opened."""

@@ -28,6 +28,7 @@ from lorimer.esg.resources.settings import (
     NUMPY_ERRORS,
     PANDAS,
     PANDAS_WORKS,
+    PYTHON,
     settings,
 )
 
@@ -40,19 +41,20 @@ SPEAKS_OF: Final[Mapping[str, tuple[str, ...]]] = {
     "rng:random": ("seed", "setstate"),
     "rng:numpy": ("seed", "set_state"),
     CWD: ("chdir", "getcwd"),
-    ENV: ("environ", "getenv"),
+    ENV: ("environ", "getenv", "expandvars", "expanduser", "home", "which", "gettempdir"),
     PANDAS: ("option",),
     NUMPY: ("printoptions",),
     MATPLOTLIB: ("rc", "style"),
     NUMPY_ERRORS: ("seterr",),
     DECIMAL: ("getcontext", "setcontext"),
     LOCALE: ("setlocale",),
+    PYTHON: ("setrecursionlimit", "max_str_digits"),
 }
 """Words by which code that depends on a state, or sets it to what it is already, gives itself
 away: a step that says one counts as reading the state. Other changes are seen by themselves."""
 READ_BY_ALL: Final = frozenset({PANDAS_WORKS})
 """States that every step counts as reading that comes after the session's first library."""
-READ_ONCE_SET: Final = frozenset({NUMPY_ERRORS, DECIMAL, LOCALE})
+READ_ONCE_SET: Final = frozenset({CWD, NUMPY_ERRORS, DECIMAL, LOCALE, PYTHON})
 """States that every step counts as reading as soon as one has changed them: few do."""
 _Parts = tuple[object, ...]
 WHOLE: Final = 8 * 2**20

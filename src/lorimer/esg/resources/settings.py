@@ -9,6 +9,7 @@ from __future__ import annotations
 import locale
 import sys
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, Final, Protocol, cast
 
@@ -21,6 +22,8 @@ NUMPY: Final = "settings:numpy"
 NUMPY_ERRORS: Final = "settings:numpy:errors"
 DECIMAL: Final = "settings:decimal"
 LOCALE: Final = "settings:locale"
+PYTHON: Final = "settings:python"
+"""How deep calls may go, and how long the text of a number may be."""
 MATPLOTLIB: Final = "settings:matplotlib"
 _OF_THE_SCREEN: Final = frozenset({"backend", "backend_fallback", "interactive", "toolbar"})
 """Parameters of matplotlib that its first use changes, and that no figure shows."""
@@ -46,10 +49,9 @@ def settings() -> dict[str, Setting]:
     if pandas is not None and hasattr(pandas, "_global_config"):
         found[PANDAS] = _options(pandas, shown=True)
         found[PANDAS_WORKS] = _options(pandas, shown=False)
+    found[PYTHON] = Setting(_limits, _set_limits, _limits)
     found[LOCALE] = Setting(
-        lambda: locale.setlocale(locale.LC_ALL),
-        lambda value: cast("None", locale.setlocale(locale.LC_ALL, str(value))),
-        lambda: locale.setlocale(locale.LC_ALL),
+        _locale, lambda value: cast("None", locale.setlocale(locale.LC_ALL, str(value))), _locale
     )
     decimal = cast("Any", sys.modules.get("decimal"))
     if decimal is not None and hasattr(decimal, "getcontext"):
@@ -77,6 +79,21 @@ def settings() -> dict[str, Setting]:
             lambda: _parameters(matplotlib.rcParamsOrig),
         )
     return found
+
+
+def _limits() -> tuple[int, int]:
+    return sys.getrecursionlimit(), sys.get_int_max_str_digits()
+
+
+def _set_limits(value: object) -> None:
+    depth, digits = cast("tuple[int, int]", value)
+    with suppress(RecursionError):  # there are more calls now than that
+        sys.setrecursionlimit(depth)
+    sys.set_int_max_str_digits(digits)
+
+
+def _locale() -> str:
+    return locale.setlocale(locale.LC_ALL)
 
 
 def _context(context: Any) -> _Values:

@@ -19,6 +19,7 @@ _WRITES: Final = os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_APPEND
 _SYSTEM: Final = ("/dev/", "/proc/", "/sys/", "/usr/share/")
 _LIBRARIES: Final = ("/site-packages/", "/dist-packages/", "/.cache/matplotlib/", "/__pycache__/")
 """Libraries, and what they keep for themselves."""
+_STARTS: Final = frozenset({"subprocess.Popen", "os.system", "os.posix_spawn", "os.exec"})
 
 
 class Log(Protocol):
@@ -34,6 +35,10 @@ class Log(Protocol):
 
     def removed(self, path: str) -> None:
         """It takes a file away, or cuts it off."""
+        ...
+
+    def started(self) -> None:
+        """It starts a program."""
         ...
 
     def mapped(self, descriptor: int) -> None:
@@ -81,6 +86,8 @@ class Watch:
         elif event in ("os.fork", "os.forkpty"):
             if self.forking is not None:
                 self.forking()
+        elif event in _STARTS:
+            log.started()
         elif event == "mmap.__new__":
             descriptor = cast("int", arguments[0])
             self._apart(lambda: log.mapped(descriptor))
