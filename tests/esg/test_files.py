@@ -189,3 +189,86 @@ def test_row_34_a_link_is_where_it_leads_to_at_a_place(
         assert [Path(each).read_text() for each in ("now", "v1", "v2")] == ["1!", "1!", "2"]
         session.graph.edit_step("s3", "os.remove('now')\nos.symlink('v2', 'now')")
         session.replay()
+
+
+BEGINS = {
+    "if os.path.exists('x'): os.remove('x')": "import os\nk = {}\n",
+    "try: os.remove('x')\nexcept FileNotFoundError: pass": "import os\nk = {}\n",
+    "Path('x').unlink(missing_ok=True)": "from pathlib import Path\nk = {}\n",
+    "if os.path.exists('y'): shutil.rmtree('y')\nos.makedirs('y')": "import os, shutil\nk = {}\n",
+    "shutil.rmtree('y', ignore_errors=True)\nos.makedirs('y')": "import os, shutil\nk = {}\n",
+}
+
+
+@pytest.mark.parametrize("begins", BEGINS)
+def test_row_34_a_step_that_begins_by_taking_away_what_is_there(
+    begins: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    place = "y/x" if "'y'" in begins else "x"
+    session = session_of(
+        BEGINS[begins].format(1) + begins,
+        f"with open('{place}', 'a') as f:\n    f.write(str(k))",
+        f"with open('{place}') as f:\n    print(f.read())",
+    )
+    for number in (2, 3):
+        session.graph.edit_step("s0", BEGINS[begins].format(number) + begins)
+        assert session.replay().ok
+        assert session.results["s2"].stdout == f"{number}\n"
+    session.graph.edit_step("s1", f"with open('{place}', 'a') as f:\n    f.write(str(k) * 2)")
+    session.replay()
+    assert session.results["s2"].stdout == "33\n"
+
+
+def test_row_34_a_step_that_asks_for_its_own_file_finds_none_when_it_runs_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    session = session_of(
+        "from pathlib import Path\nk = 1\npath = Path('cache')",
+        "def load():\n    if not path.exists():\n        path.write_text(str(k))\n"
+        "    return path.read_text()",
+        "a = load()",
+        "b = load()",
+    )
+    session.graph.edit_step("s0", "from pathlib import Path\nk = 2\npath = Path('cache')")
+    assert session.replay().ok
+    assert [session.namespace()[name] for name in "ab"] == ["2", "2"]
+
+
+def test_row_34_what_a_step_closes_and_reads_it_has_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    session = session_of(
+        "f = open('x', 'w')",
+        "print('a', file=f)",
+        "print('b', file=f, flush=True)",
+        "f.close()\nwith open('x') as g:\n    print(g.read())\ndel f, g",
+    )
+    for source, printed in (("print('c', file=f)", "a\nc\n"), ("pass", "a\n")):
+        session.graph.edit_step("s2", source)
+        assert session.replay().ok
+        assert session.results["s3"].stdout == f"{printed}\n"
+
+
+def test_row_34_a_folder_that_a_link_of_a_step_leads_to(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    for name in ("v1", "v2"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "x").write_text(name)
+    read = "from pathlib import Path\n{} = Path('now/x').read_text()"
+    session = session_of(
+        "import os\nos.symlink('v1', 'now')",
+        read.format("a"),
+        "os.remove('now')\nos.symlink('v2', 'now')",
+        read.format("b"),
+    )
+    session.graph.mark_stale("s1")
+    session.replay()
+    assert [session.namespace()[name] for name in "ab"] == ["v1", "v2"]
+    session.graph.edit_step("s2", "pass")
+    session.replay()
+    assert [session.namespace()[name] for name in "ab"] == ["v1", "v1"]

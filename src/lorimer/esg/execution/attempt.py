@@ -136,7 +136,7 @@ class Attempts:
         lending = Lending(graph, self.store, self._attributes, self.given, step_id, space.prepare)
         states = self.surroundings.set_states(step_id)
         shared().renew()
-        hook, files = watch(), self.files.begin(step_id)
+        hook, files = watch(), self.files.begin(step_id, lending.using.spoken)
         hook.log, hook.forking = files, _before_forks(space, lending)
         stand_for(space)
         space.begin(lending.lend, lending.known, lending.sees)
@@ -363,6 +363,7 @@ class Attempts:
         self.store.rename(old, new)
         self._modules.rename(old, new)
         self.surroundings.rename(old, new)
+        self.files.rename(old, new)
 
     def _keep(
         self,

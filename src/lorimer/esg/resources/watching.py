@@ -33,8 +33,8 @@ class Log(Protocol):
         """It puts something under a name, or opens what is there, be it a link."""
         ...
 
-    def removed(self, path: str) -> None:
-        """It takes a file away, or cuts it off."""
+    def removed(self, path: str, *, listed: bool = False) -> None:
+        """It takes a file away, or cuts it off. `listed`: by what its folder holds."""
         ...
 
     def started(self) -> None:
@@ -73,7 +73,8 @@ class Watch:
         elif event == "os.truncate":
             self._told(arguments[0], log.removed)
         elif event == "os.remove":
-            self._told(_beneath(*arguments), log.removed)
+            path = _beneath(*arguments)
+            self._told(path, lambda name: log.removed(name, listed=path is not arguments[0]))
         elif event == "os.rename":
             self._told(_beneath(arguments[0], arguments[2]), log.removed)
             to = _beneath(arguments[1], arguments[3])
