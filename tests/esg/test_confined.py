@@ -13,6 +13,7 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
+from textwrap import indent
 from typing import Any
 
 import pytest
@@ -403,6 +404,95 @@ def test_a_step_that_says_nothing_at_great_length_is_ended_like_any(tmp_path: Pa
         async with asyncio.timeout(20):
             result = await session.execute("flood", FLOOD)
         assert result.code is ExecutorErrorCode.EXEC_STEP_TIMEOUT
+
+    play(script, tmp_path, limits=StepLimits(step_s=1))
+
+
+PRETENDS = """
+import os, signal
+
+def say(said):
+    for fd in range(3, 20):
+        try: os.write(fd, b"\\n" + said + b"\\n")
+        except OSError: pass
+
+def pretend():
+    count = 0
+    while True:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        count += 1
+        for number in range(1, 12):
+            for told in {tells!r}:
+                say((told % (number, count)).encode())
+        time.sleep(0.02)
+
+import time
+while True:
+    try: pretend()
+    except BaseException: pass
+"""
+TELLS = {
+    "that others have begun": [
+        '{"n": %d, "tell": {"event": "step.finished", "step": "bad"}, "of": %d}',
+        '{"n": %d, "tell": {"event": "step.started", "step": "xs"}, "of": %d}',
+        '{"n": %d, "tell": {"event": "step.started", "step": "bad"}, "of": %d}',
+    ],
+    "that steps have begun which there are not": [
+        '{"n": %d, "tell": {"event": "step.started", "step": "x%d"}}',
+    ],
+    "that it is saved": ['{"saved": %d, "of": %d}'],
+    "anything": ['{"n": %d, "tell": {"of": %d}}'],
+}
+
+
+@pytest.mark.parametrize("what", TELLS)
+def test_a_step_gets_no_more_time_by_what_it_says(what: str, tmp_path: Path) -> None:
+    async def script(session: ConfinedSteps) -> None:
+        await session.execute("xs", "xs = [1]")
+        await session.execute("k", "k = 1")
+        async with asyncio.timeout(40):
+            code = PRETENDS.replace("{tells!r}", repr(TELLS[what]))
+            ended = await session.execute("bad", f"if k > 1:\n{indent(code, '    ')}")
+            assert ended.ok, ended.failure
+            await session.edit_step("k", "k = 2")
+            assert "bad" in (await session.replay()).failed
+            ended = await session.execute("bad", code)
+        assert ended.code is TIMEOUT
+        assert (await session.execute("look", "xs")).shown == "[1]"
+
+    play(script, tmp_path, limits=StepLimits(step_s=1))
+
+
+def test_who_reads_nothing_that_is_long_is_ended_in_time(tmp_path: Path) -> None:
+    async def script(session: ConfinedSteps) -> None:
+        tells = ['{"n": %d, "answer": {"result": {"of": %d}}}']
+        async with asyncio.timeout(40):
+            await session.execute("bad", PRETENDS.replace("{tells!r}", repr(tells)))
+            await asyncio.sleep(0.1)
+            with suppress(LorimerError):
+                for number in range(3):
+                    await session.execute(f"long{number}", "#" * 900_000)
+
+    play(script, tmp_path, limits=StepLimits(step_s=1))
+
+
+def test_what_the_host_does_meanwhile_takes_no_time_of_a_step(tmp_path: Path) -> None:
+    async def script(session: ConfinedSteps) -> None:
+        for number in range(3):
+            await session.execute(f"s{number}", f"a{number} = {number}")
+        for step in session.steps:
+            await session.mark_stale(step)
+        done = await session.replay(lambda _: time.sleep(1.5))
+        assert done.ok, [session.results[each].failure for each in done.failed]
+        assert done.ran == ("s0", "s1", "s2")
+
+        async def busy() -> None:
+            await asyncio.sleep(0.05)
+            time.sleep(2.5)
+
+        blocks = asyncio.create_task(busy())
+        assert (await session.execute("slow", "import time\ntime.sleep(0.3)")).ok
+        await blocks
 
     play(script, tmp_path, limits=StepLimits(step_s=1))
 

@@ -11,7 +11,7 @@ import json
 import os
 import warnings
 from ast import literal_eval
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Container, Mapping
 from random import Random
 from typing import cast
 
@@ -58,7 +58,9 @@ class StandIn:
     def close(self) -> None:
         self._answered.clear()
 
-    async def ask(self, request: Message, tell: Callable[[Message], None]) -> Message:
+    async def ask(
+        self, request: Message, tell: Callable[[Message], None], steps: Container[str]
+    ) -> Message:
         dies, self.dies = self.dies, ""
         if dies == "gone":
             raise EOFError

@@ -683,3 +683,19 @@ def test_an_ordered_dict_that_code_ran_in_is_put_back_as_it_was() -> None:
     session.graph.edit_step("change", "space['k'] = 10")
     assert session.replay().ok
     assert session.results["call"].stdout == "['k', 'n', 'g'] 4 2\n"
+
+
+def test_row_37_what_keeps_a_stream_writes_to_the_step_that_runs() -> None:
+    session = session_of(
+        "import logging, sys\nhandler = logging.StreamHandler(sys.stdout)\nerror = sys.stderr",
+        "logger = logging.Logger('of-this-test')\nlogger.addHandler(handler)",
+        "logger.warning('first')",
+        "logger.warning('second')\nprint('third', file=error)",
+        "k = 1",
+    )
+    assert [session.results[f"s{n}"].stdout for n in range(4)] == ["", "", "first\n", "second\n"]
+    assert session.results["s3"].stderr == "third\n"
+    session.graph.edit_step("s0", session.graph.source("s0").replace("stderr", "stdout"))
+    session.replay()
+    assert session.results["s3"].stdout == "second\nthird\n"
+    assert "s4" not in session.replay().ran

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from lorimer.esg import StepExecutor
+from tests.esg.sessions import session_of
 
 HANDLE = ("f = open('x', 'w')", "f.write('a')", "f.close()", "print(open('x').read())")
 APPENDED = (
@@ -97,3 +98,177 @@ def test_row_34_what_somebody_else_has_written_is_left_alone(
     session.graph.edit_step("1", "pass")
     session.replay()
     assert Path("x").read_text(encoding="utf-8") == "mine"
+
+
+def test_row_34_a_file_that_is_mapped_into_memory_is_written_by_who_can_reach_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    session = session_of(
+        "import numpy as np",
+        "np.save('a.npy', np.array([1, 2]))",
+        "b = np.load('a.npy')",
+        "m = np.load('a.npy', mmap_mode='r+')",
+        "m[0] = 5",
+        "c = np.load('a.npy')",
+    )
+    session.graph.edit_step("s1", "np.save('a.npy', np.array([3, 4]))")
+    session.replay()
+    names = session.namespace()
+    assert [[*map(int, names[each])] for each in "bcm"] == [[3, 4], [5, 4], [5, 4]]  # type: ignore[call-overload]
+    session.graph.edit_step("s3", "m = np.load('a.npy', mmap_mode='r')")
+    session.graph.edit_step("s4", "print(m)")
+    session.replay()
+    session.graph.edit_step("s1", "np.save('other.npy', np.array([3, 4]))")
+    session.replay()
+    assert [session.graph.status(f"s{each}") for each in (1, 2, 3)] == ["fresh", "failed", "failed"]
+    assert session.results["s1"].writes == (f"file:{tmp_path}/other.npy",)
+
+
+def test_row_34_a_tree_of_files_that_a_step_removes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "tree").mkdir()
+    (tmp_path / "tree" / "x").write_text("1")
+    session = session_of(
+        "import shutil\nk = 1",
+        "with open('tree/x') as f:\n    print(f.read(), k)",
+        "shutil.rmtree('tree')",
+    )
+    session.graph.edit_step("s0", "import shutil\nk = 2")
+    session.replay()
+    assert session.results["s1"].stdout == "1 2\n"
+    assert not (tmp_path / "tree" / "x").exists()
+    session.graph.edit_step("s2", "pass")
+    session.replay()
+    assert session.execute("s3", "with open('tree/x') as f:\n    print(f.read())").stdout == "1\n"
+
+
+def test_row_33_a_step_that_failed_finds_files_as_they_were(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "given").write_text("a")
+    session = session_of("k = 0")
+    code = (
+        "for name, mode in (('given', 'a'), ('new', 'x')):\n"
+        "    with open(name, mode) as f:\n        f.write('b')\ndel f"
+    )
+    for _ in range(2):
+        failure = session.execute("s1", f"{code}\n1 / k").failure
+        assert failure is not None
+        assert failure.type == "ZeroDivisionError"
+        assert (tmp_path / "given").read_text() == "ab"
+    assert session.execute("s1", code).ok
+    assert [(tmp_path / each).read_text() for each in ("given", "new")] == ["ab", "b"]
+
+
+def test_row_34_a_link_is_where_it_leads_to_at_a_place(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    read = "from pathlib import Path\n{} = Path('now').read_text()"
+    session = session_of(
+        "import os\nfor n in (1, 2):\n    with open(f'v{n}', 'w') as f:\n        f.write(str(n))",
+        "os.symlink('v1', 'now')",
+        read.format("a"),
+        "os.remove('now')\nos.symlink('v2', 'now')",
+        read.format("b"),
+        "with open('now', 'a') as f:\n    f.write('!')",
+        read.format("c") + "\nd = Path('v2').read_text()\ndel f",
+    )
+    for _ in range(2):
+        for step in session.graph.steps:
+            session.graph.mark_stale(step)
+            assert session.replay().ok
+            assert [session.namespace()[name] for name in "abcd"] == ["1", "2", "2!", "2!"]
+        session.graph.edit_step("s3", "pass")
+        session.replay()
+        assert [session.namespace()[name] for name in "abcd"] == ["1", "1", "1!", "2"]
+        assert [Path(each).read_text() for each in ("now", "v1", "v2")] == ["1!", "1!", "2"]
+        session.graph.edit_step("s3", "os.remove('now')\nos.symlink('v2', 'now')")
+        session.replay()
+
+
+BEGINS = {
+    "if os.path.exists('x'): os.remove('x')": "import os\nk = {}\n",
+    "try: os.remove('x')\nexcept FileNotFoundError: pass": "import os\nk = {}\n",
+    "Path('x').unlink(missing_ok=True)": "from pathlib import Path\nk = {}\n",
+    "if os.path.exists('y'): shutil.rmtree('y')\nos.makedirs('y')": "import os, shutil\nk = {}\n",
+    "shutil.rmtree('y', ignore_errors=True)\nos.makedirs('y')": "import os, shutil\nk = {}\n",
+}
+
+
+@pytest.mark.parametrize("begins", BEGINS)
+def test_row_34_a_step_that_begins_by_taking_away_what_is_there(
+    begins: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    place = "y/x" if "'y'" in begins else "x"
+    session = session_of(
+        BEGINS[begins].format(1) + begins,
+        f"with open('{place}', 'a') as f:\n    f.write(str(k))",
+        f"with open('{place}') as f:\n    print(f.read())",
+    )
+    for number in (2, 3):
+        session.graph.edit_step("s0", BEGINS[begins].format(number) + begins)
+        assert session.replay().ok
+        assert session.results["s2"].stdout == f"{number}\n"
+    session.graph.edit_step("s1", f"with open('{place}', 'a') as f:\n    f.write(str(k) * 2)")
+    session.replay()
+    assert session.results["s2"].stdout == "33\n"
+
+
+def test_row_34_a_step_that_asks_for_its_own_file_finds_none_when_it_runs_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    session = session_of(
+        "from pathlib import Path\nk = 1\npath = Path('cache')",
+        "def load():\n    if not path.exists():\n        path.write_text(str(k))\n"
+        "    return path.read_text()",
+        "a = load()",
+        "b = load()",
+    )
+    session.graph.edit_step("s0", "from pathlib import Path\nk = 2\npath = Path('cache')")
+    assert session.replay().ok
+    assert [session.namespace()[name] for name in "ab"] == ["2", "2"]
+
+
+def test_row_34_what_a_step_closes_and_reads_it_has_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    session = session_of(
+        "f = open('x', 'w')",
+        "print('a', file=f)",
+        "print('b', file=f, flush=True)",
+        "f.close()\nwith open('x') as g:\n    print(g.read())\ndel f, g",
+    )
+    for source, printed in (("print('c', file=f)", "a\nc\n"), ("pass", "a\n")):
+        session.graph.edit_step("s2", source)
+        assert session.replay().ok
+        assert session.results["s3"].stdout == f"{printed}\n"
+
+
+def test_row_34_a_folder_that_a_link_of_a_step_leads_to(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    for name in ("v1", "v2"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "x").write_text(name)
+    read = "from pathlib import Path\n{} = Path('now/x').read_text()"
+    session = session_of(
+        "import os\nos.symlink('v1', 'now')",
+        read.format("a"),
+        "os.remove('now')\nos.symlink('v2', 'now')",
+        read.format("b"),
+    )
+    session.graph.mark_stale("s1")
+    session.replay()
+    assert [session.namespace()[name] for name in "ab"] == ["v1", "v2"]
+    session.graph.edit_step("s2", "pass")
+    session.replay()
+    assert [session.namespace()[name] for name in "ab"] == ["v1", "v1"]

@@ -119,3 +119,25 @@ def test_modules_of_the_host_stay(folder: Path) -> None:
     (folder / "mine_a.py").write_text("v = 2")
     session.replay()
     assert sys.modules["mine_a"] is module
+
+
+def test_a_module_whose_file_no_step_makes_any_more(folder: Path) -> None:
+    write = "with open('mine_a.py', 'w') as file:\n    file.write('v = 1')"
+    session = session_of(
+        write,
+        "import mine_a",
+        "import os\nos.remove('mine_a.py')",
+        "import mine_a\nprint(mine_a.v)",
+    )
+    session.graph.mark_stale("s3")
+    assert session.replay().ran == ("s3",)
+    assert session.results["s3"].stdout == "1\n"
+    session.graph.edit_step("s0", "pass")
+    session.graph.edit_step("s2", "pass")
+    session.replay()
+    failure = session.results["s1"].failure
+    assert failure is not None
+    assert failure.type == "ModuleNotFoundError"
+    session.graph.edit_step("s0", write.replace("1", "2"))
+    session.replay()
+    assert session.results["s3"].stdout == "2\n"

@@ -170,8 +170,8 @@ class _Serving:
         if finished:
             self._worked()
             self._lasting |= event.get("lasting") is True
-            if self._unsaved_s > _WORTH * self._fork_s:
-                self._make_heir()
+            if self._unsaved_s > _WORTH * self._fork_s and not event.get("quiet"):
+                self._make_heir()  # else it is made in a moment, when that is answered
 
     def _worked(self) -> None:
         now = self._clock()

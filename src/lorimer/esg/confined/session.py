@@ -342,7 +342,8 @@ class ConfinedSteps:
                 if cancelled is not None:
                     await self._recover(cancelled.at)
                 asked = {**request, "held": [*self._known.deadly]}
-                answer = await worker.ask(asked, lambda event: self._told(event, told))
+                steps = {*self.steps, str(request.get("step"))}
+                answer = await worker.ask(asked, lambda event: self._told(event, told), steps)
             except EOFError:
                 worker.close()
                 self._worker = None

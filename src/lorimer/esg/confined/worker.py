@@ -9,7 +9,7 @@ import asyncio
 import json
 import signal
 import socket
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Container, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Final, cast
@@ -18,6 +18,7 @@ from lorimer.core.errors import ExecutorErrorCode, LorimerError
 from lorimer.core.jsonable import JSON, clean
 from lorimer.core.world import World
 from lorimer.esg.confined.keeper import KILL, RESTART
+from lorimer.esg.confined.patience import Patience
 from lorimer.esg.confined.requests import cut
 
 Message = Mapping[str, JSON]
@@ -32,8 +33,6 @@ _IN_A_ROW: Final = 100
 """Messages that are read before others have a turn: one who has much to say does not stop all."""
 START_S: Final = 60.0
 """For the zygote to load its modules."""
-_GRACE_S: Final = 0.1
-"""A step that Python code can end has said where it was by then; what computes in C is killed."""
 TAKE_OVER_S: Final = 1.0
 
 
@@ -112,8 +111,14 @@ class Worker:
         except TimeoutError:
             raise EOFError from None
 
-    async def ask(self, request: Message, tell: Callable[[Message], None]) -> Message:
-        """The answer. `tell` is told of events meanwhile.
+    async def ask(
+        self,
+        request: Message,
+        tell: Callable[[Message], None],
+        steps: Container[str] = (),
+    ) -> Message:
+        """The answer. `tell` is told of events meanwhile. `steps`: those that there are, each of
+        which may run for `step_s`; without, that is the time of all that is asked.
 
         Raises Died when what ran was ended, by a limit or by itself, and another has taken over;
         EOFError when nothing is left. Cancelled, it ends the step, too; see `settled`.
@@ -125,9 +130,9 @@ class Worker:
         line = json.dumps({**request, "n": self._number, "to": self._count}).encode()
         with self._world.outside("a worker of steps"):
             try:
+                # Whoever reads nothing is ended in time: so nobody waits for it to be read.
                 self._writer.write(b"\n" + line + b"\n")
-                await self._writer.drain()
-                answer = await self._answer(tell)
+                answer = await self._answer(tell, steps)
             except asyncio.CancelledError:
                 self._end(KILL)
                 raise
@@ -143,24 +148,24 @@ class Worker:
             return None
         return (await self._settled(ExecutorErrorCode.EXEC_RUN_CANCELLED, "", "", None)).death
 
-    async def _answer(self, tell: Callable[[Message], None]) -> Message:
+    async def _answer(self, tell: Callable[[Message], None], steps: Container[str]) -> Message:
         step, events = "", 0
         now = asyncio.get_running_loop().time
-        until = now() + self._step_s + _GRACE_S
+        patience = Patience(self._step_s, now())
         while True:
             try:
-                async with asyncio.timeout_at(until):
+                async with asyncio.timeout_at(patience.until):
                     message = await self._message()
             except TimeoutError:
+                if patience.looks_again(now()):
+                    continue
                 self._end(KILL)
                 why = f"it ran longer than {self._step_s:g} s"
                 raise await self._settled(
                     ExecutorErrorCode.EXEC_STEP_TIMEOUT, why, step, None
                 ) from None
             if "saved" in message:
-                if self.saved < (saved := _number(message["saved"])) <= self._number:
-                    until = now() + self._step_s + _GRACE_S
-                self.saved = saved
+                self.saved = _number(message["saved"])
             elif "at" in message:
                 raise self._died(message, None, "", step, None)
             elif message.get("n") != self._number:
@@ -168,12 +173,16 @@ class Worker:
             elif "ends" in message:
                 raise await self._gave_up(message, step)
             elif isinstance(event := message.get("tell"), dict):
-                until, events = now() + self._step_s + _GRACE_S, events + 1
+                events += 1
                 if events > MAX_EVENTS:
                     raise EOFError("the worker says too much")
+                heard = now()
                 if event.get("event") == "step.started":
                     step = str(event.get("step"))
+                    if step in steps:
+                        patience.begins(step, heard)
                 tell(event)
+                patience.add(now() - heard)
             elif isinstance(answer := message.get("answer"), dict):
                 return answer
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
+from mmap import mmap
 from typing import Final, NamedTuple
 
 from lorimer.core.world import World
@@ -16,8 +17,9 @@ from lorimer.esg.execution.modules import Modules
 from lorimer.esg.execution.namespace import TrackedNamespace
 from lorimer.esg.execution.places import Places, copied
 from lorimer.esg.execution.results import StepResult
-from lorimer.esg.execution.running import MAX_OUTPUT, Failure, Outcome, run
+from lorimer.esg.execution.running import Failure, Outcome, run
 from lorimer.esg.execution.showing import SHOWN, Showing
+from lorimer.esg.execution.streams import MAX_OUTPUT, Streams
 from lorimer.esg.graph.graph import ExecutionStateGraph
 from lorimer.esg.graph.part_reads import PartReads
 from lorimer.esg.graph.steps import ABSENT, UNSEEN, Status
@@ -99,6 +101,7 @@ class Attempts:
         self._world = world
         self._most = snapshot_bytes
         self._globals = TrackedNamespace()
+        self._streams = Streams()
         Commit(Visit(self.store, lambda _: ""), "").take(given)
         graph.given_by(lambda name: self.store.given(name) or self.files.given(name))
 
@@ -114,10 +117,12 @@ class Attempts:
         outcome, visit, kept = trial.outcome, trial.lending.visit, trial.lending.using
         lost = outcome.lost or trial.lending.lost or self.files.lost(step_id, trial.files)
         if lost is not None:
+            self._written(trial)
             kept.undo()
             visit.undo()
             self.surroundings.set_states(step_id)
         elif outcome.failure is not None:
+            self._written(trial)
             kept.undo()
             self._failed(trial, outcome.failure)
         else:
@@ -131,7 +136,7 @@ class Attempts:
         lending = Lending(graph, self.store, self._attributes, self.given, step_id, space.prepare)
         states = self.surroundings.set_states(step_id)
         shared().renew()
-        hook, files = watch(), self.files.begin(step_id)
+        hook, files = watch(), self.files.begin(step_id, lending.using.spoken)
         hook.log, hook.forking = files, _before_forks(space, lending)
         stand_for(space)
         space.begin(lending.lend, lending.known, lending.sees)
@@ -142,6 +147,7 @@ class Attempts:
                 graph.source(step_id),
                 space,
                 self._world.monotonic,
+                self._streams,
                 whole=graph.reads_unknown(step_id),
                 parts=self._parts.may_be(step_id),
             )
@@ -168,6 +174,7 @@ class Attempts:
         done = self._commit(step_id, visit, lent, left, outcome.value)
         told = self._told(trial, lent, left, done)
         in_place = self._in_place(step_id, visit, lent, done)
+        first = self.surroundings.first_set(told.writes)
         graph.observe(
             step_id,
             told.reads,
@@ -186,7 +193,10 @@ class Attempts:
             later = {*graph.steps_after(step_id)}
             for each in {each for region in done.shared for each in later & region.states.keys()}:
                 graph.mark_stale(each)
-        if self._attributes.first_written({*(slot.name for slot in trial.slots), *in_place}):
+        if (
+            self._attributes.first_written({*(slot.name for slot in trial.slots), *in_place})
+            or first
+        ):
             self._mark_later(step_id)  # none of them has told whether it reads that
         self._keep(step_id, outcome, (*told.reads, *in_place), (*told.writes, *in_place))
         keep_within(self.store, self._most, self._seconds)
@@ -206,15 +216,22 @@ class Attempts:
         writes |= dict.fromkeys(deleted, ABSENT)
         kills = {*deleted, *done.made, *(name for name in done.bound if name not in lent)}
         kept, settings = trial.lending.using, outcome.used | outcome.used_to_show
-        spoken = words(graph.source(step_id), trial.lent.values())
+        spoken = words(graph.source(step_id), trial.lent.values(), kept.spoken)
         used = settings | {resources.CWD} if files.relative else settings
+        used = used | {resources.ENV} if files.starts else used
         self.surroundings.brings(step_id, libraries=kept.brings)
         self.surroundings.compare_states(step_id, trial.states, used, spoken, reads, writes)
         only_used = frozenset(settings - writes.keys() - asked(spoken))
         self._showing.ran(step_id, only_used, outcome)
-        writes |= self.files.left(step_id, files)
+        writes |= self._written(trial)
         reads |= self._modules.ran(step_id, kept.imported, files) | files.read
         return _Told(reads, writes, kills | (files.written - files.read.keys()))
+
+    def _written(self, trial: _Trial) -> dict[str, str]:
+        """The files that it has written: however it ended, it finds them as before next time."""
+        reached = (each for region in trial.lending.visit.entered for each in region.objects)
+        maps = any(isinstance(each, mmap) for each in reached)
+        return self.files.left(trial.step, trial.files, reached_maps=maps)
 
     def _mark_later(self, step_id: str) -> None:
         """The steps behind this one have to run again."""
@@ -346,6 +363,7 @@ class Attempts:
         self.store.rename(old, new)
         self._modules.rename(old, new)
         self.surroundings.rename(old, new)
+        self.files.rename(old, new)
 
     def _keep(
         self,

@@ -123,6 +123,8 @@ class Using:
         self.displaced: set[str] = set()
         self.imported = set[str]()
         """Modules that its code imports."""
+        self.spoken = set[str]()
+        """Words in code that it may run."""
         self.brings = False
         """It may have brought a library into the session."""
         self._names: set[str] = set()
@@ -150,6 +152,7 @@ class Using:
         self.brings |= words.brings
         new = words.names - self._names
         self._names |= new
+        self.spoken |= new
         for slot in [*self._session.slots.values()]:
             if words.reads_any or slot.attribute in new:
                 self._take(slot)
@@ -236,6 +239,7 @@ class Using:
         function around it."""
         if function.__globals__ is not fields(module):
             return
+        self.spoken |= words_of(function.__code__).names
         for part, value in fields(function).items():
             cells = part == "__closure__" and _STORES_CELL in function.__code__.co_code[::2]
             if value and (cells or _changes(value)) and _plain(value):

@@ -79,6 +79,8 @@ class Modules:
 
     def _other(self, loaded: _Loaded, step_id: str, used: str) -> bool:
         now = self._files.at_place(loaded.file, step_id, put=True)
+        if now == resources.ABSENT and loaded.step == step_id:
+            return used != now  # others find the module still, where it was loaded before
         return now not in (used, resources.ABSENT) or now not in (loaded.print, resources.ABSENT)
 
     def _note(self, name: str, step_id: str, log: FileLog) -> None:

@@ -39,6 +39,8 @@ class Replays:
     def one(self, step_id: str) -> None:
         """Run a step, with what it needs and what that makes stale before it. Raises Held."""
         if self._deepest(step_id) == step_id and self._run(step_id, None) is None:
+            if self._graph.steps[-1] != step_id:
+                self._attempts.surroundings.set_last()
             return
         asked = {each for each in self._graph.stale() if each != step_id}
         ran = Counter[str]()
@@ -54,9 +56,11 @@ class Replays:
         self._until(pending, ran, step_id, None, [])
         if not ran[step_id]:  # it is blocked: it runs all the same, to tell why
             self._until(lambda: None, ran, step_id, None, [])
+        self._attempts.surroundings.set_last()
 
     def all(self, told: Told | None) -> tuple[list[str], dict[str, Held]]:
-        """Run what is stale, in step order, until nothing is; files end as steps left them.
+        """Run what is stale, in step order, until nothing is; files, and the states of the process,
+        end as steps left them.
 
         All that ran, and what was not to run.
         """
@@ -83,6 +87,8 @@ class Replays:
         for each in self._attempts.files.unlike():
             with suppress(Held):
                 self._until(pending, ran, each, told, order)
+        if order:
+            self._attempts.surroundings.set_last()
         return order, held
 
     def make(self, step_id: str) -> None:

@@ -6,7 +6,6 @@ import ast
 import asyncio
 import contextlib
 import inspect
-import io
 import linecache
 import threading
 import traceback
@@ -19,6 +18,7 @@ from lorimer.esg.analysis.parts import Parts, find
 from lorimer.esg.execution import displays, evaluating, lending, loading
 from lorimer.esg.execution import namespace as namespaces
 from lorimer.esg.execution.namespace import TrackedNamespace
+from lorimer.esg.execution.streams import MAX_OUTPUT, Streams
 from lorimer.esg.resources import settings
 from lorimer.esg.resources.reading import Key, reading
 from lorimer.esg.values.store import Lost
@@ -26,8 +26,6 @@ from lorimer.esg.values.store import Lost
 _AWAITS: Final = ast.PyCF_ALLOW_TOP_LEVEL_AWAIT
 _STAND_INS: Final = frozenset(each.__file__ for each in (evaluating, lending, loading, namespaces))
 """Files whose frames no traceback shows."""
-MAX_OUTPUT: Final = 1 << 20
-"""Characters kept of what a step prints; of more the end is cut off, and said to be."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,25 +73,26 @@ def run(
     source: str,
     namespace: TrackedNamespace,
     clock: Callable[[], float],
+    streams: Streams,
     *,
     whole: bool,
     parts: bool,
 ) -> Outcome:
-    """Run a step. `whole`: its text may look at the namespace as a whole; `parts`: it may use parts
-    of values.
+    """Run a step. `streams`: those of its session. `whole`: its text may look at the namespace as a
+    whole; `parts`: it may use parts of values.
 
     Whatever it raises is in the outcome; what the process is asked to end by
     (KeyboardInterrupt) goes on to the caller."""
     outcome = Outcome()
     filename = f"<step {step_id}>"
     linecache.cache[filename] = (len(source), None, source.splitlines(keepends=True), filename)
-    out, err = _Output(), _Output()
+    out, err = streams.begin()
     begun = clock()
     figures = displays.open_figures()
     reads = reading()
     reads.begin()
     try:
-        with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
+        with contextlib.redirect_stdout(streams.out), contextlib.redirect_stderr(streams.err):
             body, last, used = _compiled(source, filename, parts=parts)
             if used:
                 namespace.lend_parts(used, *(each for each in (body, last) if each is not None))
@@ -198,22 +197,3 @@ def _leave_out_ours(shown: traceback.TracebackException) -> None:
         seen = [frame for frame in each.stack if frame.filename not in _STAND_INS]
         each.stack = traceback.StackSummary.from_list(seen)
         each = each.__cause__ or each.__context__
-
-
-class _Output(io.StringIO):
-    """What was printed, up to a bound."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self._kept = self._dropped = 0
-
-    def write(self, text: str) -> int:
-        room = MAX_OUTPUT - self._kept
-        super().write(text[:room])
-        self._kept += min(room, len(text))
-        self._dropped += max(0, len(text) - room)
-        return len(text)
-
-    def text(self) -> str:
-        cut = f"\n[{self._dropped} more characters were not kept]" if self._dropped else ""
-        return self.getvalue() + cut

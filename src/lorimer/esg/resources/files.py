@@ -11,6 +11,7 @@ from __future__ import annotations
 import os
 import shutil
 import tempfile
+from collections.abc import Set
 from contextlib import suppress
 from typing import Final
 
@@ -21,15 +22,23 @@ from lorimer.esg.values.store import Lost
 
 KEPT: Final = 64 * 2**20
 """Bytes of contents of files that are kept in all; the oldest go first."""
+_MOST_LINKS: Final = 40
+_ASKS: Final = frozenset(
+    "exists lexists isfile is_file isdir is_dir islink is_symlink stat lstat access getsize "
+    "listdir scandir iterdir glob iglob rglob walk".split()
+)
+"""Who says one of these may ask whether a file is there."""
 _Sign = tuple[int, int, int] | None
 
 
 class FileLog:
     """What one run of one step does to files."""
 
-    def __init__(self, files: Files, step_id: str) -> None:
+    def __init__(self, files: Files, step_id: str, spoken: Set[str]) -> None:
         self._files = files
         self._step = step_id
+        self.spoken = spoken
+        """Words in the code that it may run."""
         self.read: dict[str, str] = {}
         """`file:<path>` -> fingerprint when it was opened."""
         self.before: dict[str, str] = {}
@@ -37,23 +46,64 @@ class FileLog:
         self.written: set[str] = set()
         self.relative = False
         """A path was relative, so the folder mattered."""
+        self.starts = False
+        """A program was started, which has the environment."""
         self.signs: dict[str, _Sign] = {}
         """What tells whether a file was changed by a handle that an earlier step opened."""
+        self.mapped_before: dict[str, str] = {}
+        """The same of files that are mapped into memory: fingerprints."""
 
     def opened(self, path: str, writes: bool, truncates: bool) -> None:
-        """The step opens a file."""
+        """The step opens a file, by its name or by that of a link, which it has read then."""
+        for _ in range(_MOST_LINKS):
+            link = self._link(os.path.abspath(path))
+            if link is None:
+                break
+            name, rest = self._look(link, put=True), os.path.abspath(path)[len(link) + 1 :]
+            if not os.path.islink(link):
+                break
+            if name not in self.written:
+                self.read.setdefault(name, self.before[name])
+            path = os.path.join(os.path.dirname(link), os.readlink(link), rest).rstrip(os.sep)
+        self.put(path, writes, truncates)
+
+    def _link(self, path: str) -> str | None:
+        """The link by which this file is opened, if there may be one: in the path those are known
+        that steps have made; of a folder of the user's the path stays as it is."""
+        for link in self._files.links:
+            name = link.removeprefix(resources.FILE)
+            if path == name or path.startswith(name + os.sep):
+                return name
+        return path if os.path.islink(path) else None
+
+    def put(self, path: str, writes: bool, truncates: bool) -> None:
+        """The step opens what is under this very name, or puts something there. Folders are not
+        versioned."""
+        if os.path.isdir(path) and not os.path.islink(path):
+            return
         name = self._look(path, put=not truncates)
         if not truncates and name not in self.written:
             self.read.setdefault(name, self.before[name])
         if writes:
             self.written.add(name)
 
-    def removed(self, path: str) -> None:
-        """The step takes a file away."""
-        name = self._look(path, put=True)
+    def removed(self, path: str, *, listed: bool = False) -> None:
+        """The step takes a file away. One that is not there at its place, but is now, it must have
+        asked for before, or have `listed`: then it is to find what it has seen."""
+        if os.path.isdir(path) and not os.path.islink(path):
+            return
+        wanted = self._files.wanted(resources.FILE + os.path.abspath(path), self._step)
+        seen = wanted == ABSENT and (listed or not self.spoken.isdisjoint(_ASKS))
+        name = self._look(path, put=not seen)
+        if seen:
+            self.before[name] = ABSENT
         if name not in self.written:
             self.read.setdefault(name, self.before[name])
         self.written.add(name)
+
+    def started(self) -> None:
+        """The step starts a program."""
+        self.starts = True
 
     def mapped(self, descriptor: int) -> None:
         """The step maps a file into memory: from now on it may change without being opened."""
@@ -64,7 +114,11 @@ class FileLog:
         name = resources.FILE + os.path.abspath(path)
         self.relative |= not os.path.isabs(path)
         if name not in self.before:
-            self.before[name] = self._files.at_place(name, self._step, put=put)
+            if name in self.signs and _sign(name) != self.signs[name]:  # by a handle, just now
+                self.before[name] = self.read[name] = self._files.wanted(name, self._step)
+                self.written.add(name)
+            else:
+                self.before[name] = self._files.at_place(name, self._step, put=put)
             self.signs[name] = _sign(name)
         return name
 
@@ -78,11 +132,19 @@ class Files:
         self._made: dict[str, set[str]] = {}  # file -> all that steps have ever left it as
         self._kept: dict[str, bytes] = {}
         self._mapped: set[str] = set()
+        self._used: dict[str, set[str]] = {}  # step -> the files that its last run used
+        self.links: set[str] = set()
+        """What has ever been a symbolic link."""
 
-    def begin(self, step_id: str) -> FileLog:
-        """A step is about to run."""
-        log = FileLog(self, step_id)
+    def begin(self, step_id: str, spoken: Set[str]) -> FileLog:
+        """A step is about to run. The files that it used when it ran last are as at its place, for
+        it may ask for them first. `spoken`: words in the code that it may run, as they are seen."""
+        for name in sorted(self._used.get(step_id, ())):
+            if name in self._made:
+                self.at_place(name, step_id, put=True)
+        log = FileLog(self, step_id, spoken)
         log.signs = {name: _sign(name) for name in self._made}
+        log.mapped_before = {name: resources.fingerprint(name) for name in self._mapped}
         return log
 
     def at_place(self, name: str, step_id: str, *, put: bool) -> str:
@@ -90,7 +152,7 @@ class Files:
         into what it is at the step's place, as far as that can be."""
         found = self._look(name)
         self._first.setdefault(name, found)
-        wanted = self._wanted(name, step_id)
+        wanted = self.wanted(name, step_id)
         if put and found != wanted and self._put(name, found, wanted):
             return wanted
         return found
@@ -103,7 +165,7 @@ class Files:
         """A file is mapped into memory: its arrays put it back, and nobody else may."""
         for name in self._first:
             with suppress(OSError):
-                if os.path.samestat(os.stat(name.removeprefix(resources.FILE)), info):
+                if os.path.samestat(os.lstat(name.removeprefix(resources.FILE)), info):
                     self._mapped.add(name)
                     self._made.setdefault(name, set())
 
@@ -117,20 +179,28 @@ class Files:
                 return Lost(name, "")
         return None
 
-    def left(self, step_id: str, log: FileLog) -> dict[str, str]:
+    def left(self, step_id: str, log: FileLog, *, reached_maps: bool) -> dict[str, str]:
         """`file:<path>` -> fingerprint of all that the step has written, through handles of
-        earlier steps as well."""
+        earlier steps as well. `reached_maps`: it was lent what is mapped into memory."""
         for name, sign in log.signs.items():
             if name in log.written or (name not in self._mapped and _sign(name) == sign):
                 continue
-            believed = log.before.get(name, self._wanted(name, step_id))
+            if not reached_maps and log.mapped_before.get(name) == resources.fingerprint(name):
+                continue  # it is as at another place, and stays so: see `map`
+            believed = log.before.get(name, self.wanted(name, step_id))
             if self._look(name) != believed:
                 log.read.setdefault(name, believed)
                 log.written.add(name)
+        self._used[step_id] = {*log.before, *log.written}
         found = {name: self._look(name) for name in sorted(log.written)}
         for name, made in found.items():
             self._made.setdefault(name, set()).add(made)
         return found
+
+    def rename(self, old: str, new: str) -> None:
+        """A step has another id."""
+        if old in self._used:
+            self._used[new] = self._used.pop(old)
 
     def gone(self, name: str, maker: str) -> bool:
         """A file is not as a step left it, and cannot be put back."""
@@ -157,7 +227,8 @@ class Files:
                         found[step] = None
         return [*found]
 
-    def _wanted(self, name: str, step_id: str) -> str:
+    def wanted(self, name: str, step_id: str) -> str:
+        """What a file is like at the place of a step; one that nobody knows is not there."""
         maker = self._graph.maker(name, step_id)
         if maker:
             return self._graph.made(maker).get(name, ABSENT)
@@ -165,6 +236,8 @@ class Files:
 
     def _look(self, name: str) -> str:
         print_, data = resources.look(name)
+        if print_.startswith(resources.LINK):
+            self.links.add(name)
         if data is not None:
             self._kept.pop(print_, None)
             self._kept[print_] = data
@@ -174,22 +247,31 @@ class Files:
         return print_
 
     def _can_put(self, name: str, found: str, wanted: str) -> bool:
-        ours = found in self._made.get(name, ()) and name not in self._mapped
+        ours = found in self._made.get(name, ())
+        if name in self._mapped and self._graph.last_writer(name):
+            return False
         return ours and (wanted == ABSENT or wanted in self._kept)
 
     def _put(self, name: str, found: str, wanted: str) -> bool:
         if not self._can_put(name, found, wanted):
             return False
-        path = os.path.realpath(name.removeprefix(resources.FILE))
+        folder, base = os.path.split(name.removeprefix(resources.FILE))
+        path = os.path.join(os.path.realpath(folder), base)
         try:
             if wanted == ABSENT:
                 os.unlink(path)
+                return True
+            os.makedirs(os.path.dirname(path), exist_ok=True)
+            if wanted.startswith(resources.LINK):
+                with suppress(FileNotFoundError):
+                    os.unlink(path)
+                os.symlink(os.fsdecode(self._kept[wanted]), path)
                 return True
             # another file under the name: who has the old one open goes on with the old one
             handle, fresh = tempfile.mkstemp(dir=os.path.dirname(path), prefix=".lorimer-")
             with os.fdopen(handle, "wb") as file:
                 file.write(self._kept[wanted])
-            if os.path.exists(path):
+            if os.path.isfile(path) and not os.path.islink(path):
                 shutil.copymode(path, fresh)
             os.replace(fresh, path)
         except OSError:
@@ -199,7 +281,7 @@ class Files:
 
 def _sign(name: str) -> _Sign:
     try:
-        info = os.stat(name.removeprefix(resources.FILE))
+        info = os.lstat(name.removeprefix(resources.FILE))
     except OSError:
         return None
     return info.st_ino, info.st_size, info.st_mtime_ns

@@ -20,24 +20,42 @@ from pathlib import Path
 from typing import Final, cast
 
 from lorimer.esg.graph.steps import ABSENT
-from lorimer.esg.resources.settings import MATPLOTLIB, NUMPY, PANDAS, PANDAS_WORKS, settings
+from lorimer.esg.resources.settings import (
+    DECIMAL,
+    LOCALE,
+    MATPLOTLIB,
+    NUMPY,
+    NUMPY_ERRORS,
+    PANDAS,
+    PANDAS_WORKS,
+    PYTHON,
+    settings,
+)
 
 FILE: Final = "file:"
+LINK: Final = "link:"
+"""Begins the fingerprint of a file that is a symbolic link."""
 CWD: Final = "os:cwd"
 ENV: Final = "os:env"
 SPEAKS_OF: Final[Mapping[str, tuple[str, ...]]] = {
     "rng:random": ("seed", "setstate"),
     "rng:numpy": ("seed", "set_state"),
     CWD: ("chdir", "getcwd"),
-    ENV: ("environ", "getenv"),
+    ENV: ("environ", "getenv", "expandvars", "expanduser", "home", "which", "gettempdir"),
     PANDAS: ("option",),
     NUMPY: ("printoptions",),
     MATPLOTLIB: ("rc", "style"),
+    NUMPY_ERRORS: ("seterr",),
+    DECIMAL: ("getcontext", "setcontext"),
+    LOCALE: ("setlocale",),
+    PYTHON: ("setrecursionlimit", "max_str_digits"),
 }
 """Words by which code that depends on a state, or sets it to what it is already, gives itself
 away: a step that says one counts as reading the state. Other changes are seen by themselves."""
 READ_BY_ALL: Final = frozenset({PANDAS_WORKS})
 """States that every step counts as reading that comes after the session's first library."""
+READ_ONCE_SET: Final = frozenset({CWD, NUMPY_ERRORS, DECIMAL, LOCALE, PYTHON})
+"""States that every step counts as reading as soon as one has changed them: few do."""
 _Parts = tuple[object, ...]
 WHOLE: Final = 8 * 2**20
 """Bytes up to which a file is read to compare it; of larger ones size and time are taken."""
@@ -97,10 +115,14 @@ def fingerprint(name: str) -> str:
 
 
 def look(name: str) -> tuple[str, bytes | None]:
-    """What the file is like now, and its content unless it is too large to be read."""
+    """What the file is like now, and its content unless it is too large to be read; of a symbolic
+    link, where it leads."""
     path = name.removeprefix(FILE)
     try:
-        info = os.stat(path)
+        info = os.lstat(path)
+        if stat.S_ISLNK(info.st_mode):
+            target = os.fsencode(os.readlink(path))
+            return f"{LINK}{blake2b(target, digest_size=12).hexdigest()}", target
         if info.st_size > WHOLE or not stat.S_ISREG(info.st_mode):  # a pipe would wait
             return f"{info.st_size}:{info.st_mtime_ns}", None
         data = Path(path).read_bytes()

@@ -1,11 +1,15 @@
 """The settings of libraries that decide what is shown: pandas' options, numpy's way of printing,
-matplotlib's parameters. None is imported here; each is a state (resources.py) once somebody has.
+matplotlib's parameters; and those that decide what is computed, or whether it raises: numpy's ways
+with errors, the context of `decimal`, the locale. None of the libraries is imported here; each is a
+state (resources.py) once somebody has.
 """
 
 from __future__ import annotations
 
+import locale
 import sys
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, Final, Protocol, cast
 
@@ -15,10 +19,16 @@ PANDAS_WORKS: Final = "settings:pandas:works"
 of pandas asks for them, some of it once and for all, so every step counts as reading them that may
 use it."""
 NUMPY: Final = "settings:numpy"
+NUMPY_ERRORS: Final = "settings:numpy:errors"
+DECIMAL: Final = "settings:decimal"
+LOCALE: Final = "settings:locale"
+PYTHON: Final = "settings:python"
+"""How deep calls may go, and how long the text of a number may be."""
 MATPLOTLIB: Final = "settings:matplotlib"
 _OF_THE_SCREEN: Final = frozenset({"backend", "backend_fallback", "interactive", "toolbar"})
 """Parameters of matplotlib that its first use changes, and that no figure shows."""
 _SHOWN: Final = "display."
+_OF_CONTEXTS: Final = ("prec", "rounding", "Emin", "Emax", "capitals", "clamp")
 _Values = Mapping[str, object]
 _Dict = dict[str, object]
 
@@ -39,7 +49,22 @@ def settings() -> dict[str, Setting]:
     if pandas is not None and hasattr(pandas, "_global_config"):
         found[PANDAS] = _options(pandas, shown=True)
         found[PANDAS_WORKS] = _options(pandas, shown=False)
+    found[PYTHON] = Setting(_limits, _set_limits, _limits)
+    found[LOCALE] = Setting(
+        _locale, lambda value: cast("None", locale.setlocale(locale.LC_ALL, str(value))), _locale
+    )
+    decimal = cast("Any", sys.modules.get("decimal"))
+    if decimal is not None and hasattr(decimal, "getcontext"):
+        found[DECIMAL] = Setting(
+            lambda: _context(decimal.getcontext()),
+            lambda values: _set_context(decimal.getcontext(), cast("_Values", values)),
+            lambda: _context(decimal.DefaultContext),
+        )
     numpy = cast("Any", sys.modules.get("numpy"))
+    if numpy is not None and hasattr(numpy, "seterr"):
+        found[NUMPY_ERRORS] = Setting(
+            numpy.geterr, lambda values: numpy.seterr(**cast("_Values", values)), numpy.geterr
+        )
     if numpy is not None and hasattr(numpy, "set_printoptions"):
         found[NUMPY] = Setting(
             numpy.get_printoptions,
@@ -54,6 +79,33 @@ def settings() -> dict[str, Setting]:
             lambda: _parameters(matplotlib.rcParamsOrig),
         )
     return found
+
+
+def _limits() -> tuple[int, int]:
+    return sys.getrecursionlimit(), sys.get_int_max_str_digits()
+
+
+def _set_limits(value: object) -> None:
+    depth, digits = cast("tuple[int, int]", value)
+    with suppress(RecursionError):  # there are more calls now than that
+        sys.setrecursionlimit(depth)
+    sys.set_int_max_str_digits(digits)
+
+
+def _locale() -> str:
+    return locale.setlocale(locale.LC_ALL)
+
+
+def _context(context: Any) -> _Values:
+    """Without the flags, which computing sets."""
+    return {**{name: getattr(context, name) for name in _OF_CONTEXTS}, "traps": {**context.traps}}
+
+
+def _set_context(context: Any, values: _Values) -> None:
+    """In place: who has it goes on with it."""
+    for name in _OF_CONTEXTS:
+        setattr(context, name, values[name])
+    context.traps.update(values["traps"])
 
 
 class Reads(Protocol):

@@ -3,11 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Container, Iterable, Mapping
-from types import FunctionType
+from contextlib import suppress
+from functools import partial
+from types import FunctionType, MethodType
+from typing import Final, cast
 
 from lorimer.esg.graph.graph import ExecutionStateGraph
 from lorimer.esg.resources import resources
 from lorimer.esg.values.store import Lost
+
+_BUILT_IN: Final = frozenset({"builtin_function_or_method", "cython_function_or_method"})
+"""The second are numpy's."""
 
 
 class Surroundings:
@@ -33,6 +39,14 @@ class Surroundings:
                 state.set(value)
             now[name] = value
         return now
+
+    def set_last(self) -> None:
+        """Set every state to what it is after all steps, as far as that is known."""
+        for name, state in resources.states().items():
+            value = self._states.get((name, self._graph.last_writer(name)))
+            if value is not None and not resources.same(value, state.get()):
+                with suppress(OSError):  # a folder that is gone
+                    state.set(value)
 
     def lost_state(self, step_id: str) -> Lost | None:
         """A state at the step's place that is not known."""
@@ -61,6 +75,13 @@ class Surroundings:
             if not name.startswith(resources.FILE):
                 self._gone.add((name, step))
 
+    def first_set(self, names: Iterable[str]) -> bool:
+        """Whether a step that is to be told of has set a state that none has set so far, and of
+        which nobody has told whether he reads it."""
+        return any(
+            not self._graph.last_writer(n) for n in resources.READ_ONCE_SET.intersection(names)
+        )
+
     def compare_states(
         self,
         step_id: str,
@@ -76,6 +97,7 @@ class Surroundings:
         """
         self._gone = {key for key in self._gone if key[1] != step_id}
         always = asked(spoken)
+        always |= {name for name in resources.READ_ONCE_SET if self._graph.last_writer(name)}
         if self._may_use_libraries(step_id):
             always |= resources.READ_BY_ALL
         for name, state in resources.states().items():
@@ -105,10 +127,21 @@ class Surroundings:
         self._brought.pop(step, None)
 
 
-def words(source: str, lent: Iterable[object]) -> str:
-    """The text of a step, and the names that the functions it was lent speak of."""
-    codes = [value.__code__ for value in lent if isinstance(value, FunctionType)]
-    return " ".join([source, *(name for code in codes for name in code.co_names)])
+def words(source: str, lent: Iterable[object], seen: Iterable[str]) -> str:
+    """The text of a step, what the functions that it was lent are called and speak of, and the
+    words `seen` in other code that it may have run."""
+    return " ".join([source, *seen, *(name for value in lent for name in _spoken(value))])
+
+
+def _spoken(value: object) -> tuple[str, ...]:
+    """What a function is called, by whatever name it goes, and speaks of."""
+    if isinstance(value, partial):
+        return _spoken(cast("partial[object]", value).func)
+    if isinstance(value, MethodType):
+        return _spoken(value.__func__)
+    if isinstance(value, FunctionType):
+        return (value.__name__, *value.__code__.co_names)
+    return (cast("FunctionType", value).__name__,) if type(value).__name__ in _BUILT_IN else ()
 
 
 def asked(spoken: str) -> set[str]:

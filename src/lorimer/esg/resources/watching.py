@@ -19,6 +19,7 @@ _WRITES: Final = os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_APPEND
 _SYSTEM: Final = ("/dev/", "/proc/", "/sys/", "/usr/share/")
 _LIBRARIES: Final = ("/site-packages/", "/dist-packages/", "/.cache/matplotlib/", "/__pycache__/")
 """Libraries, and what they keep for themselves."""
+_STARTS: Final = frozenset({"subprocess.Popen", "os.system", "os.posix_spawn", "os.exec"})
 
 
 class Log(Protocol):
@@ -28,8 +29,16 @@ class Log(Protocol):
         """It opens a file."""
         ...
 
-    def removed(self, path: str) -> None:
-        """It takes a file away, or cuts it off."""
+    def put(self, path: str, writes: bool, truncates: bool) -> None:
+        """It puts something under a name, or opens what is there, be it a link."""
+        ...
+
+    def removed(self, path: str, *, listed: bool = False) -> None:
+        """It takes a file away, or cuts it off. `listed`: by what its folder holds."""
+        ...
+
+    def started(self) -> None:
+        """It starts a program."""
         ...
 
     def mapped(self, descriptor: int) -> None:
@@ -61,18 +70,25 @@ class Watch:
                 mode is None and bool(int(cast("int", flags or 0)) & _WRITES)
             )
             self._told(path, lambda name: log.opened(name, writes, text[:1] == "w"))
-        elif event in ("os.remove", "os.truncate"):
+        elif event == "os.truncate":
             self._told(arguments[0], log.removed)
+        elif event == "os.remove":
+            path = _beneath(*arguments)
+            self._told(path, lambda name: log.removed(name, listed=path is not arguments[0]))
         elif event == "os.rename":
-            self._told(arguments[0], log.removed)
-            self._told(arguments[1], lambda name: log.opened(name, True, True))
+            self._told(_beneath(arguments[0], arguments[2]), log.removed)
+            to = _beneath(arguments[1], arguments[3])
+            self._told(to, lambda name: log.put(name, True, True))
         elif event in ("os.link", "os.symlink"):
-            self._told(arguments[1], lambda name: log.opened(name, True, False))
+            to = _beneath(arguments[1], arguments[-1])
+            self._told(to, lambda name: log.put(name, True, False))
         elif event == "sqlite3.connect":
             self._told(_database(arguments[0]), lambda name: log.opened(name, True, False))
         elif event in ("os.fork", "os.forkpty"):
             if self.forking is not None:
                 self.forking()
+        elif event in _STARTS:
+            log.started()
         elif event == "mmap.__new__":
             descriptor = cast("int", arguments[0])
             self._apart(lambda: log.mapped(descriptor))
@@ -94,6 +110,17 @@ class Watch:
             note()
         finally:
             self.log = log
+
+
+def _beneath(path: object, folder: object) -> object:
+    """A path; one beneath an open folder, of which the descriptor is given, in whole."""
+    if not isinstance(folder, int) or folder < 0 or not isinstance(path, str | bytes):
+        return path
+    try:
+        where = os.readlink(f"/proc/self/fd/{folder}")
+    except OSError:
+        return path
+    return os.path.join(where, os.fsdecode(path))
 
 
 def _source(path: str) -> str:

@@ -24,6 +24,7 @@ from typing import Any, Final, cast
 
 from lorimer.esg.execution.main import MainModule
 from lorimer.esg.execution.namespace import TrackedNamespace
+from lorimer.esg.execution.streams import Stream
 from lorimer.esg.values import arrays, figures
 from lorimer.esg.values.containers import Buffer, Cell, Deque, Dice, Dict, List, Raised, Set
 from lorimer.esg.values.content import (
@@ -48,7 +49,7 @@ _IMMUTABLE: Final[frozenset[type]] = ATOMS | {
 _REFERENCES: Final = (
     types.ModuleType, types.WrapperDescriptorType, types.MethodDescriptorType,
     types.ClassMethodDescriptorType, types.GetSetDescriptorType, types.MemberDescriptorType,
-    types.TracebackType, types.FrameType, TrackedNamespace,
+    types.TracebackType, types.FrameType, TrackedNamespace, Stream,
 )  # fmt: skip
 _NAMELESS: Final = (TrackedNamespace, MainModule, types.TracebackType, types.FrameType)
 _LOADED: Final = (types.ModuleType, types.FunctionType, type)

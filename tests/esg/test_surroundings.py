@@ -1,0 +1,170 @@
+"""States that code sets to what they are already: nobody sees by that that it depends on them.
+
+Replays are compared with running everything again.
+"""
+
+from __future__ import annotations
+
+import os
+import random
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.esg.sessions import anew, session_of
+
+BEGIN = "import random, os, functools\nrandom.seed({0})\nos.environ['MODE'] = '{0}'\nmakes = '{0}'"
+WAYS = {
+    "a method": (
+        "class Model:\n    def __init__(self):\n        random.seed(1)\n"
+        "        os.environ['MODE'] = '1'",
+        "model = Model()",
+    ),
+    "a function in a function": (
+        "def begin():\n    def again():\n        random.seed(1)\n        os.environ['MODE'] = '1'\n"
+        "    again()",
+        "begin()",
+    ),
+    "another name": ("again = random.seed", "again(1)"),
+    "a partial": ("again = functools.partial(random.seed, 1)", "again()"),
+    "a function in a list": (
+        "def again():\n    random.seed(1)\n    os.environ['MODE'] = '1'\nhooks = [again]",
+        "[hook() for hook in hooks]",
+    ),
+    "a module": ("import esg_begins as begins", "begins.Begin().now()"),
+    "a function of a module": ("from esg_begins import now", "now()"),
+}
+MODULE = """
+import os, random
+def now():
+    _again(1)
+def _again(number):
+    random.seed(number)
+    os.environ["MODE"] = str(number)
+class Begin:
+    def now(self):
+        _again(1)
+"""
+
+
+@pytest.fixture(autouse=True)
+def surroundings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    (tmp_path / "esg_begins.py").write_text(MODULE)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    monkeypatch.setenv("MODE", "0")
+    monkeypatch.chdir(tmp_path)
+    state, depth = random.getstate(), sys.getrecursionlimit()
+    yield
+    random.setstate(state)
+    sys.setrecursionlimit(depth)
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_row_35_who_may_set_a_state_depends_on_it(way: str) -> None:
+    defines, sets = WAYS[way]
+    session = session_of(BEGIN.format(1), defines, sets, "x = random.random(), os.environ['MODE']")
+    for number in (2, 1, 3):
+        session.graph.edit_step("s0", BEGIN.format(number))
+        session.replay()
+        assert session.namespace()["x"] == anew(session)["x"]
+
+
+def test_row_36_after_a_replay_the_process_is_as_the_last_step_left_it(tmp_path: Path) -> None:
+    session = session_of(
+        f"import os\nos.chdir({str(tmp_path)!r})\nos.environ['MODE'] = '1'",
+        "k = 1",
+        "os.environ['MODE'] = '2'\nos.makedirs('in', exist_ok=True)\nos.chdir('in')",
+    )
+    session.graph.edit_step("s1", "k = os.environ['MODE'], os.getcwd()")
+    assert session.replay().ran == ("s1",)
+    assert session.namespace()["k"] == ("1", str(tmp_path))
+    assert (os.environ["MODE"], Path.cwd()) == ("2", tmp_path / "in")
+    session.execute("s1", "k = os.environ['MODE'] * 2")
+    assert os.environ["MODE"] == "2"
+
+
+SETTINGS = {
+    "numpy's ways with errors": (
+        "import numpy as np\na = np.array([1.0, 0.0])",
+        "np.seterr(divide='{0}')",
+        "try:\n    x = str(1 / a)\nexcept FloatingPointError as error:\n    x = str(error)",
+        ("raise", "ignore"),
+    ),
+    "the context of decimal": (
+        "from decimal import Decimal, getcontext\na = Decimal(1)",
+        "getcontext().prec = {0}",
+        "x = str(a / 7)",
+        ("5", "9"),
+    ),
+    "a context that a step keeps": (
+        "import decimal\na, context = decimal.Decimal(1), decimal.getcontext()",
+        "context.prec = {0}",
+        "x = str(a / 7)",
+        ("5", "9"),
+    ),
+    "the locale": (
+        "import locale, time",
+        "locale.setlocale(locale.LC_CTYPE, '{0}')",
+        "x = locale.setlocale(locale.LC_CTYPE)",
+        ("C", "C.UTF-8"),
+    ),
+}
+
+
+@pytest.mark.filterwarnings("ignore::RuntimeWarning")
+@pytest.mark.parametrize("setting", SETTINGS)
+def test_row_36_who_comes_after_it_reads_a_setting(setting: str) -> None:
+    begin, sets, reads, values = SETTINGS[setting]
+    session = session_of(begin, "k = 1", reads, "k = 2", reads.replace("x =", "y ="))
+    initial = session.namespace()["x"]
+    found = set[object]()
+    for value in (*values, values[0]):
+        session.graph.edit_step("s1", sets.format(value))
+        session.replay()
+        names = session.namespace()
+        assert names["x"] == names["y"]
+        found.add(names["x"])
+        session.graph.edit_step("s3", sets.format(values[0]))
+        session.replay()
+        assert session.namespace()["x"] == names["x"]
+        session.graph.edit_step("s3", "k = 2")
+        session.replay()
+        assert session.namespace()["y"] == names["x"]
+    assert len(found) == 2
+    session.graph.edit_step("s1", "k = 1")
+    session.replay()
+    assert session.namespace()["x"] == session.namespace()["y"] == initial
+
+
+FOLDER, ENVIRONMENT = (
+    "os.makedirs('{0}', exist_ok=True)\nos.chdir('{0}')",
+    "os.environ['MODE'] = '{0}'",
+)
+UNSAID = {
+    "Path.cwd": (FOLDER, "from pathlib import Path\nx = Path.cwd().name"),
+    "abspath": (FOLDER, "x = os.path.abspath('f').split('/')[-2]"),
+    "a program in a folder": (
+        FOLDER,
+        "import subprocess\nx = subprocess.run(['pwd'], stdout=-1).stdout.split(b'/')[-1]",
+    ),
+    "expandvars": (ENVIRONMENT, "x = os.path.expandvars('$MODE')"),
+    "a program": (ENVIRONMENT, "import subprocess as sp\nx = sp.getoutput('echo $MODE')"),
+    "how deep calls may go": (
+        "sys.setrecursionlimit({0}00)",
+        "def deep(n):\n    return deep(n - 1) if n else 0\n"
+        "try:\n    x = deep(400)\nexcept RecursionError:\n    x = None",
+    ),
+}
+
+
+@pytest.mark.parametrize("way", UNSAID)
+def test_row_36_a_state_that_a_library_reads_for_a_step(way: str, tmp_path: Path) -> None:
+    sets, reads = UNSAID[way]
+    begin = f"import os, sys\nos.chdir({str(tmp_path)!r})\n{sets}"
+    session = session_of(begin.format(3), reads)
+    for number in (9, 3, 8):
+        session.graph.edit_step("s0", begin.format(number))
+        session.replay()
+        assert session.namespace()["x"] == anew(session)["x"]
