@@ -95,6 +95,15 @@ def test_what_waits_in_a_pipe_is_told_and_left_there(closed: bool) -> None:
     assert os.read(out, 100) == b"notes\n"
 
 
+def test_what_waits_in_a_pipe_beside_a_file_is_told_too(own_place: Path) -> None:
+    (own_place / "task.txt").write_text("Which?", "utf-8")
+    out, given = os.pipe()
+    os.write(given, b"notes\n")
+    told = beside(out, "run", "--input-file", "task.txt", "-m", "scripted:obedient").err
+    assert told.count("note: standard input is not read beside --input-file; if it belongs to") == 1
+    assert os.read(out, 100) == b"notes\n"
+
+
 def test_what_comes_into_a_pipe_later_is_told_at_the_end() -> None:
     out, given = os.pipe()
 

@@ -12,7 +12,7 @@ import click
 from lorimer.cli.fail import Fault
 from lorimer.cli.kinds import Group, Whole
 from lorimer.cli.options import store_option
-from lorimer.cli.text import ago, count, money, one_line, short_id
+from lorimer.cli.text import ago, count, harmless, money, one_line, short_id
 
 if TYPE_CHECKING:
     from lorimer.session import SessionInfo
@@ -54,7 +54,7 @@ async def _ls(limit: int, as_json: bool, store: str | None) -> None:
             found = await stored_sessions(journal, world, limit=limit)
     if as_json:
         for info in found:
-            click.echo(dumps(asdict(info)))
+            click.echo(harmless(dumps(asdict(info))))
     elif found:
         _print(found, world.time())
     else:

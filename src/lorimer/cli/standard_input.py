@@ -17,6 +17,10 @@ from lorimer.cli.fail import Fault
 UNREAD: Final = (
     'standard input is not read; if it belongs to the task, add - behind that: lorimer run "..." -'
 )
+UNREAD_BESIDE_FILE: Final = (
+    "standard input is not read beside --input-file; if it belongs to the task:"
+    ' lorimer run "$(cat FILE)" -'
+)
 
 
 def piped() -> str:
