@@ -51,6 +51,14 @@ def test_the_step_at_work_is_shown_where_a_line_can_be_changed(
     assert "…" not in dumb and "\x1b" not in dumb and "\r" not in dumb.replace("\r\n", "")
 
 
+def test_a_page_that_cannot_be_written_is_told_before_anything_is_run(script: Path) -> None:
+    result = invoke("steps", "run", str(script), "--html", "nowhere/page.html")
+    assert (result.exit_code, result.stdout) == (2, "")
+    assert result.stderr.startswith(
+        "error: nowhere/page.html cannot be written: there is no folder"
+    )
+
+
 def test_what_steps_define_is_pickled_as_in_a_script(script: Path) -> None:
     script.write_text(
         "# %% define\nclass Point:\n    x = 3\n"

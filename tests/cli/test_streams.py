@@ -67,6 +67,22 @@ def test_a_task_from_a_closed_standard_input() -> None:
     assert done.err.startswith("error: standard input is closed\n")
 
 
+def test_whoever_asks_a_closed_standard_input_says_so(own_place: Path) -> None:
+    (own_place / "script.py").write_text("# %%\na = 1\n", "utf-8")
+    (own_place / ".lorimer").mkdir()
+    (own_place / ".lorimer" / "permissions.toml").write_text("allow = ['Read']\n", "utf-8")
+    for words, told in (
+        (("chat", "--preset", "chat", "-m", "scripted:echo"), "standard input is closed"),
+        (("steps", "edit", "script.py", "1", "--code", "-"), "standard input is closed"),
+        (("permissions", "trust"), "nobody can be asked whether to trust it"),
+    ):
+        done = shell(*words, then="<&-")
+        assert (done.code, done.err.splitlines()[0]) == (2, f"error: {told}")
+    (own_place / "latin1.txt").write_bytes("ü = 1".encode("latin-1"))
+    done = shell("steps", "edit", "script.py", "1", "--code", "-", then="< latin1.txt")
+    assert (done.code, done.err.splitlines()[0]) == (2, "error: the new text is not UTF-8 text")
+
+
 def beside(given: int, *words: str) -> Done:
     """A run that is given no `-`, with this as its standard input; it stays open on our side."""
     with TemporaryFile() as out, TemporaryFile() as err:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 
 import click
@@ -137,6 +138,8 @@ def trust(workspace: Path | None, yes: bool) -> None:
         from lorimer.cli.text import visible
 
         click.echo(visible(text))
+        if sys.stdin is None:
+            raise Fault("nobody can be asked whether to trust it", hint="Say so: --yes")
         if not click.confirm(f"Trust {path} as shown?", default=False):
             raise Fault("nothing was trusted")
     policy_files.trust(path, text)

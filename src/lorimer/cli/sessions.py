@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import sys
 from dataclasses import asdict
 from typing import TYPE_CHECKING
 
@@ -12,6 +11,7 @@ import click
 from lorimer.cli.fail import Fault
 from lorimer.cli.kinds import Group, Whole
 from lorimer.cli.options import store_option
+from lorimer.cli.standard_input import is_typed
 from lorimer.cli.text import ago, count, harmless, money, one_line, short_id
 
 if TYPE_CHECKING:
@@ -99,7 +99,7 @@ async def _delete(session: str, yes: bool, store: str | None) -> None:
     async with opened(existing_store(store), world) as journal:
         info = await stored_session(journal, session, world, FreshnessPolicy())
         what = f"{short_id(info.session_id)}, {count(info.message_count, 'message')}"
-        if not yes and not sys.stdin.isatty():
+        if not yes and not is_typed():
             raise Fault(f"nobody can be asked whether to delete {what}", hint="Say so: --yes")
         if not yes and not click.confirm(f"Delete {what}: {one_line(info.title, 60)!r}?", err=True):
             raise click.Abort

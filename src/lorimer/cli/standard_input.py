@@ -30,6 +30,11 @@ def piped() -> str:
     return sys.stdin.buffer.read().decode("utf-8")
 
 
+def is_typed() -> bool:
+    """Somebody types it. False where it is closed."""
+    return sys.stdin is not None and sys.stdin.isatty()
+
+
 def has_more() -> bool:
     """A pipe or file is there, with something that nobody has read. Reads nothing, waits for
     nothing, and never raises: False where it cannot be told."""

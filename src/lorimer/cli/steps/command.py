@@ -51,6 +51,8 @@ def run(file: Path, watch: bool, html: Path | None, no_magics: bool) -> None:
     from lorimer.esg import StepExecutor
     from lorimer.esg.execution.main import main_of_steps
 
+    if html is not None and not html.parent.is_dir():  # before all that takes its time is run
+        raise Fault(f"{html} cannot be written: there is no folder {html.parent}")
     os.environ.setdefault("MPLBACKEND", "agg")  # figures are kept, no window is opened
     session = StepExecutor(given(file), observer=_Running() if is_live() else None)
     seen = _stamp(file)  # before it is read: what is saved while the steps run counts
