@@ -262,7 +262,7 @@ class Drive:
 def _print_answer(text: str) -> None:
     """To a program as it is; to a person, as the Markdown that models write."""
     if not sys.stdout.isatty():
-        click.echo(text)
+        click.echo(text, color=True)  # or what looks like a colour would be left out of it
         return
     from rich.console import Console
     from rich.markdown import Markdown
