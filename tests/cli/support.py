@@ -176,13 +176,13 @@ def last_run() -> str:
     return str(listed()[0]["run_id"])
 
 
-def in_terminal(*words: str, keys: Sequence[tuple[bytes, bytes]]) -> Done:
+def in_terminal(*words: str, keys: Sequence[tuple[bytes, bytes]], term: str = "xterm") -> Done:
     """The command line on a terminal of its own. Of each pair in `keys` the second is typed once
     the first is shown."""
     screen, terminal = os.openpty()
     process = Forked(
         words,
-        {**os.environ, "TERM": "xterm", "COLUMNS": "100"},
+        {**os.environ, "TERM": term, "COLUMNS": "100"},
         (terminal, terminal, terminal),
     )
     os.close(terminal)

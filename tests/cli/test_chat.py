@@ -176,6 +176,9 @@ def test_deleting() -> None:
     gone = invoke("sessions", "delete", "--yes", b)
     assert gone.exit_code == 2
     assert "There is no session" in gone.stderr
+    nobody = invoke("sessions", "delete", "--yes", "")
+    assert (nobody.exit_code, "There is no session ''" in nobody.stderr) == (2, True)
+    assert [row["session_id"] for row in sessions()] == [a]
 
 
 @pytest.mark.parametrize("columns", ["40", "80", ""])

@@ -76,3 +76,11 @@ def test_every_level_is_tried() -> None:
     result = invoke("doctor")
     assert "of 12 probes held" in result.stdout
     assert "outlives a kill -9 of ours" in result.stdout
+
+
+@pytest.mark.usefixtures("no_sandbox")
+def test_a_store_where_none_can_be_made(own_place: Path) -> None:
+    (own_place / "notes").write_text("no folder", "utf-8")
+    result = invoke("doctor", "--store", "notes/runs.db")
+    assert result.exit_code == 1
+    assert "notes is no folder" in result.stdout

@@ -89,6 +89,15 @@ def test_a_file_that_is_gone_is_named_with_what_to_say(
         )
     assert invoke("runs", "resume", last_run(), "--models", str(moved)).exit_code == 0
 
+    monkeypatch.setenv("LORIMER_MODELS", str(moved))
+    assert invoke("run", "-m", "mine", *words).exit_code == 5
+    monkeypatch.delenv("LORIMER_MODELS")
+    for again in (("resume", last_run()), ("fork", last_run(), "--after", "1")):
+        gone = invoke("runs", *again)
+        assert gone.exit_code == 2
+        hint = "hint: If 'mine' was a tier or an alias, name its host file: --models FILE; else exp"
+        assert hint in gone.stderr
+
     recorded = ("run", "-m", "scripted:obedient", "--record", "said.jsonl", *words)
     assert invoke(*recorded).exit_code == 5
     assert invoke("run", "-m", "scripted:said.jsonl", *words).exit_code == 5

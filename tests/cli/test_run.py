@@ -246,6 +246,16 @@ def test_a_refused_key_says_that_none_was_sent(monkeypatch: pytest.MonkeyPatch) 
         "hint: The key in the environment is not sent to --base-url; to send it, add "
         "--api-key-env ANTHROPIC_API_KEY"
     ) in refused.stderr
+    monkeypatch.delenv("ANTHROPIC_API_KEY")
+    with FakeLLMServer(lambda _: HELLO, api_key="sk-mine") as server:
+        told = invoke("run", "hi", "--base-url", server.url).stderr
+    export = "export ANTHROPIC_API_KEY=..., and add --api-key-env ANTHROPIC_API_KEY"
+    assert f"hint: If it wants a key: {export}" in told
+
+
+def test_a_program_gets_the_answer_as_it_is() -> None:
+    task = "printf '\x1b[31mred\x1b[0m'"
+    assert invoke("run", "--preset", "minimal", "-m", "scripted:echo", task).stdout == f"{task}\n"
 
 
 @pytest.mark.parametrize("url", ["notaurl", "ftp://x", "http://x:port"])

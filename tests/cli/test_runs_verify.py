@@ -44,6 +44,17 @@ def test_a_terminal_is_shown_how_far_it_has_come(store: Path) -> None:
     assert run_process(*words).err == ""
 
 
+def test_a_terminal_is_shown_no_number_of_one_alone(store: Path) -> None:
+    shown = in_terminal("runs", "verify", "session_stored", "--store", "kept.db", keys=[]).out
+    assert "\r\x1b[K… checking conversation\r\x1b[K" in shown
+
+
+def test_no_name_is_no_conversation(store: Path) -> None:
+    told = invoke("runs", "verify", "", "--store", "kept.db")
+    assert (told.exit_code, told.stdout) == (2, "")
+    assert "There is no run and no conversation ''" in told.stderr
+
+
 def test_a_changed_store(store: Path) -> None:
     db = apsw.Connection(str(store))
     db.execute("UPDATE facts SET body=replace(body,'sent','lost')")

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.cli.support import invoke
+from tests.cli.support import in_terminal, invoke
 
 SCRIPT = """\
 # %% load
@@ -39,6 +39,24 @@ def test_all_steps_run_in_order(script: Path) -> None:
     marks = [line.split()[:2] for line in result.stdout.splitlines() if line.startswith("✓")]
     assert marks == [["✓", "load"], ["✓", "scale"], ["✓", "sort"], ["✓", "show"]]
     assert "[10, 20, 30]\n4 of 4 steps run" in result.stdout
+
+
+def test_the_step_at_work_is_shown_where_a_line_can_be_changed(
+    script: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("NO_COLOR", "1")  # which is about colours
+    assert "\r\x1b[K… load\r\x1b[K" in in_terminal("steps", "run", str(script), keys=[]).out
+    dumb = in_terminal("steps", "run", str(script), keys=[], term="dumb").out
+    assert "✓ load" in dumb
+    assert "…" not in dumb and "\x1b" not in dumb and "\r" not in dumb.replace("\r\n", "")
+
+
+def test_a_page_that_cannot_be_written_is_told_before_anything_is_run(script: Path) -> None:
+    result = invoke("steps", "run", str(script), "--html", "nowhere/page.html")
+    assert (result.exit_code, result.stdout) == (2, "")
+    assert result.stderr.startswith(
+        "error: nowhere/page.html cannot be written: there is no folder"
+    )
 
 
 def test_what_steps_define_is_pickled_as_in_a_script(script: Path) -> None:

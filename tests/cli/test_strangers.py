@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -169,3 +170,41 @@ def test_no_name_of_a_tool_acts_on_the_terminal_while_a_run_is_live(
     assert result.exit_code == 0, result.output
     assert not ACTS.search(result.output + result.stderr)
     assert "such\\n  ✓ Bash ls" in result.stderr
+
+
+JSON_OF = (
+    ["runs", "ls", "--json"],
+    ["runs", "show", "RUN", "--json"],
+    ["runs", "explain", "RUN", "--json"],
+    ["runs", "replay", "RUN", "--json"],
+    ["runs", "diff", "RUN", "RUN", "--json"],
+    ["runs", "export", "RUN"],
+    ["run", "-m", "scripted:echo", "--preset", "minimal", "--output-format", "json", "TASK"],
+    ["run", "-m", "scripted:echo", "--preset", "minimal", "--output-format", "stream-json", "TASK"],
+)
+
+
+@pytest.mark.parametrize("words", JSON_OF, ids=" ".join)
+def test_json_does_not_act_on_the_terminal_and_says_the_same(words: list[str]) -> None:
+    task = f"Zürich 東京 {EVIL}\x7f\u2028 end of the line"
+    assert invoke("run", "-m", "scripted:echo", "--preset", "minimal", task).exit_code == 0
+    told = invoke(*[{"RUN": "run_", "TASK": task}.get(word, word) for word in words]).stdout
+    assert told and not ACTS.search(told)
+    assert len(told.splitlines()) == told.count("\n")  # what Python takes for lines is objects
+    parsed = [json.loads(line) for line in told.splitlines()]
+    if words[1] in ("show", "export", "-m"):  # they quote it
+        assert "Zürich 東京" in told
+        assert task in _texts(parsed)
+
+
+def _texts(value: object) -> Iterator[str]:
+    match value:
+        case str():
+            yield value
+        case list():
+            for each in value:
+                yield from _texts(each)
+        case dict():
+            yield from _texts(list(value.values()))
+        case _:
+            pass

@@ -67,6 +67,22 @@ def test_a_task_from_a_closed_standard_input() -> None:
     assert done.err.startswith("error: standard input is closed\n")
 
 
+def test_whoever_asks_a_closed_standard_input_says_so(own_place: Path) -> None:
+    (own_place / "script.py").write_text("# %%\na = 1\n", "utf-8")
+    (own_place / ".lorimer").mkdir()
+    (own_place / ".lorimer" / "permissions.toml").write_text("allow = ['Read']\n", "utf-8")
+    for words, told in (
+        (("chat", "--preset", "chat", "-m", "scripted:echo"), "standard input is closed"),
+        (("steps", "edit", "script.py", "1", "--code", "-"), "standard input is closed"),
+        (("permissions", "trust"), "nobody can be asked whether to trust it"),
+    ):
+        done = shell(*words, then="<&-")
+        assert (done.code, done.err.splitlines()[0]) == (2, f"error: {told}")
+    (own_place / "latin1.txt").write_bytes("ü = 1".encode("latin-1"))
+    done = shell("steps", "edit", "script.py", "1", "--code", "-", then="< latin1.txt")
+    assert (done.code, done.err.splitlines()[0]) == (2, "error: the new text is not UTF-8 text")
+
+
 def beside(given: int, *words: str) -> Done:
     """A run that is given no `-`, with this as its standard input; it stays open on our side."""
     with TemporaryFile() as out, TemporaryFile() as err:
@@ -92,6 +108,15 @@ def test_what_waits_in_a_pipe_is_told_and_left_there(closed: bool) -> None:
         os.close(given)
     done = beside(out)
     assert (done.code, done.out, done.err.count(NOT_READ)) == (0, "done\n", 1)
+    assert os.read(out, 100) == b"notes\n"
+
+
+def test_what_waits_in_a_pipe_beside_a_file_is_told_too(own_place: Path) -> None:
+    (own_place / "task.txt").write_text("Which?", "utf-8")
+    out, given = os.pipe()
+    os.write(given, b"notes\n")
+    told = beside(out, "run", "--input-file", "task.txt", "-m", "scripted:obedient").err
+    assert told.count("note: standard input is not read beside --input-file; if it belongs to") == 1
     assert os.read(out, 100) == b"notes\n"
 
 

@@ -64,6 +64,11 @@ WRONG = (
     ("runs show", "there is no store of runs at"),
     ("runs ls --store nowhere.db", "there is no store of runs at nowhere.db"),
     ("runs resume run_x --store nowhere.db", "there is no store of runs at nowhere.db"),
+    (f"runs ls --store {'x' * 300}.db", "there is no store of runs at xxx"),
+    ("runs ls --store ~nobody_here/runs.db", "there is no store of runs at ~nobody_here/runs.db"),
+    ("models ls --models nowhere.toml", "the host file nowhere.toml is not there"),
+    ("models ls --models .", "the host file . is no file"),
+    (f"models ls --models {'x' * 300}.toml", "the host file xxx"),
     ("manifest validate", "missing argument"),
     ("audit ls", "missing argument 'FILE'"),
     ("runs cancel", "missing argument 'RUN'"),
@@ -200,3 +205,24 @@ def test_the_store_may_not_be_some_other_file(own_place: Path) -> None:
     result = invoke("runs", "ls", "--store", "other.db")
     assert result.exit_code == 4
     assert "other.db is a SQLite database, but not a journal of lorimer" in result.stderr
+
+
+def test_a_store_that_cannot_be_one_says_why(own_place: Path) -> None:
+    for store, why in ((".", "it is a folder"), ("caf\udce9.db", "its path is not UTF-8")):
+        told = invoke("run", "hi", "-m", "scripted:echo", "--store", store)
+        assert told.exit_code == 4
+        assert f"cannot be opened: {why} (exec.journal.failed)" in told.stderr
+
+
+def test_a_user_without_a_home_is_told_what_to_set(monkeypatch: pytest.MonkeyPatch) -> None:
+    def nobody() -> Path:
+        raise RuntimeError("Could not determine home directory.")
+
+    monkeypatch.delenv("LORIMER_STORE")
+    monkeypatch.delenv("XDG_DATA_HOME", raising=False)
+    monkeypatch.setattr(Path, "home", nobody)
+    told = invoke("runs", "ls")
+    assert (told.exit_code, told.stderr.splitlines()[0]) == (
+        2,
+        "error: this user has no home directory",
+    )

@@ -697,6 +697,11 @@ class Shout(Strategy):
     config: Config  # type: ignore[assignment]
 
 
+class AtOnce(Shout):
+    def delay_s(self, *_: object) -> float:
+        return 0.0
+
+
 class Loud(Stage[object, object]):
     name = "loud"
     order = 7
@@ -725,7 +730,7 @@ def test_a_hosts_stage_is_judged_as_a_shipped_one() -> None:
 def test_a_hosts_strategy_can_be_chosen_by_name() -> None:
     known = known_loud()
     twin = known.copy()
-    twin.add_strategy("api", "retry", "mine", Shout)
+    twin.add_strategy("api", "retry", "mine", AtOnce)
     data = whole(api={"strategies": {"retry": "mine"}})
     assert problems(data, twin) == []
     [fault] = problems(data, known)

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+import re
+from collections.abc import Awaitable, Sequence
 from typing import Any
 
 import pytest
 
-from lorimer.core.errors import APIError, ExecutorErrorCode, StageError
+from lorimer import PipelinePresets
+from lorimer.core.errors import APIError, ExecutorErrorCode, MutationError, StageError
 from lorimer.core.messages import TextBlock, user_message
 from lorimer.core.request import Usage
 from lorimer.core.result import PipelineResult
-from lorimer.core.stage import Stage
+from lorimer.core.stage import Stage, Strategy
 from lorimer.core.state import PipelineState
 from lorimer.journal import SQLiteJournal
 from lorimer.models.pricing import Price
@@ -235,3 +237,51 @@ def test_a_strategy_without_its_method_is_told_by_name(
         assert only(result.events, "run.end")["code"] == "exec.stage.failed"
 
     simulate(main)
+
+
+class Wrapped(Strategy):
+    """What a decorator, or one strategy in front of another, comes to."""
+
+    name = "mine"
+
+    async def _load(self, state: PipelineState) -> list[object]:
+        return []
+
+    def load(self, state: PipelineState) -> Awaitable[list[object]]:
+        return self._load(state)
+
+
+class Awaited(Strategy):
+    name = "mine"
+
+    async def format(self, state: PipelineState) -> str:
+        return "never seen"
+
+
+class Misspelt(Strategy):
+    name = "mine"
+
+    async def lood(self, state: PipelineState) -> list[object]:
+        return []
+
+
+@pytest.mark.parametrize(
+    ("stage", "slot", "mine", "why"),
+    [
+        ("yield", "formatter", Awaited, "Awaited.format must not be async: def format"),
+        ("context", "strategy", Misspelt, "Misspelt has no method load: the stage calls async def"),
+    ],
+)
+def test_a_strategy_that_cannot_be_called_is_refused_when_it_is_put_in(
+    stage: str, slot: str, mine: type[Strategy], why: str
+) -> None:
+    pipeline = PipelinePresets.chat(model="scripted:echo")
+    with pytest.raises(MutationError, match=re.escape(why)):
+        pipeline.swap_strategy(stage, slot, mine)
+    assert pipeline.run_sync("Hello").text == "Hello"
+
+
+def test_a_strategy_may_give_something_to_await_by_a_plain_method() -> None:
+    pipeline = PipelinePresets.chat(model="scripted:echo")
+    pipeline.swap_strategy("context", "strategy", Wrapped)
+    assert pipeline.run_sync("Hello", raise_on_error=False).success

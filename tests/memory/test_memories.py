@@ -186,6 +186,8 @@ def test_what_is_bound_must_be_a_memory() -> None:
     async def main(world: SimulatedWorld) -> None:
         with pytest.raises(ConfigError, match="no memory but a dict is bound"):
             chat(world, ["x"], {})
+        with pytest.raises(ConfigError, match="no memory but a class is bound"):
+            chat(world, ["x"], InMemory)
         with pytest.raises(ConfigError, match="nothing is bound to the name 'notes'"):
             make(world, ["x"], change=lambda m: m.stages["memory"].config.update(memory="notes"))
 

@@ -75,12 +75,15 @@ def test_text_is_trimmed_and_normalised(input: Any, text: str) -> None:
     [
         ("", "is empty"),
         (" \n\t", "is empty"),
-        ({}, "is empty"),
+        ({}, "has no 'text'"),
+        ({"role": "user", "content": "hello"}, "has no 'text'"),
         ({"text": " "}, "is empty"),
         (3, "not int"),
         (None, "not NoneType"),
         (["hello"], "not list"),
-        ({"text": 3}, "not dict"),
+        ({"text": 3}, "must have text in 'text', not int"),
+        ({"text": "x", "image": [{"url": "u"}]}, "has 'image'; did you mean 'images'?"),
+        ({"text": "x", "images": {"url": "u"}}, "must have a list in 'images', not dict"),
         ("x" * 1_000_001, "the limit is 1,000,000"),
         ({"text": "x", "images": [{"url": "u"}]}, "choose the 'multimodal' normalizer"),
     ],
@@ -147,9 +150,13 @@ def test_media_that_is_none_is_refused(items: Any) -> None:
     assert "images hold something that is not a image" in str(error)
 
 
-def test_a_list_of_media_that_is_no_list_is_no_media() -> None:
+def test_a_list_of_media_that_is_no_list_is_told() -> None:
     change = choose("input", "normalizer", "multimodal")
-    assert sent({"text": "x", "images": "none"}, change) == user_message("x")
+    error = sent({"text": "x", "images": "cat.png"}, change)
+    assert isinstance(error, LorimerError)
+    assert "must have a list in 'images', not str" in str(error)
+    given = {"text": "x", "images": None, "documents": [], "topic": "what the host likes"}
+    assert sent(given, change) == user_message("x")
 
 
 # --- 2 Context --------------------------------------------------------------------------------

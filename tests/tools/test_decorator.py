@@ -240,6 +240,9 @@ def generator(x: int) -> Iterator[int]:
     yield x
 
 
+def method(self, x: int) -> None: ...  # type: ignore[no-untyped-def]  # pyright: ignore
+
+
 @pytest.mark.parametrize(
     ("bad", "why"),
     [
@@ -251,6 +254,7 @@ def generator(x: int) -> Iterator[int]:
         (strange, "cannot be used"),
         (function, "JSON cannot hold"),
         (generator, "a generator cannot be a tool"),
+        (method, "'self' is not an argument that a model could give"),
         (lambda: 1, "needs a name"),
     ],
 )

@@ -869,8 +869,18 @@ def test_a_folder_that_cannot_be_pinned(tmp_path: Path) -> None:
         (lambda: on("Stop", print, tools=["Bash"]), "names tools, and Stop is of none"),
         (lambda: CommandHook(PRE, [], Path("/")), "has no program to run"),
         (lambda: CommandHook(PRE, [""], Path("/")), "has no program to run"),
+        (lambda: CommandHook(PRE, "ls -l", Path("/")), "argv must be a list of words, not str"),
     ],
-    ids=["event", "no function", "no time", "too much time", "tools", "no program", "empty"],
+    ids=[
+        "event",
+        "no function",
+        "no time",
+        "too much time",
+        "tools",
+        "no program",
+        "empty",
+        "line",
+    ],
 )
 def test_hooks_that_cannot_be(make: Callable[[], Hook], told: str) -> None:
     with pytest.raises(ConfigError, match=re.escape(told)):

@@ -6,8 +6,11 @@ from typing import Any
 
 import pytest
 
+from lorimer import PipelinePresets
 from lorimer.core.errors import ConfigError
 from lorimer.core.messages import ToolUse
+from lorimer.models import Models
+from lorimer.testing import ScriptedModel
 from lorimer.tools import Tool, ToolContext, ToolInput, ToolRegistry, ToolResult, Toolset
 from lorimer.tools.builtin import CATALOGUE, builtin_tools
 from tests.tools.support import Bench, one_call, run
@@ -133,6 +136,30 @@ def test_tools_that_cannot_be_registered(attributes: dict[str, object], why: str
     with pytest.raises(ConfigError) as caught:
         ToolRegistry([variant(**attributes)])
     assert why in caught.value.message
+
+
+def test_a_tool_without_a_name_is_told_so() -> None:
+    class Nameless(Tool):
+        async def execute(self, input: object, context: object) -> str:
+            return ""
+
+    with pytest.raises(ConfigError, match="a tool's name is 1 to 64 of .*, not None"):
+        ToolRegistry([Nameless()])
+
+
+def test_a_tool_that_is_not_async_is_told_so() -> None:
+    class Quick(Tool):
+        name = "quick"
+
+        def execute(self, input: object, context: object) -> Any:
+            return "done"
+
+    models = Models(providers={"scripted": ScriptedModel([[ToolUse("c", "quick", {})], "ok"])})
+    agent = PipelinePresets.agent(model="scripted:m", models=models, tools=[Quick()])
+    [step] = agent.run_sync("go").steps
+    assert step.content == (
+        "ERROR exec.tool.crashed: TypeError: Quick.execute must be async: async def execute(...)"
+    )
 
 
 def test_only_tools_are_tools() -> None:

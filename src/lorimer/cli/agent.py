@@ -211,9 +211,11 @@ def connect(
     key_variable: str | None,
     world: World,
     host: Host,
+    *,
+    again: bool = False,
 ) -> Models:
-    """The models of a run. Raises ConfigError or Fault for an unknown provider, a missing key or
-    a missing SDK: all of that before a run is begun.
+    """The models of a run; `again`: of one that goes on with another. Raises ConfigError or Fault
+    for an unknown provider, a missing key or a missing SDK: all of that before a run is begun.
 
     A key in the environment is meant for the vendor's own address. To another address
     (`--base-url`) only the key that `--api-key-env` names is sent.
@@ -243,7 +245,8 @@ def connect(
         if provider in VARIABLES and provider not in {*LOCAL, *host.providers}:
             if not bundle.has(provider):
                 text = models.expand(spec_text(manifest))[0]
-                raise _no_key(provider, bundle, text if parsed.is_guess(text) else "") from None
+                guess = text if parsed.is_guess(text) else ""
+                raise _no_key(provider, bundle, guess, again=again) from None
         elif provider not in models.available():
             hint = (
                 "A server of your own that talks like OpenAI's: -m openai:NAME --base-url URL, or"
@@ -254,9 +257,9 @@ def connect(
     return models
 
 
-def _no_key(provider: str, bundle: CredentialBundle, guess: str) -> Fault:
+def _no_key(provider: str, bundle: CredentialBundle, guess: str, *, again: bool) -> Fault:
     """`guess`: the spec, where it names neither a provider nor a model that is known to be of
-    this one."""
+    this one. `again`: the run goes on with another, whose model it has."""
     variable = VARIABLES[provider][0]
     others = [name for name in bundle.providers if name != provider]
     hint = f"export {variable}=..."
@@ -264,7 +267,11 @@ def _no_key(provider: str, bundle: CredentialBundle, guess: str) -> Fault:
         hint += f", or choose a model of {' or '.join(others)} with --model, whose key is set"
     else:
         hint += "; without any key: lorimer demo"
-    if guess:
+    if guess and again:
+        hint = (
+            f"If {guess!r} was a tier or an alias, name its host file: --models FILE; else {hint}"
+        )
+    elif guess:
         hint = f"If {guess!r} is a model of another one: -m PROVIDER:{guess}; else {hint}"
     return Fault(
         f"no API key for the provider {provider!r}: set {variable}",

@@ -123,10 +123,12 @@ def _store(given: str | None) -> Finding:
         async with opened(path, RealWorld()) as journal:
             return len(await journal.runs(limit=1000))
 
-    if not path.exists():
+    if not os.path.exists(path):
         place = path.absolute().parent
-        while not place.exists():
+        while not os.path.exists(place):
             place = place.parent
+        if not place.is_dir():
+            return Finding("bad", "store", f"{place} is no folder", "Name another place: --store.")
         if os.access(place, os.W_OK):
             return Finding("ok", "store", f"{path} (made at the first run)")
         return Finding("bad", "store", f"{place} is not writable", "Name another place: --store.")

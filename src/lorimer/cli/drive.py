@@ -24,7 +24,7 @@ from lorimer.cli import fail
 from lorimer.cli.call import Call
 from lorimer.cli.progress import Screen
 from lorimer.cli.story import TOLD, Story, summary
-from lorimer.cli.text import short_id, visible
+from lorimer.cli.text import harmless, short_id, visible
 from lorimer.core.cancel import Reason
 from lorimer.core.errors import ExecutorErrorCode
 from lorimer.core.events import Event
@@ -137,7 +137,7 @@ class Drive:
 
     def _print_event(self, event: Event) -> None:
         try:
-            click.echo(dumps(event.to_json()))
+            click.echo(harmless(dumps(event.to_json())))
         except OSError:  # nobody reads it any more, or it has no room
             self._pipeline.cancel(Reason.CLOSED)
 
@@ -224,9 +224,9 @@ class Drive:
     def _print_result(self, result: PipelineResult) -> None:
         match self._output.format:
             case "json":
-                click.echo(dumps(result.to_json()))
+                click.echo(harmless(dumps(result.to_json())))
             case "stream-json":
-                click.echo(dumps({"type": "result", **result.to_json()}))
+                click.echo(harmless(dumps({"type": "result", **result.to_json()})))
             case _ if result.exception is None:
                 _print_answer(result.text.rstrip("\n"))
             case _:
@@ -262,7 +262,7 @@ class Drive:
 def _print_answer(text: str) -> None:
     """To a program as it is; to a person, as the Markdown that models write."""
     if not sys.stdout.isatty():
-        click.echo(text)
+        click.echo(text, color=True)  # or what looks like a colour would be left out of it
         return
     from rich.console import Console
     from rich.markdown import Markdown

@@ -180,7 +180,8 @@ def _connected(
     base_url, key_variable = _base_url(terms, call), _key_variable(terms, call)
     known = known_models(terms, call)
     asked = agent.filled(manifest, terms.env)
-    models = agent.connect(asked, base_url, key_variable, world, known)
+    again = bool(call.workspace)
+    models = agent.connect(asked, base_url, key_variable, world, known, again=again)
     rules = terms.allow or call.rules
     file = _absolute(terms.models) or call.models
     now = Call(

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Final
 import click
 
 from lorimer.cli.fail import Fault
-from lorimer.cli.places import config_directory
+from lorimer.cli.places import config_directory, expanded
 
 if TYPE_CHECKING:
     from lorimer.models.hostfile import Host
@@ -31,10 +31,11 @@ def host_path(given: str | None) -> Path | None:
     if not named:
         usual = config_directory() / "models.toml"
         return usual if usual.is_file() else None
-    path = Path(named).expanduser()
-    if not path.is_file():
+    path = expanded(named)
+    if not os.path.isfile(path):
+        what = "is no file" if os.path.exists(path) else "is not there"
         raise Fault(
-            f"there is no host file {path}",
+            f"the host file {path} {what}",
             hint=f"It was named by {'--models' if given else VARIABLE}.",
         )
     return path

@@ -15,7 +15,7 @@ from lorimer.cli.host import models_option
 from lorimer.cli.kinds import Group
 from lorimer.cli.options import Span
 from lorimer.cli.places import config_directory
-from lorimer.cli.text import duration, money, visible
+from lorimer.cli.text import duration, harmless, money, visible
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -57,7 +57,9 @@ def ls(models: str | None, output_format: str) -> None:
 
     providers = [standing(made, name) for name in made.available()]
     if output_format == "json":
-        click.echo(json.dumps(_listed(known, names, providers), indent=2, ensure_ascii=False))
+        click.echo(
+            harmless(json.dumps(_listed(known, names, providers), indent=2, ensure_ascii=False))
+        )
         return
     from lorimer.cli.timeline import print_table
 
@@ -208,7 +210,9 @@ def check(
         _check(known, targets, timeout, unpriced=allow_unpriced, tell=output_format == "text")
     )
     if output_format == "json":
-        click.echo(json.dumps([_probed(one) for one in found], indent=2, ensure_ascii=False))
+        click.echo(
+            harmless(json.dumps([_probed(one) for one in found], indent=2, ensure_ascii=False))
+        )
     return fail.OK if all(one.ok for one in found) else fail.FAILED
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 
 import click
@@ -47,7 +48,7 @@ def explain(
     Nothing is run. Exit code 0, whatever the decision.
     """
     from lorimer.cli.policy_files import shipped, standing
-    from lorimer.cli.text import on_line
+    from lorimer.cli.text import harmless, on_line
     from lorimer.core.hooks import HookEvent
     from lorimer.core.jsonable import JSON, dumps
     from lorimer.tools.builtin import CATALOGUE
@@ -84,7 +85,7 @@ def explain(
     ]
     if as_json:
         seen = {"visible": not why_hidden, "hidden_by": why_hidden, "hooks": list(asked_too)}
-        click.echo(dumps({**decision.to_json(), **seen}))
+        click.echo(harmless(dumps({**decision.to_json(), **seen})))
         return
     effects = ", ".join(sorted([kind.value for kind in decision.kinds]))
     lines = [
@@ -134,6 +135,8 @@ def trust(workspace: Path | None, yes: bool) -> None:
         from lorimer.cli.text import visible
 
         click.echo(visible(text))
+        if sys.stdin is None:
+            raise Fault("nobody can be asked whether to trust it", hint="Say so: --yes")
         if not click.confirm(f"Trust {path} as shown?", default=False):
             raise Fault("nothing was trusted")
     policy_files.trust(path, text)

@@ -6,6 +6,8 @@ import os
 import sys
 from pathlib import Path
 
+from lorimer.cli.fail import Fault
+
 
 def config_directory() -> Path:
     """The user's own directory for settings of programs."""
@@ -17,14 +19,29 @@ def data_directory() -> Path:
     return _directory("LOCALAPPDATA", "AppData/Local", "XDG_DATA_HOME", ".local/share")
 
 
+def expanded(named: str) -> Path:
+    """A path as a person writes it, `~` being the home directory where there is one."""
+    return Path(os.path.expanduser(named))  # Path's own raises where there is none
+
+
 def _directory(windows: str, windows_usual: str, xdg: str, xdg_usual: str) -> Path:
-    """Ours in the directory that a variable names, or in the usual one of the home directory."""
+    """Ours in the directory that a variable names, or in the usual one of the home directory.
+    Raises Fault where neither is there."""
     if sys.platform == "darwin":
-        base = str(Path.home() / "Library" / "Application Support")
+        base = str(_home(xdg) / "Library" / "Application Support")
     elif sys.platform == "win32":
-        base = os.environ.get(windows) or str(Path.home() / windows_usual)
+        base = os.environ.get(windows) or str(_home(windows) / windows_usual)
     else:
         # the specification says that a relative path in the variable is to be ignored
         given = os.environ.get(xdg, "")
-        base = given if os.path.isabs(given) else str(Path.home() / xdg_usual)
+        base = given if os.path.isabs(given) else str(_home(xdg) / xdg_usual)
     return Path(base) / "lorimer"
+
+
+def _home(variable: str) -> Path:
+    try:
+        return Path.home()
+    except RuntimeError:  # a user whom the system does not know, as in a container
+        raise Fault(
+            "this user has no home directory", hint=f"Set HOME, or {variable}, to a folder."
+        ) from None

@@ -125,7 +125,7 @@ class Gauge:
 
     def __init__(self, world: World) -> None:
         self._world = world
-        self._live = _is_live()
+        self._live = is_live()
         self._shown = False
         self._what = ""
         self._next = 0.0
@@ -138,11 +138,12 @@ class Gauge:
         self.clear()
 
     def count(self, what: str, number: int, of: int) -> None:
-        """It is at this one of so many; most of what comes within 0.1 s is not shown."""
+        """It is at this one of so many, a number that is left out where there is one alone; most
+        of what comes within 0.1 s is not shown."""
         now = self._world.monotonic()
         if what != self._what or now >= self._next:
             self._what, self._next = what, now + _PAUSE_S
-            self.say(f"{what} {number:,} of {of:,}")
+            self.say(what if of == 1 else f"{what} {number:,} of {of:,}")
 
     def say(self, what: str) -> None:
         """It is at this."""
@@ -158,17 +159,17 @@ class Gauge:
 
 
 def last_line(text: str) -> None:
-    """Put it in the place of what the terminal's last line shows, on stderr."""
-    click.echo(f"\r\x1b[K{text}", nl=False, err=True)
+    """Put it in the place of what the last line shows of a terminal that `is_live`, on stderr."""
+    click.echo(f"\r\x1b[K{text}", nl=False, err=True, color=True)  # NO_COLOR: it is none
 
 
 def screen_for(story: Story, world: World, *, quiet: bool) -> Screen:
     """The right one for this stderr."""
     if quiet:
         return Silent()
-    return Live(story, world) if _is_live() else Plain()
+    return Live(story, world) if is_live() else Plain()
 
 
-def _is_live() -> bool:
+def is_live() -> bool:
     """What stderr shows can be changed."""
     return sys.stderr.isatty() and os.environ.get("TERM") != "dumb"

@@ -3,6 +3,7 @@ options, where the library's own names fields and arguments."""
 
 from __future__ import annotations
 
+import os
 from dataclasses import replace
 from importlib import import_module
 
@@ -35,6 +36,8 @@ def remedy(error: LorimerError, spec: str, call: Call) -> str:
             case APIError(status=400 | 401, code=ExecutorErrorCode.EXEC_API_AUTH_INVALID_KEY) if (
                 call.base_url and not call.key_variable
             ):
+                if not os.environ.get(key):
+                    return f"If it wants a key: export {key}=..., and add --api-key-env {key}"
                 return (
                     "The key in the environment is not sent to --base-url; to send it, add "
                     f"--api-key-env {key}"

@@ -12,7 +12,7 @@ import click
 from lorimer.cli.fail import Fault
 from lorimer.cli.kinds import Dollars, Whole
 from lorimer.cli.options import Span, Terms, execution_options
-from lorimer.cli.standard_input import UNREAD, has_more, piped
+from lorimer.cli.standard_input import UNREAD, UNREAD_BESIDE_FILE, has_more, piped
 from lorimer.cli.wanted import Wanted, agent_options
 
 
@@ -76,13 +76,14 @@ def run(
         described.limits, max_turns, max_cost_usd, timeout, unpriced=allow_unpriced
     )
     terms = settings.settle(terms, standing)
-    forgets = input_file is None and "-" not in words and not terms.output.quiet
+    forgets = "-" not in words and not terms.output.quiet
+    unread = UNREAD if input_file is None else UNREAD_BESIDE_FILE
     told = forgets and has_more()
     if told:
-        terms = replace(terms, notes=(*terms.notes, UNREAD))
+        terms = replace(terms, notes=(*terms.notes, unread))
     code = asyncio.run(begin(described, text, limits, terms, record))
     if forgets and not told and has_more():  # it came after we had looked
-        click.echo(f"{click.style('note:', fg='yellow')} {UNREAD}", err=True)
+        click.echo(f"{click.style('note:', fg='yellow')} {unread}", err=True)
     return code
 
 

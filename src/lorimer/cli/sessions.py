@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import sys
 from dataclasses import asdict
 from typing import TYPE_CHECKING
 
@@ -12,7 +11,8 @@ import click
 from lorimer.cli.fail import Fault
 from lorimer.cli.kinds import Group, Whole
 from lorimer.cli.options import store_option
-from lorimer.cli.text import ago, count, money, one_line, short_id
+from lorimer.cli.standard_input import is_typed
+from lorimer.cli.text import ago, count, harmless, money, one_line, short_id
 
 if TYPE_CHECKING:
     from lorimer.session import SessionInfo
@@ -54,7 +54,7 @@ async def _ls(limit: int, as_json: bool, store: str | None) -> None:
             found = await stored_sessions(journal, world, limit=limit)
     if as_json:
         for info in found:
-            click.echo(dumps(asdict(info)))
+            click.echo(harmless(dumps(asdict(info))))
     elif found:
         _print(found, world.time())
     else:
@@ -99,7 +99,7 @@ async def _delete(session: str, yes: bool, store: str | None) -> None:
     async with opened(existing_store(store), world) as journal:
         info = await stored_session(journal, session, world, FreshnessPolicy())
         what = f"{short_id(info.session_id)}, {count(info.message_count, 'message')}"
-        if not yes and not sys.stdin.isatty():
+        if not yes and not is_typed():
             raise Fault(f"nobody can be asked whether to delete {what}", hint="Say so: --yes")
         if not yes and not click.confirm(f"Delete {what}: {one_line(info.title, 60)!r}?", err=True):
             raise click.Abort

@@ -17,6 +17,10 @@ from lorimer.cli.fail import Fault
 UNREAD: Final = (
     'standard input is not read; if it belongs to the task, add - behind that: lorimer run "..." -'
 )
+UNREAD_BESIDE_FILE: Final = (
+    "standard input is not read beside --input-file; if it belongs to the task:"
+    ' lorimer run "$(cat FILE)" -'
+)
 
 
 def piped() -> str:
@@ -24,6 +28,11 @@ def piped() -> str:
     if sys.stdin is None:
         raise Fault("standard input is closed")
     return sys.stdin.buffer.read().decode("utf-8")
+
+
+def is_typed() -> bool:
+    """Somebody types it. False where it is closed."""
+    return sys.stdin is not None and sys.stdin.isatty()
 
 
 def has_more() -> bool:

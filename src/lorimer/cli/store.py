@@ -10,7 +10,7 @@ from shlex import quote
 from typing import TYPE_CHECKING, Final
 
 from lorimer.cli.fail import Fault
-from lorimer.cli.places import data_directory
+from lorimer.cli.places import data_directory, expanded
 
 if TYPE_CHECKING:
     from lorimer.core.world import World
@@ -25,13 +25,13 @@ OF_THE_DEMO: Final = "The runs of the demo are in its folder: --store lorimer-de
 def store_path(given: str | None) -> Path:
     """`--store`, else LORIMER_STORE, else the default."""
     named = given or os.environ.get(VARIABLE)
-    return Path(named).expanduser() if named else data_directory() / "lorimer.db"
+    return expanded(named) if named else data_directory() / "lorimer.db"
 
 
 def existing_store(given: str | None) -> Path:
     """As `store_path`, for commands that only read. Raises Fault when there is no such file."""
     path = store_path(given)
-    if not path.exists():
+    if not os.path.exists(path):  # as opposed to Path's, never an OSError
         hint = f"Run something first: lorimer run. {OF_THE_DEMO}"
         if given or os.environ.get(VARIABLE):
             hint = f"It was named by {'--store' if given else VARIABLE}. {hint}"

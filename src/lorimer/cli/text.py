@@ -11,6 +11,8 @@ from typing import Final
 _HIDDEN: Final = re.compile(
     "[\x00-\x08\x0b-\x1f\x7f-\x9f\u200b-\u200f\u202a-\u202e\u2060-\u2069\ufeff\ud800-\udfff]"
 )
+# And what some programs take for the end of a line, and so of a JSON object on a line.
+_HIDDEN_IN_JSON: Final = re.compile(f"{_HIDDEN.pattern}|[\u2028\u2029]")
 _UNITS: Final = ((86_400.0, "d"), (3_600.0, "h"), (60.0, "min"))
 
 
@@ -26,6 +28,14 @@ def visible(text: str) -> str:
 def on_line(text: str) -> str:
     """As `visible`, with the ends of lines written out too."""
     return visible(text).replace("\n", "\\n")
+
+
+def harmless(text: str) -> str:
+    """JSON with everything escaped in its strings that a terminal would act on, or a program take
+    for the end of a line: to whoever parses it, it is the same. Letters stay as they are."""
+    if text.isascii() and "\x7f" not in text:
+        return text  # what is below a space, JSON has escaped already
+    return _HIDDEN_IN_JSON.sub(lambda found: f"\\u{ord(found[0]):04x}", text)
 
 
 def coloured() -> bool | None:

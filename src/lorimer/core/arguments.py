@@ -40,8 +40,9 @@ def check_port(name: str, port: object, kind: type, example: str) -> None:
     missing = [each for each in needed if not callable(getattr(port, each, None))]
     if isinstance(port, type) or missing:
         has = "is a class, not made yet" if isinstance(port, type) else f"has no {missing[0]}()"
+        mine = getattr(port, "__name__", type(port).__name__)  # its text could hold a key
         raise ConfigError(
-            f"{name} must be {_a(kind)}, and {getattr(port, '__name__', port)!r} {has}",
+            f"{name} must be {_a(kind)}, and {mine!r} {has}",
             hint=f"For instance: {example}",
         )
 

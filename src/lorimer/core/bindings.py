@@ -49,9 +49,10 @@ class Bindings:
         value = self.named.get(name)
         if value is None and name == MEMORY:
             return None
-        if not isinstance(value, Memory):
+        if not isinstance(value, Memory) or isinstance(value, type):  # a class has its methods too
             near = nearest(name, self.named) if value is None else ""
-            what = "nothing" if value is None else f"no memory but a {type(value).__name__}"
+            kind = "class" if isinstance(value, type) else type(value).__name__
+            what = "nothing" if value is None else f"no memory but a {kind}"
             raise ConfigError(
                 f"{where}: {what} is bound to the name {name!r}{near}",
                 hint=f"Pass bindings={{{name!r}: SQLiteMemory(...)}} when you build the pipeline.",

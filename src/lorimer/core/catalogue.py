@@ -5,6 +5,7 @@ Which are shipped: `stages/catalogue.py`. What a manifest comes to with them: `c
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable, Mapping
 from importlib import import_module
 from typing import cast
@@ -106,10 +107,11 @@ class Catalogue:
 
     def strategy(self, stage: str, slot: Slot[Strategy], name: str) -> Strategy:
         """A new instance: the host's, else the shipped one, else that of an installed package.
-        Raises ConfigError for an unknown name, with the nearest, and for a broken package."""
+        Raises ConfigError for an unknown name, with the nearest, for one of the host's without the
+        method that the stage calls, and for a broken package."""
         custom = self._strategies.get((stage, slot.name), {})
         if name in custom:
-            return custom[name]()
+            return _fitting(custom[name](), slot)
         if name in slot.known:
             return cast("Strategy", load(slot.known[name])())
         offered = plugins.find(plugins.STRATEGIES, f"{stage}.{slot.name}.{name}")
@@ -123,6 +125,24 @@ class Catalogue:
         own = self._strategies.get((stage, slot.name), {})
         offered = plugins.offered(plugins.STRATEGIES, f"{stage}.{slot.name}.")
         return list(dict.fromkeys([*slot.known, *own, *offered]))
+
+
+def _fitting(strategy: Strategy, slot: Slot[Strategy]) -> Strategy:
+    """One of the host's, which only now meets the stage that calls it. Raises ConfigError."""
+    called = {
+        name: inspect.iscoroutinefunction(method)
+        for name, method in vars(slot.protocol).items()
+        if inspect.isfunction(method) and name[0] != "_" and not hasattr(Strategy, name)
+    }
+    mine = type(strategy).__name__
+    for name, is_async in called.items():
+        method: object = getattr(strategy, name, None)
+        if method is None and len(called) == 1:
+            word = "async def" if is_async else "def"
+            raise ConfigError(f"{mine} has no method {name}: the stage calls {word} {name}(...)")
+        if not is_async and inspect.iscoroutinefunction(method):
+            raise ConfigError(f"{mine}.{name} must not be async: def {name}(...)")
+    return strategy
 
 
 def load(path: str) -> type[object]:

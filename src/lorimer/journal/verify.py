@@ -31,7 +31,7 @@ async def verify(journal: Journal, name: str, purses: PurseCheck | None = None) 
     """
     row = await journal.find_run(name)
     stream = row.stream if row is not None else name
-    rows = await journal.runs(limit=_ALL, stream=stream)
+    rows = await journal.runs(limit=_ALL, stream=stream) if stream else []  # "" would be all
     if not rows:
         raise PipelineError(
             f"There is no run and no conversation {name!r} in this store.",

@@ -91,7 +91,7 @@ async def stored_session(
 ) -> SessionInfo:
     """One of them; the beginning of its id will do. Raises PipelineError `exec.run.unknown`
     when there is none, or several begin so."""
-    rows = await journal.runs(limit=_EVERY_RUN, stream=session_id)
+    rows = await journal.runs(limit=_EVERY_RUN, stream=session_id) if session_id else []
     if not rows:
         every = await journal.runs(limit=_EVERY_RUN)
         found = {row.stream for row in every if row.stream.startswith(session_id)}
@@ -99,7 +99,7 @@ async def stored_session(
         if not session_id or len(found) != 1:
             raise PipelineError(
                 f"There is no session {session_id!r} in this journal."
-                if not found
+                if not found or not session_id
                 else f"Several sessions begin with {session_id!r}.",
                 code=ExecutorErrorCode.EXEC_RUN_UNKNOWN,
                 hint="See: lorimer sessions ls.",

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import unicodedata
 from collections.abc import Mapping, Sequence
-from typing import ClassVar, cast
+from typing import ClassVar, Final, cast
 
 from pydantic import Field, JsonValue
 
@@ -21,6 +21,8 @@ from lorimer.core.messages import (
 )
 from lorimer.core.stage import Settings, Slot, Stage, Strategy
 from lorimer.core.state import PipelineState
+
+_MEDIA: Final = ("images", "documents", "attachments")
 
 
 class Validator(Strategy):
@@ -43,11 +45,13 @@ class DefaultValidator(Validator):
     config: Config
 
     def check(self, input: JSON) -> str:
-        text = _text_of(input)
-        if text is None:
+        if not isinstance(input, str | Mapping):
             return f"must be text or a mapping with 'text', not {type(input).__name__}"
+        if not isinstance(input, str) and (fault := _misspelt(input)):
+            return fault
+        text = _text_of(input) or ""
         if not text.strip() and not _media_of(input) and not _attached(input):
-            return "is empty"
+            return "is empty" if isinstance(input, str) or "text" in input else "has no 'text'"
         if len(text) > self.config.max_length:
             return f"has {len(text):,} characters; the limit is {self.config.max_length:,}"
         return ""
@@ -232,6 +236,24 @@ def _text_of(input: JSON) -> str | None:
         text = input.get("text", "")
         return text if isinstance(text, str) else None
     return None
+
+
+def _misspelt(input: Mapping[str, JSON]) -> str:
+    """What would be left out without a word, if it were left to those who look for media; "":
+    nothing. What is none of these keys, nor like one, is the host's own affair."""
+    for key, value in input.items():
+        if key == "text":
+            if not isinstance(value, str):
+                return f"must have text in 'text', not {type(value).__name__}"
+        elif key in _MEDIA:
+            if isinstance(value, str | Mapping) or not isinstance(value, Sequence | None):
+                return f"must have a list in {key!r}, not {type(value).__name__}"
+        else:
+            from difflib import get_close_matches
+
+            if close := get_close_matches(key, ("text", *_MEDIA), n=1, cutoff=0.8):
+                return f"has {key!r}; did you mean {close[0]!r}?"
+    return ""
 
 
 def _attached(input: JSON) -> list[Mapping[str, JSON]]:

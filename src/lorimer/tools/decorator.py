@@ -340,6 +340,11 @@ def _hint(parameter: inspect.Parameter, hints: Mapping[str, object], tool: str) 
             f"tool {tool!r}: parameter {parameter} cannot be given by name; "
             "use plain named parameters"
         )
+    if parameter.name not in hints and parameter.name in ("self", "cls"):
+        raise ConfigError(
+            f"tool {tool!r}: {parameter.name!r} is not an argument that a model could give",
+            hint=f"Make the tool of an object's method: tool(effects=...)(service.{tool}).",
+        )
     if parameter.name not in hints:
         raise ConfigError(
             f"tool {tool!r}: parameter {parameter.name!r} has no type",

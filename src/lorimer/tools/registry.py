@@ -117,7 +117,8 @@ def _entry(tool: Tool, granted: bool) -> Entry:
         raise ConfigError(
             f"{tool!r} is not a tool: subclass lorimer.tools.Tool or decorate a function with @tool"
         )
-    name, description = tool.name, tool.description
+    name: object = getattr(tool, "name", None)
+    description: object = tool.description
     if not isinstance(name, str) or not _NAME.fullmatch(name):
         raise ConfigError(f"a tool's name is 1 to 64 of A-Z a-z 0-9 _ -, not {name!r}")
     if not isinstance(description, str):

@@ -8,6 +8,7 @@ tool made up are told apart.
 from __future__ import annotations
 
 import asyncio
+import inspect
 import math
 from collections.abc import Coroutine, Generator
 from types import coroutine
@@ -110,7 +111,10 @@ async def within(
 async def _execute(tool: Tool, input: ToolInput, context: ToolContext, run: RunContext) -> object:
     if run.holds is not None:
         await run.holds()  # once more, as late as can be: the process may have been frozen
-    return await tool.execute(input, context)
+    said: object = tool.execute(input, context)
+    if not inspect.isawaitable(said):
+        raise TypeError(f"{type(tool).__name__}.execute must be async: async def execute(...)")
+    return await said
 
 
 async def _reconcile(tool: Tool, input: ToolInput, context: ToolContext) -> object:

@@ -56,7 +56,11 @@ class Lines:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        self._file.close()
+        try:
+            self._file.close()
+        except OSError as lost:  # what `write` could not write is tried once more
+            if error is None:
+                raise ConfigError(f"{self._path} cannot be written: {_why(lost)}") from None
 
 
 def _why(error: OSError | UnicodeDecodeError) -> str:

@@ -25,6 +25,7 @@ from lorimer.cli.fail import Fault
 from lorimer.cli.foreground import assemble, prepare
 from lorimer.cli.reading import take_over
 from lorimer.cli.remedy import remedy
+from lorimer.cli.standard_input import is_typed
 from lorimer.cli.store import opened, store_path
 from lorimer.cli.story import TOLD, Story
 from lorimer.cli.text import ago, cost, count, duration, one_line, short_id, tokens, visible
@@ -67,7 +68,7 @@ class Chat:
         self._journal = journal
         self._limits = limits
         self._call = call
-        self._typed = sys.stdin.isatty()
+        self._typed = is_typed()
         for kind in TOLD:
             pipeline.on(kind, screen.show)
         pipeline.on("text.delta", self._say)
@@ -84,6 +85,8 @@ class Chat:
         last: bool,
     ) -> Chat:
         """Put it together; `stack` closes it. Raises Fault, ConfigError and PipelineError."""
+        if sys.stdin is None:
+            raise Fault("standard input is closed", hint="What is said comes from there.")
         world = RealWorld()
         prepared = await prepare(manifest, terms, world)
         screen = ChatScreen(Story(streamed=True), world)

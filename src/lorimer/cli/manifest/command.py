@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -13,7 +15,7 @@ from lorimer.cli.kinds import Group
 from lorimer.cli.manifest.diff import diff
 from lorimer.cli.manifest.explain import explain
 from lorimer.cli.manifest.stages import stages
-from lorimer.cli.text import on_line
+from lorimer.cli.text import harmless, on_line
 
 if TYPE_CHECKING:
     from lorimer.core.jsonable import JSON
@@ -113,9 +115,13 @@ def _without_null(full: dict[str, JSON]) -> dict[str, JSON]:
 
 
 def _write(path: Path, text: str) -> None:
+    begun = not os.path.exists(path)
     try:
         path.write_text(text, "utf-8")
     except OSError as error:
+        if begun:
+            with suppress(OSError):
+                path.unlink()  # half a manifest, or none
         raise fail.Fault(
             f"cannot write {path}: {error.strerror or error}", hint="Name another place with -o."
         ) from None
@@ -188,4 +194,4 @@ def schema() -> None:
 
     from lorimer.environment.schema import schema as described
 
-    click.echo(json.dumps(described(), indent=2, ensure_ascii=False))
+    click.echo(harmless(json.dumps(described(), indent=2, ensure_ascii=False)))

@@ -13,7 +13,7 @@ from lorimer.cli.host import models_option
 from lorimer.cli.kinds import Dollars, Whole
 from lorimer.cli.manifest.stages import table_of_stages
 from lorimer.cli.options import Span
-from lorimer.cli.text import count, one_line, visible
+from lorimer.cli.text import count, harmless, one_line, visible
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -117,7 +117,7 @@ def _print_json(described: EnvironmentManifest, origins: Mapping[str, str]) -> N
         {"path": path, "value": value, "from": origins.get(path, "default")}
         for path, value in _values(described).items()
     ]
-    click.echo(dumps({"hash": described.digest, "values": rows}))
+    click.echo(harmless(dumps({"hash": described.digest, "values": rows})))
 
 
 def _origins(described: EnvironmentManifest, origins: Mapping[str, str]) -> Table:

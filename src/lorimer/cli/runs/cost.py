@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Final
 import click
 
 from lorimer.cli.text import cost as price
-from lorimer.cli.text import one_line, tokens
+from lorimer.cli.text import harmless, one_line, tokens
 
 if TYPE_CHECKING:
     from rich.text import Text
@@ -29,7 +29,7 @@ def print_costs(found: Sequence[Cost], *, as_json: bool) -> None:
 
     if as_json:
         for each in found:
-            click.echo(dumps(each.to_json()))
+            click.echo(harmless(dumps(each.to_json())))
     elif found:
         _print(found)
     else:

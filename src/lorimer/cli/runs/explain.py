@@ -12,7 +12,7 @@ import click
 from lorimer.cli.fail import Fault, OneOf
 from lorimer.cli.kinds import Whole
 from lorimer.cli.options import store_option
-from lorimer.cli.text import count, one_line, short_id
+from lorimer.cli.text import count, harmless, one_line, short_id
 
 if TYPE_CHECKING:
     from lorimer.cli.story import Line
@@ -96,7 +96,7 @@ async def _explain(
     ]
     if as_json:
         for each in chosen:
-            click.echo(dumps(each.to_json()))
+            click.echo(harmless(dumps(each.to_json())))
     elif chosen:
         _print(chosen, whole=bool(kinds))
     else:

@@ -56,10 +56,11 @@ def export(run: str, session: bool, output: Path | None, store: str | None) -> N
 async def _export(run: str, session: bool, store: str | None, write: Callable[[str], None]) -> None:
     from lorimer.cli import reading
     from lorimer.cli.store import existing_store, opened
+    from lorimer.cli.text import harmless
     from lorimer.journal.export import export as lines_of
     from lorimer.world import RealWorld
 
     async with opened(existing_store(store), RealWorld()) as journal:
         row = await reading.find(journal, run)
         async for line in lines_of(journal, row.run_id, session=session):
-            write(line)
+            write(harmless(line))

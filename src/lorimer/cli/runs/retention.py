@@ -10,7 +10,7 @@ import click
 from lorimer.cli.kinds import Whole
 from lorimer.cli.options import Span, store_option
 from lorimer.cli.progress import Gauge
-from lorimer.cli.text import count
+from lorimer.cli.text import count, harmless
 from lorimer.core.jsonable import JSON, dumps
 
 if TYPE_CHECKING:
@@ -139,7 +139,9 @@ async def _room(
             await journal.vacuum()
     size, free = await journal.space()
     if as_json:
-        click.echo(dumps({**done, "bytes": size, "free": free, "given_back": before - size}))
+        click.echo(
+            harmless(dumps({**done, "bytes": size, "free": free, "given_back": before - size}))
+        )
     elif vacuum:
         click.echo(f"the file is {_size(size)}; {_size(before - size)} were given back to the disk")
     else:

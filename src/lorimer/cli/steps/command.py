@@ -11,7 +11,7 @@ import click
 
 from lorimer.cli.fail import Fault, suggest
 from lorimer.cli.kinds import Group
-from lorimer.cli.progress import last_line
+from lorimer.cli.progress import is_live, last_line
 from lorimer.cli.steps.edit import convert, edit
 from lorimer.cli.steps.file import cells_of, file_argument, given, graph_of, known, write
 from lorimer.cli.steps.show import show
@@ -51,8 +51,10 @@ def run(file: Path, watch: bool, html: Path | None, no_magics: bool) -> None:
     from lorimer.esg import StepExecutor
     from lorimer.esg.execution.main import main_of_steps
 
+    if html is not None and not html.parent.is_dir():  # before all that takes its time is run
+        raise Fault(f"{html} cannot be written: there is no folder {html.parent}")
     os.environ.setdefault("MPLBACKEND", "agg")  # figures are kept, no window is opened
-    session = StepExecutor(given(file), observer=_Running() if sys.stderr.isatty() else None)
+    session = StepExecutor(given(file), observer=_Running() if is_live() else None)
     seen = _stamp(file)  # before it is read: what is saved while the steps run counts
     _load(session, file, no_magics)
     sys.argv = [str(file)]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
@@ -11,6 +10,7 @@ from typing import TYPE_CHECKING, cast
 import click
 
 from lorimer.cli.fail import Fault
+from lorimer.cli.standard_input import is_typed, piped
 from lorimer.cli.steps.file import (
     NOTEBOOK,
     cells_of,
@@ -55,7 +55,7 @@ def edit(file: Path, step: str, code: str | None, dry_run: bool, yes: bool) -> N
     _tell(file, graph, step, cell, new)
     if dry_run:
         return
-    if code is None and not yes and sys.stdin.isatty() and not click.confirm(f"Write {file}?"):
+    if code is None and not yes and is_typed() and not click.confirm(f"Write {file}?"):
         return
     write(file, _replaced(file, cell, new))
     click.secho(f"{file} is written", dim=True)
@@ -63,7 +63,10 @@ def edit(file: Path, step: str, code: str | None, dry_run: bool, yes: bool) -> N
 
 def _new_text(old: str, code: str | None) -> str | None:
     if code == "-":
-        return sys.stdin.read()
+        try:
+            return piped()
+        except UnicodeDecodeError:
+            raise Fault("the new text is not UTF-8 text") from None
     if code is not None:
         return code
     try:

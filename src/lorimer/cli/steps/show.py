@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Final
 import click
 
 from lorimer.cli.steps.file import file_argument, graph_of, unresolved, write
-from lorimer.cli.text import on_line, one_line, visible
+from lorimer.cli.text import harmless, on_line, one_line, visible
 from lorimer.esg.analysis.parsing import parsed
 
 if TYPE_CHECKING:
@@ -39,7 +39,9 @@ def show(file: Path, whole: bool, as_json: bool, html: Path | None) -> None:
     graph = graph_of(file)
     if as_json:
         nodes = [{**graph.get_node(step), "outputs": {}} for step in graph.steps]
-        click.echo(json.dumps({"steps": nodes, "edges": graph.edges()}, ensure_ascii=False))
+        click.echo(
+            harmless(json.dumps({"steps": nodes, "edges": graph.edges()}, ensure_ascii=False))
+        )
     elif html is not None:
         from lorimer.esg.notebooks.page import page
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from errno import EDQUOT, ENOSPC
 from typing import cast
 
@@ -15,7 +16,15 @@ _INTACT = "What was acknowledged before is intact."
 def explain(error: Exception, path: str) -> JournalError:
     """The JournalError `exec.journal.failed` for what SQLite or the file system raised."""
     what, hint = said_of(error)
+    if os.path.isdir(path):
+        what, hint = "cannot be opened: it is a folder", "Name a file in it."
+    elif isinstance(error, UnicodeEncodeError) and not _is_unicode(path):
+        what, hint = "cannot be opened: its path is not UTF-8", "Give a path that is."
     return JournalError(f"the journal {path} {what}", hint=hint, cause=error)
+
+
+def _is_unicode(path: str) -> bool:
+    return path == path.encode("utf-8", "replace").decode()
 
 
 def said_of(error: Exception) -> tuple[str, str]:

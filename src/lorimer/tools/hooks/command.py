@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Final
 
 import anyio.to_thread
 
+from lorimer.core.arguments import is_a, wrong
 from lorimer.core.errors import ConfigError, LorimerError
 from lorimer.core.hooks import Answer, HookEvent
 from lorimer.core.jsonable import JSON, dumps
@@ -49,6 +50,8 @@ class CommandHook(Hook):
         timeout_s: float = DEFAULT_S,
         pin: str = "",
     ) -> None:
+        if is_a(argv, str):
+            raise wrong("argv", argv, "a list of words", '["python3", "no_pushes.py"]')
         if not argv or not all(argv):
             raise ConfigError("a hook has no program to run")
         named = name or " ".join([Path(argv[0]).name, *argv[1:]])[:_MAX_NAME]

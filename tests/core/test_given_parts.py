@@ -1,0 +1,68 @@
+"""What a pipeline is made of, and is not what it has to be, is refused before anything is run."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from lorimer import ConfigError, PipelinePresets, ProviderCredentials
+from lorimer.core.messages import ToolUse
+from lorimer.models import Models
+from lorimer.testing import ScriptedModel
+from lorimer.tools.hooks import FunctionHook
+
+WRONG = [
+    ({"approver": lambda tool, summary, reason: True}, "'<lambda>' has no approve()"),
+    ({"approver": True}, "'bool' has no approve()"),
+    ({"models": ScriptedModel(["hi"])}, "'ScriptedModel' has no resolve()"),
+    ({"models": {"openai": "sk-a-key-of-mine"}}, "models must be a ModelResolver, and 'dict' has"),
+    ({"credentials": {"openai": "sk-a-key-of-mine"}}, "must be a CredentialBundle, not dict"),
+    ({"credentials": ProviderCredentials("sk-a-key-of-mine")}, "must be a CredentialBundle, not"),
+    ({"author": "ann"}, "author must be a Person, not str"),
+    ({"caller": "ann"}, "caller must be a Person, not str"),
+    ({"world": 3}, "world must be a World, and 'int' has no"),
+    ({"hooks": print}, "hooks must be a list, and each a Hook, not builtin_function_or_method"),
+    ({"hooks": [print]}, "each of hooks must be a Hook, not builtin_function_or_method"),
+    ({"variables": {"PORT": 8080}}, "variables['PORT'] must be text, not int"),
+    ({"network": [3]}, "each of network must be text, not int"),
+    ({"network": "no host"}, "network: 'no host' is no host"),
+]
+
+
+@pytest.mark.parametrize(("given", "why"), WRONG, ids=[why for _, why in WRONG])
+def test_a_part_of_the_wrong_kind(given: dict[str, Any], why: str, tmp_path: Path) -> None:
+    with pytest.raises(ConfigError) as refused:
+        PipelinePresets.agent(model="scripted:echo", built_in="Bash", workspace=tmp_path, **given)
+    assert why in str(refused.value)
+    assert "a-key" not in f"{refused.value} {refused.value.hint}"
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="a sandbox")
+@pytest.mark.parametrize("hidden", ["/etc/passwd", Path("/etc/passwd"), ["/etc/passwd"]])
+def test_one_path_alone_is_hidden_as_a_whole(hidden: Any, tmp_path: Path) -> None:
+    asks = [ToolUse("c1", "Bash", {"command": "cat /etc/passwd"})]
+    models = Models(providers={"scripted": ScriptedModel([asks, "Done."])})
+    agent = PipelinePresets.agent(
+        model="scripted:m",
+        models=models,
+        built_in="Bash",
+        workspace=tmp_path,
+        rules="Bash(cat /etc/passwd)",
+        hidden=hidden,
+    )
+    told: list[Any] = []
+    agent.on("tool.call_complete", lambda event: told.append(event.data))
+    [step] = agent.run_sync("Look.").steps
+    if told[0]["metadata"]["isolation"]["in_force"] == "L0":
+        pytest.skip("nothing is hidden at L0")
+    assert "root:" not in step.content
+
+
+def test_one_hook_alone_is_one() -> None:
+    told: list[object] = []
+    hook: Any = FunctionHook("PipelineEnd", lambda told_of: told.append(told_of["status"]))
+    assert PipelinePresets.minimal(model="scripted:echo", hooks=hook).run_sync("hi").text == "hi"
+    assert told == ["ok"]
