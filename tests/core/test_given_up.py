@@ -270,6 +270,24 @@ def test_a_run_that_nobody_can_resume_is_given_up_and_its_conversation_goes_on()
     simulate(main)
 
 
+def test_the_end_of_a_run_that_is_given_up_says_how_far_it_had_come() -> None:
+    async def main(world: SimulatedWorld) -> None:
+        journal = MemoryJournal(world)
+        model = ScriptedModel([[ToolUse(name, "send", {})] for name in "abc"])
+        pipeline = _chat(world, journal, model, [Send(1)], session="s")
+        task = asyncio.get_running_loop().create_task(pipeline.run("go", raise_on_error=False))
+        await world.sleep(2.5)
+        pipeline.cancel(Reason.SHUTDOWN)
+        left = await task
+        await pipeline.abandon(left.run_id)
+        facts = [fact async for fact in journal.read("s")]
+        assert facts[-1].type == "run.end"
+        assert facts[-1].iteration == facts[-2].iteration > 1
+        assert (await pipeline.result(left.run_id)).iterations == 3
+
+    simulate(main)
+
+
 def test_a_run_that_is_being_given_up_is_not_resumed_meanwhile() -> None:
     async def main(world: SimulatedWorld) -> None:
         journal, send = MemoryJournal(world), Send(1)
