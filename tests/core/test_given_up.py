@@ -13,7 +13,7 @@ from lorimer.core.cancel import Reason
 from lorimer.core.errors import ConfigError, ExecutorErrorCode, JournalError
 from lorimer.core.events import Event
 from lorimer.core.history import History
-from lorimer.core.journal import Journal
+from lorimer.core.journal import Journal, LedgerEntry
 from lorimer.core.messages import ImageBlock, Message, ToolResultBlock, ToolUse
 from lorimer.core.request import Request, Response, StopReason
 from lorimer.core.stage import Strategy
@@ -266,6 +266,40 @@ def test_a_run_that_nobody_can_resume_is_given_up_and_its_conversation_goes_on()
         assert "outcome_unknown" in str(result.messages[2].content)
         with pytest.raises(PipelineError, match="has ended"):
             await after.abandon(row.run_id)
+
+    simulate(main)
+
+
+def test_the_end_of_a_run_that_is_given_up_is_synced_and_says_how_far_it_had_come() -> None:
+    synced: list[bool] = []
+
+    class Synced(MemoryJournal):
+        async def append(
+            self,
+            stream: str,
+            epoch: int,
+            facts: Sequence[Event],
+            *,
+            sync: bool,
+            ledger: LedgerEntry | None = None,
+        ) -> int:
+            synced.extend([sync for fact in facts if fact.type == "run.end"])
+            return await super().append(stream, epoch, facts, sync=sync, ledger=ledger)
+
+    async def main(world: SimulatedWorld) -> None:
+        journal = Synced(world)
+        model = ScriptedModel([[ToolUse(name, "send", {})] for name in "abc"])
+        pipeline = _chat(world, journal, model, [Send(1)], session="s")
+        task = asyncio.get_running_loop().create_task(pipeline.run("go", raise_on_error=False))
+        await world.sleep(2.5)
+        pipeline.cancel(Reason.SHUTDOWN)
+        left = await task
+        await pipeline.abandon(left.run_id)
+        facts = [fact async for fact in journal.read("s")]
+        assert facts[-1].type == "run.end"
+        assert facts[-1].iteration == facts[-2].iteration > 1
+        assert (await pipeline.result(left.run_id)).iterations == 3
+        assert synced == [True]
 
     simulate(main)
 

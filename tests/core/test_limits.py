@@ -20,6 +20,7 @@ from lorimer.core.messages import TextBlock, ToolUse, canonical_message
 from lorimer.core.model import Model
 from lorimer.core.request import Delta, Request, Response, TextDelta, Usage
 from lorimer.core.result import PipelineResult
+from lorimer.core.spend import Spend
 from lorimer.core.stage import Stage
 from lorimer.core.state import PipelineState
 from lorimer.core.world import World
@@ -673,3 +674,60 @@ def test_a_run_that_has_ended_leaves_no_timer(how: str) -> None:
         assert [timer for timer in timers if not timer.cancelled()] == []
 
     simulate(main)
+
+
+CALLS = st.lists(
+    st.tuples(
+        st.sampled_from(["settle", "settle unwritten", "give back", "write off"]),
+        st.integers(0, 50),
+        st.integers(0, 60),
+    ),
+    max_size=8,
+)
+
+
+@given(CALLS)
+def test_of_a_ceiling_there_is_left_what_the_run_and_those_below_it_have_not_used(
+    calls: list[tuple[str, int, int]],
+) -> None:
+    """Whatever becomes of the calls of a run that is part of one that is part of another."""
+    ceiling = 2_000
+    top = Spend("top", ceiling)
+    middle = Spend("middle", None, top)
+    below = Spend("below", None, middle)
+    held = 0
+
+    def left() -> None:
+        rest = ceiling - top.nano - middle.nano - below.nano - held
+        for account in (top, middle, below):
+            with pytest.raises(LimitError):
+                account.reserve(rest + 1)
+            account.reserve(rest)
+            account.give_back(rest)
+
+    for what, most, cost in calls:
+        below.reserve(most)
+        held += most
+        left()
+        if what == "give back":
+            below.give_back(most)
+            held -= most
+        elif what == "write off":  # what was set aside stays
+            below.write_off({"cost": cost})
+        else:
+            below.settle(most, {"cost": cost})
+            held -= most
+            if what == "settle unwritten":
+                below.undo(most, {"cost": cost})
+                below.give_back(most)
+        left()
+    below.release()
+    held = 0
+    left()
+    for ended, above in ((below, middle), (middle, top)):
+        total, ended.nano = ended.nano, 0  # it is its parent's now
+        above.take_over(total)
+        above.settle(0, {"cost": total, "runs": ["one"]})
+        left()
+    spent = sum(cost for what, _, cost in calls if what in ("settle", "write off"))
+    assert top.nano == spent

@@ -153,6 +153,8 @@ def test_what_is_dropped_or_swept_still_counts(store: Store) -> None:
         await journal.sweep()
         assert await journal.used(purse) == Balance()
         assert await journal.balance("caller:a") == Balance(0, 60), "what was spent in all stays"
+        store.clock.now = NOW
+        assert await journal.used(purse) == Balance(), "when it was spent is not kept for ever"
 
     store.run(test)
 

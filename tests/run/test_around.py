@@ -795,6 +795,25 @@ def test_a_run_that_ended_just_now_is_left_to_whoever_ran_it() -> None:
     simulate(main)
 
 
+def test_a_run_ended_when_it_was_given_up_not_when_it_was_interrupted() -> None:
+    async def main(world: World) -> None:
+        executor = executor_of(model_of("late", latency_s=5.0), world=world)
+        going = executor.start(WORKER_ALONE, "go")
+        await world.sleep(1)
+        going.cancel(Reason.SHUTDOWN)
+        await going
+        await world.sleep(300)
+        await executor.abandon(going.run_id)
+        await world.sleep(30)
+        early = await executor.finish(WORKER_ALONE, going.run_id, after_s=60)
+        assert early.code is ExecutorErrorCode.EXEC_RUN_BUSY
+        await world.sleep(31)
+        told = await executor.finish(WORKER_ALONE, going.run_id, after_s=60)
+        assert (told.status, told.run is not None) == ("cancelled", True)
+
+    simulate(main)
+
+
 def test_ports_are_told_of_an_end_though_the_lane_is_full() -> None:
     async def main(world: World) -> None:
         posted = Posted()

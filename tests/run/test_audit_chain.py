@@ -102,7 +102,8 @@ def test_an_untouched_log_fits_also_a_head_that_was_kept(made: Made) -> None:
     assert made.verdict() == made.verdict(made.head.told()) == Verdict(LAST - PURGED)
     older = next(row for row in made.rows if row.seq == 9)
     assert made.verdict(f"9:{older.hash.hex()}").ok
-    assert made.verdict(f"9:{'00' * 32}").bad == 9
+    other = made.verdict(f"9:{'00' * 32}")
+    assert (other.bad, other.records) == (9, 8 - PURGED)
     assert made.verdict(f"{LAST + 1}:{'00' * 32}").bad == LAST + 1  # it was put back
     with pytest.raises(ConfigError, match="no head"):
         made.verdict("nonsense")
@@ -116,7 +117,8 @@ def test_a_changed_byte_of_a_record_names_it(made: Made, at: int, where: int, fl
     changed = bytearray(made.bytes)
     changed[made.bytes.index(stored) + where % len(stored)] ^= flip
     made.put(changed)
-    assert made.verdict().bad == at
+    verdict = made.verdict()
+    assert (verdict.bad, verdict.records) == (at, at - FIRST)
 
 
 @settings(max_examples=3 * MORE)

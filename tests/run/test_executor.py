@@ -484,6 +484,17 @@ async def test_the_id_of_a_run_is_the_callers_and_only_once() -> None:
     assert again.code is ExecutorErrorCode.EXEC_RUN_BUSY
 
 
+async def test_a_run_that_could_not_begin_leaves_its_id_to_others() -> None:
+    journal = MemoryJournal()
+    executor = executor_of(["never"], journal=journal, secrets=["h4nter2-h4nter2"])
+    asked = Invocation(run_id="R")
+    result = await executor.run(RunnableAgent(prompt="It is h4nter2-h4nter2."), "go", asked)
+    assert "the manifest holds a secret" in result.error
+    assert await journal.holder("R") is None
+    other = executor_of(["x"], journal=journal)
+    assert (await other.run(RunnableAgent(), "go", asked)).output == "x"
+
+
 async def test_named_values_are_told_to_the_model_behind_the_task() -> None:
     model = model_of(["a", "b"])
     executor = executor_of(model)
