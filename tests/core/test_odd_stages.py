@@ -275,3 +275,24 @@ def test_a_strategy_that_cannot_be_called_is_refused_when_it_is_put_in(
     with pytest.raises(MutationError, match=re.escape(why)):
         pipeline.swap_strategy(stage, slot, mine)
     assert pipeline.run_sync("Hello").text == "Hello"
+
+
+@pytest.mark.parametrize(
+    ("gives", "what"),
+    [
+        (None, "a NoneType"),
+        ([{"role": "user", "content": "hi"}], "a list with a dict"),
+        ("hi", "a list with a str"),
+    ],
+)
+def test_a_context_strategy_that_gives_no_messages_is_told_by_name(gives: Any, what: str) -> None:
+    class Mine(Strategy):
+        name = "mine"
+
+        async def load(self, state: PipelineState) -> Any:
+            return gives
+
+    pipeline = PipelinePresets.chat(model="scripted:echo")
+    pipeline.swap_strategy("context", "strategy", Mine)
+    with pytest.raises(StageError, match=f"Mine.load returned {what}, and not messages"):
+        pipeline.run_sync("Hello")
