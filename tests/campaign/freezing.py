@@ -19,6 +19,7 @@ from random import Random
 
 import apsw
 
+from lorimer.journal.sqlite.faults import LOCKED
 from lorimer.testing.audit import Report, Seen, audit
 from lorimer.testing.marks import Mark, read_marks
 from tests.campaign.killing import evidence, wrong_answers
@@ -125,7 +126,7 @@ def _writable(journal: Path) -> bool:
     try:
         db.execute("BEGIN IMMEDIATE")
         db.execute("ROLLBACK")
-    except apsw.BusyError:
+    except LOCKED:
         return False
     finally:
         db.close()

@@ -21,6 +21,7 @@ from lorimer.journal import SQLiteJournal
 from lorimer.journal.retention import compact
 from lorimer.journal.sqlite import blocks
 from lorimer.journal.sqlite.announced import Announced
+from lorimer.journal.sqlite.faults import LOCKED
 from lorimer.testing.marks import Mark, MarkFile
 from lorimer.world import RealWorld
 from tests.campaign.forks import serve
@@ -145,7 +146,7 @@ async def compacting(order: Order, world: World) -> None:
                 if pressed % 4 == 0 and done.saved:
                     await own.vacuum()
             except JournalError as error:
-                if not isinstance(error.__cause__, apsw.BusyError):
+                if not isinstance(error.__cause__, LOCKED):
                     raise
                 over = False  # others kept writing: the next round does it
             await world.sleep(0.01)

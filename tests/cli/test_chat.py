@@ -164,6 +164,13 @@ def test_an_answer_cut_off_by_a_kill_is_gone_on_with(monkeypatch: pytest.MonkeyP
     assert sessions()[0]["message_count"] == 4
 
 
+def test_what_a_model_without_a_price_has_cost_is_not_told_as_nothing() -> None:
+    chat("a\n")
+    told = invoke("sessions", "ls").stdout
+    assert "–" in told
+    assert "$0.00" not in told
+
+
 def test_deleting() -> None:
     chat("a\n")
     chat("b\n")

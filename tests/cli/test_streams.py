@@ -185,6 +185,22 @@ def test_help_that_nothing_takes() -> None:
     assert (done.code, done.err) == (1, told)
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="/dev/full")
+def test_what_nothing_takes_and_python_does_not_buffer() -> None:
+    with open("/dev/full", "wb") as full:
+        done = subprocess.run(
+            [sys.executable, "-u", "-m", "lorimer", "manifest", "schema"],
+            stdin=subprocess.DEVNULL,
+            stdout=full,
+            stderr=subprocess.PIPE,
+            text=True,
+            timeout=PATIENCE_S,
+            check=False,
+        )
+    told = "error: cannot write to standard output: No space left on device\n"
+    assert (done.returncode, done.stderr) == (1, told)
+
+
 def test_a_second_ctrl_c_while_the_first_is_told(
     monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:

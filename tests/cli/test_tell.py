@@ -259,3 +259,16 @@ def test_what_cannot_be_told() -> None:
         assert result.exit_code == 2, words
         assert expected in result.stderr, (words, result.stderr)
         assert "Traceback" not in result.output
+
+
+def test_what_is_typed_and_is_no_unicode_does_not_fail_in_the_store() -> None:
+    task = 'CALL Bash {"command": "make"}'
+    assert invoke("run", "-m", "scripted:obedient", "--ask-later", task).exit_code == 5
+    run, latin1 = last_run(), "caf\udce9"  # as Python has the bytes of another encoding
+    sent = invoke("runs", "send", run, latin1)
+    assert sent.exit_code == 0, sent.stderr
+    assert invoke("runs", "answer", run, "no").exit_code == 0
+    assert invoke("runs", "resume", run).exit_code == 0
+    assert "caf\ufffd" in invoke("runs", "show", run, "--json").stdout
+    nobody = invoke("runs", "show", f"run_{latin1}")
+    assert (nobody.exit_code, "(exec.run.unknown)" in nobody.stderr) == (2, True)

@@ -285,3 +285,24 @@ def test_a_strategy_may_give_something_to_await_by_a_plain_method() -> None:
     pipeline = PipelinePresets.chat(model="scripted:echo")
     pipeline.swap_strategy("context", "strategy", Wrapped)
     assert pipeline.run_sync("Hello", raise_on_error=False).success
+
+
+@pytest.mark.parametrize(
+    ("gives", "what"),
+    [
+        (None, "a NoneType"),
+        ([{"role": "user", "content": "hi"}], "a list with a dict"),
+        ("hi", "a list with a str"),
+    ],
+)
+def test_a_context_strategy_that_gives_no_messages_is_told_by_name(gives: Any, what: str) -> None:
+    class Mine(Strategy):
+        name = "mine"
+
+        async def load(self, state: PipelineState) -> Any:
+            return gives
+
+    pipeline = PipelinePresets.chat(model="scripted:echo")
+    pipeline.swap_strategy("context", "strategy", Mine)
+    with pytest.raises(StageError, match=f"Mine.load returned {what}, and not messages"):
+        pipeline.run_sync("Hello")

@@ -17,6 +17,7 @@ SAID = {
     OSError(errno.ENOSPC, "x"): "the disk is full",
     apsw.BusyError("x"): "is locked: another process",
     apsw.LockedError("x"): "is locked: another process",
+    apsw.ProtocolError("locking protocol"): "is locked: another process",
     apsw.NotADBError("x"): "is not a SQLite database",
     apsw.CorruptError("x"): "is damaged (x)",
     apsw.ReadOnlyError("x"): "cannot be written (x)",

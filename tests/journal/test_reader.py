@@ -55,7 +55,10 @@ def test_a_glance_never_waits(tmp_path: Path) -> None:
     asyncio.run(main())
 
 
-def test_a_glance_at_a_locked_file_does_not_wait_for_the_lock(tmp_path: Path) -> None:
+@pytest.mark.parametrize("error", [apsw.BusyError, apsw.ProtocolError])
+def test_a_glance_at_a_locked_file_does_not_wait_for_the_lock(
+    error: type[apsw.Error], tmp_path: Path
+) -> None:
     async def main() -> None:
         path = await _file(tmp_path / "j.db")
         reader = Reader(path, None, RealWorld())
@@ -64,7 +67,7 @@ def test_a_glance_at_a_locked_file_does_not_wait_for_the_lock(tmp_path: Path) ->
         def locked(db: Database) -> int:
             # what SQLite says at once when it may not wait, and after 5 s otherwise
             if number(db, "PRAGMA busy_timeout") == 0:
-                raise apsw.BusyError("locked")
+                raise error("locked")
             return _streams(db)
 
         assert reader.glance(locked) is None

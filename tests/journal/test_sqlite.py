@@ -1233,8 +1233,12 @@ def test_a_checkpoint_that_fails_is_made_later(
     assert caplog.text.count("checkpoint of") == 1
 
 
+@pytest.mark.parametrize("error", [apsw.BusyError, apsw.ProtocolError])
 def test_a_checkpoint_that_is_not_possible_now_is_no_failure(
-    store: Store, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    error: type[apsw.Error],
+    store: Store,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
     monkeypatch.setattr(transactions, "CHECKPOINT_PAGES", 40)
     tried: list[bool] = []
@@ -1243,7 +1247,7 @@ def test_a_checkpoint_that_is_not_possible_now_is_no_failure(
     def busy(mover: transactions.Mover) -> tuple[int, int]:
         tried.append(True)
         if len(tried) % 2:  # the log's index was just being written, or somebody else moves it
-            raise apsw.BusyError("database is locked")
+            raise error("database is locked")
         return move(mover)
 
     monkeypatch.setattr(transactions.Mover, "move", busy)

@@ -143,6 +143,8 @@ def _told(error: Exception, store: str) -> int:
                 sys.stdout.flush()
             except OSError as lost:
                 return fail.stdout_lost(lost)
+            if not error.filename and _is_of_echo(error):
+                return fail.stdout_lost(error)
             fail.report(_os_error(error))
             return fail.FAILED
         case _:
@@ -151,6 +153,15 @@ def _told(error: Exception, store: str) -> int:
                 hint="Run it again with --debug to see where, and please report it.",
             )
             return fail.FAILED
+
+
+def _is_of_echo(error: OSError) -> bool:
+    """It was raised as something was written out: with PYTHONUNBUFFERED, nothing is left to
+    flush that would fail once more."""
+    trace = error.__traceback__
+    while trace is not None and trace.tb_next is not None:
+        trace = trace.tb_next
+    return trace is not None and trace.tb_frame.f_globals.get("__name__") == "click.utils"
 
 
 def _os_error(error: OSError) -> str:

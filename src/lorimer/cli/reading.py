@@ -9,6 +9,7 @@ from lorimer.cli.owner import fate, pid_of
 from lorimer.core.errors import ExecutorErrorCode, JournalError
 from lorimer.core.events import Event
 from lorimer.core.journal import RunRow
+from lorimer.core.jsonable import clean
 from lorimer.core.mail import questions
 from lorimer.core.manifest import EnvironmentManifest
 from lorimer.journal import recording
@@ -27,7 +28,7 @@ async def find(journal: SQLiteJournal, run_id: str | None) -> RunRow:
         if not rows:
             raise Fault("there are no runs yet", hint="lorimer run, or lorimer demo")
         return rows[0]
-    row = await journal.find_run(run_id)
+    row = await journal.find_run(clean(run_id))  # as it is typed, it may be no Unicode
     if row is None:
         raise Fault(
             f"there is no run {run_id!r} in this store",

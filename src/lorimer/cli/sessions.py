@@ -79,7 +79,7 @@ def _print(found: list[SessionInfo], now: float) -> None:
             Text(short_id(info.session_id), style="bold"),
             Text(ago(now - info.last_used)),
             Text(str(info.message_count)),
-            Text(money(round(info.total_cost_usd * 1e9))),
+            Text(money(round(info.total_cost_usd * 1e9)) if info.total_cost_usd else "–"),
             Text.assemble(
                 title,
                 ("  (interrupted)", "yellow") if info.unfinished else "",

@@ -16,7 +16,7 @@ from typing import Final, Literal
 from lorimer.core.errors import ExecutorErrorCode, MutationError, PipelineError
 from lorimer.core.events import Event
 from lorimer.core.journal import Journal, RunRow, find
-from lorimer.core.jsonable import JSON
+from lorimer.core.jsonable import JSON, clean
 from lorimer.core.record import record
 from lorimer.core.redaction import of_environment
 
@@ -62,7 +62,8 @@ async def send(journal: Journal, run_id: str, text: str, *, id: str) -> bool:
     redactor = of_environment()
     if redactor is not None:  # it is kept as it is posted
         text = redactor.text(text)
-    return await journal.post(row.stream, id, {"kind": "text", "run": row.run_id, "text": text})
+    message: dict[str, JSON] = {"kind": "text", "run": row.run_id, "text": clean(text)}
+    return await journal.post(row.stream, id, message)
 
 
 async def answer(journal: Journal, run_id: str, answer: bool | str, *, question: str = "") -> bool:
@@ -91,7 +92,7 @@ async def answer(journal: Journal, run_id: str, answer: bool | str, *, question:
     elif isinstance(answer, str) and about.wants == "text":
         if not answer.strip() or len(answer) > MAX_TEXT_CHARS:
             raise _wrong(f"An answer has 1 to {MAX_TEXT_CHARS} characters.")
-        message["text"] = answer
+        message["text"] = clean(answer)
     else:
         wants = "a text" if about.wants == "text" else "yes or no"
         raise _wrong(f"Question {name} of run {row.run_id} wants {wants} for an answer.")

@@ -3,8 +3,9 @@ gets too long: `s02_compaction.py`."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
+from typing import cast
 
 from pydantic import Field
 
@@ -147,7 +148,7 @@ class ContextStage(Stage[object, object]):
                     shown = _shown(chosen, history)
             state.context = shown
         else:
-            state.context = repaired(chosen)
+            state.context = repaired(_messages(chosen, self.strategy))
         if not state.iteration and not self.retriever.absent(state):
             asked = history[history.turn(1)].text if history else ""
             state.volatile[self.name] = await self.retriever.retrieve(asked, state)
@@ -199,3 +200,15 @@ class ContextStage(Stage[object, object]):
 def _shown(chosen: Selection, history: History) -> History:
     receipt = history.receipt
     return excerpt(history, chosen if receipt is None else chosen.joined(after(receipt)))
+
+
+def _messages(chosen: object, by: ContextStrategy) -> list[Message]:
+    """What a strategy of the host's returned, whatever it says it does. Raises TypeError."""
+    found = list(cast("Iterable[object]", chosen)) if isinstance(chosen, Iterable) else [chosen]
+    for one in found:
+        if not isinstance(one, Message):
+            what = f"{'a list with ' if isinstance(chosen, Iterable) else ''}a {type(one).__name__}"
+            raise TypeError(
+                f"{type(by).__name__}.load returned {what}, and not messages as in state.messages"
+            )
+    return cast("list[Message]", found)

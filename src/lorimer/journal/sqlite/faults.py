@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import os
 from errno import EDQUOT, ENOSPC
-from typing import cast
+from typing import Final, cast
 
 import apsw
 
 from lorimer.core.errors import JournalError
 
+LOCKED: Final = (apsw.BusyError, apsw.ProtocolError)
+"""Another process holds a lock, or stands still where it looks which it may take: after ten
+seconds of that SQLite gives up (https://sqlite.org/rescode.html#protocol)."""
 _INTACT = "What was acknowledged before is intact."
 
 
@@ -32,7 +35,7 @@ def said_of(error: Exception) -> tuple[str, str]:
     match error:
         case _ if _is_full(error):
             what, hint = "cannot grow: the disk is full", f"Free some space. {_INTACT}"
-        case apsw.BusyError() | apsw.LockedError():
+        case apsw.BusyError() | apsw.LockedError() | apsw.ProtocolError():
             what = "is locked: another process kept writing to it for 5 s"
             hint = f"Try again, or end the program that holds it. {_INTACT}"
         case apsw.NotADBError():

@@ -13,7 +13,7 @@ import apsw
 from lorimer.core.world import World
 from lorimer.journal.projection import refuse_closed
 from lorimer.journal.sqlite.database import Database, be_patient
-from lorimer.journal.sqlite.faults import explain
+from lorimer.journal.sqlite.faults import LOCKED, explain
 from lorimer.journal.sqlite.schema import open_for_reading
 
 T = TypeVar("T")
@@ -56,7 +56,7 @@ class Reader:
             be_patient(self._db, False)
             try:
                 return query(self._db)
-            except apsw.BusyError:
+            except LOCKED:
                 return None
             except apsw.Error as error:
                 raise explain(error, self._path) from error

@@ -12,6 +12,7 @@ from lorimer.journal.codec import Place, decode, micros
 from lorimer.journal.sqlite import purse_tables
 from lorimer.journal.sqlite.blocks import SEQ, Line, RowFinder, press
 from lorimer.journal.sqlite.database import Database, number, one
+from lorimer.journal.sqlite.faults import LOCKED
 from lorimer.journal.sqlite.rows import whole
 from lorimer.journal.sqlite.schema import MEMORY, STREAM_BITS, open_for_writing
 
@@ -112,7 +113,7 @@ def vacuum(path: str, vfs: str | None) -> None:
     db = open_for_writing(path, vfs)
     try:
         db.execute("VACUUM")
-        with suppress(apsw.BusyError):  # others keep writing: one of them moves the log later
+        with suppress(*LOCKED):  # others keep writing: one of them moves the log later
             db.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_TRUNCATE)
     finally:
         db.close()

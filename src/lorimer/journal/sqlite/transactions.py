@@ -11,7 +11,7 @@ import apsw
 from lorimer.core.errors import JournalError, LimitError
 from lorimer.core.redaction import logger
 from lorimer.journal.sqlite.database import Database, be_patient
-from lorimer.journal.sqlite.faults import explain, lost_sync
+from lorimer.journal.sqlite.faults import LOCKED, explain, lost_sync
 from lorimer.journal.sqlite.mover import Mover
 from lorimer.journal.sqlite.schema import VERSION, open_for_writing
 from lorimer.journal.sqlite.wal import WriteAheadLog
@@ -87,7 +87,7 @@ class Transactions:
             left = [job for job in jobs if not job.over]  # the thread may have got to some
             if left:
                 self._transact(db, left)
-        except apsw.BusyError:  # another process writes: wait for it elsewhere
+        except LOCKED:  # another process writes: wait for it elsewhere
             return False
         except Exception as error:  # noqa: BLE001 - raised in the task that waits for it
             if len(left) > 1:
@@ -129,7 +129,7 @@ class Transactions:
                 self._checkpoint_in(CHECKPOINT_PAGES)
         except (apsw.Error, OSError) as error:  # nothing is lost, the WAL has it all
             # Busy: another process moves it, or somebody wrote the log's index as it was read.
-            if not isinstance(error, apsw.BusyError):
+            if not isinstance(error, LOCKED):
                 _log.warning("checkpoint of %s failed: %s", self._path, error)
             if lost_sync(error):
                 self._break(error)
@@ -173,7 +173,7 @@ class Transactions:
                 self._wal_pages, self._wal_fresh = in_wal, in_wal == moved
             self._transact(self._db, jobs)
         except Exception as error:  # noqa: BLE001 - raised in the task that waits for it
-            if len(jobs) > 1 and not isinstance(error, JournalError | apsw.BusyError):
+            if len(jobs) > 1 and not isinstance(error, (JournalError, *LOCKED)):
                 for job in jobs:
                     self._settle([job])
                 return
