@@ -5,6 +5,8 @@ Replays are compared with running everything again.
 
 from __future__ import annotations
 
+import builtins
+import decimal
 import os
 import random
 import sys
@@ -168,3 +170,42 @@ def test_row_36_a_state_that_a_library_reads_for_a_step(way: str, tmp_path: Path
         session.graph.edit_step("s0", begin.format(number))
         session.replay()
         assert session.namespace()["x"] == anew(session)["x"]
+
+
+def test_row_32_a_step_that_comes_behind_one_that_sets_what_all_read(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(builtins, "sum", sum)
+    monkeypatch.setattr(decimal.getcontext(), "prec", 28)
+    session = session_of(
+        "from decimal import Decimal, getcontext\nimport builtins\na = Decimal(1)\nk = 1",
+        "x = str(a / 7)",
+        "y = repr(sum([1]))",
+        "getcontext().prec = 5\nbuiltins.sum = lambda xs: 'mine'",
+        "builtins.sum = max",
+    )
+    session.graph.move_step("s1", after="s3")
+    session.graph.move_step("s2", after="s3")
+    session.replay()
+    assert [session.namespace()[name] for name in "xy"] == ["0.14286", "'mine'"]
+    session.graph.move_step("s3", after="s1")
+    session.replay()
+    names = session.namespace()
+    assert (len(names["x"]), names["y"]) == (30, "1")  # type: ignore[arg-type]
+    session.graph.edit_step("s0", session.graph.source("s0") + "\ngetcontext().prec = 4")
+    session.replay()
+    assert session.namespace()["x"] == "0.1429"
+    assert session.replay().ran == ()
+
+
+def test_row_20_an_object_of_an_extension_that_has_no_dict() -> None:
+    session = session_of(
+        "import hashlib\nh = hashlib.sha256(b'a')", "h.update(b'b')", "x = h.hexdigest()"
+    )
+    for source in ("h.update(b'c')", "pass"):
+        session.graph.edit_step("s1", source)
+        session.replay()
+        assert session.namespace()["x"] == anew(session)["x"]
+    session.graph.mark_stale("s1")
+    session.replay()
+    assert session.namespace()["x"] == anew(session)["x"]
