@@ -2,9 +2,15 @@
 
 from __future__ import annotations
 
+import importlib
+import importlib.util
 from collections.abc import Iterable
 
 from lorimer.esg import StepExecutor
+
+NUMPY = importlib.util.find_spec("numpy") is not None
+if NUMPY:
+    importlib.import_module("numpy")  # before any test that puts `sys.modules` back: once is all
 
 
 def session_of(*sources: str) -> StepExecutor:

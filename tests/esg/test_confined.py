@@ -575,6 +575,17 @@ def test_a_patch_that_moves_a_step_is_kept(tmp_path: Path) -> None:
     play(script, tmp_path)
 
 
+def test_a_patch_of_a_step_that_takes_most_of_its_time_is_tried_and_kept(tmp_path: Path) -> None:
+    async def script(session: ConfinedSteps) -> None:
+        code = "import time\ntime.sleep(2.5)\ntotl = 1\nprint({})"
+        await session.execute("slow", code.format("total"))
+        _, patch = await session.diagnose("slow")
+        assert await session.repair(patch, "slow")
+        assert session.results["slow"].stdout == "1\n"
+
+    play(script, tmp_path, limits=StepLimits(step_s=4))
+
+
 def test_a_patch_that_ends_the_worker_is_taken_back(tmp_path: Path) -> None:
     async def script(session: ConfinedSteps) -> None:
         await session.execute("xs", "xs = [1]")

@@ -59,7 +59,11 @@ class StandIn:
         self._answered.clear()
 
     async def ask(
-        self, request: Message, tell: Callable[[Message], None], steps: Container[str]
+        self,
+        request: Message,
+        tell: Callable[[Message], None],
+        steps: Container[str],
+        turns: int,
     ) -> Message:
         dies, self.dies = self.dies, ""
         if dies == "gone":

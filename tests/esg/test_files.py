@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from lorimer.esg import StepExecutor
-from tests.esg.sessions import session_of
+from tests.esg.sessions import NUMPY, session_of
 
 HANDLE = ("f = open('x', 'w')", "f.write('a')", "f.close()", "print(open('x').read())")
 APPENDED = (
@@ -100,6 +100,7 @@ def test_row_34_what_somebody_else_has_written_is_left_alone(
     assert Path("x").read_text(encoding="utf-8") == "mine"
 
 
+@pytest.mark.skipif(not NUMPY, reason="without numpy")
 def test_row_34_a_file_that_is_mapped_into_memory_is_written_by_who_can_reach_it(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

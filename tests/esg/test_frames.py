@@ -604,3 +604,23 @@ def test_row_22_who_writes_to_what_a_changed_frame_looks_at_runs_again(look: str
         assert session.namespace()[name].equals(anew(session)[name])  # type: ignore[attr-defined]
     session.graph.mark_stale("s3")
     assert session.replay().ran == ("s3",), "it looks at what it looked at"
+
+
+def test_row_22_an_array_of_a_class_of_a_step_s() -> None:
+    shape = (
+        "class Unit(np.ndarray):\n    def __array_finalize__(self, other):\n"
+        "        self.unit = getattr(other, {!r}, None)\n"
+    )
+    session = session_of(
+        "import numpy as np",
+        shape.format("unit"),
+        "u = np.arange(3).view(Unit)\nu.unit = 'm'",
+        "x = u[1:].unit",
+    )
+    for name, unit in (("other", None), ("unit", "m")):
+        session.graph.edit_step("s1", shape.format(name))
+        session.replay()
+        assert session.namespace()["x"] == unit
+        session.graph.mark_stale("s2")
+        session.replay()
+        assert session.namespace()["x"] == unit

@@ -343,7 +343,10 @@ class ConfinedSteps:
                     await self._recover(cancelled.at)
                 asked = {**request, "held": [*self._known.deadly]}
                 steps = {*self.steps, str(request.get("step"))}
-                answer = await worker.ask(asked, lambda event: self._told(event, told), steps)
+                turns = 2 if request["op"] == "repair" else 1  # it is tried in a fork first
+                answer = await worker.ask(
+                    asked, lambda event: self._told(event, told), steps, turns
+                )
             except EOFError:
                 worker.close()
                 self._worker = None

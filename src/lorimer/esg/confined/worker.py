@@ -116,9 +116,10 @@ class Worker:
         request: Message,
         tell: Callable[[Message], None],
         steps: Container[str] = (),
+        turns: int = 1,
     ) -> Message:
         """The answer. `tell` is told of events meanwhile. `steps`: those that there are, each of
-        which may run for `step_s`; without, that is the time of all that is asked.
+        which may run for `step_s`, so many `turns`; without, that is the time of all that is asked.
 
         Raises Died when what ran was ended, by a limit or by itself, and another has taken over;
         EOFError when nothing is left. Cancelled, it ends the step, too; see `settled`.
@@ -128,11 +129,12 @@ class Worker:
         self._number += 1
         self._busy = True
         line = json.dumps({**request, "n": self._number, "to": self._count}).encode()
+        now = asyncio.get_running_loop().time()
         with self._world.outside("a worker of steps"):
             try:
                 # Whoever reads nothing is ended in time: so nobody waits for it to be read.
                 self._writer.write(b"\n" + line + b"\n")
-                answer = await self._answer(tell, steps)
+                answer = await self._answer(tell, steps, Patience(self._step_s, turns, now))
             except asyncio.CancelledError:
                 self._end(KILL)
                 raise
@@ -148,10 +150,11 @@ class Worker:
             return None
         return (await self._settled(ExecutorErrorCode.EXEC_RUN_CANCELLED, "", "", None)).death
 
-    async def _answer(self, tell: Callable[[Message], None], steps: Container[str]) -> Message:
+    async def _answer(
+        self, tell: Callable[[Message], None], steps: Container[str], patience: Patience
+    ) -> Message:
         step, events = "", 0
         now = asyncio.get_running_loop().time
-        patience = Patience(self._step_s, now())
         while True:
             try:
                 async with asyncio.timeout_at(patience.until):

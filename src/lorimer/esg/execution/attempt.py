@@ -174,7 +174,6 @@ class Attempts:
         done = self._commit(step_id, visit, lent, left, outcome.value)
         told = self._told(trial, lent, left, done)
         in_place = self._in_place(step_id, visit, lent, done)
-        first = self.surroundings.first_set(told.writes)
         graph.observe(
             step_id,
             told.reads,
@@ -193,11 +192,10 @@ class Attempts:
             later = {*graph.steps_after(step_id)}
             for each in {each for region in done.shared for each in later & region.states.keys()}:
                 graph.mark_stale(each)
-        if (
-            self._attributes.first_written({*(slot.name for slot in trial.slots), *in_place})
-            or first
-        ):
+        if self._attributes.first_written({*(slot.name for slot in trial.slots), *in_place}):
             self._mark_later(step_id)  # none of them has told whether it reads that
+        if not resources.READ_ONCE_SET.isdisjoint(told.writes):
+            self.overlooked()
         self._keep(step_id, outcome, (*told.reads, *in_place), (*told.writes, *in_place))
         keep_within(self.store, self._most, self._seconds)
 
@@ -232,6 +230,19 @@ class Attempts:
         reached = (each for region in trial.lending.visit.entered for each in region.objects)
         maps = any(isinstance(each, mmap) for each in reached)
         return self.files.left(trial.step, trial.files, reached_maps=maps)
+
+    def overlooked(self) -> None:
+        """Steps that stand behind one which sets what all read, and ran before there was such a
+        one, or before they stood there: they have to run again."""
+        slots = self._attributes.slots.values()
+        names = {each.name for each in slots if each.everyone and each.written}
+        for name in names | resources.READ_ONCE_SET:
+            behind = False
+            for step in self.graph.steps if self.graph.last_writer(name) else ():
+                unread = behind and name not in self.graph.used(step)
+                if unread and self.graph.status(step) is Status.FRESH:
+                    self.graph.mark_stale(step)
+                behind = behind or name in self.graph.made(step)
 
     def _mark_later(self, step_id: str) -> None:
         """The steps behind this one have to run again."""

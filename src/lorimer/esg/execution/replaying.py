@@ -66,6 +66,7 @@ class Replays:
         """
         ran, order, held = Counter[str](), list[str](), dict[str, Held]()
         graph = self._graph
+        self._attempts.overlooked()
         graph.news()
         waiting = [(graph.position(each), each) for each in graph.stale()]
 

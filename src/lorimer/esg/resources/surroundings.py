@@ -75,13 +75,6 @@ class Surroundings:
             if not name.startswith(resources.FILE):
                 self._gone.add((name, step))
 
-    def first_set(self, names: Iterable[str]) -> bool:
-        """Whether a step that is to be told of has set a state that none has set so far, and of
-        which nobody has told whether he reads it."""
-        return any(
-            not self._graph.last_writer(n) for n in resources.READ_ONCE_SET.intersection(names)
-        )
-
     def compare_states(
         self,
         step_id: str,

@@ -17,7 +17,7 @@ import sys
 from collections.abc import Callable
 from typing import Any, Final, cast
 
-from lorimer.esg.values.content import Content, Inline, Kind, Seen, fields_of, unknown
+from lorimer.esg.values.content import MAIN, Content, Inline, Kind, Seen, fields_of, unknown
 from lorimer.esg.values.quick import Data
 
 _CACHES: Final = frozenset({
@@ -61,12 +61,18 @@ def kind_of(kind: type[Any], partly: Callable[[type[Any], frozenset[str]], Kind]
     return None
 
 
+_CLASS: Final = "__class__"
+"""By this name a class of a step's, of which an array is, stands among its attributes."""
+
+
 class Array(Kind):
     """`numpy.ndarray`."""
 
     def take(self, value: Any, /) -> Content:
-        fields = fields_of(value)  # a mask
         own = self._own(value)
+        fields = {**(fields_of(value) or {})}  # a mask
+        if type(value).__module__ == MAIN:
+            fields[_CLASS] = type(value)
         if not fields:
             return own
         kind, extra, parts = own
@@ -123,8 +129,13 @@ class Array(Kind):
         extra, parts = cast("tuple[Any, ...]", content.extra), content.parts
         if isinstance(extra[0], tuple):
             names, extra = cast("tuple[tuple[str, ...], tuple[Any, ...]]", extra)
-            value.__dict__.clear()
-            value.__dict__.update(zip(names, parts, strict=False))
+            fields = dict(zip(names, parts, strict=False))
+            kind_of_array = fields.pop(_CLASS, type(value))
+            if kind_of_array is not type(value):
+                object.__setattr__(value, "__class__", kind_of_array)
+            if (held := fields_of(value)) is not None:
+                held.clear()
+                held.update(fields)
             parts = parts[len(names) :]
         _, shape, strides, kind, writeable, *_ = extra
         now = (value.shape, value.strides, str(value.dtype))

@@ -58,8 +58,6 @@ _Frozen = frozenset[object]
 _Maker = Callable[[Kind | None, tuple[tuple[str, Any], ...]], Instance]
 _HEAP: Final = 1 << 9
 """`Py_TPFLAGS_HEAPTYPE`: made by a class statement, or by an extension."""
-_HEAD: Final = 16
-"""Bytes that a class of Python's may add to its base besides slots: `__dict__`, `__weakref__`."""
 
 
 class _Atom(Kind):
@@ -256,6 +254,13 @@ def _kind(kind: type[Any]) -> Kind:
     return instance(kind)
 
 
+def _head(kind: type[Any], parent: type[Any]) -> int:
+    """Bytes that a class of Python's adds to its base besides slots: `__dict__`, `__weakref__`."""
+    adds_dict = bool(kind.__dictoffset__) and not parent.__dictoffset__
+    adds_weak = bool(kind.__weakrefoffset__) and not parent.__weakrefoffset__
+    return 8 * (adds_dict + adds_weak)
+
+
 def _repr_of(base: type[Any]) -> Callable[[Any], object]:
     told = cast("Callable[[Any], str]", base.__repr__)
     return lambda value: told(value)
@@ -277,7 +282,7 @@ def instance(kind: type[Any], make: _Maker = Instance) -> Kind:
             base = each
             break
         parent = each.__base__ or object
-        if each.__basicsize__ - parent.__basicsize__ > 8 * len(members) + _HEAD:
+        if each.__basicsize__ - parent.__basicsize__ > 8 * len(members) + _head(each, parent):
             return FOREIGN  # an extension's, with fields of its own
         for name, slot in vars(each).items():
             if isinstance(slot, types.MemberDescriptorType) and name not in IGNORED:
