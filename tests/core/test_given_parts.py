@@ -16,14 +16,14 @@ from lorimer.tools.hooks import FunctionHook
 
 WRONG = [
     ({"approver": lambda tool, summary, reason: True}, "'<lambda>' has no approve()"),
-    ({"approver": True}, "'bool' has no approve()"),
-    ({"models": ScriptedModel(["hi"])}, "'ScriptedModel' has no resolve()"),
-    ({"models": {"openai": "sk-a-key-of-mine"}}, "models must be a ModelResolver, and 'dict' has"),
+    ({"approver": True}, "a bool has no approve()"),
+    ({"models": ScriptedModel(["hi"])}, "a ScriptedModel has no resolve()"),
+    ({"models": {"openai": "sk-a-key-of-mine"}}, "models must be a ModelResolver, and a dict has"),
     ({"credentials": {"openai": "sk-a-key-of-mine"}}, "must be a CredentialBundle, not dict"),
     ({"credentials": ProviderCredentials("sk-a-key-of-mine")}, "must be a CredentialBundle, not"),
     ({"author": "ann"}, "author must be a Person, not str"),
     ({"caller": "ann"}, "caller must be a Person, not str"),
-    ({"world": 3}, "world must be a World, and 'int' has no"),
+    ({"world": 3}, "world must be a World, and an int has no"),
     ({"hooks": print}, "hooks must be a list, and each a Hook, not builtin_function_or_method"),
     ({"hooks": [print]}, "each of hooks must be a Hook, not builtin_function_or_method"),
     ({"variables": {"PORT": 8080}}, "variables['PORT'] must be text, not int"),

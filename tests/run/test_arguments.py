@@ -41,13 +41,16 @@ pytestmark = pytest.mark.anyio
 
 X: Any = None  # so that type checkers let it pass
 WRONG: dict[str, tuple[Callable[[], object], str]] = {
-    "models": (lambda: Executor(models=X or "gpt-5"), "ModelResolver, and 'gpt-5' has no resolve"),
+    "models": (lambda: Executor(models=X or "gpt-5"), "ModelResolver, and text has no resolve"),
     "option": (lambda: executor_of([], jornal=1), "no option 'jornal'; did you mean 'journal'"),
     "ports": (lambda: executor_of([], ports={}), "ports must be Ports, not dict"),
     "lane": (lambda: executor_of([], lane=3), "lane must be a Lane, not int"),
-    "port": (lambda: Ports(budget=X or 5), "Ports.budget must be a Budget, and 5 has no admit"),
+    "port": (
+        lambda: Ports(budget=X or 5),
+        "Ports.budget must be a Budget, and an int has no admit",
+    ),
     "class": (lambda: Ports(critic=X or IdleCritic), "'IdleCritic' is a class, not made yet"),
-    "store": (lambda: AuditLog(X or "a.db"), "store must be an AuditStore, and 'a.db'"),
+    "store": (lambda: AuditLog(X or "a.db"), "store must be an AuditStore, and text has"),
     "tool": (lambda: RunnableAgent(tools=X or [Work()]), "must be text, not Work"),
     "phase": (lambda: RunnableAgent(phases=X or 3), "a list, and each a Phase"),
     "turns": (
@@ -62,8 +65,11 @@ WRONG: dict[str, tuple[Callable[[], object], str]] = {
     "cap": (lambda: Lane("x", X or "2"), "the cap of 'x' must be a whole number, not str"),
     "policy": (lambda: IdleCritic(X or ExtendOnce(X)), "policy must be a class, or a function of"),
     "seconds": (lambda: RunnableAgent(timeout_s=float("nan")), "timeout_s is no number"),
-    "world": (lambda: executor_of([], world=3), "world must be a World, and 3 has no time"),
-    "approver": (lambda: executor_of([], approver=3), "must be an Approver, and 3 has no approve"),
+    "world": (lambda: executor_of([], world=3), "world must be a World, and an int has no time"),
+    "approver": (
+        lambda: executor_of([], approver=3),
+        "must be an Approver, and an int has no approve",
+    ),
     "mode": (lambda: executor_of([], permission_mode="yolo"), "there is no permission mode 'yolo'"),
     "rule": (lambda: executor_of([], rules=["Bash("]), "'Bash(' is not a rule"),
     "no rule": (lambda: executor_of([], rules=[3]), "each of rules must be a Rule, not int"),
@@ -82,7 +88,7 @@ WRONG: dict[str, tuple[Callable[[], object], str]] = {
     "groups": (lambda: Listed(groups=X or ["ann"]), "groups must be a mapping, not list"),
     "per caller": (lambda: CallerBudgets(usd=1, per_caller=X or ["ann"]), "must be a mapping"),
     "a caller": (lambda: CallerBudgets(usd=1, per_caller=X or {3: 1.0}), "text, not int"),
-    "budgets": (lambda: AllBudgets(X or 5), "a budget must be a Budget, and 5 has no admit"),
+    "budgets": (lambda: AllBudgets(X or 5), "a budget must be a Budget, and an int has no admit"),
     "inputs of a skill": (
         lambda: Skill(RunnableAgent(), X or "a place"),
         "Skill.inputs must be a JSON Schema",
@@ -90,7 +96,7 @@ WRONG: dict[str, tuple[Callable[[], object], str]] = {
     "lane name": (lambda: Lane(X or 4), "lane: its name must be text, not int"),
     "multiplier": (lambda: IdleCritic(multiplier=X or "x"), "must be a number, not str"),
     "key": (lambda: AuditLog(MemoryAudit(), key=X or "a" * 20), "key must be bytes, not str"),
-    "agents store": (lambda: AgentLibrary(X or "a.db"), "store must be a SavedStore, and 'a.db'"),
+    "agents store": (lambda: AgentLibrary(X or "a.db"), "store must be a SavedStore, and text has"),
     "folder": (lambda: FolderInputFiles(X or "inputs"), "files must be RootedFiles, not str"),
     "documents": (lambda: read_builtins(X or "a.yaml"), "must be a mapping of names to texts"),
     "person": (lambda: Person(X or 3), "Person.name must be text, not int"),

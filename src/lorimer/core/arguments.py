@@ -40,13 +40,14 @@ def check_port(name: str, port: object, kind: type, example: str) -> None:
     missing = [each for each in needed if not callable(getattr(port, each, None))]
     if isinstance(port, type) or missing:
         has = "is a class, not made yet" if isinstance(port, type) else f"has no {missing[0]}()"
-        mine = getattr(port, "__name__", type(port).__name__)  # its text could hold a key
+        name_of = getattr(port, "__name__", "")
+        what = repr(name_of) if name_of else _a(type(port))  # its text could hold a key
         raise ConfigError(
-            f"{name} must be {_a(kind)}, and {mine!r} {has}",
+            f"{name} must be {_a(kind)}, and {what} {has}",
             hint=f"For instance: {example}",
         )
 
 
 def _a(kind: type) -> str:
     name = "text" if kind is str else kind.__name__
-    return name if kind is str else f"{'an' if name[0] in 'AEIOU' else 'a'} {name}"
+    return name if kind is str else f"{'an' if name[0] in 'AEIOUaeiou' else 'a'} {name}"
