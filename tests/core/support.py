@@ -90,6 +90,29 @@ class Do(Tool):
         return given if isinstance(given, ToolResult) else ToolResult(given)
 
 
+class Watched(MemoryJournal):
+    """`before` is told of the stream, the facts and whether they are synced, ahead of each append;
+    what it raises is what that fails with."""
+
+    def __init__(
+        self, before: Callable[[str, Sequence[Event], bool], None], world: World | None = None
+    ) -> None:
+        super().__init__(world)
+        self._before = before
+
+    async def append(
+        self,
+        stream: str,
+        epoch: int,
+        facts: Sequence[Event],
+        *,
+        sync: bool,
+        ledger: LedgerEntry | None = None,
+    ) -> int:
+        self._before(stream, facts, sync)
+        return await super().append(stream, epoch, facts, sync=sync, ledger=ledger)
+
+
 class SlowJournal(MemoryJournal):
     """Takes its time as a store with a thread does; what is cancelled meanwhile is written."""
 

@@ -13,7 +13,7 @@ from lorimer.core.cancel import Reason
 from lorimer.core.errors import ConfigError, ExecutorErrorCode, JournalError
 from lorimer.core.events import Event
 from lorimer.core.history import History
-from lorimer.core.journal import Journal, LedgerEntry
+from lorimer.core.journal import Journal
 from lorimer.core.messages import ImageBlock, Message, ToolResultBlock, ToolUse
 from lorimer.core.request import Request, Response, StopReason
 from lorimer.core.stage import Strategy
@@ -30,7 +30,7 @@ from lorimer.testing import (
     simulate_in,
 )
 from lorimer.tools import Tool, ToolContext, ToolResult
-from tests.core.support import check_history
+from tests.core.support import Watched, check_history
 
 
 class Send(Tool):
@@ -273,21 +273,11 @@ def test_a_run_that_nobody_can_resume_is_given_up_and_its_conversation_goes_on()
 def test_the_end_of_a_run_that_is_given_up_is_synced_and_says_how_far_it_had_come() -> None:
     synced: list[bool] = []
 
-    class Synced(MemoryJournal):
-        async def append(
-            self,
-            stream: str,
-            epoch: int,
-            facts: Sequence[Event],
-            *,
-            sync: bool,
-            ledger: LedgerEntry | None = None,
-        ) -> int:
-            synced.extend([sync for fact in facts if fact.type == "run.end"])
-            return await super().append(stream, epoch, facts, sync=sync, ledger=ledger)
+    def note(stream: str, facts: Sequence[Event], sync: bool) -> None:
+        synced.extend([sync for fact in facts if fact.type == "run.end"])
 
     async def main(world: SimulatedWorld) -> None:
-        journal = Synced(world)
+        journal = Watched(note, world)
         model = ScriptedModel([[ToolUse(name, "send", {})] for name in "abc"])
         pipeline = _chat(world, journal, model, [Send(1)], session="s")
         task = asyncio.get_running_loop().create_task(pipeline.run("go", raise_on_error=False))

@@ -12,7 +12,6 @@ import pytest
 from lorimer import Pipeline
 from lorimer.core.errors import ConfigError, ExecutorErrorCode, JournalError
 from lorimer.core.events import Event
-from lorimer.core.journal import LedgerEntry
 from lorimer.core.limits import Limits
 from lorimer.core.manifest import SubAgent
 from lorimer.core.messages import ToolUse
@@ -39,6 +38,7 @@ from lorimer.testing import SimulatedWorld, simulate
 from lorimer.testing.simulated_failures import SimulatedCrash
 from lorimer.testing.simulation import simulate_in
 from lorimer.tools import Tool, ToolContext, ToolResult
+from tests.core.support import Watched
 from tests.run.support import executor_of, model_of, use
 
 SOFT_S = 60.0
@@ -354,22 +354,12 @@ def test_row_42_a_critic_that_hangs_holds_up_nobody() -> None:
 
 
 def test_a_run_whose_store_fails_when_a_critic_gives_it_time_ends_by_that_alone() -> None:
-    class Full(MemoryJournal):
-        async def append(
-            self,
-            stream: str,
-            epoch: int,
-            facts: Sequence[Event],
-            *,
-            sync: bool,
-            ledger: LedgerEntry | None = None,
-        ) -> int:
-            if any(str(fact.data.get("key")).startswith("raised:") for fact in facts):
-                raise JournalError("the disk is full")
-            return await super().append(stream, epoch, facts, sync=sync, ledger=ledger)
+    def full(stream: str, facts: Sequence[Event], sync: bool) -> None:
+        if any(str(fact.data.get("key")).startswith("raised:") for fact in facts):
+            raise JournalError("the disk is full")
 
     critic = Says(once(Decision(extend_s=100)))
-    result, took = played(works(30, 30), critic, journal=Full())
+    result, took = played(works(30, 30), critic, journal=Watched(full))
     assert (result.code, took < 61) == (ExecutorErrorCode.EXEC_JOURNAL_FAILED, True)
     assert result.warnings == []
 

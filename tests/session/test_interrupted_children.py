@@ -19,7 +19,7 @@ import pytest
 from lorimer.core.cancel import Reason
 from lorimer.core.errors import ExecutorErrorCode, JournalError
 from lorimer.core.events import Event
-from lorimer.core.journal import Journal, LedgerEntry, find
+from lorimer.core.journal import Journal, find
 from lorimer.core.jsonable import JSON
 from lorimer.core.limits import Limits
 from lorimer.core.mail import questions
@@ -34,7 +34,7 @@ from lorimer.journal.retention import Pruned, prune
 from lorimer.pipeline import Pipeline
 from lorimer.testing import SimulatedWorld, simulate, simulate_in
 from lorimer.testing.simulated_failures import SimulatedCrash
-from tests.core.support import Do, use
+from tests.core.support import Do, Watched, use
 from tests.seeds import fresh
 from tests.session.families import (
     EACH_NANO,
@@ -188,26 +188,18 @@ CHANGING = {
 }
 
 
-class Fills(MemoryJournal):
-    """Refuses what one conversation has to write, from its second reply on, until it is mended."""
+class Full:
+    """Of one conversation no more is taken from its second reply on, until that is mended."""
 
-    full = ""
-    replies = 0
+    def __init__(self, stream: str) -> None:
+        self.stream = stream
+        self._replies = 0
 
-    async def append(
-        self,
-        stream: str,
-        epoch: int,
-        facts: Sequence[Event],
-        *,
-        sync: bool,
-        ledger: LedgerEntry | None = None,
-    ) -> int:
-        if stream == self.full:
-            self.replies += any(fact.type == "model.reply" for fact in facts)
-            if self.replies > 1:
+    def __call__(self, stream: str, facts: Sequence[Event], sync: bool) -> None:
+        if stream == self.stream:
+            self._replies += any(fact.type == "model.reply" for fact in facts)
+            if self._replies > 1:
                 raise JournalError("the disk is full")
-        return await super().append(stream, epoch, facts, sync=sync, ledger=ledger)
 
 
 IN_THE_BACKGROUND = {
@@ -218,8 +210,8 @@ IN_THE_BACKGROUND = {
 
 def test_children_of_a_run_whose_store_fails_are_left_as_it_is_and_go_on_with_it() -> None:
     async def main(world: SimulatedWorld) -> None:
-        journal = Fills(world)
-        journal.full = "main"
+        full = Full("main")
+        journal = Watched(full, world)
         put = Do("put", effects=["write"])
         pipeline = pipeline_of(
             world,
@@ -232,7 +224,7 @@ def test_children_of_a_run_whose_store_fails_are_left_as_it_is_and_go_on_with_it
         failed = await pipeline.run("go", raise_on_error=False)
         assert failed.code is ExecutorErrorCode.EXEC_JOURNAL_FAILED
         assert await statuses(journal, failed.run_id) == [""]  # neither has an end
-        journal.full = ""
+        full.stream = ""
         result = await pipeline.resume(failed.run_id)
         assert result.status == "ok"
         assert await statuses(journal, failed.run_id) == ["ok"]
