@@ -6,6 +6,7 @@ import contextlib
 import io
 import random
 import re
+import types
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from random import Random
@@ -332,6 +333,7 @@ BREAKING = (
 _LISTS = (shelf.items, shelf.default.__defaults__[0], shelf.Thing.every)
 _CELL = shelf.up.__closure__[0]
 _CLASS = {**vars(shelf.Thing)}
+_FUNCTIONS = [each for each in vars(shelf).values() if isinstance(each, types.FunctionType)]
 
 
 @dataclass
@@ -343,13 +345,16 @@ class Shelf:
     cell: object = 0
     thing: dict[str, object] = field(default_factory=dict[str, object])
     kept: object = MISSING
+    attributes: list[dict[str, object]] = field(default_factory=list[dict[str, object]])
+    """Of each function."""
 
     @classmethod
     def now(cls) -> Shelf:
         more = {name: each for name, each in vars(shelf.Thing).items() if name not in _CLASS}
         kept = random.__dict__.get("kept", MISSING)
         lists = [[*each] for each in _LISTS]
-        return cls({**shelf.__dict__}, lists, _CELL.cell_contents, more, kept)
+        attributes = [{**each.__dict__} for each in _FUNCTIONS]
+        return cls({**shelf.__dict__}, lists, _CELL.cell_contents, more, kept, attributes)
 
     def put(self) -> None:
         shelf.__dict__.clear()
@@ -364,6 +369,9 @@ class Shelf:
         random.__dict__.pop("kept", None)
         if self.kept is not MISSING:
             random.__dict__["kept"] = self.kept
+        for function, attributes in zip(_FUNCTIONS, self.attributes, strict=True):
+            function.__dict__.clear()
+            function.__dict__.update(attributes)
 
 
 _BEGUN = Shelf.now()
