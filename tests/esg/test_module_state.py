@@ -165,6 +165,18 @@ def test_an_edit_that_begins_to_change_it_makes_all_later_stale() -> None:
     assert printed(session)[2] == "1/2"
 
 
+def test_a_step_behind_one_that_comes_out_as_it_was_runs_again_all_the_same(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """What it names is as before, and what the library looks at for it is not."""
+    monkeypatch.setattr(json.JSONEncoder, "item_separator", ", ")  # put back afterwards
+    session = session_of("import json", "k = 1", "a = [1, 2]", "out = json.dumps(a)")
+    session.graph.edit_step("s1", "json.JSONEncoder.item_separator = ';'")
+    assert session.replay().ran == ("s1", "s2", "s3")
+    assert session.namespace()["out"] == "[1;2]"
+    assert session.replay().ran == ()
+
+
 def test_what_a_step_has_just_set_is_not_taken_for_what_was_there_before() -> None:
     """The second line has its function looked into, and with that the module once more."""
     session = session_of(

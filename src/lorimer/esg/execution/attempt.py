@@ -239,16 +239,19 @@ class Attempts:
         for name in names | resources.READ_ONCE_SET:
             behind = False
             for step in self.graph.steps if self.graph.last_writer(name) else ():
-                unread = behind and name not in self.graph.used(step)
-                if unread and self.graph.status(step) is Status.FRESH:
-                    self.graph.mark_stale(step)
+                if behind and name not in self.graph.used(step):
+                    self._mark(step)
                 behind = behind or name in self.graph.made(step)
 
     def _mark_later(self, step_id: str) -> None:
         """The steps behind this one have to run again."""
         for each in self.graph.steps_after(step_id):
-            if self.graph.status(each) is Status.FRESH:
-                self.graph.mark_stale(each)
+            self._mark(each)
+
+    def _mark(self, step_id: str) -> None:
+        """It has to run again, also where the values that it is stale by come out as they were."""
+        if self.graph.status(step_id) in (Status.FRESH, Status.STALE):
+            self.graph.mark_stale(step_id)
 
     def _with_maker(self, step_id: str, failure: Failure, error: BaseException | None) -> Failure:
         """Why there is no such name, where a step before was to make it."""
