@@ -27,7 +27,7 @@ PYTHON: Final = "settings:python"
 MATPLOTLIB: Final = "settings:matplotlib"
 _OF_THE_SCREEN: Final = frozenset({"backend", "backend_fallback", "interactive", "toolbar"})
 """Parameters of matplotlib that its first use changes, and that no figure shows."""
-_SHOWN: Final = "display."
+_SHOWN: Final = "display"
 _OF_CONTEXTS: Final = ("prec", "rounding", "Emin", "Emax", "capitals", "clamp")
 _Values = Mapping[str, object]
 _Dict = dict[str, object]
@@ -133,12 +133,16 @@ def _options(pandas: Any, *, shown: bool) -> Setting:
     """Those of what is shown, or the others."""
 
     def ours(values: _Values) -> _Values:
-        return {name: each for name, each in values.items() if name.startswith(_SHOWN) is shown}
+        return {name: each for name, each in values.items() if (name == _SHOWN) is shown}
+
+    def initial() -> _Values:
+        every = pandas._registered_options.items()
+        return {n: each.defval for n, each in every if n.startswith(f"{_SHOWN}.") is shown}
 
     return Setting(
-        lambda: ours(_flat(pandas._global_config, "")),
+        lambda: _flat(ours(pandas._global_config), ""),
         lambda values: _set_options(pandas, cast("_Values", values)),
-        lambda: ours({name: each.defval for name, each in pandas._registered_options.items()}),
+        initial,
     )
 
 
