@@ -25,7 +25,7 @@ from lorimer.esg.graph.part_reads import PartReads
 from lorimer.esg.graph.steps import ABSENT, UNSEEN, Status
 from lorimer.esg.resources import resources
 from lorimer.esg.resources.files import FileLog, Files
-from lorimer.esg.resources.surroundings import Surroundings, asked, words
+from lorimer.esg.resources.surroundings import Surroundings, spoken_of
 from lorimer.esg.resources.watching import watch
 from lorimer.esg.values.budget import COPIES, keep_within
 from lorimer.esg.values.figures import shared
@@ -214,12 +214,15 @@ class Attempts:
         writes |= dict.fromkeys(deleted, ABSENT)
         kills = {*deleted, *done.made, *(name for name in done.bound if name not in lent)}
         kept, settings = trial.lending.using, outcome.used | outcome.used_to_show
-        spoken = words(graph.source(step_id), trial.lent.values(), kept.spoken)
-        used = settings | {resources.CWD} if files.relative else settings
-        used = used | {resources.ENV} if files.starts else used
+        spoken = spoken_of(graph.source(step_id), trial.lent.values(), kept.spoken)
+        used = settings | spoken
+        if files.relative:
+            used |= {resources.CWD}
+        if files.starts:
+            used |= {resources.ENV}
         self.surroundings.brings(step_id, libraries=kept.brings)
-        self.surroundings.compare_states(step_id, trial.states, used, spoken, reads, writes)
-        only_used = frozenset(settings - writes.keys() - asked(spoken))
+        self.surroundings.compare_states(step_id, trial.states, used, reads, writes)
+        only_used = settings - writes.keys() - spoken
         self._showing.ran(step_id, only_used, outcome)
         writes |= self._written(trial)
         reads |= self._modules.ran(step_id, kept.imported, files) | files.read

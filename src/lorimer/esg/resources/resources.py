@@ -14,10 +14,9 @@ import random
 import stat
 import sys
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from hashlib import blake2b
 from pathlib import Path
-from typing import Final, cast
+from typing import Any, Final, cast
 
 from lorimer.esg.graph.steps import ABSENT
 from lorimer.esg.resources.settings import (
@@ -26,10 +25,12 @@ from lorimer.esg.resources.settings import (
     MATPLOTLIB,
     NUMPY,
     NUMPY_ERRORS,
+    OF_PYTHON,
     PANDAS,
     PANDAS_WORKS,
     PYTHON,
-    settings,
+    State,
+    of_libraries,
 )
 
 FILE: Final = "file:"
@@ -37,76 +38,44 @@ LINK: Final = "link:"
 """Begins the fingerprint of a file that is a symbolic link."""
 CWD: Final = "os:cwd"
 ENV: Final = "os:env"
-SPEAKS_OF: Final[Mapping[str, tuple[str, ...]]] = {
-    "rng:random": ("seed", "setstate"),
-    "rng:numpy": ("seed", "set_state"),
-    CWD: ("chdir", "getcwd"),
-    ENV: ("environ", "getenv", "expandvars", "expanduser", "home", "which", "gettempdir"),
-    PANDAS: ("option",),
-    NUMPY: ("printoptions",),
-    MATPLOTLIB: ("rc", "style"),
-    NUMPY_ERRORS: ("seterr",),
-    DECIMAL: ("getcontext", "setcontext"),
-    LOCALE: ("setlocale",),
-    PYTHON: ("setrecursionlimit", "max_str_digits"),
+_WORDS: Final[Mapping[str, str]] = {
+    "rng:random": "seed setstate",
+    "rng:numpy": "seed set_state",
+    CWD: "chdir getcwd",
+    ENV: "environ getenv expandvars expanduser home which gettempdir",
+    PANDAS: "option",
+    NUMPY: "printoptions",
+    MATPLOTLIB: "rc style",
+    NUMPY_ERRORS: "seterr",
+    DECIMAL: "getcontext setcontext",
+    LOCALE: "setlocale",
+    PYTHON: "setrecursionlimit max_str_digits",
 }
+SPEAKS_OF: Final = tuple((word, name) for name, words in _WORDS.items() for word in words.split())
 """Words by which code that depends on a state, or sets it to what it is already, gives itself
 away: a step that says one counts as reading the state. Other changes are seen by themselves."""
 READ_BY_ALL: Final = frozenset({PANDAS_WORKS})
 """States that every step counts as reading that comes after the session's first library."""
 READ_ONCE_SET: Final = frozenset({CWD, NUMPY_ERRORS, DECIMAL, LOCALE, PYTHON})
 """States that every step counts as reading as soon as one has changed them: few do."""
-_Parts = tuple[object, ...]
 WHOLE: Final = 8 * 2**20
 """Bytes up to which a file is read to compare it; of larger ones size and time are taken."""
 
 
-@dataclass(frozen=True, slots=True)
-class State:
-    """A state of the process that can be read and set."""
-
-    get: Callable[[], object]
-    set: Callable[[object], None]
-    initial: Callable[[], object] | None = None
-    """What it is when its library is loaded, where that can be told afterwards."""
-
-
 def states() -> dict[str, State]:
     """Those that there are now: numpy's is there once somebody has imported it."""
-    found = {
-        "rng:random": State(random.getstate, cast("Callable[[object], None]", random.setstate)),
-        CWD: State(os.getcwd, lambda value: os.chdir(str(value))),
-        ENV: State(_environment, _set_environment),
-    }
-    numpy = sys.modules.get("numpy.random")
-    if numpy is not None:
+    found = {**_ALWAYS, **of_libraries()}
+    numpy = sys.modules.get("numpy")
+    if numpy is not None and "numpy.random" in sys.modules:
         found["rng:numpy"] = State(
-            lambda: cast("object", numpy.get_state(legacy=True)), numpy.set_state
+            lambda: _drawing(numpy.random), lambda value: _set_drawing(numpy, value)
         )
-    for name, each in settings().items():
-        found[name] = State(each.get, each.set, each.initial)
     return found
-
-
-def same(one: object, other: object) -> bool:
-    """Whether two states are equal."""
-    if not (isinstance(one, tuple) and isinstance(other, tuple)):
-        return bool(one == other)
-    return [*map(_bytes, cast("_Parts", one))] == [*map(_bytes, cast("_Parts", other))]
 
 
 def mark(value: object) -> str:
     """The fingerprint of such a state."""
-    parts = cast("_Parts", value) if isinstance(value, tuple) else (value,)
-    digest = blake2b(digest_size=12)
-    for part in map(_bytes, parts):
-        digest.update(part if isinstance(part, bytes) else repr(part).encode())
-    return digest.hexdigest()
-
-
-def _bytes(part: object) -> object:
-    """Of an array its memory; anything else as it is."""
-    return cast("bytes", part.tobytes()) if hasattr(part, "tobytes") else part  # pyright: ignore[reportAttributeAccessIssue, reportUnknownMemberType]
+    return blake2b(repr(value).encode(), digest_size=12).hexdigest()
 
 
 def fingerprint(name: str) -> str:
@@ -131,6 +100,22 @@ def look(name: str) -> tuple[str, bytes | None]:
     return blake2b(data, digest_size=12).hexdigest(), data
 
 
+def _drawing(random: Any) -> object:
+    """The state of numpy's generator: (its kind, its key, ...). An array has no plain equality."""
+    state: object = random.get_state(legacy=True)
+    if not isinstance(state, tuple):  # a generator of another kind was put in its place
+        return state
+    kind, key, *more = cast("tuple[Any, ...]", state)
+    return (kind, key.tobytes(), *more)
+
+
+def _set_drawing(numpy: Any, value: object) -> None:
+    if isinstance(value, tuple):
+        kind, key, *more = cast("tuple[Any, ...]", value)
+        value = (kind, numpy.frombuffer(key, dtype="uint32"), *more)
+    numpy.random.set_state(value)
+
+
 def _environment() -> dict[bytes, bytes]:
     held: object = getattr(os.environb, "_data", None)  # to read it item by item takes 20 us
     return {**cast("dict[bytes, bytes]", held)} if type(held) is dict else dict(os.environb)
@@ -141,3 +126,12 @@ def _set_environment(value: object) -> None:
     for name in os.environb.keys() - wanted.keys():
         del os.environb[name]
     os.environb.update(wanted)
+
+
+_ALWAYS: Final[Mapping[str, State]] = {
+    "rng:random": State(random.getstate, cast("Callable[[object], None]", random.setstate)),
+    CWD: State(os.getcwd, lambda value: os.chdir(str(value))),
+    ENV: State(_environment, _set_environment),
+    **OF_PYTHON,
+}
+"""The states of every process."""

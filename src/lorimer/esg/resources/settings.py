@@ -11,6 +11,7 @@ import sys
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import cache
 from typing import Any, Final, Protocol, cast
 
 PANDAS: Final = "settings:pandas"
@@ -34,51 +35,13 @@ _Dict = dict[str, object]
 
 
 @dataclass(frozen=True, slots=True)
-class Setting:
-    """How a library's settings are read and set, and what they are before anybody sets them."""
+class State:
+    """A state of the process that can be read and set."""
 
     get: Callable[[], object]
     set: Callable[[object], None]
-    initial: Callable[[], object]
-
-
-def settings() -> dict[str, Setting]:
-    """Those of the libraries that are loaded."""
-    found: dict[str, Setting] = {}
-    pandas = sys.modules.get("pandas._config.config")
-    if pandas is not None and hasattr(pandas, "_global_config"):
-        found[PANDAS] = _options(pandas, shown=True)
-        found[PANDAS_WORKS] = _options(pandas, shown=False)
-    found[PYTHON] = Setting(_limits, _set_limits, _limits)
-    found[LOCALE] = Setting(
-        _locale, lambda value: cast("None", locale.setlocale(locale.LC_ALL, str(value))), _locale
-    )
-    decimal = cast("Any", sys.modules.get("decimal"))
-    if decimal is not None and hasattr(decimal, "getcontext"):
-        found[DECIMAL] = Setting(
-            lambda: _context(decimal.getcontext()),
-            lambda values: _set_context(decimal.getcontext(), cast("_Values", values)),
-            lambda: _context(decimal.DefaultContext),
-        )
-    numpy = cast("Any", sys.modules.get("numpy"))
-    if numpy is not None and hasattr(numpy, "seterr"):
-        found[NUMPY_ERRORS] = Setting(
-            numpy.geterr, lambda values: numpy.seterr(**cast("_Values", values)), numpy.geterr
-        )
-    if numpy is not None and hasattr(numpy, "set_printoptions"):
-        found[NUMPY] = Setting(
-            numpy.get_printoptions,
-            lambda values: numpy.set_printoptions(**cast("_Values", values)),
-            numpy.get_printoptions,
-        )
-    matplotlib = sys.modules.get("matplotlib")
-    if matplotlib is not None and hasattr(matplotlib, "rcParamsOrig"):
-        found[MATPLOTLIB] = Setting(
-            lambda: _parameters(matplotlib.rcParams),
-            lambda values: _Dict.update(matplotlib.rcParams, cast("_Values", values)),
-            lambda: _parameters(matplotlib.rcParamsOrig),
-        )
-    return found
+    initial: Callable[[], object] | None = None
+    """What it is before anybody sets it, where that can be told afterwards."""
 
 
 def _limits() -> tuple[int, int]:
@@ -96,16 +59,29 @@ def _locale() -> str:
     return locale.setlocale(locale.LC_ALL)
 
 
-def _context(context: Any) -> _Values:
-    """Without the flags, which computing sets."""
-    return {**{name: getattr(context, name) for name in _OF_CONTEXTS}, "traps": {**context.traps}}
+OF_PYTHON: Final[Mapping[str, State]] = {
+    PYTHON: State(_limits, _set_limits, _limits),
+    LOCALE: State(
+        _locale, lambda value: cast("None", locale.setlocale(locale.LC_ALL, str(value))), _locale
+    ),
+}
+"""The settings that are there without any library."""
 
 
-def _set_context(context: Any, values: _Values) -> None:
+def _context(context: Any) -> tuple[object, ...]:
+    """Without the flags, which computing sets: (precision, rounding, ..., traps), as a copy of it
+    would be made; item by item takes ten times as long."""
+    *values, _flags, traps = context.__reduce__()[1]
+    return (*values, tuple(sorted(trap.__name__ for trap in traps)))
+
+
+def _set_context(context: Any, values: tuple[object, ...]) -> None:
     """In place: who has it goes on with it."""
-    for name in _OF_CONTEXTS:
-        setattr(context, name, values[name])
-    context.traps.update(values["traps"])
+    *numbers, traps = values
+    for name, value in zip(_OF_CONTEXTS, numbers, strict=True):
+        setattr(context, name, value)
+    for trap in context.traps:
+        context.traps[trap] = trap.__name__ in cast("tuple[str, ...]", traps)
 
 
 class Reads(Protocol):
@@ -129,7 +105,7 @@ def _parameters(values: dict[str, object]) -> _Values:
     return {name: each for name, each in _Dict.items(values) if name not in _OF_THE_SCREEN}
 
 
-def _options(pandas: Any, *, shown: bool) -> Setting:
+def _options(pandas: Any, *, shown: bool) -> State:
     """Those of what is shown, or the others."""
 
     def ours(values: _Values) -> _Values:
@@ -139,7 +115,7 @@ def _options(pandas: Any, *, shown: bool) -> Setting:
         every = pandas._registered_options.items()
         return {n: each.defval for n, each in every if n.startswith(f"{_SHOWN}.") is shown}
 
-    return Setting(
+    return State(
         lambda: _flat(ours(pandas._global_config), ""),
         lambda values: _set_options(pandas, cast("_Values", values)),
         initial,
@@ -160,3 +136,59 @@ def _set_options(pandas: Any, values: _Values) -> None:
     for name, now in _flat(pandas._global_config, "").items():
         if name in values and values[name] != now:
             pandas.set_option(name, values[name])
+
+
+def _of_pandas(pandas: Any) -> dict[str, State]:
+    return {PANDAS: _options(pandas, shown=True), PANDAS_WORKS: _options(pandas, shown=False)}
+
+
+def _of_decimal(decimal: Any) -> dict[str, State]:
+    return {
+        DECIMAL: State(
+            lambda: _context(decimal.getcontext()),
+            lambda values: _set_context(decimal.getcontext(), cast("tuple[object, ...]", values)),
+            lambda: _context(decimal.DefaultContext),
+        )
+    }
+
+
+def _of_numpy(numpy: Any) -> dict[str, State]:
+    return {
+        NUMPY_ERRORS: State(
+            numpy.geterr, lambda values: numpy.seterr(**cast("_Values", values)), numpy.geterr
+        ),
+        NUMPY: State(
+            numpy.get_printoptions,
+            lambda values: numpy.set_printoptions(**cast("_Values", values)),
+            numpy.get_printoptions,
+        ),
+    }
+
+
+def _of_matplotlib(matplotlib: Any) -> dict[str, State]:
+    return {
+        MATPLOTLIB: State(
+            lambda: _parameters(matplotlib.rcParams),
+            lambda values: _Dict.update(matplotlib.rcParams, cast("_Values", values)),
+            lambda: _parameters(matplotlib.rcParamsOrig),
+        )
+    }
+
+
+_LIBRARIES: Final = (
+    ("pandas._config.config", "_global_config", cache(_of_pandas)),
+    ("decimal", "getcontext", cache(_of_decimal)),
+    ("numpy", "set_printoptions", cache(_of_numpy)),
+    ("matplotlib", "rcParamsOrig", cache(_of_matplotlib)),
+)
+"""(module, what it has once it is loaded, its states)."""
+
+
+def of_libraries() -> dict[str, State]:
+    """The settings of the libraries that are loaded."""
+    found: dict[str, State] = {}
+    for name, last, states in _LIBRARIES:
+        module = sys.modules.get(name)
+        if module is not None and hasattr(module, last):
+            found.update(states(module))
+    return found

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Container, Iterable, Mapping
+from collections.abc import Iterable, Mapping, Set
 from contextlib import suppress
 from functools import partial
 from types import FunctionType, MethodType
@@ -35,7 +35,7 @@ class Surroundings:
         for name, state in resources.states().items():
             present = state.get()
             value = self._states.setdefault((name, self._graph.maker(name, step_id)), present)
-            if not resources.same(value, present):
+            if value != present:
                 state.set(value)
             now[name] = value
         return now
@@ -44,7 +44,7 @@ class Surroundings:
         """Set every state to what it is after all steps, as far as that is known."""
         for name, state in resources.states().items():
             value = self._states.get((name, self._graph.last_writer(name)))
-            if value is not None and not resources.same(value, state.get()):
+            if value is not None and value != state.get():
                 with suppress(OSError):  # a folder that is gone
                     state.set(value)
 
@@ -79,27 +79,25 @@ class Surroundings:
         self,
         step_id: str,
         before: Mapping[str, object],
-        used: Container[str],
-        spoken: str,
+        used: Set[str],
         reads: dict[str, str],
         writes: dict[str, str],
     ) -> None:
         """Add to `reads` and `writes` what the step has read and moved.
 
-        `used`: states that it has read for certain. `spoken`: its words (`words`).
+        `used`: states that it has read for certain, or speaks of (`spoken_of`).
         """
         self._gone = {key for key in self._gone if key[1] != step_id}
-        always = asked(spoken)
-        always |= {name for name in resources.READ_ONCE_SET if self._graph.last_writer(name)}
+        used = used | {name for name in resources.READ_ONCE_SET if self._graph.last_writer(name)}
         if self._may_use_libraries(step_id):
-            always |= resources.READ_BY_ALL
+            used |= resources.READ_BY_ALL
         for name, state in resources.states().items():
             value = state.get()
             if name not in before and state.initial is not None:  # the step has loaded its library
                 before = {**before, name: state.initial()}
                 self._states.setdefault((name, ""), before[name])
-            moved = name in before and not resources.same(value, before[name])
-            if moved or name in used or name in always:
+            moved = name in before and value != before[name]
+            if moved or name in used:
                 reads[name] = resources.mark(before[name]) if name in before else ""
             if moved:
                 self._states[name, step_id] = value
@@ -120,10 +118,11 @@ class Surroundings:
         self._brought.pop(step, None)
 
 
-def words(source: str, lent: Iterable[object], seen: Iterable[str]) -> str:
-    """The text of a step, what the functions that it was lent are called and speak of, and the
-    words `seen` in other code that it may have run."""
-    return " ".join([source, *seen, *(name for value in lent for name in _spoken(value))])
+def spoken_of(source: str, lent: Iterable[object], seen: Iterable[str]) -> set[str]:
+    """The states that a step speaks of: its text, what the functions that it was lent are called
+    and speak of, and the words `seen` in other code that it may have run."""
+    words = " ".join([source, *seen, *(name for value in lent for name in _spoken(value))])
+    return {name for word, name in resources.SPEAKS_OF if word in words}
 
 
 def _spoken(value: object) -> tuple[str, ...]:
@@ -135,8 +134,3 @@ def _spoken(value: object) -> tuple[str, ...]:
     if isinstance(value, FunctionType):
         return (value.__name__, *value.__code__.co_names)
     return (cast("FunctionType", value).__name__,) if type(value).__name__ in _BUILT_IN else ()
-
-
-def asked(spoken: str) -> set[str]:
-    """The states that such words speak of."""
-    return {name for name, by in resources.SPEAKS_OF.items() if any(each in spoken for each in by)}
