@@ -11,6 +11,8 @@ from tests.esg.sessions import anew, session_of
 
 numpy = pytest.importorskip("numpy")
 pandas = pytest.importorskip("pandas")
+BEFORE_3 = int(pandas.__version__.partition(".")[0]) < 3
+"""It shares memory where pandas 3 copies what somebody else looks at, and the other way round."""
 
 VALUES = {
     "frame": "pd.DataFrame({'a': [1, 2], 'name': ['x', 'y']})",
@@ -233,7 +235,7 @@ def _rerun(sources: list[str], step: int, source: str) -> tuple[tuple[str, ...],
     return session.replay().ran, session
 
 
-@pytest.mark.skipif(int(pandas.__version__.partition(".")[0]) > 2, reason="it always copies")
+@pytest.mark.skipif(not BEFORE_3, reason="it always copies")
 def test_how_pandas_works_is_read_by_all_that_comes_later() -> None:
     sources = [
         "import pandas as pd\npd.set_option('mode.copy_on_write', False)",
@@ -570,6 +572,7 @@ def test_row_22_who_writes_to_what_a_new_frame_looks_at_runs_again() -> None:
     assert session.replay().ran == ("s2",), "it looks at memory of its own"
 
 
+@pytest.mark.filterwarnings("ignore")
 @pytest.mark.parametrize("take", ["g[['a', 'b']]", "g[:]", "g.T", "g['a']"])
 def test_row_22_a_frame_looks_on_where_a_later_step_has_moved_it_elsewhere(take: str) -> None:
     """It counts as looking at a place before that, where nobody writes to it: pandas 3 copies."""
@@ -599,7 +602,8 @@ def test_row_22_who_writes_to_what_a_changed_frame_looks_at_runs_again(look: str
         "g.loc[0, 'a'] = 9",
     )
     session.graph.edit_step("s3", look)
-    assert session.replay().ran == ("s3", "s4")
+    copied = BEFORE_3 and look != "v.index = g['a']"
+    assert session.replay().ran == (("s3",) if copied else ("s3", "s4"))
     for name in ("g", "v"):
         assert session.namespace()[name].equals(anew(session)[name])  # type: ignore[attr-defined]
     session.graph.mark_stale("s3")
