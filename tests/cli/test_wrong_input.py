@@ -108,6 +108,14 @@ def test_a_task_without_quotes_is_told_to_go_into_quotes() -> None:
     )
 
 
+def test_a_command_without_arguments_is_told_to_have_options_only() -> None:
+    told = invoke("manifest", "new", "chat").stderr.splitlines()
+    assert told == [
+        "error: got unexpected extra argument (chat)",
+        "hint: It has options only. See: lorimer manifest new --help",
+    ]
+
+
 @pytest.mark.parametrize("without", [{"NO_COLOR": "1"}, {"TERM": "dumb"}])
 def test_no_colours_for_whoever_wants_none(
     without: dict[str, str], monkeypatch: pytest.MonkeyPatch

@@ -226,11 +226,16 @@ def test_an_unknown_field_is_told_with_the_nearest(data: Any, says: str) -> None
         ("3.0", "is one of geny-executor; carry it over: lorimer manifest import FILE"),
         ("12", "a later Lorimer wrote this; this one reads version 1"),
         ("0", "input should be '1'"),
-        (1, "input should be '1'"),
+        (12, "a later Lorimer wrote this; this one reads version 1"),
+        (True, "input should be '1'"),
     ],
 )
 def test_another_version_is_told_what_it_is(version: Any, says: str) -> None:
     assert f"version: {says}" in problems({**whole(), "version": version})
+
+
+def test_the_version_may_be_a_number() -> None:
+    assert EnvironmentManifest.from_dict({**whole(), "version": 1}).version == "1"
 
 
 @pytest.mark.parametrize(

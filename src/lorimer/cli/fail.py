@@ -147,7 +147,11 @@ def report_usage(error: click.ClickException, store: str = "") -> int:
     if not hint and isinstance(error, click.UsageError) and error.ctx is not None:
         hint = f"{error.ctx.command_path} --help"
         if error.message.startswith(_TOO_MANY):
-            hint = f"Several words that are one text go into quotes. See: {hint}"
+            takes = any(isinstance(each, click.Argument) for each in error.ctx.command.params)
+            why = (
+                "Several words that are one text go into quotes" if takes else "It has options only"
+            )
+            hint = f"{why}. See: {hint}"
     report(text, code=code, hint=hint, store=store)
     return USAGE if isinstance(error, click.UsageError) else error.exit_code
 

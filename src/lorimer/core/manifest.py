@@ -270,6 +270,8 @@ class EnvironmentManifest(_Part):
     def _readable(cls, version: object) -> object:
         if version in ("1.0", "2.0", "3.0"):
             raise ValueError("is one of geny-executor; carry it over: lorimer manifest import FILE")
+        if type(version) is int:  # in YAML without its quotes
+            version = str(version)
         if isinstance(version, str) and version.isdecimal() and int(version) > int(VERSION):
             raise ValueError(f"a later Lorimer wrote this; this one reads version {VERSION}")
         return version
