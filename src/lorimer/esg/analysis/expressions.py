@@ -67,9 +67,20 @@ class Expressions(Scopes):
         for each in node.elts:
             self.expr(each)
 
+    def dictionary(self, node: ast.Dict) -> None:
+        for key, value in zip(node.keys, node.values, strict=True):
+            if key is not None:
+                self.expr(key)
+            self.expr(value)
+
     def text(self, node: ast.JoinedStr) -> None:
         for each in node.values:
             self.expr(each)
+
+    def placeholder(self, node: ast.FormattedValue) -> None:
+        self.expr(node.value)
+        if node.format_spec is not None:
+            self.expr(node.format_spec)
 
     def attribute(self, node: ast.Attribute) -> None:
         self.expr(node.value)
@@ -288,7 +299,9 @@ _HANDLERS: Final = handlers(
         "Compare": "compare",
         "Tuple": "sequence",
         "List": "sequence",
+        "Dict": "dictionary",
         "JoinedStr": "text",
+        "FormattedValue": "placeholder",
         "Attribute": "attribute",
         "Subscript": "subscript",
         "NamedExpr": "walrus",
