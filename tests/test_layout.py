@@ -128,16 +128,17 @@ def modules(*packages: str) -> list[str]:
     )
 
 
-@pytest.mark.parametrize(
-    "module", [m for m in modules(*PURE_PACKAGES) if not m.startswith(MAY_DO_FILE_IO)]
-)
-def test_pure_packages_do_no_file_io(module: str) -> None:
-    assert file_io((SOURCE / module).read_text()) == []
+def test_pure_packages_do_no_file_io() -> None:
+    pure = [m for m in modules(*PURE_PACKAGES) if not m.startswith(MAY_DO_FILE_IO)]
+    assert len(pure) > 200
+    found = {module: file_io((SOURCE / module).read_text()) for module in pure}
+    assert {module: places for module, places in found.items() if places} == {}
 
 
-@pytest.mark.parametrize("module", [m for m in modules() if not m.endswith("__init__.py")])
-def test_no_module_holds_imports_only(module: str) -> None:
-    assert not holds_imports_only((SOURCE / module).read_text())
+def test_no_module_holds_imports_only() -> None:
+    known = [m for m in modules() if not m.endswith("__init__.py")]
+    assert len(known) > 500
+    assert [m for m in known if holds_imports_only((SOURCE / m).read_text())] == []
 
 
 @pytest.mark.parametrize(

@@ -52,6 +52,8 @@ class _Draft:
     changes: list[Change]
     catalogue: Catalogue
     """What names in them mean."""
+    manifest: EnvironmentManifest
+    """The manifest with them."""
 
 
 class Changing(Compiled):
@@ -88,11 +90,11 @@ class Changing(Compiled):
             each if isinstance(each, mutation.Change) else mutation.read(each) for each in changes
         ]
         if self._draft is not None:
-            draft = _Draft([*self._draft.changes, *made], self._draft.catalogue)
-            self._must_be_open(self.manifest, self._drafted(draft))
+            draft = self._drafted([*self._draft.changes, *made], self._draft.catalogue)
+            self._must_be_open(self.manifest, draft.manifest)
             self._draft = draft
             return
-        self._commit(_Draft(made, self._catalogue))
+        self._commit(self._drafted(made, self._catalogue))
 
     @contextmanager
     def batch(self) -> Generator[None]:
@@ -100,7 +102,7 @@ class Changing(Compiled):
         cannot be run, none. In between the manifest may be one that cannot be run."""
         if self._draft is not None:
             raise MutationError("a batch of changes is open already")
-        self._draft = _Draft([], self._catalogue.copy())
+        self._draft = _Draft([], self._catalogue.copy(), self.manifest)
         try:
             yield
             draft = self._draft
@@ -182,21 +184,21 @@ class Changing(Compiled):
 
     def _present(self) -> EnvironmentManifest:
         """The manifest, with the changes of a batch that is open."""
-        return self.manifest if self._draft is None else self._drafted(self._draft)
+        return self.manifest if self._draft is None else self._draft.manifest
 
-    def _drafted(self, draft: _Draft) -> EnvironmentManifest:
+    def _drafted(self, changes: list[Change], catalogue: Catalogue) -> _Draft:
+        """Raises MutationError when they do not fit."""
         from lorimer.core import mutation
 
-        return mutation.apply(self.manifest, draft.changes, draft.catalogue)
+        return _Draft(changes, catalogue, mutation.apply(self.manifest, changes, catalogue))
 
     def _commit(self, draft: _Draft) -> None:
         from lorimer.core import mutation
 
         if not draft.changes:
             return
-        manifest = self._drafted(draft)
-        self._must_be_open(self.manifest, manifest)
-        before, catalogue = self.manifest, self._catalogue
+        before, catalogue, manifest = self.manifest, self._catalogue, draft.manifest
+        self._must_be_open(before, manifest)
         self._catalogue = draft.catalogue  # live runs are compiled with it too
         try:
             plan, bindings = self._made(manifest)

@@ -4,6 +4,7 @@ import asyncio
 import re
 import time
 from collections.abc import Awaitable, Callable
+from pathlib import Path
 
 import httpx2
 import pytest
@@ -54,7 +55,9 @@ def test_clients_have_no_time_outs_and_follow_nothing() -> None:
     asyncio.run(main())
 
 
-def test_clients_share_what_is_dear_to_make(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_clients_share_what_is_dear_to_make_until_others_are_to_be_trusted(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
     made = 0
     make = httpx2.create_ssl_context
 
@@ -64,13 +67,18 @@ def test_clients_share_what_is_dear_to_make(monkeypatch: pytest.MonkeyPatch) -> 
         return make()
 
     monkeypatch.setattr(httpx2, "create_ssl_context", counted)
+    monkeypatch.delenv("SSL_CERT_FILE", raising=False)
+    for folder in ("one", "other"):  # whatever was trusted before this test
+        monkeypatch.setenv("SSL_CERT_DIR", str(tmp_path / folder))
 
-    async def main() -> None:
-        world = RealWorld()
-        async with world.http(), world.http():
-            assert made == 1
+        async def main(world: RealWorld) -> None:
+            async with world.http(), world.http(), world.guarded_http():
+                pass
 
-    asyncio.run(main())
+        made = 0
+        for _ in range(2):
+            asyncio.run(main(RealWorld()))
+        assert made == 1
 
 
 async def with_loopback_server(use: Callable[[str], Awaitable[None]]) -> None:

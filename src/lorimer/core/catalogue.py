@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Mapping
+from functools import cache
 from importlib import import_module
 from typing import cast
 
@@ -145,6 +146,7 @@ def _fitting(strategy: Strategy, slot: Slot[Strategy]) -> Strategy:
     return strategy
 
 
+@cache
 def load(path: str) -> type[object]:
     """What stands at `module:Name`, imported."""
     module, _, name = path.partition(":")

@@ -219,8 +219,10 @@ def _checked(stage: AnyStage, entry: StageEntry, manifest: EnvironmentManifest) 
 
 def _overrides(stage: AnyStage, entry: StageEntry, model: ModelConfig, where: str) -> list[str]:
     """What is wrong with its model_override."""
+    if not entry.model_override:
+        return []
     where = f"{where}.model_override"
-    if entry.model_override and not stage.overrides:
+    if not stage.overrides:
         return [f"{where}: the {entry.name!r} stage asks no model by this"]
     unknown = [name for name in entry.model_override if name not in stage.overrides]
     if unknown:

@@ -7,7 +7,7 @@ them off.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields
+from dataclasses import dataclass, fields
 from functools import cache
 from math import inf
 from operator import attrgetter
@@ -84,18 +84,20 @@ class Limits:
 
     def to_json(self) -> dict[str, JSON]:
         """Only what differs from the defaults."""
-        default = asdict(Limits())
-        return {k: v for k, v in asdict(self).items() if v != default[k]}
+        pairs = zip(_NAMES, _values_of(self), _values_of(_USUAL), strict=True)
+        return {name: value for name, value, usual in pairs if value != usual}
 
     @classmethod
     def from_json(cls, data: Mapping[str, JSON]) -> Limits:
         """The reverse of `to_json`. Raises ConfigError naming every field that is wrong."""
-        known = [field.name for field in fields(cls)]
         bad = [
-            f"limits.{n}: there is no such field{nearest(n, known)}" for n in data if n not in known
+            f"limits.{n}: there is no such field{nearest(n, _NAMES)}"
+            for n in data
+            if n not in _NAMES
         ]
+        known = {n: v for n, v in data.items() if n in _NAMES}
         try:
-            limits = limits_adapter().validate_python({n: v for n, v in data.items() if n in known})
+            limits = limits_adapter().validate_python(known)
         except ValidationError as error:
             for item in error.errors(include_url=False):
                 path = ".".join(["limits", *map(str, item["loc"])])
@@ -149,6 +151,11 @@ def _dollars(value: float | None) -> str:
         return f"limits.max_cost_usd: must be a number or None, not {value!r}"
     fits = 0 <= value < inf
     return "" if fits else "limits.max_cost_usd: must be a finite number, not negative"
+
+
+_NAMES: Final = tuple([field.name for field in fields(Limits)])
+_values_of: Final = attrgetter(*_NAMES)
+_USUAL: Final = Limits()
 
 
 @cache

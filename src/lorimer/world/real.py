@@ -6,7 +6,8 @@ import asyncio
 import secrets
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from os import urandom
+from functools import lru_cache
+from os import environ, urandom
 from pathlib import Path
 from random import Random
 from time import monotonic as monotonic_clock
@@ -42,11 +43,10 @@ class RealWorld:
     SSL_CERT_DIR are obeyed either way: they only say whom to trust.
     """
 
-    __slots__ = ("_levels", "_proxies", "_tls")
+    __slots__ = ("_levels", "_proxies")
 
     def __init__(self, *, proxies_from_environment: bool = False) -> None:
         self._proxies = proxies_from_environment
-        self._tls: ssl.SSLContext | None = None
         self._levels: Levels | None = None
 
     # The clocks are read at every stage of every run: the system's own functions, unwrapped.
@@ -68,13 +68,13 @@ class RealWorld:
     def http(self) -> httpx2.AsyncClient:
         """A new client without time-outs and redirects; whoever asked for it closes it.
 
-        All clients of one world share one TLS context, made with the first: it takes tens of
+        All clients of a process share one TLS context, made with the first: it takes tens of
         milliseconds, a client without it a twentieth of one.
         """
         import httpx2  # a tenth of the start-up time: only for those who call out
 
         return httpx2.AsyncClient(
-            verify=self._trust(),
+            verify=trust(),
             timeout=None,
             trust_env=self._proxies,
             follow_redirects=False,
@@ -85,14 +85,7 @@ class RealWorld:
         """A client that connects to checked addresses only, and obeys no proxy."""
         from lorimer.world.guarded import guarded_client  # as above
 
-        return guarded_client(reach, self._trust())
-
-    def _trust(self) -> ssl.SSLContext:
-        import httpx2  # as above
-
-        if self._tls is None:
-            self._tls = httpx2.create_ssl_context()
-        return self._tls
+        return guarded_client(reach, trust())
 
     async def spawn(
         self,
@@ -124,3 +117,16 @@ class RealWorld:
     def outside(self, what: str) -> AbstractContextManager[None]:
         """Nothing to do: real time passes for everybody."""
         return nullcontext()
+
+
+def trust() -> ssl.SSLContext:
+    """Whom the worlds of this process trust, as it was when one of them first called out: read
+    again only where SSL_CERT_FILE or SSL_CERT_DIR name others."""
+    return _trusting(environ.get("SSL_CERT_FILE", ""), environ.get("SSL_CERT_DIR", ""))
+
+
+@lru_cache(maxsize=1)
+def _trusting(file: str, folder: str) -> ssl.SSLContext:
+    import httpx2  # as above
+
+    return httpx2.create_ssl_context()

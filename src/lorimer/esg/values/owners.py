@@ -1,12 +1,17 @@
-"""Whose attributes steps can set: all modules and the classes of libraries; and which were set."""
+"""Whose attributes steps can set: all modules and the classes of libraries; and which were set.
+
+There may be many thousands of them, and every step that sets an attribute has all looked at, before
+and after. So loops over all are C's, and none asks for an `id`, which audit hooks are told of.
+"""
 
 from __future__ import annotations
 
 import os
 import sys
 import types
-from collections.abc import Iterable, Iterator, Mapping
-from operator import is_
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from itertools import chain, compress, repeat
+from operator import contains, is_, itemgetter
 from typing import Any, Final, cast
 
 from lorimer.esg.resources.watching import watch
@@ -20,9 +25,9 @@ NOT_OURS: Final = frozenset(
 _KEEPS: Final = ("__defaults__", "__kwdefaults__", "__closure__", "__dict__")
 """Where a function keeps what it changes."""
 _HEAP: Final = 1 << 9
-Fields = Mapping[str, object]
+Fields = dict[str, object] | types.MappingProxyType[str, object]
 _Owner = tuple[object, Fields]
-_NOTHING: Final[Fields] = {}
+_held_by = itemgetter(1)
 
 
 class Missing:
@@ -41,7 +46,10 @@ class Owners:
         self._alone: list[object] = []
         self._had: dict[str, dict[int, object]] = {}
         """Attribute -> id of the owner -> what it held."""
-        self._whole: dict[int, Fields] | None = None
+        self._whole: list[Fields] | None = None
+        """What each of `_every` held."""
+        self._places: dict[int, int] | None = None
+        """id of an owner -> its place in `_every`."""
         self._listed: dict[str, object] | None = None
 
     def stands_alone(self, module: types.ModuleType) -> None:
@@ -55,10 +63,11 @@ class Owners:
             known = {id(owner) for owner, _ in self._every}
             new = [each for each in self._now() if id(each[0]) not in known]
             self._every += new
+            self._places = None
             for name, had in self._had.items():
                 had |= _having(new, name)
             if self._whole is not None:
-                self._whole |= {id(owner): {**held} for owner, held in new}
+                self._whole += [held.copy() for _, held in new]
         if self._listed is not None:
             self._listed = {**_listed(), **self._listed}
 
@@ -71,7 +80,7 @@ class Owners:
     def note_all(self) -> None:
         """Any attribute may be."""
         if self._whole is None:
-            self._whole = {id(owner): {**held} for owner, held in self._all()}
+            self._whole = [held.copy() for _, held in self._all()]
 
     def note_modules(self) -> None:
         """Items of `sys.modules` may be."""
@@ -83,8 +92,16 @@ class Owners:
         now = fields(owner).get(name, MISSING)
         if name in self._had and self._had[name].get(id(owner), MISSING) is not now:
             return True
-        whole = None if self._whole is None else self._whole.get(id(owner))
+        whole = self._whole_of(owner)
         return whole is not None and whole.get(name, MISSING) is not now
+
+    def _whole_of(self, owner: object) -> Fields | None:
+        if self._whole is None:
+            return None
+        if self._places is None:
+            self._places = {id(each): at for at, (each, _) in enumerate(self._all())}
+        place = self._places.get(id(owner))
+        return None if place is None else self._whole[place]
 
     def moved(self) -> Iterator[tuple[object, str, object]]:
         """(owner, attribute, what it was) for all that was set."""
@@ -95,9 +112,8 @@ class Owners:
                     before = had.get(id(owner), MISSING)
                     if held.get(name, MISSING) is not before and not _settled(owner, name):
                         yield owner, name, before
-        for owner, held in every:
-            whole = None if self._whole is None else self._whole.get(id(owner), _NOTHING)
-            if whole is not None and not _alike(whole, held):
+        for (owner, held), whole in zip(every, self._whole or (), strict=False):
+            if not _alike(whole, held):
                 for name, before in _other(whole, held):
                     if not _unnamed(owner, name):
                         yield owner, name, before
@@ -121,23 +137,37 @@ class Known:
     """All modules, and all classes that can be changed and that are no step's. One session's."""
 
     def __init__(self) -> None:
+        self._listed: list[object] = []
+        self._modules: list[_Owner] = []
         self._seen = set[type[Any]]()
-        self._classes: list[_Owner] = []
+        self._classes: list[tuple[type[Any], Fields]] = []
 
     def now(self) -> list[_Owner]:
         """Those that there are."""
-        every = {id(each): each for each in [*_listed().values()]}.values()
-        modules = [(each, fields(each)) for each in every if isinstance(each, types.ModuleType)]
-        seen, waiting = set[type[Any]](), list[type[Any]]([object])
-        while waiting:
-            new = set(type.__subclasses__(waiting.pop())) - seen
-            seen |= new
-            waiting += new
+        listed = [*_listed().values()]
+        if not _same(listed, self._listed):
+            self._listed = listed
+            every = {id(each): each for each in listed}.values()
+            modules = (each for each in every if isinstance(each, types.ModuleType))
+            self._modules = [(each, fields(each)) for each in modules]
+        seen = _all_classes()
         if seen != self._seen:
+            changeable = (each for each in seen - self._seen if each.__flags__ & _HEAP)
+            self._classes = [
+                *((each, held) for each, held in self._classes if each in seen),
+                *((each, fields(each)) for each in changeable if each.__module__ != MAIN),
+            ]
             self._seen = seen
-            changeable = (each for each in seen if each.__flags__ & _HEAP)
-            self._classes = [(each, fields(each)) for each in changeable if each.__module__ != MAIN]
-        return [*modules, *self._classes]
+        return [*self._modules, *self._classes]
+
+
+def _all_classes() -> set[type[Any]]:
+    found = set[type[Any]]()
+    below = {object}
+    while below:
+        below = {*chain.from_iterable(map(type.__subclasses__, below))} - found
+        found |= below
+    return found
 
 
 def fields(owner: object) -> Fields:
@@ -191,13 +221,18 @@ def _listed() -> dict[str, object]:
     return cast("dict[str, object]", sys.modules)
 
 
-def _having(owners: Iterable[_Owner], name: str) -> dict[int, object]:
-    return {id(owner): held[name] for owner, held in owners if name in held}
+def _having(owners: Sequence[_Owner], name: str) -> dict[int, object]:
+    holding = compress(owners, map(contains, map(_held_by, owners), repeat(name)))
+    return {id(owner): held[name] for owner, held in holding}
 
 
 def _alike(one: Mapping[Any, object], other: Mapping[Any, object]) -> bool:
     """The very same values, in the same order."""
     return len(one) == len(other) and all(map(is_, one.values(), other.values()))
+
+
+def _same(one: Sequence[object], other: Sequence[object]) -> bool:
+    return len(one) == len(other) and all(map(is_, one, other))
 
 
 def _other(before: Fields, now: Fields) -> Iterator[tuple[str, object]]:

@@ -12,6 +12,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from enum import IntEnum
+from functools import cache
 from pathlib import Path
 from typing import Final
 
@@ -99,13 +100,16 @@ def _make_hideable(folders: Iterable[Path], writable: Iterable[Path]) -> None:
 
 def protected_paths(environment: Mapping[str, str]) -> tuple[Path, ...]:
     """Where keys, logins and Lorimer's own store and settings of the user are kept by custom."""
-    home = Path(environment.get("HOME") or Path.home())
-    found = [home / name for name in _OF_A_HOME]
-    found += own_folders(environment)
+    found = [*_of_home(environment.get("HOME") or str(Path.home())), *own_folders(environment)]
     store = environment.get("LORIMER_STORE")
     if store:
         found += with_siblings(Path(store).expanduser())
     return tuple(found)
+
+
+@cache
+def _of_home(home: str) -> tuple[Path, ...]:
+    return tuple([Path(home, name) for name in _OF_A_HOME])
 
 
 def with_siblings(store: Path) -> list[Path]:
