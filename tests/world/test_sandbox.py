@@ -373,3 +373,21 @@ def test_a_folder_beneath_a_writable_one_is_writable_to_begin_in(
     )
     assert done.returncode == 0, done.output
     assert (tmp_path / "sub/here").exists()
+
+
+@pytest.mark.parametrize("level", HELD)
+@pytest.mark.parametrize("hidden", [True, False])
+def test_to_begin_in_a_folder_does_not_open_it(level: Level, hidden: bool, tmp_path: Path) -> None:
+    """What a program put a link to in place of a folder in the workspace, the next one is not to
+    see: neither what is hidden, nor what lies in the /tmp of all."""
+    needs(level)
+    work, keys = tmp_path / "work", tmp_path / "keys"
+    work.mkdir()
+    keys.mkdir()
+    (keys / "id").write_text("canary")
+    (work / "led").symlink_to(keys)
+    found = run_at(level, ["cat", "id"], work / "led", writable=[work], hidden=[keys] * hidden)
+    assert b"canary" not in asyncio.run(found).output
+    if hidden:
+        found = run_at(level, ["cat", "id"], keys, writable=[work], hidden=[keys])
+        assert b"canary" not in asyncio.run(found).output
