@@ -551,6 +551,43 @@ def test_what_leads_elsewhere_by_now_was_not_approved(tmp_path: Path) -> None:
     assert (facts[2][0], facts[2][1]["reason"]) == ("decision", "policy.changed")
 
 
+def test_whoever_is_asked_is_told_where_links_lead(tmp_path: Path) -> None:
+    (tmp_path / ".git").mkdir()
+    (tmp_path / "notes.md").symlink_to(".git/config")
+    person = Person(False)
+    options = {"granted": False, "approver": person, "working_dir": tmp_path}
+    attempt(Save(), {"file_path": "notes.md"}, **options)
+    attempt(Save(), {"file_path": "other.md"}, **options)
+    command = Line()
+    attempt(command, {"command": "date > notes.md"}, **options)
+    led = f"no rule of yours covers it; notes.md leads to {tmp_path}/.git/config"
+    reasons = [reason for _, _, reason in person.asked]
+    assert reasons == [f"may write; {led}", "may write; no rule of yours covers it", reasons[2]]
+    assert reasons[2].endswith(led)
+
+
+def test_a_rule_that_names_a_file_does_not_name_what_a_link_leads_to(tmp_path: Path) -> None:
+    """Somebody's repository may come with links where files are expected."""
+    (tmp_path / ".git").mkdir()
+    (tmp_path / "report.md").symlink_to(".git/config")
+    for rule in ("Save(report.md)", Rule("Save", {"file_path": "report.md"})):
+        for mode in ("default", "acceptEdits", "dontAsk"):
+            tool = Save()
+            options = {"granted": False, "rules": [rule], "mode": mode, "working_dir": tmp_path}
+            block, _ = attempt(tool, {"file_path": "report.md"}, **options)
+            assert (block.is_error, tool.ran) == (True, [])
+            assert "would allow it" not in str(block.content)
+            attempt(tool, {"file_path": str(tmp_path / ".git/config")}, **options)
+            assert tool.ran == []
+    command = Line()
+    options = {"granted": False, "rules": ["Line(date > report.md)"], "working_dir": tmp_path}
+    attempt(command, {"command": "date > report.md"}, **options)
+    assert command.ran == []
+    (tmp_path / "report.md").unlink()
+    attempt(command, {"command": "date > report.md"}, **options)
+    assert command.ran == ["date > report.md"]
+
+
 def test_nor_when_the_run_is_resumed(tmp_path: Path) -> None:
     (tmp_path / "out").mkdir()
 

@@ -17,7 +17,7 @@ from lorimer.core.record import record
 from lorimer.core.tool import Approver
 from lorimer.tools.asking import AskLater, ask
 from lorimer.tools.base import ToolInput
-from lorimer.tools.policy.effects import Call, Place
+from lorimer.tools.policy.effects import Call, Place, led
 from lorimer.tools.policy.engine import (
     CHANGED,
     HOOK,
@@ -165,9 +165,17 @@ class Policy:
         other._folder = folder
         return other
 
+    def links(self, entry: Entry, input: ToolInput) -> list[str]:
+        """Where links lead that stand among the paths of a call, in words."""
+        call = self.rules.call(entry, input)
+        return led(call.resources, self.rules.place, self._folder)
+
     def suggestion(self, entry: Entry, input: ToolInput) -> str:
-        """The narrowest rule that would allow this call, as text."""
+        """The narrowest rule that would allow this call, as text; "": none that names it would,
+        for a link in it leads elsewhere."""
         name, subject = entry.spec.name, entry.tool.subject
+        if self.links(entry, input):
+            return ""
         if not subject or subject not in input:
             return name
         text = text_of_argument(entry, subject, input[subject], self.rules.place)
@@ -217,7 +225,7 @@ async def permit(
         return Verdict(False, by, "" if decision.rules else remedy, NOBODY)
     who = AskLater() if nobody or approver is None else approver
     touches: JSON = decision.touches if before is None else before.data.get("touches")
-    reason = _why(entry, decision, wanted)
+    reason = "; ".join([_why(entry, decision, wanted), *policy.links(entry, input)])
     said_no = await ask(who, entry, input, key, reason, decision.touches, run)
     if said_no:
         return Verdict(False, said_no, remedy, BY_PERSON)
