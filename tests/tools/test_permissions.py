@@ -18,6 +18,7 @@ from lorimer.core.messages import ToolResultBlock, ToolUse
 from lorimer.testing import SimulatedWorld, simulate
 from lorimer.tools import AskLater, Rule, Tool, ToolContext, ToolInput, ToolResult
 from lorimer.tools.policy.modes import Action, Mode
+from lorimer.world.files import RootedFiles
 from tests.tools.support import Bench, going_on, run, toolset
 
 
@@ -48,6 +49,17 @@ class Save(Shell):
 
     async def execute(self, input: ToolInput, context: ToolContext) -> ToolResult:
         self.ran.append(input["file_path"])
+        return ToolResult("done")
+
+
+class Load(Save):
+    name = "Load"
+    input_schema = {"type": "object", "properties": {"path": {}}}  # noqa: RUF012
+    effects = frozenset({"read"})
+    paths = frozenset({"path"})
+
+    async def execute(self, input: ToolInput, context: ToolContext) -> ToolResult:
+        self.ran.append(input["path"])
         return ToolResult("done")
 
 
@@ -586,6 +598,26 @@ def test_a_rule_that_names_a_file_does_not_name_what_a_link_leads_to(tmp_path: P
     (tmp_path / "report.md").unlink()
     attempt(command, {"command": "date > report.md"}, **options)
     assert command.ran == ["date > report.md"]
+
+
+@pytest.mark.parametrize("roots", [True, False])
+@pytest.mark.parametrize("mode", ["dontAsk", "plan", "acceptEdits"])
+def test_what_reads_by_itself_is_decided_about_wherever_its_paths_lead(
+    mode: str, roots: bool, tmp_path: Path
+) -> None:
+    """A tool of a package grants itself nothing, and no opened roots hold it."""
+    work, other = tmp_path / "work", tmp_path / "other"
+    work.mkdir()
+    other.mkdir()
+    (work / "led").symlink_to(other)
+    tool = Load()
+    outside: list[JSON] = [str(other), "led", "../other", ["a", str(other)], ["led/x"]]
+    for path in (*outside, "a", ["a", "b"]):
+        files = RootedFiles([work]) if roots else None
+        options = {"granted": False, "mode": mode, "files": files, "working_dir": work}
+        block, _ = attempt(tool, {"path": path}, **options)
+        assert block.is_error is (path in outside), path
+    assert tool.ran == ["a", ["a", "b"]]
 
 
 def test_nor_when_the_run_is_resumed(tmp_path: Path) -> None:

@@ -117,26 +117,17 @@ class Policy:
         tool = entry.tool
         return self.rules.lasting and not (tool.paths or tool.urls or tool.commands)
 
-    def needs_no_decision(self, entry: Entry, input: ToolInput) -> bool:
-        """No rule tightens the tool, and either the caller put it here, or it only reads what is
-        open to tools anyway."""
+    def needs_no_decision(self, entry: Entry) -> bool:
+        """No rule tightens the tool, and either the caller put it here, or it only reads, and what
+        is open to tools anyway."""
         if self.rules.of(entry).tightened or entry.tool.approval:
             return False
         if self.plans and not self.visible(entry):
             return False
         if entry.granted:
             return True
-        return entry.effects <= {"read"} and (self._rooted or self._inside(entry, input))
-
-    def _inside(self, entry: Entry, input: ToolInput) -> bool:
-        """Its paths are beneath the workspace as they are spelled, and none climbs."""
-        for name in entry.tool.paths:
-            path = input.get(name)
-            if not isinstance(path, str) or not (".." in path or path.startswith("/")):
-                continue
-            if ".." in path.split("/") or not self.rules.place.holds(path):
-                return False
-        return True
+        tool = entry.tool
+        return entry.effects <= {"read"} and (not tool.paths or (self._rooted and tool.rooted))
 
     def decide(
         self, entry: Entry, input: ToolInput, *, tainted: bool, now: float | None = None
