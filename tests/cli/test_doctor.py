@@ -64,7 +64,7 @@ def test_a_broken_store_is_told_and_ends_with_1(own_place: Path) -> None:
 def test_a_sandbox_that_is_required_and_missing_is_told_before_anything_runs(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("lorimer.world.sandbox.bubblewrap.found", lambda: None)
+    monkeypatch.setattr("lorimer.world.sandbox.bubblewrap.found", lambda *_: None)
     result = invoke("run", "--sandbox", "require", "-m", "scripted:obedient", "hi")
     assert result.exit_code == 2
     assert "Sandbox level L2 is required and does not work here" in result.stderr

@@ -191,6 +191,31 @@ def test_a_projects_hooks_run_nothing_of_it_from_elsewhere(own_place: Path) -> N
     assert "../../tool.py is of the project and lies outside" in result.stderr
 
 
+def test_nor_what_is_not_there_yet(own_place: Path) -> None:
+    """An agent could write it once the file is trusted."""
+    put(own_place / ".lorimer", HOOK.replace("check.py", "../../later.py"), "x")
+    result = invoke("permissions", "trust", "-y")
+    assert result.exit_code == 2
+    assert "../../later.py is of the project and lies outside" in result.stderr
+
+
+def test_no_program_of_the_workspace_takes_the_place_of_a_hooks_own(
+    own_place: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whose virtual environment lies in the workspace has a folder of it on the PATH."""
+    planted = own_place / ".venv" / "bin" / "python3"
+    planted.parent.mkdir(parents=True)
+    planted.write_text("#!/bin/sh\ntouch planted\n")
+    planted.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{planted.parent}:{os.environ['PATH']}")
+    put(user(), HOOK, BLOCKS)
+    with FakeLLMServer(by_turn(*WRITES)) as server:
+        code, told = task(server)
+    assert code == 0
+    assert "refused this call of Write: not here." in told
+    assert not list(own_place.parent.rglob("planted"))
+
+
 def test_a_manifest_names_no_hook(own_place: Path) -> None:
     manifest = invoke("manifest", "new", "agent").stdout
     (own_place / "agent.yaml").write_text(f"{manifest}\nhooks:\n- event: Stop\n  run: [x]\n")

@@ -209,6 +209,20 @@ def test_a_person_at_a_terminal_is_asked(own_place: Path) -> None:
     assert "calls were refused" not in done.out, "who said no needs no rule"
 
 
+def test_always_is_not_for_where_a_link_leads_by_then(own_place: Path) -> None:
+    (own_place / ".git").mkdir()
+    write = call("Write", file_path="notes.md", content="x")
+    swap = call("Bash", command="ln -sf .git/config notes.md")
+    with FakeLLMServer(by_turn(write, write, swap, write, DONE)) as server:
+        question = b"this very call: "
+        keys = [(question, b"a\n"), (question, b"y\n"), (question, b"n\n")]
+        done = in_terminal("run", "hi", "--base-url", server.url, keys=keys)
+    assert done.code == 0, done.out
+    assert done.out.count("wants to run") == 3
+    assert "notes.md leads to" in done.out
+    assert not (own_place / ".git/config").exists()
+
+
 def test_what_was_typed_before_a_question_is_no_answer_to_it(own_place: Path) -> None:
     turn = call("Bash", command="touch never")
     slow = Turn(turn.text, tool_calls=turn.tool_calls, faults=(Hang(seconds=0.7),))

@@ -49,6 +49,15 @@ def asks(server: FakeLLMServer) -> tuple[str, ...]:
     return ("run", "hi", "-m", "vllm:some-model", "--base-url", f"{server.url}/v1")
 
 
+def test_no_module_is_loaded_from_the_current_folder(own_place: Path) -> None:
+    """It is the workspace: what lies there may be an agent's, or a stranger's."""
+    for name in ("click", "rich", "typing_extensions", "pydantic"):
+        (own_place / f"{name}.py").write_text("open('loaded', 'w')\n")
+    done = shell("--version", then="")
+    assert done.code == 0, done.err
+    assert not (own_place / "loaded").exists()
+
+
 @pytest.mark.parametrize("closed", ["<&-", ">&-", "2>&-", "<&- >&- 2>&-"])
 def test_closed_streams_do_not_stop_a_run(closed: str) -> None:
     with FakeLLMServer([Turn(text="done")]) as server:

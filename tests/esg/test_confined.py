@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import fcntl
 import json
 import os
 import signal
@@ -381,6 +382,63 @@ def test_a_worker_that_lies_is_not_believed_but_as_text(lie: str, tmp_path: Path
         assert isinstance(session.results["xs"].shown, str)
 
     play(script, tmp_path, limits=StepLimits(step_s=2))
+
+
+HEIRS = {
+    "a number that is none": "heir(b'9' * 40, ours)",
+    "no number": "heir(b'x', ours)",
+    "no socket": "heir(b'7', os.pipe()[1])",
+    "one that takes no message": "fill(); heir(b'%d' % os.getpid(), ours)",
+    "none": "leash.shutdown(socket.SHUT_RDWR)",
+}
+FORGED = """
+import fcntl, os, signal, socket, sys, time
+
+frame = sys._getframe()
+while type(frame.f_locals.get("self")).__name__ != "_Serving":
+    frame = frame.f_back
+leash = frame.f_locals["self"]._leash
+ours, theirs = socket.socketpair()
+
+def heir(number, wake):
+    socket.send_fds(leash, [number], [wake if isinstance(wake, int) else wake.fileno()])
+
+def fill():
+    try:
+        while True: ours.send(b"x" * 4096, socket.MSG_DONTWAIT)
+    except BlockingIOError:
+        pass
+
+held = open("held", "w")
+fcntl.flock(held, fcntl.LOCK_EX)
+if os.fork() == 0:
+    os.setsid()
+    time.sleep(60)
+{attempt}
+os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+
+@pytest.mark.parametrize("level", HELD)
+@pytest.mark.parametrize("what", HEIRS)
+def test_a_forged_heir_is_none_and_nothing_outlives_the_session(
+    what: str, level: Level, tmp_path: Path
+) -> None:
+    async def script(session: ConfinedSteps) -> None:
+        await session.execute("xs", "xs = [1]")
+        ended = await session.execute("bad", FORGED.replace("{attempt}", HEIRS[what]))
+        assert ended.code is CODE.EXEC_STEP_OUT_OF_MEMORY  # so it looks: it was killed
+        assert (await session.execute("ys", "xs + [2]")).shown == "[1, 2]"
+        session.close()
+        with (tmp_path / "held").open() as held:
+            async with asyncio.timeout(20):
+                while True:
+                    with suppress(BlockingIOError):
+                        fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                        return
+                    await asyncio.sleep(0.02)
+
+    play(script, tmp_path, level, StepLimits(step_s=5))
 
 
 FLOOD = """

@@ -168,6 +168,35 @@ def test_both_alphabets_of_base64(letter: str, before: str) -> None:
         assert b"[redacted:PASS]" in redactor.raw(encoded)
 
 
+@pytest.mark.parametrize("width", [20, 64, 76])
+@pytest.mark.parametrize("end", ["\n", "\r\n"])
+@pytest.mark.parametrize("before", ["", "x", "more before it: "])
+def test_base64_in_lines(width: int, end: str, before: str) -> None:
+    """As `base64` prints it: the keys of some are longer than a line."""
+    secret = "sk-proj-" + "aB3dE5" * 12
+    redactor = Redactor({secret: "KEY"})
+    text = base64.b64encode(f"{before}{secret} and more".encode()).decode()
+    told = end.join([text[at : at + width] for at in range(0, len(text), width)])
+    shown = redactor.text(told)
+    assert "[redacted:KEY]" in shown and len(shown) < len(told) - len(secret)
+    assert redactor.json({"a": [told]}, deep=True) == {"a": [shown]}
+    assert redactor.raw(told.encode()) == shown.encode()
+    plain = f"nothing{end}to see{end}"
+    assert redactor.text(plain) is plain
+
+
+def test_how_other_languages_write_one() -> None:
+    secret = "k/3+y&<x>'z"
+    redactor = Redactor({secret: "KEY"})
+    for said in (
+        "k\\/3+y&<x>'z",  # PHP
+        "k/3+y\\u0026\\u003cx\\u003e'z",  # Go
+        "k/3\\u002By\\u0026\\u003Cx\\u003E\\u0027z",  # .NET
+        "k%2f3%2by%26%3cx%3e%27z",
+    ):
+        assert redactor.text(said) == "[redacted:KEY]", said
+
+
 def test_what_encodes_one_is_looked_for_when_that_is_asked() -> None:
     said = f"0x{KEY.encode().hex()}"
     assert BOTH.text(said) == "0x[redacted:ANTHROPIC_API_KEY]"

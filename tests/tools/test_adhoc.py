@@ -183,6 +183,30 @@ def test_a_redirect_carries_nothing_elsewhere() -> None:
 
 
 @pytest.mark.parametrize(
+    "url",
+    [
+        "https://a.org:99/" + "x" * 170 + "?key=${API_KEY}",
+        "https://a.org/?key=${API_KEY}&x=" + "x" * 3000,
+        "https://a.org/${API_KEY}/`",
+    ],
+)
+def test_errors_show_no_url_with_values_of_variables(url: str) -> None:
+    """Not even half of one, which nobody would know for a secret."""
+
+    async def main() -> None:
+        registry = ToolRegistry()
+        tool = {"kind": "http", "name": "ask", "url": url}
+        register_adhoc(described(tool), registry, {"API_KEY": "canary-" + "q7" * 20})
+        bench = await Bench.make()
+        block = await bench.call(Toolset(registry, mode="bypass"), "ask", {})
+        assert block.is_error
+        assert "canary" not in str(block.content)
+        assert "a.org" in str(block.content)
+
+    run(main)
+
+
+@pytest.mark.parametrize(
     "url", ["http://127.0.0.1/", "http://169.254.169.254/", "http://[::1]/", "https://h:22/x"]
 )
 def test_only_public_places_are_reached(url: str) -> None:

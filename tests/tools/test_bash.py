@@ -197,7 +197,7 @@ def test_the_model_is_told_where_the_sandbox_is_in_its_way(tmp_path: Path) -> No
 def test_a_sandbox_that_is_required_and_missing_runs_nothing(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("lorimer.world.sandbox.bubblewrap.found", lambda: None)
+    monkeypatch.setattr("lorimer.world.sandbox.bubblewrap.found", lambda *_: None)
 
     async def main() -> None:
         bench = await Bench.make()

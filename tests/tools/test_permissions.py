@@ -18,6 +18,7 @@ from lorimer.core.messages import ToolResultBlock, ToolUse
 from lorimer.testing import SimulatedWorld, simulate
 from lorimer.tools import AskLater, Rule, Tool, ToolContext, ToolInput, ToolResult
 from lorimer.tools.policy.modes import Action, Mode
+from lorimer.world.files import RootedFiles
 from tests.tools.support import Bench, going_on, run, toolset
 
 
@@ -48,6 +49,17 @@ class Save(Shell):
 
     async def execute(self, input: ToolInput, context: ToolContext) -> ToolResult:
         self.ran.append(input["file_path"])
+        return ToolResult("done")
+
+
+class Load(Save):
+    name = "Load"
+    input_schema = {"type": "object", "properties": {"path": {}}}  # noqa: RUF012
+    effects = frozenset({"read"})
+    paths = frozenset({"path"})
+
+    async def execute(self, input: ToolInput, context: ToolContext) -> ToolResult:
+        self.ran.append(input["path"])
         return ToolResult("done")
 
 
@@ -549,6 +561,63 @@ def test_what_leads_elsewhere_by_now_was_not_approved(tmp_path: Path) -> None:
     assert "has changed since it was asked about" in str(block.content)
     assert facts[0][1]["touches"] == [f"path {tmp_path}/out/config"]
     assert (facts[2][0], facts[2][1]["reason"]) == ("decision", "policy.changed")
+
+
+def test_whoever_is_asked_is_told_where_links_lead(tmp_path: Path) -> None:
+    (tmp_path / ".git").mkdir()
+    (tmp_path / "notes.md").symlink_to(".git/config")
+    person = Person(False)
+    options = {"granted": False, "approver": person, "working_dir": tmp_path}
+    attempt(Save(), {"file_path": "notes.md"}, **options)
+    attempt(Save(), {"file_path": "other.md"}, **options)
+    command = Line()
+    attempt(command, {"command": "date > notes.md"}, **options)
+    led = f"no rule of yours covers it; notes.md leads to {tmp_path}/.git/config"
+    reasons = [reason for _, _, reason in person.asked]
+    assert reasons == [f"may write; {led}", "may write; no rule of yours covers it", reasons[2]]
+    assert reasons[2].endswith(led)
+
+
+def test_a_rule_that_names_a_file_does_not_name_what_a_link_leads_to(tmp_path: Path) -> None:
+    """Somebody's repository may come with links where files are expected."""
+    (tmp_path / ".git").mkdir()
+    (tmp_path / "report.md").symlink_to(".git/config")
+    for rule in ("Save(report.md)", Rule("Save", {"file_path": "report.md"})):
+        for mode in ("default", "acceptEdits", "dontAsk"):
+            tool = Save()
+            options = {"granted": False, "rules": [rule], "mode": mode, "working_dir": tmp_path}
+            block, _ = attempt(tool, {"file_path": "report.md"}, **options)
+            assert (block.is_error, tool.ran) == (True, [])
+            assert "would allow it" not in str(block.content)
+            attempt(tool, {"file_path": str(tmp_path / ".git/config")}, **options)
+            assert tool.ran == []
+    command = Line()
+    options = {"granted": False, "rules": ["Line(date > report.md)"], "working_dir": tmp_path}
+    attempt(command, {"command": "date > report.md"}, **options)
+    assert command.ran == []
+    (tmp_path / "report.md").unlink()
+    attempt(command, {"command": "date > report.md"}, **options)
+    assert command.ran == ["date > report.md"]
+
+
+@pytest.mark.parametrize("roots", [True, False])
+@pytest.mark.parametrize("mode", ["dontAsk", "plan", "acceptEdits"])
+def test_what_reads_by_itself_is_decided_about_wherever_its_paths_lead(
+    mode: str, roots: bool, tmp_path: Path
+) -> None:
+    """A tool of a package grants itself nothing, and no opened roots hold it."""
+    work, other = tmp_path / "work", tmp_path / "other"
+    work.mkdir()
+    other.mkdir()
+    (work / "led").symlink_to(other)
+    tool = Load()
+    outside: list[JSON] = [str(other), "led", "../other", ["a", str(other)], ["led/x"]]
+    for path in (*outside, "a", ["a", "b"]):
+        files = RootedFiles([work]) if roots else None
+        options = {"granted": False, "mode": mode, "files": files, "working_dir": work}
+        block, _ = attempt(tool, {"path": path}, **options)
+        assert block.is_error is (path in outside), path
+    assert tool.ran == ["a", ["a", "b"]]
 
 
 def test_nor_when_the_run_is_resumed(tmp_path: Path) -> None:

@@ -485,6 +485,19 @@ def test_a_body_is_cut_and_bombs_are_not_unpacked() -> None:
     assert (whole.body, whole.cut) == (b"text", False)
 
 
+def test_what_follows_the_end_of_what_was_packed_is_not_read() -> None:
+    """zlib would keep it, and it may be endless. Here it never comes."""
+    head = b"HTTP/1.1 200 OK\r\nContent-Encoding: gzip\r\nContent-Length: 1000000\r\n\r\n"
+    found, _ = get(
+        "http://a.org:PORT/",
+        Names(["127.0.0.1"]),
+        lambda _: head + gzip.compress(b"text"),
+        private=["a.org"],
+    )
+    assert isinstance(found, Fetched), found
+    assert (found.body, found.cut) == (b"text", False)
+
+
 @pytest.mark.parametrize("packed", ["br", "zstd", "gzip, gzip", "gzip"])
 def test_what_cannot_be_unpacked_is_told(packed: str) -> None:
     answer = page(b"no gzip at all", f"Content-Encoding: {packed}")

@@ -324,7 +324,7 @@ def test_without_bubblewrap_the_next_one_is_taken_never_silently(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     needs("L1")
-    monkeypatch.setattr("lorimer.world.sandbox.bubblewrap.found", lambda: None)
+    monkeypatch.setattr("lorimer.world.sandbox.bubblewrap.found", lambda *_: None)
     limits = ProcessLimits(sandbox=Sandbox(writable=(tmp_path,), hidden=(tmp_path / "x",)))
     (tmp_path / "x").touch()
     done = asyncio.run(RealWorld().spawn(["true"], cwd=tmp_path, limits=limits))
@@ -338,7 +338,7 @@ def test_without_bubblewrap_the_next_one_is_taken_never_silently(
 def test_a_level_that_is_required_and_missing_starts_nothing(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("lorimer.world.sandbox.bubblewrap.found", lambda: None)
+    monkeypatch.setattr("lorimer.world.sandbox.bubblewrap.found", lambda *_: None)
     limits = ProcessLimits(sandbox=Sandbox("L2", writable=(tmp_path,)))
     with pytest.raises(ToolExecutionError, match=r"L2 is required.*not installed") as caught:
         asyncio.run(RealWorld().spawn(["touch", "made"], cwd=tmp_path, limits=limits))
@@ -354,7 +354,7 @@ def test_a_bubblewrap_that_may_not_do_its_work_does_not_count(
     fake = tmp_path / "bwrap"
     fake.write_text("#!/bin/sh\necho 'setting up uid map: Permission denied' >&2; exit 1\n")
     fake.chmod(0o755)
-    monkeypatch.setattr("lorimer.world.sandbox.bubblewrap.found", lambda: str(fake))
+    monkeypatch.setattr("lorimer.world.sandbox.bubblewrap.found", lambda *_: str(fake))
     from lorimer.world.sandbox.levels import Levels
 
     why = asyncio.run(Levels().why_not())
@@ -373,3 +373,49 @@ def test_a_folder_beneath_a_writable_one_is_writable_to_begin_in(
     )
     assert done.returncode == 0, done.output
     assert (tmp_path / "sub/here").exists()
+
+
+@pytest.mark.parametrize("level", HELD)
+@pytest.mark.parametrize("hidden", [True, False])
+def test_to_begin_in_a_folder_does_not_open_it(level: Level, hidden: bool, tmp_path: Path) -> None:
+    """What a program put a link to in place of a folder in the workspace, the next one is not to
+    see: neither what is hidden, nor what lies in the /tmp of all."""
+    needs(level)
+    work, keys = tmp_path / "work", tmp_path / "keys"
+    work.mkdir()
+    keys.mkdir()
+    (keys / "id").write_text("canary")
+    (work / "led").symlink_to(keys)
+    found = run_at(level, ["cat", "id"], work / "led", writable=[work], hidden=[keys] * hidden)
+    assert b"canary" not in asyncio.run(found).output
+    if hidden:
+        found = run_at(level, ["cat", "id"], keys, writable=[work], hidden=[keys])
+        assert b"canary" not in asyncio.run(found).output
+
+
+@pytest.mark.parametrize("way", ["a folder", "a link to one", "a link"])
+def test_a_bubblewrap_that_a_program_may_have_put_there_is_not_started(
+    way: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whose virtual environment lies in the workspace has a folder of it on the PATH."""
+    needs("L2")
+    work, other = tmp_path / "work", tmp_path / "other"
+    planted = work / "bin" / "bwrap"
+    planted.parent.mkdir(parents=True)
+    planted.write_text(f"#!/bin/sh\ntouch {tmp_path}/escaped\n")
+    planted.chmod(0o755)
+    folder = planted.parent
+    if way == "a link to one":
+        other.symlink_to(folder)
+        folder = other
+    elif way == "a link":
+        other.mkdir()
+        (other / "bwrap").symlink_to(planted)
+        folder = other
+    limits = ProcessLimits(sandbox=Sandbox("L1", writable=(work,)))
+    for path, level in ((f"{folder}:{os.environ['PATH']}", "L2"), (str(folder), "L1")):
+        monkeypatch.setenv("PATH", path)
+        done = asyncio.run(RealWorld().spawn(["/bin/true"], cwd=work, limits=limits))
+        assert done.returncode == 0, done.output
+        assert done.isolation is not None and done.isolation.in_force == level
+        assert not (tmp_path / "escaped").exists()

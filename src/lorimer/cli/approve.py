@@ -25,22 +25,23 @@ _ANSWERS: Final = {"y": "[y]es", "n": "[n]o", "a": "[a]lways this very call", "v
 
 class TerminalApprover:
     """An `Approver` on the controlling terminal. "Always" holds for the same call, letter for
-    letter, until this process ends; it is kept nowhere."""
+    letter, asked about for the same reason (which says where links lead), until this process ends;
+    it is kept nowhere."""
 
     def __init__(self, paused: Callable[[], AbstractContextManager[None]]) -> None:
         self._paused = paused
-        self._always: set[tuple[str, str]] = set()
+        self._always: set[tuple[str, str, str]] = set()
         self._turn = asyncio.Lock()
 
     async def approve(self, tool: str, summary: str, reason: str) -> bool:
         """Show exactly what would run and wait for an answer. No terminal: no."""
-        if (tool, summary) in self._always:
+        if (tool, summary, reason) in self._always:
             return True
         async with self._turn:
             with self._paused():
                 answer = await _ask(tool, summary, reason)
         if answer == "a":
-            self._always.add((tool, summary))
+            self._always.add((tool, summary, reason))
         return answer in ("y", "a")
 
     async def approve_again(self, tool: str, summary: str, reason: str) -> bool:

@@ -68,11 +68,12 @@ def standing(workspace: Path) -> Standing:
         if not trusted:
             project = _read(text, path, Source.PROJECT, trusted=False)
     rules = (*managed.rules, *user.rules, *project.rules)
+    hooks = (*(project.hooks if trusted else ()), *user.hooks, *managed.hooks)
     return Standing(
         rules,
         user.mode or managed.mode,
         managed.forbids_bypass,
-        (*(project.hooks if trusted else ()), *user.hooks, *managed.hooks),
+        tuple([hook.not_from(workspace) for hook in hooks]),
         (*_slips(rules), *(() if trusted else _left_out(path, project))),
     )
 

@@ -104,8 +104,8 @@ class Redactor:
     """Strikes known values out of text and plain data: each becomes `[redacted:NAME]`.
 
     Whatever holds none is given back as it is, the same object. The values themselves are looked
-    for everywhere; `deep` also looks for them in base64, hexadecimal and as part of a URL, as
-    programs print them. Immutable.
+    for everywhere; `deep` also looks for them in base64 (also broken into lines), hexadecimal and
+    as part of a URL, as programs print them. Immutable.
     """
 
     __slots__ = (
@@ -113,6 +113,8 @@ class Redactor:
         "_deep_bytes",
         "_exact",
         "_exact_bytes",
+        "_lined",
+        "_lined_bytes",
         "_raw",
         "_shortest",
         "_values",
@@ -133,11 +135,16 @@ class Redactor:
             form: shown for value, shown in self._values.items() for form in _encoded(value)
         }
         self._deep_bytes = tuple([_in_json(form).encode() for form in self._deep])
+        self._lined = {
+            form: shown for value, shown in self._values.items() for form in _in_base64(value)
+        }
+        self._lined_bytes = tuple([form.encode() for form in self._lined])
         self._raw = {
             form.encode("utf-8", "surrogatepass"): shown.encode()
             for form, shown in (*self._values.items(), *self._deep.items())
         }
         sizes = [len(form) for form in (*self._values, *self._deep)]
+        sizes += [len(form) + len(form) // 16 + 2 for form in self._lined]
         self._shortest = min(sizes)
         self.longest = max(sizes)
         """Characters of the longest that is looked for."""
@@ -162,6 +169,11 @@ class Redactor:
             for form, shown in self._deep.items():
                 if form in text:
                     text = text.replace(form, shown)
+            if "\n" in text:
+                whole = text.replace("\r", "").replace("\n", "")
+                for form, shown in self._lined.items():
+                    if form in whole:
+                        text = _in_lines(form).sub(shown, text)
         return text
 
     def finds(self, body: bytes) -> bool:
@@ -179,7 +191,12 @@ class Redactor:
         return cast("T", self._walk(cast("JSON", data), deep))
 
     def _has_form(self, body: bytes) -> bool:
-        return any(form in body for form in self._deep_bytes)
+        if any(form in body for form in self._deep_bytes):
+            return True
+        if b"\\n" not in body:
+            return False
+        whole = body.replace(b"\\r", b"").replace(b"\\n", b"")
+        return any(form in whole for form in self._lined_bytes)
 
     def _walk(self, data: JSON, deep: bool) -> JSON:
         if isinstance(data, str):
@@ -209,6 +226,11 @@ class Redactor:
         for form, shown in self._raw.items():
             if form in data:
                 data = data.replace(form, shown)
+        if b"\n" in data:
+            whole = data.replace(b"\r", b"").replace(b"\n", b"")
+            for form, shown in self._lined.items():
+                if form.encode() in whole:
+                    data = re.sub(_in_lines(form).pattern.encode(), shown.encode(), data)
         return data
 
     def held_back(self, text: str) -> int:
@@ -261,6 +283,24 @@ def _encoded(value: str) -> Iterable[str]:
     raw = value.encode("utf-8", "surrogatepass")
     yield raw.hex()
     yield raw.hex().upper()
+    yield from _in_base64(value)
+    quoted = [quote(value, safe=""), quote(value)]
+    small = [_PERCENT.sub(lambda found: found[0].lower(), each) for each in quoted]
+    escaped = [_in_json(value), _in_ascii(value), _in_json(value).replace("/", "\\/")]
+    # as other libraries write JSON, so that it may stand in a page
+    escaped += [_MARKUP.sub(lambda found: f"\\u{ord(found[0]):04x}", _in_json(value))]
+    escaped += [_ODD.sub(lambda found: f"\\u{ord(found[0]):04X}", _in_ascii(value))]
+    others = dict.fromkeys([*quoted, *small, *escaped])
+    yield from [form for form in others if form != value]
+
+
+_PERCENT: Final = re.compile("%[0-9A-F]{2}")
+_MARKUP: Final = re.compile("[&<>]")
+_ODD: Final = re.compile("[&'+<>`]")
+
+
+def _in_base64(value: str) -> Iterable[str]:
+    raw = value.encode("utf-8", "surrogatepass")
     for skipped in range(3):
         # in base64 it depends on what stands before it; the first and last letter on both sides
         text = base64.b64encode(bytes(skipped) + raw).decode().rstrip("=")
@@ -269,8 +309,12 @@ def _encoded(value: str) -> Iterable[str]:
             yield inner
             if "+" in inner or "/" in inner:
                 yield inner.replace("+", "-").replace("/", "_")
-    others = (quote(value, safe=""), quote(value), _in_json(value), _in_ascii(value))
-    yield from [form for form in dict.fromkeys(others) if form != value]
+
+
+@lru_cache(maxsize=32)
+def _in_lines(form: str) -> re.Pattern[str]:
+    """It, as programs break it into lines."""
+    return re.compile(r"\r?\n?".join(map(re.escape, form)))
 
 
 def of_environment(*more: Mapping[str, str]) -> Redactor | None:

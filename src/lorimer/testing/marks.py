@@ -93,6 +93,7 @@ class MarkedTool(Tool):
         self.max_result_chars = tool.max_result_chars
         self.subject = tool.subject
         self.paths = tool.paths
+        self.rooted = tool.rooted
         self.commands = tool.commands
         self.urls = tool.urls
         self.untrusted = tool.untrusted

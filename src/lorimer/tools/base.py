@@ -160,6 +160,9 @@ class Tool(ABC):
     """The argument that the parentheses of a rule such as `Bash(ls)` are about."""
     paths: frozenset[str] = frozenset()
     """Arguments that are paths: rules compare them relative to the working directory."""
+    rooted: bool = False
+    """It opens what those name by `ToolContext.files` and no other way, so where there are such
+    files it cannot leave the workspace, and reading by it needs no decision."""
     commands: frozenset[str] = frozenset()
     """Arguments that are command lines for a shell: rules read them as a shell does."""
     confined: bool = False

@@ -140,7 +140,7 @@ def _permits(tools: Toolset, entry: Entry, run: RunContext) -> Callable[[ToolInp
         ):
             return False
         policy = tools.policy_in(run)
-        if policy.needs_no_decision(entry, input):
+        if policy.needs_no_decision(entry):
             return True
         return decided(policy, entry, input, run).action is Action.ALLOW
 

@@ -73,6 +73,7 @@ class ToolOptions(TypedDict, total=False):
     """The parameter that the parentheses of a rule are about."""
     paths: str | Iterable[str]
     """Parameters that are paths: rules compare them relative to the working directory."""
+    rooted: bool
     commands: str | Iterable[str]
     """Parameters that are command lines for a shell."""
     urls: str | Iterable[str]
@@ -108,6 +109,7 @@ class FunctionTool(Tool, Generic[P, R]):
         self.max_result_chars = options.get("max_result_chars")
         self.subject = options.get("subject", "")
         self.paths = _names(options.get("paths", ()))
+        self.rooted = options.get("rooted", False)
         self.commands = _names(options.get("commands", ()))
         self.urls = _names(options.get("urls", ()))
         self.author_requires = options.get("author_requires", "")

@@ -84,7 +84,7 @@ async def _live(
             entry, arguments = accepted(tools, use, run)
             verdict = PLAIN_ALLOW
             wanted = await reviewed(found, entry, key, run) if found else ""
-            if wanted or not tools.policy_in(run).needs_no_decision(entry, arguments):
+            if wanted or not tools.policy_in(run).needs_no_decision(entry):
                 verdict = await permitted(tools, entry, arguments, key, run, wanted=wanted)
         answer = await ask_text(tools, entry, arguments, key, run) if entry.asks else None
     except ToolExecutionError as refusal:

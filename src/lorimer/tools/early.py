@@ -118,7 +118,7 @@ class Early:
             entry, arguments = accepted(tools, use, run)
         except ToolExecutionError:
             return
-        if not tools.policy_in(run).needs_no_decision(entry, arguments):
+        if not tools.policy_in(run).needs_no_decision(entry):
             return
         work = make(tools, entry, arguments, use, str(index), Told.untold(), run)
         self._begun[index] = _Begun(use, asyncio.ensure_future(work))

@@ -17,7 +17,7 @@ from lorimer.core.record import record
 from lorimer.core.tool import Approver
 from lorimer.tools.asking import AskLater, ask
 from lorimer.tools.base import ToolInput
-from lorimer.tools.policy.effects import Call, Place
+from lorimer.tools.policy.effects import Call, Place, led
 from lorimer.tools.policy.engine import (
     CHANGED,
     HOOK,
@@ -117,26 +117,17 @@ class Policy:
         tool = entry.tool
         return self.rules.lasting and not (tool.paths or tool.urls or tool.commands)
 
-    def needs_no_decision(self, entry: Entry, input: ToolInput) -> bool:
-        """No rule tightens the tool, and either the caller put it here, or it only reads what is
-        open to tools anyway."""
+    def needs_no_decision(self, entry: Entry) -> bool:
+        """No rule tightens the tool, and either the caller put it here, or it only reads, and what
+        is open to tools anyway."""
         if self.rules.of(entry).tightened or entry.tool.approval:
             return False
         if self.plans and not self.visible(entry):
             return False
         if entry.granted:
             return True
-        return entry.effects <= {"read"} and (self._rooted or self._inside(entry, input))
-
-    def _inside(self, entry: Entry, input: ToolInput) -> bool:
-        """Its paths are beneath the workspace as they are spelled, and none climbs."""
-        for name in entry.tool.paths:
-            path = input.get(name)
-            if not isinstance(path, str) or not (".." in path or path.startswith("/")):
-                continue
-            if ".." in path.split("/") or not self.rules.place.holds(path):
-                return False
-        return True
+        tool = entry.tool
+        return entry.effects <= {"read"} and (not tool.paths or (self._rooted and tool.rooted))
 
     def decide(
         self, entry: Entry, input: ToolInput, *, tainted: bool, now: float | None = None
@@ -165,9 +156,17 @@ class Policy:
         other._folder = folder
         return other
 
+    def links(self, entry: Entry, input: ToolInput) -> list[str]:
+        """Where links lead that stand among the paths of a call, in words."""
+        call = self.rules.call(entry, input)
+        return led(call.resources, self.rules.place, self._folder)
+
     def suggestion(self, entry: Entry, input: ToolInput) -> str:
-        """The narrowest rule that would allow this call, as text."""
+        """The narrowest rule that would allow this call, as text; "": none that names it would,
+        for a link in it leads elsewhere."""
         name, subject = entry.spec.name, entry.tool.subject
+        if self.links(entry, input):
+            return ""
         if not subject or subject not in input:
             return name
         text = text_of_argument(entry, subject, input[subject], self.rules.place)
@@ -217,7 +216,7 @@ async def permit(
         return Verdict(False, by, "" if decision.rules else remedy, NOBODY)
     who = AskLater() if nobody or approver is None else approver
     touches: JSON = decision.touches if before is None else before.data.get("touches")
-    reason = _why(entry, decision, wanted)
+    reason = "; ".join([_why(entry, decision, wanted), *policy.links(entry, input)])
     said_no = await ask(who, entry, input, key, reason, decision.touches, run)
     if said_no:
         return Verdict(False, said_no, remedy, BY_PERSON)

@@ -287,7 +287,7 @@ class Toolset:
             return False
         if self.hooks is not None and self.hooks.guards(HookEvent.PRE_TOOL_USE, use.name):
             return False  # it may come to be another call, or one that a person is asked about
-        return self.approver is None or self.base_policy.needs_no_decision(entry, dict(use.input))
+        return self.approver is None or self.base_policy.needs_no_decision(entry)
 
     def early(self, state: PipelineState) -> Early:
         """What of the next reply is begun early; see `lorimer.tools.early`."""

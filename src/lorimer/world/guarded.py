@@ -35,6 +35,9 @@ _ACCEPT: Final = {"accept-encoding": "gzip, deflate"}
 _FOR_ANYONE: Final = ("accept", "accept-encoding", "accept-language", "user-agent")
 """Headers that go along to another origin; any other may hold a key, whatever its name."""
 
+_IN_A_ROW: Final = 100
+"""Pieces of a body that are read before others have a turn: one of many tiny ones stops nobody."""
+
 Resolver: TypeAlias = Callable[[str, int], Awaitable[Sequence[str]]]
 """All addresses of a name, as text. Raises OSError."""
 
@@ -54,41 +57,43 @@ def refused(why: str, url: str) -> ToolExecutionError:
     )
 
 
-def parse_url(text: str, reach: Reach = Reach()) -> httpx2.URL:
+def parse_url(text: str, reach: Reach = Reach(), shown: str = "") -> httpx2.URL:
     """A URL read so that no other parser reads another host from it.
 
     Raises ToolExecutionError `exec.tool.access_denied` for anything but plain http(s) to a name or
-    an address, without user or password, on a port of `reach`.
+    an address, without user or password, on a port of `reach`. `shown`: what the error calls it,
+    where the URL itself may hold a key.
     """
+    shown = shown or text
     if len(text) > MAX_URL:
-        raise refused(f"it is longer than {MAX_URL} characters", text)
+        raise refused(f"it is longer than {MAX_URL} characters", shown)
     if _BAD.search(text):
-        raise refused("it contains characters that a URL must not have", text)
+        raise refused("it contains characters that a URL must not have", shown)
     scheme, mark, rest = text.partition("://")
     if mark != "://" or scheme.lower() not in ("http", "https"):
-        raise refused("only http and https are fetched", text)
+        raise refused("only http and https are fetched", shown)
     authority = re.split(r"[/?#]", rest, maxsplit=1)[0]
     if "@" in authority:
-        raise refused("it names a user", text)
+        raise refused("it names a user", shown)
     if "%" in authority:
-        raise refused("its host is written with %", text)
+        raise refused("its host is written with %", shown)
     try:
         url = httpx2.URL(text)
         host, port = url.host, url.port
     except (httpx2.InvalidURL, ValueError, UnicodeError) as error:
-        raise refused(f"it is not a URL ({error})", text) from None
+        raise refused(f"it is not a URL ({error})", shown) from None
     ascii_host = url.raw_host.decode("ascii").lower()
     if not _is_host(ascii_host):
-        raise refused("its host is neither a name nor an address", text)
+        raise refused("its host is neither a name nor an address", shown)
     spelled = authority.rpartition(":")[0] if re.search(r":[0-9]*$", authority) else authority
     # ASCII letters only: some others become such when they are made small
     if spelled.translate(_SMALL) not in (host, ascii_host, f"[{ascii_host}]"):
-        raise refused("its host is read differently by different programs", text)
+        raise refused("its host is read differently by different programs", shown)
     number = (443 if url.scheme == "https" else 80) if port is None else port
     if number not in reach.ports:
-        raise refused(f"port {number} is not one that is fetched from", text)
+        raise refused(f"port {number} is not one that is fetched from", shown)
     if reach.hosts is not None and not named_in(ascii_host, reach.hosts):
-        raise refused("its host is not one of those allowed", text)
+        raise refused("its host is not one of those allowed", shown)
     return url
 
 
@@ -261,15 +266,16 @@ async def fetch(
     headers: Mapping[str, str] | None = None,
     max_bytes: int = MAX_BYTES,
     follows: Callable[[str], bool] | None = None,
+    shown: str = "",
 ) -> Fetched:
     """Ask for a page through `client`, whose transport is guarded. Of GET and HEAD follows up to
     MAX_REDIRECTS redirects, each parsed and checked like the first URL; what anything else sends
     goes to one place only. What of `headers` may hold a key goes to the first origin only. To
     another host, or another port, a redirect is followed if `follows` says so of its URL; else the
-    answer is the redirect itself, without a body, its `location` in full. Raises
-    ToolExecutionError, and httpx2.HTTPError when nothing answers. Its time is the caller's to
-    bound."""
-    url = parse_url(text, reach)
+    answer is the redirect itself, without a body, its `location` in full. `shown`: as of
+    `parse_url`. Raises ToolExecutionError, and httpx2.HTTPError when nothing answers. Its time is
+    the caller's to bound."""
+    url = parse_url(text, reach, shown)
     sent = {name.lower(): value for name, value in (headers or {}).items()}
     for _ in range(MAX_REDIRECTS + 1):
         async with client.stream(
@@ -288,7 +294,7 @@ async def fetch(
         if _origin(following) != _origin(url):
             sent = {name: value for name, value in sent.items() if name in _FOR_ANYONE}
         url = following
-    raise refused(f"it redirects more than {MAX_REDIRECTS} times", text)
+    raise refused(f"it redirects more than {MAX_REDIRECTS} times", shown or text)
 
 
 def _joined(base: httpx2.URL, target: str) -> str:
@@ -320,16 +326,18 @@ async def _body(response: httpx2.Response, most: int) -> tuple[bytes, bool]:
             f"the answer is packed as {packed[:40]!r}, which was not asked for"
         )
     unpack = zlib.decompressobj(wbits=47) if "zip" in packed or packed == "deflate" else None
-    parts: list[bytes] = []
-    left = most + 1
+    body = bytearray()
+    left, pieces = most + 1, 0
     async for raw in response.aiter_raw():
+        pieces += 1
+        if pieces % _IN_A_ROW == 0:
+            await asyncio.sleep(0)
         try:
             chunk = raw if unpack is None else unpack.decompress(raw, left)
         except zlib.error as error:
             raise ToolExecutionError(f"the answer cannot be unpacked: {error}") from None
-        parts.append(chunk[:left])
+        body += chunk[:left]
         left -= len(chunk)
-        if left <= 0:
-            break
-    body = b"".join(parts)
-    return body[:most], len(body) > most
+        if left <= 0 or (unpack is not None and unpack.eof):
+            break  # what follows the end of what was packed, zlib would only keep
+    return bytes(body[:most]), len(body) > most

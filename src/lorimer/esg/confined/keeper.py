@@ -1,8 +1,9 @@
 """Keeps one session alive: forks the process that runs its steps, and has another take over.
 
-Runs nothing of an agent's, so it can be relied on. What runs steps (`serving`) has at most one
-heir: a fork of it that sleeps, with the state as it was. When the one that runs dies, or has to be
-killed, its heir is woken; without one a new process begins with nothing.
+Runs nothing of an agent's, and believes nothing of what does, so it can be relied on. What runs
+steps (`serving`) has at most one heir: a fork of it that sleeps, with the state as it was. When the
+one that runs dies, or has to be killed, its heir is woken; without one a new process begins with
+nothing.
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ KILL: Final = "kill"
 """`kill N`: end what runs, the Nth; its heir takes over. One that comes too late does nothing."""
 RESTART: Final = "restart"
 """`restart N`: the same, but nobody takes over: it begins with nothing."""
+_MAX_PID: Final = 2**31 - 1
 
 
 def keep(settings: Mapping[str, JSON], talk: int, control: int) -> None:
@@ -37,7 +39,7 @@ class _Keeper:
         self._control = socket.socket(fileno=control)
         self._outside = os.getppid()
         """The zygote."""
-        self._leash, self._theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        self._leash = self._theirs = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         self._current = self._watch = 0
         self._count = 0
         """How many have run: this is the number of the one that runs."""
@@ -80,8 +82,11 @@ class _Keeper:
         return {descriptor for descriptor, _ in poll.poll()}
 
     def _begin(self, status: int | None) -> None:
-        """With nothing."""
+        """With nothing, and a leash that nobody else has had."""
         self._forget_heir()
+        self._leash.close()
+        self._theirs.close()
+        self._leash, self._theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         pid = os.fork()  # noqa: TID251 - this is what it is for
         if pid == 0:
             self._leash.close()
@@ -101,11 +106,24 @@ class _Keeper:
         self._count += 1
 
     def _registered(self) -> None:
-        """What runs has a new heir."""
+        """What runs has a new heir, or none, if it says anything else; it is ended where it has
+        closed its leash, which would be heard for ever."""
         message, descriptors, _, _ = socket.recv_fds(self._leash, 64, 1)
         self._forget_heir()
-        if descriptors and message.isdigit():
-            self._heir, self._wake = int(message), socket.socket(fileno=descriptors[0])
+        number = int(message) if message.isdigit() else 0
+        for each in descriptors:
+            try:
+                wake = socket.socket(fileno=each)
+            except OSError:
+                os.close(each)
+                continue
+            if 0 < number <= _MAX_PID:
+                wake.setblocking(False)
+                self._heir, self._wake = number, wake
+                return
+            wake.close()
+        if not message:
+            self._kill()
 
     def _forget_heir(self) -> None:
         """It ends itself when it is not wanted any more."""

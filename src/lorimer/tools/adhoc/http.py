@@ -51,6 +51,7 @@ class Http(Tool):
         for name, text in headers.items():
             if _CONTROL.search(text) or not text.isascii():
                 raise ToolExecutionError(f"the header {name} would not be plain text")
+        shown = described.url if described.variables() else url  # a cut one might hold half a key
         content: bytes | None = None
         if described.body is not None:
             body = filled_json(cast("JSON", described.body), input, given)
@@ -67,9 +68,9 @@ class Http(Tool):
                     content=content,
                     headers=headers,
                     max_bytes=MAX_BYTES,
+                    shown=shown,
                 )
         except httpx2.HTTPError as error:
-            shown = described.url if described.variables() else url
             raise ToolExecutionError(f"{shown!r} cannot be reached: {error}") from error
         text = found.body.decode("utf-8", "replace")
         failed = found.status >= 400

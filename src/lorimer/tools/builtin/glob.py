@@ -57,6 +57,7 @@ class Glob(Tool):
     share_safe = True
     subject = "pattern"
     paths = frozenset({"path"})
+    rooted = True
 
     async def execute(self, input: ToolInput, context: ToolContext) -> ToolResult:
         """See the class. A folder that is not there is an error result."""

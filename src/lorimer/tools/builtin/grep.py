@@ -82,6 +82,7 @@ class Grep(Tool):
     share_safe = True
     subject = "pattern"
     paths = frozenset({"path"})
+    rooted = True
 
     def __init__(self, *, regex_s: float = 10.0) -> None:
         self._regex_s = regex_s

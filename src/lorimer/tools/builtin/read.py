@@ -60,6 +60,7 @@ class Read(Tool):
     share_safe = True
     subject = "file_path"
     paths = frozenset({"file_path"})
+    rooted = True
 
     async def execute(self, input: ToolInput, context: ToolContext) -> ToolResult:
         """See the class. A file that cannot be read is an error result."""

@@ -62,7 +62,7 @@ async def screen(
     ToolExecutionError when it is not to be made."""
     policy = tools.policy_in(run)
     entry, arguments = accepted(tools, use, run)
-    free = policy.needs_no_decision(entry, arguments)
+    free = policy.needs_no_decision(entry)
     decision = None
     tainted = bool(run.strangers)
     if not free:
@@ -86,7 +86,7 @@ async def screen(
             raise await refused(entry, key, error.code, error.message, run) from error
         if answer.change is not None:
             arguments = changed(tools, use, answer, run)
-            free = policy.needs_no_decision(entry, arguments)
+            free = policy.needs_no_decision(entry)
             decision = None
         if decision is not None and not (
             policy.lasts(entry)

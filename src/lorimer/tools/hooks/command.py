@@ -3,7 +3,9 @@ output. It runs with the rights of whoever runs Lorimer, so only trusted sources
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable, Mapping, Sequence
+from copy import copy
 from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Final
@@ -59,6 +61,14 @@ class CommandHook(Hook):
         self.argv = tuple(argv)
         self.folder = folder
         self.pin = pin
+        self._not_from: Path | None = None
+
+    def not_from(self, workspace: Path) -> CommandHook:
+        """The same hook, whose program is not looked for in folders of the PATH that lie in a
+        workspace, such as that of a virtual environment: what an agent may write is no guard."""
+        other = copy(self)
+        other._not_from = Path(os.path.realpath(workspace))
+        return other
 
     async def answer(self, payload: Mapping[str, JSON], run: RunContext) -> Answer:
         finished = await self._run(payload, run.world)
@@ -83,7 +93,7 @@ class CommandHook(Hook):
             finished = await world.spawn(
                 self.argv,
                 cwd=self.folder,
-                env=_ENVIRONMENT,
+                env=self._environment(),
                 stdin=dumps(payload).encode("utf-8", "replace"),
                 limits=limits,
             )
@@ -100,6 +110,17 @@ class CommandHook(Hook):
             )
             raise self._failed(f"{how}{f': {told}' if told else ''}")
         return finished
+
+    def _environment(self) -> Mapping[str, str]:
+        if self._not_from is None:
+            return _ENVIRONMENT
+        folders = os.environ.get("PATH", os.defpath).split(os.pathsep)
+        kept = [
+            folder
+            for folder in filter(os.path.isabs, folders)
+            if not Path(os.path.realpath(folder)).is_relative_to(self._not_from)
+        ]
+        return {**_ENVIRONMENT, "PATH": os.pathsep.join(kept)}
 
     async def _must_be_unchanged(self, world: World) -> None:
         if not self.pin:

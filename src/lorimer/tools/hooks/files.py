@@ -97,8 +97,8 @@ def _must_be_pinned(argv: Sequence[str], folder: Path, where: str) -> None:
     workspace = folder.parent.parent.resolve()
     for part in argv:
         path = (folder / part).resolve()
-        inside = path.is_relative_to(workspace) and not path.is_relative_to(folder.resolve())
-        if inside and path.exists():
+        # also one that is not there: an agent may yet write it
+        if path.is_relative_to(workspace) and not path.is_relative_to(folder.resolve()):
             raise ConfigError(f"{where}: {part} is of the project and lies outside {folder}")
 
 

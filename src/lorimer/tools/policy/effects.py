@@ -145,6 +145,11 @@ class PathUse:
     climbs: bool
     """`..` is in it, so what it means depends on links."""
 
+    @property
+    def elsewhere(self) -> str:
+        """Where it leads, if that is not where it is spelled; "": it is."""
+        return self.forms[-1] if len(self.forms) > 1 else ""
+
 
 @record
 class HostUse:
@@ -289,6 +294,18 @@ def redirected(use: CommandUse, place: Place, folder: str = "") -> list[tuple[st
             found.append((tool, path_use("file_path", redirect.path, place, moved=moved)))
         moved = moved or not ELSEWHERE.isdisjoint(command.argv)
     return found
+
+
+def led(resources: Iterable[Resource], place: Place, folder: str = "") -> list[str]:
+    """In words: which paths of a call, or that a shell opens for it, lead elsewhere than they are
+    spelled. `folder` as in `redirected`."""
+    paths: list[PathUse] = []
+    for use in resources:
+        if isinstance(use, PathUse):
+            paths.append(use)
+        elif isinstance(use, CommandUse):
+            paths += [path for _, path in redirected(use, place, folder)]
+    return [clean(f"{use.text} leads to {use.elsewhere}") for use in paths if use.elsewhere]
 
 
 def _inside(path: PathUse, place: Place) -> bool:

@@ -394,5 +394,5 @@ def _opened(
             yield _said(inner, mode, Action.DENY, BY_RULE, denied)
             continue
         covering = about.allow.certain(inner)
-        said = exact or any(rule.exact for rule in covering)
+        said = (exact and not path.elsewhere) or any(rule.exact for rule in covering)
         yield _unless_asked(inner, about, _allowed(inner, about, covering, said, mode, False))

@@ -42,7 +42,8 @@ class Rule:
 
     `input` maps arguments to what they must be, the key "" standing for the tool's subject (the
     command of Bash, the path of Write); arguments it does not name may be anything. None: every
-    call. Values are compared as they are, paths relative to the working directory.
+    call. Values are compared as they are, paths relative to the working directory; what allows a
+    path says nothing of where a link there leads.
 
     With `pattern` they are patterns. Of a command: literal words, `*` for one word, `**` at the
     end for any more (`git log **`). Of a path: `*` and `?` within a name, `**` over folders,
@@ -236,13 +237,12 @@ def _literal_path(entry: Entry, argument: str, wanted: str, place: Place) -> Fit
     def fits(call: Call, surely: bool) -> bool:
         if argument not in call.input:
             return False
+        uses = paths_of(call, argument)
         if text_of_argument(entry, argument, call.input[argument], place) == own:
-            return True
+            return not surely or not any(use.elsewhere for use in uses)
         if surely:
             return False
-        return any(
-            relative(form, place) == own for use in paths_of(call, argument) for form in use.forms
-        )
+        return any(relative(form, place) == own for use in uses for form in use.forms)
 
     return fits
 

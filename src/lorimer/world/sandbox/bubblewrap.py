@@ -7,8 +7,9 @@ So what is to run in it waits there until we have answered (`pipes.Threshold`).
 
 from __future__ import annotations
 
+import os
 import shutil
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Final
 
@@ -17,9 +18,19 @@ from lorimer.world.sandbox.view import Access, View
 _APART: Final = (*("--die-with-parent", "--unshare-all", "--new-session", "--cap-drop", "ALL"),)
 
 
-def found() -> str | None:
-    """Where the program is."""
-    return shutil.which("bwrap")
+def found(writable: Iterable[Path] = ()) -> str | None:
+    """Where the program is. One that lies in a `writable` folder does not count: what has been in
+    the sandbox before may have put it there, to be started outside of it."""
+    open_to_it = [Path(os.path.realpath(folder)) for folder in writable]
+    for folder in os.environ.get("PATH", os.defpath).split(os.pathsep):
+        program = shutil.which("bwrap", path=folder) if os.path.isabs(folder) else None
+        if program is None:
+            continue
+        named = Path(os.path.realpath(folder), "bwrap")
+        ways = (named, Path(os.path.realpath(program)))
+        if not any(way.is_relative_to(each) for way in ways for each in open_to_it):
+            return program
+    return None
 
 
 def command(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
 
@@ -34,15 +35,16 @@ class Levels:
     def __init__(self) -> None:
         self._why: dict[Level, str] | None = None
 
-    async def why_not(self) -> dict[Level, str]:
-        """For each level "" when it works, else the reason why it does not."""
+    async def why_not(self, writable: Sequence[Path] = ()) -> dict[Level, str]:
+        """For each level "" when it works, else the reason why it does not. What lies in a folder
+        that is `writable` for whom it is to hold does not count."""
         if self._why is None:
-            self._why = {"L2": await _bubblewrap(), "L1": _landlock(), "L0": ""}
+            self._why = {"L2": await _bubblewrap(writable), "L1": _landlock(), "L0": ""}
         return self._why
 
     async def choose(self, sandbox: Sandbox) -> Isolation:
         """The best level there is. Raises `exec.sandbox.missing` when that is not enough."""
-        why = await self.why_not()
+        why = await self.why_not(sandbox.writable)
         for level in ORDER:
             if not why[level]:
                 return Isolation(sandbox.requested, level, gaps(level, sandbox))
@@ -96,18 +98,19 @@ def _landlock() -> str:
     return ""
 
 
-async def _bubblewrap() -> str:
+async def _bubblewrap(writable: Sequence[Path]) -> str:
     """Tried with all that is used later, because much of it can be forbidden."""
     if sys.platform != "linux":
         return "bubblewrap is there on Linux only"
-    if bubblewrap.found() is None:
+    if bubblewrap.found(writable) is None:
         return "bubblewrap (bwrap) is not installed"
     if not seccomp.supported():
         return "the system calls of this machine are not known"
+    trial = Sandbox(writable=tuple(filter(Path.is_dir, writable)))
     done = await run_process(
         ["true"],
         cwd=Path("/"),
-        limits=ProcessLimits(timeout_s=_TRIAL_S, max_output_bytes=2000, sandbox=Sandbox()),
+        limits=ProcessLimits(timeout_s=_TRIAL_S, max_output_bytes=2000, sandbox=trial),
         isolation=Isolation("L2", "L2"),
     )
     if done.returncode == 0:

@@ -188,8 +188,8 @@ class Start:
 
     def _enclosed(self, isolation: Isolation) -> Started:
         sandbox = self.limits.sandbox
-        program = bubblewrap.found()
         assert sandbox is not None
+        program = bubblewrap.found(sandbox.writable)
         if program is None:
             raise FileNotFoundError(errno.ENOENT, "bubblewrap is not there any more", "bwrap")
         if not self.cwd.is_dir():

@@ -118,7 +118,9 @@ def with_siblings(store: Path) -> list[Path]:
 
 
 def view_of(sandbox: Sandbox, cwd: Path, environment: Mapping[str, str]) -> View:
-    """What a process started in `cwd` sees. Programs on its PATH stay visible."""
+    """What a process started in `cwd` sees. Programs on its PATH stay visible. That it begins in a
+    folder opens none that is hidden, nor one elsewhere to which a link in the workspace leads:
+    what a program made there, another may be about to begin in."""
     words: dict[Path, Access] = {}
 
     def say(path: Path, access: Access) -> None:
@@ -136,8 +138,12 @@ def view_of(sandbox: Sandbox, cwd: Path, environment: Mapping[str, str]) -> View
         if real not in private and real.exists() and any(map(real.is_relative_to, private)):
             say(real, Access.READ)
     writable = [Path(os.path.realpath(path)) for path in sandbox.writable]
-    beneath = any(map(Path(os.path.realpath(cwd)).is_relative_to, writable))
-    say(cwd, Access.WRITE if beneath else Access.READ)
+    closed = [path for path, access in words.items() if access is Access.HIDDEN]
+    begins, named = Path(os.path.realpath(cwd)), Path(os.path.abspath(cwd))
+    apart = [*writable, *closed]  # beneath a writable one it is writable as that is
+    led = any(map(named.is_relative_to, [*writable, *sandbox.writable]))
+    if not led and not any(map(begins.is_relative_to, apart)):
+        say(cwd, Access.READ)
     for path in writable:
         say(path, Access.WRITE)
     return View(sorted(words.items(), key=lambda item: len(item[0].parts)))
