@@ -1078,6 +1078,8 @@ def test_a_journal_is_found_from_another_folder(
             await journal.append("s", epoch, [start()], sync=True)
             monkeypatch.chdir("/")
             await journal.append("s", epoch, [note("a")], sync=True)
+            assert keys(await facts_of(journal, "s")) == ["run.start", "a"]
+            assert journal.files[0] == tmp_path / "journal.db"
 
     monkeypatch.chdir(tmp_path)
     asyncio.run(main())
