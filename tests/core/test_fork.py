@@ -108,6 +108,9 @@ def test_turns_that_are_not_there_are_refused_and_nothing_is_written() -> None:
             with pytest.raises(PipelineError, match=told) as refused:
                 await other.fork(parent.run_id, after=after, input="x")
             assert refused.value.code is ExecutorErrorCode.EXEC_INPUT_INVALID
+        for turns in ("1", None, 1.0):
+            with pytest.raises(ConfigError, match="after must be a whole number, not"):
+                await other.fork(parent.run_id, after=turns, input="x")  # type: ignore[arg-type]
         with pytest.raises(PipelineError, match="Turn 3 .* is an answer"):
             await other.fork(parent.run_id, after=3)
         with pytest.raises(PipelineError, match="There is no run 'run_x'"):

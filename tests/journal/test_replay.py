@@ -245,7 +245,10 @@ def test_another_prompt_shows_at_the_first_model_call() -> None:
         replayed = await never(world, journal, change=prompt("Be brief.")).replay(first.run_id)
         found = only(replayed)
         assert (found.iteration, found.type, found.key, found.seq) == (0, "model.intent", "0", 2)
-        assert found.why == "the model call asks something else"
+        assert found.why == (
+            "the model call asks something else after the same words: its tools, system prompt, "
+            "model or settings differ"
+        )
         assert found.recorded is not None and found.found is not None
         assert found.recorded["hash"] != found.found["hash"]
         assert replayed.result.code is CODE.EXEC_JOURNAL_DIVERGED

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,9 @@ import pytest
 
 from lorimer import Pipeline
 from lorimer.core.errors import ExecutorErrorCode, JournalError
+from lorimer.core.events import Event
 from lorimer.core.journal import Journal
+from lorimer.core.jsonable import JSON
 from lorimer.core.world import World
 from lorimer.journal import MemoryJournal, SQLiteJournal
 from lorimer.journal.retention import Pruned, prune
@@ -142,6 +145,38 @@ def test_a_fork_outlives_its_parent(kind: str) -> None:
         assert session not in {row.stream for row in await journal.runs()}
 
     simulate(main)
+
+
+def test_a_run_of_many_children_is_looked_at_once() -> None:
+    looked: Counter[str] = Counter()
+
+    class Counting(MemoryJournal):
+        def read(self, stream: str, after: int = 0, *, follow: bool = False) -> Any:
+            looked[stream] += 1
+            return super().read(stream, after, follow=follow)
+
+    async def main(world: SimulatedWorld) -> None:
+        journal = Counting(world)
+        await ended(world, journal, "boss", None)
+        for number in range(20):
+            parent: JSON = {"run": "boss", "agent": "worker"}
+            await ended(world, journal, f"child{number}", parent)
+        assert await prune(journal, before=world.time() + 1) == Pruned(21, 21, 0, 0, 0)
+        assert looked == Counter(["boss", *(f"child{number}" for number in range(20))])
+
+    simulate(main)
+
+
+async def ended(world: SimulatedWorld, journal: Journal, run: str, parent: JSON) -> None:
+    """A run of that name, in a stream of that name."""
+    data: dict[str, JSON] = {"input": "x"} if parent is None else {"input": "x", "parent": parent}
+    facts = [
+        Event("run.start", data, run_id=run, time=world.time()),
+        Event("run.end", {"status": "ok"}, run_id=run, time=world.time()),
+    ]
+    epoch = await journal.claim(run, "me", 30)
+    await journal.append(run, epoch, facts, sync=True)
+    await journal.release(run, epoch)
 
 
 @pytest.mark.parametrize("threads", [True, False])

@@ -1026,6 +1026,65 @@ def test_the_real_disk_is_asked_too(store: Store, monkeypatch: pytest.MonkeyPatc
     store.run(test)
 
 
+@pytest.mark.parametrize("name", ["journal.db", "journal.db-wal"])
+@pytest.mark.parametrize("how", ["deleted", "moved", "replaced"])
+def test_a_file_that_was_taken_away_is_told_at_the_next_synced_commit(
+    any_store: Store, name: str, how: str
+) -> None:
+    file = any_store.path.parent / name
+
+    async def test(journal: Journal) -> None:
+        epoch = await journal.claim("s", "me", 30)
+        await journal.append("s", epoch, [start()], sync=True)
+        if how == "deleted":
+            file.unlink()
+        else:
+            file.rename(file.with_name("elsewhere"))
+        if how == "replaced":
+            file.write_bytes(b"")
+        for sync in (True, False):
+            with pytest.raises(JournalError, match="moved, deleted or replaced while") as told:
+                await journal.append("s", epoch, [note("a")], sync=sync)
+            assert told.value.code is FAILED
+            assert told.value.hint is not None
+            assert "Put it back" in told.value.hint
+
+    any_store.run(test)
+
+
+def test_a_file_that_cannot_be_looked_at_any_more_is_written_to(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def stat(path: str) -> os.stat_result:
+        raise PermissionError(errno.EACCES, "Permission denied")
+
+    async def test(journal: Journal) -> None:
+        epoch = await journal.claim("s", "me", 30)
+        await journal.append("s", epoch, [start()], sync=True)
+        with monkeypatch.context() as dropped:  # privileges, once the file was open
+            dropped.setattr(wal.os, "stat", stat)
+            await journal.append("s", epoch, [note("a")], sync=True)
+
+    store.run(test)
+    assert noted(store) == ["a"]
+
+
+def test_a_journal_is_found_from_another_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def main() -> None:
+        async with SQLiteJournal("journal.db") as journal:
+            epoch = await journal.claim("s", "me", 30)
+            await journal.append("s", epoch, [start()], sync=True)
+            monkeypatch.chdir("/")
+            await journal.append("s", epoch, [note("a")], sync=True)
+            assert keys(await facts_of(journal, "s")) == ["run.start", "a"]
+            assert journal.files[0] == tmp_path / "journal.db"
+
+    monkeypatch.chdir(tmp_path)
+    asyncio.run(main())
+
+
 def test_a_checkpoint_that_could_not_sync_is_the_end_of_writing(store: Store, disk: Disk) -> None:
     def broken(what: str) -> None:
         if what == "sync":

@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 from lorimer import ConfigError
 from lorimer.run import Lane, Outcome, fan_out
 from lorimer.testing import SimulatedWorld, simulate
+from tests.quick import calls
 
 
 @dataclass(frozen=True)
@@ -313,3 +314,12 @@ def test_what_is_no_async_function_is_refused_at_once(fn: Any) -> None:
         simulate(main)
     assert "async def" in raised.value.hint
     assert [each.status for each in told] == (["error", "not_run", "not_run"] if fn is len else [])
+
+
+def test_what_an_item_costs_does_not_grow_with_the_keys_that_wait() -> None:
+    def taken(items: int) -> float:
+        with calls() as made:
+            asyncio.run(fan_out(range(items), nothing, key=str, per_key={"1": 1}))  # type: ignore[arg-type]
+        return made[0] / items
+
+    assert taken(1_000) < 2 * taken(100)

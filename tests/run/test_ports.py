@@ -13,10 +13,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lorimer.core.errors import ExecutorErrorCode, LorimerError, ToolExecutionError
+from lorimer.core.world import World
+from lorimer.run import Invocation, Ports, RunnableAgent
 from lorimer.run.attachments import Attachments
 from lorimer.run.config import EnvironmentConfig, Settings
 from lorimer.run.delivery import Artifact, Discard, Stdout, Target, post
 from lorimer.run.identity import ADMIN, Listed, person
+from lorimer.testing import simulate
+from tests.run.support import executor_of
 
 CHAT = Target("chat", "42")
 PLOT = Artifact("plot.png", "image/png", b"12345")
@@ -77,6 +81,24 @@ def test_row_32_a_delivery_that_fails_is_logged_and_raises_nothing(
     assert [record.getMessage() for record in caplog.records] == [
         "a delivery to chat '42' failed"
     ] * 2
+
+
+def test_a_delivery_that_fails_after_it_has_posted_is_not_told_as_nothing() -> None:
+    class Late(Recorded):
+        async def deliver(self, target: Target, output: str, artifacts: Sequence[Artifact]) -> str:
+            await super().deliver(target, output, artifacts)
+            raise OSError("no receipt")
+
+    async def main(world: World) -> None:
+        port = Late()
+        executor = executor_of(["Done.", "Done."], ports=Ports(delivery=port), world=world)
+        for target, told in ((CHAT, ["the delivery to chat 42 failed"]), (Target("chat", ""), [])):
+            asked = Invocation(delivery=target)
+            result = await executor.run(RunnableAgent("a"), "go", asked)
+            assert (result.status, result.warnings) == ("ok", told)
+        assert port.posted == [(CHAT, "Done.", ())]
+
+    simulate(main)
 
 
 def test_row_33_discard_and_stdout_are_shipped() -> None:

@@ -99,13 +99,21 @@ async def parent(journal: Journal, row: RunRow) -> RunRow | None:
     return None
 
 
-async def top(journal: Journal, row: RunRow) -> RunRow:
-    """The run that this one is in the end part of, as far as it is kept; itself: of none."""
+async def top(
+    journal: Journal, row: RunRow, parents: dict[str, RunRow | None] | None = None
+) -> RunRow:
+    """The run that this one is in the end part of, as far as it is kept; itself: of none.
+    `parents`: the same one for whoever asks for many, so that what they share is read once."""
+    parents = {} if parents is None else parents
     known = {row.run_id}
-    while (above := await parent(journal, row)) is not None and above.run_id not in known:
+    while True:
+        if row.run_id not in parents:
+            parents[row.run_id] = await parent(journal, row)
+        above = parents[row.run_id]
+        if above is None or above.run_id in known:
+            return row
         known.add(above.run_id)
         row = above
-    return row
 
 
 async def roots(journal: Journal, limit: int) -> list[RunRow]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from contextlib import aclosing
 
+from lorimer.core.arguments import is_a, wrong
 from lorimer.core.errors import ExecutorErrorCode, PipelineError
 from lorimer.core.events import Event
 from lorimer.core.history import History
@@ -22,9 +23,12 @@ def history_after(run: Recording, turns: int, *, prompted: bool) -> History:
     """All that was said before the run, and its first `turns` turns with the results of their
     calls. `prompted`: an input comes next.
 
-    Raises PipelineError `exec.input.invalid` when the run has not so many turns that are over, and
-    when the last of them is an answer and no input comes: then there is nothing to do.
+    Raises ConfigError when `turns` is no whole number, PipelineError `exec.input.invalid` when the
+    run has not so many turns that are over, and when the last of them is an answer and no input
+    comes: then there is nothing to do.
     """
+    if not is_a(turns, int):
+        raise wrong("after", turns, "a whole number", "after=3")
     made = turns_of(run)
     if not 1 <= turns <= made:
         raise PipelineError(

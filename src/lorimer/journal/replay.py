@@ -271,7 +271,10 @@ class _Replay(RunContext):
         asked = self._clean({"key": key, "hash": short_hash(request), **intent})
         known = begun or done
         if known is not None and known.data.get("hash") != asked["hash"]:
-            self._diverge(known.type, key, f"the {kind} call asks something else", known, asked)
+            why = f"the {kind} call asks something else"
+            if kind == "model" and _same({**known.data, "hash": ""}, {**asked, "hash": ""}):
+                why += " after the same words: its tools, system prompt, model or settings differ"
+            self._diverge(known.type, key, why, known, asked)
         if begun is not None and intent:
             theirs = {name: begun.data.get(name) for name in asked}
             if not _same(theirs, asked):

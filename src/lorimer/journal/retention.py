@@ -106,10 +106,11 @@ async def prune(
     """
     rows = await journal.runs(limit=_ALL)  # newest first
     latest = {row.stream for row in rows[:keep]}
-    latest |= {(await top(journal, row)).stream for row in rows[:keep]}
+    parents: dict[str, RunRow | None] = {}
+    latest |= {(await top(journal, row, parents)).stream for row in rows[:keep]}
     old, done = _settled([row for row in rows if row.stream not in latest], before)
     names = _watched("looking at", [*reversed(done)], watcher)
-    homes = {name: (await top(journal, done[name][-1])).stream for name in names}
+    homes = {name: (await top(journal, done[name][-1], parents)).stream for name in names}
     own = [name for name, home in homes.items() if name == home]
 
     async def dropped(names: Sequence[str]) -> list[str]:

@@ -277,8 +277,9 @@ class Around(Job):
         if ports.delivery is not None and target is not None:
             said, files = result.output, result.artifacts
             posted = partial(post, ports.delivery, target, said, result.exception, files)
-            if await bounded("delivery", posted, within_s, warnings) is None:
-                warnings.append(f"nothing was delivered to {target.kind} {target.id}")
+            if await bounded("delivery", posted, within_s, warnings) is None and target.id:
+                # whether it had posted something by then, nobody knows
+                warnings.append(f"the delivery to {target.kind} {target.id} failed")
         await self._opened()
         elsewhere = result.run is None and result.code in _ELSEWHERE
         if self._audit is not None and result.code is not None and elsewhere:

@@ -10,6 +10,7 @@ import asyncio
 import inspect
 from collections import deque
 from collections.abc import Awaitable, Callable, Iterable, Mapping
+from heapq import heappop, heappush
 from math import inf
 from typing import Final, Generic, Literal, TypeAlias, TypeVar
 
@@ -119,6 +120,8 @@ class _Batch(Generic[T, R]):
         """By key, in order; no queue is empty."""
         for index, item in enumerate(self._items):
             self._waiting.setdefault("" if key is None else key(item), deque()).append(index)
+        self._ready = [(queue[0], name) for name, queue in self._waiting.items()]
+        """A heap: the first item of each key that has one and may run it."""
         self._running: dict[asyncio.Task[R], tuple[int, str]] = {}
         self._by_key: dict[str, int] = {}
         self._fatal: BaseException | None = None
@@ -143,20 +146,25 @@ class _Batch(Generic[T, R]):
 
     def _begin(self) -> None:
         """Start what may."""
-        while len(self._running) < self._cap:
-            ready = [(queue[0], key) for key, queue in self._waiting.items() if self._room(key)]
-            if not ready:
-                return
-            index, key = min(ready)
+        while len(self._running) < self._cap and self._ready:
+            index, key = heappop(self._ready)
             self._waiting[key].popleft()
+            self._by_key[key] = self._by_key.get(key, 0) + 1
             if not self._waiting[key]:
                 del self._waiting[key]
-            self._by_key[key] = self._by_key.get(key, 0) + 1
+            elif self._room(key):
+                heappush(self._ready, (self._waiting[key][0], key))
             task = asyncio.create_task(self._one(self._items[index]))
             self._running[task] = (index, key)
 
     def _room(self, key: str) -> bool:
         return self._by_key.get(key, 0) < self._key_caps.get(key, inf)
+
+    def _give_back(self, key: str) -> None:
+        """One of that key has ended."""
+        if key in self._waiting and not self._room(key):
+            heappush(self._ready, (self._waiting[key][0], key))
+        self._by_key[key] -= 1
 
     async def _one(self, item: T) -> R:
         made = self._fn(item)  # here, so that what `fn` itself raises is its item's too
@@ -168,7 +176,7 @@ class _Batch(Generic[T, R]):
         """Note what became of tasks that are done."""
         for task in sorted(done, key=self._running.__getitem__):
             index, key = self._running.pop(task)
-            self._by_key[key] -= 1
+            self._give_back(key)
             error = None if task.cancelled() else task.exception()
             if isinstance(error, _NotAsync):
                 error = self._fatal = self._fatal or _refused(self._fn, error.gave)

@@ -90,6 +90,8 @@ class SQLiteJournal:
         self._path = os.fspath(path)
         if self._path == MEMORY and threads:
             raise JournalError("a journal in memory has one connection: give threads=False")
+        if self._path != MEMORY and vfs is None:
+            self._path = os.path.abspath(self._path)  # the program may go to another folder
         self._world = world
         self._threads = threads
         self._vfs = vfs

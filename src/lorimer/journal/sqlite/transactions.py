@@ -103,6 +103,8 @@ class Transactions:
         if self._broken is None and self._log is not None:
             try:
                 self._log.sync()
+                if self._log.is_astray():
+                    self._broken = self._astray()
             except Exception as failure:  # noqa: BLE001 - raised in the tasks that wait for it
                 return self._break(failure)
         return self._broken
@@ -223,6 +225,14 @@ class Transactions:
             cause=error,
         )
         return self._broken
+
+    def _astray(self) -> JournalError:
+        """SQLite goes on writing to files that nobody finds, and tells nobody."""
+        return JournalError(
+            f"the journal {self._path} was moved, deleted or replaced while it was open",
+            hint="Put it back, with the files beside it that begin with its name, then start again:"
+            " nothing is written until then.",
+        )
 
     def _noted(self, db: object, name: str, pages: int) -> int:
         # SQLite's own automatic checkpoint would run here, inside the commit: ours never does.

@@ -38,6 +38,9 @@ class WriteAheadLog:
         self._path, self._vfs = path, vfs
         self._file: _File | None = None
         self._descriptor = -1
+        self._database = path.removesuffix("-wal") if vfs is None else ""
+        self._known = _file_at(self._database) if self._database else None
+        """Which file the database is."""
 
     def sync(self) -> None:
         """When this returns, what was in the log before outlives a loss of power. Blocks, without
@@ -53,6 +56,18 @@ class WriteAheadLog:
             self._descriptor = os.open(self._path, os.O_RDWR | os.O_CLOEXEC)
         flush(self._descriptor)
 
+    def is_astray(self) -> bool:
+        """The database, or the log that was synced, is not at its path any more: whoever opens it
+        there does not find what was synced. About 3 us."""
+        if self._known is None or self._descriptor < 0:
+            return False
+        log = os.fstat(self._descriptor)
+        known = (self._known, (log.st_dev, log.st_ino))
+        try:
+            return known != (_file_at(self._database), _file_at(self._path))
+        except PermissionError:  # this process may not look there any more
+            return False
+
     def close(self) -> None:
         """Twice is fine."""
         file, self._file = self._file, None
@@ -61,3 +76,12 @@ class WriteAheadLog:
         descriptor, self._descriptor = self._descriptor, -1
         if descriptor >= 0:
             os.close(descriptor)
+
+
+def _file_at(path: str) -> tuple[int, int] | None:
+    """Device and number of the file; None: there is none."""
+    try:
+        found = os.stat(path)
+    except FileNotFoundError:
+        return None
+    return found.st_dev, found.st_ino
