@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import json
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Final
 
@@ -15,7 +14,7 @@ from lorimer.cli.host import models_option
 from lorimer.cli.kinds import Group
 from lorimer.cli.options import Span
 from lorimer.cli.places import config_directory
-from lorimer.cli.text import duration, harmless, money, visible
+from lorimer.cli.text import duration, money, print_json, visible
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -57,9 +56,7 @@ def ls(models: str | None, output_format: str) -> None:
 
     providers = [standing(made, name) for name in made.available()]
     if output_format == "json":
-        click.echo(
-            harmless(json.dumps(_listed(known, names, providers), indent=2, ensure_ascii=False))
-        )
+        print_json(_listed(known, names, providers), indent=2)
         return
     from lorimer.cli.timeline import print_table
 
@@ -210,9 +207,7 @@ def check(
         _check(known, targets, timeout, unpriced=allow_unpriced, tell=output_format == "text")
     )
     if output_format == "json":
-        click.echo(
-            harmless(json.dumps([_probed(one) for one in found], indent=2, ensure_ascii=False))
-        )
+        print_json([_probed(one) for one in found], indent=2)
     return fail.OK if all(one.ok for one in found) else fail.FAILED
 
 

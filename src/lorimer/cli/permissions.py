@@ -48,9 +48,9 @@ def explain(
     Nothing is run. Exit code 0, whatever the decision.
     """
     from lorimer.cli.policy_files import shipped, standing
-    from lorimer.cli.text import harmless, on_line
+    from lorimer.cli.text import on_line, print_json
     from lorimer.core.hooks import HookEvent
-    from lorimer.core.jsonable import JSON, dumps
+    from lorimer.core.jsonable import JSON
     from lorimer.tools.builtin import CATALOGUE
     from lorimer.tools.permissions import Policy
     from lorimer.tools.policy.engine import told
@@ -85,7 +85,7 @@ def explain(
     ]
     if as_json:
         seen = {"visible": not why_hidden, "hidden_by": why_hidden, "hooks": list(asked_too)}
-        click.echo(harmless(dumps({**decision.to_json(), **seen})))
+        print_json({**decision.to_json(), **seen})
         return
     effects = ", ".join(sorted([kind.value for kind in decision.kinds]))
     lines = [

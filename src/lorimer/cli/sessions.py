@@ -12,7 +12,7 @@ from lorimer.cli.fail import Fault
 from lorimer.cli.kinds import Group, Whole
 from lorimer.cli.options import store_option
 from lorimer.cli.standard_input import is_typed
-from lorimer.cli.text import ago, count, harmless, money, one_line, short_id
+from lorimer.cli.text import ago, count, money, one_line, print_json, short_id
 
 if TYPE_CHECKING:
     from lorimer.session import SessionInfo
@@ -43,7 +43,6 @@ def delete(session: str, yes: bool, store: str | None) -> None:
 
 async def _ls(limit: int, as_json: bool, store: str | None) -> None:
     from lorimer.cli.store import existing_store, opened, store_path
-    from lorimer.core.jsonable import dumps
     from lorimer.session import stored_sessions
     from lorimer.world import RealWorld
 
@@ -54,7 +53,7 @@ async def _ls(limit: int, as_json: bool, store: str | None) -> None:
             found = await stored_sessions(journal, world, limit=limit)
     if as_json:
         for info in found:
-            click.echo(harmless(dumps(asdict(info))))
+            print_json(asdict(info))
     elif found:
         _print(found, world.time())
     else:

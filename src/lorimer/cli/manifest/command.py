@@ -15,7 +15,7 @@ from lorimer.cli.kinds import Group
 from lorimer.cli.manifest.diff import diff
 from lorimer.cli.manifest.explain import explain
 from lorimer.cli.manifest.stages import stages
-from lorimer.cli.text import harmless, on_line
+from lorimer.cli.text import on_line, print_json
 
 if TYPE_CHECKING:
     from lorimer.core.jsonable import JSON
@@ -190,8 +190,6 @@ def _put(text: str, output: Path | None, *, force: bool) -> None:
 @manifest.command()
 def schema() -> None:
     """Print the JSON Schema of manifests, for editors and other programs."""
-    import json
-
     from lorimer.environment.schema import schema as described
 
-    click.echo(harmless(json.dumps(described(), indent=2, ensure_ascii=False)))
+    print_json(described(), indent=2)

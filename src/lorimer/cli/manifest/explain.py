@@ -13,7 +13,7 @@ from lorimer.cli.host import models_option
 from lorimer.cli.kinds import Dollars, Whole
 from lorimer.cli.manifest.stages import table_of_stages
 from lorimer.cli.options import Span
-from lorimer.cli.text import count, harmless, one_line, visible
+from lorimer.cli.text import count, one_line, print_json, visible
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -111,13 +111,11 @@ def _values(described: EnvironmentManifest) -> Mapping[str, JSON]:
 
 
 def _print_json(described: EnvironmentManifest, origins: Mapping[str, str]) -> None:
-    from lorimer.core.jsonable import dumps
-
     rows: list[JSON] = [
         {"path": path, "value": value, "from": origins.get(path, "default")}
         for path, value in _values(described).items()
     ]
-    click.echo(harmless(dumps({"hash": described.digest, "values": rows})))
+    print_json({"hash": described.digest, "values": rows})
 
 
 def _origins(described: EnvironmentManifest, origins: Mapping[str, str]) -> Table:
