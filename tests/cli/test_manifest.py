@@ -67,7 +67,7 @@ def test_a_new_manifest_is_a_start_to_edit() -> None:
         "    prompt: ''",
     ):
         assert f"\n{line}\n" in result.stdout
-    assert result.stderr == "no tools: add built_in names, e.g. [readonly]\n"
+    assert result.stderr == "no tools: add names to tools.built_in, e.g. [readonly]\n"
     assert invoke("manifest", "new", "--tools", "readonly").stderr == ""
     assert "no tools" not in invoke("manifest", "new", "--preset", "minimal").stderr
 

@@ -27,7 +27,15 @@ def audit() -> None:
 
 @audit.command()
 @_FILE
-@click.option("-n", "limit", type=Whole(min=1), metavar="N", default=20, show_default=True)
+@click.option(
+    "-n",
+    "limit",
+    type=Whole(min=1),
+    metavar="N",
+    default=20,
+    show_default=True,
+    help="How many at most.",
+)
 @click.option("--caller", default="", help="Only runs of this caller.")
 @click.option("--subject", default="", help="Only runs of this saved agent.")
 @click.option("--unfinished", is_flag=True, help="Only runs without an end.")

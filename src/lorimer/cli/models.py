@@ -179,7 +179,14 @@ def _dollars(price: float | None) -> str:
 @models.command()
 @click.argument("specs", nargs=-1)
 @models_option
-@click.option("--timeout", type=Span(), default="60s", metavar="TIME", help="For each of them.")
+@click.option(
+    "--timeout",
+    type=Span(),
+    default="60s",
+    show_default=True,
+    metavar="TIME",
+    help="For each of them: seconds, or 90s, 5m.",
+)
 @click.option("--allow-unpriced", is_flag=True, help="Also ask models whose price is not known.")
 @format_option
 def check(

@@ -9,6 +9,7 @@ import click
 
 from lorimer.cli.fail import Fault, OneOf, suggest, tell_notes
 from lorimer.cli.kinds import Group
+from lorimer.cli.text import count
 from lorimer.tools.policy.modes import Mode
 
 _workspace = click.option(
@@ -114,8 +115,8 @@ def test(workspace: Path | None) -> None:
 
     found = standing((workspace or Path.cwd()).resolve())
     tell_notes(found.notes)
-    hooks = f", {len(found.hooks)} hooks" if found.hooks else ""
-    click.echo(f"{len(found.rules)} rules{hooks}; every example is kept")
+    hooks = f", {count(len(found.hooks), 'hook')}" if found.hooks else ""
+    click.echo(f"{count(len(found.rules), 'rule')}{hooks}; every example is kept")
 
 
 @permissions.command()
@@ -136,7 +137,7 @@ def trust(workspace: Path | None, yes: bool) -> None:
 
         click.echo(visible(text))
         if sys.stdin is None:
-            raise Fault("nobody can be asked whether to trust it", hint="Say so: --yes")
+            raise Fault("nobody can be asked whether to trust it", hint="Answer in advance: --yes")
         if not click.confirm(f"Trust {path} as shown?", default=False):
             raise Fault("nothing was trusted")
     policy_files.trust(path, text)

@@ -24,7 +24,15 @@ def sessions() -> None:
 
 
 @sessions.command("ls")
-@click.option("-n", "limit", type=Whole(min=1), metavar="N", default=20, show_default=True)
+@click.option(
+    "-n",
+    "limit",
+    type=Whole(min=1),
+    metavar="N",
+    default=20,
+    show_default=True,
+    help="How many at most.",
+)
 @click.option("--json", "as_json", is_flag=True, help="One JSON object a line.")
 @store_option
 def ls(limit: int, as_json: bool, store: str | None) -> None:
@@ -34,7 +42,7 @@ def ls(limit: int, as_json: bool, store: str | None) -> None:
 
 @sessions.command("delete")
 @click.argument("session")
-@click.option("--yes", is_flag=True, help="Do not ask.")
+@click.option("-y", "--yes", is_flag=True, help="Do not ask.")
 @store_option
 def delete(session: str, yes: bool, store: str | None) -> None:
     """Remove all that is kept of SESSION, an id or its beginning. Nothing brings it back."""
@@ -99,7 +107,9 @@ async def _delete(session: str, yes: bool, store: str | None) -> None:
         info = await stored_session(journal, session, world, FreshnessPolicy())
         what = f"{short_id(info.session_id)}, {count(info.message_count, 'message')}"
         if not yes and not is_typed():
-            raise Fault(f"nobody can be asked whether to delete {what}", hint="Say so: --yes")
+            raise Fault(
+                f"nobody can be asked whether to delete {what}", hint="Answer in advance: --yes"
+            )
         if not yes and not click.confirm(f"Delete {what}: {one_line(info.title, 60)!r}?", err=True):
             raise click.Abort
         await remove(journal, info.session_id)

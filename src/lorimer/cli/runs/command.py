@@ -33,7 +33,15 @@ for command in (explain, verify, diff, replay, fork, receipts, export, compact, 
 
 
 @runs.command("ls")
-@click.option("-n", "limit", type=Whole(min=1), metavar="N", default=20, show_default=True)
+@click.option(
+    "-n",
+    "limit",
+    type=Whole(min=1),
+    metavar="N",
+    default=20,
+    show_default=True,
+    help="How many at most.",
+)
 @click.option("--json", "as_json", is_flag=True, help="One JSON object a line.")
 @click.option("--all", "everything", is_flag=True, help="Runs of sub-agents too.")
 @store_option

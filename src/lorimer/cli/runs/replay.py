@@ -59,7 +59,10 @@ async def _replay(run: str, manifest: Path | None, as_json: bool, store: str | N
         recording = await recorded(journal, row.run_id)
         call = await Call.of(journal, row.run_id)
     if recording.manifest is None and other is None:
-        raise Fault(f"the manifest of run {short_id(row.run_id)} is not in this store")
+        raise Fault(
+            f"the manifest of run {short_id(row.run_id)} is not in this store",
+            hint="Give one: --manifest FILE.",
+        )
     described = other or EnvironmentManifest.from_dict(recording.manifest or {})
     pipeline = Pipeline(
         described,
