@@ -105,7 +105,11 @@ TAKERS: Mapping[str, Callable[..., object]] = {
     "`minimal`": PipelinePresets.minimal,
     "`chat`": PipelinePresets.chat,
     "`agent`": PipelinePresets.agent,
+    "`evaluator`": PipelinePresets.evaluator,
+    "`coding`": PipelinePresets.coding,
 }
+OF_MANIFESTS = ("`Pipeline`", "`from_manifest`")
+"""Those that are given one; the others are presets, which write it."""
 
 OWN_OPTIONS = {
     "tools": "Tools of your own, for the model to call. Passing them is the grant to run them.",
@@ -114,6 +118,10 @@ OWN_OPTIONS = {
     "system_prompt": "What the model is told before the conversation.",
     "max_turns": "Model calls of one run at most, with their tool calls.",
     "built_in": "Names of shipped tools, or of groups of them; they need a `workspace`.",
+    "criteria": "What an answer is judged by: name to what is looked for.",
+    "judge": "Which model judges; by default the one that answers.",
+    "pass_threshold": "The score, from 0 to 1, from which on an answer is accepted.",
+    "max_retries": "How often an answer is sent back; after that it counts as it is.",
     "base_url": "Where the model's provider is, if not at its vendor's address.",
     "credentials": "Keys and addresses, by provider; instead of `api_key` and `base_url`.",
     "world": "Clock, ids, dice, HTTP and processes; the real ones by default.",
@@ -157,10 +165,13 @@ def _source(kind: type, name: str) -> str:
 
 
 def _who(takers: list[str]) -> str:
-    others = [taker for taker in TAKERS if taker not in takers]
-    if not others:
-        return "all"
-    return f"all but {others[0]}" if len(others) == 1 else ", ".join(takers)
+    of_presets = takers[0] not in OF_MANIFESTS
+    whom = [taker for taker in TAKERS if not (of_presets and taker in OF_MANIFESTS)]
+    others = [taker for taker in whom if taker not in takers]
+    if len(others) > 2:
+        return ", ".join(takers)
+    every = "all presets" if of_presets else "all"
+    return f"{every} but {', '.join(others)}" if others else every
 
 
 # --- stages ----------------------------------------------------------------------------------

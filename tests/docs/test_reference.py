@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator, Mapping
 
 import pytest
 
-from lorimer import ExecutorErrorCode, Limits, PipelinePresets
+from lorimer import ExecutorErrorCode, Limits, Pipeline, PipelinePresets, PipelineResult
 from lorimer.cli.fail import EXIT_CODES
 from lorimer.core.errors import APIError
 from lorimer.core.events import FACT_KINDS, Event
@@ -43,6 +43,27 @@ def test_made_parts_are_up_to_date(page: str, part: str) -> None:
     assert doc(page).made(part) == content, (
         f"docs/{page} is older than the code: run LORIMER_WRITE_DOCS=1 pytest tests/docs"
     )
+
+
+# --- using.md --------------------------------------------------------------------------------
+
+USING = doc("using.md")
+
+
+def _public(kind: type) -> set[str]:
+    return {name for name in dir(kind) if not name.startswith("_")}
+
+
+def test_calls_of_a_pipeline_are_there() -> None:
+    rows = [row[0] for row in USING.rows("## What it does")]
+    named = {name.partition("(")[0] for row in rows for name in re.findall(r"`(\w+\()", row)}
+    assert {"run", "resume", "mutate", "aclose"} <= named <= _public(Pipeline)
+
+
+def test_every_field_of_a_result_has_its_row() -> None:
+    named = {name for row in USING.rows("## What comes back") for name in _names(row[0])}
+    inside = {"history", "length", "to_json"}
+    assert named == _public(PipelineResult) - inside
 
 
 # --- errors.md -------------------------------------------------------------------------------
