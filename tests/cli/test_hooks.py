@@ -100,7 +100,7 @@ def test_a_projects_hooks_are_run_once_it_is_trusted(own_place: Path) -> None:
         assert invoke("permissions", "trust", "-y").exit_code == 0
         assert "refused this call of Write: not here" in task(server)[1]
     assert not (own_place / "a.txt").exists()
-    assert "1 hooks" in invoke("permissions", "test").stdout
+    assert "1 hook;" in invoke("permissions", "test").stdout
 
 
 @pytest.mark.parametrize("change", ["the program", "a file beside it", "a link", "the rules"])
@@ -126,6 +126,14 @@ def test_trust_ends_with_any_change(own_place: Path, change: str) -> None:
         return
     assert not standing(own_place).hooks
     assert "nobody has trusted it" in invoke("permissions", "test").stderr
+
+
+def test_a_project_without_a_folder_for_its_programs_is_told_so(own_place: Path) -> None:
+    put(own_place / ".lorimer", HOOK)
+    result = invoke("permissions", "test")
+    folder = own_place / ".lorimer" / "hooks"
+    assert result.exit_code == 2
+    assert f"has to lie in {folder}, which is not there" in result.stderr
 
 
 def test_a_program_that_is_changed_while_the_run_goes_on_is_not_run(own_place: Path) -> None:
