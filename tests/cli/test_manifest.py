@@ -25,6 +25,18 @@ stages:
 """
 
 
+def test_what_a_star_means_is_said_where_there_is_one(own_place: Path) -> None:
+    legend = "* chosen by this manifest"
+    Path("minimal.json").write_text(json.dumps(preset_manifest("minimal").to_dict()))
+    assert legend not in invoke("manifest", "explain", "minimal.json").stdout
+    chosen = preset_manifest("minimal")
+    chosen.stages["api"].strategies["retry"] = "no_retry"
+    Path("minimal.json").write_text(json.dumps(chosen.to_dict()))
+    shown = invoke("manifest", "explain", "minimal.json").stdout
+    assert "no_retry *" in shown
+    assert legend in shown
+
+
 @pytest.mark.parametrize("file", ["a.yaml", "a.json", "a.toml"])
 @pytest.mark.parametrize("preset", list(PRESETS))
 def test_a_new_manifest_is_that_of_the_preset(preset: str, file: str, own_place: Path) -> None:

@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Iterable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from lorimer.cli.fail import Fault, OneOf, suggest, tell_notes
 from lorimer.cli.kinds import Group
-from lorimer.cli.text import count
+from lorimer.cli.text import count, on_line, print_json, visible
 from lorimer.tools.policy.modes import Mode
+
+if TYPE_CHECKING:
+    from lorimer.tools.policy.engine import Decision
 
 _workspace = click.option(
     "--workspace",
@@ -49,12 +54,10 @@ def explain(
     Nothing is run. Exit code 0, whatever the decision.
     """
     from lorimer.cli.policy_files import shipped, standing
-    from lorimer.cli.text import on_line, print_json
     from lorimer.core.hooks import HookEvent
     from lorimer.core.jsonable import JSON
     from lorimer.tools.builtin import CATALOGUE
     from lorimer.tools.permissions import Policy
-    from lorimer.tools.policy.engine import told
     from lorimer.tools.policy.rules import Rule
     from lorimer.tools.registry import ToolRegistry
     from lorimer.world import RealWorld
@@ -87,16 +90,22 @@ def explain(
     if as_json:
         seen = {"visible": not why_hidden, "hidden_by": why_hidden, "hooks": list(asked_too)}
         print_json({**decision.to_json(), **seen})
-        return
+    else:
+        _tell(decision, held, asked_too, why_hidden)
+
+
+def _tell(decision: Decision, mode: Mode, hooks: Iterable[str], why_hidden: str) -> None:
+    from lorimer.tools.policy.engine import told
+
     effects = ", ".join(sorted([kind.value for kind in decision.kinds]))
     lines = [
         f"{decision.action.name.lower()}: {decision.by}",
         f"  code       {decision.code}",
-        f"  mode       {held.value}",
+        f"  mode       {mode.value}",
         f"  effects    {effects}",
         *[f"  touches    {told(resource)}" for resource in decision.resources],
         *[f"  rule       {rule.title}" for rule in decision.rules],
-        *[f"  hooks      {name}, which is asked and may tighten this" for name in asked_too],
+        *[f"  hooks      {name}, which is asked and may tighten this" for name in hooks],
     ]
     if why_hidden:
         lines.append(f"  hidden     The model is not even shown this tool: {why_hidden}")
@@ -133,8 +142,6 @@ def trust(workspace: Path | None, yes: bool) -> None:
     path = (workspace or Path.cwd()).resolve() / policy_files.PROJECT
     text = policy_files.project_text(path)
     if not yes:
-        from lorimer.cli.text import visible
-
         click.echo(visible(text))
         if sys.stdin is None:
             raise Fault("nobody can be asked whether to trust it", hint="Answer in advance: --yes")
