@@ -65,7 +65,11 @@ F = TypeVar("F", bound="Function")
 
 class Pipeline(Changing, Runner):
     """Runs one agent. One default conversation, if it has a Context stage; never two runs at
-    once in it. Use `aclose()` or `async with` where connections should be closed early."""
+    once in it. Use `aclose()` or `async with` where connections should be closed early.
+
+    What it takes and does: docs/using.md. Raises ConfigError at once for a manifest that cannot be
+    run, with every fault, and for arguments of the wrong kind; models are not asked before a run.
+    """
 
     _word = "pipeline"
 
