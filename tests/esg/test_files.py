@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import errno
+import os
+import shutil
 from pathlib import Path
 
 import pytest
@@ -95,6 +98,23 @@ def test_row_34_what_somebody_else_has_written_is_left_alone(here: Path) -> None
     session.graph.edit_step("1", "pass")
     session.replay()
     assert Path("x").read_text(encoding="utf-8") == "mine"
+
+
+def test_row_34_a_file_that_cannot_be_put_back_leaves_nothing_beside_it(
+    here: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    session = session_of(
+        "with open('x', 'w') as f:\n    f.write('a')",
+        "with open('x', 'a') as f:\n    f.write('b')",
+    )
+
+    def refuse(*_: object) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(shutil, "copymode", refuse)
+    session.graph.edit_step("s1", "with open('x', 'a') as f:\n    f.write('c')")
+    session.replay()
+    assert [each.name for each in here.iterdir()] == ["x"]
 
 
 @pytest.mark.skipif(not NUMPY, reason="without numpy")
