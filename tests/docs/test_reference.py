@@ -9,7 +9,14 @@ from collections.abc import Callable, Iterator, Mapping
 
 import pytest
 
-from lorimer import ExecutorErrorCode, Limits, Pipeline, PipelinePresets, PipelineResult
+from lorimer import (
+    ExecutorErrorCode,
+    Limits,
+    Pipeline,
+    PipelineBuilder,
+    PipelinePresets,
+    PipelineResult,
+)
 from lorimer.cli.fail import EXIT_CODES
 from lorimer.core.errors import APIError
 from lorimer.core.events import FACT_KINDS, Event
@@ -125,6 +132,11 @@ def test_every_preset_has_its_row() -> None:
             numbers += range(int(first), int(last or first) + 1)
         assert numbers == there or (said == "all" and len(there) == len(made.CATALOGUE))
         assert int(rows[name][2]) == manifest.limits.max_turns
+
+
+def test_every_method_of_the_builder_is_named() -> None:
+    named = set(re.findall(r"\bwith_\w+", doc("manifest.md").text))
+    assert named == {name for name in _public(PipelineBuilder) if name.startswith("with_")}
 
 
 # --- events.md -------------------------------------------------------------------------------
