@@ -85,7 +85,7 @@ def test_examples_are_tried() -> None:
         ('mode = "bypass"', "stands in no file"),
         ('mode = "dontask"', "did you mean 'dontAsk'"),
         ("forbid_bypass = true", "only the managed file"),
-        ('[[rule]]\ndeny = "Bash"\nallow = "Bash"', "has to say one of"),
+        ('[[rule]]\ndeny = "Bash"\nallow = "Bash"', "needs one of"),
         ('[[rule]]\ndeny = "@net"\nmatch = ["x"]', "examples go with a tool"),
         ('[[rule]]\ndeny = "Bash"\nwhy = "x"', "no field 'why'"),
         ("rule = 3", "list of tables"),

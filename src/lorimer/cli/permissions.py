@@ -68,7 +68,10 @@ def explain(
         near = suggest(asked.tool, CATALOGUE) or "."
         raise Fault(f"there is no shipped tool {asked.tool!r}{near} Known: {', '.join(CATALOGUE)}")
     if asked.input is None and tool.subject:
-        raise Fault(f"{call!r} says no call", hint=f"Write {asked.tool}({tool.subject}).")
+        raise Fault(
+            f"{call!r} names a tool, and not a call of it",
+            hint=f"Write {asked.tool}({tool.subject}).",
+        )
     folder = (workspace or Path.cwd()).resolve()
     found = standing(folder)
     tell_notes(found.notes)

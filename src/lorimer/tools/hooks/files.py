@@ -65,7 +65,7 @@ def _hook(table: JSON, where: str, folder: Path, pin: str, known: Sequence[str])
             raise ConfigError(f"{where}: there is no field {field!r}{nearest(field, _FIELDS)}")
     for field in ("event", "run"):
         if field not in table:
-            raise ConfigError(f"{where}: it does not say {field}")
+            raise ConfigError(f"{where}: the field {field} is missing")
     argv, tools = (
         texts_of(table["run"], f"{where}: run"),
         texts_of(table.get("tools", []), f"{where}: tools"),
