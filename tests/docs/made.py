@@ -15,6 +15,7 @@ from importlib import import_module
 from itertools import groupby
 from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
+import click
 from annotated_types import Ge, Gt, Le, Lt
 from pydantic import BaseModel, RootModel
 from pydantic.fields import FieldInfo
@@ -22,6 +23,7 @@ from pydantic_core import PydanticUndefined
 
 from lorimer import Pipeline, PipelinePresets
 from lorimer.assembly import PipelineOptions, RunOptions
+from lorimer.cli.app import lorimer
 from lorimer.core import adhoc
 from lorimer.core import manifest as manifest_module
 from lorimer.core.events import Event
@@ -172,6 +174,27 @@ def _who(takers: list[str]) -> str:
         return ", ".join(takers)
     every = "all presets" if of_presets else "all"
     return f"{every} but {', '.join(others)}" if others else every
+
+
+# --- commands --------------------------------------------------------------------------------
+
+
+def commands() -> str:
+    """Every command that is listed, with what it takes and the first sentence of its help."""
+    return _table(("Command", "Does"), _commands(lorimer, ["lorimer"]))
+
+
+def _commands(command: click.Command, path: list[str]) -> Iterable[tuple[str, str]]:
+    context = click.Context(command)
+    if not isinstance(command, click.Group):
+        pieces = [one for one in command.collect_usage_pieces(context) if one != "[OPTIONS]"]
+        yield f"`{' '.join([*path, *pieces])}`", command.get_short_help_str(1000)
+        return
+    for name in command.list_commands(context):
+        found = command.get_command(context, name)
+        assert found is not None
+        if not found.hidden:
+            yield from _commands(found, [*path, name])
 
 
 # --- stages ----------------------------------------------------------------------------------

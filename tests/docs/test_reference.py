@@ -37,6 +37,7 @@ MADE: Mapping[tuple[str, str], Callable[[], str]] = {
     ("tools.md", "tools"): made.shipped_tools,
     ("manifest.md", "stages"): made.stages,
     ("using.md", "options"): made.options,
+    ("cli.md", "commands"): made.commands,
     ("events.md", "order"): made.event_order,
 }
 
