@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, TypeAlias, TypedDict, cast
 
 from pydantic import ValidationError
 
-from lorimer.core.arguments import check_port, is_a, wrong
+from lorimer.core.arguments import check_port, each_of, is_a, wrong
 from lorimer.core.catalogue import Catalogue
 from lorimer.core.compile import check_document, overridden
 from lorimer.core.errors import ConfigError, nearest
@@ -20,6 +20,7 @@ from lorimer.core.jsonable import JSON
 from lorimer.core.limits import Limits
 from lorimer.core.manifest import EnvironmentManifest, PermissionsConfig, ToolsConfig
 from lorimer.core.model import ModelResolver
+from lorimer.core.redaction import SHORTEST
 from lorimer.core.subagents import faults, manifest_of, place_of
 from lorimer.core.tool import Approver
 from lorimer.core.world import SandboxMode, World
@@ -98,15 +99,7 @@ def reusable(options: RunOptions) -> RunOptions:
         if name not in RunOptions.__annotations__:
             known = list(RunOptions.__annotations__)
             raise ConfigError(f"there is no option {name!r}{nearest(name, known)}")
-    journal = options.get("journal")
-    if is_a(journal, str, Path):
-        raise wrong("journal", journal, "a journal", 'SQLiteJournal("runs.db")')
-    for name, port, kind, example in (
-        ("world", options.get("world"), World, "RealWorld()"),
-        ("approver", options.get("approver"), Approver, "AskLater()"),
-    ):
-        if port is not None:
-            check_port(name, port, kind, example)
+    check_parts(options.get("journal"), options.get("world"), options.get("approver"))
     kept = {
         name: tuple(value) if isinstance(value, Iterator) else value
         for name, value in cast("dict[str, Iterable[object]]", options).items()
@@ -127,6 +120,73 @@ class PipelineOptions(RunOptions, total=False):
     """Instead of the shipped providers."""
     session_id: str
     """The conversation to go on with; a new one by default."""
+
+
+def check_parts(
+    journal: Journal | None,
+    world: World | None,
+    approver: Approver | None,
+    models: ModelResolver | None = None,
+    credentials: CredentialBundle | None = None,
+    variables: Mapping[str, str] | None = None,
+) -> None:
+    """What is used long after it was given, perhaps when a call was paid. Raises ConfigError."""
+    if is_a(journal, str, Path):
+        raise wrong("journal", journal, "a journal", 'SQLiteJournal("runs.db")')
+    if world is not None:
+        check_port("world", world, World, "RealWorld()")
+    if approver is not None:
+        check_port("approver", approver, Approver, "approver=AskLater()")
+    if models is not None:
+        check_port("models", models, ModelResolver, 'Models(providers={"mine": model})')
+    if credentials is not None and not is_a(credentials, CredentialBundle):
+        example = 'CredentialBundle({"openai": ProviderCredentials(key)})'
+        raise wrong("credentials", credentials, "a CredentialBundle", example)
+    for name, value in (variables or {}).items():
+        if not is_a(value, str):
+            raise wrong(f"variables[{name!r}]", value, "text", 'variables={"PORT": "8080"}')
+
+
+def check_people(author: Person | None, caller: Person | None) -> None:
+    """Who wrote an agent, and for whom it is run. Raises ConfigError."""
+    if author is None and caller is None:
+        return
+    from lorimer.tools.policy.people import Person as Known
+
+    for name, person in (("author", author), ("caller", caller)):
+        if person is not None and not is_a(person, Known):
+            raise wrong(name, person, "a Person", f'{name}=Person("ann")')
+
+
+def hosts_of(given: Iterable[str]) -> list[str]:
+    """Those that commands may reach. Raises ConfigError."""
+    found = each_of("network", given, str, 'network=["pypi.org"]')
+    return [str(each) for each in found]
+
+
+def paths_of(given: Iterable[Path]) -> list[Path]:
+    """Of one, or of several."""
+    if isinstance(given, str | Path):
+        return [Path(given)]
+    return [Path(each) for each in given]
+
+
+def hooks_of(given: Iterable[Hook]) -> list[Hook]:
+    """In their order. Raises ConfigError."""
+    if is_a(given, tuple) and not given:
+        return []
+    from lorimer.tools.hooks.hook import Hook as Known
+
+    found = each_of("hooks", given, Known, 'FunctionHook("PreToolUse", my_guard)')
+    return cast("list[Hook]", list(found))
+
+
+def secrets_declared(secrets: Iterable[str]) -> dict[str, str]:
+    """Value to the name that is shown in its place. Raises ConfigError."""
+    given = [secrets] if isinstance(secrets, str) else list(secrets)
+    if any(not is_a(one, str) or len(one) < SHORTEST for one in given):
+        raise ConfigError(f"secrets: each has to be a text of {SHORTEST} characters or more")
+    return dict.fromkeys(given, "secret")
 
 
 def registry_of(tools: ToolSource | None) -> ToolRegistry:

@@ -79,7 +79,7 @@ class Compiled:
         models = self._bindings.models
         if not isinstance(models, Models):
             raise ConfigError(
-                f"what models can is not told to a {type(models).__name__}",
+                f"a {type(models).__name__} cannot be told what models can do",
                 hint="Tell the Models that it asks: models.configure_capabilities(...)",
             )
         for one in [target] if target else models.expand(self.model_spec):

@@ -14,11 +14,17 @@ from lorimer.assembly import (
     PipelineOptions,
     ToolSource,
     check_manifest,
+    check_parts,
+    check_people,
     credentials_of,
+    hooks_of,
+    hosts_of,
+    paths_of,
     registry_of,
+    secrets_declared,
 )
 from lorimer.changing import Changing
-from lorimer.core.arguments import check_port, each_of, is_a, wrong
+from lorimer.core.arguments import is_a, wrong
 from lorimer.core.bindings import Bindings
 from lorimer.core.bus import Bus, Handler
 from lorimer.core.catalogue import Catalogue, load
@@ -28,7 +34,7 @@ from lorimer.core.journal import Journal, KeptInFiles
 from lorimer.core.jsonable import JSON
 from lorimer.core.manifest import EnvironmentManifest, read_document
 from lorimer.core.model import KnowsSecrets, ModelResolver
-from lorimer.core.redaction import SHORTEST, Redactor, of_environment
+from lorimer.core.redaction import Redactor, of_environment
 from lorimer.core.snapshot import Snapshot
 from lorimer.core.tool import Approver
 from lorimer.core.variables import secrets_of, with_variables
@@ -65,7 +71,11 @@ F = TypeVar("F", bound="Function")
 
 class Pipeline(Changing, Runner):
     """Runs one agent. One default conversation, if it has a Context stage; never two runs at
-    once in it. Use `aclose()` or `async with` where connections should be closed early."""
+    once in it. Use `aclose()` or `async with` where connections should be closed early.
+
+    What it takes and does: docs/using.md. Raises ConfigError at once for a manifest that cannot be
+    run, with every fault, and for arguments of the wrong kind; models are not asked before a run.
+    """
 
     _word = "pipeline"
 
@@ -100,10 +110,8 @@ class Pipeline(Changing, Runner):
     ) -> None:
         if not is_a(manifest, EnvironmentManifest):
             raise wrong("manifest", manifest, "an EnvironmentManifest", "Pipeline.from_manifest")
-        if is_a(journal, str, Path):
-            raise wrong("journal", journal, "a journal", "SQLiteJournal(path)")
-        _check_parts(world, approver, models, credentials, variables)
-        _check_people(author, caller)
+        check_parts(journal, world, approver, models, credentials, variables)
+        check_people(author, caller)
         if not is_a(claim_s, int, float) or not 0 < claim_s < inf:
             raise ConfigError(f"claim_s must be more than 0 s, and finite, not {claim_s!r}")
         self.world = world or RealWorld()
@@ -121,8 +129,11 @@ class Pipeline(Changing, Runner):
             approver=approver,
             workspace=workspace,
             sandbox=sandbox,
-            network=network if isinstance(network, bool) else _hosts(network),
-            hidden=(*(journal.files if isinstance(journal, KeptInFiles) else ()), *_paths(hidden)),
+            network=network if isinstance(network, bool) else hosts_of(network),
+            hidden=(
+                *(journal.files if isinstance(journal, KeptInFiles) else ()),
+                *paths_of(hidden),
+            ),
             author=author,
             caller=caller,
             variables=variables,
@@ -147,7 +158,7 @@ class Pipeline(Changing, Runner):
         claims = Claims(
             journal, self.world, self._bus, owner=owner, session_id=session_id, claim_s=claim_s
         )
-        given = {**_declared(secrets), **secrets_of(manifest, live.variables)}
+        given = {**secrets_declared(secrets), **secrets_of(manifest, live.variables)}
         self._claims = claims
         self._keeper = Keeper(journal, lambda: _known(given, self._models))
         self._launcher = Launcher(journal, self.world, self._bus, claims, self._keeper)
@@ -157,7 +168,7 @@ class Pipeline(Changing, Runner):
             "cwd": str(Path(workspace or ".").resolve()),
             "permission_mode": permission_mode,
         }
-        for each in _all_hooks(hooks):
+        for each in hooks_of(hooks):
             self._add_hook(each)
 
     @classmethod
@@ -337,66 +348,6 @@ class Pipeline(Changing, Runner):
 
     async def __aexit__(self, *exc: object) -> None:
         await self.aclose()
-
-
-def _check_parts(
-    world: World | None,
-    approver: Approver | None,
-    models: ModelResolver | None,
-    credentials: CredentialBundle | None,
-    variables: Mapping[str, str] | None,
-) -> None:
-    """What is used long after it was given, perhaps when a call was paid. Raises ConfigError."""
-    if world is not None:
-        check_port("world", world, World, "RealWorld()")
-    if approver is not None:
-        check_port("approver", approver, Approver, "approver=AskLater()")
-    if models is not None:
-        check_port("models", models, ModelResolver, 'Models(providers={"mine": model})')
-    if credentials is not None and not is_a(credentials, CredentialBundle):
-        example = 'CredentialBundle({"openai": ProviderCredentials(key)})'
-        raise wrong("credentials", credentials, "a CredentialBundle", example)
-    for name, value in (variables or {}).items():
-        if not is_a(value, str):
-            raise wrong(f"variables[{name!r}]", value, "text", 'variables={"PORT": "8080"}')
-
-
-def _check_people(author: Person | None, caller: Person | None) -> None:
-    """Raises ConfigError."""
-    if author is None and caller is None:
-        return
-    from lorimer.tools.policy.people import Person as Known
-
-    for name, person in (("author", author), ("caller", caller)):
-        if person is not None and not is_a(person, Known):
-            raise wrong(name, person, "a Person", f'{name}=Person("ann")')
-
-
-def _hosts(given: Iterable[str]) -> list[str]:
-    found = each_of("network", given, str, 'network=["pypi.org"]')
-    return [str(each) for each in found]
-
-
-def _paths(given: Iterable[Path]) -> list[Path]:
-    if isinstance(given, str | Path):
-        return [Path(given)]
-    return [Path(each) for each in given]
-
-
-def _all_hooks(given: Iterable[Hook]) -> list[Hook]:
-    if is_a(given, tuple) and not given:
-        return []
-    from lorimer.tools.hooks.hook import Hook as Known
-
-    found = each_of("hooks", given, Known, 'FunctionHook("PreToolUse", my_guard)')
-    return cast("list[Hook]", list(found))
-
-
-def _declared(secrets: Iterable[str]) -> dict[str, str]:
-    given = [secrets] if isinstance(secrets, str) else list(secrets)
-    if any(not is_a(one, str) or len(one) < SHORTEST for one in given):
-        raise ConfigError(f"secrets: each has to be a text of {SHORTEST} characters or more")
-    return dict.fromkeys(given, "secret")
 
 
 def _known(given: Mapping[str, str], models: ModelResolver) -> Redactor | None:

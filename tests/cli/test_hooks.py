@@ -100,7 +100,7 @@ def test_a_projects_hooks_are_run_once_it_is_trusted(own_place: Path) -> None:
         assert invoke("permissions", "trust", "-y").exit_code == 0
         assert "refused this call of Write: not here" in task(server)[1]
     assert not (own_place / "a.txt").exists()
-    assert "1 hooks" in invoke("permissions", "test").stdout
+    assert "1 hook;" in invoke("permissions", "test").stdout
 
 
 @pytest.mark.parametrize("change", ["the program", "a file beside it", "a link", "the rules"])
@@ -128,6 +128,14 @@ def test_trust_ends_with_any_change(own_place: Path, change: str) -> None:
     assert "nobody has trusted it" in invoke("permissions", "test").stderr
 
 
+def test_a_project_without_a_folder_for_its_programs_is_told_so(own_place: Path) -> None:
+    put(own_place / ".lorimer", HOOK)
+    result = invoke("permissions", "test")
+    folder = own_place / ".lorimer" / "hooks"
+    assert result.exit_code == 2
+    assert f"has to lie in {folder}, which is not there" in result.stderr
+
+
 def test_a_program_that_is_changed_while_the_run_goes_on_is_not_run(own_place: Path) -> None:
     """The agent's own commands may write the workspace; what was trusted is what is run."""
     project = own_place / ".lorimer"
@@ -150,15 +158,15 @@ def test_a_program_that_is_changed_while_the_run_goes_on_is_not_run(own_place: P
     ("text", "why"),
     [
         ('[hook]\nevent = "Stop"', "hook has to be a list of tables, [[hook]]"),
-        ("[[hook]]\n", "hook 1: it does not say event"),
-        ('[[hook]]\nevent = "Stop"\n', "hook 1: it does not say run"),
+        ("[[hook]]\n", "hook 1: the field event is missing"),
+        ('[[hook]]\nevent = "Stop"\n', "hook 1: the field run is missing"),
         ('[[hook]]\nevent = "Stp"\nrun = ["x"]\n', "did you mean 'Stop'"),
         ('[[hook]]\nevent = "Stop"\nrun = "x -y"\n', "hook 1: run has to be a list of texts"),
         ('[[hook]]\nevent = "Stop"\nrun = []\n', "a hook has no program to run"),
         ('[[hook]]\nevent = "Stop"\nrun = ["x"]\ntimeout = 3\n', "there is no field 'timeout'"),
         ('[[hook]]\nevent = "Stop"\nrun = ["x"]\ntimeout_s = true\n', "a number of seconds"),
-        ('[[hook]]\nevent = "Stop"\nrun = ["x"]\ntimeout_s = 1e9\n', "and 600"),
-        ('[[hook]]\nevent = "Stop"\nrun = ["x"]\ntools = ["Bash"]\n', "Stop is of none"),
+        ('[[hook]]\nevent = "Stop"\nrun = ["x"]\ntimeout_s = 1e9\n', "at most 600"),
+        ('[[hook]]\nevent = "Stop"\nrun = ["x"]\ntools = ["Bash"]\n', "Stop is about none"),
         ('[[hook]]\nevent = "PreToolUse"\nrun = ["x"]\ntools = ["bash"]\n', "did you mean 'Bash'?"),
         ('[[hook]]\nevent = "PreToolUse"\nrun = ["x"]\nname = 3\n', "name has to be text"),
         ("[[hook]\n", ""),

@@ -25,6 +25,18 @@ stages:
 """
 
 
+def test_what_a_star_means_is_said_where_there_is_one(own_place: Path) -> None:
+    legend = "* chosen by this manifest"
+    Path("minimal.json").write_text(json.dumps(preset_manifest("minimal").to_dict()))
+    assert legend not in invoke("manifest", "explain", "minimal.json").stdout
+    chosen = preset_manifest("minimal")
+    chosen.stages["api"].strategies["retry"] = "no_retry"
+    Path("minimal.json").write_text(json.dumps(chosen.to_dict()))
+    shown = invoke("manifest", "explain", "minimal.json").stdout
+    assert "no_retry *" in shown
+    assert legend in shown
+
+
 @pytest.mark.parametrize("file", ["a.yaml", "a.json", "a.toml"])
 @pytest.mark.parametrize("preset", list(PRESETS))
 def test_a_new_manifest_is_that_of_the_preset(preset: str, file: str, own_place: Path) -> None:
@@ -67,7 +79,7 @@ def test_a_new_manifest_is_a_start_to_edit() -> None:
         "    prompt: ''",
     ):
         assert f"\n{line}\n" in result.stdout
-    assert result.stderr == "no tools: add built_in names, e.g. [readonly]\n"
+    assert result.stderr == "no tools: add names to tools.built_in, e.g. [readonly]\n"
     assert invoke("manifest", "new", "--tools", "readonly").stderr == ""
     assert "no tools" not in invoke("manifest", "new", "--preset", "minimal").stderr
 

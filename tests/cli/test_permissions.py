@@ -63,7 +63,7 @@ def test_what_cannot_be_explained(words: list[str]) -> None:
 def test_examples_are_tried() -> None:
     rule = '[[rule]]\ndeny = "Bash(git push **)"\nreason = "releases go through CI"\n'
     user_rules(f'{rule}match = ["git push -f", "nice git push"]\nnot_match = ["git status"]\n')
-    assert invoke("permissions", "test").stdout == "1 rules; every example is kept\n"
+    assert invoke("permissions", "test").stdout == "1 rule; every example is kept\n"
     user_rules(f'{rule}match = ["git pull"]\n')
     result = invoke("permissions", "test")
     assert result.exit_code == 2
@@ -85,7 +85,7 @@ def test_examples_are_tried() -> None:
         ('mode = "bypass"', "stands in no file"),
         ('mode = "dontask"', "did you mean 'dontAsk'"),
         ("forbid_bypass = true", "only the managed file"),
-        ('[[rule]]\ndeny = "Bash"\nallow = "Bash"', "has to say one of"),
+        ('[[rule]]\ndeny = "Bash"\nallow = "Bash"', "needs one of"),
         ('[[rule]]\ndeny = "@net"\nmatch = ["x"]', "examples go with a tool"),
         ('[[rule]]\ndeny = "Bash"\nwhy = "x"', "no field 'why'"),
         ("rule = 3", "list of tables"),

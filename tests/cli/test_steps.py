@@ -164,6 +164,12 @@ def test_a_name_that_only_a_later_step_makes_is_told_so(script: Path) -> None:
     assert "only b, behind it, makes x" in invoke("steps", "show", str(script)).stdout
 
 
+def test_a_command_that_only_says_why_it_is_not_there_is_not_listed() -> None:
+    listed = invoke("steps", "--help").stdout
+    assert "explain" in listed
+    assert "replay" not in listed
+
+
 @pytest.mark.parametrize(
     ("words", "told"),
     [

@@ -799,6 +799,10 @@ def test_the_builder_and_the_manifest_make_the_same_pipeline() -> None:
         .with_loop(7, controller="budget_aware", cost_threshold_ratio=0.5)
         .with_retry("rate_limit_aware", max_retries=2)
         .with_persist("every_n_facts", n=10)
+        .with_tool_review("network", "size", network={"allowed_hosts": ["example.org"]})
+        .with_task_registry("timed_wait", timeout_seconds=3)
+        .with_summarize("rule_based", importance="heuristic", max_sentences=2)
+        .with_router("adaptive", light="scripted:echo")
     )
     manifest = builder.manifest
     assert problems(manifest.to_dict()) == []
@@ -811,6 +815,10 @@ def test_the_builder_and_the_manifest_make_the_same_pipeline() -> None:
     assert chosen["context"]["strategy"] == "hybrid"
     assert chosen["guard"] == {"guards": ["token_budget"]}
     assert chosen["loop"]["controller"] == "budget_aware"
+    assert chosen["tool_review"] == {"reviewers": ["network", "size"]}
+    assert chosen["task_registry"] == {"policy": "timed_wait"}
+    assert chosen["summarize"] == {"summarizer": "rule_based", "importance": "heuristic"}
+    assert chosen["api"]["router"] == "adaptive"
 
 
 def test_a_change_that_does_not_fit_changes_nothing() -> None:

@@ -15,6 +15,7 @@ from importlib import import_module
 from itertools import groupby
 from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
+import click
 from annotated_types import Ge, Gt, Le, Lt
 from pydantic import BaseModel, RootModel
 from pydantic.fields import FieldInfo
@@ -22,6 +23,7 @@ from pydantic_core import PydanticUndefined
 
 from lorimer import Pipeline, PipelinePresets
 from lorimer.assembly import PipelineOptions, RunOptions
+from lorimer.cli.app import lorimer
 from lorimer.core import adhoc
 from lorimer.core import manifest as manifest_module
 from lorimer.core.events import Event
@@ -105,7 +107,11 @@ TAKERS: Mapping[str, Callable[..., object]] = {
     "`minimal`": PipelinePresets.minimal,
     "`chat`": PipelinePresets.chat,
     "`agent`": PipelinePresets.agent,
+    "`evaluator`": PipelinePresets.evaluator,
+    "`coding`": PipelinePresets.coding,
 }
+OF_MANIFESTS = ("`Pipeline`", "`from_manifest`")
+"""Those that are given one; the others are presets, which write it."""
 
 OWN_OPTIONS = {
     "tools": "Tools of your own, for the model to call. Passing them is the grant to run them.",
@@ -114,6 +120,10 @@ OWN_OPTIONS = {
     "system_prompt": "What the model is told before the conversation.",
     "max_turns": "Model calls of one run at most, with their tool calls.",
     "built_in": "Names of shipped tools, or of groups of them; they need a `workspace`.",
+    "criteria": "What an answer is judged by: name to what is looked for.",
+    "judge": "Which model judges; by default the one that answers.",
+    "pass_threshold": "The score, from 0 to 1, from which on an answer is accepted.",
+    "max_retries": "How often an answer is sent back; after that it counts as it is.",
     "base_url": "Where the model's provider is, if not at its vendor's address.",
     "credentials": "Keys and addresses, by provider; instead of `api_key` and `base_url`.",
     "world": "Clock, ids, dice, HTTP and processes; the real ones by default.",
@@ -157,10 +167,34 @@ def _source(kind: type, name: str) -> str:
 
 
 def _who(takers: list[str]) -> str:
-    others = [taker for taker in TAKERS if taker not in takers]
-    if not others:
-        return "all"
-    return f"all but {others[0]}" if len(others) == 1 else ", ".join(takers)
+    of_presets = takers[0] not in OF_MANIFESTS
+    whom = [taker for taker in TAKERS if not (of_presets and taker in OF_MANIFESTS)]
+    others = [taker for taker in whom if taker not in takers]
+    if len(others) > 2:
+        return ", ".join(takers)
+    every = "all presets" if of_presets else "all"
+    return f"{every} but {', '.join(others)}" if others else every
+
+
+# --- commands --------------------------------------------------------------------------------
+
+
+def commands() -> str:
+    """Every command that is listed, with what it takes and the first sentence of its help."""
+    return _table(("Command", "Does"), _commands(lorimer, ["lorimer"]))
+
+
+def _commands(command: click.Command, path: list[str]) -> Iterable[tuple[str, str]]:
+    context = click.Context(command)
+    if not isinstance(command, click.Group):
+        pieces = [one for one in command.collect_usage_pieces(context) if one != "[OPTIONS]"]
+        yield f"`{' '.join([*path, *pieces])}`", command.get_short_help_str(1000)
+        return
+    for name in command.list_commands(context):
+        found = command.get_command(context, name)
+        assert found is not None
+        if not found.hidden:
+            yield from _commands(found, [*path, name])
 
 
 # --- stages ----------------------------------------------------------------------------------

@@ -96,8 +96,14 @@ class Page:
         assert mark, f"{self.name} has no heading {heading!r}"
         table = re.search(r"(?:^\|.*\n)+", rest, re.M)
         assert table, f"{self.name} has no table beneath {heading!r}"
-        lines = table[0].splitlines()[2:]
-        return [[cell.strip() for cell in re.split(r"(?<!\\)\|", line)[1:-1]] for line in lines]
+        return _rows(table[0])
+
+    def all_rows(self, heading: str) -> list[list[str]]:
+        """As `rows`, of all tables until the next heading of its level."""
+        _, mark, rest = self.text.partition(f"\n{heading}\n")
+        assert mark, f"{self.name} has no heading {heading!r}"
+        section = rest.partition(f"\n{heading.partition(' ')[0]} ")[0]
+        return [row for table in re.findall(r"(?:^\|.*\n)+", section, re.M) for row in _rows(table)]
 
     def made(self, name: str) -> str:
         """The part between `<!-- made: name -->` and `<!-- end -->`."""
@@ -111,6 +117,12 @@ class Page:
         now = self.path.read_text("utf-8")  # another part may just have been written
         text = pattern.sub(lambda found: found[1] + content + found[3], now)
         self.path.write_text(text, "utf-8")
+
+
+def _rows(table: str) -> list[list[str]]:
+    """The cells of a table, without its head."""
+    lines = table.splitlines()[2:]
+    return [[cell.strip() for cell in re.split(r"(?<!\\)\|", line)[1:-1]] for line in lines]
 
 
 README = Page(ROOT / "README.md")

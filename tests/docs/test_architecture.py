@@ -22,7 +22,7 @@ _PLACE = re.compile(r"`(src/[^`:]+)(?:: ([^`]+))?`")
 
 def places() -> list[tuple[str, str]]:
     """Every path of the tables, with a name in it or ""."""
-    cells = [cell for heading in TABLES for row in PAGE.rows(heading) for cell in row]
+    cells = [cell for heading in TABLES for row in PAGE.all_rows(heading) for cell in row]
     return [
         (path, name.strip())
         for cell in cells

@@ -29,7 +29,7 @@ from lorimer.testing.fake_turn import SeenRequest, Turn
 from lorimer.testing.faults import Hang
 from lorimer.tools.policy.files import check, read
 from lorimer.tools.policy.sources import Source
-from tests.docs.pages import PAGES, README, ROOT, Block, Page
+from tests.docs.pages import PAGES, README, ROOT, Block, Page, doc
 from tests.docs.provider import answer, provider
 from tests.docs.running import Program, bash, expected_output, folder, prints_what_it_says
 
@@ -166,10 +166,17 @@ def test_no_block_escapes() -> None:
             assert not command or command[0] in SET_UP, f"{block.where}: {line!r} could be run"
 
 
-def test_every_page_is_found_from_the_readme() -> None:
-    linked = {(README.path.parent / target.partition("#")[0]).resolve() for target in README.links}
+def _linked(page: Page) -> set[Path]:
+    return {(page.path.parent / target.partition("#")[0]).resolve() for target in page.links}
+
+
+def test_every_page_is_found_from_the_readme_and_in_the_index() -> None:
+    index = doc("README.md")
     for page in PAGES:
-        assert page is README or page.path.resolve() in linked, f"README does not link {page.name}"
+        path = page.path.resolve()
+        assert page is README or path in _linked(README), f"README does not link {page.name}"
+        if path.parent == ROOT / "docs" and page is not index:
+            assert path in _linked(index), f"docs/README.md does not link {page.name}"
 
 
 def test_the_readme_stays_short() -> None:

@@ -9,7 +9,14 @@ from collections.abc import Callable, Iterator, Mapping
 
 import pytest
 
-from lorimer import ExecutorErrorCode, Limits, PipelinePresets
+from lorimer import (
+    ExecutorErrorCode,
+    Limits,
+    Pipeline,
+    PipelineBuilder,
+    PipelinePresets,
+    PipelineResult,
+)
 from lorimer.cli.fail import EXIT_CODES
 from lorimer.core.errors import APIError
 from lorimer.core.events import FACT_KINDS, Event
@@ -30,6 +37,7 @@ MADE: Mapping[tuple[str, str], Callable[[], str]] = {
     ("tools.md", "tools"): made.shipped_tools,
     ("manifest.md", "stages"): made.stages,
     ("using.md", "options"): made.options,
+    ("cli.md", "commands"): made.commands,
     ("events.md", "order"): made.event_order,
 }
 
@@ -43,6 +51,27 @@ def test_made_parts_are_up_to_date(page: str, part: str) -> None:
     assert doc(page).made(part) == content, (
         f"docs/{page} is older than the code: run LORIMER_WRITE_DOCS=1 pytest tests/docs"
     )
+
+
+# --- using.md --------------------------------------------------------------------------------
+
+USING = doc("using.md")
+
+
+def _public(kind: type) -> set[str]:
+    return {name for name in dir(kind) if not name.startswith("_")}
+
+
+def test_calls_of_a_pipeline_are_there() -> None:
+    rows = [row[0] for row in USING.rows("## What it does")]
+    named = {name.partition("(")[0] for row in rows for name in re.findall(r"`(\w+\()", row)}
+    assert {"run", "resume", "mutate", "aclose"} <= named <= _public(Pipeline)
+
+
+def test_every_field_of_a_result_has_its_row() -> None:
+    named = {name for row in USING.rows("## What comes back") for name in _names(row[0])}
+    inside = {"history", "length", "to_json"}
+    assert named == _public(PipelineResult) - inside
 
 
 # --- errors.md -------------------------------------------------------------------------------
@@ -104,6 +133,11 @@ def test_every_preset_has_its_row() -> None:
             numbers += range(int(first), int(last or first) + 1)
         assert numbers == there or (said == "all" and len(there) == len(made.CATALOGUE))
         assert int(rows[name][2]) == manifest.limits.max_turns
+
+
+def test_every_method_of_the_builder_is_named() -> None:
+    named = set(re.findall(r"\bwith_\w+", doc("manifest.md").text))
+    assert named == {name for name in _public(PipelineBuilder) if name.startswith("with_")}
 
 
 # --- events.md -------------------------------------------------------------------------------

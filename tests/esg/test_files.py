@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import errno
+import os
+import shutil
 from pathlib import Path
 
 import pytest
@@ -87,10 +90,7 @@ def test_a_step_finds_a_file_as_it_is_at_its_place(
     assert session.replay().ran == ()
 
 
-def test_row_34_what_somebody_else_has_written_is_left_alone(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.chdir(tmp_path)
+def test_row_34_what_somebody_else_has_written_is_left_alone(here: Path) -> None:
     session = _steps(APPENDED[:3])
     Path("x").write_text("mine", encoding="utf-8")
     session.graph.edit_step("2", "pass")
@@ -100,11 +100,27 @@ def test_row_34_what_somebody_else_has_written_is_left_alone(
     assert Path("x").read_text(encoding="utf-8") == "mine"
 
 
+def test_row_34_a_file_that_cannot_be_put_back_leaves_nothing_beside_it(
+    here: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    session = session_of(
+        "with open('x', 'w') as f:\n    f.write('a')",
+        "with open('x', 'a') as f:\n    f.write('b')",
+    )
+
+    def refuse(*_: object) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(shutil, "copymode", refuse)
+    session.graph.edit_step("s1", "with open('x', 'a') as f:\n    f.write('c')")
+    session.replay()
+    assert [each.name for each in here.iterdir()] == ["x"]
+
+
 @pytest.mark.skipif(not NUMPY, reason="without numpy")
 def test_row_34_a_file_that_is_mapped_into_memory_is_written_by_who_can_reach_it(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    here: Path,
 ) -> None:
-    monkeypatch.chdir(tmp_path)
     session = session_of(
         "import numpy as np",
         "np.save('a.npy', np.array([1, 2]))",
@@ -123,15 +139,12 @@ def test_row_34_a_file_that_is_mapped_into_memory_is_written_by_who_can_reach_it
     session.graph.edit_step("s1", "np.save('other.npy', np.array([3, 4]))")
     session.replay()
     assert [session.graph.status(f"s{each}") for each in (1, 2, 3)] == ["fresh", "failed", "failed"]
-    assert session.results["s1"].writes == (f"file:{tmp_path}/other.npy",)
+    assert session.results["s1"].writes == (f"file:{here}/other.npy",)
 
 
-def test_row_34_a_tree_of_files_that_a_step_removes(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.chdir(tmp_path)
-    (tmp_path / "tree").mkdir()
-    (tmp_path / "tree" / "x").write_text("1")
+def test_row_34_a_tree_of_files_that_a_step_removes(here: Path) -> None:
+    (here / "tree").mkdir()
+    (here / "tree" / "x").write_text("1")
     session = session_of(
         "import shutil\nk = 1",
         "with open('tree/x') as f:\n    print(f.read(), k)",
@@ -140,17 +153,14 @@ def test_row_34_a_tree_of_files_that_a_step_removes(
     session.graph.edit_step("s0", "import shutil\nk = 2")
     session.replay()
     assert session.results["s1"].stdout == "1 2\n"
-    assert not (tmp_path / "tree" / "x").exists()
+    assert not (here / "tree" / "x").exists()
     session.graph.edit_step("s2", "pass")
     session.replay()
     assert session.execute("s3", "with open('tree/x') as f:\n    print(f.read())").stdout == "1\n"
 
 
-def test_row_33_a_step_that_failed_finds_files_as_they_were(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.chdir(tmp_path)
-    (tmp_path / "given").write_text("a")
+def test_row_33_a_step_that_failed_finds_files_as_they_were(here: Path) -> None:
+    (here / "given").write_text("a")
     session = session_of("k = 0")
     code = (
         "for name, mode in (('given', 'a'), ('new', 'x')):\n"
@@ -160,15 +170,12 @@ def test_row_33_a_step_that_failed_finds_files_as_they_were(
         failure = session.execute("s1", f"{code}\n1 / k").failure
         assert failure is not None
         assert failure.type == "ZeroDivisionError"
-        assert (tmp_path / "given").read_text() == "ab"
+        assert (here / "given").read_text() == "ab"
     assert session.execute("s1", code).ok
-    assert [(tmp_path / each).read_text() for each in ("given", "new")] == ["ab", "b"]
+    assert [(here / each).read_text() for each in ("given", "new")] == ["ab", "b"]
 
 
-def test_row_34_a_link_is_where_it_leads_to_at_a_place(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.chdir(tmp_path)
+def test_row_34_a_link_is_where_it_leads_to_at_a_place(here: Path) -> None:
     read = "from pathlib import Path\n{} = Path('now').read_text()"
     session = session_of(
         "import os\nfor n in (1, 2):\n    with open(f'v{n}', 'w') as f:\n        f.write(str(n))",
@@ -221,10 +228,7 @@ def test_row_34_a_step_that_begins_by_taking_away_what_is_there(
     assert session.results["s2"].stdout == "33\n"
 
 
-def test_row_34_a_step_that_asks_for_its_own_file_finds_none_when_it_runs_again(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.chdir(tmp_path)
+def test_row_34_a_step_that_asks_for_its_own_file_finds_none_when_it_runs_again(here: Path) -> None:
     session = session_of(
         "from pathlib import Path\nk = 1\npath = Path('cache')",
         "def load():\n    if not path.exists():\n        path.write_text(str(k))\n"
@@ -237,10 +241,7 @@ def test_row_34_a_step_that_asks_for_its_own_file_finds_none_when_it_runs_again(
     assert [session.namespace()[name] for name in "ab"] == ["2", "2"]
 
 
-def test_row_34_what_a_step_closes_and_reads_it_has_written(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.chdir(tmp_path)
+def test_row_34_what_a_step_closes_and_reads_it_has_written(here: Path) -> None:
     session = session_of(
         "f = open('x', 'w')",
         "print('a', file=f)",
@@ -253,13 +254,10 @@ def test_row_34_what_a_step_closes_and_reads_it_has_written(
         assert session.results["s3"].stdout == f"{printed}\n"
 
 
-def test_row_34_a_folder_that_a_link_of_a_step_leads_to(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.chdir(tmp_path)
+def test_row_34_a_folder_that_a_link_of_a_step_leads_to(here: Path) -> None:
     for name in ("v1", "v2"):
-        (tmp_path / name).mkdir()
-        (tmp_path / name / "x").write_text(name)
+        (here / name).mkdir()
+        (here / name / "x").write_text(name)
     read = "from pathlib import Path\n{} = Path('now/x').read_text()"
     session = session_of(
         "import os\nos.symlink('v1', 'now')",

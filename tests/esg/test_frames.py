@@ -313,10 +313,7 @@ def test_a_step_that_no_longer_sets_anything_leaves_the_defaults() -> None:
     assert ran == ("s1", "s2", "s3")
 
 
-def test_row_34_what_an_array_in_a_file_writes(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.chdir(tmp_path)
+def test_row_34_what_an_array_in_a_file_writes(here: Path) -> None:
     session = session_of(
         "import numpy as np\nk = 1",
         "m = np.memmap('x', dtype='u1', mode='w+', shape=2)",

@@ -469,7 +469,7 @@ def test_what_strangers_say_in_a_step_counts() -> None:
 @pytest.mark.parametrize(
     ("tool", "fault"),
     [
-        ({**GREET, "template": "{whom}"}, "{whom} is neither a parameter nor a step before"),
+        ({**GREET, "template": "{whom}"}, "{whom} is neither a parameter nor what a step saves"),
         ({**GREET, "required": ["x"]}, "required: there is no parameter 'x'"),
         ({**GREET, "name": "a b"}, "tools.ad_hoc[0].name: "),
         ({**GREET, "kind": "shell"}, "tools.ad_hoc[0].kind: there is no 'shell'"),
@@ -478,10 +478,13 @@ def test_what_strangers_say_in_a_step_counts() -> None:
         ({**HTTP, "url": "https://a.org{id}/"}, "url: must begin with http"),
         ({**HTTP, "url": "https://a@b.org/"}, "url: must begin with http"),
         ({**HTTP, "url": "file:///etc/passwd"}, "url: must begin with http"),
-        ({**HTTP, "headers": {"Host": "x"}}, ".headers.Host: is not a manifest's to say"),
+        ({**HTTP, "headers": {"Host": "x"}}, ".headers.Host: may not be set by a manifest"),
         ({"kind": "script", "name": "s", "script": "x" * 10_001}, "at most 10000 characters"),
         ({**TWICE, "steps": []}, "at least 1 item"),
-        ({**TWICE, "steps": TWICE["steps"][::-1]}, "step 1 comes before what {first} is"),  # type: ignore[index]
+        (
+            {**TWICE, "steps": TWICE["steps"][::-1]},
+            "step 1 uses {first}, which only a later step saves",
+        ),  # type: ignore[index]
         ({**GREET, "parameters": {"who": {"type": "no"}, "mood": {}}}, "tools.ad_hoc: "),
         ({**GREET, "name": "Read"}, "there is already a tool named 'Read'"),
     ],

@@ -864,9 +864,9 @@ def test_a_folder_that_cannot_be_pinned(tmp_path: Path) -> None:
     [
         (lambda: on("PreTolUse", print), "no hook event 'PreTolUse'; did you mean 'PreToolUse'"),
         (lambda: FunctionHook(PRE, "check"), "a hook is a function, not str"),  # type: ignore[arg-type]
-        (lambda: on(PRE, print, timeout_s=0), "it may have more than 0, and 600"),
-        (lambda: on(PRE, print, timeout_s=601), "it may have more than 0, and 600"),
-        (lambda: on("Stop", print, tools=["Bash"]), "names tools, and Stop is of none"),
+        (lambda: on(PRE, print, timeout_s=0), "it must be more than 0, at most 600"),
+        (lambda: on(PRE, print, timeout_s=601), "it must be more than 0, at most 600"),
+        (lambda: on("Stop", print, tools=["Bash"]), "names tools, and Stop is about none"),
         (lambda: CommandHook(PRE, [], Path("/")), "has no program to run"),
         (lambda: CommandHook(PRE, [""], Path("/")), "has no program to run"),
         (lambda: CommandHook(PRE, "ls -l", Path("/")), "argv must be a list of words, not str"),

@@ -109,7 +109,7 @@ def test_what_is_not_committed_is_never_removed(root: Path, change: str) -> None
         await call("Bash", command=change)
         told = await call("ExitWorktree", remove=True)
         assert call.failed
-        assert "it is not removed, for it has what is not committed" in told
+        assert "it is not removed, for it holds what is not committed" in told
         assert (root / ".worktrees/b/.gitignore").exists()
         assert (await call("Bash", command="pwd")).startswith(f"{root}/.worktrees/b\n")
         stays = await call("ExitWorktree")

@@ -4,7 +4,7 @@ them is found here, before anything runs."""
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
@@ -33,6 +33,7 @@ from lorimer.tools.builtin import builtin_tools
 from lorimer.tools.policy.rules import Rule
 
 if TYPE_CHECKING:
+    from lorimer.core.jsonable import JSON
     from lorimer.core.world import World
 
 AGENT_PROMPT: Final = (
@@ -54,10 +55,15 @@ def preset(name: str) -> EnvironmentManifest:
 
 def load(path: Path) -> EnvironmentManifest:
     """A manifest's file. Raises ConfigError naming every error."""
+    return EnvironmentManifest.from_dict(document(path))
+
+
+def document(path: Path) -> Mapping[str, JSON]:
+    """A manifest's file as data. Raises ConfigError naming every error."""
     data = read_document(path)
     if problems := check_manifest(data):
         raise ConfigError(f"{path}: {invalid(problems)}", problems=tuple(problems))
-    return EnvironmentManifest.from_dict(data)
+    return data
 
 
 def described(file_or_preset: str) -> EnvironmentManifest:

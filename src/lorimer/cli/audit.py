@@ -27,7 +27,15 @@ def audit() -> None:
 
 @audit.command()
 @_FILE
-@click.option("-n", "limit", type=Whole(min=1), metavar="N", default=20, show_default=True)
+@click.option(
+    "-n",
+    "limit",
+    type=Whole(min=1),
+    metavar="N",
+    default=20,
+    show_default=True,
+    help="How many at most.",
+)
 @click.option("--caller", default="", help="Only runs of this caller.")
 @click.option("--subject", default="", help="Only runs of this saved agent.")
 @click.option("--unfinished", is_flag=True, help="Only runs without an end.")
@@ -80,8 +88,7 @@ async def _opened(file: str, key: bytes | None = None) -> AsyncGenerator[AuditLo
 async def _ls(
     file: str, limit: int, caller: str, subject: str, unfinished: bool, as_json: bool
 ) -> None:
-    from lorimer.cli.text import ago, count, duration, harmless, money, one_line, visible
-    from lorimer.core.jsonable import dumps
+    from lorimer.cli.text import ago, count, duration, money, one_line, print_json, visible
     from lorimer.world import RealWorld
 
     now = RealWorld().time()
@@ -90,7 +97,7 @@ async def _ls(
     for run in runs:
         start, close = run.start, run.close
         if as_json:
-            click.echo(harmless(dumps({**start.to_json(), "close": close and close.to_json()})))
+            print_json({**start.to_json(), "close": close and close.to_json()})
             continue
         end = "no end"
         if close is not None:
@@ -104,7 +111,7 @@ async def _ls(
 
 
 async def _show(file: str, run: str, as_json: bool) -> None:
-    from lorimer.cli.text import harmless, on_line, one_line
+    from lorimer.cli.text import on_line, one_line, print_json
     from lorimer.core.jsonable import dumps
 
     async with _opened(file) as log:
@@ -114,7 +121,7 @@ async def _show(file: str, run: str, as_json: bool) -> None:
         above, below = await log.ancestors(run), await log.children(run)
     for each in records:
         if as_json:
-            click.echo(harmless(dumps({"kind": each.kind, "time": each.time, "data": each.data})))
+            print_json({"kind": each.kind, "time": each.time, "data": each.data})
         else:
             since = each.time - records[0].time
             kind = one_line(each.kind, 20)

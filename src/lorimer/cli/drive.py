@@ -24,11 +24,10 @@ from lorimer.cli import fail
 from lorimer.cli.call import Call
 from lorimer.cli.progress import Screen
 from lorimer.cli.story import TOLD, Story, summary
-from lorimer.cli.text import harmless, short_id, visible
+from lorimer.cli.text import print_json, short_id, visible
 from lorimer.core.cancel import Reason
 from lorimer.core.errors import ExecutorErrorCode
 from lorimer.core.events import Event
-from lorimer.core.jsonable import dumps
 from lorimer.core.result import PipelineResult
 from lorimer.core.world import World
 
@@ -137,7 +136,7 @@ class Drive:
 
     def _print_event(self, event: Event) -> None:
         try:
-            click.echo(harmless(dumps(event.to_json())))
+            print_json(event.to_json())
         except OSError:  # nobody reads it any more, or it has no room
             self._pipeline.cancel(Reason.CLOSED)
 
@@ -224,9 +223,9 @@ class Drive:
     def _print_result(self, result: PipelineResult) -> None:
         match self._output.format:
             case "json":
-                click.echo(harmless(dumps(result.to_json())))
+                print_json(result.to_json())
             case "stream-json":
-                click.echo(harmless(dumps({"type": "result", **result.to_json()})))
+                print_json({"type": "result", **result.to_json()})
             case _ if result.exception is None:
                 _print_answer(result.text.rstrip("\n"))
             case _:

@@ -32,7 +32,7 @@ EXIT_CODES: Final[Mapping[int, str]] = {
     OK: "the run ended well",
     FAILED: "the run ended in an error",
     USAGE: "usage or configuration: no model was called",
-    LIMIT: "a limit stopped the run (turns, time, cost, tool calls, guard)",
+    LIMIT: "a limit (turns, time, cost, tool calls), a guard, a hook or a person stopped the run",
     STORE: "the store of runs could not be used, or is in use",
     WAITING: "the run waits for an answer; answer it, then resume it",
     INTERRUPTED: "stopped by Ctrl-C; the run ended as cancelled",

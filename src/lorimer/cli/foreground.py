@@ -223,7 +223,10 @@ async def resume(run_id: str, terms: Terms) -> int:
         facts = await facts_of(journal, row)
         manifest = await manifest_of(journal, facts)
         if manifest is None:
-            raise Fault(f"the manifest of run {row.run_id} is not in this store")
+            raise Fault(
+                f"the manifest of run {row.run_id} is not in this store",
+                hint=f"It cannot go on; end it: lorimer runs cancel {short_id(row.run_id)}",
+            )
         call = await Call.of(journal, row.run_id)
         said = bool(
             terms.allow or terms.network or terms.env or terms.sandbox or terms.permission_mode

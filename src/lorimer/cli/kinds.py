@@ -24,6 +24,7 @@ class Group(click.Group):
     """Commands whose list tells the whole first sentence of each, where click would cut it."""
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        rows = [(name, self.commands[name]) for name in self.list_commands(ctx)]
+        every = [(name, self.commands[name]) for name in self.list_commands(ctx)]
+        rows = [(name, each.get_short_help_str(1000)) for name, each in every if not each.hidden]
         with formatter.section("Commands"):
-            formatter.write_dl([(name, each.get_short_help_str(1000)) for name, each in rows])
+            formatter.write_dl(rows)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import json
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Final
 
@@ -15,7 +14,7 @@ from lorimer.cli.host import models_option
 from lorimer.cli.kinds import Group
 from lorimer.cli.options import Span
 from lorimer.cli.places import config_directory
-from lorimer.cli.text import duration, harmless, money, visible
+from lorimer.cli.text import duration, money, print_json, visible
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -57,9 +56,7 @@ def ls(models: str | None, output_format: str) -> None:
 
     providers = [standing(made, name) for name in made.available()]
     if output_format == "json":
-        click.echo(
-            harmless(json.dumps(_listed(known, names, providers), indent=2, ensure_ascii=False))
-        )
+        print_json(_listed(known, names, providers), indent=2)
         return
     from lorimer.cli.timeline import print_table
 
@@ -182,7 +179,14 @@ def _dollars(price: float | None) -> str:
 @models.command()
 @click.argument("specs", nargs=-1)
 @models_option
-@click.option("--timeout", type=Span(), default="60s", metavar="TIME", help="For each of them.")
+@click.option(
+    "--timeout",
+    type=Span(),
+    default="60s",
+    show_default=True,
+    metavar="TIME",
+    help="For each of them: seconds, or 90s, 5m.",
+)
 @click.option("--allow-unpriced", is_flag=True, help="Also ask models whose price is not known.")
 @format_option
 def check(
@@ -210,9 +214,7 @@ def check(
         _check(known, targets, timeout, unpriced=allow_unpriced, tell=output_format == "text")
     )
     if output_format == "json":
-        click.echo(
-            harmless(json.dumps([_probed(one) for one in found], indent=2, ensure_ascii=False))
-        )
+        print_json([_probed(one) for one in found], indent=2)
     return fail.OK if all(one.ok for one in found) else fail.FAILED
 
 

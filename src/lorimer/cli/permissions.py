@@ -3,13 +3,19 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Iterable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from lorimer.cli.fail import Fault, OneOf, suggest, tell_notes
 from lorimer.cli.kinds import Group
+from lorimer.cli.text import count, on_line, print_json, visible
 from lorimer.tools.policy.modes import Mode
+
+if TYPE_CHECKING:
+    from lorimer.tools.policy.engine import Decision
 
 _workspace = click.option(
     "--workspace",
@@ -48,12 +54,10 @@ def explain(
     Nothing is run. Exit code 0, whatever the decision.
     """
     from lorimer.cli.policy_files import shipped, standing
-    from lorimer.cli.text import harmless, on_line
     from lorimer.core.hooks import HookEvent
-    from lorimer.core.jsonable import JSON, dumps
+    from lorimer.core.jsonable import JSON
     from lorimer.tools.builtin import CATALOGUE
     from lorimer.tools.permissions import Policy
-    from lorimer.tools.policy.engine import told
     from lorimer.tools.policy.rules import Rule
     from lorimer.tools.registry import ToolRegistry
     from lorimer.world import RealWorld
@@ -64,7 +68,10 @@ def explain(
         near = suggest(asked.tool, CATALOGUE) or "."
         raise Fault(f"there is no shipped tool {asked.tool!r}{near} Known: {', '.join(CATALOGUE)}")
     if asked.input is None and tool.subject:
-        raise Fault(f"{call!r} says no call", hint=f"Write {asked.tool}({tool.subject}).")
+        raise Fault(
+            f"{call!r} names a tool, and not a call of it",
+            hint=f"Write {asked.tool}({tool.subject}).",
+        )
     folder = (workspace or Path.cwd()).resolve()
     found = standing(folder)
     tell_notes(found.notes)
@@ -85,17 +92,23 @@ def explain(
     ]
     if as_json:
         seen = {"visible": not why_hidden, "hidden_by": why_hidden, "hooks": list(asked_too)}
-        click.echo(harmless(dumps({**decision.to_json(), **seen})))
-        return
+        print_json({**decision.to_json(), **seen})
+    else:
+        _tell(decision, held, asked_too, why_hidden)
+
+
+def _tell(decision: Decision, mode: Mode, hooks: Iterable[str], why_hidden: str) -> None:
+    from lorimer.tools.policy.engine import told
+
     effects = ", ".join(sorted([kind.value for kind in decision.kinds]))
     lines = [
         f"{decision.action.name.lower()}: {decision.by}",
         f"  code       {decision.code}",
-        f"  mode       {held.value}",
+        f"  mode       {mode.value}",
         f"  effects    {effects}",
         *[f"  touches    {told(resource)}" for resource in decision.resources],
         *[f"  rule       {rule.title}" for rule in decision.rules],
-        *[f"  hooks      {name}, which is asked and may tighten this" for name in asked_too],
+        *[f"  hooks      {name}, which is asked and may tighten this" for name in hooks],
     ]
     if why_hidden:
         lines.append(f"  hidden     The model is not even shown this tool: {why_hidden}")
@@ -114,8 +127,8 @@ def test(workspace: Path | None) -> None:
 
     found = standing((workspace or Path.cwd()).resolve())
     tell_notes(found.notes)
-    hooks = f", {len(found.hooks)} hooks" if found.hooks else ""
-    click.echo(f"{len(found.rules)} rules{hooks}; every example is kept")
+    hooks = f", {count(len(found.hooks), 'hook')}" if found.hooks else ""
+    click.echo(f"{count(len(found.rules), 'rule')}{hooks}; every example is kept")
 
 
 @permissions.command()
@@ -132,11 +145,9 @@ def trust(workspace: Path | None, yes: bool) -> None:
     path = (workspace or Path.cwd()).resolve() / policy_files.PROJECT
     text = policy_files.project_text(path)
     if not yes:
-        from lorimer.cli.text import visible
-
         click.echo(visible(text))
         if sys.stdin is None:
-            raise Fault("nobody can be asked whether to trust it", hint="Say so: --yes")
+            raise Fault("nobody can be asked whether to trust it", hint="Answer in advance: --yes")
         if not click.confirm(f"Trust {path} as shown?", default=False):
             raise Fault("nothing was trusted")
     policy_files.trust(path, text)

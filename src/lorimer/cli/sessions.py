@@ -12,7 +12,7 @@ from lorimer.cli.fail import Fault
 from lorimer.cli.kinds import Group, Whole
 from lorimer.cli.options import store_option
 from lorimer.cli.standard_input import is_typed
-from lorimer.cli.text import ago, count, harmless, money, one_line, short_id
+from lorimer.cli.text import ago, count, money, one_line, print_json, short_id
 
 if TYPE_CHECKING:
     from lorimer.session import SessionInfo
@@ -24,7 +24,15 @@ def sessions() -> None:
 
 
 @sessions.command("ls")
-@click.option("-n", "limit", type=Whole(min=1), metavar="N", default=20, show_default=True)
+@click.option(
+    "-n",
+    "limit",
+    type=Whole(min=1),
+    metavar="N",
+    default=20,
+    show_default=True,
+    help="How many at most.",
+)
 @click.option("--json", "as_json", is_flag=True, help="One JSON object a line.")
 @store_option
 def ls(limit: int, as_json: bool, store: str | None) -> None:
@@ -34,7 +42,7 @@ def ls(limit: int, as_json: bool, store: str | None) -> None:
 
 @sessions.command("delete")
 @click.argument("session")
-@click.option("--yes", is_flag=True, help="Do not ask.")
+@click.option("-y", "--yes", is_flag=True, help="Do not ask.")
 @store_option
 def delete(session: str, yes: bool, store: str | None) -> None:
     """Remove all that is kept of SESSION, an id or its beginning. Nothing brings it back."""
@@ -43,7 +51,6 @@ def delete(session: str, yes: bool, store: str | None) -> None:
 
 async def _ls(limit: int, as_json: bool, store: str | None) -> None:
     from lorimer.cli.store import existing_store, opened, store_path
-    from lorimer.core.jsonable import dumps
     from lorimer.session import stored_sessions
     from lorimer.world import RealWorld
 
@@ -54,7 +61,7 @@ async def _ls(limit: int, as_json: bool, store: str | None) -> None:
             found = await stored_sessions(journal, world, limit=limit)
     if as_json:
         for info in found:
-            click.echo(harmless(dumps(asdict(info))))
+            print_json(asdict(info))
     elif found:
         _print(found, world.time())
     else:
@@ -100,7 +107,9 @@ async def _delete(session: str, yes: bool, store: str | None) -> None:
         info = await stored_session(journal, session, world, FreshnessPolicy())
         what = f"{short_id(info.session_id)}, {count(info.message_count, 'message')}"
         if not yes and not is_typed():
-            raise Fault(f"nobody can be asked whether to delete {what}", hint="Say so: --yes")
+            raise Fault(
+                f"nobody can be asked whether to delete {what}", hint="Answer in advance: --yes"
+            )
         if not yes and not click.confirm(f"Delete {what}: {one_line(info.title, 60)!r}?", err=True):
             raise click.Abort
         await remove(journal, info.session_id)

@@ -9,14 +9,11 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from lorimer.assembly import check_manifest
 from lorimer.cli import agent, policy_files
 from lorimer.cli.places import config_directory
 from lorimer.core.documents import parse
-from lorimer.core.errors import ConfigError
-from lorimer.core.faults import invalid
 from lorimer.core.jsonable import JSON
-from lorimer.core.manifest import EnvironmentManifest, read_document
+from lorimer.core.manifest import EnvironmentManifest
 from lorimer.core.world import SandboxMode
 from lorimer.environment.settings import (
     Composed,
@@ -70,10 +67,7 @@ def preset(name: str, settings: Settings) -> Described:
 
 def load(path: Path, settings: Settings) -> Described:
     """A manifest's file, with the settings beneath it. Raises ConfigError naming every error."""
-    data = read_document(path)
-    if problems := check_manifest(data):
-        raise ConfigError(f"{path}: {invalid(problems)}", problems=tuple(problems))
-    return _described(beneath_manifest(data, settings, catalogue()))
+    return _described(beneath_manifest(agent.document(path), settings, catalogue()))
 
 
 def _described(composed: Composed) -> Described:

@@ -26,7 +26,7 @@ UNREAD_BESIDE_FILE: Final = (
 def piped() -> str:
     """All of it. Waits until it ends. Raises Fault, OSError and UnicodeDecodeError."""
     if sys.stdin is None:
-        raise Fault("standard input is closed")
+        raise Fault("standard input is closed", hint="Pipe text into it, or leave - out.")
     return sys.stdin.buffer.read().decode("utf-8")
 
 

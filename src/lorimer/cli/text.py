@@ -1,10 +1,15 @@
-"""Numbers and foreign text as a person reads them."""
+"""Numbers and foreign text as a person reads them, and data as a program does."""
 
 from __future__ import annotations
 
+import json
 import os
 import re
 from typing import Final
+
+import click
+
+from lorimer.core.jsonable import JSON, dumps
 
 # Control characters (but newline and tab), and the marks that turn text round: what a model or
 # a file says must not move the cursor or hide a part of a command.
@@ -36,6 +41,12 @@ def harmless(text: str) -> str:
     if text.isascii() and "\x7f" not in text:
         return text  # what is below a space, JSON has escaped already
     return _HIDDEN_IN_JSON.sub(lambda found: f"\\u{ord(found[0]):04x}", text)
+
+
+def print_json(value: JSON, *, indent: int | None = None) -> None:
+    """A value on stdout, `harmless`: on one line, unless it is indented."""
+    text = dumps(value) if indent is None else json.dumps(value, indent=indent, ensure_ascii=False)
+    click.echo(harmless(text))
 
 
 def coloured() -> bool | None:

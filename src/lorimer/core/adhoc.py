@@ -34,7 +34,7 @@ _ORIGIN: Final = re.compile(r"https?://[^/?#{}@\s]+[/?#]|https?://[^/?#{}@\s]+\Z
 
 def _free(name: str) -> str:
     if name.lower() in ("host", "content-length", "transfer-encoding", "connection"):
-        raise ValueError("is not a manifest's to say")
+        raise ValueError("may not be set by a manifest")
     return name
 
 
@@ -76,7 +76,7 @@ class _Tool(_Part):
         for text in self.texts():
             for name in places(text):
                 if name not in known:
-                    raise ValueError(f"{{{name}}} is neither a parameter nor a step before")
+                    raise ValueError(f"{{{name}}} is neither a parameter nor what a step saves")
         return self
 
 
@@ -186,7 +186,9 @@ class CompositeTool(_Tool):
         for number, step in enumerate(self.steps, 1):
             late = [n for text in texts_in(step.input) for n in places(text) if n not in known]
             if late:
-                raise ValueError(f"steps: step {number} comes before what {{{late[0]}}} is")
+                raise ValueError(
+                    f"steps: step {number} uses {{{late[0]}}}, which only a later step saves"
+                )
             if step.save in known:
                 raise ValueError(f"steps: step {number} saves {step.save!r}, which is taken")
             known |= {step.save} - {""}

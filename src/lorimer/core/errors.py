@@ -447,7 +447,7 @@ class APIError(LorimerError):
 
     @property
     def status_code(self) -> int | None:
-        """The seed's name for `status`."""
+        """`status`, as geny-executor calls it."""
         return self.status
 
     def to_json(self) -> dict[str, JSON]:

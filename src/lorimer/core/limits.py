@@ -185,7 +185,8 @@ class Bounds:
         self.limits = limits
         """What holds now: see `raised.py`."""
         self.most_s = limits.timeout_s
-        """Seconds that it may be raised to, or of a run within a run be given by that."""
+        """The most seconds to which `timeout_s` may be raised: of a run within a run its own limit,
+        where it began with less because its parent had less."""
         self.started = started
         """On the run's monotonic clock."""
         self.deadline = started + limits.timeout_s
@@ -193,22 +194,22 @@ class Bounds:
         self.turns = 0
         self.tool_calls = 0
         self.narrowed: tuple[int, str] | None = None
-        """The turns that a stage lets it take, and the value of the manifest that says so; None:
-        none does."""
+        """Turns that a stage allows at most, and the path of the manifest that says so; None: no
+        stage says anything."""
 
     @property
     def max_turns(self) -> int:
-        """The most turns that it may take as far as is known by now."""
+        """Turns at most, by the limits and by stages."""
         most = self.limits.max_turns
         return most if self.narrowed is None else min(most, self.narrowed[0])
 
     def raise_to(self, limits: Limits) -> None:
-        """From now on these hold."""
+        """Have these limits hold from now on."""
         self.limits = limits
         self.deadline = self.started + limits.timeout_s
 
     def postpone(self, seconds: float) -> None:
-        """So long nothing was used of its time."""
+        """Do not count so many seconds, in which a person was asked."""
         self.started += seconds
         self.deadline += seconds
 

@@ -301,7 +301,7 @@ class EnvironmentManifest(_Part):
 
     @classmethod
     def from_dict(cls, data: Mapping[str, JSON]) -> EnvironmentManifest:
-        """Raises ConfigError that lists path and reason of every error at once."""
+        """From its plain form. Raises ConfigError with path and reason of every error at once."""
         if not is_a(data, Mapping):
             raise wrong("a manifest", data, "a mapping", '{"stages": [...]}')
         try:

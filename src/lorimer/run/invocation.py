@@ -27,7 +27,8 @@ OnText: TypeAlias = Callable[[str | None], None]
 
 @record
 class Invocation:
-    """Every field may be left out. Raises ConfigError for fields of the wrong kind."""
+    """For whom an agent is run, with what, and who hears of it. Every field may be left out. Raises
+    ConfigError for fields of the wrong kind."""
 
     run_id: str = ""
     """Of the run; none: a new one is made. No other run of the journal may have it."""

@@ -20,8 +20,9 @@ from lorimer.run.palette import Palette
 
 @record
 class Ports:
-    """Each may be absent: then what it is for is off. A port that raises or hangs costs a run a
-    warning, never its result (but for the budget); each call has `limits.cleanup_s` seconds."""
+    """What a host plugs into an executor. Each may be absent: then what it is for is off. A port
+    that raises or hangs costs a run a warning, never its result (but for the budget); each call has
+    `limits.cleanup_s` seconds."""
 
     audit: Audit | None = None
     """Is told of each run. Shipped: `AuditLog`."""

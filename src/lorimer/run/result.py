@@ -23,7 +23,7 @@ from lorimer.tools.base import ToolResult
 
 @dataclass(slots=True)
 class RunResult(Ended):
-    """Complete also when the run failed: then with what was done so far."""
+    """What an executor's run gave. Complete also when it failed: then with what was done so far."""
 
     run_id: str
     status: str = "ok"

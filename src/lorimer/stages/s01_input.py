@@ -239,8 +239,8 @@ def _text_of(input: JSON) -> str | None:
 
 
 def _misspelt(input: Mapping[str, JSON]) -> str:
-    """What would be left out without a word, if it were left to those who look for media; "":
-    nothing. What is none of these keys, nor like one, is the host's own affair."""
+    """A fault in the keys of an input, by which a part of it would be left out silently; "": there
+    is none. A key that is not like one of ours is the host's own affair."""
     for key, value in input.items():
         if key == "text":
             if not isinstance(value, str):

@@ -203,7 +203,7 @@ def _shown(chosen: Selection, history: History) -> History:
 
 
 def _messages(chosen: object, by: ContextStrategy) -> list[Message]:
-    """What a strategy of the host's returned, whatever it says it does. Raises TypeError."""
+    """What a strategy, perhaps of the host's, returned, checked. Raises TypeError."""
     found = list(cast("Iterable[object]", chosen)) if isinstance(chosen, Iterable) else [chosen]
     for one in found:
         if not isinstance(one, Message):

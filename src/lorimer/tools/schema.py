@@ -29,8 +29,8 @@ MAX_SCHEMA_CHARS: Final = 262_144
 MAX_SCHEMA_DEPTH: Final = 40
 
 MAX_REFERENCES: Final = 500_000
-"""Followed for the arguments of one call: with alternatives that refer to themselves, each level of
-nesting can double them."""
+"""References followed while the arguments of one call are checked: with alternatives that refer to
+themselves, each level of nesting can double them."""
 
 _MAX_MESSAGE: Final = 1000
 _SCHEMES: Final = ("", "http", "https", "ftp", "file", "data")
@@ -145,8 +145,8 @@ def _compiled(schema: str) -> Callable[..., object]:
 
 
 def _bounded(validate: FunctionType) -> Callable[..., object]:
-    """A check that follows so many references and then raises _TooLong. The compiler makes a
-    function of each."""
+    """The check, which raises _TooLong once it has followed MAX_REFERENCES references: the
+    compiler has made a function of each."""
     names = validate.__globals__
     followed = {
         name: cast("Callable[..., object]", function)

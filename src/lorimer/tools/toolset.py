@@ -60,15 +60,15 @@ class Toolset:
     rule that cannot be, and for an unknown mode.
 
     Programs that tools start are sandboxed: only the working directory and the roots of `files`
-    are writable for them, `hidden` and where keys are kept by custom is not there, and there is
-    no network but the hosts listed in `network` (`lorimer.world.hosts`; True: all public ones).
-    `sandbox` says how strictly; see `SandboxMode`. `hooks` are asked about calls, before and after.
+    are writable for them; `hidden`, and the usual places of keys, are not there; the network is
+    the hosts listed in `network` (`lorimer.world.hosts`; True: all public ones). `sandbox` says
+    how strictly; see `SandboxMode`. `hooks` are asked about calls, before and after.
 
-    `agent` and `parties` are whom rules with `when` are about, and for whom tools are there at all.
+    `agent` and `parties` decide which rules with `when` hold, and which tools are there at all.
 
     The model is not shown the tools that `deferred` names until a ToolSearch has found them, and
-    never those that `binding` leaves out: calls of these are refused. `models` answer the tools
-    that ask one.
+    never those that `binding` leaves out: calls of these are refused. Tools that ask a model ask
+    one of `models`.
     """
 
     def __init__(
@@ -177,18 +177,18 @@ class Toolset:
         return self._binding is None or self._binding.admits(name)
 
     def names(self) -> list[str]:
-        """Of the tools that there are for the model."""
+        """Of the tools that the model may have."""
         self._refresh()
         return list(self._callable)
 
     def callable(self, name: str) -> Entry | None:
-        """One of them; None: there is no such tool for the model."""
+        """A tool that the model may have, by name; None: it may not, or there is none."""
         self._refresh()
         return self._callable.get(name)
 
     def withheld(self, name: str) -> str:
-        """Why a tool that there is is not there for the model: the rule, or what the mode forbids;
-        "": there is none of that name, or it is shown."""
+        """Why the model may not have a tool of this name: a rule, or the mode; "": there is no such
+        tool, or the model may have it."""
         entry = self.registry.entry(name)
         return "" if entry is None else self.base_policy.hidden(entry)
 
@@ -260,7 +260,7 @@ class Toolset:
         return folders[-1] if folders else ""
 
     def unavailable(self, entry: Entry, run: RunContext) -> str:
-        """Why the model cannot call a tool at this moment, although there is one; "": it can."""
+        """Why the model cannot call a tool that it has, at this moment; "": it can."""
         name = entry.spec.name
         if name not in self._special:
             return ""

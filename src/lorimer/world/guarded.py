@@ -181,7 +181,7 @@ async def checked(
         read = [_address(text) for text in dict.fromkeys(texts)]
         found = [address for address in read if address is not None]
         if len(found) < len(read):
-            raise httpcore2.ConnectError(f"{host} has an address that is none")
+            raise httpcore2.ConnectError(f"{host} has an address that cannot be read")
     for address in found:
         _judge(host, address, reach)
     return found

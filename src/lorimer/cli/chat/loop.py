@@ -86,7 +86,10 @@ class Chat:
     ) -> Chat:
         """Put it together; `stack` closes it. Raises Fault, ConfigError and PipelineError."""
         if sys.stdin is None:
-            raise Fault("standard input is closed", hint="What is said comes from there.")
+            raise Fault(
+                "standard input is closed",
+                hint='A chat reads what you say from it; to ask once: lorimer run "..."',
+            )
         world = RealWorld()
         prepared = await prepare(manifest, terms, world)
         screen = ChatScreen(Story(streamed=True), world)

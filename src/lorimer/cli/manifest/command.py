@@ -15,7 +15,7 @@ from lorimer.cli.kinds import Group
 from lorimer.cli.manifest.diff import diff
 from lorimer.cli.manifest.explain import explain
 from lorimer.cli.manifest.stages import stages
-from lorimer.cli.text import harmless, on_line
+from lorimer.cli.text import on_line, print_json
 
 if TYPE_CHECKING:
     from lorimer.core.jsonable import JSON
@@ -51,7 +51,11 @@ manifest.add_command(stages)
 @click.option("-m", "--model", metavar="SPEC", help="e.g. claude-sonnet-4-6, openai:gpt-5.2.")
 @click.option("--provider", metavar="NAME", help="Who answers, if the model's name does not tell.")
 @click.option("--system", metavar="TEXT", help="The system prompt.")
-@click.option("--tools", metavar="NAMES", help="Shipped tools, by comma, or * for all.")
+@click.option(
+    "--tools",
+    metavar="NAMES",
+    help="Shipped tools or groups of them, by comma, '*' for all. Default: those of the preset.",
+)
 @_output_option
 @_force_option
 def new(
@@ -78,7 +82,7 @@ def new(
     text = dump(_without_null(full) if kind == ".toml" else full, kind)
     _put(text, output, force=force)
     if "tool" in made.stages and not made.tools.built_in:
-        click.echo("no tools: add built_in names, e.g. [readonly]", err=True)
+        click.echo("no tools: add names to tools.built_in, e.g. [readonly]", err=True)
     if output is not None:
         click.echo(f"wrote {output}; check it with: lorimer manifest validate {output}", err=True)
 
@@ -190,8 +194,6 @@ def _put(text: str, output: Path | None, *, force: bool) -> None:
 @manifest.command()
 def schema() -> None:
     """Print the JSON Schema of manifests, for editors and other programs."""
-    import json
-
     from lorimer.environment.schema import schema as described
 
-    click.echo(harmless(json.dumps(described(), indent=2, ensure_ascii=False)))
+    print_json(described(), indent=2)

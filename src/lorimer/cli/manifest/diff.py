@@ -29,8 +29,7 @@ def diff(before: str, after: str, output_format: str) -> int:
       lorimer manifest diff agent agent.yaml
     """
     from lorimer.cli import agent
-    from lorimer.cli.text import harmless, visible
-    from lorimer.core.jsonable import dumps
+    from lorimer.cli.text import print_json, visible
     from lorimer.core.redaction import of_environment
     from lorimer.environment.diff import diff as compare
 
@@ -41,7 +40,7 @@ def diff(before: str, after: str, output_format: str) -> int:
         changes: list[JSON] = [change.to_json() for change in found]
         told: JSON = {"same": not found, "before": one.digest, "after": two.digest}
         told = {**told, "changes": changes}
-        click.echo(harmless(dumps(told if redactor is None else redactor.json(told))))
+        print_json(told if redactor is None else redactor.json(told))
     else:
         for change in found:
             text = visible(str(change))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, Final, cast
 
 import click
 
@@ -13,7 +13,7 @@ from lorimer.cli.host import models_option
 from lorimer.cli.kinds import Dollars, Whole
 from lorimer.cli.manifest.stages import table_of_stages
 from lorimer.cli.options import Span
-from lorimer.cli.text import count, harmless, one_line, visible
+from lorimer.cli.text import count, one_line, print_json, visible
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -22,6 +22,9 @@ if TYPE_CHECKING:
     from lorimer.core.manifest import EnvironmentManifest, StageEntry
     from lorimer.core.stage import Slot, Strategy
     from lorimer.models.hostfile import Host
+
+_CHOSEN: Final = " *"
+"""Behind a strategy that is not the default."""
 
 
 @click.command()
@@ -94,8 +97,9 @@ def explain(
     click.echo()
     print_table(_origins(described, origins))
     click.echo()
-    print_table(_table(described))
-    if not file_or_preset.startswith("minimal"):
+    table, chosen = _table(described)
+    print_table(table)
+    if chosen:
         told = "\n* chosen by this manifest; the others are defaults"
         click.echo(click.style(told, dim=True))
 
@@ -111,13 +115,11 @@ def _values(described: EnvironmentManifest) -> Mapping[str, JSON]:
 
 
 def _print_json(described: EnvironmentManifest, origins: Mapping[str, str]) -> None:
-    from lorimer.core.jsonable import dumps
-
     rows: list[JSON] = [
         {"path": path, "value": value, "from": origins.get(path, "default")}
         for path, value in _values(described).items()
     ]
-    click.echo(harmless(dumps({"hash": described.digest, "values": rows})))
+    print_json({"hash": described.digest, "values": rows})
 
 
 def _origins(described: EnvironmentManifest, origins: Mapping[str, str]) -> Table:
@@ -196,14 +198,15 @@ def _model(described: EnvironmentManifest, known: Host) -> str:
     return told
 
 
-def _table(described: EnvironmentManifest) -> Table:
+def _table(described: EnvironmentManifest) -> tuple[Table, bool]:
+    """The stages with their strategies, and whether any of these is not the default."""
     from rich.text import Text
 
     from lorimer.core.introspect import about
     from lorimer.stages.catalogue import catalogue
 
     table = table_of_stages()
-    shipped = catalogue()
+    shipped, chosen = catalogue(), False
     for entry in sorted(described.stages, key=lambda entry: entry.order):
         stage = shipped.stage(entry.name, entry.implementation)
         name = entry.name if entry.active else f"{entry.name} (off)"
@@ -214,7 +217,8 @@ def _table(described: EnvironmentManifest) -> Table:
         for slot_name, slot in stage.slots().items():
             for strategy, what in _chosen(entry, slot_name, slot):
                 table.add_row("", "", slot_name, Text(strategy), Text(visible(what)), style=style)
-    return table
+                chosen = chosen or strategy.endswith(_CHOSEN)
+    return table, chosen
 
 
 def _chosen(entry: StageEntry, name: str, slot: Slot[Strategy]) -> list[tuple[str, str]]:
@@ -230,7 +234,7 @@ def _chosen(entry: StageEntry, name: str, slot: Slot[Strategy]) -> list[tuple[st
         given = config.get(item, {}) if slot.chain else config
         settings = _settings(cast("dict[str, object]", given))
         default = [item] == list(slot.default) if not slot.chain else item in slot.default
-        found.append((item if default else f"{item} *", f"{strategy.description}{settings}"))
+        found.append((item if default else item + _CHOSEN, f"{strategy.description}{settings}"))
     return found or [("none", "")]
 
 

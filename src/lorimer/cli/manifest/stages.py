@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 from lorimer.cli.fail import OneOf
-from lorimer.cli.text import harmless, one_line, visible
+from lorimer.cli.text import one_line, print_json, visible
 from lorimer.core.jsonable import JSON
 
 if TYPE_CHECKING:
@@ -30,13 +30,12 @@ def stages(stage: str | None, output_format: str) -> None:
     """
     from lorimer.cli.timeline import print_table
     from lorimer.core.introspect import introspect, introspect_stage
-    from lorimer.core.jsonable import dumps
     from lorimer.stages.catalogue import catalogue
 
     known = catalogue()
     told = introspect(known) if stage is None else [introspect_stage(known, stage)]
     if output_format == "json":
-        click.echo(harmless(dumps(told if stage is None else told[0])))
+        print_json(told if stage is None else told[0])
         return
     print_table(_table(told, in_full=stage is not None))
 

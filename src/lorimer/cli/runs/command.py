@@ -33,7 +33,15 @@ for command in (explain, verify, diff, replay, fork, receipts, export, compact, 
 
 
 @runs.command("ls")
-@click.option("-n", "limit", type=Whole(min=1), metavar="N", default=20, show_default=True)
+@click.option(
+    "-n",
+    "limit",
+    type=Whole(min=1),
+    metavar="N",
+    default=20,
+    show_default=True,
+    help="How many at most.",
+)
 @click.option("--json", "as_json", is_flag=True, help="One JSON object a line.")
 @click.option("--all", "everything", is_flag=True, help="Runs of sub-agents too.")
 @store_option
@@ -80,9 +88,8 @@ for _command in (send, answer, change, cancel):
 async def _ls(limit: int, as_json: bool, everything: bool, store: str | None) -> None:
     from lorimer.cli import reading
     from lorimer.cli.store import OF_THE_DEMO, existing_store, opened, store_path
-    from lorimer.cli.text import harmless
+    from lorimer.cli.text import print_json
     from lorimer.cli.timeline import print_rows
-    from lorimer.core.jsonable import dumps
     from lorimer.journal.family import roots
     from lorimer.world import RealWorld
 
@@ -98,7 +105,7 @@ async def _ls(limit: int, as_json: bool, everything: bool, store: str | None) ->
         held = [0 if row.status else (await journal.balance(row.run_id)).reserved for row in rows]
     if as_json:
         for row, state, nano in zip(rows, states, held, strict=True):
-            click.echo(harmless(dumps(_plain(row, state, nano))))
+            print_json(_plain(row, state, nano))
     elif rows:
         print_rows(rows, states, held, world.time())
     else:
@@ -124,10 +131,9 @@ async def _show(run: str | None, as_json: bool, full: bool, store: str | None) -
     from lorimer.cli import reading
     from lorimer.cli.call import Call
     from lorimer.cli.store import existing_store, opened, store_words
-    from lorimer.cli.text import harmless
+    from lorimer.cli.text import print_json
     from lorimer.cli.timeline import Told, print_run
     from lorimer.core import mail
-    from lorimer.core.jsonable import dumps
     from lorimer.journal.family import lineage
     from lorimer.journal.recording import intact
     from lorimer.world import RealWorld
@@ -139,7 +145,7 @@ async def _show(run: str | None, as_json: bool, full: bool, store: str | None) -
         facts, damage = await intact(journal, row)
         if as_json:
             for fact in facts:
-                click.echo(harmless(dumps(fact.to_json())))
+                print_json(fact.to_json())
             if damage is not None:
                 raise damage
             return

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Final
 import click
 
 from lorimer.cli.text import cost as price
-from lorimer.cli.text import harmless, one_line, tokens
+from lorimer.cli.text import one_line, print_json, tokens
 
 if TYPE_CHECKING:
     from rich.text import Text
@@ -25,11 +25,10 @@ _BAD: Final = ("failed attempt", "cut off")
 def print_costs(found: Sequence[Cost], *, as_json: bool) -> None:
     """A row for each thing that was paid for, then what went to whom, and all of it. Where no price
     is known, bars and shares are those of tokens."""
-    from lorimer.core.jsonable import dumps
 
     if as_json:
         for each in found:
-            click.echo(harmless(dumps(each.to_json())))
+            print_json(each.to_json())
     elif found:
         _print(found)
     else:

@@ -12,7 +12,7 @@ import click
 from lorimer.cli.fail import FAILED, OK
 from lorimer.cli.options import store_option
 from lorimer.cli.story import Line
-from lorimer.cli.text import cost, duration, harmless, one_line, short_id, tokens, visible
+from lorimer.cli.text import cost, duration, one_line, print_json, short_id, tokens, visible
 from lorimer.core.jsonable import JSON, dumps
 from lorimer.core.linediff import unified
 
@@ -50,7 +50,7 @@ async def _diff(names: tuple[str, str], as_json: bool, full: bool, store: str | 
         left, right = [await recorded(journal, row.run_id) for row in rows]
     found = compare(left, right)
     if as_json:
-        click.echo(harmless(dumps(found.to_json())))
+        print_json(found.to_json())
     else:
         _print(found, full=full)
     return FAILED if found.differences else OK

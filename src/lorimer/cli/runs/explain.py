@@ -12,7 +12,7 @@ import click
 from lorimer.cli.fail import Fault, OneOf
 from lorimer.cli.kinds import Whole
 from lorimer.cli.options import store_option
-from lorimer.cli.text import count, harmless, one_line, short_id
+from lorimer.cli.text import count, one_line, print_json, short_id
 
 if TYPE_CHECKING:
     from lorimer.cli.story import Line
@@ -69,7 +69,6 @@ async def _explain(
     from lorimer.cli import reading
     from lorimer.cli.runs.cost import print_costs
     from lorimer.cli.store import existing_store, opened
-    from lorimer.core.jsonable import dumps
     from lorimer.journal.explain import explain as reasons
     from lorimer.journal.explain.costs import costs
     from lorimer.journal.recording import recorded
@@ -96,7 +95,7 @@ async def _explain(
     ]
     if as_json:
         for each in chosen:
-            click.echo(harmless(dumps(each.to_json())))
+            print_json(each.to_json())
     elif chosen:
         _print(chosen, whole=bool(kinds))
     else:

@@ -52,13 +52,12 @@ async def _receipts(run: str, number: int | None, as_json: bool, store: str | No
 
 def _list(found: list[Compaction], *, as_json: bool) -> None:
     from lorimer.cli.story import compacted_text
-    from lorimer.cli.text import harmless
-    from lorimer.core.jsonable import dumps
+    from lorimer.cli.text import print_json
 
     for number, each in enumerate(found, 1):
         if as_json:
             told = {"number": number, "iteration": each.iteration, "time": each.time}
-            click.echo(harmless(dumps({**told, **each.receipt.to_json()})))
+            print_json({**told, **each.receipt.to_json()})
         else:
             what = compacted_text(each.receipt.to_json())
             click.echo(f"{number}  before turn {each.iteration + 1}: {what}")
@@ -67,13 +66,12 @@ def _list(found: list[Compaction], *, as_json: bool) -> None:
 
 
 def _bring_back(compaction: Compaction, *, as_json: bool) -> None:
-    from lorimer.cli.text import harmless, visible
-    from lorimer.core.jsonable import dumps
+    from lorimer.cli.text import print_json, visible
     from lorimer.core.outline import told_text
 
     for index, message in compaction.removed:
         if as_json:
-            click.echo(harmless(dumps({"number": index + 1, **message.to_json()})))
+            print_json({"number": index + 1, **message.to_json()})
         else:
             click.echo(click.style(f"{index + 1}  {message.role}", bold=True))
             for line in told_text(message).splitlines():

@@ -11,7 +11,7 @@ import click
 
 from lorimer.cli.fail import FAILED, OK, Fault
 from lorimer.cli.options import store_option
-from lorimer.cli.text import count, harmless, on_line, one_line, short_id, visible
+from lorimer.cli.text import count, on_line, one_line, print_json, short_id, visible
 from lorimer.core.jsonable import JSON, dumps
 
 if TYPE_CHECKING:
@@ -59,7 +59,10 @@ async def _replay(run: str, manifest: Path | None, as_json: bool, store: str | N
         recording = await recorded(journal, row.run_id)
         call = await Call.of(journal, row.run_id)
     if recording.manifest is None and other is None:
-        raise Fault(f"the manifest of run {short_id(row.run_id)} is not in this store")
+        raise Fault(
+            f"the manifest of run {short_id(row.run_id)} is not in this store",
+            hint="Give one: --manifest FILE.",
+        )
     described = other or EnvironmentManifest.from_dict(recording.manifest or {})
     pipeline = Pipeline(
         described,
@@ -70,7 +73,7 @@ async def _replay(run: str, manifest: Path | None, as_json: bool, store: str | N
     async with pipeline:
         replayed = await pipeline.replay(recording)
     if as_json:
-        click.echo(harmless(dumps(_plain(recording, replayed))))
+        print_json(_plain(recording, replayed))
     else:
         _print(recording, replayed, described, begun_here=call != Call())
     return OK if replayed.divergence is None else FAILED

@@ -10,8 +10,8 @@ import click
 from lorimer.cli.kinds import Whole
 from lorimer.cli.options import Span, store_option
 from lorimer.cli.progress import Gauge
-from lorimer.cli.text import count, harmless
-from lorimer.core.jsonable import JSON, dumps
+from lorimer.cli.text import count, print_json
+from lorimer.core.jsonable import JSON
 
 if TYPE_CHECKING:
     from lorimer.core.world import World
@@ -139,9 +139,7 @@ async def _room(
             await journal.vacuum()
     size, free = await journal.space()
     if as_json:
-        click.echo(
-            harmless(dumps({**done, "bytes": size, "free": free, "given_back": before - size}))
-        )
+        print_json({**done, "bytes": size, "free": free, "given_back": before - size})
     elif vacuum:
         click.echo(f"the file is {_size(size)}; {_size(before - size)} were given back to the disk")
     else:

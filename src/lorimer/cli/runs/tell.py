@@ -10,6 +10,7 @@ import click
 from lorimer.cli.fail import Fault
 from lorimer.cli.options import store_option
 from lorimer.cli.text import short_id, visible
+from lorimer.core.errors import ExecutorErrorCode
 
 if TYPE_CHECKING:
     from lorimer.core.journal import RunRow
@@ -128,7 +129,10 @@ async def _change(
         if each.get("post") == post:
             raise Fault(f"run {name}: {each.get('why')}", code=str(each.get("code")))
     if fact.type == "run.end":
-        raise Fault(f"run {name} ended before it took the change up", code="exec.run.ended")
+        raise Fault(
+            f"run {name} ended before it took the change up",
+            code=ExecutorErrorCode.EXEC_RUN_ENDED.value,
+        )
     click.echo(f"changed: run {name}, from turn {fact.iteration + 1} on")
 
 
@@ -151,7 +155,7 @@ async def _answer(run: str, words: str, question: str, store: str | None) -> Non
         elif about is not None and words not in ("yes", "no"):
             raise Fault(
                 f"the answer to {_call(about)} is yes or no, not {words!r}",
-                code="exec.input.invalid",
+                code=ExecutorErrorCode.EXEC_INPUT_INVALID.value,
             )
         await mail.answer(journal, row.run_id, said, question=question)
         at_work = await reading.status_of(journal, row, world) == "running"
@@ -180,7 +184,7 @@ async def _cancel(run: str, store: str | None) -> None:
             raise Fault(
                 f"run {short_id(row.run_id)} has ended ({row.status})",
                 hint=f"lorimer runs show {short_id(row.run_id)}",
-                code="exec.run.ended",
+                code=ExecutorErrorCode.EXEC_RUN_ENDED.value,
             )
         if await reading.status_of(journal, row, world) == "running":
             await _ask_to_stop(journal, row, world)

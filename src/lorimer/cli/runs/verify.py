@@ -63,12 +63,11 @@ async def _verify(run: str | None, as_json: bool, store: str | None) -> int:
 
 
 def _tell(name: str, found: Sequence[Finding], as_json: bool) -> None:
-    from lorimer.cli.text import harmless, short_id, visible
-    from lorimer.core.jsonable import dumps
+    from lorimer.cli.text import print_json, short_id, visible
 
     for finding in found:
         if as_json:
-            click.echo(harmless(dumps({"in": name, **finding.to_json()})))
+            print_json({"in": name, **finding.to_json()})
             continue
         where = short_id(finding.run_id or name)
         mark = click.style("✗", fg="red")

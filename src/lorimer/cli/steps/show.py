@@ -3,20 +3,20 @@
 from __future__ import annotations
 
 import ast
-import json
 import shutil
 import sys
 from collections.abc import Iterable
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, cast
 
 import click
 
 from lorimer.cli.steps.file import file_argument, graph_of, unresolved, write
-from lorimer.cli.text import harmless, on_line, one_line, visible
+from lorimer.cli.text import on_line, one_line, print_json, visible
 from lorimer.esg.analysis.parsing import parsed
 
 if TYPE_CHECKING:
+    from lorimer.core.jsonable import JSON
     from lorimer.esg import ExecutionStateGraph
 
 _STEP: Final = 34
@@ -39,9 +39,7 @@ def show(file: Path, whole: bool, as_json: bool, html: Path | None) -> None:
     graph = graph_of(file)
     if as_json:
         nodes = [{**graph.get_node(step), "outputs": {}} for step in graph.steps]
-        click.echo(
-            harmless(json.dumps({"steps": nodes, "edges": graph.edges()}, ensure_ascii=False))
-        )
+        print_json(cast("JSON", {"steps": nodes, "edges": graph.edges()}))
     elif html is not None:
         from lorimer.esg.notebooks.page import page
 

@@ -267,16 +267,25 @@ class Files:
                     os.unlink(path)
                 os.symlink(os.fsdecode(self._kept[wanted]), path)
                 return True
-            # another file under the name: who has the old one open goes on with the old one
-            handle, fresh = tempfile.mkstemp(dir=os.path.dirname(path), prefix=".lorimer-")
-            with os.fdopen(handle, "wb") as file:
-                file.write(self._kept[wanted])
-            if os.path.isfile(path) and not os.path.islink(path):
-                shutil.copymode(path, fresh)
-            os.replace(fresh, path)
+            _replace(path, self._kept[wanted])
         except OSError:
             return False
         return True
+
+
+def _replace(path: str, data: bytes) -> None:
+    """Put another file under the name: who has the old one open goes on with the old one. Raises
+    OSError, and leaves everything as it was."""
+    handle, fresh = tempfile.mkstemp(dir=os.path.dirname(path), prefix=".lorimer-")
+    try:
+        with os.fdopen(handle, "wb") as file:
+            file.write(data)
+        if os.path.isfile(path) and not os.path.islink(path):
+            shutil.copymode(path, fresh)
+        os.replace(fresh, path)
+    except OSError:
+        os.unlink(fresh)
+        raise
 
 
 def _sign(name: str) -> _Sign:

@@ -18,7 +18,7 @@ from lorimer.journal.sqlite.wal import WriteAheadLog
 from lorimer.journal.sqlite.work import Work
 
 CHECKPOINT_PAGES: Final = 1000
-"""WAL pages (4 KB each) after which they are moved into the database."""
+"""WAL pages (2 KB each in a file of ours) after which they are moved into the database."""
 MOST_OVERDUE: Final = 1000
 """WAL pages that may be written in line after a checkpoint was due."""
 MOST_PAGES: Final = 4 * CHECKPOINT_PAGES

@@ -127,6 +127,7 @@ class Lane:
 
     @property
     def max_concurrent(self) -> int:
+        """How many jobs may run at once by now."""
         return self._turns.cap
 
     def set_max_concurrent(self, cap: int, *, key: str | None = None) -> None:

@@ -221,8 +221,8 @@ async def _nothing_is_lost(context: ToolContext, place: Path) -> None:
         lines = status.split("\n")
         told = "\n".join(lines[:_MAX_TOLD]) + ("\n..." if len(lines) > _MAX_TOLD else "")
         raise ToolExecutionError(
-            "it is not removed, for it has what is not committed ('!!' are ignored files). Commit "
-            f"it, or remove it yourself first:\n{told}"
+            "it is not removed, for it holds what is not committed ('!!' are ignored files). "
+            f"Commit or remove that first:\n{told}"
         )
     on_branch, _ = await _try(context, place, "symbolic-ref", "--quiet", "HEAD")
     kept = await _git(context, place, "for-each-ref", "--contains", "HEAD", "--count=1")

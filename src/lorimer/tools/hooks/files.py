@@ -41,9 +41,11 @@ def hooks_in(
     if source is Source.PROJECT:
         pin = digest_of(folder)
         if not pin:
+            most = f"at most {MAX_FILES} files of {MAX_BYTES:,} bytes together, and no links"
+            why = f"in which may be {most}" if folder.is_dir() else "which is not there"
             raise ConfigError(
-                f"{where}: what its hooks run has to lie in {folder}: at most {MAX_FILES} files, "
-                f"{MAX_BYTES:,} bytes, no links"
+                f"{where}: what its hooks run has to lie in {folder}, {why}",
+                hint="Programs of the project are trusted together with the file that names them.",
             )
     elif not folder.is_dir():
         folder = beside
@@ -63,7 +65,7 @@ def _hook(table: JSON, where: str, folder: Path, pin: str, known: Sequence[str])
             raise ConfigError(f"{where}: there is no field {field!r}{nearest(field, _FIELDS)}")
     for field in ("event", "run"):
         if field not in table:
-            raise ConfigError(f"{where}: it does not say {field}")
+            raise ConfigError(f"{where}: the field {field} is missing")
     argv, tools = (
         texts_of(table["run"], f"{where}: run"),
         texts_of(table.get("tools", []), f"{where}: tools"),

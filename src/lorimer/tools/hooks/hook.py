@@ -59,10 +59,13 @@ class Hook(ABC):
         if not name:
             raise ConfigError(f"a hook of {self.event.value} has no name")
         if self.tools and self.event not in _OF_TOOLS:
-            raise ConfigError(f"the hook {name!r} names tools, and {self.event.value} is of none")
+            raise ConfigError(
+                f"the hook {name!r} names tools, and {self.event.value} is about none"
+            )
         if not 0 < timeout_s <= MAX_S:
             raise ConfigError(
-                f"the hook {name!r} has {timeout_s!r} s; it may have more than 0, and {MAX_S:g}"
+                f"the hook {name!r} has timeout_s {timeout_s!r}: "
+                f"it must be more than 0, at most {MAX_S:g}"
             )
 
     def is_about(self, tool: str) -> bool:

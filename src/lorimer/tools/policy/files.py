@@ -147,7 +147,7 @@ def _table(table: JSON, where: str, source: Source, lookup: Lookup) -> Rule:
             raise ConfigError(f"{where}: there is no field {name!r}{nearest(name, _RULE_FIELDS)}")
     said = [name for name in _ACTIONS if name in table]
     if len(said) != 1 or not isinstance(table[said[0]], str):
-        raise ConfigError(f"{where} has to say one of {', '.join(_ACTIONS)}, and of what")
+        raise ConfigError(f"{where} needs one of {', '.join(_ACTIONS)}, with a rule as text")
     text, reason = str(table[said[0]]), table.get("reason", "")
     if not isinstance(reason, str):
         raise ConfigError(f"{where}: reason has to be text")
