@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import re
 import sys
+import tomllib
 from pathlib import Path
 
 import pytest
 
 from tests.cli.support import invoke
+
+ROOT = Path(__file__).parents[2]
 
 
 @pytest.fixture
@@ -23,6 +27,20 @@ def test_all_is_well_without_a_key() -> None:
         assert f" {name} " in result.stdout
     assert "ANTHROPIC_API_KEY is not set" in result.stdout
     assert "or without any: lorimer demo" in result.stdout
+
+
+@pytest.mark.usefixtures("no_sandbox")
+def test_all_that_can_be_installed_is_looked_at() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]
+    extras = {
+        name: said for name, said in project["optional-dependencies"].items() if name != "all"
+    }
+    told = invoke("doctor").stdout
+    for title, wanted in {"packages": project["dependencies"], **extras}.items():
+        [line] = [line for line in told.splitlines() if f" {title} " in line[:14]]
+        named = {part.split()[0] for part in line[16:].removeprefix("missing: ").split(", ")}
+        known = {re.split("[<>=]", one)[0] for one in wanted}
+        assert named == known or ("missing: " in line and named < known), title
 
 
 @pytest.mark.usefixtures("no_sandbox")

@@ -13,6 +13,8 @@ from lorimer.core.errors import (
     LimitError,
     LorimerError,
     MemoryFailed,
+    MutationError,
+    MutationLocked,
     PipelineError,
     RunCancelled,
     StageError,
@@ -168,6 +170,11 @@ def test_an_error_read_back_has_the_same_code_on_the_class_it_belongs_to(
     assert error.to_json() == plain
     classes = {"api": APIError, "tool": ToolExecutionError, "sandbox": ToolExecutionError}
     classes |= {
+        "cli": APIError,
+        "input": StageError,
+        "pipeline": ConfigError,
+        "mutation": MutationError,
+        "child": LimitError,
         "limit": LimitError,
         "budget": LimitError,
         "loop": LimitError,
@@ -180,7 +187,10 @@ def test_an_error_read_back_has_the_same_code_on_the_class_it_belongs_to(
         "stage": StageError,
     }
     classes |= {"run": PipelineError, "exec.stage.guard_rejected": GuardRejectError}
-    classes |= {f"exec.run.{name}": RunCancelled for name in ("cancelled", "shutdown", "waiting")}
+    classes |= dict.fromkeys(("exec.pipeline.not_initialized", "exec.child.part"), PipelineError)
+    classes |= {"exec.mutation.locked": MutationLocked}
+    stopped = ("cancelled", "killed", "shutdown", "waiting")
+    classes |= {f"exec.run.{name}": RunCancelled for name in stopped}
     kind = classes.get(code.value) or classes.get(code.value.split(".")[1], LorimerError)
     assert type(error) is kind
 

@@ -224,9 +224,10 @@ def test_the_time_that_a_run_was_not_running_does_not_count(times: int) -> None:
     simulate(main)
 
 
-def test_a_retry_that_is_recorded_is_made_again_however_late_it_is() -> None:
+@pytest.mark.parametrize("code", [CODE.EXEC_API_SERVER_ERROR, CODE.EXEC_CLI_TIMEOUT])
+def test_a_retry_that_is_recorded_is_made_again_however_late_it_is(code: CODE) -> None:
     async def main(world: SimulatedWorld) -> None:
-        busy = APIError("busy", code=CODE.EXEC_API_SERVER_ERROR)
+        busy = APIError("busy", code=code)
         limits = Limits(timeout_s=10)
         first = make(world, [busy, [use("look")], "x"], "chat", tools=[Do("look")])
         whole = await first.run("go", limits=limits)

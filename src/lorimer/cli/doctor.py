@@ -22,11 +22,16 @@ if TYPE_CHECKING:
 
 State: TypeAlias = Literal["ok", "note", "bad", "rows"]
 
-BASE: Final = ("pydantic", "anyio", "httpx2", "apsw", "click", "rich", "pyyaml", "fastjsonschema")
+BASE: Final = (
+    *("pydantic", "anyio", "httpx2", "h11", "apsw"),
+    *("click", "rich", "pyyaml", "fastjsonschema"),
+)
 EXTRAS: Final = {
     "anthropic": ("anthropic", "genai-prices"),
     "openai": ("openai", "genai-prices"),
     "google": ("google-genai", "genai-prices"),
+    "images": ("pillow",),
+    "graph": ("networkx",),
 }
 
 _MARKS: Final = {
