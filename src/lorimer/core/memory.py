@@ -14,6 +14,8 @@ from lorimer.core.record import record
 
 MAX_TEXT: Final = 4_000
 """Characters of one item; who writes cuts longer ones."""
+STRANGERS: Final = "strangers"
+"""Tag of what comes from a run that had heard words of strangers: who is told it has heard them."""
 
 
 @record

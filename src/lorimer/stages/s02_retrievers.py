@@ -13,7 +13,7 @@ from lorimer.core.bindings import MEMORY, Bindings
 from lorimer.core.context import Safety
 from lorimer.core.errors import LorimerError, MemoryFailed
 from lorimer.core.jsonable import JSON
-from lorimer.core.memory import MemoryItem
+from lorimer.core.memory import STRANGERS, MemoryItem
 from lorimer.core.stage import Settings, Strategy
 from lorimer.core.state import PipelineState
 
@@ -104,6 +104,8 @@ class MemoryRetriever(Retriever):
         if state.messages.receipt is None:  # what was said in this conversation is still in view
             items = [i for i in items if i.session_id != run.stream or i.kind != "exchange"]
         run.signal("memory.retrieved", {"count": len(items)})
+        if any(STRANGERS in item.tags for item in items):
+            run.strangers = {*(run.strangers or ()), "memory"}
         return _told(items, self.config.max_chars)
 
     async def _ask(self, query: str) -> Mapping[str, JSON]:

@@ -4,12 +4,13 @@ that the host has bound, never to the conversation; stage 2's retriever brings i
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 from lorimer.core.bindings import MEMORY, Bindings
 from lorimer.core.context import Safety
 from lorimer.core.errors import ConfigError, LorimerError, MemoryFailed
 from lorimer.core.jsonable import JSON, canonical
-from lorimer.core.memory import Memory, MemoryItem
+from lorimer.core.memory import STRANGERS, Memory, MemoryItem
 from lorimer.core.stage import Settings, Slot, Stage, Strategy
 from lorimer.core.state import PipelineState
 
@@ -76,10 +77,13 @@ def written(state: PipelineState, key: str) -> bool:
 async def remember(
     memory: Memory | None, key: str, items: Sequence[MemoryItem], state: PipelineState
 ) -> None:
-    """Put items into a memory, once: an effect of the run, under a key of its own."""
+    """Put items into a memory, once: an effect of the run, under a key of its own. They are tagged
+    where the run has heard words of strangers."""
     if not items:
         return
     run = state.run
+    if run.strangers:
+        items = [replace(item, tags=(*item.tags, STRANGERS)) for item in items]
     plain: list[JSON] = [item.to_json() for item in items]
 
     async def put() -> Mapping[str, JSON]:
