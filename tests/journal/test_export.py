@@ -12,6 +12,7 @@ from lorimer.core.errors import ExecutorErrorCode, JournalError, PipelineError
 from lorimer.core.journal import Journal
 from lorimer.core.wellformed import repaired
 from lorimer.journal import MemoryJournal, fold
+from lorimer.journal.diff import diff
 from lorimer.journal.export import export, read_export
 from lorimer.journal.recording import recorded
 from lorimer.journal.verify import verify_recording
@@ -99,6 +100,7 @@ START = {"type": "run.start", "run_id": "r", "stage": "", "iteration": 0, "time"
         ([json.dumps(HEAD), json.dumps({**START, "stage": 1})], "must be text"),
         ([json.dumps(HEAD), json.dumps({**START, "type": "x", "data": {}})], "no kind of fact"),
         (["[" * 100_000], "line 1 is not of an export"),
+        *[([f'{{"type": {number}}}'], f"{number} is no number") for number in ("NaN", "1e999")],
     ],
 )
 def test_what_is_no_export_is_refused_with_its_line(lines: list[str], told: str) -> None:
@@ -127,6 +129,13 @@ def test_anything_else_is_a_journal_error_or_nothing(data: dict[str, object]) ->
         read_export(lines)
     except JournalError:
         pass
+
+
+def test_whatever_a_call_is_named_by_it_can_be_compared() -> None:
+    asked = {"key": {"a": 1}, "question": {"tool": "t"}}
+    facts = [{**START, "data": {}}, {**START, "seq": 2, "type": "effect.intent", "data": asked}]
+    [run] = read_export([json.dumps(HEAD), *map(json.dumps, facts)])
+    assert not diff(run, run).differences
 
 
 def test_a_time_beyond_all_numbers_is_no_time() -> None:

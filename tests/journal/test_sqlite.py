@@ -1062,7 +1062,7 @@ def test_a_file_that_cannot_be_looked_at_any_more_is_written_to(
         epoch = await journal.claim("s", "me", 30)
         await journal.append("s", epoch, [start()], sync=True)
         with monkeypatch.context() as dropped:  # privileges, once the file was open
-            dropped.setattr(wal.os, "stat", stat)
+            dropped.setattr(os, "stat", stat)
             await journal.append("s", epoch, [note("a")], sync=True)
 
     store.run(test)

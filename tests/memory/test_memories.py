@@ -35,6 +35,23 @@ def ids(items: Sequence[MemoryItem]) -> list[str]:
     return [item.id for item in items]
 
 
+def test_a_file_that_was_taken_away_is_told_and_one_of_another_folder_is_not(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def main() -> None:
+        monkeypatch.chdir(tmp_path)
+        memory = SQLiteMemory("memory.db")
+        await memory.put([MemoryItem("a", "one")])
+        monkeypatch.chdir("/")
+        await memory.put([MemoryItem("b", "two")])
+        (tmp_path / "memory.db").rename(tmp_path / "elsewhere.db")
+        with pytest.raises(MemoryFailed, match=r"memory\.db was moved, deleted or replaced while"):
+            await memory.put([MemoryItem("c", "three")])
+        await memory.close()
+
+    asyncio.run(main())
+
+
 @pytest.mark.parametrize("kind", MADE)
 def test_what_is_put_is_found_replaced_and_forgotten(kind: str, tmp_path: Path) -> None:
     async def main() -> None:

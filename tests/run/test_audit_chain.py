@@ -303,6 +303,16 @@ def test_verify_agrees_with_itself_whatever_is_around(made: Made, tmp_path: Path
     store.close()
 
 
+def test_a_log_that_was_taken_away_while_it_is_written_is_told(tmp_path: Path) -> None:
+    sealer, path = Sealer(KEY), tmp_path / "audit.db"
+    store = SQLiteAudit(path)
+    store.append([b"{}"], sealer)
+    path.rename(tmp_path / "hidden.db")
+    with pytest.raises(StoreFailed, match="was moved, deleted or replaced while it was open"):
+        store.append([b"{}"], sealer)
+    store.close()
+
+
 @given(data=st.data())
 @settings(max_examples=20 * MORE)
 def test_rows_in_any_other_order_or_number_do_not_verify(data: st.DataObject) -> None:

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import AsyncGenerator, Iterable, Mapping, Sequence
+from math import isfinite
 from typing import Final, cast
 
 from lorimer.core.errors import ExecutorErrorCode, JournalError
@@ -73,7 +74,7 @@ def read_export(lines: Iterable[str]) -> list[Recording]:
         if not line.strip():
             continue
         try:
-            data = cast("JSON", json.loads(line))
+            data = cast("JSON", json.loads(line, parse_constant=_finite, parse_float=_finite))
             if not isinstance(data, Mapping):
                 raise ValueError("it is no object")
             if data.get("type") == HEAD:
@@ -113,6 +114,14 @@ def _head(
         if before.receipt is not None:
             head["compacted"] = before.receipt.to_json()
     return _line(head)
+
+
+def _finite(text: str) -> float:
+    """Raises ValueError for what no fact can hold: NaN, infinity, and what a float takes for it."""
+    number = float(text)
+    if not isfinite(number):
+        raise ValueError(f"{text} is no number of JSON")
+    return number
 
 
 def _line(data: JSON) -> str:

@@ -135,7 +135,7 @@ def used_s(facts: Sequence[Event]) -> float:
     first fact after each tells how much it was until then), and those when a person was asked; in
     a child, the facts at that time tell it (`ran_s`)."""
     used, last = 0.0, facts[0].time if facts else 0.0
-    asked = set[JSON]()
+    asked = set[str]()
     for fact in facts:
         data, time = fact.data, fact.time
         until_then = data.get("used_s", data.get("ran_s"))
@@ -144,9 +144,9 @@ def used_s(facts: Sequence[Event]) -> float:
         elif time > last and not asked:
             used += time - last
         if fact.type == "effect.intent" and "question" in data:
-            asked.add(data.get("key"))
+            asked.add(str(data.get("key")))
         elif fact.type == "effect":
-            asked.discard(data.get("key"))
+            asked.discard(str(data.get("key")))
         # nobody was here after it
         last = math.inf if fact.type == "run.suspended" else time
     return used

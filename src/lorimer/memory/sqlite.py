@@ -123,6 +123,7 @@ class SQLiteMemory:
             with self._lock:
                 try:
                     db = self._db = self._db or _opened(self._path)
+                    db.must_be_there()
                     with transaction(db, begin):
                         return work(db)
                 except (apsw.Error, OSError, UnicodeError) as error:

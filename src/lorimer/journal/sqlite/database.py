@@ -13,6 +13,8 @@ from typing import Final, Protocol, TypeAlias, cast
 
 import apsw
 
+from lorimer.journal.sqlite.faults import Astray
+
 Value: TypeAlias = int | float | str | bytes | None
 Row: TypeAlias = tuple[Value, ...]
 
@@ -36,6 +38,7 @@ class _Cursor(Protocol):
 
 class _Connection(_Cursor, Protocol):
     in_transaction: bool
+    filename: str
     filename_wal: str
 
     def cursor(self) -> _Cursor: ...
@@ -48,10 +51,13 @@ class _Connection(_Cursor, Protocol):
 
 class Database:
     """One connection. Never used by two threads at once: whoever shares it holds a lock.
-    Everything raises apsw.Error, and UnicodeEncodeError for text with half a surrogate pair."""
+    Everything raises apsw.Error, and UnicodeEncodeError for text with half a surrogate pair.
+    `file`: where it is; "": in memory, or wherever a VFS keeps it."""
 
-    def __init__(self, connection: _Connection) -> None:
+    def __init__(self, connection: _Connection, file: str) -> None:
         self._connection = connection
+        self._file = file
+        self._known = os.stat(file) if file else None
         self.execute: Final = connection.execute
         """Statements, and what the last one gives."""
         self.write: Final = connection.cursor().execute
@@ -61,6 +67,11 @@ class Database:
         self.set_wal_hook: Final = connection.set_wal_hook
         self.wal_checkpoint: Final = connection.wal_checkpoint
         self.close: Final = connection.close
+
+    def must_be_there(self) -> None:
+        """Raises Astray where whoever opens the file now does not find this one. About 2 us."""
+        if self._known is not None:
+            must_be_at(self._file, self._known)
 
     @property
     def in_transaction(self) -> bool:
@@ -74,13 +85,27 @@ class Database:
 
 
 def connect(path: str, vfs: str | None, *, create: bool) -> Database:
-    """A new connection. Raises apsw.Error."""
+    """A new connection. Raises apsw.Error, and OSError for a file that is gone again."""
     flags = apsw.SQLITE_OPEN_READWRITE | (apsw.SQLITE_OPEN_CREATE if create else 0)
-    db = Database(cast(_Connection, apsw.Connection(path, flags=flags, vfs=vfs)))
+    connection = cast(_Connection, apsw.Connection(path, flags=flags, vfs=vfs))
+    db = Database(connection, connection.filename if vfs is None else "")
     be_patient(db, True)
     # The file is untrusted: nothing in its schema may call functions with side effects.
     db.execute("PRAGMA trusted_schema=0; PRAGMA cell_size_check=1; PRAGMA mmap_size=0")
     return db
+
+
+def must_be_at(path: str, known: os.stat_result) -> None:
+    """Raises Astray unless that file is there. Where this process may not look any more, nobody
+    knows, and nothing is raised."""
+    try:
+        found = os.stat(path)
+    except FileNotFoundError:
+        raise Astray(path) from None
+    except PermissionError:
+        return
+    if (found.st_dev, found.st_ino) != (known.st_dev, known.st_ino):
+        raise Astray(path)
 
 
 def make_private(path: str) -> None:

@@ -16,6 +16,11 @@ seconds of that SQLite gives up (https://sqlite.org/rescode.html#protocol)."""
 _INTACT = "What was acknowledged before is intact."
 
 
+class Astray(OSError):
+    """A file is not at its path any more: SQLite goes on writing to one that nobody finds, and
+    tells nobody."""
+
+
 def explain(error: Exception, path: str) -> JournalError:
     """The JournalError `exec.journal.failed` for what SQLite or the file system raised."""
     what, hint = said_of(error)
@@ -49,6 +54,12 @@ def said_of(error: Exception) -> tuple[str, str]:
             hint = (
                 "Check who owns the file and its directory: SQLite writes to both, also to read. "
                 "A copy elsewhere can be read."
+            )
+        case Astray():
+            what = "was moved, deleted or replaced while it was open"
+            hint = (
+                "Put it back, with the files beside it that begin with its name, then start again: "
+                "nothing is written until then."
             )
         case apsw.CantOpenError() | OSError():
             what = f"cannot be opened ({error})"

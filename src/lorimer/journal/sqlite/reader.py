@@ -43,7 +43,7 @@ class Reader:
                 if self._db is None:
                     self._db = open_for_reading(self._path, self._vfs)
                 return query(self._db)
-            except (apsw.Error, UnicodeEncodeError) as error:
+            except (OSError, apsw.Error, UnicodeEncodeError) as error:
                 raise explain(error, self._path) from error
 
     def glance(self, query: Callable[[Database], T]) -> T | None:

@@ -11,7 +11,7 @@ import apsw
 from lorimer.core.errors import JournalError, LimitError
 from lorimer.core.redaction import logger
 from lorimer.journal.sqlite.database import Database, be_patient
-from lorimer.journal.sqlite.faults import LOCKED, explain, lost_sync
+from lorimer.journal.sqlite.faults import LOCKED, Astray, explain, lost_sync
 from lorimer.journal.sqlite.mover import Mover
 from lorimer.journal.sqlite.schema import VERSION, open_for_writing
 from lorimer.journal.sqlite.wal import WriteAheadLog
@@ -100,11 +100,12 @@ class Transactions:
     def sync(self) -> JournalError | None:
         """Sync all that is committed. Takes no lock: others may commit meanwhile. Gives back why it
         is not synced; raises nothing."""
-        if self._broken is None and self._log is not None:
+        log, db = self._log, self._db
+        if self._broken is None and log is not None and db is not None:
             try:
-                self._log.sync()
-                if self._log.is_astray():
-                    self._broken = self._astray()
+                log.sync()
+                log.must_be_there()
+                db.must_be_there()
             except Exception as failure:  # noqa: BLE001 - raised in the tasks that wait for it
                 return self._break(failure)
         return self._broken
@@ -219,20 +220,15 @@ class Transactions:
 
     def _break(self, error: Exception) -> JournalError:
         """From now on nothing is written."""
+        if isinstance(error, Astray):
+            self._broken = explain(error, self._path)
+            return self._broken
         self._broken = JournalError(
             f"the journal {self._path} could not be synced to its disk",
             hint="Check the disk, then start again: nothing is written until then.",
             cause=error,
         )
         return self._broken
-
-    def _astray(self) -> JournalError:
-        """SQLite goes on writing to files that nobody finds, and tells nobody."""
-        return JournalError(
-            f"the journal {self._path} was moved, deleted or replaced while it was open",
-            hint="Put it back, with the files beside it that begin with its name, then start again:"
-            " nothing is written until then.",
-        )
 
     def _noted(self, db: object, name: str, pages: int) -> int:
         # SQLite's own automatic checkpoint would run here, inside the commit: ours never does.

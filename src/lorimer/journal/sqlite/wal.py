@@ -12,6 +12,8 @@ from typing import Final, Protocol, cast
 
 import apsw
 
+from lorimer.journal.sqlite.database import must_be_at
+
 if sys.platform == "linux":
     from os import fdatasync as flush  # as SQLite does
 else:
@@ -38,9 +40,6 @@ class WriteAheadLog:
         self._path, self._vfs = path, vfs
         self._file: _File | None = None
         self._descriptor = -1
-        self._database = path.removesuffix("-wal") if vfs is None else ""
-        self._known = _file_at(self._database) if self._database else None
-        """Which file the database is."""
 
     def sync(self) -> None:
         """When this returns, what was in the log before outlives a loss of power. Blocks, without
@@ -56,17 +55,10 @@ class WriteAheadLog:
             self._descriptor = os.open(self._path, os.O_RDWR | os.O_CLOEXEC)
         flush(self._descriptor)
 
-    def is_astray(self) -> bool:
-        """The database, or the log that was synced, is not at its path any more: whoever opens it
-        there does not find what was synced. About 3 us."""
-        if self._known is None or self._descriptor < 0:
-            return False
-        log = os.fstat(self._descriptor)
-        known = (self._known, (log.st_dev, log.st_ino))
-        try:
-            return known != (_file_at(self._database), _file_at(self._path))
-        except PermissionError:  # this process may not look there any more
-            return False
+    def must_be_there(self) -> None:
+        """Raises Astray where whoever opens the log now does not find the one that was synced."""
+        if self._descriptor >= 0:
+            must_be_at(self._path, os.fstat(self._descriptor))
 
     def close(self) -> None:
         """Twice is fine."""
@@ -76,12 +68,3 @@ class WriteAheadLog:
         descriptor, self._descriptor = self._descriptor, -1
         if descriptor >= 0:
             os.close(descriptor)
-
-
-def _file_at(path: str) -> tuple[int, int] | None:
-    """Device and number of the file; None: there is none."""
-    try:
-        found = os.stat(path)
-    except FileNotFoundError:
-        return None
-    return found.st_dev, found.st_ino

@@ -98,6 +98,7 @@ class StoreFile:
         with self._lock:
             try:
                 db = self._db = self._db or self._opened()
+                db.must_be_there()
                 with transaction(db, begin):
                     return work(db)
             except (apsw.Error, OSError, UnicodeError) as error:
