@@ -422,6 +422,9 @@ def test_a_bubblewrap_that_a_program_may_have_put_there_is_not_started(
         assert done.returncode == 0, done.output
         assert done.isolation is not None and done.isolation.in_force == level
         assert not (tmp_path / "escaped").exists()
+    limits = ProcessLimits(sandbox=Sandbox("L2", writable=(work,)))
+    with pytest.raises(ToolExecutionError, match="bwrap lies where what it is to hold may write"):
+        asyncio.run(RealWorld().spawn(["/bin/true"], cwd=work, limits=limits))
 
 
 def test_at_l2_a_socket_outside_of_the_workspace_is_not_spoken_to(tmp_path: Path) -> None:
