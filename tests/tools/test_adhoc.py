@@ -150,6 +150,10 @@ def test_values_in_a_url_stay_one_piece_of_it() -> None:
     content, seen = asked(HTTP, {"id": ".."})
     assert "'..' cannot be part of the URL" in content
     assert seen == []
+    two = {**HTTP, "url": "https://api.example.org/v1/{id}{note}/x"}
+    content, seen = asked(two, {"id": ".", "note": "."})
+    assert "'..' cannot be part of the URL" in content
+    assert seen == []
 
 
 def test_a_body_is_json_with_values_of_their_types() -> None:

@@ -259,6 +259,33 @@ def test_a_protected_path_wants_to_be_named(world: World) -> None:
     assert world.decide("Write", ".git/config", named).action is ALLOW
 
 
+SPELLED = (  # by some file system the same as .git, .ssh or a folder that rules are about
+    *(".git./x", ".git . /x", "GIT~1/x", ".git::$INDEX_ALLOCATION/x"),
+    *(".g\u200cit/x", ".Git\ufeff/x", ".\u017fsh/x", "a/.ba\u017fhrc"),
+)
+
+
+@pytest.mark.parametrize("path", SPELLED, ids=range(len(SPELLED)))
+def test_however_a_file_system_lets_it_be_spelled(world: World, path: str) -> None:
+    assert world.decide("Write", path, mode=Mode.ACCEPT_EDITS).action is ASK
+    for text in (".git../x", "..git/x", "git/x", "git~/x", "a:b"):
+        protected = text == ".git../x"
+        found = world.decide("Write", text, mode=Mode.ACCEPT_EDITS).action
+        assert found is (ASK if protected else ALLOW), text
+
+
+@pytest.mark.parametrize("path", ["cafe\u0301/a", "CAF\u00c9/a", "caf\u00e9./a", "caf\u00e9/a"])
+def test_a_rule_that_denies_is_about_every_spelling(world: World, path: str) -> None:
+    denied = [rule("Write(./caf\u00e9/**)", DENY), rule("Write(./x/**)", DENY)]
+    assert world.decide("Write", path, denied, Mode.ACCEPT_EDITS).action is DENY
+    assert world.decide("Write", path, denied[:1], Mode.ACCEPT_EDITS).action is DENY
+    ends = [rule("Write(./*.)", DENY)]
+    assert world.decide("Write", "a.", ends, Mode.ACCEPT_EDITS).action is DENY
+    allowed = [rule("Write(./caf\u00e9/**)")]
+    spelled = path == "caf\u00e9/a"
+    assert world.decide("Write", path, allowed).action is (ALLOW if spelled else ASK)
+
+
 @pytest.mark.parametrize(
     ("path", "asked"),
     [

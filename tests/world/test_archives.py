@@ -209,7 +209,10 @@ def test_devices_are_refused(root: Path, files: RootedFiles, kind: bytes) -> Non
     assert not (root / "new").exists()
 
 
-@pytest.mark.parametrize("name", [".git/hooks/pre-commit", "a/.GIT/config", ".ssh", "x/.bashrc"])
+@pytest.mark.parametrize(
+    "name",
+    [".git/hooks/pre-commit", "a/.GIT/config", ".ssh", "x/.bashrc", ".git./x", ".g\u200cit/x"],
+)
 def test_forbidden_names(root: Path, files: RootedFiles, name: str) -> None:
     (root / "a").write_bytes(file_of(name, "zip"))
     with pytest.raises(BadArchive, match="nothing that is unpacked may be called"):

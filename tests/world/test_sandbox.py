@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import os
+import shutil
 import signal
+import socket
 import subprocess
 import sys
+import tempfile
 import time
 from contextlib import suppress
 from pathlib import Path
@@ -419,3 +422,32 @@ def test_a_bubblewrap_that_a_program_may_have_put_there_is_not_started(
         assert done.returncode == 0, done.output
         assert done.isolation is not None and done.isolation.in_force == level
         assert not (tmp_path / "escaped").exists()
+    limits = ProcessLimits(sandbox=Sandbox("L2", writable=(work,)))
+    with pytest.raises(ToolExecutionError, match="bwrap lies where what it is to hold may write"):
+        asyncio.run(RealWorld().spawn(["/bin/true"], cwd=work, limits=limits))
+
+
+def test_at_l2_a_socket_outside_of_the_workspace_is_not_spoken_to(tmp_path: Path) -> None:
+    """Who answers there (a container service, an agent with keys) has more rights."""
+    needs("L2")
+    other = Path(tempfile.mkdtemp(prefix="lorimer-test-", dir="/var/tmp"))
+    heard = 0
+    try:
+        with socket.socket(socket.AF_UNIX) as outside, socket.socket(socket.AF_UNIX) as inside:
+            for server, folder in ((outside, other), (inside, tmp_path)):
+                server.bind(str(folder / "a b.sock"))
+                server.listen()
+                server.setblocking(False)
+            script = (
+                "import socket, sys\nfor path in sys.argv[1:]:\n"
+                "    try: socket.socket(socket.AF_UNIX).connect(path); print('yes')\n"
+                "    except OSError: print('no')"
+            )
+            paths = [str(folder / "a b.sock") for folder in (other, tmp_path)]
+            done = asyncio.run(run_at("L2", [sys.executable, "-c", script, *paths], tmp_path))
+            with suppress(BlockingIOError):
+                outside.accept()[0].close()
+                heard = 1
+        assert (done.output, heard) == (b"no\nyes\n", 0)
+    finally:
+        shutil.rmtree(other)

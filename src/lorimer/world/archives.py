@@ -25,6 +25,7 @@ from typing import BinaryIO, Final, cast
 
 from lorimer.world.beneath import AnyPath
 from lorimer.world.files import RootedFiles
+from lorimer.world.spellings import folded
 
 MAX_ENTRIES: Final = 10_000
 MAX_BYTES: Final = 1024**3
@@ -154,7 +155,7 @@ def checked(name: str, forbidden: Collection[str] = ()) -> tuple[str, ...]:
     if len(parts) > MAX_DEPTH or any(len(part.encode()) > _MAX_PART for part in parts):
         raise BadArchive(f"the name {told!r} is too deep or too long")
     for part in parts:
-        if part.lower() in forbidden:
+        if folded(part) in forbidden:
             raise BadArchive(f"{told!r}: nothing that is unpacked may be called {part!r}")
     return tuple(parts)
 

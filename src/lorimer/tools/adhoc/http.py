@@ -16,6 +16,8 @@ from lorimer.tools.base import Tool, ToolContext, ToolInput, ToolResult
 
 MAX_BYTES: Final = 1024 * 1024
 _CONTROL: Final = re.compile(r"[\x00-\x1f\x7f]")
+_STEP: Final = re.compile(r"/(\.{1,2})(?=[/?#]|\Z)")
+"""A step in the path, which no encoding takes away; several arguments may come to one."""
 
 
 class Http(Tool):
@@ -46,7 +48,10 @@ class Http(Tool):
 
         described = self._described
         given = self._variables
-        url = filled(described.url, input, _in_url, variables=given)
+        url = filled(described.url, input, _quoted, variables=given)
+        steps = _STEP.findall(url)
+        if len(steps) > len(_STEP.findall(described.url)):
+            raise ToolExecutionError(f"{steps[-1]!r} cannot be part of the URL")
         headers = {n: filled(t, input, variables=given) for n, t in described.headers.items()}
         for name, text in headers.items():
             if _CONTROL.search(text) or not text.isascii():
@@ -80,9 +85,7 @@ class Http(Tool):
         return ToolResult(f"[status {found.status}{more}]\n{text}", is_error=failed)
 
 
-def _in_url(value: str) -> str:
-    if value in (".", ".."):  # a step in the path, which no encoding takes away
-        raise ToolExecutionError(f"{value!r} cannot be part of the URL")
+def _quoted(value: str) -> str:
     return quote(value, safe="", errors="replace")
 
 

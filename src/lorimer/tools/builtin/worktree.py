@@ -21,6 +21,7 @@ from lorimer.tools.shown import (
     worktree_folder,
 )
 from lorimer.world.files import RootedFiles
+from lorimer.world.spellings import folded
 
 _TIMEOUT_S: Final = 100.0
 _MAX_OUTPUT: Final = 1_048_576
@@ -170,7 +171,7 @@ async def _checked(folder: str, home: Path, context: ToolContext) -> str:
     """Where a plain path beneath the workspace is, which no link leads elsewhere."""
     parts = folder.split("/")
     plain = all(part not in ("", ".", "..") and part.isprintable() for part in parts)
-    if not plain or not PROTECTED.isdisjoint(map(str.lower, parts)):
+    if not plain or not PROTECTED.isdisjoint(map(folded, parts)):
         raise ToolExecutionError(
             f"{folder!r} cannot be a worktree's folder: give a plain path beneath the workspace."
         )

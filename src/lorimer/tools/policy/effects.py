@@ -20,6 +20,7 @@ from lorimer.core.record import record
 from lorimer.tools.shell.parse import Parsed, parse
 from lorimer.tools.shell.programs import ELSEWHERE
 from lorimer.world.sandbox.view import protected_paths
+from lorimer.world.spellings import folded, spellings
 
 if TYPE_CHECKING:
     from lorimer.tools.base import ToolInput
@@ -322,11 +323,12 @@ def _protected(path: PathUse, place: Place) -> bool:
             if form.startswith(f"{root}/"):
                 rest = form[len(root) :]
                 break
-        if not PROTECTED.isdisjoint(rest.lower().split("/")):
+        if not PROTECTED.isdisjoint(folded(rest).split("/")):
             return True
-        whole = f"{form.lower()}/"
-        if whole in place.above or whole.startswith(place.own):
-            return True
+        for spelling in spellings(form):
+            whole = f"{spelling}/"
+            if whole in place.above or whole.startswith(place.own):
+                return True
     return False
 
 

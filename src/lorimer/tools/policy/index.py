@@ -6,10 +6,18 @@ import re
 from collections.abc import Sequence
 
 from lorimer.tools.policy.effects import Call, CommandUse, Place
-from lorimer.tools.policy.rules import Bound, Rule, paths_of, relative, text_of_argument
+from lorimer.tools.policy.rules import (
+    Bound,
+    Rule,
+    loosely,
+    paths_of,
+    relative,
+    text_of_argument,
+)
 from lorimer.tools.policy.sources import SOURCES
 from lorimer.tools.registry import Entry
 from lorimer.tools.shell.rules import CommandRule, CommandRules
+from lorimer.world.spellings import spellings
 
 
 class Side:
@@ -114,15 +122,15 @@ class _Paths:
         self._argument = argument
         self._group = group
         text = "|".join([f"({each.path[1]})" for each in group if each.path is not None])
-        self._strict, self._loose = re.compile(text), re.compile(text.lower())
+        self._strict, self._loose = re.compile(text), loosely(text)
 
     def possible(self, call: Call) -> list[Rule]:
         found: list[Rule] = []
         for use in paths_of(call, self._argument):
             if not use.forms:
                 return [self._group[0].rule]
-            for form in use.forms:
-                hit = self._loose.fullmatch(form.lower())
+            for each in [each for form in use.forms for each in spellings(form)]:
+                hit = self._loose.fullmatch(each)
                 if hit is not None and hit.lastindex is not None:
                     found.append(self._group[hit.lastindex - 1].rule)
         return found

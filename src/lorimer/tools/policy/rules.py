@@ -14,6 +14,7 @@ from fnmatch import translate
 from pathlib import PurePosixPath
 from posixpath import normpath
 from typing import Final, TypeAlias
+from unicodedata import normalize
 
 from lorimer.core.errors import ConfigError, nearest
 from lorimer.core.jsonable import JSON, dumps
@@ -26,6 +27,7 @@ from lorimer.tools.policy.sources import Source
 from lorimer.tools.policy.when import ALWAYS, When, dated
 from lorimer.tools.registry import Entry
 from lorimer.tools.shell.rules import CommandRule
+from lorimer.world.spellings import spellings
 
 _RULE: Final = re.compile(r"([A-Za-z0-9_-]{1,64})(?:\((.*)\))?", re.DOTALL)
 _PATTERN: Final = re.compile(r"([^()\s]+)(?:\((.*)\))?", re.DOTALL)
@@ -248,7 +250,7 @@ def _literal_path(entry: Entry, argument: str, wanted: str, place: Place) -> Fit
 
 
 def _path_fits(argument: str, text: str) -> Fits:
-    pattern, loose = re.compile(text), re.compile(text.lower())
+    pattern, loose = re.compile(text), loosely(text)
 
     def fits(call: Call, surely: bool) -> bool:
         uses = paths_of(call, argument)
@@ -258,11 +260,17 @@ def _path_fits(argument: str, text: str) -> Fits:
                 for use in uses
             )
         return any(
-            not use.forms or any(loose.fullmatch(form.lower()) for form in use.forms)
+            not use.forms
+            or any(loose.fullmatch(each) for form in use.forms for each in spellings(form))
             for use in uses
         )
 
     return fits
+
+
+def loosely(text: str) -> re.Pattern[str]:
+    """A pattern over paths for the `spellings` of one."""
+    return re.compile(text.lower() if text.isascii() else normalize("NFC", text.casefold()))
 
 
 def paths_of(call: Call, argument: str) -> list[PathUse]:

@@ -9,12 +9,15 @@ from __future__ import annotations
 
 import os
 import shutil
+import stat
 from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
 from lorimer.world.sandbox.view import Access, View
 
+_SOCKETS: Final = Path("/proc/net/unix")
 _APART: Final = (*("--die-with-parent", "--unshare-all", "--new-session", "--cap-drop", "ALL"),)
 
 
@@ -31,6 +34,26 @@ def found(writable: Iterable[Path] = ()) -> str | None:
         if not any(way.is_relative_to(each) for way in ways for each in open_to_it):
             return program
     return None
+
+
+def sockets(view: View) -> list[Path]:
+    """Unix sockets of programs outside that `view` would show: that a disk is read-only keeps
+    nobody from speaking to one. Those that are opened later are not known."""
+    try:
+        lines = os.fsdecode(_SOCKETS.read_bytes()).split("\n")[1:]
+    except OSError:
+        return []
+    names = [line.split(maxsplit=7)[7:] for line in lines]
+    found: list[Path] = []
+    for name in dict.fromkeys([path for path, *_ in filter(None, names) if path[0] == "/"]):
+        path = Path(os.path.realpath(os.path.dirname(name)), os.path.basename(name))
+        holding = [access for folder, access in view.words if path.is_relative_to(folder)]
+        if holding and holding[-1] is not Access.READ:  # the deepest decides, and comes last
+            continue
+        with suppress(OSError):
+            if stat.S_ISSOCK(path.lstat().st_mode):
+                found.append(path)
+    return found
 
 
 def command(
@@ -64,5 +87,7 @@ def command(
                 words += "--ro-bind", name, name
             case Access.WRITE:
                 words += "--bind", name, name
+    for path in sockets(view):
+        words += "--ro-bind", "/dev/null", str(path)
     words += sealed
     return [*words, "--chdir", str(cwd), "--seccomp", str(seccomp_fd), "--", *argv]

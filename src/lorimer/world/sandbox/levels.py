@@ -30,17 +30,22 @@ _UNBOUNDED: Final = (
 class Levels:
     """What works on this machine; found out once, at the first question."""
 
-    __slots__ = ("_why",)
+    __slots__ = ("_bubblewrap", "_landlock")
 
     def __init__(self) -> None:
-        self._why: dict[Level, str] | None = None
+        self._bubblewrap: dict[str | None, str] = {}
+        """By its program."""
+        self._landlock: str | None = None
 
     async def why_not(self, writable: Sequence[Path] = ()) -> dict[Level, str]:
         """For each level "" when it works, else the reason why it does not. What lies in a folder
         that is `writable` for whom it is to hold does not count."""
-        if self._why is None:
-            self._why = {"L2": await _bubblewrap(writable), "L1": _landlock(), "L0": ""}
-        return self._why
+        program = bubblewrap.found(writable)
+        if program not in self._bubblewrap:
+            self._bubblewrap[program] = await _bubblewrap(program, writable)
+        if self._landlock is None:
+            self._landlock = _landlock()
+        return {"L2": self._bubblewrap[program], "L1": self._landlock, "L0": ""}
 
     async def choose(self, sandbox: Sandbox) -> Isolation:
         """The best level there is. Raises `exec.sandbox.missing` when that is not enough."""
@@ -98,12 +103,14 @@ def _landlock() -> str:
     return ""
 
 
-async def _bubblewrap(writable: Sequence[Path]) -> str:
+async def _bubblewrap(program: str | None, writable: Sequence[Path]) -> str:
     """Tried with all that is used later, because much of it can be forbidden."""
     if sys.platform != "linux":
         return "bubblewrap is there on Linux only"
-    if bubblewrap.found(writable) is None:
-        return "bubblewrap (bwrap) is not installed"
+    if program is None:
+        there = bubblewrap.found()
+        lies = f"{there} lies where what it is to hold may write"
+        return "bubblewrap (bwrap) is not installed" if there is None else lies
     if not seccomp.supported():
         return "the system calls of this machine are not known"
     trial = Sandbox(writable=tuple(filter(Path.is_dir, writable)))
