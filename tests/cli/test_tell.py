@@ -8,6 +8,9 @@ from pathlib import Path
 
 import pytest
 
+from lorimer.core import mail
+from lorimer.core.journal import Journal, RunRow
+from lorimer.core.mail import Question
 from lorimer.presets import agent_manifest
 from lorimer.testing.fake_server import FakeLLMServer, Turn
 from tests.cli.support import (
@@ -55,6 +58,32 @@ def test_a_run_that_waits_for_an_answer_is_answered_and_resumed() -> None:
         assert len(server.requests) == 2
     with open("log.txt", encoding="utf-8") as log:
         assert log.read() == "ran\n"
+
+
+def test_of_two_answers_at_once_the_later_one_is_told_that_it_does_not_count(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    looks: list[str] = []
+
+    async def beaten(journal: Journal, row: RunRow) -> list[Question]:
+        asked = await questions(journal, row)
+        looks.append(row.run_id)
+        if len(looks) == 2:  # between the look and the post
+            no = {"kind": "answer", "run": row.run_id, "question": asked[0].id, "approved": False}
+            await journal.post(row.stream, f"answer {row.run_id} {asked[0].id}", no)
+        return asked
+
+    questions = mail.questions
+    with FakeLLMServer(by_turn(*WORK)) as server:
+        invoke("run", "hi", "--base-url", server.url, "--ask-later")
+        run = last_run()
+        with monkeypatch.context() as patched:
+            patched.setattr(mail, "questions", beaten)
+            late = invoke("runs", "answer", run, "yes")
+        assert (late.exit_code, late.stdout) == (2, "")
+        assert "was answered by somebody else just now" in late.stderr
+        assert invoke("runs", "resume", run).exit_code == 0
+    assert not Path("log.txt").exists()
 
 
 @pytest.mark.parametrize(("words", "code", "said"), [("yes", 0, "Pay 20 EUR\n"), ("no", 3, "")])

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from lorimer.core.errors import ConfigError
+from lorimer.core.purse import Purse
 from lorimer.models import CredentialBundle, Models
 from lorimer.run import (
     AgentLibrary,
@@ -102,6 +103,8 @@ WRONG: dict[str, tuple[Callable[[], object], str]] = {
     "person": (lambda: Person(X or 3), "Person.name must be text, not int"),
     "manifest": (lambda: executor_of([]).manifest(X or "guide"), "agent must be a RunnableAgent"),
     "window": (lambda: CallerBudgets(usd=1, window=X or 7), "window must be a timedelta, not int"),
+    "purse": (lambda: Purse(X or 3, 5), "the name of a budget must be text, not int"),
+    "purse's window": (lambda: Purse("a:b", 5, X or "7d"), "its window must be a number of sec"),
     "agents": (lambda: FixedPalette(agents=X or ["a"]), "each of agents must be a RunnableAgent"),
 }
 

@@ -83,13 +83,21 @@ def test_row_32_a_delivery_that_fails_is_logged_and_raises_nothing(
     ] * 2
 
 
-def test_a_delivery_that_fails_after_it_has_posted_is_not_told_as_nothing() -> None:
+def test_a_delivery_is_told_as_failed_where_it_raises_and_only_there() -> None:
     class Late(Recorded):
         async def deliver(self, target: Target, output: str, artifacts: Sequence[Artifact]) -> str:
             await super().deliver(target, output, artifacts)
             raise OSError("no receipt")
 
+    class Silent(Recorded):
+        async def deliver(self, target: Target, output: str, artifacts: Sequence[Artifact]) -> Any:
+            await super().deliver(target, output, artifacts)
+
     async def main(world: World) -> None:
+        silent = Ports(delivery=Silent())
+        executor = executor_of(["Done."], ports=silent, world=world)
+        result = await executor.run(RunnableAgent("a"), "go", Invocation(delivery=CHAT))
+        assert result.warnings == []
         port = Late()
         executor = executor_of(["Done.", "Done."], ports=Ports(delivery=port), world=world)
         for target, told in ((CHAT, ["the delivery to chat 42 failed"]), (Target("chat", ""), [])):

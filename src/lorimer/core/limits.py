@@ -149,7 +149,7 @@ def _dollars(value: float | None) -> str:
         return ""
     if not is_a(value, int, float):
         return f"limits.max_cost_usd: must be a number or None, not {value!r}"
-    fits = 0 <= value < inf
+    fits = 0 <= value < 1e299  # its nano-dollars are a finite number too
     return "" if fits else "limits.max_cost_usd: must be a finite number, not negative"
 
 

@@ -58,6 +58,10 @@ class Purse:
 
     def __post_init__(self) -> None:
         name, window = self.name, self.window_s
+        if not is_a(name, str):
+            raise wrong("the name of a budget", name, "text", _EXAMPLE)
+        if not is_a(window, int, float, NoneType):
+            raise wrong(f"budget {name}: its window", window, "a number of seconds", "3600.0")
         if not 0 < len(name) <= MAX_NAME or not name.isprintable() or ":" not in name:
             raise ConfigError(
                 f"the name of a budget is up to {MAX_NAME} printable characters with a colon, "

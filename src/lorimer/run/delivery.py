@@ -121,7 +121,8 @@ async def post(
         if error is not None:
             await delivery.deliver_error(target, error)
             return ""
-        return await delivery.deliver(target, output, artifacts)
+        posted = await delivery.deliver(target, output, artifacts)
+        return posted if is_a(posted, str) else ""  # it has no ids, and says so by saying nothing
     except Exception:  # noqa: BLE001 - code of the host, after the run: its result is what it is
         _log.warning("a delivery to %s %r failed", target.kind, target.id, exc_info=True)
         return None

@@ -157,7 +157,11 @@ async def _answer(run: str, words: str, question: str, store: str | None) -> Non
                 f"the answer to {_call(about)} is yes or no, not {words!r}",
                 code=ExecutorErrorCode.EXEC_INPUT_INVALID.value,
             )
-        await mail.answer(journal, row.run_id, said, question=question)
+        if not await mail.answer(journal, row.run_id, said, question=question):
+            raise Fault(
+                f"run {short_id(row.run_id)} was answered by somebody else just now: that counts",
+                code="exec.input.invalid",
+            )
         at_work = await reading.status_of(journal, row, world) == "running"
         call = await Call.of(journal, row.run_id)
     if about is not None:
