@@ -212,7 +212,7 @@ def no_entry(draw: Any, document: dict[str, Any]) -> str:
 
 
 def version(draw: Any, document: dict[str, Any]) -> str:
-    document["version"] = draw(st.sampled_from(["0", "9", "3.0", 1, None, ["1"]]))
+    document["version"] = draw(st.sampled_from(["0", "9", "3.0", 9, 1.5, None, ["1"]]))
     return "version: "
 
 

@@ -332,7 +332,7 @@ def test_a_pipeline_is_told_what_its_models_can() -> None:
         asyncio.run(go(server))
         assert ["tools" in request.body for request in server.requests] == [False, True, False]
     replayed = PipelinePresets.agent(model="vllm:qwen3", models=Unasked(), tools=[look])
-    with pytest.raises(ConfigError, match="not told to a Unasked"):
+    with pytest.raises(ConfigError, match="a Unasked cannot be told what models can do"):
         replayed.configure_capabilities(tools=True)
 
 
