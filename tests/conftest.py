@@ -27,6 +27,12 @@ def pytest_xdist_auto_num_workers() -> int:
     return (os.cpu_count() or 1) * 3 // 2
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Steps look at all classes that there are: their tests come before those that import SDKs,
+    and are with that half as long."""
+    items.sort(key=lambda item: "esg" not in item.path.parts)
+
+
 def pytest_collection_finish() -> None:
     """What is there by now stays: ten thousand items, and the classes of three SDKs. Tests that
     collect garbage need not look through all of it, each time for most of a second. And what a

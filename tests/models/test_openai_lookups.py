@@ -14,7 +14,6 @@ from lorimer.core.errors import APIError, ConfigError, ExecutorErrorCode
 from lorimer.core.model import CountsTokens, ListsModels, Model
 from lorimer.core.request import ToolSpec
 from lorimer.models import CredentialBundle, Models, ProviderCredentials
-from lorimer.models.openai import LOOKUP_S
 from lorimer.testing.simulation import SimulatedWorld, simulate
 from tests.models.support import KEY, NoWorld, Provider, Reply, models, request
 
@@ -113,6 +112,8 @@ def test_nobody_answers(look: Callable[..., Awaitable[object]]) -> None:
 
 @pytest.mark.parametrize("look", LOOKS)
 def test_a_look_up_is_not_waited_for_for_ever(look: Callable[..., Awaitable[object]]) -> None:
+    from lorimer.models.openai import LOOKUP_S
+
     async def go(world: SimulatedWorld) -> float:
         with pytest.raises(APIError) as caught:
             await look(models(world).resolve("openai:gpt-5"), world)

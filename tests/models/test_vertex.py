@@ -11,7 +11,6 @@ from pathlib import Path
 from threading import Thread
 from urllib.parse import parse_qs
 
-import anthropic.lib.vertex._client as sdk
 import pytest
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import rsa
@@ -22,7 +21,6 @@ from lorimer.core.model import CountsTokens, Model
 from lorimer.core.request import Request, Usage
 from lorimer.models import CredentialBundle, Models, ProviderCredentials
 from lorimer.models.standing import standing
-from lorimer.models.vertex_claude import ANTHROPIC_VERSION
 from lorimer.world import RealWorld
 from tests.models.support import NoWorld, Provider, Reply, hear
 
@@ -82,6 +80,10 @@ def test_gemini(location: str, host: str) -> None:
 
 def test_claude() -> None:
     provider = Provider(Reply.of(CLAUDE))
+    from anthropic.lib.vertex._client import ANTHROPIC_API_VERSION
+
+    from lorimer.models.vertex_claude import ANTHROPIC_VERSION
+
     world = NoWorld(provider)
     model = model_of(world, "claude-haiku-4-5@20251001")
     answer = asyncio.run(hear(model, asked(model), world)).answer
@@ -92,7 +94,7 @@ def test_claude() -> None:
     )
     assert request.headers["authorization"] == "Bearer ya29.secret-token"
     assert "model" not in provider.sent
-    assert provider.sent["anthropic_version"] == ANTHROPIC_VERSION == sdk.ANTHROPIC_API_VERSION
+    assert provider.sent["anthropic_version"] == ANTHROPIC_VERSION == ANTHROPIC_API_VERSION
     assert answer.content == (TextBlock("Hi!"),)
     assert answer.cost_nano == 4 * 1000 + 2 * 5000, "Anthropic's price"
 

@@ -6,20 +6,24 @@ import asyncio
 import json
 from collections.abc import Awaitable, Callable, Generator
 from contextlib import contextmanager
-from typing import Any, TypeVar, cast
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 
-import anthropic
 import httpx2
-import openai
-from anthropic.types import Message
-from google import genai
-from google.genai.types import GenerateContentResponse, HttpOptions
-from openai.types.chat import ChatCompletion, ChatCompletionChunk
 
 from lorimer.testing.fake_responses_rules import SEALED
 from lorimer.testing.fake_server import FakeLLMServer, ToolCall, Turn
 from lorimer.testing.fake_turn import Wire
 from lorimer.testing.faults import Fault
+
+if TYPE_CHECKING:
+    import anthropic
+    import openai
+    from anthropic.types import Message
+    from google import genai
+    from google.genai.types import GenerateContentResponse
+    from openai.types.chat import ChatCompletion, ChatCompletionChunk
+else:
+    from tests.sdks import anthropic, genai, openai
 
 T = TypeVar("T")
 WIRES: tuple[Wire, ...] = ("anthropic", "openai", "responses", "google")
@@ -80,7 +84,7 @@ def claude(server: FakeLLMServer, *, stream: bool = True, **body: Any) -> Messag
 
     async def ask(client: anthropic.AsyncAnthropic) -> Message:
         if not stream:
-            return cast(Message, await client.messages.create(**body))
+            return cast("Message", await client.messages.create(**body))
         async with client.messages.stream(**body) as streamed:
             return await streamed.get_final_message()
 
@@ -92,7 +96,7 @@ def gpt(server: FakeLLMServer, **body: Any) -> ChatCompletion:
     body = {"model": "m", "messages": [{"role": "user", "content": "hi"}], **body}
 
     async def ask(client: openai.AsyncOpenAI) -> ChatCompletion:
-        return cast(ChatCompletion, await client.chat.completions.create(**body))
+        return cast("ChatCompletion", await client.chat.completions.create(**body))
 
     return ask_openai(server, ask)
 
@@ -109,7 +113,7 @@ def gpt_chunks(server: FakeLLMServer, **body: Any) -> list[ChatCompletionChunk]:
 
     async def ask(client: openai.AsyncOpenAI) -> list[ChatCompletionChunk]:
         chunks = cast(
-            openai.AsyncStream[ChatCompletionChunk], await client.chat.completions.create(**body)
+            "openai.AsyncStream[ChatCompletionChunk]", await client.chat.completions.create(**body)
         )
         return [chunk async for chunk in chunks]
 
@@ -124,7 +128,7 @@ def gemini_chunks(
 
     async def main() -> list[GenerateContentResponse]:
         async with httpx2.AsyncClient(verify=False) as http:
-            options = HttpOptions(base_url=server.url, httpx_async_client=http)
+            options = genai.types.HttpOptions(base_url=server.url, httpx_async_client=http)
             models = genai.Client(api_key="key", http_options=options).aio.models
             if not stream:
                 return [await models.generate_content(**asked)]

@@ -7,12 +7,12 @@ from copy import deepcopy
 from typing import Any
 
 import pytest
-from google.genai import errors, types
 
 from lorimer.testing.fake_gemini_rules import UNSEALED, Issued, check
 from lorimer.testing.fake_server import FakeUsage, ToolCall, Turn
 from lorimer.testing.fake_turn import Refused, SeenRequest
 from lorimer.testing.faults import ContextOverflow, ErrorEvent, Status
+from tests.sdks import errors, types
 from tests.testing.clients import CALLS, HELLO, faulty, gemini_chunks, plain_client, playing
 
 NEW = "gemini-3.5-flash"

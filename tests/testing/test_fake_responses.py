@@ -4,18 +4,22 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import httpx2
-import openai
 import pytest
-from openai.types.responses import Response, ResponseStreamEvent
 
 from lorimer.testing.fake_responses_rules import SEALED
 from lorimer.testing.fake_server import FakeLLMServer, FakeUsage, ToolCall, Turn, recorded_body
 from lorimer.testing.fake_turn import seal
 from lorimer.testing.faults import ContextOverflow, ErrorEvent, Status
 from tests.testing.clients import HELLO, ask_openai, plain_client, playing
+
+if TYPE_CHECKING:
+    import openai
+    from openai.types.responses import Response, ResponseStreamEvent
+else:
+    from tests.sdks import openai
 
 FULL = Turn(
     text=("a", "b"),

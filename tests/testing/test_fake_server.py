@@ -8,11 +8,8 @@ import socket
 import threading
 from typing import Any
 
-import anthropic
 import httpx2
-import openai
 import pytest
-from anthropic.types import ThinkingBlock, ToolUseBlock
 
 from lorimer.testing.fake_server import (
     FakeLLMServer,
@@ -24,6 +21,7 @@ from lorimer.testing.fake_server import (
 )
 from lorimer.testing.fake_turn import Wire
 from lorimer.testing.faults import BrokenEvent, ContextOverflow, Hang, Pings, Status
+from tests.sdks import anthropic, openai
 from tests.testing.clients import (
     CALLS,
     HELLO,
@@ -82,10 +80,12 @@ def test_anthropic_parallel_tools_and_thinking_go_round(stream: bool) -> None:
             "tool_use",
         ]
         thought = answer.content[0]
-        assert isinstance(thought, ThinkingBlock)
+        assert isinstance(thought, anthropic.types.ThinkingBlock)
         assert thought.thinking == "Let me see."
         assert thought.signature
-        calls = [block for block in answer.content if isinstance(block, ToolUseBlock)]
+        calls = [
+            block for block in answer.content if isinstance(block, anthropic.types.ToolUseBlock)
+        ]
         assert [(call.id, call.name, call.input) for call in calls] == [
             ("call_1", "weather", {"city": "Zürich", "days": 3}),
             ("call_2", "clock", {}),
@@ -268,29 +268,29 @@ def test_arguments_that_are_no_object_go_out_as_they_are() -> None:
 @pytest.mark.parametrize(
     ("status", "anthropics", "openais", "type"),
     [
-        (400, anthropic.BadRequestError, openai.BadRequestError, "invalid_request_error"),
-        (401, anthropic.AuthenticationError, openai.AuthenticationError, "authentication_error"),
-        (403, anthropic.PermissionDeniedError, openai.PermissionDeniedError, "permission_error"),
-        (404, anthropic.NotFoundError, openai.NotFoundError, "not_found_error"),
-        (413, anthropic.ContentTooLargeError, openai.APIStatusError, "request_too_large"),
-        (429, anthropic.RateLimitError, openai.RateLimitError, "rate_limit_error"),
-        (500, anthropic.InternalServerError, openai.InternalServerError, "api_error"),
-        (503, anthropic.ServiceUnavailableError, openai.InternalServerError, "api_error"),
-        (504, anthropic.GatewayTimeoutError, openai.InternalServerError, "timeout_error"),
-        (529, anthropic.OverloadedError, openai.InternalServerError, "overloaded_error"),
+        (400, "BadRequestError", "BadRequestError", "invalid_request_error"),
+        (401, "AuthenticationError", "AuthenticationError", "authentication_error"),
+        (403, "PermissionDeniedError", "PermissionDeniedError", "permission_error"),
+        (404, "NotFoundError", "NotFoundError", "not_found_error"),
+        (413, "ContentTooLargeError", "APIStatusError", "request_too_large"),
+        (429, "RateLimitError", "RateLimitError", "rate_limit_error"),
+        (500, "InternalServerError", "InternalServerError", "api_error"),
+        (503, "ServiceUnavailableError", "InternalServerError", "api_error"),
+        (504, "GatewayTimeoutError", "InternalServerError", "timeout_error"),
+        (529, "OverloadedError", "InternalServerError", "overloaded_error"),
     ],
 )
 def test_each_status_is_the_sdks_own_error(
     status: int,
-    anthropics: type[anthropic.APIStatusError],
-    openais: type[openai.APIStatusError],
+    anthropics: str,
+    openais: str,
     type: str,
 ) -> None:
     turn = faulty(Status(status, "no", {"Retry-After": "-1", "retry-after-ms": "1e9"}))
     with playing(turn, turn) as server:
-        with pytest.raises(anthropics) as caught:
+        with pytest.raises(getattr(anthropic, anthropics)) as caught:
             claude(server)
-        with pytest.raises(openais) as caught_too:
+        with pytest.raises(getattr(openai, openais)) as caught_too:
             gpt(server)
     assert (caught.value.status_code, caught.value.type) == (status, type)
     assert caught.value.api_message == "no"

@@ -7,9 +7,7 @@ import socket
 from itertools import pairwise
 from typing import Any
 
-import anthropic
 import httpx2
-import openai
 import pytest
 
 from lorimer.testing.fake_server import FakeLLMServer, Turn, recorded_body
@@ -26,6 +24,7 @@ from lorimer.testing.faults import (
     Refuse,
     Status,
 )
+from tests.sdks import anthropic, openai
 from tests.testing.clients import (
     CALLS,
     HELLO,

@@ -102,8 +102,9 @@ _LABEL: Final = 40
 
 def _label(part: object) -> str:
     text = part if isinstance(part, str) else repr(part)
-    plain = "".join([char if char.isascii() and char.isprintable() else "?" for char in text])
-    return plain[:_LABEL]
+    return "".join(
+        [char if char.isascii() and char.isprintable() else "?" for char in text[:_LABEL]]
+    )
 
 
 STREAMED: Final = ("streamed", "in one piece")
