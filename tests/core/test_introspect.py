@@ -93,6 +93,8 @@ def test_the_command_line_tells_it() -> None:
     one = invoke("manifest", "stages", "api")
     assert "max_retries: integer = 3" in one.stdout
     assert "simple_load" not in one.stdout
+    assert "after_release: stop or restart or continue = stop" in one.stdout
+    assert "window: integer or null" in invoke("manifest", "stages", "context").stdout
     [told] = lines(invoke("manifest", "stages", "api", "--output-format", "json").stdout)
     assert told == introspect_stage(catalogue(), "api")
     wrong = invoke("manifest", "stages", "apy")

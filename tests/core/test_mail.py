@@ -257,6 +257,21 @@ def test_a_question_is_answered_from_elsewhere(approved: bool) -> None:
     simulate(main)
 
 
+def test_a_run_that_was_cancelled_while_it_waited_asks_nothing_any_more() -> None:
+    async def main(world: SimulatedWorld) -> None:
+        journal = MemoryJournal(world)
+        pipeline, _ = asking(world, journal, AskLater(), REPLIES)
+        waits = await pipeline.run("go", raise_on_error=False)
+        await mail.cancel(journal, waits.run_id)
+        ended = await pipeline.resume(waits.run_id, raise_on_error=False)
+        assert ended.status == "cancelled"
+        row = await journal.find_run(waits.run_id)
+        assert row is not None
+        assert await mail.questions(journal, row) == []
+
+    simulate(main)
+
+
 def test_a_run_that_cannot_ask_waits_for_the_answer_without_a_task() -> None:
     async def main(world: SimulatedWorld) -> None:
         journal = MemoryJournal(world)

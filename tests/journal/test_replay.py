@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import pytest
@@ -17,6 +17,7 @@ from lorimer.core import mail
 from lorimer.core.cancel import Reason
 from lorimer.core.errors import APIError, ExecutorErrorCode, PipelineError
 from lorimer.core.events import Event
+from lorimer.core.jsonable import JSON
 from lorimer.core.limits import Limits
 from lorimer.core.manifest import EnvironmentManifest
 from lorimer.core.messages import TextBlock
@@ -28,6 +29,7 @@ from lorimer.journal.export import export, read_export
 from lorimer.journal.recording import recorded
 from lorimer.journal.replay import Divergence, Replayed
 from lorimer.journal.verify import verify
+from lorimer.models import Models
 from lorimer.testing import ScriptedModel, SimulatedWorld, simulate
 from lorimer.tools import AskLater, ToolRegistry
 from tests.core.support import Change, Do, held, make, use
@@ -449,5 +451,64 @@ def test_a_run_that_waits_and_is_answered_is_replayed_before_and_after() -> None
         assert replayed.divergence is None
         assert replayed.result.events == ended.events
         assert await verify(journal, result.run_id) == []
+
+    simulate(main)
+
+
+ORDERED: Mapping[str, JSON] = {
+    "model": {
+        "model": "scripted:m",
+        "output_schema": {
+            "type": "object",
+            "properties": {"why": {"type": "string"}, "answer": {"type": "string"}},
+            "required": ["why", "answer"],
+        },
+    },
+    "tools": {
+        "ad_hoc": [
+            {
+                "kind": "template",
+                "name": "join",
+                "template": "{to}{by}",
+                "parameters": {"to": {"type": "string"}, "by": {"type": "string"}},
+            }
+        ]
+    },
+    "stages": [
+        {"order": 1, "name": "input"},
+        {"order": 6, "name": "api"},
+        {"order": 9, "name": "parse"},
+        {"order": 10, "name": "tool"},
+        {
+            "order": 14,
+            "name": "evaluate",
+            "strategies": {"strategy": "agent_evaluation"},
+            "strategy_configs": {
+                "strategy": {"criteria": {"true": "No lies.", "brief": "One word."}}
+            },
+        },
+        {"order": 21, "name": "yield"},
+    ],
+}
+"""The keys that a model is shown are in another order than that of the alphabet."""
+
+
+def test_the_manifest_that_a_journal_keeps_asks_the_same() -> None:
+    marks = [{"criterion": name, "score": 1} for name in ("true", "brief")]
+    replies = ['{"why": "", "answer": "Yes."}', json.dumps({"marks": marks, "feedback": ""})]
+
+    async def main(world: SimulatedWorld) -> None:
+        journal = MemoryJournal(world)
+        model = ScriptedModel(replies)
+        models = Models(providers={"scripted": model})
+        begun = Pipeline.from_manifest(ORDERED, models=models, journal=journal, world=world)
+        result = await begun.run("Is it so?")
+        assert len(model.requests) == 2
+        recording = await recorded(journal, result.run_id)
+        kept = EnvironmentManifest.from_dict(recording.manifest)
+        assert kept.digest == begun.manifest.digest
+        other = Pipeline(kept, models=models, journal=journal, world=world)
+        assert (await other.replay(result.run_id)).divergence is None
+        assert not await verify(journal, result.run_id)
 
     simulate(main)

@@ -499,7 +499,7 @@ OTHER_STRATEGIES = frozenset(
     f"strategy.{name}"
     for name in (
         *("accept", "criteria", "signal_based", "agent_evaluation", "binary_classify"),
-        "evaluation_chain",
+        *("evaluation_chain", "structured_output"),
     )
 )
 
@@ -514,6 +514,11 @@ DECIDE: Mapping[Key, Effect] = {
         ),
         replies=["no", "yes!"],
         config={"min_chars": 4},
+    ),
+    ("evaluate", "strategy", "structured_output"): Effect(
+        lambda seen: seen.result.output == {"a": 1} and "is no object" in seen.sent[-1].text,
+        replies=["[1]", '{"a": 1}'],
+        change=choose("parse", "parser", "structured_output", schema={"required": ["a"]}),
     ),
     ("evaluate", "strategy", "signal_based"): Effect(
         lambda seen: seen.result.text == "[COMPLETE]" and feedback(seen) == ["Go on."] * 2,

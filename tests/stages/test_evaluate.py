@@ -12,6 +12,7 @@ import pytest
 from lorimer import ConfigError, PipelineBuilder, PipelinePresets
 from lorimer.core.errors import ExecutorErrorCode
 from lorimer.core.limits import Limits
+from lorimer.core.manifest import EnvironmentManifest
 from lorimer.core.messages import TextBlock
 from lorimer.core.request import Request
 from lorimer.core.result import PipelineResult
@@ -396,6 +397,52 @@ def test_an_answer_is_held_to_a_schema(text: str, output: object) -> None:
         change = choose("parse", "parser", "structured_output", schema=schema, default="none")
         result = await make(world, [text], change=change).run("go")
         assert result.output == output
+
+    simulate(main)
+
+
+CITY = {
+    "type": "object",
+    "properties": {"city": {"type": "string"}},
+    "required": ["city"],
+    "additionalProperties": False,
+}
+
+
+def typed(manifest: EnvironmentManifest) -> None:
+    """The answer is a CITY, and the schema is said once."""
+    manifest.model.output_schema = CITY
+    choose("parse", "parser", "structured_output")(manifest)
+    choose("evaluate", "strategy", "structured_output")(manifest)
+
+
+def test_an_answer_that_does_not_fit_its_schema_goes_back_with_the_reason() -> None:
+    async def main(world: SimulatedWorld) -> None:
+        model = ScriptedModel(["Paris.", '{"city": 3}', '{"city": "Paris"}'])
+        result = await make(world, model, change=typed).run("go")
+        assert (result.status, result.output) == ("ok", {"city": "Paris"})
+        [first, second] = feedback(Seen([], [result]))
+        assert "is not the JSON that is asked for" in first
+        assert "city must be string" in second
+
+    simulate(main)
+
+
+def test_a_run_whose_answers_never_fit_its_schema_is_not_ok() -> None:
+    async def main(world: SimulatedWorld) -> None:
+        pipeline = make(world, ["Paris."] * 3, change=typed)
+        result = await pipeline.run("go", raise_on_error=False)
+        assert result.status == "error"
+        assert "after 3 tries: Your answer is not the JSON" in result.error
+
+    simulate(main)
+
+
+def test_a_schema_of_the_answer_needs_a_parser_that_looks_for_it() -> None:
+    async def main(world: SimulatedWorld) -> None:
+        change = choose("evaluate", "strategy", "structured_output")
+        with pytest.raises(ConfigError, match=r"stages\[14\].* needs a parser in stage 9"):
+            await make(world, ["{}"], change=change).run("go")
 
     simulate(main)
 

@@ -52,7 +52,9 @@ class RunRow:
     """Of run.end; "" while there is none."""
     ended: float | None = None
     iterations: int = 0
+    """Of run.end; 0 while there is none."""
     cost_nano: int = 0
+    """The same; what a run has cost until now, `balance` says."""
     code: str = ""
     first: int = 0
     """Seq of its run.start in the stream."""

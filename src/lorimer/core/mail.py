@@ -145,10 +145,10 @@ async def taken(journal: Journal, row: RunRow, id: str) -> Event | None:
 
 async def questions(journal: Journal, row: RunRow) -> list[Question]:
     """What a run asks and nobody has answered; also runs that are part of it, each once, whatever
-    facts say that others wrote."""
+    facts say that others wrote. One that has ended asks nothing any more."""
     found: list[Question] = []
     known = {row.run_id}
-    waiting = [row]
+    waiting = [] if row.status else [row]
     while waiting:
         at = waiting.pop()
         asked, below = await _asked(journal, at)

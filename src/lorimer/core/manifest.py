@@ -30,7 +30,7 @@ from lorimer.core.arguments import is_a, wrong
 from lorimer.core.documents import MAX_BYTES, dump, parse
 from lorimer.core.errors import ConfigError, nearest
 from lorimer.core.faults import NO_FIELD, fault, invalid, problems_of
-from lorimer.core.jsonable import JSON, canonical
+from lorimer.core.jsonable import JSON, canonical, dumps
 from lorimer.core.limits import Limits, limits_adapter
 
 VERSION: Final = "1"
@@ -331,13 +331,19 @@ class EnvironmentManifest(_Part):
         path.write_text(dump(self.to_dict(), path.suffix.lower()), "utf-8")
 
     def to_bytes(self) -> bytes:
-        """The one byte form, which the digest is of."""
-        return canonical(self.to_dict())
+        """As journals keep it. Keys stay in their order: models are shown some of them, such as
+        those of a schema, and a run that goes on from here has to ask the same."""
+        return dumps(self.to_dict()).encode("utf-8", "surrogatepass")
 
     @property
     def digest(self) -> str:
-        """32 hex digits; equal manifests have equal digests."""
-        return blake2b(self.to_bytes(), digest_size=16).hexdigest()
+        """32 hex digits; equal manifests have equal digests, whatever the order of their keys."""
+        return manifest_digest(self.to_dict())
+
+
+def manifest_digest(manifest: JSON) -> str:
+    """The digest of a manifest in its plain form."""
+    return blake2b(canonical(manifest), digest_size=16).hexdigest()
 
 
 def read_document(path: str | Path) -> Mapping[str, JSON]:

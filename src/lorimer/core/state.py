@@ -22,6 +22,8 @@ SCORE: Final = "evaluation_score"
 """In `state.shared`: how good the last answer was that stage 14 judged, 0 to 1."""
 FEEDBACK: Final = "evaluation_feedback"
 """In `state.shared`: what was said about it."""
+MISFIT: Final = "structured_output_error"
+"""In `state.shared`: why the last answer is not the data that stage 9 looks for; "": it is."""
 
 
 class Decision(StrEnum):

@@ -6,13 +6,13 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict
-from hashlib import blake2b
 from typing import Final, cast
 
 from lorimer.core.errors import ExecutorErrorCode, JournalError, LorimerError, PipelineError
 from lorimer.core.journal import Balance, Journal, RunRow
 from lorimer.core.jsonable import JSON
 from lorimer.core.limits import Limits
+from lorimer.core.manifest import manifest_digest
 from lorimer.core.purse import purses_of
 from lorimer.journal.contract import Contract, Finding, RunFacts
 from lorimer.journal.fold import Fold
@@ -118,6 +118,15 @@ def _listed(row: RunRow, facts: RunFacts) -> Iterator[Finding]:
             yield Finding(row.first, "list", row.run_id, what)
 
 
+def _parsed(body: bytes, digest: str) -> JSON:
+    """The manifest of this digest; None: it is another, or none at all."""
+    try:
+        manifest = cast("JSON", json.loads(body))
+        return manifest if manifest_digest(manifest) == digest else None
+    except (ValueError, RecursionError):
+        return None
+
+
 async def _kept(journal: Journal, facts: RunFacts) -> list[Finding]:
     """Of what the store keeps beside a run's facts: its money and its manifest."""
     run_id, seq = facts.run_id, facts.start.seq or 0
@@ -126,10 +135,10 @@ async def _kept(journal: Journal, facts: RunFacts) -> list[Finding]:
     body = await journal.get(digest) if isinstance(digest, str) else None
     if body is None:
         found.append(Finding(seq, "manifest", run_id, f"its manifest {digest} is not kept"))
-    elif blake2b(body, digest_size=16).hexdigest() != digest:
+    elif (manifest := _parsed(body, str(digest))) is None:
         found.append(Finding(seq, "manifest", run_id, "its manifest is not the one it names"))
     else:
-        found += _limits(facts, cast("JSON", json.loads(body)))
+        found += _limits(facts, manifest)
     if facts.end is not None:  # of a run that goes on, the ledger may be ahead of what was read
         balance = await journal.balance(run_id)
         if (balance.spent, balance.reserved) != (facts.cost_nano, 0):

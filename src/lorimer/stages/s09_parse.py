@@ -8,11 +8,12 @@ from typing import TYPE_CHECKING, Final, cast
 
 from pydantic import Field, JsonValue
 
+from lorimer.core.bindings import Bindings
 from lorimer.core.errors import APIError, ExecutorErrorCode, ToolExecutionError
 from lorimer.core.jsonable import JSON
 from lorimer.core.request import Response, StopReason
 from lorimer.core.stage import Settings, Slot, Stage, Strategy
-from lorimer.core.state import PipelineState
+from lorimer.core.state import MISFIT, PipelineState
 from lorimer.stages.s09_signals import FENCE, SignalDetector
 
 if TYPE_CHECKING:
@@ -56,49 +57,58 @@ class StructuredOutput(Parser):
     """JSON, bare or in a fenced block, as the run's output."""
 
     name = "structured_output"
-    description = "The answer is JSON; result.output is its value. Required keys are checked."
+    description = (
+        "The answer is JSON of the form that `schema` says; result.output is its value. Whether an "
+        "answer that is not goes back to the model, stage 14's `structured_output` says."
+    )
 
     class Config(Settings):
         required: list[str] = Field([])
         """Keys the object must have."""
         schema_: dict[str, JsonValue] | None = Field(None, alias="schema")
-        """JSON Schema of the object that the answer has to be."""
+        """JSON Schema of the object that the answer has to be; none: `model.output_schema`."""
         default: JsonValue = None
-        """The output when the answer is no such JSON."""
+        """The output when the answer is no such JSON; none: the text as it is."""
 
     config: Config
 
     def configure(self, config: Mapping[str, JSON]) -> None:
         super().configure(config)
-        self._check: Check | None = None
-        if self.config.schema_ is not None:
-            from lorimer.tools.schema import compile_schema  # only where there is one
+        self._check = None if self.config.schema_ is None else _compiled(self.config.schema_)
 
-            self._check = compile_schema(self.config.schema_, "the answer")
+    def bind(self, bindings: Bindings) -> None:
+        if self.config.schema_ is None and bindings.model.output_schema is not None:
+            self._check = _compiled(bindings.model.output_schema)
 
     def parse(self, text: str, state: PipelineState) -> None:
+        state.shared[MISFIT] = ""
         fenced = FENCE.match(text)
         try:
             value: JSON = cast("JSON", json.loads(fenced.group(1) if fenced else text))
         except (ValueError, RecursionError) as error:
-            state.shared["structured_output_error"] = str(error)
+            state.shared[MISFIT] = str(error)
             state.output = self.config.default
             return
         if self._check is not None:
             problem = _fault(self._check, value)
             if problem:
-                state.shared["structured_output_error"] = problem
+                state.shared[MISFIT] = problem
                 state.output = self.config.default
                 return
         missing = [
             key for key in self.config.required if not isinstance(value, dict) or key not in value
         ]
         if missing:
-            state.shared["structured_output_error"] = f"missing: {', '.join(missing)}"
+            state.shared[MISFIT] = f"missing: {', '.join(missing)}"
             state.output = self.config.default
             return
-        state.shared.pop("structured_output_error", None)
         state.output = value
+
+
+def _compiled(schema: Mapping[str, JSON]) -> Check:
+    from lorimer.tools.schema import compile_schema  # only where there is one
+
+    return compile_schema(schema, "the answer")
 
 
 def _fault(check: Check, value: JSON) -> str:

@@ -45,6 +45,7 @@ class EvaluateStage(Stage[object, object]):
         known={
             "accept": "lorimer.stages.s14_strategies:Accept",
             "criteria": "lorimer.stages.s14_strategies:Criteria",
+            "structured_output": "lorimer.stages.s14_strategies:StructuredOutput",
             "signal_based": "lorimer.stages.s14_strategies:SignalBased",
             "agent_evaluation": "lorimer.stages.s14_strategies:AgentEvaluation",
             "binary_classify": "lorimer.stages.s14_strategies:BinaryClassify",

@@ -14,7 +14,7 @@ from lorimer.core.faults import problems_of
 from lorimer.core.jsonable import JSON, dumps
 from lorimer.core.record import record
 from lorimer.core.stage import Settings, Strategy
-from lorimer.core.state import PipelineState
+from lorimer.core.state import MISFIT, PipelineState
 
 
 @record
@@ -92,6 +92,31 @@ class Criteria(Evaluation):
         if missing:
             problems.append(f"The answer must mention: {', '.join(missing)}.")
         return Judgement(marks, " ".join(problems))
+
+
+class StructuredOutput(Evaluation):
+    """What stage 9's parser has found."""
+
+    name = "structured_output"
+    description = (
+        "The answer is the JSON that stage 9's parser `structured_output` looks for; what is wrong "
+        "with it the model is told."
+    )
+
+    async def judge(self, text: str, state: PipelineState) -> Judgement:
+        if MISFIT not in state.shared:
+            raise ConfigError(
+                "stages[14].strategies.strategy: 'structured_output' needs a parser in stage 9 "
+                "that says whether an answer is what it has to be",
+                hint="Choose stage 9's parser 'structured_output' too.",
+            )
+        wrong = state.shared[MISFIT]
+        if not wrong:
+            return ACCEPTED
+        told = (
+            f"Your answer is not the JSON that is asked for: {wrong}. Answer with that JSON alone."
+        )
+        return Judgement({"structured_output": 0.0}, told)
 
 
 class SignalBased(Evaluation):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 import click
@@ -87,7 +87,18 @@ def _fields(told: Mapping[str, JSON]) -> list[str]:
     lines: list[str] = []
     for name, field in properties.items() if isinstance(properties, Mapping) else ():
         if isinstance(field, Mapping):
-            kind = str(field.get("type") or "")
             default = f" = {field['default']}" if "default" in field else ""
-            lines.append(one_line(f"{name}: {kind}{default}", 100))
+            lines.append(one_line(f"{name}: {_kind(field)}{default}", 100))
     return lines
+
+
+def _kind(field: JSON) -> str:
+    """What a field takes, in a few words."""
+    if not isinstance(field, Mapping):
+        return "any"
+    either, words = field.get("anyOf"), field.get("enum")
+    if isinstance(words, Sequence):
+        return " or ".join([str(word) for word in words])
+    if isinstance(either, Sequence):
+        return " or ".join([_kind(each) for each in either])
+    return str(field.get("type") or "any")
