@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import replace
-from typing import Final, Unpack
+from typing import Final, Unpack, cast
 
 from pydantic import JsonValue
 
@@ -65,10 +65,19 @@ def chat_manifest(
 
 
 def agent_manifest(
-    *, model: str = DEFAULT_MODEL, system_prompt: str = "", max_turns: int = 50
+    *,
+    model: str = DEFAULT_MODEL,
+    system_prompt: str = "",
+    max_turns: int = 50,
+    output_schema: type[object] | Mapping[str, JsonValue] | None = None,
 ) -> EnvironmentManifest:
-    """Every stage there is: an agent that works on its own with tools."""
+    """Every stage there is: an agent that works on its own with tools. With an `output_schema` its
+    answer is data of this form, and goes back to the model with the reason while it is not."""
     manifest = _manifest("agent", AGENT, model, system_prompt, max_turns)
+    if output_schema is not None:
+        manifest.model.output_schema = _schema_of(output_schema)
+        manifest.stages["parse"].strategies["parser"] = "structured_output"
+        manifest.stages["evaluate"].strategies["strategy"] = "structured_output"
     manifest.stages["cache"].strategies["strategy"] = "aggressive_cache"
     # builds and test suites take their time; the model asks for more than 2 minutes itself
     manifest.limits = replace(manifest.limits, tool_timeout_s=600.0)
@@ -194,11 +203,20 @@ class PipelinePresets:
         tools: ToolSource | None = None,
         built_in: str | tuple[str, ...] = (),
         max_turns: int = 50,
+        output_schema: type[object] | Mapping[str, JsonValue] | None = None,
         **options: Unpack[PipelineOptions],
     ) -> Pipeline:
         """An agent with tools, in a conversation. `built_in` names shipped tools; they are asked
-        about, or need rules, where they change something."""
-        manifest = agent_manifest(model=model, system_prompt=system_prompt, max_turns=max_turns)
+        about, or need rules, where they change something. `output_schema`: the answer is data, in
+        `result.output`; a BaseModel, a dataclass, a TypedDict, or the JSON Schema of an object. An
+        answer that does not fit goes back to the model with the reason, twice at most; then the run
+        ends in error."""
+        manifest = agent_manifest(
+            model=model,
+            system_prompt=system_prompt,
+            max_turns=max_turns,
+            output_schema=output_schema,
+        )
         if built_in:
             named = each_of("built_in", built_in, str, '("Read", "Grep")')
             manifest.tools.built_in = [str(name) for name in named]
@@ -260,6 +278,23 @@ class PipelinePresets:
         needs rules; `permission_mode="sandboxed"` lets run what a sandbox holds."""
         manifest = coding_manifest(model=model, system_prompt=system_prompt, max_turns=max_turns)
         return Pipeline(manifest, tools=tools, **options)
+
+
+def _schema_of(wanted: type[object] | Mapping[str, JsonValue]) -> dict[str, JsonValue]:
+    """Raises ConfigError for what describes no objects."""
+    if isinstance(wanted, Mapping):
+        return dict(wanted)
+    if not is_a(wanted, type):
+        raise wrong("output_schema", wanted, "a class or a JSON Schema", "output_schema=City")
+    from lorimer.models.typed import Form  # only for those who want one
+
+    form = Form(wanted)
+    if form.wrapped:
+        raise ConfigError(
+            f"output_schema: a value of {form.name} is no object",
+            hint="Use a BaseModel, a dataclass or a TypedDict with a field for it.",
+        )
+    return cast("dict[str, JsonValue]", {**form.schema})
 
 
 def _manifest(

@@ -120,6 +120,8 @@ OWN_OPTIONS = {
     "system_prompt": "What the model is told before the conversation.",
     "max_turns": "Model calls of one run at most, with their tool calls.",
     "built_in": "Names of shipped tools, or of groups of them; they need a `workspace`.",
+    "output_schema": "The answer is data of this form, in `result.output`: a BaseModel, dataclass "
+    "or TypedDict, or the JSON Schema of an object; see docs/models.md.",
     "criteria": "What an answer is judged by: name to what is looked for.",
     "judge": "Which model judges; by default the one that answers.",
     "pass_threshold": "The score, from 0 to 1, from which on an answer is accepted.",

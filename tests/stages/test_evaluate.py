@@ -4,10 +4,14 @@ not good enough."""
 from __future__ import annotations
 
 import json
+import re
+from dataclasses import dataclass
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from pydantic import BaseModel
+from typing_extensions import TypedDict
 
 from lorimer import ConfigError, PipelineBuilder, PipelinePresets
 from lorimer.core.errors import ExecutorErrorCode
@@ -463,3 +467,44 @@ def test_the_builder_configures_evaluation() -> None:
         "criteria", max_retries=0, pass_threshold=0.5, on_failure="accept", min_chars=9
     )
     assert builder.build().run_sync("short").status == "ok"
+
+
+class Place(BaseModel):
+    city: str
+    people: int | None
+
+
+class TypedPlace(TypedDict):
+    city: str
+    people: int | None
+
+
+@dataclass
+class PlainPlace:
+    city: str
+    people: int | None
+
+
+@pytest.mark.parametrize("form", [Place, TypedPlace, PlainPlace, Place.model_json_schema()])
+def test_an_agent_is_made_with_the_form_of_its_answer(form: Any) -> None:
+    model = ScriptedModel(['{"city": "Ulm"}', '{"city": "Ulm", "people": null}'])
+    agent = PipelinePresets.agent(
+        model="scripted:m", models=Models(providers={"scripted": model}), output_schema=form
+    )
+    result = agent.run_sync("go")
+    assert (result.output, result.iterations) == ({"city": "Ulm", "people": None}, 2)
+    assert Place.model_validate(result.output).city == "Ulm"
+
+
+@pytest.mark.parametrize(
+    ("form", "says"),
+    [
+        (int, "a value of int is no object"),
+        ("City", "output_schema must be a class or a JSON Schema, not str"),
+        (list[int], "output_schema must be a class or a JSON Schema, not GenericAlias"),
+        ({"type": 5}, "the schema of the answer must have type 'object'"),
+    ],
+)
+def test_a_form_that_no_answer_can_have_is_refused(form: Any, says: str) -> None:
+    with pytest.raises(ConfigError, match=re.escape(says)):
+        PipelinePresets.agent(model="scripted:echo", output_schema=form)

@@ -104,7 +104,7 @@ class SchemaValidator(Validator):
         from lorimer.tools.schema import compile_schema  # only where there is one
 
         super().configure(config)
-        self._check = compile_schema(self.config.schema_, "the input")
+        self._check = compile_schema(self.config.schema_, "the schema of the input")
 
     def check(self, input: JSON) -> str:
         if not isinstance(input, Mapping):

@@ -108,7 +108,7 @@ class StructuredOutput(Parser):
 def _compiled(schema: Mapping[str, JSON]) -> Check:
     from lorimer.tools.schema import compile_schema  # only where there is one
 
-    return compile_schema(schema, "the answer")
+    return compile_schema(schema, "the schema of the answer")
 
 
 def _fault(check: Check, value: JSON) -> str:

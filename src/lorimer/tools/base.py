@@ -220,7 +220,7 @@ class Tool(ABC):
 
     def check(self) -> Check:
         """The check of this tool's arguments, made once. Raises ConfigError for a bad schema."""
-        return compile_schema(self.input_schema, self.name)
+        return compile_schema(self.input_schema, f"tool {self.name!r}: input_schema")
 
 
 def declared(name: str, effects: str | Iterable[str]) -> frozenset[str]:

@@ -140,7 +140,9 @@ def _entry(tool: Tool, granted: bool) -> Entry:
         safety = Safety.UNSAFE
     return Entry(
         tool=tool,
-        spec=ToolSpec(name, description, plain_schema(tool.input_schema, name)),
+        spec=ToolSpec(
+            name, description, plain_schema(tool.input_schema, f"tool {name!r}: input_schema")
+        ),
         check=tool.check(),
         granted=granted,
         safety=safety,

@@ -37,46 +37,42 @@ _SCHEMES: Final = ("", "http", "https", "ftp", "file", "data")
 _EXTRA: Final = re.compile(r"must not contain (\{.*\}) properties", re.DOTALL)
 
 
-def plain_schema(schema: object, tool: str) -> dict[str, JSON]:
-    """A private copy of a tool's schema. Raises ConfigError when it is not one for an object,
-    is not plain data, is too large or too deep, or refers outside itself."""
+def plain_schema(schema: object, what: str) -> dict[str, JSON]:
+    """A private copy of the schema of an object. Raises ConfigError, which calls it `what`, when it
+    is none, is not plain data, is too large or too deep, or refers outside itself."""
     if not isinstance(schema, Mapping):
-        raise ConfigError(f"tool {tool!r}: input_schema must be a mapping (a JSON Schema)")
-    copied = _copy(cast("Mapping[object, object]", schema), tool, 0)
+        raise ConfigError(f"{what} must be a mapping (a JSON Schema)")
+    copied = _copy(cast("Mapping[object, object]", schema), what, 0)
     assert isinstance(copied, dict)
     copied.setdefault("type", "object")
     if copied["type"] != "object":
-        raise ConfigError(f"tool {tool!r}: input_schema must have type 'object'")
+        raise ConfigError(f"{what} must have type 'object'")
     copied.setdefault("properties", {})
     try:
         size = len(dumps(copied))
     except ValueError as error:
-        raise ConfigError(f"tool {tool!r}: input_schema is not JSON: {error}") from error
+        raise ConfigError(f"{what} is not JSON: {error}") from error
     if size > MAX_SCHEMA_CHARS:
-        raise ConfigError(
-            f"tool {tool!r}: input_schema has {size} characters; at most {MAX_SCHEMA_CHARS}"
-        )
-    _check_references(copied, tool)
+        raise ConfigError(f"{what} has {size} characters; at most {MAX_SCHEMA_CHARS}")
+    _check_references(copied, what)
     return copied
 
 
-def _copy(value: object, tool: str, depth: int) -> JSON:
+def _copy(value: object, what: str, depth: int) -> JSON:
     if depth > MAX_SCHEMA_DEPTH:
-        raise ConfigError(f"tool {tool!r}: input_schema is deeper than {MAX_SCHEMA_DEPTH} levels")
+        raise ConfigError(f"{what} is deeper than {MAX_SCHEMA_DEPTH} levels")
     match value:
         case None | bool() | int() | float() | str():
             return value
         case Mapping():
             items = cast("Mapping[object, object]", value)
             if not all(isinstance(key, str) for key in items):
-                raise ConfigError(f"tool {tool!r}: input_schema has a key that is not a string")
-            return {str(key): _copy(item, tool, depth + 1) for key, item in items.items()}
+                raise ConfigError(f"{what} has a key that is not a string")
+            return {str(key): _copy(item, what, depth + 1) for key, item in items.items()}
         case list() | tuple():
-            return [_copy(item, tool, depth + 1) for item in cast("list[object]", value)]
+            return [_copy(item, what, depth + 1) for item in cast("list[object]", value)]
         case _:
-            raise ConfigError(
-                f"tool {tool!r}: input_schema holds a {type(value).__name__}; only plain data can"
-            )
+            raise ConfigError(f"{what} holds a {type(value).__name__}; only plain data can")
 
 
 def _references(value: JSON) -> Iterator[str]:
@@ -91,18 +87,16 @@ def _references(value: JSON) -> Iterator[str]:
             yield from _references(item)
 
 
-def _check_references(schema: JSON, tool: str) -> None:
+def _check_references(schema: JSON, what: str) -> None:
     functions: dict[str, str] = {}
     for reference in _references(schema):
         if not reference.startswith("#"):
-            raise ConfigError(
-                f"tool {tool!r}: input_schema refers to {reference!r}; only '#...' is followed"
-            )
+            raise ConfigError(f"{what} refers to {reference!r}; only '#...' is followed")
         # the compiler names a function after each reference, without case and punctuation
         function = re.sub("[^a-z0-9]", "_", reference.lower())
         if functions.setdefault(function, reference) != reference:
             raise ConfigError(
-                f"tool {tool!r}: input_schema has definitions whose names are too much alike: "
+                f"{what} has definitions whose names are too much alike: "
                 f"{functions[function]!r} and {reference!r}"
             )
 
@@ -181,11 +175,12 @@ class _TooLong(Exception):
     """There are too many ways to read the arguments."""
 
 
-def compile_schema(schema: object, tool: str) -> Check:
-    """The check of a tool's arguments. Raises ConfigError."""
+def compile_schema(schema: object, what: str) -> Check:
+    """The check of values of this form, a tool's arguments or an answer. Raises ConfigError, which
+    calls the schema `what`."""
     import fastjsonschema  # 6 ms, which a program whose tools are functions never spends
 
-    definition = plain_schema(schema, tool)
+    definition = plain_schema(schema, what)
     for keyword in ("$schema", "$id", "id"):  # one dialect for all, and no other base address
         if isinstance(definition.get(keyword), str):
             del definition[keyword]
@@ -202,7 +197,7 @@ def compile_schema(schema: object, tool: str) -> Check:
         AssertionError,
         RecursionError,
     ) as error:
-        raise ConfigError(f"tool {tool!r}: input_schema cannot be used: {error}") from error
+        raise ConfigError(f"{what} cannot be used: {error}") from error
 
     counts = '"integer"' in dumps(definition)
 
