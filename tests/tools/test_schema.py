@@ -120,8 +120,8 @@ def nested(levels: int) -> dict[str, Any]:
     ],
 )
 def test_schemas_that_cannot_be_used_are_refused(schema: object, why: str) -> None:
-    with pytest.raises(ConfigError, match="tool 't': ") as caught:
-        compile_schema(schema, "t")
+    with pytest.raises(ConfigError, match="the schema of t ") as caught:
+        compile_schema(schema, "the schema of t")
     assert why in caught.value.message
 
 
