@@ -431,6 +431,52 @@ def test_what_the_parser_gives_up_at_is_a_step_that_failed(source: str) -> None:
     assert session.execute("s2", "y = x").ok
 
 
+@pytest.mark.parametrize("annotated", [
+    "list[A]", "A | None", "dict[str, list[A]]", "List[A]", "Optional[A]", "Callable[[A], T]", "T",
+])  # fmt: skip
+def test_row_37_a_class_in_an_annotation_has_no_step_run_again(annotated: str) -> None:
+    session = session_of(
+        "from dataclasses import dataclass\nfrom typing import Callable, List, Optional, TypeVar\n"
+        "class A:\n    v = 1\nT = TypeVar('T')",
+        f"@dataclass\nclass B:\n    xs: {annotated}\ndef f(x: {annotated}):\n    return B(x)",
+        "k = 1",
+        "n = f(k).xs",
+        "m = f(2).xs",
+    )
+    session.graph.edit_step("s2", "k = 3")
+    assert session.replay().ran == ("s2", "s3")
+
+
+def test_row_37_types_that_two_steps_name_do_not_tie_them() -> None:
+    """`typing` gives both the same one."""
+    session = session_of(
+        "from typing import Optional, Tuple",
+        "def f() -> Optional[Tuple[str, int]]:\n    return 0",
+        "def g() -> Optional[Tuple[str, int]]:\n    return 1",
+    )
+    session.graph.edit_step("s1", "def f() -> Optional[Tuple[str, int]]:\n    return 2")
+    assert session.replay().ran == ("s1",)
+
+
+@pytest.mark.parametrize("star", ["from math import *\n{}", "exec('pi, e = 3.14159, ' + str({}))"])
+def test_row_37_an_edited_step_that_may_bind_anything_is_judged_by_what_it_binds(star: str) -> None:
+    session = session_of(
+        "y = 1", star.format(1), "a = pi * 2", "b = y + 1", "c = sorted(globals())"
+    )
+    session.graph.edit_step("s1", star.format(2))
+    session.replay()
+    session.graph.edit_step("s1", star.format(2) + "\ny = 5")
+    assert "s3" in session.replay().ran
+    assert session.namespace()["b"] == 6
+    session.graph.edit_step("s1", star.format(2))
+    assert "s3" in session.replay().ran
+    assert session.namespace()["b"] == 2
+    session.graph.edit_step("s1", f"{star.format(2)}\n3")
+    ran = session.replay().ran
+    assert ran[0] == "s1"
+    assert not {"s2", "s3"} & {*ran}
+
+
 def test_row_32_steps_put_in_taken_out_and_moved() -> None:
     session = session_of("x = 1", "y = x", "x = 10", "z = x + y")
     session.graph.add_step("new", "x = 5", after="s0")

@@ -569,6 +569,33 @@ def test_row_22_who_writes_to_what_a_new_frame_looks_at_runs_again() -> None:
     assert session.replay().ran == ("s2",), "it looks at memory of its own"
 
 
+@pytest.mark.parametrize("take", ["g[:{}]", "w = g.head({})", "w = g[:{}]['b']"])
+def test_row_22_another_frame_that_looks_where_one_looked_has_no_writer_run_again(
+    take: str,
+) -> None:
+    session = session_of(
+        LIBRARIES,
+        "g = pd.DataFrame(np.arange(6).reshape(2, 3), columns=list('abc'))",
+        take.format(1),
+        "g.loc[0, 'a'] = 1",
+        "g['b'] = g['b'].astype(float)",
+    )
+    for step, source, ran in (
+        ("s2", take.format(2), ("s2",)),
+        ("s3", "g.loc[0, 'a'] = 2", ("s3", "s4")),
+        ("s2", take.format(1), ("s2",)),
+    ):
+        session.graph.edit_step(step, source)
+        assert session.replay().ran == ran
+        expected = anew(session)
+        for name in {"g", "w"} & expected.keys():
+            assert session.namespace()[name].equals(expected[name])  # type: ignore[attr-defined]
+    session.graph.edit_step("s2", "g.index")
+    session.replay()
+    session.graph.edit_step("s2", take.format(1))
+    assert session.replay().ran[:2] == ("s2", "s3"), "nobody looked there"
+
+
 @pytest.mark.filterwarnings("ignore")
 @pytest.mark.parametrize("take", ["g[['a', 'b']]", "g[:]", "g.T", "g['a']"])
 def test_row_22_a_frame_looks_on_where_a_later_step_has_moved_it_elsewhere(take: str) -> None:

@@ -21,6 +21,26 @@ CASES: dict[str, tuple[list[str], list[tuple[int, str]]]] = {
         ["from functools import partial\np = partial(print, 1)", "p.n = 2", "print(p.n)"],
         [(1, "p.n = 3"), (0, "from functools import partial\np = partial(print, 2)")],
     ),
+    "types with parameters": (
+        [
+            "from typing import Annotated, List, TypeVar, get_args\nclass A:\n    v = 1",
+            "P = List[A]\nQ = A | None\nR = dict[str, A]\nS = Annotated[int, [1]]\n"
+            "T = TypeVar('T', bound=A)",
+            "A.v = 2\nS.__metadata__[0].append(2)",
+            "print(P, Q, R, S, T, [get_args(each)[-1] for each in (P, R, S)])\n"
+            "print(get_args(P)[0].v, get_args(Q)[0].v, List[A] is P, T.__bound__.v)",
+        ],
+        [
+            (2, "A.v = 3\nS.__metadata__[0].append(3)"),
+            (0, "from typing import Annotated, List, TypeVar, get_args\nclass A:\n    v = 5"),
+            (
+                1,
+                "P = List[A]\nQ = A | int\nR = tuple[A]\nS = Annotated[str, []]\n"
+                "T = TypeVar('T', bound=A, covariant=True)",
+            ),
+            (2, "pass"),
+        ],
+    ),
     "what a slice holds": (
         ["xs = [1]\ns = slice(xs, None)", "xs.append(2)", "print(s)"],
         [(1, "xs.append(3)")],

@@ -283,6 +283,12 @@ class _Frame(Kind):
         mine[-1].saved = theirs[-1].saved
         return True
 
+    def ties(self, content: Content, /) -> frozenset[int]:
+        extra: Any = content.extra
+        counts = [how.get("refs") for _, how in extra[-1].saved]
+        counts += [getattr(axis, "_references", None) for axis in content.parts[: extra[-2]]]
+        return frozenset(id(each) for each in counts if each is not None and each.has_reference())
+
 
 class _Saved:
     """What is put back, carried along and not compared."""
