@@ -502,6 +502,31 @@ def test_row_22_an_array_over_what_cython_has_made_is_a_view() -> None:
     assert session.namespace()["n"] == anew(session)["n"]
 
 
+@pytest.mark.parametrize("tree", ["KDTree(X)", "BallTree(X, leaf_size=2)"])
+def test_row_22_to_ask_a_tree_of_scikit_learn_changes_nothing(tree: str) -> None:
+    pytest.importorskip("sklearn")
+    session = session_of(
+        "import numpy as np\nfrom sklearn.neighbors import BallTree, KDTree",
+        "X = np.random.RandomState(0).rand(60, 2)",
+        f"t = {tree}",
+        "k = 0.2",
+        "near = t.query([[k, k]], k=3)[1].tolist()",
+        "X[:9] = 0.5",
+        "far = t.query([[0.5, 0.6]])[0].tolist()",
+    )
+    for step, source, ran in (
+        ("s3", "k = 0.3", ("s3", "s4")),
+        ("s5", "X[5:20] = 0.55", ("s5", "s6")),
+        ("s4", "near = 0", ("s4",)),
+        ("s1", "X = np.random.RandomState(1).rand(60, 2)", ("s1", "s2", "s5", "s6")),
+    ):
+        session.graph.edit_step(step, source)
+        assert session.replay().ran == ran
+        expected = anew(session)
+        assert session.namespace()["near"] == expected["near"]
+        assert session.namespace()["far"] == expected["far"]
+
+
 def test_row_22_a_state_that_is_kept_has_pandas_copy_nothing() -> None:
     """pandas 3 copies before it writes what another series looks at: the state kept is none."""
     steps = [
