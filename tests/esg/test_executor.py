@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import os
 import random
 from collections.abc import Iterator
@@ -475,6 +476,36 @@ def test_row_37_an_edited_step_that_may_bind_anything_is_judged_by_what_it_binds
     ran = session.replay().ran
     assert ran[0] == "s1"
     assert not {"s2", "s3"} & {*ran}
+
+
+def test_row_37_to_look_at_an_object_with_a_lock_changes_nothing() -> None:
+    session = session_of(
+        "import threading\nclass C:\n    def __init__(self):\n        self.n = 0\n"
+        "        self.lock = threading.Lock()\n"
+        "    def told(self, k):\n        with self.lock:\n"
+        "            return self.n + k",
+        "c = C()",
+        "k = 1",
+        "a = c.told(k)",
+        "b = c.told(2)",
+    )
+    session.graph.edit_step("s2", "k = 3")
+    assert session.replay().ran == ("s2", "s3")
+
+
+def test_a_step_before_one_that_puts_another_for_an_object_with_a_lock_can_run_again(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """As `importlib.reload(logging)` does."""
+    monkeypatch.setattr(logging, "lastResort", logging.lastResort)  # as it is afterwards
+    session = session_of(
+        "import logging\nlevel = logging.lastResort.level",
+        "logging.lastResort = logging.Handler(7)",
+    )
+    for source in ("logging.lastResort.level + 1", "(logging.lastResort.name, 2)"):
+        session.graph.edit_step("s0", f"import logging\nlevel = {source}")
+        assert session.replay().ran == ("s0",)
+    assert session.namespace()["level"] == (None, 2)
 
 
 def test_row_32_steps_put_in_taken_out_and_moved() -> None:

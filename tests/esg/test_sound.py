@@ -16,6 +16,11 @@ CLASS_BODY = "x = 1\ndef f():\n    class Q:\n        v = x\n    return Q.v\n"
 SPACE = "space = {'x': 1}\nexec('def g():\\n    return x', space)\ng = space['g']"
 CLASS = "class K:\n    v = 1\n    def m(self): ..."
 LISTED = "print(list(vars(K)))"
+LOCKED = (
+    "import threading\nclass C:\n    def __init__(self):\n        self.lock = threading.Lock()\n"
+    "        self.again = threading.RLock()\n        self.n = 0\n"
+    "    def add(self, k):\n        with self.lock, self.again:\n            self.n += k"
+)
 CASES: dict[str, tuple[list[str], list[tuple[int, str]]]] = {
     "an attribute of a partial": (
         ["from functools import partial\np = partial(print, 1)", "p.n = 2", "print(p.n)"],
@@ -40,6 +45,23 @@ CASES: dict[str, tuple[list[str], list[tuple[int, str]]]] = {
             ),
             (2, "pass"),
         ],
+    ),
+    "an object with a lock": (
+        [LOCKED, "c = C()", "k = 1", "print(c.n)", "c.add(k)", "print(c.n)"],
+        [(2, "k = 2"), (3, "print(c.n, 1)"), (4, "c.add(7)"), (1, "c = C()\nc.add(3)")],
+    ),
+    "a lock that a step leaves locked": (
+        [
+            "import threading\nlock = threading.Lock()",
+            "print(lock.locked())",
+            "lock.acquire()",
+            "print(lock.locked())",
+        ],
+        [(1, "print(lock.locked(), 1)"), (2, "pass"), (2, "lock.acquire()"), (3, "lock.release()")],
+    ),
+    "a queue": (
+        ["import queue\nq = queue.Queue()", "q.put(1)", "q.put(2)", "print(q.get(), q.qsize())"],
+        [(1, "pass"), (2, "q.put(3)\nq.put(4)"), (1, "q.put(5)"), (3, "print(q.qsize())")],
     ),
     "what a slice holds": (
         ["xs = [1]\ns = slice(xs, None)", "xs.append(2)", "print(s)"],

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import _thread
 import builtins
 import datetime
 import decimal
@@ -102,6 +103,19 @@ class _Variable(Kind):
 
     def put(self, value: Any, content: Content, /) -> bool:
         return content.same(self.take(value))
+
+
+class _Lock(Kind):
+    """A lock that nobody holds is as it was."""
+
+    hard = True
+
+    def take(self, value: Any, /) -> Content:
+        free = repr(value).startswith("<unlocked")  # an `RLock` has no `locked` before Python 3.14
+        return Content(self, type(value).__name__, ()) if free else unknown(value)
+
+    def lost(self, content: Content, /) -> bool:
+        return True
 
 
 class _Foreign(Kind):
@@ -205,6 +219,8 @@ _KINDS: Final[dict[type, Kind]] = {
     tuple: TUPLE,
     frozenset: Inline(lambda value: (*_Frozen.__iter__(value),)),
     bytearray: Buffer(),
+    _thread.LockType: _Lock(),
+    _thread.RLock: _Lock(),
     deque: Deque(),
     OrderedDict: Dict(OrderedDict),
     defaultdict: Dict(defaultdict),
