@@ -17,7 +17,10 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from benchmarks.notebooks.measure import Edit, Measured
 
-_LIBRARIES = "numpy pandas matplotlib.pyplot scipy.stats sklearn.linear_model seaborn sympy"
+_LIBRARIES = (
+    "numpy pandas matplotlib.pyplot scipy.stats sklearn.linear_model seaborn sympy "
+    "marimo._ast.compiler"
+)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

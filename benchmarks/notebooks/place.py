@@ -106,9 +106,11 @@ def _be_apart(work: Callable[[], object], place: Place, into: int) -> NoReturn:
         data = json.dumps(["result", work()])
     except BaseException:  # noqa: BLE001 - told to the parent
         data = json.dumps(["error", traceback.format_exc()[-2000:]])
-    with os.fdopen(into, "wb") as pipe:
-        pipe.write(data.encode())
-    os._exit(0)
+    try:
+        with os.fdopen(into, "wb") as pipe:
+            pipe.write(data.encode())
+    finally:  # nor go on in the parent's place when that has been ended
+        os._exit(0)
 
 
 def _go_offline() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import os
 import random
 from collections.abc import Iterator
@@ -429,6 +430,82 @@ def test_what_the_parser_gives_up_at_is_a_step_that_failed(source: str) -> None:
     assert session.graph.get_node("s1")["error"]
     assert not generate_patch(diagnose(result, session.graph), session.graph)
     assert session.execute("s2", "y = x").ok
+
+
+@pytest.mark.parametrize("annotated", [
+    "list[A]", "A | None", "dict[str, list[A]]", "List[A]", "Optional[A]", "Callable[[A], T]", "T",
+])  # fmt: skip
+def test_row_37_a_class_in_an_annotation_has_no_step_run_again(annotated: str) -> None:
+    session = session_of(
+        "from dataclasses import dataclass\nfrom typing import Callable, List, Optional, TypeVar\n"
+        "class A:\n    v = 1\nT = TypeVar('T')",
+        f"@dataclass\nclass B:\n    xs: {annotated}\ndef f(x: {annotated}):\n    return B(x)",
+        "k = 1",
+        "n = f(k).xs",
+        "m = f(2).xs",
+    )
+    session.graph.edit_step("s2", "k = 3")
+    assert session.replay().ran == ("s2", "s3")
+
+
+def test_row_37_types_that_two_steps_name_do_not_tie_them() -> None:
+    """`typing` gives both the same one."""
+    session = session_of(
+        "from typing import Optional, Tuple",
+        "def f() -> Optional[Tuple[str, int]]:\n    return 0",
+        "def g() -> Optional[Tuple[str, int]]:\n    return 1",
+    )
+    session.graph.edit_step("s1", "def f() -> Optional[Tuple[str, int]]:\n    return 2")
+    assert session.replay().ran == ("s1",)
+
+
+@pytest.mark.parametrize("star", ["from math import *\n{}", "exec('pi, e = 3.14159, ' + str({}))"])
+def test_row_37_an_edited_step_that_may_bind_anything_is_judged_by_what_it_binds(star: str) -> None:
+    session = session_of(
+        "y = 1", star.format(1), "a = pi * 2", "b = y + 1", "c = sorted(globals())"
+    )
+    session.graph.edit_step("s1", star.format(2))
+    session.replay()
+    session.graph.edit_step("s1", star.format(2) + "\ny = 5")
+    assert "s3" in session.replay().ran
+    assert session.namespace()["b"] == 6
+    session.graph.edit_step("s1", star.format(2))
+    assert "s3" in session.replay().ran
+    assert session.namespace()["b"] == 2
+    session.graph.edit_step("s1", f"{star.format(2)}\n3")
+    ran = session.replay().ran
+    assert ran[0] == "s1"
+    assert not {"s2", "s3"} & {*ran}
+
+
+def test_row_37_to_look_at_an_object_with_a_lock_changes_nothing() -> None:
+    session = session_of(
+        "import threading\nclass C:\n    def __init__(self):\n        self.n = 0\n"
+        "        self.lock = threading.Lock()\n"
+        "    def told(self, k):\n        with self.lock:\n"
+        "            return self.n + k",
+        "c = C()",
+        "k = 1",
+        "a = c.told(k)",
+        "b = c.told(2)",
+    )
+    session.graph.edit_step("s2", "k = 3")
+    assert session.replay().ran == ("s2", "s3")
+
+
+def test_a_step_before_one_that_puts_another_for_an_object_with_a_lock_can_run_again(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """As `importlib.reload(logging)` does."""
+    monkeypatch.setattr(logging, "lastResort", logging.lastResort)  # as it is afterwards
+    session = session_of(
+        "import logging\nlevel = logging.lastResort.level",
+        "logging.lastResort = logging.Handler(7)",
+    )
+    for source in ("logging.lastResort.level + 1", "(logging.lastResort.name, 2)"):
+        session.graph.edit_step("s0", f"import logging\nlevel = {source}")
+        assert session.replay().ran == ("s0",)
+    assert session.namespace()["level"] == (None, 2)
 
 
 def test_row_32_steps_put_in_taken_out_and_moved() -> None:

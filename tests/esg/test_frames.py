@@ -502,6 +502,31 @@ def test_row_22_an_array_over_what_cython_has_made_is_a_view() -> None:
     assert session.namespace()["n"] == anew(session)["n"]
 
 
+@pytest.mark.parametrize("tree", ["KDTree(X)", "BallTree(X, leaf_size=2)"])
+def test_row_22_to_ask_a_tree_of_scikit_learn_changes_nothing(tree: str) -> None:
+    pytest.importorskip("sklearn")
+    session = session_of(
+        "import numpy as np\nfrom sklearn.neighbors import BallTree, KDTree",
+        "X = np.random.RandomState(0).rand(60, 2)",
+        f"t = {tree}",
+        "k = 0.2",
+        "near = t.query([[k, k]], k=3)[1].tolist()",
+        "X[:9] = 0.5",
+        "far = t.query([[0.5, 0.6]])[0].tolist()",
+    )
+    for step, source, ran in (
+        ("s3", "k = 0.3", ("s3", "s4")),
+        ("s5", "X[5:20] = 0.55", ("s5", "s6")),
+        ("s4", "near = 0", ("s4",)),
+        ("s1", "X = np.random.RandomState(1).rand(60, 2)", ("s1", "s2", "s5", "s6")),
+    ):
+        session.graph.edit_step(step, source)
+        assert session.replay().ran == ran
+        expected = anew(session)
+        assert session.namespace()["near"] == expected["near"]
+        assert session.namespace()["far"] == expected["far"]
+
+
 def test_row_22_a_state_that_is_kept_has_pandas_copy_nothing() -> None:
     """pandas 3 copies before it writes what another series looks at: the state kept is none."""
     steps = [
@@ -567,6 +592,33 @@ def test_row_22_who_writes_to_what_a_new_frame_looks_at_runs_again() -> None:
         assert session.namespace()[name].equals(anew(session)[name])  # type: ignore[attr-defined]
     session.graph.edit_step("s2", "w = g['a'] * 2")
     assert session.replay().ran == ("s2",), "it looks at memory of its own"
+
+
+@pytest.mark.parametrize("take", ["g[:{}]", "w = g.head({})", "w = g[:{}]['b']"])
+def test_row_22_another_frame_that_looks_where_one_looked_has_no_writer_run_again(
+    take: str,
+) -> None:
+    session = session_of(
+        LIBRARIES,
+        "g = pd.DataFrame(np.arange(6).reshape(2, 3), columns=list('abc'))",
+        take.format(1),
+        "g.loc[0, 'a'] = 1",
+        "g['b'] = g['b'].astype(float)",
+    )
+    for step, source, ran in (
+        ("s2", take.format(2), ("s2",)),
+        ("s3", "g.loc[0, 'a'] = 2", ("s3", "s4")),
+        ("s2", take.format(1), ("s2",)),
+    ):
+        session.graph.edit_step(step, source)
+        assert session.replay().ran == ran
+        expected = anew(session)
+        for name in {"g", "w"} & expected.keys():
+            assert session.namespace()[name].equals(expected[name])  # type: ignore[attr-defined]
+    session.graph.edit_step("s2", "g.index")
+    session.replay()
+    session.graph.edit_step("s2", take.format(1))
+    assert session.replay().ran[:2] == ("s2", "s3"), "nobody looked there"
 
 
 @pytest.mark.filterwarnings("ignore")

@@ -16,10 +16,52 @@ CLASS_BODY = "x = 1\ndef f():\n    class Q:\n        v = x\n    return Q.v\n"
 SPACE = "space = {'x': 1}\nexec('def g():\\n    return x', space)\ng = space['g']"
 CLASS = "class K:\n    v = 1\n    def m(self): ..."
 LISTED = "print(list(vars(K)))"
+LOCKED = (
+    "import threading\nclass C:\n    def __init__(self):\n        self.lock = threading.Lock()\n"
+    "        self.again = threading.RLock()\n        self.n = 0\n"
+    "    def add(self, k):\n        with self.lock, self.again:\n            self.n += k"
+)
 CASES: dict[str, tuple[list[str], list[tuple[int, str]]]] = {
     "an attribute of a partial": (
         ["from functools import partial\np = partial(print, 1)", "p.n = 2", "print(p.n)"],
         [(1, "p.n = 3"), (0, "from functools import partial\np = partial(print, 2)")],
+    ),
+    "types with parameters": (
+        [
+            "from typing import Annotated, List, TypeVar, get_args\nclass A:\n    v = 1",
+            "P = List[A]\nQ = A | None\nR = dict[str, A]\nS = Annotated[int, [1]]\n"
+            "T = TypeVar('T', bound=A)",
+            "A.v = 2\nS.__metadata__[0].append(2)",
+            "print(P, Q, R, S, T, [get_args(each)[-1] for each in (P, R, S)])\n"
+            "print(get_args(P)[0].v, get_args(Q)[0].v, List[A] is P, T.__bound__.v)",
+        ],
+        [
+            (2, "A.v = 3\nS.__metadata__[0].append(3)"),
+            (0, "from typing import Annotated, List, TypeVar, get_args\nclass A:\n    v = 5"),
+            (
+                1,
+                "P = List[A]\nQ = A | int\nR = tuple[A]\nS = Annotated[str, []]\n"
+                "T = TypeVar('T', bound=A, covariant=True)",
+            ),
+            (2, "pass"),
+        ],
+    ),
+    "an object with a lock": (
+        [LOCKED, "c = C()", "k = 1", "print(c.n)", "c.add(k)", "print(c.n)"],
+        [(2, "k = 2"), (3, "print(c.n, 1)"), (4, "c.add(7)"), (1, "c = C()\nc.add(3)")],
+    ),
+    "a lock that a step leaves locked": (
+        [
+            "import threading\nlock = threading.Lock()",
+            "print(lock.locked())",
+            "lock.acquire()",
+            "print(lock.locked())",
+        ],
+        [(1, "print(lock.locked(), 1)"), (2, "pass"), (2, "lock.acquire()"), (3, "lock.release()")],
+    ),
+    "a queue": (
+        ["import queue\nq = queue.Queue()", "q.put(1)", "q.put(2)", "print(q.get(), q.qsize())"],
+        [(1, "pass"), (2, "q.put(3)\nq.put(4)"), (1, "q.put(5)"), (3, "print(q.qsize())")],
     ),
     "what a slice holds": (
         ["xs = [1]\ns = slice(xs, None)", "xs.append(2)", "print(s)"],

@@ -76,15 +76,31 @@ class Commit:
                     if new.kind.tied:
                         self._looks.setdefault(region, set()).update(map(id, new.parts))
         regions = [self._found(group) for group in self._groups()]
+        before = self._ties()
         swaps = self._adopt(regions)
-        self._left.shared = self._looked_at(regions)
+        self._left.shared = self._looked_at(regions, before)
         self._write(bound, regions, swaps)
         return self._left
 
-    def _looked_at(self, made: Iterable[tuple[Region, list[Content]]]) -> set[Region]:
-        """Regions with memory that a frame looks at which is new."""
+    def _ties(self) -> set[int]:
+        """What counted the frames that the last run has made as looking at memory."""
+        regions = (each for each in self._store.wrote(self._step) if each.step == self._step)
+        contents = (each for region in regions for each in region.states[self._step].contents)
+        return {tie for each in contents if each.kind.tied for tie in each.kind.ties(each)}
+
+    def _looked_at(
+        self, made: Iterable[tuple[Region, list[Content]]], before: set[int]
+    ) -> set[Region]:
+        """Regions with memory that a frame looks at which is new, and where none of the last run
+        (`before`: its ties) was counted."""
         new = {id(each) for region, _ in made for each in region.objects}
-        frames = {key for key, each in self._fresh.items() if key in new and each.content.kind.tied}
+        frames = {
+            key
+            for key, each in self._fresh.items()
+            if each.content.kind.tied
+            and key in new
+            and not before.issuperset(each.content.kind.ties(each.content))
+        }
         return self._behind({to for by, to in self._edges if by in frames})
 
     def _behind(self, held: set[int]) -> set[Region]:

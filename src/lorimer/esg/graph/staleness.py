@@ -126,6 +126,8 @@ class Staleness:
     def _as_before(self, step: Step, name: str) -> bool:
         """What it would read is known, and is what it read."""
         maker = step.bound.get(name, "")
+        if name == ANY and not maker:  # who might have made it has run: each name tells for itself
+            return not step.reads_any
         if not maker:
             return step.used.get(name) == ABSENT and not self.given(name)
         if self._steps[maker].status is not Status.FRESH:

@@ -1,4 +1,4 @@
-"""What arrays and frames of numpy and pandas hold. Neither is imported here.
+"""What arrays and frames of numpy and pandas hold, and trees over arrays. None is imported here.
 
 An array that owns its memory is told by a digest of it, and put back from a copy that is taken
 before somebody may change it. Of a large one the digest is taken only when somebody compares it, or
@@ -43,6 +43,8 @@ def kind_of(kind: type[Any], partly: Callable[[type[Any], frozenset[str]], Kind]
         home = each.__module__.partition(".")[0]
         if home == "numpy" and each.__name__ in _NUMPY:
             return _NUMPY[each.__name__]
+        if each.__name__.startswith("BinaryTree") and home == "sklearn":
+            return _TREE if kind.__module__ == each.__module__ else None
         if home == "pandas":
             if each.__name__ in _SCALARS or each.__module__ == _OFFSETS:
                 return _SCALAR
@@ -226,6 +228,21 @@ class _Record(Kind):
         return content.same(self.take(value))
 
 
+class _Tree(Kind):
+    """`KDTree`, `BallTree` of scikit-learn: how it lies in its arrays, and how it measures. What it
+    counts of the questions that it was asked does not count."""
+
+    hard = True
+
+    def take(self, value: Any, /) -> Content:
+        data, places, nodes, bounds, leaf, levels, number, *state = value.__getstate__()
+        parts = (data, places, nodes, bounds, *state[4:])
+        return Content(self, (type(value), leaf, levels, number), parts)
+
+    def put(self, value: Any, content: Content, /) -> bool:
+        return content.same(self.take(value))
+
+
 class _Backed(Kind):
     """Dates and categories of pandas: an array and a type."""
 
@@ -282,6 +299,12 @@ class _Frame(Kind):
         theirs: Any = newer.extra
         mine[-1].saved = theirs[-1].saved
         return True
+
+    def ties(self, content: Content, /) -> frozenset[int]:
+        extra: Any = content.extra
+        counts = [how.get("refs") for _, how in extra[-1].saved]
+        counts += [getattr(axis, "_references", None) for axis in content.parts[: extra[-2]]]
+        return frozenset(id(each) for each in counts if each is not None and each.has_reference())
 
 
 class _Saved:
@@ -361,6 +384,7 @@ _SPARSE: Final = Seen(lambda value: str(value.to_int_index().indices.tolist()))
 _FUNCTION: Final = Inline(lambda value: (value._implementation,))
 _INTERVALS: Final = Inline(lambda value: (value._left, value._right, str(value.dtype)))
 _ARRAY, _FRAME, _BACKED, _SCALAR = Array(), _Frame(), _Backed(), Seen(repr)
+_TREE: Final = _Tree()
 _NUMPY: Final[dict[str, Kind]] = {
     "ndarray": _ARRAY,
     "void": _Record(),

@@ -99,6 +99,11 @@ class Kind:
         del content, newer
         return False
 
+    def ties(self, content: Content, /) -> frozenset[int]:
+        """The ids of what counts those who look at its memory, where it is `tied`."""
+        del content
+        return frozenset()
+
     def shut(self, value: Any, there: Callable[[object], bool], /) -> None:
         """Let go of objects that it leads to unseen and that are not `there` yet."""
         del value, there

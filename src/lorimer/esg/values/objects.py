@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import _thread
 import builtins
 import datetime
 import decimal
@@ -13,6 +14,7 @@ import random
 import re
 import sys
 import types
+import typing
 import uuid
 import weakref
 from collections import OrderedDict, defaultdict, deque
@@ -87,6 +89,33 @@ class _NamedTuple(Kind):
 
     def take(self, value: Any, /) -> Content:
         return Content(self, "", (type(value), *_items(value)))
+
+
+class _Variable(Kind):
+    """A type variable, or an alias of the statement `type`, from Python 3.12 on: its name, and what
+    it leads to."""
+
+    hard = True
+
+    def take(self, value: Any, /) -> Content:
+        varies = [getattr(value, f"__{each}__", None) for each in _VARIES]
+        return Content(self, (type(value), value.__name__, *varies), referents(value))
+
+    def put(self, value: Any, content: Content, /) -> bool:
+        return content.same(self.take(value))
+
+
+class _Lock(Kind):
+    """A lock that nobody holds is as it was."""
+
+    hard = True
+
+    def take(self, value: Any, /) -> Content:
+        free = repr(value).startswith("<unlocked")  # an `RLock` has no `locked` before Python 3.14
+        return Content(self, type(value).__name__, ()) if free else unknown(value)
+
+    def lost(self, content: Content, /) -> bool:
+        return True
 
 
 class _Foreign(Kind):
@@ -170,6 +199,10 @@ def _behind(value: Any) -> tuple[object, ...]:
     return tuple(found)
 
 
+def _fields(value: Any) -> tuple[object, ...]:
+    return (*(fields_of(value) or {}).items(),)
+
+
 _SHARED: Final[object] = getattr(random, "_inst", None)
 """The generator behind the functions of `random`: a resource (resources.py)."""
 _BUILTINS: Final = vars(builtins)
@@ -186,6 +219,8 @@ _KINDS: Final[dict[type, Kind]] = {
     tuple: TUPLE,
     frozenset: Inline(lambda value: (*_Frozen.__iter__(value),)),
     bytearray: Buffer(),
+    _thread.LockType: _Lock(),
+    _thread.RLock: _Lock(),
     deque: Deque(),
     OrderedDict: Dict(OrderedDict),
     defaultdict: Dict(defaultdict),
@@ -207,6 +242,22 @@ _KINDS: Final[dict[type, Kind]] = {
 }
 
 
+_ALIASES: Final[tuple[tuple[Any, Inline], ...]] = (
+    (type(typing.List[int]), Inline(_fields)),  # noqa: UP006
+    (types.GenericAlias, Inline(lambda value: (value.__origin__, value.__args__, repr(value)[0]))),
+    (types.UnionType, Inline(lambda value: value.__args__)),
+)
+"""Types with parameters: `Optional[A]`, `list[A]` (or with a star before it), `A | None`. `typing`
+keeps those that it has made, and gives the same ones to whoever asks."""
+_FORMS: Final = (type(typing.ClassVar), type(typing.List))  # noqa: UP006
+"""Of what `typing` itself defines: `Union`, `Literal`, `Dict`, ..."""
+_VARIABLES: Final[tuple[type, ...]] = tuple(
+    getattr(typing, name)
+    for name in ("TypeVar", "ParamSpec", "TypeVarTuple", "TypeAliasType")
+    if sys.version_info >= (3, 12)  # before, they are written in Python
+)
+_VARIABLE: Final = _Variable()
+_VARIES: Final = ("covariant", "contravariant", "infer_variance")
 _NAMESPACE: Final = Instance(None, ())
 _OF_FIGURES: Final = figures.shared()
 
@@ -240,6 +291,13 @@ def _kind(kind: type[Any]) -> Kind:
         return _KINDS[kind]
     if issubclass(kind, _REFERENCES):
         return REFERENCE
+    for alias, made in _ALIASES if kind.__module__ != MAIN else ():
+        if issubclass(kind, alias):
+            return made
+    if kind.__module__ == "typing" and issubclass(kind, _FORMS):
+        return VALUE
+    if issubclass(kind, _VARIABLES):
+        return _VARIABLE
     if issubclass(kind, PurePath) or (issubclass(kind, enum.Enum) and kind.__module__ != MAIN):
         return VALUE
     found = arrays.kind_of(kind, _partly) or figures.kind_of(kind, _partly)
