@@ -137,7 +137,8 @@ def _hint(
         ours, theirs = (
             dict(leaves(side)) for side in (recording.manifest or {}, manifest.to_dict())
         )
-        names = [name for name in {**ours, **theirs} if ours.get(name) != theirs.get(name)]
+        names = sorted({**ours, **theirs}, key=lambda name: name.partition("[")[0])
+        names = [name for name in names if ours.get(name) != theirs.get(name)]
         more = f" and {len(names) - 5} more" if len(names) > 5 else ""
         return f"the manifests differ in {visible(', '.join(names[:5]))}{more}"
     if divergence.type.startswith("model.") and not begun_here:
