@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING
 import click
 
 from lorimer.cli.fail import FAILED, OK, Fault
-from lorimer.cli.kinds import Group, Whole
+from lorimer.cli.kinds import Group
+from lorimer.cli.options import limit_option
 
 if TYPE_CHECKING:
     from lorimer.run.audit.log import AuditLog
@@ -27,15 +28,7 @@ def audit() -> None:
 
 @audit.command()
 @_FILE
-@click.option(
-    "-n",
-    "limit",
-    type=Whole(min=1),
-    metavar="N",
-    default=20,
-    show_default=True,
-    help="How many at most.",
-)
+@limit_option
 @click.option("--caller", default="", help="Only runs of this caller.")
 @click.option("--subject", default="", help="Only runs of this saved agent.")
 @click.option("--unfinished", is_flag=True, help="Only runs without an end.")

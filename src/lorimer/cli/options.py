@@ -14,6 +14,7 @@ import click
 from lorimer.cli.drive import FORMATS, Output
 from lorimer.cli.fail import Fault, OneOf
 from lorimer.cli.host import models_option
+from lorimer.cli.kinds import Whole
 from lorimer.cli.known import know_store
 from lorimer.cli.store import store_words
 from lorimer.core.world import SandboxMode
@@ -81,6 +82,17 @@ store_option = click.option(
     callback=_named,
     help="The SQLite file that runs are kept in. Default: $LORIMER_STORE, else one in the user's"
     " data directory.",
+)
+
+
+limit_option = click.option(
+    "-n",
+    "limit",
+    type=Whole(min=1),
+    metavar="N",
+    default=20,
+    show_default=True,
+    help="How many at most.",
 )
 
 

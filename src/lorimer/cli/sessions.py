@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 import click
 
 from lorimer.cli.fail import Fault
-from lorimer.cli.kinds import Group, Whole
-from lorimer.cli.options import store_option
+from lorimer.cli.kinds import Group
+from lorimer.cli.options import limit_option, store_option
 from lorimer.cli.standard_input import is_typed
 from lorimer.cli.text import ago, count, money, one_line, print_json, short_id
 
@@ -24,15 +24,7 @@ def sessions() -> None:
 
 
 @sessions.command("ls")
-@click.option(
-    "-n",
-    "limit",
-    type=Whole(min=1),
-    metavar="N",
-    default=20,
-    show_default=True,
-    help="How many at most.",
-)
+@limit_option
 @click.option("--json", "as_json", is_flag=True, help="One JSON object a line.")
 @store_option
 def ls(limit: int, as_json: bool, store: str | None) -> None:

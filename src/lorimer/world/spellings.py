@@ -15,6 +15,8 @@ _UNSEEN: Final = re.compile(
     "[\u00ad\u034f\u180e\u200b-\u200f\u202a-\u202e\u2060-\u206f\ufe0f\ufeff]"
 )
 _AT_THE_END: Final = re.compile(r"(?<=[^/ .])(?::[^/]*|[ .]+)(?=/|\Z)")
+_ODD: Final = re.compile(r"[. ](?:/|\Z)|[:~]")
+"""What the next two are about; nearly no path has any."""
 _SHORT_GIT: Final = re.compile(r"(?<![^/])git~[0-9](?=/|\Z)")
 
 
@@ -23,7 +25,7 @@ def folded(path: str) -> str:
     if not path.isascii():
         path = normalize("NFC", _UNSEEN.sub("", path).casefold())
     path = path.lower()
-    if "." in path or ":" in path or " " in path or "~" in path:
+    if _ODD.search(path) is not None:
         path = _SHORT_GIT.sub(".git", _AT_THE_END.sub("", path))
     return path
 

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 
 import click
 
-from lorimer.cli.kinds import Group, Whole
-from lorimer.cli.options import Terms, execution_options, store_option
+from lorimer.cli.kinds import Group
+from lorimer.cli.options import Terms, execution_options, limit_option, store_option
 from lorimer.cli.runs.diff import diff
 from lorimer.cli.runs.explain import explain
 from lorimer.cli.runs.export import export
@@ -33,15 +33,7 @@ for command in (explain, verify, diff, replay, fork, receipts, export, compact, 
 
 
 @runs.command("ls")
-@click.option(
-    "-n",
-    "limit",
-    type=Whole(min=1),
-    metavar="N",
-    default=20,
-    show_default=True,
-    help="How many at most.",
-)
+@limit_option
 @click.option("--json", "as_json", is_flag=True, help="One JSON object a line.")
 @click.option("--all", "everything", is_flag=True, help="Runs of sub-agents too.")
 @store_option
