@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import replace
-from typing import Final, Unpack, cast
+from typing import Final, Unpack
 
 from pydantic import JsonValue
 
@@ -75,7 +75,9 @@ def agent_manifest(
     answer is data of this form, and goes back to the model with the reason while it is not."""
     manifest = _manifest("agent", AGENT, model, system_prompt, max_turns)
     if output_schema is not None:
-        manifest.model.output_schema = _schema_of(output_schema)
+        from lorimer.models.typed import object_schema  # only for those who want one
+
+        manifest.model.output_schema = object_schema(output_schema)
         manifest.stages["parse"].strategies["parser"] = "structured_output"
         manifest.stages["evaluate"].strategies["strategy"] = "structured_output"
     manifest.stages["cache"].strategies["strategy"] = "aggressive_cache"
@@ -278,23 +280,6 @@ class PipelinePresets:
         needs rules; `permission_mode="sandboxed"` lets run what a sandbox holds."""
         manifest = coding_manifest(model=model, system_prompt=system_prompt, max_turns=max_turns)
         return Pipeline(manifest, tools=tools, **options)
-
-
-def _schema_of(wanted: type[object] | Mapping[str, JsonValue]) -> dict[str, JsonValue]:
-    """Raises ConfigError for what describes no objects."""
-    if isinstance(wanted, Mapping):
-        return dict(wanted)
-    if not is_a(wanted, type):
-        raise wrong("output_schema", wanted, "a class or a JSON Schema", "output_schema=City")
-    from lorimer.models.typed import Form  # only for those who want one
-
-    form = Form(wanted)
-    if form.wrapped:
-        raise ConfigError(
-            f"output_schema: a value of {form.name} is no object",
-            hint="Use a BaseModel, a dataclass or a TypedDict with a field for it.",
-        )
-    return cast("dict[str, JsonValue]", {**form.schema})
 
 
 def _manifest(

@@ -64,7 +64,7 @@ def manifest_of(
         return _phased(agent, tier, limits, header, host, reached)
     offered = tools_of(agent) if reached else []
     work = agent.tools or offered
-    names = _WORK if work else _ANSWER
+    names = [*(_WORK if work else _ANSWER), *(["evaluate"] if agent.form else [])]
     entries = sorted([_entry(name) for name in names], key=lambda entry: entry.order)
     stages = StageEntries(entries)
     stages["input"].strategies["normalizer"] = "multimodal"
@@ -72,6 +72,8 @@ def manifest_of(
     stages["api"].config["after_release"] = "restart"  # whoever hears of the model is told so
     stages["yield"].strategies["formatter"] = "substantive"
     stages["system"].config["prompt"] = _prompt(header, agent)
+    if agent.form:
+        _look_for_form(stages)
     if work:
         stages["loop"].strategies["guards"] = ["identical", "error_streak"]
         stages["loop"].strategy_configs["guards"] = {
@@ -80,7 +82,7 @@ def manifest_of(
         }
     return EnvironmentManifest(
         metadata=Metadata(name=agent.name),
-        model=ModelConfig(model=agent.model or tier),
+        model=_model(agent, tier),
         limits=limits,
         tools=ToolsConfig(
             built_in=[name for name in agent.tools if name not in host],
@@ -103,10 +105,11 @@ def sub_agent_of(
         )
     agent = delegate.agent
     most = limits_of(agent, limits)
-    if agent.phases:
+    if agent.phases or agent.form:
         if tools_of(agent):
+            has = "phases" if agent.phases else "an output_schema"
             raise ConfigError(
-                f"{delegate.tool!r} has phases and gives work to others: an agent that is given "
+                f"{delegate.tool!r} has {has} and gives work to others: an agent that is given "
                 "work may have one or the other"
             )
         return SubAgent(
@@ -142,7 +145,8 @@ def _phased(
     phases: list[dict[str, str | bool]] = []
     others = [name for each in reached for name in each.tools or ()]
     for number, phase in enumerate(agent.phases, 1):
-        worker = _worker(agent, phase)
+        last = number == len(agent.phases)
+        worker = _worker(agent if last else replace(agent, output_schema=None), phase)
         whom = reached if tools_of(worker) else ()
         most = replace(limits, max_turns=worker.max_turns or limits.max_turns)
         made = manifest_of(worker, tier, most, header, host, whom)
@@ -160,13 +164,16 @@ def _phased(
         )
         said: dict[str, str | bool] = {"prompt": phase.prompt, "fallback": phase.fallback}
         phases.append({"name": phase.name, "agent": name, "optional": phase.optional, **said})
-    stages = StageEntries([_entry(name) for name in ("input", "api", "parse", "yield")])
+    names = ("input", "api", "parse", *(["evaluate"] if agent.form else []), "yield")
+    stages = StageEntries([_entry(name) for name in names])
     stages["input"].strategies["normalizer"] = "multimodal"
     stages["api"].implementation = "phases"
     stages["api"].config["phases"] = cast("JsonValue", phases)
+    if agent.form:  # the last phase has tried; what stands for its answer may be something else
+        _look_for_form(stages, max_retries=0)
     return EnvironmentManifest(
         metadata=Metadata(name=agent.name),
-        model=ModelConfig(model=agent.model or tier),
+        model=_model(agent, tier),
         limits=limits,
         agents=workers,
         stages=stages,
@@ -194,6 +201,18 @@ def _worker(agent: RunnableAgent, phase: Phase) -> RunnableAgent:
         agents=tuple([name for name in agent.agents if f"agent__{name}" in has]),
         phases=(),
     )
+
+
+def _model(agent: RunnableAgent, tier: str) -> ModelConfig:
+    schema = json.loads(agent.form) if agent.form else None
+    return ModelConfig(model=agent.model or tier, output_schema=schema)
+
+
+def _look_for_form(stages: StageEntries, **config: JsonValue) -> None:
+    """What the model's `output_schema` asks for is looked for, and asked for again."""
+    stages["parse"].strategies["parser"] = "structured_output"
+    stages["evaluate"].strategies["strategy"] = "structured_output"
+    stages["evaluate"].config.update(config)
 
 
 def _prompt(header: str, agent: RunnableAgent) -> str:
