@@ -18,6 +18,8 @@ from lorimer.world.files import Entry, NotRegularFile, RootedFiles
 
 SECRET = b"secret"
 SWAPS = 10_000 if os.environ.get("LORIMER_CAMPAIGN") else 1_000
+EACH = SWAPS // 100
+"""Reads, writes and refusals meanwhile, at least."""
 
 
 @pytest.fixture
@@ -399,7 +401,7 @@ def test_swapping_components_for_links_leads_nowhere(outer: Path) -> None:
     read = written = refused = 0
     try:
         with RootedFiles([root]) as files:
-            while racer.is_alive() and (flips < SWAPS or min(read, written, refused) < SWAPS // 100):
+            while racer.is_alive() and (flips < SWAPS or min(read, written, refused) < EACH):
                 for path in ("swapped/target", "flipped/target", "file"):
                     try:
                         assert files.read_bytes(path, 100)[0] in (b"inside", b"written")
