@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from lorimer.core.errors import APIError, ExecutorErrorCode
+from lorimer.core.jsonable import dumps
 from lorimer.core.messages import (
     Block,
     DocumentBlock,
@@ -586,6 +587,16 @@ def test_an_output_schema_and_a_seed() -> None:
     config = {"format": {"type": "json_schema", "schema": form.schema}, "effort": "low"}
     assert body["output_config"] == config
     assert encode(request(seed=7), "").dropped == ["seed"]
+
+
+def test_a_model_that_is_held_to_no_schema_is_told_of_it_in_words() -> None:
+    form = OutputSchema("answer", {"type": "object", "additionalProperties": False})
+    encoded = encode(request(model="claude-3-5-haiku-latest", output=form, system="Be kind."), "")
+    assert encoded.dropped == ["output"]
+    assert "output_config" not in encoded.body
+    told = str(encoded.body["system"])
+    assert told.startswith("Be kind.\n\nAnswer with one JSON object and nothing else")
+    assert told.endswith(f"this JSON Schema:\n{dumps(form.schema)}")
 
 
 def test_the_thoughts_of_other_providers_are_left_out() -> None:

@@ -17,7 +17,7 @@ from pydantic_core import from_json, to_json
 from lorimer.core.arguments import is_a, wrong
 from lorimer.core.errors import ConfigError
 from lorimer.core.jsonable import JSON, dumps
-from lorimer.models.wires.strict import closed
+from lorimer.models.wires.strict import closed, in_words
 
 T = TypeVar("T")
 
@@ -77,10 +77,7 @@ class Form(Generic[T]):
     @property
     def instruction(self) -> str:
         """The schema in words, for a model that is not held to it."""
-        return (
-            "Answer with one JSON object and nothing else: no words round it, no code fence. It "
-            f"has to fit this JSON Schema:\n{dumps(self.schema)}"
-        )
+        return in_words(self.schema)
 
     def read(self, text: str) -> T:
         """The value in an answer's text. Raises Unfit."""

@@ -1,11 +1,14 @@
-"""Which JSON Schemas OpenAI can hold a model to, word by word."""
+"""Which JSON Schemas OpenAI can hold a model to, word by word; and how a model is told of one that
+is not held to it."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Final
 
-from lorimer.core.jsonable import JSON
+from lorimer.core.jsonable import JSON, dumps
+from lorimer.core.request import Request
 
 _KEYWORDS: Final = frozenset(
     "$defs $ref additionalProperties anyOf const definitions description enum exclusiveMaximum"
@@ -13,6 +16,25 @@ _KEYWORDS: Final = frozenset(
     " required title type".split()
 )
 _FORMATS: Final = frozenset("date-time time date duration email hostname ipv4 ipv6 uuid".split())
+
+
+def in_words(schema: JSON) -> str:
+    """An instruction to answer in this form."""
+    return (
+        "Answer with one JSON object and nothing else: no words round it, no code fence. It has to "
+        f"fit this JSON Schema:\n{dumps(schema)}"
+    )
+
+
+def told_in_words(request: Request) -> Request:
+    """The request with the form of its answer as a part of the system prompt."""
+    if request.output is None:
+        return request
+    words = in_words(request.output.schema)
+    if request.tools:
+        words = f"Use tools first, where you need them. {words}"
+    system = f"{request.system}\n\n{words}" if request.system else words
+    return replace(request, system=system, output=None)
 
 
 def closed(schema: JSON) -> bool:
