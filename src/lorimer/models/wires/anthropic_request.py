@@ -24,7 +24,7 @@ from lorimer.core.messages import (
 )
 from lorimer.core.request import Request
 from lorimer.models.wires.shared import array, effort_of, mapping, string, turns, wire_id, wire_name
-from lorimer.models.wires.strict import told_in_words
+from lorimer.models.wires.strict import claude_takes, told_in_words
 
 MIN_THINKING: Final = 1024
 SAMPLING_VERSION: Final = "2023-06-01"
@@ -48,7 +48,7 @@ class Abilities:
     effort: bool = False
     """Takes `output_config.effort`."""
     form: bool = False
-    """Takes `output_config.format`: is held to a schema."""
+    """Takes `output_config.format`: is held to a schema, if it is one that can be."""
 
 
 def abilities(model: str) -> Abilities:
@@ -81,7 +81,7 @@ def encode(request: Request, default_effort: str) -> Encoded:
     """The body, the headers besides the SDK's, and what was left out."""
     able = abilities(request.model)
     form = request.output
-    if not able.form:
+    if form is not None and not (able.form and claude_takes(form.schema)):
         request = told_in_words(request)
     messages = _messages(request)
     body: dict[str, JSON] = {
