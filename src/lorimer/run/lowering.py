@@ -24,6 +24,7 @@ from lorimer.core.manifest import (
     SubAgent,
     ToolsConfig,
 )
+from lorimer.presets import answer_in_form
 from lorimer.run.agent import RunnableAgent
 from lorimer.run.palette import Delegate, tools_of
 from lorimer.run.phases import Phase
@@ -64,7 +65,7 @@ def manifest_of(
         return _phased(agent, tier, limits, header, host, reached)
     offered = tools_of(agent) if reached else []
     work = agent.tools or offered
-    names = [*(_WORK if work else _ANSWER), *(["evaluate"] if agent.form else [])]
+    names = _WORK if work else _ANSWER
     entries = sorted([_entry(name) for name in names], key=lambda entry: entry.order)
     stages = StageEntries(entries)
     stages["input"].strategies["normalizer"] = "multimodal"
@@ -72,17 +73,15 @@ def manifest_of(
     stages["api"].config["after_release"] = "restart"  # whoever hears of the model is told so
     stages["yield"].strategies["formatter"] = "substantive"
     stages["system"].config["prompt"] = _prompt(header, agent)
-    if agent.form:
-        _look_for_form(stages)
     if work:
         stages["loop"].strategies["guards"] = ["identical", "error_streak"]
         stages["loop"].strategy_configs["guards"] = {
             "identical": {"warn_after": SAME_CALLS - 1, "stop_after": SAME_CALLS},
             "error_streak": {"warn_after": ERRORS - 1, "stop_after": ERRORS},
         }
-    return EnvironmentManifest(
+    made = EnvironmentManifest(
         metadata=Metadata(name=agent.name),
-        model=_model(agent, tier),
+        model=ModelConfig(model=agent.model or tier),
         limits=limits,
         tools=ToolsConfig(
             built_in=[name for name in agent.tools if name not in host],
@@ -91,6 +90,9 @@ def manifest_of(
         agents=list(reached),
         stages=stages,
     )
+    if agent.form:
+        answer_in_form(made, json.loads(agent.form))
+    return made
 
 
 def sub_agent_of(
@@ -164,20 +166,20 @@ def _phased(
         )
         said: dict[str, str | bool] = {"prompt": phase.prompt, "fallback": phase.fallback}
         phases.append({"name": phase.name, "agent": name, "optional": phase.optional, **said})
-    names = ("input", "api", "parse", *(["evaluate"] if agent.form else []), "yield")
-    stages = StageEntries([_entry(name) for name in names])
+    stages = StageEntries([_entry(name) for name in ("input", "api", "parse", "yield")])
     stages["input"].strategies["normalizer"] = "multimodal"
     stages["api"].implementation = "phases"
     stages["api"].config["phases"] = cast("JsonValue", phases)
-    if agent.form:  # the last phase has tried; what stands for its answer may be something else
-        _look_for_form(stages, max_retries=0)
-    return EnvironmentManifest(
+    made = EnvironmentManifest(
         metadata=Metadata(name=agent.name),
-        model=_model(agent, tier),
+        model=ModelConfig(model=agent.model or tier),
         limits=limits,
         agents=workers,
         stages=stages,
     )
+    if agent.form:  # the last phase has tried; what stands for its answer may be something else
+        answer_in_form(made, json.loads(agent.form), max_retries=0)
+    return made
 
 
 def _worker(agent: RunnableAgent, phase: Phase) -> RunnableAgent:
@@ -201,18 +203,6 @@ def _worker(agent: RunnableAgent, phase: Phase) -> RunnableAgent:
         agents=tuple([name for name in agent.agents if f"agent__{name}" in has]),
         phases=(),
     )
-
-
-def _model(agent: RunnableAgent, tier: str) -> ModelConfig:
-    schema = json.loads(agent.form) if agent.form else None
-    return ModelConfig(model=agent.model or tier, output_schema=schema)
-
-
-def _look_for_form(stages: StageEntries, **config: JsonValue) -> None:
-    """What the model's `output_schema` asks for is looked for, and asked for again."""
-    stages["parse"].strategies["parser"] = "structured_output"
-    stages["evaluate"].strategies["strategy"] = "structured_output"
-    stages["evaluate"].config.update(config)
 
 
 def _prompt(header: str, agent: RunnableAgent) -> str:
