@@ -264,9 +264,10 @@ def test_in_another_folder_it_is_another_program() -> None:
             "ls **",
             "/bin/ls",
             "nice **",
+            "pylint **",
         )
     ]
-    for text in ("./run.sh", "python x.py", "git status", "timeout 5 ./run.sh"):
+    for text in ("./run.sh", "python x.py", "git status", "timeout 5 ./run.sh", "pylint x"):
         assert why(text, rules) == ""
         assert "folder" in why(f"cd evil && {text}", rules)
         assert "folder" in why(f"ls; cd evil\nls; {text}", rules)

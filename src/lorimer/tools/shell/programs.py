@@ -249,6 +249,9 @@ _PLAIN: Final = re.compile(r"[A-Za-z0-9_./:@+,-]*", re.ASCII)
 ELSEWHERE: Final = frozenset({"cd", "pushd", "popd"})
 """Behind these relative paths mean something else."""
 
+CONFIGURED: Final = frozenset({"eslint", "flake8", "mypy", "prettier", "pylint"})
+"""Programs that load code which a file of settings in the folder names."""
+
 WRITES_ITS_LAST: Final = frozenset({"uniq", "xxd"})
 """Programs of which a second operand is a file to write."""
 
@@ -374,7 +377,7 @@ def moved(argv: Sequence[str]) -> str:
     name = known_as(argv[0])
     if "/" in argv[0] and not argv[0].startswith("/"):
         return f"{argv[0]} is another program in another folder"
-    if name in RUNNERS or name in COMMANDS:
+    if name in RUNNERS or name in COMMANDS or name in CONFIGURED:
         return f"what {name} runs depends on the folder, which was changed before it"
     return ""
 
