@@ -212,6 +212,9 @@ def test_modes_and_what_else_stands_there() -> None:
         "permissions": {"additionalDirectories": ["x"], "disableBypassPermissionsMode": "disable"}
     }
     assert len(carried(data, "s.json", shipped).notes) == 2
+    for name in ("hooks", "sandbox", "deniedMcpServers", "disabledMcpjsonServers"):
+        notes = carried({"permissions": {}, name: {"x": 1}}, "s.json", shipped).notes
+        assert [note.startswith(f"{name}: not carried") for note in notes] == [True]
 
 
 def test_what_is_broken_allows_nothing_and_denies_more() -> None:

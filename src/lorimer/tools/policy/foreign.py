@@ -46,6 +46,13 @@ _PARAMETERS: Final = frozenset(
 _PARAMETER: Final = re.compile(r"([A-Za-z_][A-Za-z0-9_]*):[^/]*")
 """`Tool(param:value)`: to deny or to ask, by another argument than the one that rules are about."""
 _PATHS: Final = frozenset({"Read", "Edit", "Write", "MultiEdit", "NotebookEdit", "Glob", "LS"})
+_BESIDE: Final = (
+    ("hooks", "a hook here is a [[hook]] of the same file"),
+    ("sandbox", "what it hides and which hosts it lets through, the host says: hidden=, --network"),
+    ("deniedMcpServers", "deny mcp:NAME here"),
+    ("disabledMcpjsonServers", "deny mcp:NAME here"),
+)
+"""What else of Claude Code's settings keeps something from happening."""
 _MODES: Final = frozenset({"default", "acceptEdits", "plan", "dontAsk"})
 
 
@@ -103,8 +110,7 @@ def carried(data: Mapping[str, JSON], where: str, lookup: Lookup) -> Imported:
         _geny_notes(said, found)
     else:
         _claude_notes(said, found)
-        if data.get("hooks"):
-            found.notes.append("hooks: not carried; a hook here is a [[hook]] of the same file")
+        found.notes += [f"{name}: not carried; {why}" for name, why in _BESIDE if data.get(name)]
     return found
 
 
