@@ -217,7 +217,8 @@ def test_as_arguments_they_are_words_or_refused() -> None:
         ("hyperfine **", "hyperfine 'rm x'"),
         ("ccache **", "ccache rm x"), ("zless **", "zless -o x a"), ("pydoc3 **", "pydoc3 x"),
         ("/lib64/ld-linux-x86-64.so.2 **", "/lib64/ld-linux-x86-64.so.2 ./x"),
-        ("* **", "nice -n 5 -n 3 python -c x"),
+        ("* **", "nice -n 5 -n 3 python -c x"), ("tar **", "tar --index-file=x -tf a"),
+        ("zstd **", "zstd -o x a"), ("zstd **", "zstd --trace=x a"),
     ],
 )  # fmt: skip
 def test_a_rule_with_an_open_end_does_not_cover_what_starts_another(rule: str, text: str) -> None:
