@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import json
 import os
-import re
 import shutil
 import sys
 import termios
@@ -14,7 +13,7 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Final, cast
 
-from lorimer.cli.text import count, seen, visible
+from lorimer.cli.text import count, seen, visible, without_gaps
 from lorimer.core.jsonable import JSON, dumps
 from lorimer.core.tool import TextQuestion
 from lorimer.tools.asking import CUT
@@ -22,8 +21,6 @@ from lorimer.tools.asking import CUT
 _SHOWN_LINES: Final = 40
 """Of an argument that is longer, such as the content of a file; `v` shows all of it. A command
 is always shown whole."""
-_GAP: Final = re.compile(r"[ \t]{40,}|(?:[ \t]*\n){4,}")
-"""Nothing much that would push what is before it off the screen."""
 _ANSWERS: Final = {"y": "[y]es", "n": "[n]o", "a": "[a]lways this very call", "v": "[v]iew all"}
 
 
@@ -112,18 +109,12 @@ def _shown(tool: str, summary: str, reason: str) -> _Shown:
 
 def _paragraph(name: str, text: str) -> list[str]:
     name = seen(name)
-    first, *rest = _GAP.sub(_gap, seen(text)).split("\n")
+    first, *rest = without_gaps(seen(text)).split("\n")
     blank = " " * len(name)
     return [f"  \x1b[36m{name}\x1b[0m: {first}", *[f"  {blank}  {line}" for line in rest]]
 
 
-def _gap(found: re.Match[str]) -> str:
-    ends = found[0].count("\n")
-    told = f"{ends:,} ends of lines" if ends else count(len(found[0]), "blank")
-    return f"\x1b[31m[{told}]\x1b[0m{chr(10) if ends else ''}"
-
-
-def _further_up(text: str) -> str:
+def further_up(text: str) -> str:
     """Where a text is higher than the screen: that it is; else ""."""
     width, height = shutil.get_terminal_size()
     lines = text.split("\n")
@@ -143,7 +134,7 @@ async def _ask(tool: str, summary: str, reason: str) -> str:
     question = f"Run it? {', '.join([_ANSWERS[letter] for letter in shown.letters])}: "
     try:
         termios.tcflush(tty, termios.TCIFLUSH)  # what was typed before is no answer to this
-        _write(tty, f"{shown.short}\n{_further_up(shown.short)}")
+        _write(tty, f"{shown.short}\n{further_up(shown.short)}")
         while True:
             _write(tty, question)
             line = await _line(tty)
@@ -152,7 +143,7 @@ async def _ask(tool: str, summary: str, reason: str) -> str:
                 _write(tty, "\n")
                 return "n"
             if letter == "v" and "v" in shown.letters:
-                _write(tty, f"{shown.whole}\n{_further_up(shown.whole)}")
+                _write(tty, f"{shown.whole}\n{further_up(shown.whole)}")
             elif letter and letter in shown.letters:
                 return letter
     finally:

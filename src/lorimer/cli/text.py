@@ -28,6 +28,7 @@ _MARKS: Final = re.compile(
     "(?<=[\u0300-\u036f\u1ab0-\u1aff\u1dc0-\u1dff\u20d0-\u20ff\ufe20-\ufe2f]{2})"
     "[\u0300-\u036f\u1ab0-\u1aff\u1dc0-\u1dff\u20d0-\u20ff\ufe20-\ufe2f]+"
 )
+_GAP: Final = re.compile(r"[ \t]{40,}|(?:[ \t]*\n){4,}")
 _UNITS: Final = ((86_400.0, "d"), (3_600.0, "h"), (60.0, "min"))
 
 
@@ -44,6 +45,18 @@ def seen(text: str) -> str:
     if text.isascii():
         return visible(text)
     return _MARKS.sub(_escaped, _UNSEEN.sub(_escaped, visible(text)))
+
+
+def without_gaps(text: str) -> str:
+    """The text with a number, in red, in the place of dozens of blanks, or of several empty lines,
+    which would push what is before them off the screen."""
+    return _GAP.sub(_gap, text)
+
+
+def _gap(found: re.Match[str]) -> str:
+    ends = found[0].count("\n")
+    told = f"{ends:,} ends of lines" if ends else count(len(found[0]), "blank")
+    return f"\x1b[31m[{told}]\x1b[0m{chr(10) if ends else ''}"
 
 
 def _escaped(found: re.Match[str]) -> str:
