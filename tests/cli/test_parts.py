@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import json
 import os
 import subprocess
 import sys
@@ -42,6 +43,9 @@ def test_numbers_a_person_can_read() -> None:
 def test_what_a_terminal_would_act_on_is_written_out() -> None:
     assert text.visible("a\tb\nü") == "a\tb\nü"
     assert text.visible("\x1b]0;x\x07\r\x9b1A") == "\\x1b]0;x\\x07\\r\\x9b1A"
+    assert text.visible("\u061ca\u206ab\U000e0041\u2028") == "\\u061ca\\u206ab\\U000e0041\\u2028"
+    assert json.loads(text.harmless('"\U000e0041\u061c"')) == "\U000e0041\u061c"
+    assert text.harmless('"\U000e0041\u061c"').isascii()
     assert text.visible("\u202eevil\ud800") == "\\u202eevil\\ud800"
     assert text.one_line("a\n  b" * 100, 10) == "a ba ba b…"
 

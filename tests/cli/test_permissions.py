@@ -293,6 +293,15 @@ def test_what_is_trusted_is_what_was_shown(
     assert explained("Write(a)")["decision"] == "allow"
 
 
+def test_nothing_of_what_is_to_be_trusted_is_hidden_or_off_the_screen(own_place: Path) -> None:
+    rules = 'allow = ["Bash(make **)"]' + "\n" * 100 + 'deny = ["Write(./a\u3164)"]\n'
+    project_rules(own_place, rules + "# more\n" * 40)
+    shown = invoke("permissions", "trust", input="n\n").stdout
+    assert "[100 ends of lines]" in shown
+    assert "Write(./a\\u3164)" in shown
+    assert "it begins further up]" in shown
+
+
 def test_a_mode_that_is_none_is_told_with_its_file() -> None:
     user_rules("mode = 5\n")
     result = invoke("permissions", "test")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -245,6 +246,27 @@ def test_all_of_a_long_call_can_be_seen(own_place: Path) -> None:
     assert "[... 60 more lines of content]" in done.out
     assert (done.out.count("line 39"), done.out.count("line 99")) == (2, 1)
     assert (own_place / "long.txt").read_text("utf-8") == content
+
+
+def test_nothing_of_a_command_is_hidden_or_pushed_off_the_screen(own_place: Path) -> None:
+    """A screen has 24 lines here, and who is asked sees the last of them."""
+    commands = {
+        "touch a;" + " " * 4000 + "ls": "touch a;[4,000 blanks]ls",
+        "touch a" + "\n" * 90 + "ls": "[90 ends of lines]",
+        "\n".join([f"touch a{number}" for number in range(60)]): "lines: it begins further up",
+        "ls \u061ca\u3164b\u00adc\U000e0041\u2800d\u00a0e\ufe0f": (
+            "ls \\u061ca\\u3164b\\xadc\\U000e0041\\u2800d\\xa0e\\ufe0f"
+        ),
+        "ls e" + "\u0301" * 9: "ls e\u0301\u0301" + "\\u0301" * 7,
+    }
+    script = by_turn(*[call("Bash", command=command) for command in commands], DONE)
+    with FakeLLMServer(script) as server:
+        keys = [(b"this very call: ", b"n\n")] * len(commands)
+        done = in_terminal("run", "hi", "--base-url", server.url, keys=keys)
+    assert done.code == 0, done.out
+    plain = re.sub("\x1b\\[[0-9;]*m", "", done.out)
+    for told in commands.values():
+        assert told in plain, (told, plain)
 
 
 def test_ctrl_c_while_somebody_is_asked(own_place: Path) -> None:

@@ -65,6 +65,22 @@ def test_it_starts_in_the_working_directory_with_a_clean_environment(
     assert "canary" not in content
 
 
+def test_files_that_look_like_a_repository_name_no_programs(tmp_path: Path) -> None:
+    """Files that a model may write are not settings of git."""
+    for folder in ("objects", "refs"):
+        (tmp_path / folder).mkdir()
+    (tmp_path / "HEAD").write_text("ref: refs/heads/main\n")
+    (tmp_path / "config").write_text(
+        "[core]\nrepositoryformatversion = 0\nbare = false\nworktree = .\n"
+        'fsmonitor = "touch started; false"\n'
+    )
+    content, is_error = bash(tmp_path, "git status")
+    assert is_error, content
+    assert not (tmp_path / "started").exists()
+    bash(tmp_path, "git --git-dir=. status")  # said so, it is one
+    assert (tmp_path / "started").exists()
+
+
 def test_its_time_out_is_told_and_everything_is_ended(tmp_path: Path) -> None:
     command = "echo begun; (trap '' TERM; sleep 47) & sleep 47"
     content, is_error = bash(tmp_path, command, timeout=300)

@@ -232,6 +232,11 @@ def test_edit_keeps_crlf(tmp_path: Path) -> None:
     file.write_bytes(b"a\r\nb\r\nc\r\n")
     ok(tmp_path, "Edit", file_path="a.txt", old_string="a\nb\n", new_string="x\ny\nz\n")
     assert file.read_bytes() == b"x\r\ny\r\nz\r\nc\r\n"
+    ok(tmp_path, "Edit", file_path="a.txt", old_string="z", new_string="1\n2")
+    assert file.read_bytes() == b"x\r\ny\r\n1\r\n2\r\nc\r\n"
+    file.write_bytes(b"a\r\nb\n")  # mixed: as it is given
+    ok(tmp_path, "Edit", file_path="a.txt", old_string="b", new_string="1\n2")
+    assert file.read_bytes() == b"a\r\n1\n2\n"
 
 
 def test_edit_needs_text_of_moderate_size(tmp_path: Path) -> None:

@@ -549,6 +549,7 @@ def test_a_program_blocks(result: Finished, told: str) -> None:
         (finished(b'{"decision": ["block"]}'), "decided ['block']"),
         (finished(b'{"reason": 1}'), "is no text"),
         (finished(b'{"change": "ls"}'), "is no object"),
+        (finished(b'{"change": {"x": 1e999}}'), "is not plain JSON"),
         (finished(b"{" + b" " * 262_145 + b"}"), "printed 262,147 bytes, of 262,144 at most"),
         (FileNotFoundError(2, "No such file or directory"), "cannot be started: No such file"),
     ],
@@ -564,7 +565,7 @@ def test_a_program_blocks(result: Finished, told: str) -> None:
             "nan",
         ),
         *("deep", "bytes", "a text", "a misspelt field", "approves", "null", "a list"),
-        *("odd reason", "odd change", "too much", "is not there"),
+        *("odd reason", "odd change", "a number beyond all", "too much", "is not there"),
     ],
 )
 def test_a_program_that_fails_lets_nothing_through(result: Finished | OSError, told: str) -> None:

@@ -58,6 +58,19 @@ def sources(cells: list[dict[str, Any]]) -> list[str]:
     return ["".join(each["source"]) for each in cells]
 
 
+def test_an_id_that_two_cells_have_names_none(tmp_path: Path) -> None:
+    twice = PLAIN.replace('"id": "c2"', '"id": "c0"')
+    told, cells = edit(tmp_path, {"op": "delete", "cell_id": "c0"}, text=twice)
+    assert "several cells are 'c0' (0, 2): give an index" in told
+    assert len(cells) == 3
+
+
+def test_the_ends_of_its_lines_stay_as_they_were(tmp_path: Path) -> None:
+    (tmp_path / "n.ipynb").write_bytes(PLAIN.replace("\n", "\r\n").encode())
+    whole = Notebook((tmp_path / "n.ipynb").read_bytes())
+    assert whole.to_bytes() == PLAIN.replace("\n", "\r\n").encode()
+
+
 def test_cells_are_replaced_inserted_and_deleted(tmp_path: Path) -> None:
     told, cells = edit(
         tmp_path,

@@ -236,6 +236,17 @@ def test_a_person_may_allow_it_once() -> None:
     assert facts[2][1]["decision"] == "approved"
 
 
+def test_a_call_that_is_too_long_to_be_shown_says_so_at_its_end() -> None:
+    """Whoever is asked, here or from another process, is not to take a part for the whole."""
+    person = Person(False)
+    command = "echo " + "x" * 120_000 + "; rm y"
+    _, facts = attempt(Shell(), {"command": command}, granted=False, approver=person)
+    intent = next(data for kind, data in facts if kind == "effect.intent")
+    shown = str(intent["question"]["input"])
+    assert len(shown) == 100_000
+    assert shown.endswith("x [cut here: the call is longer than what can be shown]")
+
+
 @pytest.mark.parametrize("answer", [False, None, "yes", 1, RuntimeError("no terminal")])
 def test_anything_but_a_yes_is_a_no(answer: object) -> None:
     tool = Shell()

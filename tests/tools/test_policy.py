@@ -667,6 +667,18 @@ def test_a_failure_while_deciding_means_no(world: World, monkeypatch: pytest.Mon
     assert (decision.action, decision.code) == (DENY, "policy.undecided")
 
 
+@pytest.mark.parametrize(
+    ("command", "told"),
+    [
+        ("echo 'x ; rm y'", "command echo 'x ; rm y'"),
+        ("echo x ; rm y", "command echo x ; rm y"),
+        ("LANG=C ls 'a  b' > '/x y'", "command LANG=C ls 'a  b' > '/x y'"),
+    ],
+)
+def test_a_command_is_told_as_the_words_that_it_is(world: World, command: str, told: str) -> None:
+    assert next(iter(world.decide("Bash", command).touches)) == told
+
+
 def test_a_decision_says_all_that_it_rests_on(world: World) -> None:
     told = rule("Bash(git push **)", DENY, Source.PROJECT, reason="releases go through CI")
     decision = world.decide("Bash", "git push > log", [told])
@@ -677,6 +689,6 @@ def test_a_decision_says_all_that_it_rests_on(world: World) -> None:
         "sources": ["project"],
         "mode": "default",
         "effects": ["exec", "net", "read", "secret", "send", "write outside"],
-        "resources": ["command git push"],
+        "resources": ["command git push > log"],
         "why": "",
     }

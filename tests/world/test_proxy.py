@@ -191,6 +191,11 @@ def test_the_request_names_the_host_not_its_headers() -> None:
                 # a second request on the connection goes nowhere
                 twice = get(f"http://a.org:{port}/1") + get("http://evil.org/2")
                 assert (await ask(twice)).count(b"HTTP/1.1") == 1
+                # nor does one that only some servers see: those that count bytes
+                hidden = b"0\r\n\r\n" + get("http://evil.org/3")
+                headers = ("Transfer-Encoding: chunked", "Content-Length: 3")
+                answer = await ask(get(f"http://a.org:{port}/", *headers) + hidden)
+                assert answer.startswith(b"HTTP/1.1 400"), answer
             for sent in heard:
                 assert b"evil" not in sent and b"authorization" not in sent.lower(), sent
                 assert b"connection: close" in sent.lower()

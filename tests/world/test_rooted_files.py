@@ -4,6 +4,7 @@ import errno
 import os
 import socket
 import stat
+import struct
 import sys
 import threading
 from collections.abc import Callable, Iterator
@@ -121,6 +122,34 @@ def test_writing_keeps_permission_bits(files: RootedFiles, root: Path) -> None:
     finally:
         os.umask(before)
     assert stat.S_IMODE((root / "fresh").stat().st_mode) == 0o640
+
+
+def acl(*entries: tuple[int, int, int]) -> bytes:
+    """The attribute of Linux: tag, permissions and id of each entry."""
+    return struct.pack("<I", 2) + b"".join([struct.pack("<HHI", *entry) for entry in entries])
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="attributes as Linux has them")
+def test_writing_keeps_who_may_do_what_and_what_was_noted(files: RootedFiles, root: Path) -> None:
+    """With a list, the bits of the group say what *others* may: alone they would allow the group
+    what it was not."""
+    name, none = "system.posix_acl_access", 0xFFFFFFFF
+    others = acl((1, 6, none), (2, 6, 1234), (4, 0, none), (16, 6, none), (32, 0, none))
+    try:
+        os.setxattr(root / "file", name, others)
+        os.setxattr(root / "file", "user.note", b"mine")
+    except OSError as error:
+        pytest.skip(f"this file system has no such lists: {error}")
+    files.write_bytes("file", b"new")
+    assert os.getxattr(root / "file", name) == others
+    assert os.getxattr(root / "file", "user.note") == b"mine"
+    os.setxattr(root, "system.posix_acl_default", others)  # for what is made from now on
+    (root / "plain").touch()
+    os.removexattr(root / "plain", name)
+    (root / "plain").chmod(0o640)
+    files.write_bytes("plain", b"new")
+    assert os.listxattr(root / "plain") == []
+    assert stat.S_IMODE((root / "plain").stat().st_mode) == 0o640
 
 
 def test_a_failed_write_leaves_the_old_file_and_nothing_else(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import shutil
 import sys
 import termios
 from collections.abc import Callable, Mapping, Sequence
@@ -12,10 +13,10 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Final, cast
 
-from lorimer.cli.text import count, visible
+from lorimer.cli.text import count, seen, visible, without_gaps
 from lorimer.core.jsonable import JSON, dumps
 from lorimer.core.tool import TextQuestion
-from lorimer.tools.asking import MAX_SUMMARY_CHARS
+from lorimer.tools.asking import CUT
 
 _SHOWN_LINES: Final = 40
 """Of an argument that is longer, such as the content of a file; `v` shows all of it. A command
@@ -83,9 +84,9 @@ class _Shown:
 def _shown(tool: str, summary: str, reason: str) -> _Shown:
     """Arguments one a paragraph, with nothing hidden in them."""
     head = f"\x1b[1;33m{visible(tool)}\x1b[0m wants to run ({visible(reason)}):"
-    if len(summary) >= MAX_SUMMARY_CHARS:
-        cut = "\x1b[31m[cut here: the call is longer than what can be shown]\x1b[0m"
-        text = f"{head}\n  {visible(summary)}\n  {cut}"
+    if summary.endswith(CUT):
+        cut = f"\x1b[31m{CUT.strip()}\x1b[0m"
+        text = f"{head}\n  {seen(summary.removesuffix(CUT))}\n  {cut}"
         return _Shown(text, text, "yn")  # what nobody has seen is not allowed for good
     try:
         given = cast("JSON", json.loads(summary))
@@ -107,10 +108,20 @@ def _shown(tool: str, summary: str, reason: str) -> _Shown:
 
 
 def _paragraph(name: str, text: str) -> list[str]:
-    name = visible(name)
-    first, *rest = visible(text).split("\n")
+    name = seen(name)
+    first, *rest = without_gaps(seen(text)).split("\n")
     blank = " " * len(name)
     return [f"  \x1b[36m{name}\x1b[0m: {first}", *[f"  {blank}  {line}" for line in rest]]
+
+
+def further_up(text: str) -> str:
+    """Where a text is higher than the screen: that it is; else ""."""
+    width, height = shutil.get_terminal_size()
+    lines = text.split("\n")
+    rows = sum([1 + len(line) // max(width, 1) for line in lines])
+    if rows < height:
+        return ""
+    return f"\x1b[31m[{count(rows, 'line')}: it begins further up]\x1b[0m\n"
 
 
 async def _ask(tool: str, summary: str, reason: str) -> str:
@@ -123,7 +134,7 @@ async def _ask(tool: str, summary: str, reason: str) -> str:
     question = f"Run it? {', '.join([_ANSWERS[letter] for letter in shown.letters])}: "
     try:
         termios.tcflush(tty, termios.TCIFLUSH)  # what was typed before is no answer to this
-        _write(tty, f"{shown.short}\n")
+        _write(tty, f"{shown.short}\n{further_up(shown.short)}")
         while True:
             _write(tty, question)
             line = await _line(tty)
@@ -132,7 +143,7 @@ async def _ask(tool: str, summary: str, reason: str) -> str:
                 _write(tty, "\n")
                 return "n"
             if letter == "v" and "v" in shown.letters:
-                _write(tty, f"{shown.whole}\n")
+                _write(tty, f"{shown.whole}\n{further_up(shown.whole)}")
             elif letter and letter in shown.letters:
                 return letter
     finally:

@@ -11,7 +11,7 @@ import click
 
 from lorimer.cli.fail import Fault, OneOf, suggest, tell_notes
 from lorimer.cli.kinds import Group
-from lorimer.cli.text import count, on_line, print_json, visible
+from lorimer.cli.text import count, on_line, print_json, seen, without_gaps
 from lorimer.tools.policy.modes import Mode
 
 if TYPE_CHECKING:
@@ -91,8 +91,8 @@ def explain(
         if hook.event is HookEvent.PRE_TOOL_USE and hook.is_about(asked.tool)
     ]
     if as_json:
-        seen = {"visible": not why_hidden, "hidden_by": why_hidden, "hooks": list(asked_too)}
-        print_json({**decision.to_json(), **seen})
+        shown = {"visible": not why_hidden, "hidden_by": why_hidden, "hooks": list(asked_too)}
+        print_json({**decision.to_json(), **shown})
     else:
         _tell(decision, held, asked_too, why_hidden)
 
@@ -145,7 +145,10 @@ def trust(workspace: Path | None, yes: bool) -> None:
     path = (workspace or Path.cwd()).resolve() / policy_files.PROJECT
     text = policy_files.project_text(path)
     if not yes:
-        click.echo(visible(text))
+        from lorimer.cli.approve import further_up
+
+        shown = without_gaps(seen(text))
+        click.echo(f"{shown}\n{further_up(shown)}", nl=False)
         if sys.stdin is None:
             raise Fault("nobody can be asked whether to trust it", hint="Answer in advance: --yes")
         if not click.confirm(f"Trust {path} as shown?", default=False):

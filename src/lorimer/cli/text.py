@@ -12,12 +12,23 @@ import click
 from lorimer.core.jsonable import JSON, dumps
 
 # Control characters (but newline and tab), and the marks that turn text round: what a model or
-# a file says must not move the cursor or hide a part of a command.
+# a file says must not move the cursor or hide a part of a command. Some programs take two of them
+# for the end of a line, and so of a JSON object on a line.
 _HIDDEN: Final = re.compile(
-    "[\x00-\x08\x0b-\x1f\x7f-\x9f\u200b-\u200f\u202a-\u202e\u2060-\u2069\ufeff\ud800-\udfff]"
+    "[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200b-\u200f\u2028-\u202e\u2060-\u206f\ufeff\ufff9-\ufffb"
+    "\ud800-\udfff\U000e0000-\U000e007f]"
 )
-# And what some programs take for the end of a line, and so of a JSON object on a line.
-_HIDDEN_IN_JSON: Final = re.compile(f"{_HIDDEN.pattern}|[\u2028\u2029]")
+# What may look like nothing, or like a blank, and belongs to honest text too.
+_UNSEEN: Final = re.compile(
+    "[\xa0\xad\u034f\u115f\u1160\u1680\u17b4\u17b5\u180b-\u180f\u2000-\u200a\u202f\u205f\u2800\u3000"
+    "\u3164\ufe00-\ufe0f\uffa0\U000e0100-\U000e01ef]"
+)
+# Marks over the mark before: from the third on they cover what is around them.
+_MARKS: Final = re.compile(
+    "(?<=[\u0300-\u036f\u1ab0-\u1aff\u1dc0-\u1dff\u20d0-\u20ff\ufe20-\ufe2f]{2})"
+    "[\u0300-\u036f\u1ab0-\u1aff\u1dc0-\u1dff\u20d0-\u20ff\ufe20-\ufe2f]+"
+)
+_GAP: Final = re.compile(r"[ \t]{40,}|(?:[ \t]*\n){4,}")
 _UNITS: Final = ((86_400.0, "d"), (3_600.0, "h"), (60.0, "min"))
 
 
@@ -25,9 +36,31 @@ def visible(text: str) -> str:
     """The text with everything written out that a terminal would act on instead of showing."""
     if text.isascii() and text.isprintable():
         return text
-    return _HIDDEN.sub(
-        lambda found: found[0].encode("unicode_escape", "surrogatepass").decode(), text
-    )
+    return _HIDDEN.sub(_escaped, text)
+
+
+def seen(text: str) -> str:
+    """As `visible`, and with what a person may not see, or take for a blank, written out too: for
+    what they are asked to agree to."""
+    if text.isascii():
+        return visible(text)
+    return _MARKS.sub(_escaped, _UNSEEN.sub(_escaped, visible(text)))
+
+
+def without_gaps(text: str) -> str:
+    """The text with a number, in red, in the place of dozens of blanks, or of several empty lines,
+    which would push what is before them off the screen."""
+    return _GAP.sub(_gap, text)
+
+
+def _gap(found: re.Match[str]) -> str:
+    ends = found[0].count("\n")
+    told = f"{ends:,} ends of lines" if ends else count(len(found[0]), "blank")
+    return f"\x1b[31m[{told}]\x1b[0m{chr(10) if ends else ''}"
+
+
+def _escaped(found: re.Match[str]) -> str:
+    return found[0].encode("unicode_escape", "surrogatepass").decode()
 
 
 def on_line(text: str) -> str:
@@ -40,7 +73,7 @@ def harmless(text: str) -> str:
     for the end of a line: to whoever parses it, it is the same. Letters stay as they are."""
     if text.isascii() and "\x7f" not in text:
         return text  # what is below a space, JSON has escaped already
-    return _HIDDEN_IN_JSON.sub(lambda found: f"\\u{ord(found[0]):04x}", text)
+    return _HIDDEN.sub(lambda found: json.dumps(found[0])[1:-1], text)
 
 
 def print_json(value: JSON, *, indent: int | None = None) -> None:

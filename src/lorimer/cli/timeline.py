@@ -20,6 +20,7 @@ from lorimer.cli.text import (
     money,
     on_line,
     one_line,
+    seen,
     short_id,
     tokens,
     visible,
@@ -311,9 +312,9 @@ def _question(question: Question) -> Iterator[Line]:
         for at, option in enumerate(question.options, 1):
             yield [(f"  {at}. {_indented(option)}", "")]
         return
-    why = f" ({visible(question.reason)})"
+    why = f" ({seen(question.reason)})"
     yield [("asks: ", "bold magenta"), (visible(question.tool), "bold"), (why, "dim")]
-    yield [(f"  {_indented(question.input)}", "")]
+    yield [(f"  {seen(question.input)}", "")]
 
 
 def _answer(facts: Sequence[Event]) -> str:

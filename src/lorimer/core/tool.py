@@ -103,8 +103,10 @@ class Approver(Protocol):
     """Asks a person. Shipped: a terminal prompt in the CLI, and `tools.AskLater`."""
 
     async def approve(self, tool: str, summary: str, reason: str) -> bool:
-        """True: the call may run, this once. `summary` is its arguments as JSON, cut only when
-        they are absurdly long. Cancelled when the answer came from elsewhere."""
+        """True: the call may run, this once. `summary` is its arguments as JSON; of more
+        than 100,000 characters the end is left out, and "[cut here: ..." says so. They are as the
+        model wrote them: characters that a screen hides or acts on (bidirectional marks, control
+        characters) are for whoever shows them. Cancelled when the answer came from elsewhere."""
         ...
 
 

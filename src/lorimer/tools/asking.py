@@ -27,6 +27,9 @@ if TYPE_CHECKING:
 MAX_SUMMARY_CHARS: Final = 100_000
 """Of a call, when a person is asked: who agrees has to see all of it."""
 
+CUT: Final = " [cut here: the call is longer than what can be shown]"
+"""The end of a summary that is not all of the call."""
+
 _Approve: TypeAlias = Callable[[str, str, str], Awaitable[bool]]
 _Answer: TypeAlias = Mapping[str, JSON]
 
@@ -155,7 +158,9 @@ def _wanted(entry: Entry, input: ToolInput) -> TextQuestion | None:
 
 
 def _question(entry: Entry, input: ToolInput, reason: str) -> dict[str, JSON]:
-    summary = text_of(input)[:MAX_SUMMARY_CHARS]
+    summary = text_of(input)
+    if len(summary) > MAX_SUMMARY_CHARS:
+        summary = summary[: MAX_SUMMARY_CHARS - len(CUT)] + CUT
     return {"tool": entry.spec.name, "input": summary, "reason": reason}
 
 

@@ -12,6 +12,7 @@ import errno
 import os
 import secrets
 import stat
+import sys
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, ExitStack, suppress
 from dataclasses import dataclass
@@ -35,6 +36,7 @@ from lorimer.world.beneath import OutsideRoots as OutsideRoots  # looked for bes
 Kind: TypeAlias = Literal["file", "dir", "link", "other"]
 
 _CHUNK: Final = 1_048_576
+_ACL: Final = "system.posix_acl_access"
 # O_NONBLOCK: a FIFO put in the place of a file must not stop us.
 _READ: Final = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
 _CREATE: Final = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
@@ -168,9 +170,9 @@ class RootedFiles:
     def write_bytes(self, path: AnyPath, data: bytes) -> None:
         """Replace or create a file: all of `data` or nothing, also across a power cut.
 
-        Missing folders are made. An existing file keeps its permission bits and, where the
-        system lets us, its owner. A link is followed, so what it points to is replaced. Killed
-        half-way, it can leave a file `.lorimer-*.tmp` behind.
+        Missing folders are made. An existing file keeps its permission bits and list (ACL), its
+        attributes `user.*` and, where the system lets us, its owner. A link is followed, so what it
+        points to is replaced. Killed half-way, it can leave a file `.lorimer-*.tmp` behind.
         """
         with self._place(path, make=True) as place:
             old: os.stat_result | None = None
@@ -184,6 +186,7 @@ class RootedFiles:
                     _write_all(fd, data)
                     if old is not None:
                         _copy_attributes(fd, old)
+                        _copy_extended(fd, place)
                     os.fsync(fd)
                 finally:
                     os.close(fd)
@@ -323,6 +326,42 @@ def _copy_attributes(fd: int, old: os.stat_result) -> None:
         with suppress(PermissionError):
             os.fchown(fd, old.st_uid, old.st_gid)
     os.fchmod(fd, stat.S_IMODE(old.st_mode) & 0o777)
+
+
+def _copy_extended(fd: int, place: Place) -> None:
+    """The list of who may do what, which the folder may have given the new file too: without it
+    the bits for the group would mean more than they did. And what its user noted on it."""
+    if sys.platform != "linux":
+        return
+    try:
+        source = os.open(place.name, _READ, dir_fd=place.fd)
+    except OSError:  # one that may only be written
+        return
+    try:
+        names = _extended(source)
+        for name in set(_extended(fd)) - set(names):
+            if name == _ACL:
+                mode = os.fstat(source).st_mode
+                os.removexattr(fd, name)
+                os.fchmod(fd, stat.S_IMODE(mode) & 0o777)
+        for name in names:
+            if name == _ACL:
+                os.setxattr(fd, name, os.getxattr(source, name))
+            elif name.startswith("user."):
+                with suppress(OSError):  # no room for it is no reason not to write
+                    os.setxattr(fd, name, os.getxattr(source, name))
+    finally:
+        os.close(source)
+
+
+def _extended(fd: int) -> list[str]:
+    """Names of attributes; none where the file system has none."""
+    try:
+        return os.listxattr(fd)
+    except OSError as error:
+        if error.errno != errno.ENOTSUP:
+            raise
+        return []
 
 
 def _sync_directory(fd: int) -> None:

@@ -148,6 +148,9 @@ class Proxy:
         scheme, mark, rest = request.target.decode("ascii", "replace").partition("://")
         if mark != "://" or scheme.lower() != "http":
             raise _Answer(400, "an http:// URL was expected, or CONNECT")
+        named = {name for name, _ in request.headers}
+        if named >= {b"transfer-encoding", b"content-length"}:
+            raise _Answer(400, "a server may read its end elsewhere: it has two lengths")
         authority = re.split(r"[/?#]", rest, maxsplit=1)[0]
         path = rest[len(authority) :]
         host, port = self._place(authority)

@@ -38,6 +38,13 @@ if TYPE_CHECKING:
 _INHERITED: Final = frozenset(
     {"PATH", "HOME", "LANG", "TERM", "TMPDIR", "TZ", "USER", "LOGNAME"},
 )
+_FOR_GIT: Final = {
+    "GIT_CONFIG_COUNT": "1",
+    "GIT_CONFIG_KEY_0": "safe.bareRepository",
+    "GIT_CONFIG_VALUE_0": "explicit",
+}
+"""A folder that only has files called HEAD and config is no repository: its settings name programs,
+which `git status` would start."""
 _DRAIN_S: Final = 0.25
 """How long output may still trickle in after the main program ended, e.g. through a `tee`."""
 _POLL_S: Final = 0.02
@@ -160,6 +167,7 @@ def clean_environment(given: Mapping[str, str] | None, token: str) -> dict[str, 
         for name, value in os.environ.items()
         if name in _INHERITED or name.startswith("LC_")
     }
+    environment.update(_FOR_GIT)
     environment.update(given or {})
     environment[MARKER] = nested_marker(os.environ.get(MARKER, ""), token)
     return environment

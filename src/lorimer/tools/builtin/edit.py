@@ -112,7 +112,8 @@ def _text(path: str, data: bytes, more: bool) -> str:
 
 def _replaced(path: str, text: str, old: str, new: str, every: bool) -> tuple[str, str]:
     """The new text, and what to tell. Raises Failed."""
-    if old not in text and "\r\n" in text:
+    ends = text.count("\r\n")
+    if ends and (old not in text or ends == text.count("\n")):
         old, new = (part.replace("\r\n", "\n").replace("\n", "\r\n") for part in (old, new))
     if old == new:
         raise Failed("old_string and new_string are the same: there is nothing to change.")

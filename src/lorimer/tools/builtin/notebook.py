@@ -58,6 +58,7 @@ class Notebook:
         indent = _INDENT.match(data)
         self._indent = indent[1].decode() if indent is not None else " "
         self._newline = data.endswith(b"\n")
+        self._crlf = data.startswith(b"{\r\n")
 
     @property
     def ids(self) -> set[str]:
@@ -70,7 +71,8 @@ class Notebook:
             text = json.dumps(self._whole, ensure_ascii=False, indent=self._indent)
         except (ValueError, RecursionError) as fault:
             raise Unfit(f"it cannot be written as JSON ({fault}).") from fault
-        return clean(text + "\n" * self._newline).encode()
+        text += "\n" * self._newline
+        return clean(text.replace("\n", "\r\n") if self._crlf else text).encode()
 
     def apply(self, operation: Operation, path: str, new_id: str) -> str:
         """Make one operation and say what was done. Raises Unfit, with `path` before it."""
@@ -130,10 +132,13 @@ class Notebook:
             if index >= len(self.cells):
                 raise Unfit(f"{path}.index: there is no cell {index}; there are {self._count}.")
             return index
-        for at, cell in enumerate(self.cells):
-            if cell.get("id") == named:
-                return at
-        raise Unfit(f"{path}.cell_id: there is no cell {named!r}.")
+        found = [at for at, cell in enumerate(self.cells) if cell.get("id") == named]
+        if len(found) > 1:
+            told = ", ".join(map(str, found[:5]))
+            raise Unfit(f"{path}.cell_id: several cells are {named!r} ({told}): give an index.")
+        if not found:
+            raise Unfit(f"{path}.cell_id: there is no cell {named!r}.")
+        return found[0]
 
     @property
     def _count(self) -> str:

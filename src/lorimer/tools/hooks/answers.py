@@ -11,7 +11,7 @@ from pydantic_core import from_json
 from lorimer.core.documents import parse
 from lorimer.core.errors import ConfigError, ExecutorErrorCode, HookError, nearest
 from lorimer.core.hooks import NOTHING, VERDICTS, Answer, HookEvent, Verdict
-from lorimer.core.jsonable import JSON, clean
+from lorimer.core.jsonable import JSON, clean, plain
 
 MAX_TEXT: Final = 50_000
 """Characters of a changed text, or of a context."""
@@ -103,6 +103,8 @@ def _fits(event: HookEvent, name: str, change: JSON) -> None:
         raise failure(event, name, "changes something, and there is nothing to change")
     if event is _BEFORE and not isinstance(change, Mapping):
         raise failure(event, name, "changes the tool's input into something that is no object")
+    if isinstance(change, Mapping) and plain(change) is None:
+        raise failure(event, name, "changes something into what is not plain JSON")
     if event is _PROMPT and not isinstance(change, str | Mapping):
         raise failure(event, name, "changes the prompt into neither text nor an object")
     if event not in (_BEFORE, _PROMPT) and not isinstance(change, str):

@@ -33,7 +33,7 @@ from lorimer.tools.policy.names import names
 from lorimer.tools.policy.rules import Bound, Rule, bind
 from lorimer.tools.policy.sources import SOURCES, Source
 from lorimer.tools.registry import Entry, ToolRegistry
-from lorimer.tools.shell.parse import Parsed, parse
+from lorimer.tools.shell.parse import Command, Parsed, parse
 from lorimer.tools.shell.rules import Memory
 
 GRANTED: Final = "policy.granted"
@@ -111,8 +111,18 @@ def told(resource: Resource) -> str:
         case HostUse():
             return f"host {resource.host or '(cannot be read)'}:{resource.port}"
         case CommandUse():
-            read = [" ".join(command.argv) for command in resource.parsed.commands]
+            read = [_command(command) for command in resource.parsed.commands]
             return f"command {resource.parsed.complex or ' ; '.join(read)}"
+
+
+def _command(command: Command) -> str:
+    """Quoted, so that two commands are not one that has a `;` in a word."""
+    from shlex import quote  # for people only
+
+    words = [f"{name}={quote(value)}" for name, value in command.assignments]
+    words += map(quote, command.argv)
+    words += [f"{'>' if to.writes else '<'} {quote(to.path)}" for to in command.redirects]
+    return " ".join(words)
 
 
 @record

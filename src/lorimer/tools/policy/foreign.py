@@ -16,6 +16,7 @@ from lorimer.core.errors import ConfigError
 from lorimer.core.jsonable import JSON
 from lorimer.tools.policy.files import Lookup, check
 from lorimer.tools.policy.foreign_specs import (
+    NONE,
     Meaning,
     command_meaning,
     host_meaning,
@@ -33,9 +34,25 @@ _SAME: Final[Mapping[str, tuple[str, ...]]] = {
     "Edit": ("Edit", "Write", "NotebookEdit"),
     "MultiEdit": ("Edit",),
     "LS": ("Glob",),
+    "Task": ("Agent",),
 }
-"""Tools that one of Claude Code's rules about paths stands for."""
+"""Tools that one of Claude Code's rules stands for: those that do the same to files, or have the
+name by now. `_all` has more, for what is not to be."""
+_GONE: Final = frozenset({"MultiEdit", "LS", "Task"})
+"""Names that nothing has any more: what they allow, nothing here is."""
+_PARAMETERS: Final = frozenset(
+    "run_in_background timeout description dangerouslyDisableSandbox".split()
+)
+_PARAMETER: Final = re.compile(r"([A-Za-z_][A-Za-z0-9_]*):[^/]*")
+"""`Tool(param:value)`: to deny or to ask, by another argument than the one that rules are about."""
 _PATHS: Final = frozenset({"Read", "Edit", "Write", "MultiEdit", "NotebookEdit", "Glob", "LS"})
+_BESIDE: Final = (
+    ("hooks", "a hook here is a [[hook]] of the same file"),
+    ("sandbox", "what it hides and which hosts it lets through, the host says: hidden=, --network"),
+    ("deniedMcpServers", "deny mcp:NAME here"),
+    ("disabledMcpjsonServers", "deny mcp:NAME here"),
+)
+"""What else of Claude Code's settings keeps something from happening."""
 _MODES: Final = frozenset({"default", "acceptEdits", "plan", "dontAsk"})
 
 
@@ -93,8 +110,7 @@ def carried(data: Mapping[str, JSON], where: str, lookup: Lookup) -> Imported:
         _geny_notes(said, found)
     else:
         _claude_notes(said, found)
-        if data.get("hooks"):
-            found.notes.append("hooks: not carried; a hook here is a [[hook]] of the same file")
+        found.notes += [f"{name}: not carried; {why}" for name, why in _BESIDE if data.get(name)]
     return found
 
 
@@ -108,25 +124,56 @@ def _claude(text: str, action: Action, where: str, found: Imported, lookup: Look
     if tool == "*" or "*" in tool or (server is not None and server[2] is None):
         _named(tool, server, action, told, found)
         return
-    if spec is None or spec in ("*", "**"):
-        tools = ("Edit",) if tool == "MultiEdit" else (tool,)
+    allows = action is Action.ALLOW
+    if allows and tool in _GONE:
+        found.notes.append(f"{told}: not carried; it had no effect there")
+    elif not allows and spec is not None and _of_parameter(tool, spec):
+        _add(found, _all(tool), NONE, action, told, "", lookup)
+    elif spec is None or (spec in ("*", "**") and not (allows and tool in _PATHS)):
+        tools = (tool,) if allows else _all(tool)
         _add(found, tools, Meaning(None), action, told, "", lookup)
     elif tool == "Bash":
-        _add(found, (tool,), command_meaning(str(spec), action), action, told, "", lookup)
+        _add(found, (tool,), command_meaning(spec, action), action, told, "", lookup)
     elif tool == "WebFetch":
-        _add(found, (tool,), host_meaning(str(spec), action), action, told, "", lookup)
+        _add(found, (tool,), host_meaning(spec, action), action, told, "", lookup)
     elif tool in _PATHS:
-        if tool not in _SAME:  # only rules of Read and Edit are looked at there
-            if action is Action.ALLOW:
-                found.notes.append(f"{told}: not carried; it had no effect there")
-                return
-            found.notes.append(f"{told}: had no effect there; here it is in force")
-        meaning = path_meaning(str(spec), action)
-        _add(found, _SAME.get(tool, (tool,)), meaning, action, told, "", lookup)
-        if tool == "Read" and action is not Action.ALLOW:
-            found.notes.append(f"{told}: Grep of a folder above it, and commands, still see it")
+        _paths(tool, spec, action, told, found, lookup)
     else:
-        _add(found, (tool,), Meaning(str(spec), "", False), action, told, "", lookup)
+        _add(found, (tool,), NONE, action, told, "", lookup)
+
+
+def _all(tool: str) -> tuple[str, ...]:
+    """The tools that a rule to deny or ask stands for."""
+    tools = _SAME.get(tool, (tool,))
+    return (*tools, "Unpack") if "Edit" in tools else tools
+
+
+def _of_parameter(tool: str, spec: str) -> bool:
+    named = _PARAMETER.fullmatch(spec)
+    return named is not None and (tool in _PATHS or (tool == "Bash" and named[1] in _PARAMETERS))
+
+
+def _paths(
+    tool: str, spec: str, action: Action, told: str, found: Imported, lookup: Lookup
+) -> None:
+    """A rule about files."""
+    if tool not in _SAME:  # only rules of Read and Edit are looked at there
+        if action is Action.ALLOW:
+            found.notes.append(f"{told}: not carried; it had no effect there")
+            return
+        found.notes.append(f"{told}: had no effect there; here it is in force")
+    if spec.startswith("!"):  # an exception from the rules before it
+        if action is not Action.ALLOW:
+            found.notes.append(f"{told}: stricter here: not carried, so nothing is excepted")
+            return
+        found.notes.append(f"{told}: stricter here: asked about")
+        spec, action = spec[1:], Action.ASK
+    tools = _SAME.get(tool, (tool,)) if action is Action.ALLOW else _all(tool)
+    if tool == "Read" and action is Action.DENY:  # there too it keeps from writing
+        tools += _all("Edit")
+    _add(found, tools, path_meaning(spec, action), action, told, "", lookup)
+    if tool == "Read" and action is not Action.ALLOW:
+        found.notes.append(f"{told}: Grep of a folder above it, and commands, still see it")
 
 
 def _named(

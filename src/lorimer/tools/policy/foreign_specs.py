@@ -13,6 +13,8 @@ from lorimer.tools.shell.rules import CommandRule
 
 _ODD_IN_PATHS: Final = re.compile(r"[\[\]{}!\\]|\.\.")
 
+_NO_NAMES: Final = frozenset({"", ".", "~"})
+
 
 @record
 class Meaning:
@@ -63,7 +65,9 @@ def command_meaning(spec: str, action: Action) -> Meaning:
 
 
 def _prefix(head: str, action: Action) -> Meaning:
-    return _pattern(f"{head.strip()} **", action) if head.strip() else Meaning(None)
+    if not head:
+        return Meaning(None)
+    return _pattern(f"{head.strip()} **", action) if head.strip() else NONE
 
 
 def _pattern(text: str, action: Action) -> Meaning:
@@ -81,18 +85,22 @@ def _pattern(text: str, action: Action) -> Meaning:
 
 def path_meaning(spec: str, action: Action) -> Meaning:
     """Of patterns as in .gitignore: a name alone is meant anywhere beneath, and a folder with all
-    in it. To deny or ask, anywhere at all."""
+    in it. To deny or ask, anywhere at all: there `src/**` is any folder `src` then."""
     note = ""
-    if not spec.strip() or _ODD_IN_PATHS.search(spec):
+    relative = spec.removeprefix("./")
+    named = re.sub(r"^(//|~/|\./|/)", "", spec).rstrip("/").split("/")
+    if _ODD_IN_PATHS.search(spec) or not _NO_NAMES.isdisjoint([name.strip() for name in named]):
         return NONE
     if spec.startswith(("//", "~/")):
         path = spec
     elif spec.startswith("/"):
         path, note = f".{spec}", "begins at the workspace here, there at the settings' own place"
-    elif "/" in spec.rstrip("/"):
-        path = spec if spec.startswith(("./", "**/")) else f"./{spec}"
+    elif spec.startswith("**/"):
+        path = spec
+    elif action is Action.ALLOW and "/" in spec.rstrip("/"):
+        path = f"./{relative}"
     else:
-        path = f"**/{spec}"
+        path = f"**/{relative}"
     if action is Action.ALLOW and path.startswith("**/"):
         path = f"./{path}"
     if not path.endswith("/**"):
@@ -110,6 +118,8 @@ def loose_path_meaning(spec: str, action: Action) -> Meaning:
         path = spec
     else:
         path = f"{'./' if action is Action.ALLOW else '**/'}{spec.removeprefix('./')}"
+    if action is not Action.ALLOW:
+        path = path.replace("?", "*")  # there it is a slash, too
     head, star, _ = path.partition("*") if not path.startswith("**/") else _after_anywhere(path)
     if not star:
         return Meaning(path)

@@ -34,11 +34,29 @@ RUNNERS: Final = frozenset(
     cargo go rustc rustup dotnet composer apt apt-get dpkg yum dnf rpm apk brew pacman snap flatpak
     pytest tox nox coverage pre-commit
     sqlite3 psql mysql redis-cli mongo mongosh dd install ln mount umount tee split csplit
-    zip unzip 7z 7za cpio ar jq yq xmllint
+    zip unzip 7z 7za cpio ar jq yq xmllint xsltproc
+    gcc g++ cc c++ c89 c99 clang clang++ gfortran tcc ld as gold lld ldd ccache sccache distcc icecc
+    ld.so ld-linux.so.2 ld-linux-x86-64.so.2 ld-linux-aarch64.so.1 ld-musl-x86_64.so.1
+    ts-node tsx esno vite-node tsc pwsh nu elvish xonsh yash posh hy bpython ptpython pydoc perldoc
+    clj clojure lein sbt elixir iex mix erl escript rebar3 ocaml opam dune stack cabal ghci
+    runhaskell zig nim crystal dart flutter kotlin kotlinc scalac jjs jrunscript rust-script
+    jupyter papermill streamlit gunicorn uvicorn celery flask django-admin invoke inv fab doit nose2
+    sphinx-build mkdocs pipenv jest vitest mocha ava karma cypress playwright webpack rollup vite
+    gulp grunt jake turbo nx lerna rush concurrently npm-run-all nodemon rspec phpunit
+    hyperfine watchexec chronic ifne pee zrun mispipe sponge logsave multitime grc eatmydata
+    direnv dotenv asdf mise nvm fnm volta rbenv pyenv foreman nix nix-shell nix-build guix
+    bazelisk buck buck2 pants waf xcodebuild xcrun osascript open xdg-open systemctl service
+    gosu su-exec tini dumb-init chpst daemonize dtach abduco zellij pexec aa-exec i386 x86_64
+    nmap tcpdump tshark lftp w3m lynx links elinks http https xh rclone autossh pssh pdsh gpg gpg2
+    vimdiff gvim rvim rview pico micro kak hx joe mcedit mail mailx mutt gsed
+    zless zmore xzless xzmore bzless bzmore most exiftool convert magick mogrify identify ffmpeg
+    pandoc groff troff nroff soelim cowsay cowthink ctags msgfilter csvtool bpftrace pidstat
     """.split()
 )
 """Whatever follows them can be a program, or a file to write. A rule for one of them has to say
 all of its words, or at least the first one (`npm run test **`, `pytest **` does not do)."""
+
+TARS: Final = ("tar", "gtar", "bsdtar")
 
 OPEN_AFTER: Final[Mapping[str, int]] = MappingProxyType(
     {"npm": 2, "pnpm": 2, "yarn": 1, "cargo": 1, "go": 1, "make": 1, "just": 1, "uv": 3}
@@ -74,18 +92,12 @@ OPTIONS: Final[Mapping[str, tuple[str, ...]]] = MappingProxyType(
             "--template",
             "--separate-git-dir",
             "-u",
+            "--prefix",
+            "--unsafe-paths",
+            "--export-marks",
         ),
-        "find": (
-            "-exec",
-            "-execdir",
-            "-ok",
-            "-okdir",
-            "-delete",
-            "-fprint",
-            "-fprint0",
-            "-fprintf",
-            "-fls",
-            "-files0-from",
+        **dict.fromkeys(
+            ("find", "bfs"), ("-exec", "-ok", "-delete", "-fprint", "-fls", "-files0-from")
         ),
         "fd": ("-x", "--exec", "-X", "--exec-batch"),
         "fdfind": ("-x", "--exec", "-X", "--exec-batch"),
@@ -102,29 +114,34 @@ OPTIONS: Final[Mapping[str, tuple[str, ...]]] = MappingProxyType(
             "--files0-from",
         ),
         "uniq": (),
-        "tar": (
-            "-I",
-            "--use-compress-program",
-            "--to-command",
-            "--checkpoint-action",
-            "--checkpoint",
-            "-F",
-            "--info-script",
-            "--new-volume-script",
-            "--rsh-command",
-            "--rmt-command",
-            "-x",
-            "--extract",
-            "--get",
-            "-c",
-            "--create",
-            "-r",
-            "-u",
-            "-A",
+        **dict.fromkeys(
+            TARS,
+            (
+                "-I",
+                "--use-compress-program",
+                "--to-command",
+                "--checkpoint-action",
+                "--checkpoint",
+                "--index-file",
+                "--listed-incremental",
+                "-F",
+                "--info-script",
+                "--new-volume-script",
+                "--rsh-command",
+                "--rmt-command",
+                "-x",
+                "--extract",
+                "--get",
+                "-c",
+                "--create",
+                "-r",
+                "-u",
+                "-A",
+            ),
         ),
         "base64": ("-o", "--output"),
         "file": ("-m", "--magic-file", "-C", "--compile", "-z", "-Z"),
-        "tree": ("-o", "--output"),
+        "tree": ("-o", "--output", "-R"),
         "xxd": ("-r",),
         "date": ("-s", "--set", "-f", "--file"),
         "hostname": ("-F", "--file", "-b"),
@@ -137,26 +154,65 @@ OPTIONS: Final[Mapping[str, tuple[str, ...]]] = MappingProxyType(
         "jobs": ("-x",),
         "wc": ("--files0-from",),
         "du": ("--files0-from",),
-        **dict.fromkeys(
-            ("gcc", "g++", "cc", "c++", "clang", "clang++"),
-            ("-wrapper", "--wrapper", "-fplugin", "-B", "@"),
-        ),
         "hg": ("--config", "--cwd", "--repository", "-R"),
         "svn": ("--config-option", "--config-dir", "--diff-cmd", "--diff3-cmd", "--editor-cmd"),
-        "npm": ("--script-shell", "--prefix", "-C", "--userconfig", "--globalconfig"),
-        "pnpm": ("--script-shell", "--dir", "-C"),
-        "yarn": ("--script-shell", "--cwd"),
-        "cargo": ("--config", "--manifest-path", "-Z", "-C"),
-        "go": (
-            *("-exec", "--exec", "-toolexec", "--toolexec", "-vettool", "--vettool"),
-            *("-overlay", "--overlay", "-modfile", "--modfile"),
+        "npm": (
+            *("--script-shell", "--prefix", "-C", "--userconfig", "--globalconfig"),
+            *("--node-options", "--workspace", "--workspaces", "-w", "--shell"),
         ),
-        "ruff": ("--config",),
-        "mypy": ("--python-executable", "--config-file", "--junit-xml"),
+        "pnpm": ("--script-shell", "--dir", "-C", "--config.", "--node-options"),
+        "yarn": ("--script-shell", "--cwd", "--use-yarnrc"),
+        "cargo": (
+            *("--config", "--manifest-path", "-Z", "-C"),
+            *("--target-dir", "--out-dir", "--artifact-dir"),
+        ),
+        "go": (
+            *("-exec", "-toolexec", "-vettool", "-overlay", "-modfile", "-ldflags", "-gccgoflags"),
+            *("=-C", "=-o", "=-w", "-test.", "-outputdir", "-coverprofile", "-trace"),
+            *("-cpuprofile", "-memprofile", "-blockprofile", "-mutexprofile"),
+        ),
+        "ruff": ("--config", "-o", "--output-file", "--cache-dir"),
+        "mypy": (
+            *("--python-executable", "--config-file", "--junit-xml", "--install-types"),
+            *("--cache-dir", "--any-exprs-report", "--cobertura-xml-report", "--html-report"),
+            *("--linecount-report", "--linecoverage-report", "--lineprecision-report"),
+            *("--txt-report", "--xml-report", "--xslt-html-report", "--xslt-txt-report", "@"),
+        ),
+        **dict.fromkeys(
+            ("pyright", "basedpyright"),
+            ("--pythonpath", "--venvpath", "--createstub", "--writebaseline", "--baselinefile"),
+        ),
+        "pylint": ("--init-hook", "--load-plugins", "--rcfile", "--output"),
+        "flake8": ("--config", "--append-config", "--output-file"),
+        "eslint": (
+            *(
+                "-c",
+                "--config",
+                "--rulesdir",
+                "--plugin",
+                "--resolve-plugins-relative-to",
+                "--parser",
+            ),
+            *("-f", "--format", "-o", "--output-file", "--cache-file", "--cache-location"),
+        ),
+        "prettier": ("--plugin", "--plugin-search-dir", "--config", "--cache-location"),
+        "clang-tidy": ("-load", "--load", "--config-file", "-export-fixes", "--export-fixes"),
+        "ag": ("--pager",),
+        "ack": ("--pager", "--ackrc", "--output"),
+        **dict.fromkeys(("bat", "batcat"), ("--pager", "--lessopen")),
+        "delta": ("--pager",),
+        "sdiff": ("-o", "--output", "--diff-program"),
+        "diff3": ("--diff-program",),
+        "nm": ("--plugin", "@"),
+        "zstd": ("-o", "--output-dir-flat", "--output-dir-mirror", "--trace"),
+        "patch": ("-e", "--ed", "-o", "--output", "-r", "--reject-file", "-d", "--directory"),
+        "ss": ("-D", "--diag", "-K", "--kill"),
+        "ip": ("=-b", "-ba"),
+        "journalctl": ("--cursor-file",),
     }
 )
 """Options that let a program run another, or write where it pleases; also by an abbreviation of
-them, and bundled with other letters."""
+them, and bundled with other letters. `=-o` is that word only, of programs that bundle nothing."""
 
 COMMANDS: Final[Mapping[str, frozenset[str]]] = MappingProxyType(
     {
@@ -164,15 +220,40 @@ COMMANDS: Final[Mapping[str, frozenset[str]]] = MappingProxyType(
             "archive bisect bundle config credential difftool filter-branch for-each-repo "
             "format-patch hook instaweb mergetool send-email submodule".split()
         ),
-        "gh": frozenset({"alias", "extension"}),
+        "gh": frozenset({"alias", "codespace", "config", "cs", "ext", "extension", "extensions"}),
+        "go": frozenset({"env", "tool"}),
         "ip": frozenset({"netns", "vrf"}),
     }
 )
 """Their own commands that run others, or write where they please: a rule has to say one of these,
 and at least a word behind it (`git submodule status **`)."""
 
+OF_GIT: Final = frozenset(
+    "add am annotate apply blame branch cat-file check-attr check-ignore check-ref-format checkout "
+    "cherry cherry-pick clean clone commit commit-tree count-objects describe diff diff-files "
+    "diff-index diff-tree fetch for-each-ref fsck gc grep init log ls-files ls-remote ls-tree "
+    "merge merge-base mv name-rev notes pull push range-diff rebase reflog remote repack reset "
+    "restore rev-list rev-parse revert rm shortlog show show-branch show-ref sparse-checkout stash "
+    "status switch symbolic-ref tag update-index update-ref verify-commit verify-tag version "
+    "whatchanged worktree write-tree".split()
+)
+"""What `git **` may stand for. Any other word may be an alias for whatever its settings say, a
+program `git-...` on the PATH, or one of git's own that runs what it is given (`remote-ext`)."""
+
+_REMOTE: Final = re.compile(
+    r"origin|upstream|(?:https?|ssh|git)://.*|[A-Za-z0-9_.-]+@[A-Za-z0-9][A-Za-z0-9_.-]*:.*",
+    re.DOTALL,
+)
+"""Where a push surely goes to another machine (or to where a person set it up). Any other word may
+be a folder, whose hooks it runs."""
+
+_PLAIN: Final = re.compile(r"[A-Za-z0-9_./:@+,-]*", re.ASCII)
+
 ELSEWHERE: Final = frozenset({"cd", "pushd", "popd"})
 """Behind these relative paths mean something else."""
+
+CONFIGURED: Final = frozenset({"eslint", "flake8", "mypy", "prettier", "pylint"})
+"""Programs that load code which a file of settings in the folder names."""
 
 WRITES_ITS_LAST: Final = frozenset({"uniq", "xxd"})
 """Programs of which a second operand is a file to write."""
@@ -219,7 +300,7 @@ def unwrapped(argv: Sequence[str]) -> tuple[str, ...] | None:
                 rest = rest[at:]
             case _:
                 break
-    return tuple(rest)
+    return tuple(rest) if rest and not rest[0].startswith("-") else None
 
 
 def opens(argv: Sequence[str], literal: int) -> str:
@@ -234,23 +315,56 @@ def opens(argv: Sequence[str], literal: int) -> str:
             "=" in word or word.startswith("-") for word in argv[literal:]
         ):
             return f"{name} can run anything by such arguments"
+        if name == "just" and any(_PLAIN.fullmatch(word) is None for word in argv[literal:]):
+            return f"{name} puts its arguments into the commands of a shell"
     own = _command(argv, COMMANDS.get(name, frozenset())) if literal < 3 else ""
     if own:
         return f"{name} {own} can run or write something else"
+    if name == "git" and (why := _of_git(argv, literal)):
+        return why
     for at, word in enumerate(argv[literal:], literal):
         if word == "--" and name in _OWN_UNTIL:
             break
-        if name == "tar" and at == 1 and not word.startswith("-"):
-            word = f"-{word}"  # `tar xf`: its letters need no dash
+        if word == "--" and name == "gh":
+            return "what follows -- goes to git, which can run something else by it"
+        if name in TARS:
+            if ":" in word:
+                return f"{name} asks another machine for what has a : in its name"
+            if at == 1 and not word.startswith("-"):
+                word = f"-{word}"  # `tar xf`: its letters need no dash
+        if name == "go" and word.startswith("--"):
+            word = word[1:]  # the same
         if name == "git" and word == "-p" and literal > 1:
             continue  # a patch; before the command it would be a pager
         option = _dangerous(word, OPTIONS.get(name, ()))
         if option:
             return f"{name} {option} can run or write something else"
-    if name in WRITES_ITS_LAST:
-        operands = [word for word in argv[1:] if not word.startswith("-")]
-        if len(operands) > 1:
-            return f"{name} writes its second file"
+    if name in WRITES_ITS_LAST and len(_operands(argv[1:])) > 1:
+        return f"{name} writes its second file"
+    return ""
+
+
+def _operands(words: Sequence[str]) -> list[str]:
+    """What is no option for certain; their values among it."""
+    if "--" in words:
+        end = words.index("--")
+        return [*_operands(words[:end]), *words[end + 1 :]]
+    return [word for word in words if word == "-" or not word.startswith("-")]
+
+
+def _of_git(argv: Sequence[str], literal: int) -> str:
+    """Why an open rule of git's does not cover this command; "": it may."""
+    at = next((at for at, word in enumerate(argv) if at and not word.startswith("-")), len(argv))
+    command = argv[at] if at < len(argv) else ""
+    if command and literal < 2 and command not in OF_GIT:
+        return f"git {command} can be anything"
+    if command == "push":
+        where = _operands(argv[at + 1 :])
+        said = argv[at + 1 : literal]
+        if any(word.startswith("--rep") for word in argv[at + 1 :]) or (
+            where and where[0] not in said and _REMOTE.fullmatch(where[0]) is None
+        ):
+            return "git push can go to a folder, whose hooks it runs"
     return ""
 
 
@@ -266,7 +380,7 @@ def moved(argv: Sequence[str]) -> str:
     name = known_as(argv[0])
     if "/" in argv[0] and not argv[0].startswith("/"):
         return f"{argv[0]} is another program in another folder"
-    if name in RUNNERS or name in COMMANDS:
+    if name in RUNNERS or name in COMMANDS or name in CONFIGURED:
         return f"what {name} runs depends on the folder, which was changed before it"
     return ""
 
@@ -289,7 +403,12 @@ def _dangerous(word: str, options: tuple[str, ...]) -> str:
         return ""
     head = word.partition("=")[0]
     for option in options:
-        if option.startswith("--"):
+        if option.startswith("="):
+            if head == option[1:]:
+                return option[1:]
+        elif option.startswith("--"):
+            if option.endswith(".") and head.startswith(option):
+                return head
             if head.startswith("--") and len(head) > 2 and option.startswith(head):
                 return option
         elif len(option) == 2 and option[0] == "-":

@@ -7,14 +7,15 @@ takes a suspicion: any word of the line, however it is quoted or wrapped, may be
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
-from fnmatch import fnmatchcase
+from collections.abc import Iterator, Sequence
+from fnmatch import fnmatchcase, translate
+from itertools import islice
 from posixpath import basename
 from typing import Final, TypeVar
 
 from lorimer.core.errors import ConfigError
 from lorimer.core.record import record
-from lorimer.tools.shell.parse import Command, Parsed, parse, scan
+from lorimer.tools.shell.parse import Command, Parsed, parse, scan, scan_apart
 from lorimer.tools.shell.programs import ELSEWHERE, ENVIRONMENT, moved, opens, unwrapped
 
 T = TypeVar("T")
@@ -26,7 +27,16 @@ MAX_REMEMBERED_CHARS: Final = 1000
 
 _MAX_BETWEEN: Final = 64
 """Words that are looked at for the next one of a pattern."""
+_MAX_HEADS: Final = 8
+"""Places in one command at which a program is looked for: it stands first, or behind wrappers."""
 _BUNDLE: Final = re.compile(r"-[A-Za-z]{1,3}")
+_WILD: Final = re.compile(r"[*?\[]")
+_LETTER: Final = re.compile("[A-Za-z0-9]")
+_TAIL: Final = re.compile(r"[^*?\[\]]+\Z")
+MAX_WILD: Final = 256
+"""Words with wildcards that are looked at, in a line to be forbidden."""
+_MAX_WILD_CHARS: Final = 64
+"""Of one."""
 _REST: Final = "**"
 _ONE: Final = "*"
 
@@ -101,42 +111,92 @@ class CommandRule:
 
     def forbids(self, text: str, parsed: Parsed) -> bool:
         """This line contains, or could contain, such a command."""
-        lines = [command.argv for command in parsed.commands]
-        return any(
-            self._named(words, at) for words in (*lines, *scan(text)) for at in range(len(words))
-        )
+        return self.is_in(_Line(text, parsed))
 
-    def _named(self, argv: Sequence[str], at: int) -> bool:
-        """As `fits` from the word `at` on, also by another path to the program, with options
-        between the words and bundled otherwise (`git -C x push`, `rm -f -r`), and with more words
-        behind it."""
-        first = self.words[0]
-        if not (_one_fits(first, argv[at]) or _one_fits(first, basename(argv[at]))):
+    def is_in(self, line: _Line) -> bool:
+        """As `forbids`, of a line that was looked at."""
+        if any(
+            self._named(words, at, line) for words in line.flat for at in self._heads(words, line)
+        ):
+            return True
+        if not any(word.startswith("-") for word in self.words):
             return False
+        for words in line.apart:
+            for at in islice(self._heads(words, line), _MAX_HEADS):
+                if self._named(words, at, line, apart=True):
+                    return True
+        return False
+
+    def _heads(self, argv: Sequence[str], line: _Line) -> Iterator[int]:
+        """Where the program could be, also by another path to it."""
+        first = self.words[0]
+        for at, word in enumerate(argv):
+            if line.may_be(first, word) or ("/" in word and line.may_be(first, basename(word))):
+                yield at
+
+    def _named(self, argv: Sequence[str], at: int, line: _Line, *, apart: bool = False) -> bool:
+        """As `fits` from the word `at` on, with options between the words and bundled otherwise
+        (`git -C x push`, `rm -f -r`), and with more words behind it. `apart`: they are all of one
+        command, whose options may stand anywhere."""
         at += 1
         for word in self.words[1:]:
-            found = _after(word, argv, at)
+            found = _after(word, argv, at, line, anywhere=apart and word.startswith("-"))
             if found is None:
                 return False
             at = found
         return True
 
 
+class _Line:
+    """What a command line could be, found out once for all rules that forbid."""
+
+    def __init__(self, text: str, parsed: Parsed) -> None:
+        commands: list[Sequence[str]] = [command.argv for command in parsed.commands]
+        self.flat = [*commands, *scan(text)]
+        self.apart = [*commands, *scan_apart(text)] if parsed.complex else commands
+        """Its commands each by itself."""
+        self.words = dict.fromkeys([word for words in self.flat for word in words])
+        self.wild: dict[str, re.Pattern[str]] = {}
+        """Words with wildcards, by which a shell may find a program or a file of a name, and what
+        they find. At most MAX_WILD of them."""
+        if _WILD.search(text):
+            self._find_wild()
+
+    def _find_wild(self) -> None:
+        for word in self.words:
+            if _WILD.search(word) is None or len(word) > _MAX_WILD_CHARS:
+                continue
+            for form in (word, basename(word)):
+                if _LETTER.search(form) is not None:
+                    self.wild[form] = re.compile(translate(form))
+            if len(self.wild) >= MAX_WILD:
+                return
+
+    def may_be(self, pattern: str, word: str) -> bool:
+        """As `_one_fits`, also by a wildcard."""
+        if _one_fits(pattern, word):
+            return True
+        found = self.wild.get(word) if self.wild else None
+        return found is not None and found.match(pattern) is not None
+
+
 def _one_fits(pattern: str, word: str) -> bool:
     return pattern == _ONE or (fnmatchcase(word, pattern) if _ONE in pattern else word == pattern)
 
 
-def _after(pattern: str, argv: Sequence[str], at: int) -> int | None:
+def _after(
+    pattern: str, argv: Sequence[str], at: int, line: _Line, *, anywhere: bool
+) -> int | None:
     """Where what follows is to be looked for, if `pattern` may be the next word from `at` on;
-    options may stand before it, each with a value."""
+    options may stand before it, each with a value, or `anywhere`: any words."""
     letters: set[str] = set()
     value = False
     for here in range(at, min(len(argv), at + _MAX_BETWEEN)):
         word = argv[here]
-        if _one_fits(pattern, word):
+        if line.may_be(pattern, word):
             return here + 1
         option = word.startswith("-")
-        if not option and not value:
+        if not option and not value and not anywhere:
             return None
         if option and _BUNDLE.fullmatch(pattern) and not word.startswith("--"):
             letters.update(word)
@@ -224,12 +284,19 @@ class CommandRules:
         return known
 
     def _forbids(self, text: str, parsed: Parsed) -> list[CommandRule]:
-        words = {word for reading in scan(text) for word in reading}
-        for command in parsed.commands:
-            words.update(command.argv)
+        line = _Line(text, parsed)
         rules = list(self._open)
-        for word in words:
+        for word in line.words:
             rules += self._named.get(word, ())
             if "/" in word:
                 rules += self._named.get(basename(word), ())
-        return [rule for rule in dict.fromkeys(rules) if rule.forbids(text, parsed)]
+        for word, found in line.wild.items():
+            start, end = _WILD.split(word)[0], _TAIL.search(word)
+            for head, named in self._named.items():
+                if (
+                    head.startswith(start)
+                    and (end is None or head.endswith(end[0]))
+                    and found.match(head)
+                ):
+                    rules += named
+        return [rule for rule in dict.fromkeys(rules) if rule.is_in(line)]
