@@ -10,15 +10,14 @@ from contextvars import copy_context
 from typing import Final
 
 from lorimer.core.errors import ExecutorErrorCode, JournalError, LorimerError
-from lorimer.core.journal import Journal, RunRow
+from lorimer.core.journal import ALL_RUNS, Journal, RunRow
 from lorimer.core.redaction import logger
 from lorimer.core.result import Ended
-from lorimer.journal.family import lineage, parent
+from lorimer.journal.family import descendants, parent_run
 from lorimer.journal.recording import facts_of
 
 _log: Final = logger("lorimer.attend")
 
-_EVERY_RUN: Final = 10_000_000
 _CONFLICT: Final = ExecutorErrorCode.EXEC_JOURNAL_CONFLICT
 _ELSEWHERE: Final = (ExecutorErrorCode.EXEC_RUN_BUSY, _CONFLICT)
 """Somebody is at work on the run, and is told of the message too; or was, and died."""
@@ -77,7 +76,7 @@ class Attendant:
         return len(self._waiting)
 
     async def __aenter__(self) -> Attendant:
-        for row in await self._journal.runs(limit=_EVERY_RUN, unfinished=True):
+        for row in await self._journal.runs(limit=ALL_RUNS, unfinished=True):
             await self._wait(row)  # children are among them
         self._attends = True
         for run_id in list(self._again):  # not before: what resumes them may want to call `add`
@@ -107,14 +106,14 @@ class Attendant:
     async def add(self, row: RunRow) -> None:
         """Wait for messages to a run, and to those below it. Raises JournalError."""
         await self._wait(row)
-        async for _, _, below in lineage(self._journal, await facts_of(self._journal, row)):
+        async for _, _, below in descendants(self._journal, await facts_of(self._journal, row)):
             if below is not None and not below.status:
                 await self._wait(below)
 
     async def _wait(self, row: RunRow) -> None:
         """A run that is part of another goes on with it: what is said to it wakes that one."""
         root = row
-        while (above := await parent(self._journal, root)) is not None:
+        while (above := await parent_run(self._journal, root)) is not None:
             root = above
         if root.status or row.run_id in self._joined:
             return

@@ -38,8 +38,8 @@ if TYPE_CHECKING:
     from lorimer.core.journal import RunRow
     from lorimer.core.mail import Question
     from lorimer.core.manifest import EnvironmentManifest
-    from lorimer.journal.explain.standing import Standing
-    from lorimer.journal.family import Born
+    from lorimer.journal.explain.in_force import ManifestInForce
+    from lorimer.journal.family import ChildRecord
 
 COLOURS: Final[Mapping[str, str]] = {
     "ok": "green",
@@ -69,7 +69,7 @@ class Told:
     store_option: str
     questions: Sequence[Question] = ()
     """What it asks and nobody has answered."""
-    family: Sequence[tuple[int, Born, RunRow | None]] = ()
+    family: Sequence[tuple[int, ChildRecord, RunRow | None]] = ()
     """The runs below it, each before those below that one, with how deep it is."""
     damaged: bool = False
     """There are more facts, which cannot be read."""
@@ -183,12 +183,12 @@ def _input(start: Mapping[str, JSON]) -> JSON:
 
 
 def _turns(told: Told, *, full: bool) -> Iterator[Line]:
-    from lorimer.journal.explain.standing import Standing
+    from lorimer.journal.explain.in_force import ManifestInForce
     from lorimer.stages.catalogue import catalogue
 
     story = Story(recorded=True)
     manifest = None if told.manifest is None else told.manifest.to_dict()
-    standing = Standing(manifest, catalogue(), told.facts[0].data if told.facts else {})
+    standing = ManifestInForce(manifest, catalogue(), told.facts[0].data if told.facts else {})
     asked = 0.0
     uses: list[Mapping[str, JSON]] = []
     for fact in told.facts:
@@ -324,7 +324,7 @@ def _answer(facts: Sequence[Event]) -> str:
     return ""
 
 
-def _times(times: JSON, standing: Standing, *, first: bool) -> str:
+def _times(times: JSON, standing: ManifestInForce, *, first: bool) -> str:
     """`api 1.2 s · tool 40 ms`: where the time of an iteration went."""
     if isinstance(times, str) or not isinstance(times, Sequence):
         return ""

@@ -23,7 +23,7 @@ from lorimer.core.redaction import logger
 from lorimer.core.result import PipelineResult
 from lorimer.core.state import PipelineState
 from lorimer.journal.conversation import Conversation
-from lorimer.journal.pulse import Pulse
+from lorimer.journal.heartbeat import Heartbeat
 
 _log: Final = logger("lorimer.live")
 
@@ -107,7 +107,7 @@ class Run:
         journal = context.journal
         pulse = None
         if journal.durable:
-            pulse = Pulse(conversation, partial(context.cancel, Reason.FENCED))
+            pulse = Heartbeat(conversation, partial(context.cancel, Reason.FENCED))
         end = journal.watch(context.stream, partial(_told, context))
         try:
             if context.replayed:

@@ -14,7 +14,7 @@ from typing import Final, Protocol
 from lorimer.core.context import RunContext
 from lorimer.core.events import Event
 from lorimer.core.redaction import logger
-from lorimer.journal.family import born
+from lorimer.journal.family import children_in
 from lorimer.pipeline import Pipeline
 from lorimer.run.invocation import OnStep, OnText
 from lorimer.run.steps import RunStep, begun
@@ -88,7 +88,7 @@ class _Listeners:
                 self._off += [self._pipeline.on_below(kind, self._hear) for kind in self._kinds]
         self._of[run.id] = observers
         if self._phased:  # those that it had before it was resumed
-            self._of |= {each.run_id: observers for each in born(run.facts)}
+            self._of |= {each.run_id: observers for each in children_in(run.facts)}
         try:
             yield
         finally:

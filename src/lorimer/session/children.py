@@ -26,8 +26,8 @@ from lorimer.core.jsonable import JSON, fingerprint
 from lorimer.core.manifest import EnvironmentManifest
 from lorimer.core.messages import Message
 from lorimer.core.plan import Plan
-from lorimer.journal.family import Born
-from lorimer.journal.outcome import outcome, said
+from lorimer.journal.family import ChildRecord
+from lorimer.journal.outcome import outcome, texts_said
 from lorimer.journal.recording import recorded
 from lorimer.launch.launcher import Launcher
 from lorimer.session.family import SUSPENDED, Child, Family, names_of
@@ -169,7 +169,7 @@ class ChildrenOfRun(Family):
                 found.append(self._task(each))
         return found
 
-    def _task(self, made: Born) -> Task:
+    def _task(self, made: ChildRecord) -> Task:
         end, child = self._ends.get(made.run_id), self._children.get(made.run_id)
         status = RUNNING
         if end is not None:
@@ -181,12 +181,13 @@ class ChildrenOfRun(Family):
     async def output(self, task: Task) -> str:
         child = self._children.get(task.run_id)
         if child is not None and child.context is not None:
-            texts = said(child.context.facts)
+            texts = texts_said(child.context.facts)
         else:
             row = await self._runs.launcher.journal.find_run(task.run_id)
-            texts = (
-                said((await recorded(self._runs.launcher.journal, row.run_id)).facts) if row else []
-            )
+            texts = []
+            if row is not None:
+                recording = await recorded(self._runs.launcher.journal, row.run_id)
+                texts = texts_said(recording.facts)
         piece = self._runs.piece(task.run_id)
         return "\n\n".join([*texts, piece] if piece else texts)
 
@@ -251,6 +252,6 @@ class ChildrenOfRun(Family):
             if child is not None and child.task.done() and each.run_id not in self._ends:
                 self._suspended(child.task.result())
 
-    def _background(self) -> list[Born]:
+    def _background(self) -> list[ChildRecord]:
         """Those of which the run was not told how they ended."""
         return [e for e in self._born.values() if e.task and e.run_id not in self._paid]

@@ -30,7 +30,14 @@ from lorimer.core.plan import Plan
 from lorimer.core.redaction import logger
 from lorimer.core.result import PipelineResult
 from lorimer.core.subagents import within
-from lorimer.journal.family import Born, born, descendants, open_ones, owed, paid
+from lorimer.journal.family import (
+    ChildRecord,
+    charged,
+    children_in,
+    count_descendants,
+    uncharged,
+    uncharged_cost,
+)
 from lorimer.journal.outcome import outcome
 from lorimer.journal.recording import recorded
 from lorimer.session.kinds import Home
@@ -49,7 +56,7 @@ class Child:
 
     __slots__ = ("begun", "born", "context", "stopped", "task")
 
-    def __init__(self, born: Born) -> None:
+    def __init__(self, born: ChildRecord) -> None:
         self.begun = asyncio.Event()
         """The journal has its run, or never will."""
         self.born = born
@@ -86,7 +93,7 @@ class Family:
         self._tools = tools
         self._above = above
         self._line = _line_of(run) if above is None else above._line_below(run, name)
-        self._born: dict[str, Born] = {}
+        self._born: dict[str, ChildRecord] = {}
         self._children: dict[str, Child] = {}
         """Those that go on here, or did."""
         self._ends: dict[str, ChildEnd] = {}
@@ -98,15 +105,15 @@ class Family:
     async def recall(self) -> None:
         """Of a resumed run: what its facts tell of its children."""
         facts, journal = self._run.facts, self._runs.launcher.journal
-        self._born = {each.run_id: each for each in born(facts)}
+        self._born = {each.run_id: each for each in children_in(facts)}
         if not self._born:
             return
-        self._paid = paid(facts)
-        unpaid = open_ones(facts)
+        self._paid = charged(facts)
+        unpaid = uncharged(facts)
         for each in unpaid:
-            self._run.spend.owe(await owed(journal, each.run_id))
+            self._run.spend.owe(await uncharged_cost(journal, each.run_id))
         if self._above is None:
-            self._line.count(await descendants(journal, facts))
+            self._line.count(await count_descendants(journal, facts))
         if unpaid:
             self._own()
             self._asleep = any(each.task for each in unpaid)
@@ -123,7 +130,7 @@ class Family:
         self._own()
         number = 1 + sum(bool(each.task) for each in self._born.values())
         heard = tuple(sorted(run.strangers or ()))
-        made = Born(
+        made = ChildRecord(
             run.world.new_id("run"),
             agent,
             run.iteration,
@@ -164,7 +171,7 @@ class Family:
     def _own(self) -> None:
         self._run.owned.own(Family, lambda: self)
 
-    def _go_on(self, made: Born, prompt: JSON) -> Child:
+    def _go_on(self, made: ChildRecord, prompt: JSON) -> Child:
         child = self._children.get(made.run_id)
         if child is None:
             child = self._children[made.run_id] = Child(made)
@@ -315,7 +322,7 @@ class Family:
         except LorimerError as error:
             _log.warning("the end of a run's children: %s", error)
 
-    async def _written_off(self, made: Born) -> None:
+    async def _written_off(self, made: ChildRecord) -> None:
         """The run is charged for a child that it was not told of."""
         end = self._ends.get(made.run_id) or await self._given_up(made)
         if end is None:
@@ -324,7 +331,7 @@ class Family:
         data = {"key": key, **self._charged(end)}
         await run.record("effect", data, key=key, ledger=run.spend.write_off(data))
 
-    async def _given_up(self, made: Born) -> ChildEnd | None:
+    async def _given_up(self, made: ChildRecord) -> ChildEnd | None:
         """The end of a child that nobody goes on with; None: it never began."""
         launcher = self._runs.launcher
         row = await launcher.journal.find_run(made.run_id)
@@ -348,7 +355,7 @@ def names_of(plan: Plan) -> frozenset[str]:
     return frozenset([agent.name for agent in plan.manifest.agents])
 
 
-def _end_of(made: Born, result: PipelineResult) -> ChildEnd:
+def _end_of(made: ChildRecord, result: PipelineResult) -> ChildEnd:
     return ChildEnd(
         made.run_id,
         made.agent,
