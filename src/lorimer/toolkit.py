@@ -96,7 +96,7 @@ def toolset_of(
     registry = ToolRegistry(()) if tools is None else tools
     known = known or registry
     if manifest.tools.given is not None:
-        registry = _given(manifest, registry)
+        registry = _only_given(manifest, registry)
     if late and SEARCH not in [*named, *registry.names]:
         shipped += built_in([SEARCH])
     if shipped:
@@ -155,13 +155,13 @@ def _with_agents(
         for each in manifest.agents
         if given is None or each.inputs is None or each.name in given
     ]
-    hears = any(_hears(each, known) for each in manifest.agents)
+    hears = any(_may_hear_strangers(each, known) for each in manifest.agents)
     for tool in agent_tools(agents, tasks=has_tasks(manifest), hears=hears):
         registry.register(tool, granted=False)
     return registry
 
 
-def _given(manifest: EnvironmentManifest, registry: ToolRegistry) -> ToolRegistry:
+def _only_given(manifest: EnvironmentManifest, registry: ToolRegistry) -> ToolRegistry:
     """Those of the host's tools that the manifest names. Raises ConfigError."""
     wanted = manifest.tools.given or []
     own = {each.name for each in manifest.agents if each.inputs is not None}
@@ -179,8 +179,9 @@ def _given(manifest: EnvironmentManifest, registry: ToolRegistry) -> ToolRegistr
     return registry
 
 
-def _hears(agent: SubAgent, known: ToolRegistry) -> bool:
-    """It may bring in words of strangers: it, or a sub-agent of its own, has a tool that does."""
+def _may_hear_strangers(agent: SubAgent, known: ToolRegistry) -> bool:
+    """Whether a sub-agent may bring in words of strangers (docs/security.md): it, or a sub-agent of
+    its own, has a tool that does."""
     from lorimer.tools.builtin import CATALOGUE, GROUPS
 
     own = agent.manifest
@@ -194,7 +195,7 @@ def _hears(agent: SubAgent, known: ToolRegistry) -> bool:
         return True
     return own is not None and (
         any(each.kind == "http" for each in own.tools.ad_hoc)
-        or any(_hears(each, known) for each in own.agents)
+        or any(_may_hear_strangers(each, known) for each in own.agents)
     )
 
 
@@ -210,13 +211,13 @@ def _binding(
     Those of MCP servers may come later; the guard may block shipped ones that are not there."""
     entry = _entry(manifest, "tool")
     own = None if entry is None else entry.tool_binding
-    problems = [] if own is None else _strange(own, registry, "stages[10].tool_binding")
+    problems = [] if own is None else _unknown_names(own, registry, "stages[10].tool_binding")
     guard = _guard(manifest, variables)
     if guard is not None and not derived:
         from lorimer.tools.builtin import CATALOGUE
 
         where = f"stages[4].strategy_configs.{_GUARDS}.{_PERMISSION}"
-        problems += _strange(guard, registry, where, CATALOGUE)
+        problems += _unknown_names(guard, registry, where, CATALOGUE)
     if problems:
         raise invalid(problems)
     if own is None or guard is None:
@@ -228,10 +229,10 @@ def _binding(
     )
 
 
-def _strange(
+def _unknown_names(
     binding: ToolBinding, registry: ToolRegistry, where: str, known: Collection[str] = ()
 ) -> list[str]:
-    """What it names that is no tool."""
+    """A fault for each name in a binding that is no tool."""
     return [
         f"{where}: this agent has no tool {name!r}{nearest(name, registry.names)}"
         for name in [*(binding.allowed or ()), *binding.blocked]

@@ -38,7 +38,7 @@ def replaced(value: JSON, variables: Mapping[str, str]) -> JSON:
     """The value with the variables in their places, in one pass; one that is not there stays a
     reference."""
     if isinstance(value, str):
-        return REFERENCE.sub(lambda found: _one(found, variables), value)
+        return REFERENCE.sub(lambda found: _substitute(found, variables), value)
     if isinstance(value, Mapping):
         return {name: replaced(item, variables) for name, item in value.items()}
     if isinstance(value, list | tuple):
@@ -53,7 +53,7 @@ def verbatim(text: str, variables: Collection[str] = ()) -> str:
     )
 
 
-def _one(found: re.Match[str], variables: Mapping[str, str]) -> str:
+def _substitute(found: re.Match[str], variables: Mapping[str, str]) -> str:
     return found[0][1:] if found[1] else variables.get(found[2], found[0])
 
 
@@ -121,7 +121,7 @@ def with_variables(
         entry if not _refers(value for _, value in _settings(entry)) else _filled(entry, variables)
         for entry in manifest.stages
     ]
-    model = _asked(manifest.model, variables)
+    model = _filled_model(manifest.model, variables)
     same = all(one is other for one, other in zip(entries, manifest.stages, strict=True))
     if same and model is manifest.model:
         return manifest
@@ -152,7 +152,7 @@ def _filled(entry: StageEntry, variables: Mapping[str, str]) -> StageEntry:
     )
 
 
-def _asked(model: ModelConfig, variables: Mapping[str, str]) -> ModelConfig:
+def _filled_model(model: ModelConfig, variables: Mapping[str, str]) -> ModelConfig:
     said = _texts_of(model)
     if not _refers(said.values()):
         return model
@@ -169,17 +169,17 @@ def secrets_of(manifest: EnvironmentManifest, variables: Mapping[str, str]) -> d
     """Value to name: the variables whose names say that they are secret, and those that an `http`
     tool sends."""
     found = secrets_in(variables)
-    for name in _sent(manifest):
+    for name in _names_sent(manifest):
         value = variables.get(name, "")
         if is_secret(value):
             found.setdefault(value, name)
     return found
 
 
-def _sent(manifest: EnvironmentManifest) -> Iterator[str]:
+def _names_sent(manifest: EnvironmentManifest) -> Iterator[str]:
     for tool in manifest.tools.ad_hoc:
         if tool.kind == "http":
             yield from tool.variables()
     for agent in manifest.agents:
         if agent.manifest is not None:
-            yield from _sent(agent.manifest)
+            yield from _names_sent(agent.manifest)

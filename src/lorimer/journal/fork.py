@@ -52,7 +52,7 @@ def history_after(run: Recording, turns: int, *, prompted: bool) -> History:
             hint="Give the fork an input, or fork after an earlier turn.",
         )
     history = History(messages)
-    history.take_up(fold.receipt)
+    history.adopt_receipt(fold.receipt)
     return history
 
 
@@ -93,7 +93,7 @@ async def history_at(journal: Journal, stream: str, seq: int) -> ForkPoint:
     fold.close()
     run = fold.runs[-1].run_id if fold.runs else ""
     history = History(repaired(fold.messages))
-    history.take_up(fold.receipt)
+    history.adopt_receipt(fold.receipt)
     return ForkPoint(history, {"run": run, "iteration": iteration}, last)
 
 

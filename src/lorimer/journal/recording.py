@@ -45,7 +45,7 @@ class Recording:
     def before(self) -> History:
         """The conversation before it, for a run to go on from."""
         history = History(self.history)
-        history.take_up(self.receipt)
+        history.adopt_receipt(self.receipt)
         return history
 
     @property

@@ -12,7 +12,7 @@ from lorimer.journal.conversation import Conversation
 from lorimer.journal.family import uncharged
 from lorimer.journal.giving_up import charge, give_up
 from lorimer.journal.recording import readable_facts
-from lorimer.launch.admission import must_be_unfinished
+from lorimer.launch.admission import require_unfinished
 from lorimer.launch.claims import Claims
 from lorimer.launch.roster import Roster
 
@@ -33,7 +33,7 @@ class Interrupted:
         facts = conversation.unfinished
         if not facts or facts[0].run_id != row.run_id:
             await conversation.release()
-            await must_be_unfinished(self._journal, row.run_id)  # or somebody was quicker
+            await require_unfinished(self._journal, row.run_id)  # or somebody was quicker
             raise PipelineError(
                 f"Run {row.run_id} has ended meanwhile, or was given up: its conversation has "
                 "gone on without it.",
@@ -59,11 +59,11 @@ class Interrupted:
         if row is None:
             return None
         if not row.status:
-            self._roster.take(child_id)
+            self._roster.reserve(child_id)
             try:
                 await self.end(row, wait_s)
             finally:
-                self._roster.drop(child_id)
+                self._roster.release(child_id)
             row = await find(self._journal, child_id)
         facts, damage = await readable_facts(self._journal, row)
         if damage is not None:

@@ -11,9 +11,9 @@ from lorimer.core.bus import Bus, Listeners
 from lorimer.core.cancel import Stopped
 from lorimer.core.context import RunContext
 from lorimer.core.events import Event
+from lorimer.core.first_wait import on_first_wait
 from lorimer.core.journal import LedgerEntry, Post
 from lorimer.core.limits import Bounds, Limits
-from lorimer.core.waiting import when_it_waits
 from lorimer.core.world import World
 
 T = TypeVar("T")
@@ -37,7 +37,7 @@ async def alone(work: Callable[[RunContext], Awaitable[T]], limits: Limits, worl
     run.begin_iteration(0)
     try:
         with run.cancellation.scope:
-            return await when_it_waits(work(run), run.alarm.start)
+            return await on_first_wait(work(run), run.alarm.start)
     except Stopped:
         if run.cancellation.interrupted is not None:
             raise run.cancellation.interrupted from None

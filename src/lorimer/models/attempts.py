@@ -91,7 +91,7 @@ async def call(
         except BaseException:
             caller.health.release(target.place, run.id)
             if fresh and not run.has_begun(kind, key):
-                state.untold(fresh)
+                state.mark_unrecorded(fresh)
             raise
         response = pull.response or _recorded(data)
         if reserve:

@@ -191,7 +191,7 @@ async def _apart(work: Coroutine[None, None, T], run: RunContext) -> T:
         return await asyncio.shield(task)
     except asyncio.CancelledError:
         task.cancel()
-        with run.cancellation.undisturbed():  # what it has cost by now is still noted
+        with run.cancellation.shielded():  # what it has cost by now is still noted
             while not task.done():
                 try:
                     await asyncio.wait([task])

@@ -15,7 +15,7 @@ from lorimer.core.limits import Limits
 from lorimer.core.model import ModelResolver
 from lorimer.core.purse import Budgets
 from lorimer.core.world import World
-from lorimer.launch.admission import must_be_new, must_be_nobodys, must_be_unfinished
+from lorimer.launch.admission import require_new, require_no_parent, require_unfinished
 from lorimer.launch.claims import LOOK_S
 from lorimer.launch.live import Run
 from lorimer.pipeline import Pipeline
@@ -82,7 +82,7 @@ class Beginning:
                 limits=own,
                 budgets=self._budgets(job),
                 run_id=job.run_id,
-                told=job.told,
+                invocation=job.told,
             )
         if job.stopped is not None:
             run.context.cancel(job.stopped)
@@ -98,7 +98,7 @@ class Beginning:
         until = self._world.monotonic() + job.wait_s
         while True:
             try:
-                return await pipeline.take_up(job.run_id)
+                return await pipeline.begin_resumed(job.run_id)
             except JournalError as error:
                 taken = error.code is ExecutorErrorCode.EXEC_JOURNAL_CONFLICT
                 left = until - self._world.monotonic()
@@ -117,15 +117,15 @@ class Beginning:
         """What is asked for can be: before the ports hear of a run that is another's."""
         run_id = job.run_id
         if job.again:
-            row = await must_be_unfinished(self._journal, run_id)
+            row = await require_unfinished(self._journal, run_id)
             if row.run_id != run_id:
                 raise unknown(run_id, row.run_id)
             async with aclosing(self._journal.read(row.stream, row.first - 1)) as facts:
                 async for start in facts:
-                    must_be_nobodys(start)
+                    require_no_parent(start)
                     break
         elif job.asked.run_id:
-            await must_be_new(self._journal, run_id)
+            await require_new(self._journal, run_id)
 
     def _budgets(self, job: Job) -> Budgets:
         budget = self._ports.budget

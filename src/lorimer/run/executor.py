@@ -15,7 +15,7 @@ from types import NoneType
 from typing import Unpack
 
 from lorimer.assembly import RunOptions, ToolSource, registry_of, reusable
-from lorimer.core.ancestry import Ancestry, current, descended
+from lorimer.core.ancestry import Ancestry, current, enter_run
 from lorimer.core.arguments import check_port, is_a, wrong
 from lorimer.core.cancel import Reason
 from lorimer.core.errors import ConfigError, ExecutorErrorCode, LorimerError, RunCancelled
@@ -28,7 +28,7 @@ from lorimer.core.result import PipelineResult
 from lorimer.journal.memory import MemoryJournal
 from lorimer.journal.outcome import outcome
 from lorimer.journal.recording import recorded
-from lorimer.launch.admission import must_be_unfinished
+from lorimer.launch.admission import require_unfinished
 from lorimer.launch.live import Run
 from lorimer.run.agent import RunnableAgent
 from lorimer.run.around import Around, Host
@@ -181,7 +181,7 @@ class Executor:
         """Give an interrupted run up, also one whose agent is not there any more: it ends as
         cancelled, with what it has cost, and nothing is run. `finish` tells the ports. Raises as
         `Pipeline.abandon` does, and PipelineError for one that goes on here."""
-        row = await must_be_unfinished(self.journal, run_id)
+        row = await require_unfinished(self.journal, run_id)
         if row.run_id != run_id:
             raise unknown(run_id, row.run_id)
         if row.run_id in self._going:
@@ -272,7 +272,7 @@ class Executor:
                     ended = await self._over(job)
                 else:
                     run, overseen = await self._beginning.run(job)
-                    ended = await (run.here() if overseen is None else _within(overseen, run))
+                    ended = await (run.execute() if overseen is None else _within(overseen, run))
                 result = result_of(ended)
                 if job.agent.phases:
                     await gather(result, self.journal)
@@ -313,7 +313,7 @@ class Executor:
             raise RunCancelled(f"The run was cancelled: {job.stopped.value}.")
         if self._lane_cap is not None:
             self._lane_cap.apply()
-        return descended(job.run_id, agent.who, agent.name, self.limits)
+        return enter_run(job.run_id, agent.who, agent.name, self.limits)
 
     def _slot(self, job: Job) -> Slot | None:
         if self.lane is None or job.over:
@@ -326,7 +326,7 @@ class Executor:
             ended = await self._recorded(job.run_id)
         except LorimerError as error:
             if error.code is ExecutorErrorCode.EXEC_RUN_UNKNOWN:
-                await self._must_be_nobodys(job.run_id)
+                await self._require_no_parent(job.run_id)
                 await job.never_began()
             raise
         if ended.events[-1].time > self.world.time() - job.after_s:
@@ -334,7 +334,7 @@ class Executor:
         await job.begin()
         return ended
 
-    async def _must_be_nobodys(self, run_id: str) -> None:
+    async def _require_no_parent(self, run_id: str) -> None:
         """Raises PipelineError while another process holds the stream that is to be this run's: it
         is about to begin it, or was, and has died within the time of its claim."""
         held = await self.journal.holder(run_id)
@@ -357,7 +357,7 @@ def _files_of(ports: Ports) -> list[Path]:
 
 async def _within(scope: AbstractAsyncContextManager[None], run: Run) -> PipelineResult:
     async with scope:
-        return await run.here()
+        return await run.execute()
 
 
 def _of_run(run_id: str, invocation: Invocation | None) -> Invocation:

@@ -1,4 +1,4 @@
-"""What a session is, as its journal tells it."""
+"""Sessions as a journal has them: their figures, finding and removing them."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ class SessionInfo:
     """What was said in it cannot be read; its messages are not counted."""
 
 
-def told(
+def info_of(
     session_id: str,
     sums: Sums,
     messages: int,
@@ -143,7 +143,7 @@ async def _info(
             raise
         for row in reversed(rows):
             sums.add(row.started, row.ended or row.started, row.iterations, row.cost_nano)
-    info = told(
+    info = info_of(
         stream,
         sums,
         messages,

@@ -127,7 +127,7 @@ async def compact(
     last = history.receipt
     start = 0 if last is None else last.end
     # never what no fact tells of yet: it is there to be brought back
-    end = _cut(history, max(start, chosen.start), state.noted, compactor.keep, terms)
+    end = _cut(history, max(start, chosen.start), state.recorded_length, compactor.keep, terms)
     if end <= start:
         return
     kept = _pinned(history, end, last, state.began, terms)
@@ -185,7 +185,7 @@ def _cut(history: History, start: int, most: int, keep: int, terms: Terms) -> in
     if not keep:
         return start
     room = int(4 * terms.window * terms.keep_share)
-    wanted = min(max(len(history) - keep, history.fitting(room)), len(history) - 1, most)
+    wanted = min(max(len(history) - keep, history.first_within(room)), len(history) - 1, most)
     for index in range(wanted, start, -1):  # rather keep some more than part a call from its result
         if may_begin(history[index]):
             asked = index - 1 > start and history[index].role == "assistant"

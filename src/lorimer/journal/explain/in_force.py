@@ -53,8 +53,7 @@ class ManifestInForce:
         changed._raised = self._raised
         if self.manifest is not None:
             try:
-                made = [mutation.read(each) for each in changes]
-                changed._take(mutation.apply(self.manifest, made, self._catalogue))
+                changed._take(mutation.apply_json(self.manifest, changes, self._catalogue))
             except ConfigError:
                 changed._said = self._said
         return changed
