@@ -29,7 +29,7 @@ async def alone(work: Callable[[RunContext], Awaitable[T]], limits: Limits, worl
         epoch=0,
         seed=crc32(name.encode()),
         world=world,
-        journal=_Unkept(),
+        journal=_NullJournal(),
         bounds=Bounds(limits, world.monotonic()),
         listeners=Listeners(Bus()),
     )
@@ -46,7 +46,7 @@ async def alone(work: Callable[[RunContext], Awaitable[T]], limits: Limits, worl
     raise run.bounds.timed_out()  # nobody else stops it
 
 
-class _Unkept:
+class _NullJournal:
     """Takes facts and forgets them: see `core.journal.RunJournal`."""
 
     durable = False

@@ -109,7 +109,7 @@ class _Listeners:
             self._of[str(event.data.get("run"))] = self._of[event.run_id]
 
 
-class TextTold:
+class TextCallback:
     """Tells the callback of one run what its model says, piece by piece."""
 
     def __init__(self, on_text: OnText) -> None:
@@ -127,7 +127,7 @@ class TextTold:
         """See Observer."""
 
 
-class StepsTold:
+class StepCallback:
     """Tells the callback of one run of its steps: in order, guarded, and never waited for while
     the run goes on."""
 

@@ -25,7 +25,7 @@ _PINNED_SHARE: Final = 0.2
 
 
 @record
-class Terms:
+class CompactionTerms:
     """What the stage says of compaction."""
 
     window: int
@@ -114,7 +114,7 @@ def _note(count: int, recap: str) -> Message:
 
 async def compact(
     compactor: Compactor,
-    terms: Terms,
+    terms: CompactionTerms,
     chosen: Selection,
     tokens: int,
     state: PipelineState,
@@ -180,7 +180,7 @@ def recorded(state: PipelineState, key: str = "0") -> bool:
     return run.follows_record
 
 
-def _cut(history: History, start: int, most: int, keep: int, terms: Terms) -> int:
+def _cut(history: History, start: int, most: int, keep: int, terms: CompactionTerms) -> int:
     """The first message that stays, `most` at most; `start`: there is none to take out."""
     if not keep:
         return start
@@ -197,7 +197,7 @@ def _cut(history: History, start: int, most: int, keep: int, terms: Terms) -> in
 
 
 def _pinned(
-    history: History, end: int, last: Receipt | None, began: int, terms: Terms
+    history: History, end: int, last: Receipt | None, began: int, terms: CompactionTerms
 ) -> tuple[int, ...]:
     """Which of the messages before `end` stay: what the run was asked, then what is pinned, the
     newest first, as far as there is room."""
@@ -218,7 +218,7 @@ def _pinned(
     return tuple(sorted(kept))
 
 
-def _pins(message: Message, index: int, terms: Terms) -> bool:
+def _pins(message: Message, index: int, terms: CompactionTerms) -> bool:
     if message.role != "user" or not stands_alone(message):
         return False
     if index == 0 and terms.pin_first:

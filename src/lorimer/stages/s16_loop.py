@@ -96,7 +96,7 @@ class LoopStage(Stage[object, object]):
             if count < config.warn_after:
                 trail.warned.discard(guard.name)
                 continue
-            what = guard.told(count)
+            what = guard.warning(count)
             if config.stop_after is not None and count >= config.stop_after:
                 self._tell(guard, "stop", what, state)
                 state.reason = guard.name

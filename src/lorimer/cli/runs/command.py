@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from lorimer.cli.kinds import Group
+from lorimer.cli.click_types import Group
 from lorimer.cli.options import Terms, execution_options, limit_option, store_option
 from lorimer.cli.runs.diff import diff
 from lorimer.cli.runs.explain import explain
