@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from lorimer.tools.policy.rules import Rule
     from lorimer.tools.registry import ToolRegistry
     from lorimer.tools.toolset import Toolset
+    from lorimer.world.files import RootedFiles
 
 _GUARDS: Final = "guards"
 _PERMISSION: Final = "permission"
@@ -80,7 +81,6 @@ def toolset_of(
     from lorimer.tools.registry import ToolRegistry
     from lorimer.tools.shown import SEARCH
     from lorimer.tools.toolset import Toolset
-    from lorimer.world.files import RootedFiles
 
     shipped = built_in(named) + external_tools(external)
     at_work = [str(tool.name) for tool in shipped if tool.effects & {"read", "write", "exec"}]
@@ -90,9 +90,7 @@ def toolset_of(
             f"the tools {', '.join(at_work)} work in a folder, and none was given",
             hint="Pass workspace=... when you build the pipeline.",
         )
-    root = Path(workspace).resolve() if workspace is not None else None
-    if root is not None and not root.is_dir():
-        raise ConfigError(f"the workspace {str(root)!r} is no folder")
+    files = _files_in(workspace, before)
     registry = ToolRegistry(()) if tools is None else tools
     known = known or registry
     if manifest.tools.given is not None:
@@ -108,12 +106,6 @@ def toolset_of(
         registry = _with_adhoc(described, registry, variables)
     if manifest.agents:
         registry = _with_agents(manifest, registry, known)
-    if root is None:
-        files = None
-    elif before is not None and before.files is not None:
-        files = before.files
-    else:
-        files = RootedFiles([root])
     return Toolset(
         registry,
         rules=[*given, *manifest_rules(manifest.permissions)],
@@ -129,6 +121,20 @@ def toolset_of(
         binding=_binding(manifest, registry, variables or {}, derived=derived),
         models=models,
     )
+
+
+def _files_in(workspace: str | Path | None, before: Toolset | None) -> RootedFiles | None:
+    """The files of the workspace, which is the one of the toolset `before`. Raises ConfigError."""
+    if workspace is None:
+        return None
+    root = Path(workspace).resolve()
+    if not root.is_dir():
+        raise ConfigError(f"the workspace {str(root)!r} is no folder")
+    if before is not None and before.files is not None:
+        return before.files
+    from lorimer.world.files import RootedFiles
+
+    return RootedFiles([root])
 
 
 def _rules(given: Iterable[Rule | str]) -> Sequence[Rule | str]:

@@ -1,5 +1,5 @@
-"""The agent that a command line asks for: the options of `run` and `chat` that say which, and the
-manifest that they make."""
+"""The options by which `run` and `chat` choose and configure an agent, and the manifest that they
+make."""
 
 from __future__ import annotations
 

@@ -1,5 +1,5 @@
-"""What a command has come to know, for the error that it ends with: secrets that this could show
-(what counts as one: `core/redaction.py`), and the store that commands in its hint are about."""
+"""Context for the error that a command may end with: secrets to strike out of it (what counts as
+one: `core/redaction.py`), and the store that commands in its hint have to name."""
 
 from __future__ import annotations
 

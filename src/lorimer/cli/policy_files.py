@@ -1,5 +1,5 @@
-"""The files of rules and hooks that stand besides a command's own: the operator's, the user's, and
-the workspace's, which allows and runs nothing until somebody has looked at it as it is now."""
+"""The files of rules and hooks that hold beside a command's options: the operator's, the user's,
+and the workspace's, which allows and runs nothing until a person has trusted its present text."""
 
 from __future__ import annotations
 

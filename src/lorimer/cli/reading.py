@@ -1,4 +1,4 @@
-"""Finds runs in the store, and tells whether somebody is at work on them."""
+"""Finds runs in the store, and whether a live process is executing them."""
 
 from __future__ import annotations
 

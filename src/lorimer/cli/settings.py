@@ -1,5 +1,5 @@
-"""The settings that hold where a command is run, and the agents that they come to. What a layer may
-say: `lorimer.environment.settings`."""
+"""The effective settings of a command (all layers merged), and agents composed with them. What a
+layer may say: `lorimer.environment.settings`."""
 
 from __future__ import annotations
 

@@ -13,7 +13,7 @@ from collections.abc import Collection, Iterable, Iterator, Mapping
 from itertools import chain
 from typing import Final, cast
 
-from lorimer.core.jsonable import JSON
+from lorimer.core.jsonable import JSON, texts_in
 from lorimer.core.manifest import EnvironmentManifest, ModelConfig, Plain, StageEntries, StageEntry
 from lorimer.core.redaction import is_secret, secrets_in
 
@@ -22,16 +22,10 @@ REFERENCE: Final = re.compile(r"\$(\$?)\{([A-Z][A-Z0-9_]{0,99})\}")
 
 def names_in(value: JSON) -> Iterator[str]:
     """The variables that the texts of a value refer to."""
-    if isinstance(value, str):
-        for escaped, name in REFERENCE.findall(value):
+    for text in texts_in(value):
+        for escaped, name in REFERENCE.findall(text):
             if not escaped:
                 yield name
-    elif isinstance(value, Mapping):
-        for item in value.values():
-            yield from names_in(item)
-    elif isinstance(value, list | tuple):
-        for item in value:
-            yield from names_in(item)
 
 
 def replaced(value: JSON, variables: Mapping[str, str]) -> JSON:
@@ -130,15 +124,7 @@ def with_variables(
 
 
 def _refers(values: Iterable[JSON]) -> bool:
-    return any("$" in text for value in values for text in _texts(value))
-
-
-def _texts(value: JSON) -> Iterator[str]:
-    if isinstance(value, str):
-        yield value
-    elif isinstance(value, Mapping | list | tuple):
-        for item in value.values() if isinstance(value, Mapping) else value:
-            yield from _texts(item)
+    return any("$" in text for value in values for text in texts_in(value))
 
 
 def _filled(entry: StageEntry, variables: Mapping[str, str]) -> StageEntry:

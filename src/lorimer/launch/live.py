@@ -105,9 +105,9 @@ class Run:
     async def _live(self) -> PipelineResult:
         context, conversation = self.context, self._conversation
         journal = context.journal
-        pulse = None
+        heartbeat = None
         if journal.durable:
-            pulse = Heartbeat(conversation, partial(context.cancel, Reason.FENCED))
+            heartbeat = Heartbeat(conversation, partial(context.cancel, Reason.FENCED))
         end = journal.watch(context.stream, partial(_posted, context))
         try:
             if context.replayed:
@@ -138,8 +138,8 @@ class Run:
                 if context.mail is not None:
                     await context.mail.close()
             finally:  # whoever is cancelled now prolongs no claim for ever
-                if pulse is not None:
-                    await pulse.stop()
+                if heartbeat is not None:
+                    await heartbeat.stop()
             if not self._plan.converses:
                 await _or_log(conversation.release())
 

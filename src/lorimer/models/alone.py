@@ -1,5 +1,5 @@
-"""A run of its own for one piece of work, of which nothing is kept: no stages, no journal, no
-listeners. Its limits hold, its effects are counted."""
+"""A bare RunContext for one piece of work outside of any pipeline: no stages, no listeners, and
+nothing is recorded. Limits hold, and effects are counted."""
 
 from __future__ import annotations
 

@@ -21,7 +21,7 @@ _SAMPLE: Final = 1000
 
 @dataclass(frozen=True, slots=True)
 class ProviderStatus:
-    """How things stand with a provider."""
+    """Whether a provider can be asked, and what is missing."""
 
     provider: str
     ready: bool
@@ -50,7 +50,8 @@ class ModelInfo:
 
 
 def provider_status(models: Models, name: str) -> ProviderStatus:
-    """Does not import an SDK, ask anything, or raise for what is broken: it tells."""
+    """The status of a provider. Does not import an SDK, ask anything, or raise for what is broken:
+    `why` says what is."""
     bundle = models.context.credentials
     variable = VARIABLES.get(name, ("", ""))[0]
     try:

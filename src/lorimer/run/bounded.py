@@ -1,5 +1,5 @@
-"""Code of the host around a run: it may raise, hang or swallow its cancelling, and the run goes
-on."""
+"""Bounded calls of the host's code (ports, callbacks): it may raise, hang or swallow cancellation,
+and the run goes on."""
 
 from __future__ import annotations
 

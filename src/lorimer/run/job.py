@@ -1,4 +1,4 @@
-"""What an executor was asked for, how that is stopped, and why it may refuse."""
+"""A job: one call of an executor, how it is stopped, and the errors with which it is refused."""
 
 from __future__ import annotations
 

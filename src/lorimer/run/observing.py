@@ -1,5 +1,5 @@
-"""Who is told what happens in a run: one set of listeners for each compiled agent, however many
-runs of it go on."""
+"""Observers of an executor's runs: one set of listeners for each compiled agent, however many runs
+of it go on."""
 
 from __future__ import annotations
 

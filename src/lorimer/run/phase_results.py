@@ -1,5 +1,5 @@
-"""What an executor does besides for an agent with phases: models that cannot be used are passed
-over, and the result has the steps and the words of all phases."""
+"""The executor's part of an agent with phases: models that cannot be used are replaced before the
+run, and the result is given the steps and texts of all phases."""
 
 from __future__ import annotations
 

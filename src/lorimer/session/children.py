@@ -60,7 +60,7 @@ class ChildRuns:
         self._listens = False
 
     async def adopt(self, plan: Plan, context: RunContext) -> None:
-        """See `launch.Relatives`."""
+        """See `launch.ChildRunProvider`."""
         home, names = self.plans.scope_of(plan.manifest), names_of(plan)
         context.children = family = ChildrenOfRun(self, context, home, names, self.plans.tools)
         await family.recall()
@@ -74,11 +74,11 @@ class ChildRuns:
         return family
 
     def check(self, manifest: EnvironmentManifest) -> None:
-        """See `launch.Relatives`."""
+        """See `launch.ChildRunProvider`."""
         self.plans.check(manifest)
 
     def guard(self, hooks: Hooks) -> None:
-        """See `launch.Relatives`."""
+        """See `launch.ChildRunProvider`."""
         self.plans.hooks = hooks
 
     def listen(self, run_id: str, begun: asyncio.Event) -> None:
