@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import replace
-from typing import Final, Unpack, cast
+from typing import Final, Unpack
 
 from pydantic import JsonValue
 
@@ -15,6 +15,8 @@ from lorimer.core.errors import ConfigError, nearest
 from lorimer.core.manifest import (
     DEFAULT_MODEL,
     EnvironmentManifest,
+    StageEntries,
+    StageEntry,
     ToolsConfig,
 )
 from lorimer.pipeline import Pipeline
@@ -75,13 +77,31 @@ def agent_manifest(
     answer is data of this form, and goes back to the model with the reason while it is not."""
     manifest = _manifest("agent", AGENT, model, system_prompt, max_turns)
     if output_schema is not None:
-        manifest.model.output_schema = _schema_of(output_schema)
-        manifest.stages["parse"].strategies["parser"] = "structured_output"
-        manifest.stages["evaluate"].strategies["strategy"] = "structured_output"
+        answer_in_form(manifest, output_schema)
     manifest.stages["cache"].strategies["strategy"] = "aggressive_cache"
     # builds and test suites take their time; the model asks for more than 2 minutes itself
     manifest.limits = replace(manifest.limits, tool_timeout_s=600.0)
     return manifest
+
+
+def answer_in_form(
+    manifest: EnvironmentManifest,
+    schema: type[object] | Mapping[str, JsonValue],
+    **evaluate: JsonValue,
+) -> None:
+    """Change an agent so that it answers with data of this form: a BaseModel, a dataclass, a
+    TypedDict, or the JSON Schema of an object. An answer that does not fit goes back to the model;
+    how often, and what then becomes of the run, stage 14 says, whose settings are `evaluate`.
+    Raises ConfigError for what describes no object, and for an agent that reads no answers."""
+    from lorimer.models.typed import object_schema  # only for those who want one
+
+    manifest.model.output_schema = object_schema(schema)
+    manifest.stages["parse"].strategies["parser"] = "structured_output"
+    if "evaluate" not in manifest.stages:
+        entries = [*manifest.stages, StageEntry(order=CATALOGUE["evaluate"][0], name="evaluate")]
+        manifest.stages = StageEntries(sorted(entries, key=lambda entry: entry.order))
+    manifest.stages["evaluate"].strategies["strategy"] = "structured_output"
+    manifest.stages["evaluate"].config.update(evaluate)
 
 
 def evaluator_manifest(
@@ -278,23 +298,6 @@ class PipelinePresets:
         needs rules; `permission_mode="sandboxed"` lets run what a sandbox holds."""
         manifest = coding_manifest(model=model, system_prompt=system_prompt, max_turns=max_turns)
         return Pipeline(manifest, tools=tools, **options)
-
-
-def _schema_of(wanted: type[object] | Mapping[str, JsonValue]) -> dict[str, JsonValue]:
-    """Raises ConfigError for what describes no objects."""
-    if isinstance(wanted, Mapping):
-        return dict(wanted)
-    if not is_a(wanted, type):
-        raise wrong("output_schema", wanted, "a class or a JSON Schema", "output_schema=City")
-    from lorimer.models.typed import Form  # only for those who want one
-
-    form = Form(wanted)
-    if form.wrapped:
-        raise ConfigError(
-            f"output_schema: a value of {form.name} is no object",
-            hint="Use a BaseModel, a dataclass or a TypedDict with a field for it.",
-        )
-    return cast("dict[str, JsonValue]", {**form.schema})
 
 
 def _manifest(

@@ -41,6 +41,56 @@ def test_json_is_one_object() -> None:
     assert data["run_id"] == listed()[0]["run_id"]
 
 
+FORM = """{"type": "object", "properties": {"people": {"type": "integer", "minimum": 0}},
+"required": ["people"], "additionalProperties": false}"""
+
+
+@pytest.fixture
+def form(tmp_path: Path) -> str:
+    path = tmp_path / "form.json"
+    path.write_text(FORM)
+    return str(path)
+
+
+@pytest.mark.parametrize("preset", ["agent", "chat"])
+def test_an_answer_of_a_form_is_json_and_nothing_else(form: str, preset: str) -> None:
+    turns = [Turn("About 126."), Turn('Here it is:\n```json\n{"people": 126}\n```')]
+    turns.append(Turn('```json\n{"people": 126}\n```\n'))
+    with FakeLLMServer(turns) as server:
+        words = ("run", "hi", "--preset", preset, "--output-schema", form)
+        result = invoke(*words, "--base-url", server.url)
+        assert len(server.requests) == 3
+    assert (result.exit_code, result.stdout) == (0, '{"people":126}\n')
+    with FakeLLMServer([turns[-1]]) as server:
+        result = invoke(*words, "--base-url", server.url, "--output-format", "json")
+    assert json.loads(result.stdout)["output"] == {"people": 126}
+
+
+def test_an_answer_that_never_has_its_form_is_an_error(form: str) -> None:
+    with FakeLLMServer([Turn("About 126.")] * 3) as server:
+        result = invoke("run", "hi", "--output-schema", form, "--base-url", server.url)
+    assert (result.exit_code, result.stdout) == (1, "")
+    assert "not accepted after 3 tries" in result.stderr
+
+
+@pytest.mark.parametrize(
+    ("text", "more", "says"),
+    [
+        ("[1]", (), "must hold fields with values"),
+        ('{"type": "array"}', (), "form.json must have type 'object'"),
+        ("{x", (), "not valid JSON"),
+        (FORM, ("--preset", "evaluator"), "judged in another way (agent_evaluation)"),
+    ],
+)
+def test_a_form_that_cannot_be_is_one_line(
+    form: str, text: str, more: tuple[str, ...], says: str
+) -> None:
+    Path(form).write_text(text)
+    result = invoke("run", "hi", "--output-schema", form, "-m", "scripted:echo", *more)
+    assert result.exit_code == 2
+    assert says in result.stderr.splitlines()[0]
+
+
 def test_stream_json_is_the_facts_and_then_the_result() -> None:
     script = by_turn(call("Glob", pattern="*"), HELLO)
     with FakeLLMServer(script) as server:

@@ -7,7 +7,9 @@ from typing import Any
 
 import pytest
 
+from lorimer import PipelinePresets
 from lorimer.core.errors import APIError, ExecutorErrorCode
+from lorimer.core.jsonable import dumps
 from lorimer.core.messages import (
     Block,
     DocumentBlock,
@@ -30,7 +32,7 @@ from lorimer.core.request import (
     Usage,
 )
 from lorimer.models.wires.anthropic_request import abilities, encode
-from lorimer.testing.fake_server import FakeUsage, ToolCall, Turn, recorded_body
+from lorimer.testing.fake_server import FakeLLMServer, FakeUsage, ToolCall, Turn, recorded_body
 from tests.models.support import KEY, Provider, Reply, ask, request, sse
 
 READ = ToolSpec("read", "Read a file.", {"type": "object", "properties": {}})
@@ -586,6 +588,56 @@ def test_an_output_schema_and_a_seed() -> None:
     config = {"format": {"type": "json_schema", "schema": form.schema}, "effort": "low"}
     assert body["output_config"] == config
     assert encode(request(seed=7), "").dropped == ["seed"]
+
+
+def test_a_model_that_is_held_to_no_schema_is_told_of_it_in_words() -> None:
+    form = OutputSchema("answer", {"type": "object", "additionalProperties": False})
+    encoded = encode(request(model="claude-3-5-haiku-latest", output=form, system="Be kind."), "")
+    assert encoded.dropped == ["output"]
+    assert "output_config" not in encoded.body
+    told = str(encoded.body["system"])
+    assert told.startswith("Be kind.\n\nAnswer with one JSON object and nothing else")
+    assert told.endswith(f"this JSON Schema:\n{dumps(form.schema)}")
+
+
+BOUNDED: Any = {"type": "integer", "minimum": 0}
+
+
+@pytest.mark.parametrize(
+    "schema",
+    [
+        {"type": "object"},
+        {"type": "object", "additionalProperties": True},
+        {"type": "object", "additionalProperties": False, "properties": {"n": BOUNDED}},
+        {
+            "type": "object",
+            "additionalProperties": False,
+            "properties": {"n": {"type": "array", "items": BOUNDED}},
+        },
+        {
+            "type": "object",
+            "additionalProperties": False,
+            "properties": {"n": {"anyOf": [BOUNDED, {"type": "null"}]}},
+        },
+    ],
+)
+def test_a_schema_that_claude_cannot_be_held_to_is_told_in_words(schema: Any) -> None:
+    """The API answers it with 400, which an agent would end with."""
+    turns = [Turn("{}")]
+    with FakeLLMServer(turns) as server:
+        agent = PipelinePresets.agent(
+            model="anthropic:claude-sonnet-4-6",
+            api_key="key",
+            base_url=server.url,
+            output_schema=schema,
+        )
+        result = agent.run_sync("go")
+    assert (result.status, result.output) == ("ok", {}), result.error
+    assert "JSON Schema" in str(server.requests[0].body["system"])
+    held = {**schema, "additionalProperties": False}
+    held["properties"] = {"n": {"type": "integer"}}
+    form = OutputSchema("answer", held)
+    assert encode(request(model="claude-sonnet-4-6", output=form), "").dropped == []
 
 
 def test_the_thoughts_of_other_providers_are_left_out() -> None:

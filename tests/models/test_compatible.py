@@ -10,6 +10,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -408,6 +409,21 @@ def test_what_a_model_cannot_is_left_out_and_named(
     assert fit(asked, Capabilities()) == (asked, [])
     # who asks for nothing of it is told nothing
     assert fit(Request("m", [user_message("hi")]), Capabilities(**{able: False}))[1] == []
+
+
+@pytest.mark.parametrize(("tools", "first"), [((), "Answer with"), ((READ,), "Use tools first")])
+def test_the_form_of_an_answer_is_told_in_words_where_no_model_is_held_to_it(
+    tools: tuple[ToolSpec, ...], first: str
+) -> None:
+    form = OutputSchema("a", {"type": "object", "required": ["city"]})
+    asked = Request("m", [user_message("hi")], "Be kind.", tools, output=form)
+    fitted, dropped = fit(asked, Capabilities(output_schema=False))
+    assert dropped == ["output"]
+    assert fitted.system.startswith(f"Be kind.\n\n{first}")
+    assert fitted.system.endswith(dumps(form.schema))
+    assert (
+        fit(replace(asked, system=""), Capabilities(output_schema=False))[0].system[0] == first[0]
+    )
 
 
 def test_the_signal_comes_once_a_run() -> None:

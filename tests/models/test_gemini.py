@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from lorimer.core.errors import ExecutorErrorCode
+from lorimer.core.jsonable import dumps
 from lorimer.core.messages import (
     Block,
     DocumentBlock,
@@ -290,6 +291,8 @@ def test_an_output_schema() -> None:
     encoded = encode(asked(OLD, output=form, tools=(READ,)), "")
     assert encoded.dropped == ["output"]
     assert "responseMimeType" not in str(encoded.body)
+    told: Any = encoded.body["systemInstruction"]
+    assert told["parts"][0]["text"].endswith(f"this JSON Schema:\n{dumps(form.schema)}")
     assert play(Turn("{}"), model=OLD, output=form, tools=(READ,)).extra == {"dropped": ["output"]}
 
 

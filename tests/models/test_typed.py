@@ -16,6 +16,7 @@ from typing_extensions import TypedDict
 
 from lorimer.core.errors import ConfigError
 from lorimer.models.typed import Form, Unfit
+from lorimer.models.wires.strict import claude_takes
 
 
 class Colour(Enum):
@@ -68,6 +69,7 @@ class Dog(BaseModel):
 def test_a_provider_can_hold_a_model_to_it(wanted: Any) -> None:
     form = Form(wanted)
     assert form.closed, form.schema
+    assert claude_takes(form.schema), form.schema
     assert "$ref" not in json.dumps(form.schema)
 
 

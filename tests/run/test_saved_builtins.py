@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -67,6 +69,13 @@ def test_all_faults_are_told_at_once_and_twice_the_same_name_is_one() -> None:
         read_builtins({"c.yaml": "agent: {}"})
     with pytest.raises(ConfigError, match="unknown kind of document"):
         read_builtins({"agents": "agents: {}"})
+
+
+def test_a_line_of_agents_may_be_long() -> None:
+    agents = {f"a{at}": {"extends": f"a{at + 1}", "prompt": str(at)} for at in range(3_000)}
+    agents["a3000"] = {"description": "first"}
+    found = read_builtins({"x.json": json.dumps({"agents": agents})})
+    assert (found["a0"].description, found["a0"].prompt) == ("first", "0")
 
 
 LEAF = st.none() | st.integers(0, 3) | st.lists(st.integers(0, 2), max_size=2)

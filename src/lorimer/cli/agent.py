@@ -7,7 +7,7 @@ import os
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, cast
 
 from lorimer import assembly
 from lorimer.assembly import check_manifest
@@ -28,11 +28,14 @@ from lorimer.models.credentials import (
 from lorimer.models.hostfile import Host
 from lorimer.models.registry import Models
 from lorimer.models.spec import ModelSpec
-from lorimer.presets import PRESETS, preset_manifest, preset_names
+from lorimer.presets import PRESETS, answer_in_form, preset_manifest, preset_names
 from lorimer.tools.builtin import builtin_tools
 from lorimer.tools.policy.rules import Rule
+from lorimer.tools.schema import compile_schema
 
 if TYPE_CHECKING:
+    from pydantic import JsonValue
+
     from lorimer.core.jsonable import JSON
     from lorimer.core.world import World
 
@@ -110,6 +113,24 @@ def instruct(manifest: EnvironmentManifest, prompt: str) -> None:
     if "system" not in manifest.stages:
         raise Fault("--system: this agent has no system stage", hint="Use --preset chat or agent.")
     manifest.stages["system"].config["prompt"] = prompt
+
+
+def shape(manifest: EnvironmentManifest, path: Path) -> None:
+    """Have the agent answer in the form that a file describes. Raises ConfigError for what is no
+    JSON Schema of an object, and Fault."""
+    option = "--output-schema"
+    if "parse" not in manifest.stages:
+        raise Fault(f"{option}: this agent has no parse stage, which reads answers")
+    if "evaluate" in manifest.stages:
+        judged = manifest.stages["evaluate"].strategies.get("strategy", "accept")
+        if judged not in ("accept", "structured_output"):
+            raise Fault(
+                f"{option}: this agent's answers are judged in another way ({judged})",
+                hint="Use --preset agent.",
+            )
+    schema = cast("dict[str, JsonValue]", {**read_document(path)})
+    compile_schema(schema, f"{option}: {path}")
+    answer_in_form(manifest, schema)
 
 
 def equip(manifest: EnvironmentManifest, names: str) -> None:

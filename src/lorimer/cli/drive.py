@@ -28,6 +28,7 @@ from lorimer.cli.text import print_json, short_id, visible
 from lorimer.core.cancel import Reason
 from lorimer.core.errors import ExecutorErrorCode
 from lorimer.core.events import Event
+from lorimer.core.jsonable import JSON, plain
 from lorimer.core.result import PipelineResult
 from lorimer.core.world import World
 
@@ -226,10 +227,17 @@ class Drive:
                 print_json(result.to_json())
             case "stream-json":
                 print_json({"type": "result", **result.to_json()})
-            case _ if result.exception is None:
-                _print_answer(result.text.rstrip("\n"))
-            case _:
+            case _ if result.exception is not None:
                 pass  # half an answer on stdout would pass for a whole one
+            case _ if (data := self._data_of(result)) is not None:
+                print_json(data, indent=2 if sys.stdout.isatty() else None)
+            case _:
+                _print_answer(result.text.rstrip("\n"))
+
+    def _data_of(self, result: PipelineResult) -> JSON:
+        """The answer where it is data, without what may stand round it; None: it is text."""
+        asked = self._pipeline.manifest.model.output_schema is not None
+        return plain(result.output) if asked and not isinstance(result.output, str) else None
 
     def _say_end(self, status: str, colour: str, used: str) -> None:
         if not self._output.quiet or status != "ok":

@@ -24,6 +24,12 @@ from lorimer.cli.standard_input import UNREAD, UNREAD_BESIDE_FILE, has_more, pip
     help="Read the task from a file.",
 )
 @agent_options("minimal, chat, agent, evaluator or coding", "Run")
+@click.option(
+    "--output-schema",
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    help="The answer is JSON of the form that this file describes, a JSON Schema (.json, .yaml,"
+    " .toml). One that does not fit goes back to the model, twice at most.",
+)
 @click.option("--max-turns", type=Whole(min=1), metavar="N", help="Model calls at most.")
 @click.option("--max-cost-usd", type=Dollars(), metavar="USD", help="US dollars at most.")
 @click.option(
@@ -42,6 +48,7 @@ from lorimer.cli.standard_input import UNREAD, UNREAD_BESIDE_FILE, has_more, pip
 def run(
     words: tuple[str, ...],
     input_file: Path | None,
+    output_schema: Path | None,
     max_turns: int | None,
     max_cost_usd: float | None,
     allow_unpriced: bool,
@@ -72,6 +79,8 @@ def run(
 
     effective = settings.effective_settings(terms.workspace)
     described = wanted.described(host.read(terms.models), effective)
+    if output_schema is not None:
+        agent.shape(described, output_schema)
     limits = agent.limited(
         described.limits, max_turns, max_cost_usd, timeout, unpriced=allow_unpriced
     )

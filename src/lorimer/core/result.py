@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from lorimer.core.errors import ExecutorErrorCode, LorimerError
 from lorimer.core.events import Event
 from lorimer.core.history import History
-from lorimer.core.jsonable import JSON
+from lorimer.core.jsonable import JSON, plain
 from lorimer.core.messages import Message
 from lorimer.core.receipt import Receipt
 from lorimer.core.record import record
@@ -143,7 +143,8 @@ class PipelineResult(Ended):
         return [steps[place] for place in sorted(steps)]
 
     def to_json(self) -> dict[str, JSON]:
-        """The plain form the command line prints with `--output-format json`."""
+        """The plain form the command line prints with `--output-format json`. It has an `output`
+        where that is data, not the text."""
         data: dict[str, JSON] = {
             "run_id": self.run_id,
             "session_id": self.session_id,
@@ -153,6 +154,8 @@ class PipelineResult(Ended):
             "usage": self.usage.to_json(),
             "total_cost_usd": self.total_cost_usd,
         }
+        if not isinstance(self.output, str) and self.output is not None:
+            data["output"] = plain(self.output)
         if self.exception is not None:
             data["error"] = self.exception.to_json()
         return data

@@ -29,7 +29,7 @@ _FOR_AGENTS: Final = frozenset(
 """Tools that are there where there are sub-agents."""
 
 _NOT_ITS: Final = frozenset({"agent", "evaluate", "hitl", "emit", "memory", "summarize", "persist"})
-"""Stages about the answer to the caller, which a sub-agent's is not."""
+"""Stages about the answer to the caller, which a sub-agent's is not. Its form is not, either."""
 
 
 def has_tasks(manifest: EnvironmentManifest) -> bool:
@@ -61,6 +61,7 @@ def manifest_of(
         made.tools.built_in = [name for name in wanted if name not in known]
         made.tools.deferred = [name for name in home.tools.deferred if name in wanted]
         made.agents = [each for each in home.agents if _given(each, agent, wanted)]
+    made.model.output_schema = None
     made.stages = StageEntries(list(_stages(made, agent.prompt)))
     for entry in made.stages:
         if entry.tool_binding is not None:
@@ -102,6 +103,9 @@ def _stages(made: EnvironmentManifest, prompt: str) -> Iterator[StageEntry]:
             continue
         if entry.name == "system":
             entry.config["prompt"] = prompt
+        if entry.name == "parse":
+            entry.strategies.pop("parser", None)
+            entry.strategy_configs.pop("parser", None)
         yield entry
 
 

@@ -60,7 +60,8 @@ def fit(request: Request, able: Capabilities) -> tuple[Request, list[str]]:
     """The request as a model that can no more than `able` takes it, and the names of the fields
     (of `Request`; or `images`, `documents`) that were left out.
 
-    Without tools, calls and results in the conversation become prose that tells of them.
+    Without tools, calls and results in the conversation become prose that tells of them; a form of
+    the answer becomes words in the system prompt.
     """
     dropped: list[str] = []
     out = request
@@ -77,7 +78,9 @@ def fit(request: Request, able: Capabilities) -> tuple[Request, list[str]]:
         out = replace(out, effort="")
         dropped.append("effort")
     if not able.output_schema and request.output is not None:
-        out = replace(out, output=None)
+        from lorimer.models.wires.strict import told_in_words  # only where there is one
+
+        out = told_in_words(out)
         dropped.append("output")
     if not able.stop_sequences and request.stop_sequences:
         out = replace(out, stop_sequences=())

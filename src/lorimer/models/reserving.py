@@ -13,7 +13,6 @@ from lorimer.core.context import short_hash
 from lorimer.core.errors import APIError, ExecutorErrorCode
 from lorimer.core.excerpt import Trailed
 from lorimer.core.history import History, PromptCount, RecordedCount
-from lorimer.core.jsonable import fingerprint
 from lorimer.core.messages import canonical_message
 from lorimer.core.model import Target
 from lorimer.core.request import NO_MARKS, Request, Response, Usage
@@ -78,7 +77,10 @@ def prompt_bound(caller: Caller, request: Request, state: PipelineState) -> int:
     if request.tools and (known is None or known.tools != request.tools):
         bound += TOOL_FRAME + sum([tool.size for tool in request.tools])
     if request.output is not None and known is None:
-        bound += FRAME + len(fingerprint(request.output.schema))
+        from lorimer.models.wires.strict import in_words  # only where there is one
+
+        words = in_words(request.output.schema)  # as a model may be told
+        bound += FRAME + len(words.encode("utf-8", "surrogatepass"))
     return bound
 
 

@@ -11,12 +11,13 @@ import re
 from collections.abc import Iterator, Mapping
 from typing import Final, Generic, TypeVar, cast
 
-from pydantic import PydanticUserError, TypeAdapter, ValidationError
+from pydantic import JsonValue, PydanticUserError, TypeAdapter, ValidationError
 from pydantic_core import from_json, to_json
 
+from lorimer.core.arguments import is_a, wrong
 from lorimer.core.errors import ConfigError
 from lorimer.core.jsonable import JSON, dumps
-from lorimer.models.wires.strict import closed
+from lorimer.models.wires.strict import closed, in_words
 
 T = TypeVar("T")
 
@@ -76,10 +77,7 @@ class Form(Generic[T]):
     @property
     def instruction(self) -> str:
         """The schema in words, for a model that is not held to it."""
-        return (
-            "Answer with one JSON object and nothing else: no words round it, no code fence. It "
-            f"has to fit this JSON Schema:\n{dumps(self.schema)}"
-        )
+        return in_words(self.schema)
 
     def read(self, text: str) -> T:
         """The value in an answer's text. Raises Unfit."""
@@ -107,6 +105,25 @@ class Form(Generic[T]):
         if not isinstance(data, dict):
             return None
         return data.get("value") if self.wrapped else data
+
+
+def object_schema(
+    wanted: type[object] | Mapping[str, JsonValue],
+) -> dict[str, JsonValue]:
+    """The JSON Schema of what an agent is asked for as its `output_schema`: a BaseModel, a
+    dataclass, a TypedDict, or such a schema itself. Raises ConfigError for what describes no
+    object."""
+    if isinstance(wanted, Mapping):
+        return dict(wanted)
+    if not is_a(wanted, type):
+        raise wrong("output_schema", wanted, "a class or a JSON Schema", "output_schema=City")
+    form = Form(wanted)
+    if form.wrapped:
+        raise ConfigError(
+            f"output_schema: a value of {form.name} is no object",
+            hint="Use a BaseModel, a dataclass or a TypedDict with a field for it.",
+        )
+    return cast("dict[str, JsonValue]", dict(form.schema))
 
 
 def _name(wanted: object) -> str:

@@ -2,15 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable
+from collections.abc import Hashable, Mapping
+from dataclasses import field
 from math import isnan
-from typing import Final
+from typing import Final, TypeAlias
+
+from pydantic import JsonValue
 
 from lorimer.core.arguments import each_of, is_a, wrong
 from lorimer.core.errors import ConfigError
+from lorimer.core.jsonable import dumps
 from lorimer.core.record import record
 from lorimer.run.fields import check_texts
 from lorimer.run.phases import Phase
+
+Schema: TypeAlias = type[object] | Mapping[str, JsonValue]
+"""A type, or the JSON Schema of an object."""
 
 _NO_NAME: Final = "agent"
 
@@ -44,10 +51,18 @@ class RunnableAgent:
     phases: tuple[Phase, ...] = ()
     """Work one after the other, each with a prompt of its own after that of the agent; what the
     last one says is the answer."""
+    output_schema: type[object] | Mapping[str, JsonValue] | None = field(
+        default=None, compare=False
+    )
+    """The answer is data of this form, in `result.structured_output`: a BaseModel, a dataclass, a
+    TypedDict, or the JSON Schema of an object. One that does not fit goes back to the model with
+    the reason, twice at most; then the run ends in error. None: the answer is text."""
     subject: str = ""
     """The id under which the host keeps it, for journal and audit; none: its name."""
     version: int = 0
     """Which version of it, for the same; 0: it has none."""
+    form: str = field(default="", init=False, repr=False)
+    """The schema of its answer as JSON text, so that equal agents are equal; "": it is text."""
 
     @property
     def own_name(self) -> str:
@@ -81,3 +96,15 @@ class RunnableAgent:
             raise wrong("RunnableAgent.timeout_s", self.timeout_s, "a number", "timeout_s=20")
         if isnan(self.timeout_s):
             raise ConfigError("RunnableAgent.timeout_s is no number", hint="timeout_s=20")
+        if self.output_schema is not None:
+            object.__setattr__(self, "form", _form(self.output_schema))
+
+
+def _form(wanted: Schema) -> str:
+    """Raises ConfigError for what describes no object, or cannot be checked."""
+    from lorimer.models.typed import object_schema  # only for those who want one
+    from lorimer.tools.schema import compile_schema
+
+    schema = object_schema(wanted)
+    compile_schema(schema, "RunnableAgent.output_schema")
+    return dumps(schema)

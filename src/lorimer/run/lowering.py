@@ -24,6 +24,7 @@ from lorimer.core.manifest import (
     SubAgent,
     ToolsConfig,
 )
+from lorimer.presets import answer_in_form
 from lorimer.run.agent import RunnableAgent
 from lorimer.run.palette import Delegate, tools_of
 from lorimer.run.phases import Phase
@@ -78,7 +79,7 @@ def manifest_of(
             "identical": {"warn_after": SAME_CALLS - 1, "stop_after": SAME_CALLS},
             "error_streak": {"warn_after": ERRORS - 1, "stop_after": ERRORS},
         }
-    return EnvironmentManifest(
+    made = EnvironmentManifest(
         metadata=Metadata(name=agent.name),
         model=ModelConfig(model=agent.model or tier),
         limits=limits,
@@ -89,6 +90,9 @@ def manifest_of(
         agents=list(reached),
         stages=stages,
     )
+    if agent.form:
+        answer_in_form(made, json.loads(agent.form))
+    return made
 
 
 def sub_agent_of(
@@ -103,10 +107,11 @@ def sub_agent_of(
         )
     agent = delegate.agent
     most = limits_of(agent, limits)
-    if agent.phases:
+    if agent.phases or agent.form:
         if tools_of(agent):
+            has = "phases" if agent.phases else "an output_schema"
             raise ConfigError(
-                f"{delegate.tool!r} has phases and gives work to others: an agent that is given "
+                f"{delegate.tool!r} has {has} and gives work to others: an agent that is given "
                 "work may have one or the other"
             )
         return SubAgent(
@@ -142,7 +147,8 @@ def _phased(
     phases: list[dict[str, str | bool]] = []
     others = [name for each in reached for name in each.tools or ()]
     for number, phase in enumerate(agent.phases, 1):
-        worker = _worker(agent, phase)
+        last = number == len(agent.phases)
+        worker = _worker(agent if last else replace(agent, output_schema=None), phase)
         whom = reached if tools_of(worker) else ()
         most = replace(limits, max_turns=worker.max_turns or limits.max_turns)
         made = manifest_of(worker, tier, most, header, host, whom)
@@ -164,13 +170,16 @@ def _phased(
     stages["input"].strategies["normalizer"] = "multimodal"
     stages["api"].implementation = "phases"
     stages["api"].config["phases"] = cast("JsonValue", phases)
-    return EnvironmentManifest(
+    made = EnvironmentManifest(
         metadata=Metadata(name=agent.name),
         model=ModelConfig(model=agent.model or tier),
         limits=limits,
         agents=workers,
         stages=stages,
     )
+    if agent.form:  # the last phase has tried; what stands for its answer may be something else
+        answer_in_form(made, json.loads(agent.form), max_retries=0)
+    return made
 
 
 def _worker(agent: RunnableAgent, phase: Phase) -> RunnableAgent:

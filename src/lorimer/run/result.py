@@ -30,6 +30,9 @@ class RunResult(Ended):
     """One of `core.result.STATUSES`."""
     output: str = ""
     """The answer; of a run that failed, what was said of one."""
+    structured_output: object = None
+    """The same as data, where the agent has an `output_schema`; None: it has none, or the run did
+    not end well."""
     usage: Usage = NO_USAGE
     """Tokens, failed and abandoned attempts and sub-agents included."""
     cost_nano: int = 0
@@ -63,10 +66,12 @@ class RunResult(Ended):
 
 def result_of(run: PipelineResult) -> RunResult:
     """Of a run that has ended, or rests."""
+    data = run.output
     return RunResult(
         run_id=run.run_id,
         status=run.status,
-        output=run.output if isinstance(run.output, str) else run.text,
+        output=data if isinstance(data, str) else run.text,
+        structured_output=None if isinstance(data, str) else data,
         usage=run.usage,
         cost_nano=run.cost_nano,
         exception=run.exception,

@@ -44,6 +44,7 @@ _ROLE_OF: Final = {
 _ONE_SAMPLER: Final = re.compile(r"claude-[a-z]+-4[-.][1-9](?!\d)")
 _CALL_ID: Final = re.compile(r"[a-zA-Z0-9_-]+")
 _TOOL_NAME: Final = re.compile(r"[a-zA-Z0-9_-]{1,128}")
+_BOUNDS: Final = ("minimum", "maximum", "multipleOf", "minLength", "maxLength", "maxItems")
 MAX_CACHE_MARKS: Final = 4
 MIN_THINKING_BUDGET: Final = 1024
 
@@ -97,6 +98,7 @@ def check(request: SeenRequest, issued: Issued) -> None:
     if isinstance(stops, list) and not all(str(stop).strip() for stop in stops):
         _no("stop_sequences: each stop sequence must contain non-whitespace")
     _tools(body)
+    _form(body)
     _thinking(body, max_tokens, request.headers.get("anthropic-beta", ""))
     messages = _messages(body["messages"])
     _pairs(messages)
@@ -117,6 +119,31 @@ def _no(message: str) -> NoReturn:
 def _objects(value: JSON) -> list[Object]:
     """The objects in an array; nothing of anything else."""
     return [item for item in value if isinstance(item, Mapping)] if isinstance(value, list) else []
+
+
+def _form(body: Object) -> None:
+    """The schema of the answer."""
+    config = body.get("output_config")
+    form = config.get("format") if isinstance(config, Mapping) else None
+    waiting = [form.get("schema")] if isinstance(form, Mapping) else []
+    for schema in waiting:  # grows
+        if not isinstance(schema, Mapping):
+            continue
+        kind = schema.get("type")
+        if kind == "object" and schema.get("additionalProperties") is not False:
+            _no(
+                "output_config.format.schema: For 'object' type, 'additionalProperties' must be "
+                "explicitly set to false"
+            )
+        for bound in _BOUNDS:
+            if bound in schema:
+                _no(
+                    f"output_config.format.schema: For '{kind}' type, property '{bound}' is not "
+                    "supported"
+                )
+        properties = schema.get("properties")
+        waiting += [*properties.values()] if isinstance(properties, Mapping) else []
+        waiting += [schema.get("items"), *_objects(schema.get("anyOf"))]
 
 
 def _tools(body: Object) -> None:

@@ -151,7 +151,7 @@ def run_named(db: Database, run_id: str) -> RunRow | None:
 class Scan:
     """A pass over the facts of one stream with seq > `after`, chunk by chunk."""
 
-    __slots__ = ("_after", "_error", "_id", "_next", "_place", "_stream", "version")
+    __slots__ = ("_after", "_error", "_id", "_next", "_place", "_stream", "at_end", "version")
 
     def __init__(self, stream: str, after: int) -> None:
         self._stream = stream
@@ -163,6 +163,8 @@ class Scan:
         self._error: JournalError | None = None
         self.version = 0
         """`data_version` as it was before the last chunk was read."""
+        self.at_end = False
+        """There was nothing after the last chunk when it was read."""
 
     def chunk(self, db: Database) -> list[Event]:
         """The next facts; none: there are no more now. A damaged or missing row raises
@@ -170,13 +172,15 @@ class Scan:
         if self._error is not None:
             raise self._error
         self.version = data_version(db)
+        self.at_end = True
         if not self._next and not self._begin(db):
             return []
         facts: list[Event] = []
-        low, chars = self._id << STREAM_BITS, 0
+        low, chars, read = self._id << STREAM_BITS, 0, 0
         rows = db.execute(SELECT_ROWS + "LIMIT ?3", (low | self._next, low | SEQ, CHUNK_ROWS))
         try:
             for at, body, _, last in rows:
+                read += 1
                 if last:
                     for line in rows_of(whole(at), body, whole(last)):
                         facts += self._take(*line)
@@ -185,12 +189,14 @@ class Scan:
                     facts += self._take(whole(at), body)
                     chars += len(body) if isinstance(body, str) else 0
                 if chars > CHUNK_CHARS:
+                    read = CHUNK_ROWS  # there may be more
                     break
         except JournalError as error:
             if not facts:
                 raise
             self._error = error
         rows.close()
+        self.at_end = read < CHUNK_ROWS and self._error is None
         return facts
 
     def _take(self, at: int, body: object) -> list[Event]:

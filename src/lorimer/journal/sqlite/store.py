@@ -261,10 +261,10 @@ class SQLiteJournal:
                 facts = await self._query(scan.chunk)
                 for fact in facts:
                     yield fact
-                if facts:
-                    continue
-                if waiter is None:
+                if waiter is None and (scan.at_end or not facts):
                     return
+                if waiter is None or facts:
+                    continue
                 await self._changed(waiter, scan)
             finally:
                 self._wakers.forget(stream, waiter)

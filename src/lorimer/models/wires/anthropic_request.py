@@ -24,6 +24,7 @@ from lorimer.core.messages import (
 )
 from lorimer.core.request import Request
 from lorimer.models.wires.shared import array, effort_of, mapping, string, turns, wire_id, wire_name
+from lorimer.models.wires.strict import claude_takes, told_in_words
 
 MIN_THINKING: Final = 1024
 SAMPLING_VERSION: Final = "2023-06-01"
@@ -47,7 +48,7 @@ class Abilities:
     effort: bool = False
     """Takes `output_config.effort`."""
     form: bool = False
-    """Takes `output_config.format`: is held to a schema."""
+    """Takes `output_config.format`: is held to a schema, if it is one that can be."""
 
 
 def abilities(model: str) -> Abilities:
@@ -79,6 +80,9 @@ class Encoded:
 def encode(request: Request, default_effort: str) -> Encoded:
     """The body, the headers besides the SDK's, and what was left out."""
     able = abilities(request.model)
+    form = request.output
+    if form is not None and not (able.form and claude_takes(form.schema)):
+        request = told_in_words(request)
     messages = _messages(request)
     body: dict[str, JSON] = {
         "model": request.model,
@@ -86,6 +90,8 @@ def encode(request: Request, default_effort: str) -> Encoded:
         "messages": messages,
     }
     out = Encoded(body)
+    if form is not None and request.output is None:
+        out.dropped.append("output")
     if request.system:
         block: dict[str, JSON] = {"type": "text", "text": request.system}
         body["system"] = (
@@ -159,9 +165,7 @@ def _turn_began_with_thought(messages: Sequence[JSON]) -> bool:
 def _output(request: Request, able: Abilities, default: str, out: Encoded) -> None:
     asked = request.effort or default
     config: dict[str, JSON] = {}
-    if request.output is not None and not able.form:
-        out.dropped.append("output")
-    elif request.output is not None:
+    if request.output is not None:
         config["format"] = {"type": "json_schema", "schema": request.output.schema}
     if able.adaptive and "thinking" in out.body:
         asked = effort_of(request, default)  # the only handle on how much such a model thinks

@@ -23,6 +23,7 @@ from lorimer.core.messages import (
 )
 from lorimer.core.request import Request
 from lorimer.models.wires.shared import Turn, effort_of, turns, wire_id, wire_name
+from lorimer.models.wires.strict import told_in_words
 
 ORIGIN: Final = "google"
 """`ThinkingBlock.origin` of what this wire gave."""
@@ -98,6 +99,9 @@ class Encoded:
 def encode(request: Request, default_effort: str) -> Encoded:
     """The body, and what was left out. The model and whether to stream stand in the URL."""
     able = abilities(request.model)
+    form = request.output
+    if request.tools and not able.form_with_tools:
+        request = told_in_words(request)
     config: dict[str, JSON] = {"maxOutputTokens": request.max_tokens}
     body: dict[str, JSON] = {"contents": _contents(request, able)}
     out = Encoded(body)
@@ -108,11 +112,10 @@ def encode(request: Request, default_effort: str) -> Encoded:
     _think(request, able, default_effort, config, out)
     _sample(request, config, out)
     if request.output is not None:
-        if request.tools and not able.form_with_tools:
-            out.dropped.append("output")
-        else:
-            config["responseMimeType"] = "application/json"
-            config["responseJsonSchema"] = request.output.schema
+        config["responseMimeType"] = "application/json"
+        config["responseJsonSchema"] = request.output.schema
+    elif form is not None:
+        out.dropped.append("output")
     body["generationConfig"] = config
     return out
 

@@ -1,22 +1,68 @@
-"""Which JSON Schemas OpenAI can hold a model to, word by word."""
+"""Which JSON Schemas a vendor can hold its models to, word by word; and how a model is told of one
+that it is not held to."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Final
 
-from lorimer.core.jsonable import JSON
+from lorimer.core.jsonable import JSON, dumps
+from lorimer.core.request import Request
 
 _KEYWORDS: Final = frozenset(
     "$defs $ref additionalProperties anyOf const definitions description enum exclusiveMaximum"
     " exclusiveMinimum format items maxItems maximum minItems minimum multipleOf pattern properties"
     " required title type".split()
 )
+_CLAUDES: Final = frozenset(
+    "additionalProperties anyOf const default description enum format items minItems properties"
+    " required title type".split()
+)
 _FORMATS: Final = frozenset("date-time time date duration email hostname ipv4 ipv6 uuid".split())
 
 
+def in_words(schema: JSON) -> str:
+    """An instruction to answer in this form."""
+    return (
+        "Answer with one JSON object and nothing else: no words round it, no code fence. It has to "
+        f"fit this JSON Schema:\n{dumps(schema)}"
+    )
+
+
+def told_in_words(request: Request) -> Request:
+    """The request with the form of its answer as a part of the system prompt."""
+    if request.output is None:
+        return request
+    words = in_words(request.output.schema)
+    if request.tools:
+        words = f"Use tools first, where you need them. {words}"
+    system = f"{request.system}\n\n{words}" if request.system else words
+    return replace(request, system=system, output=None)
+
+
+def claude_takes(schema: JSON) -> bool:
+    """Whether Anthropic takes it as `output_config.format`: a request with any other is refused.
+    Every object says that it has no other properties, and nothing is bounded. Source: the vendor's
+    guide to structured outputs, "JSON Schema limitations". References, of which it takes some, are
+    none here."""
+    if not isinstance(schema, Mapping) or not schema.keys() <= _CLAUDES:
+        return False
+    kind = schema.get("type")
+    if "object" in (kind if isinstance(kind, list) else [kind]) and (
+        schema.get("additionalProperties") is not False
+    ):
+        return False
+    if schema.get("minItems", 0) not in (0, 1) or schema.get("format", "date") not in _FORMATS:
+        return False
+    values = schema.get("enum", [])
+    if not isinstance(values, list) or any(isinstance(each, list | Mapping) for each in values):
+        return False
+    return all(map(claude_takes, _inner(schema)))
+
+
 def closed(schema: JSON) -> bool:
-    """Whether `strict` may be set for it: a request with any other schema is refused. Every
+    """Whether OpenAI takes it as `strict`: a request with any other schema is refused. Every
     object lists all its properties, as required and as the only ones, and every schema has a
     type. Source: the vendor's guide to structured outputs, "Supported schemas"."""
     return (
@@ -42,13 +88,18 @@ def _fits(schema: JSON) -> bool:
         return False
     if "format" in schema and schema["format"] not in _FORMATS:
         return False
+    return all(map(_fits, _inner(schema)))
+
+
+def _inner(schema: Mapping[str, JSON]) -> list[JSON]:
+    """The schemas in a schema, and None for what should be one."""
     inner = [schema["items"]] if "items" in schema else []
     choices = schema.get("anyOf", [])
     inner += choices if isinstance(choices, list) else [None]
     for name in ("properties", "$defs", "definitions"):
         group = schema.get(name, {})
         inner += group.values() if isinstance(group, Mapping) else [None]
-    return all(map(_fits, inner))
+    return inner
 
 
 def _lists_all(schema: Mapping[str, JSON]) -> bool:

@@ -82,6 +82,8 @@ class SavedAgent(_Part):
     phases: Annotated[tuple[Phase, ...], Field(max_length=MAX_PHASES)] = ()
     """It works in these, one after the other."""
     inputs: Annotated[tuple[DeclaredInput, ...], Field(max_length=MAX_NAMES)] = ()
+    output_schema: dict[str, Plain] | None = None
+    """JSON Schema of the object that its answer is; none: it is text."""
     critic: bool = False
     """It may be given more time by the host's critic."""
     visibility: Visibility = "private"
@@ -114,6 +116,17 @@ class SavedAgent(_Part):
             wrong = list(faults([(each.name, each.prompt) for each in self.phases]))
             if wrong:
                 raise ValueError("; ".join([f"phases{fault}" for fault in wrong]))
+        return self
+
+    @model_validator(mode="after")
+    def _form_can_be_checked(self) -> SavedAgent:
+        if self.output_schema is not None:
+            from lorimer.tools.schema import compile_schema  # only where there is one
+
+            try:
+                compile_schema(self.output_schema, "output_schema")
+            except ConfigError as error:
+                raise ValueError(error.message) from None
         return self
 
     @property
@@ -158,6 +171,7 @@ class SavedAgent(_Part):
             description=self.description,
             critic=self.critic,
             phases=self.phases,
+            output_schema=self.output_schema,
             subject=self.id,
             version=self.version,
         )

@@ -54,6 +54,7 @@ def read_builtins(documents: Mapping[str, str]) -> dict[str, SavedAgent]:
             else:
                 said[name], where[name] = fields, document
     found: dict[str, SavedAgent] = {}
+    made: dict[str, dict[str, JSON]] = {}
     for name, fields in said.items():
         at = f"{where[name]}: agents.{name}"
         problems += [
@@ -62,7 +63,7 @@ def read_builtins(documents: Mapping[str, str]) -> dict[str, SavedAgent]:
             if field in fields
         ]
         try:
-            whole = _extended(name, said, ())
+            whole = _extended(name, said, made)
             own = {key: value for key, value in whole.items() if key not in _NOT_THEIRS}
             agent = SavedAgent.from_json({**own, "name": name, "visibility": "public"}, at)
             found[name] = agent
@@ -84,22 +85,32 @@ def _agents_in(document: str, text: str) -> Mapping[str, JSON]:
 
 
 def _extended(
-    name: str, said: Mapping[str, Mapping[str, JSON]], path: tuple[str, ...]
+    name: str, said: Mapping[str, Mapping[str, JSON]], made: dict[str, dict[str, JSON]]
 ) -> dict[str, JSON]:
-    """All fields of an agent, `extends` resolved. `path`: the agents that extend it."""
-    if name in path:
-        circle = " -> ".join([*path[path.index(name) :], name])
-        raise ConfigError(f"extends itself: {circle}")
-    own = {key: value for key, value in said[name].items() if key != "extends"}
-    parent = said[name].get("extends")
-    if parent is None:
-        return merged({}, own)
-    if not isinstance(parent, str) or parent not in said:
-        known = [each for each in said if each != name]
-        raise ConfigError(
-            f"{name} extends {parent!r}, which is not there{nearest(str(parent), known)}"
-        )
-    return merged(_extended(parent, said, (*path, name)), own)
+    """All fields of an agent, `extends` resolved. `made`: of those that were asked for before, and
+    of all that they extend."""
+    line: list[str] = []
+    below: dict[str, JSON] | None = None
+    at = name
+    while below is None and at not in made:
+        if at in line:
+            raise ConfigError(f"extends itself: {' -> '.join([*line[line.index(at) :], at])}")
+        line.append(at)
+        parent = said[at].get("extends")
+        if parent is None:
+            below = {}
+        elif isinstance(parent, str) and parent in said:
+            at = parent
+        else:
+            known = [each for each in said if each != at]
+            raise ConfigError(
+                f"{at} extends {parent!r}, which is not there{nearest(str(parent), known)}"
+            )
+    below = made[at] if below is None else below
+    for each in reversed(line):
+        own = {key: value for key, value in said[each].items() if key != "extends"}
+        below = made[each] = merged(below, own)
+    return below
 
 
 def merged(below: Mapping[str, JSON], above: Mapping[str, JSON]) -> dict[str, JSON]:
