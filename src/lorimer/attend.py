@@ -1,5 +1,5 @@
-"""Waits for messages to runs that nobody is at work on, and has them resumed: an entry a run, no
-task, however long that takes. What can be sent to a run is said by `core/mail.py`."""
+"""Resumes suspended runs when a message is posted to them. A run that waits costs an entry in a
+table, no task. Which messages there are: `core/mail.py`."""
 
 from __future__ import annotations
 
@@ -10,15 +10,14 @@ from contextvars import copy_context
 from typing import Final
 
 from lorimer.core.errors import ExecutorErrorCode, JournalError, LorimerError
-from lorimer.core.journal import Journal, RunRow
+from lorimer.core.journal import ALL_RUNS, Journal, RunRow
 from lorimer.core.redaction import logger
 from lorimer.core.result import Ended
-from lorimer.journal.family import lineage, parent
+from lorimer.journal.family import descendants, parent_run
 from lorimer.journal.recording import facts_of
 
 _log: Final = logger("lorimer.attend")
 
-_EVERY_RUN: Final = 10_000_000
 _CONFLICT: Final = ExecutorErrorCode.EXEC_JOURNAL_CONFLICT
 _ELSEWHERE: Final = (ExecutorErrorCode.EXEC_RUN_BUSY, _CONFLICT)
 """Somebody is at work on the run, and is told of the message too; or was, and died."""
@@ -58,14 +57,14 @@ class Attendant:
         self._journal = journal
         self._resume = resume
         self._shut_down = shut_down
-        self._attends = False
+        self._open = False
         """It was entered, and is not being left."""
-        self._places = asyncio.Semaphore(at_once)
+        self._slots = asyncio.Semaphore(at_once)
         self._waiting: dict[str, Callable[[], None]] = {}
-        self._joined: dict[str, str] = {}
-        """Runs whose inbox is watched, each with the one that it wakes."""
+        self._root_of: dict[str, str] = {}
+        """Runs whose inbox is watched, each with the root of its tree, which a message wakes."""
         self._tasks: dict[str, asyncio.Task[None]] = {}
-        self._again: set[str] = set()
+        self._wake_again: set[str] = set()
         self._streams: dict[str, list[str]] = {}
         """Of each run that waits, and of those below it."""
         self._timers: dict[str, asyncio.TimerHandle] = {}
@@ -77,16 +76,18 @@ class Attendant:
         return len(self._waiting)
 
     async def __aenter__(self) -> Attendant:
-        for row in await self._journal.runs(limit=_EVERY_RUN, unfinished=True):
+        for row in await self._journal.runs(limit=ALL_RUNS, unfinished=True):
             await self._wait(row)  # children are among them
-        self._attends = True
-        for run_id in list(self._again):  # not before: what resumes them may want to call `add`
-            self._again.discard(run_id)
+        self._open = True
+        for run_id in list(
+            self._wake_again
+        ):  # not before: what resumes them may want to call `add`
+            self._wake_again.discard(run_id)
             self._wake(run_id)
         return self
 
     async def __aexit__(self, *exc: object) -> None:
-        self._attends = False
+        self._open = False
         for timer in self._timers.values():
             timer.cancel()
         self._timers.clear()
@@ -107,18 +108,18 @@ class Attendant:
     async def add(self, row: RunRow) -> None:
         """Wait for messages to a run, and to those below it. Raises JournalError."""
         await self._wait(row)
-        async for _, _, below in lineage(self._journal, await facts_of(self._journal, row)):
+        async for _, _, below in descendants(self._journal, await facts_of(self._journal, row)):
             if below is not None and not below.status:
                 await self._wait(below)
 
     async def _wait(self, row: RunRow) -> None:
         """A run that is part of another goes on with it: what is said to it wakes that one."""
         root = row
-        while (above := await parent(self._journal, root)) is not None:
+        while (above := await parent_run(self._journal, root)) is not None:
             root = above
-        if root.status or row.run_id in self._joined:
+        if root.status or row.run_id in self._root_of:
             return
-        self._joined[row.run_id] = root.run_id
+        self._root_of[row.run_id] = root.run_id
         self._streams.setdefault(root.run_id, []).append(row.stream)
         before = self._waiting.get(root.run_id)
         end = self._journal.watch(row.stream, lambda: self._wake(root.run_id))
@@ -135,22 +136,22 @@ class Attendant:
     def _wake(self, run_id: str) -> None:
         if run_id not in self._waiting:
             return
-        if run_id in self._tasks or not self._attends:
-            self._again.add(run_id)  # it may have come too late for the run that is going on
+        if run_id in self._tasks or not self._open:
+            self._wake_again.add(run_id)  # it may have come too late for the run that is going on
             return
-        self._begin(run_id, self._go_on(run_id))
+        self._begin(run_id, self._resume_run(run_id))
 
     def _begin(self, run_id: str, work: Coroutine[None, None, None]) -> None:
         # not in the context of who woke it, of whose run it would be a part: see `core/ancestry.py`
         loop = asyncio.get_running_loop()
         self._tasks[run_id] = loop.create_task(work, context=self._context.copy())
 
-    async def _go_on(self, run_id: str) -> None:
+    async def _resume_run(self, run_id: str) -> None:
         ended = taken = False
         try:
-            async with self._places:
-                self._again.discard(run_id)
-                if not self._attends:
+            async with self._slots:
+                self._wake_again.discard(run_id)
+                if not self._open:
                     return
                 result = await self._resume(run_id)
             ended = result.status != "suspended" and result.code not in _UNENDED
@@ -169,12 +170,12 @@ class Attendant:
             if ended:
                 self._waiting.pop(run_id)()
                 del self._streams[run_id]
-                for each in [one for one, root in self._joined.items() if root == run_id]:
-                    del self._joined[each]
-            elif run_id in self._again and self._attends:
-                self._again.discard(run_id)
+                for each in [one for one, root in self._root_of.items() if root == run_id]:
+                    del self._root_of[each]
+            elif run_id in self._wake_again and self._open:
+                self._wake_again.discard(run_id)
                 self._wake(run_id)
-            elif taken and self._attends and run_id not in self._timers:
+            elif taken and self._open and run_id not in self._timers:
                 later = asyncio.get_running_loop().call_later
                 self._timers[run_id] = later(AGAIN_S, self._try_again, run_id)
 
@@ -185,16 +186,16 @@ class Attendant:
     def _try_again(self, run_id: str) -> None:
         self._timers.pop(run_id, None)
         if run_id in self._waiting and run_id not in self._tasks:
-            self._begin(run_id, self._if_told(run_id))
+            self._begin(run_id, self._resume_if_posted(run_id))
 
-    async def _if_told(self, run_id: str) -> None:
-        """Go on with it, if what was sent to it is still there: nobody else has taken it."""
+    async def _resume_if_posted(self, run_id: str) -> None:
+        """Resume it, if the message is still there: no other process has taken it."""
         try:
-            told = [each for each in self._streams[run_id] if await self._journal.posts(each)]
+            posted = [each for each in self._streams[run_id] if await self._journal.posts(each)]
         except JournalError as error:
             _log.warning("run %s was not resumed: %s", run_id, error)
-            told = []
-        if told:
-            await self._go_on(run_id)
+            posted = []
+        if posted:
+            await self._resume_run(run_id)
         else:
             del self._tasks[run_id]

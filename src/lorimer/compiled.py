@@ -1,8 +1,8 @@
-"""A manifest and live objects, compiled to a plan. How it is changed: `changing.py`."""
+"""A manifest and live objects, compiled to a plan. How it is changed: `mutable.py`."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -24,8 +24,8 @@ if TYPE_CHECKING:
     from lorimer.tools.toolset import Toolset
 
 
-class Compiled:
-    """What a pipeline runs."""
+class CompiledManifest:
+    """A manifest with the plan that was compiled from it."""
 
     def __init__(
         self,
@@ -38,7 +38,7 @@ class Compiled:
         self.manifest = manifest
         self._catalogue = catalogue
         self._bindings = bindings
-        self._had: dict[str, EnvironmentManifest] = {}
+        self._earlier: dict[str, EnvironmentManifest] = {}
         """The manifests that it had before, by hash."""
         self._plan = self._compile(manifest, bindings)
 
@@ -55,8 +55,8 @@ class Compiled:
     def plan_of(self, digest: str) -> Plan:
         """The plan of the manifest of this hash, where that was this pipeline's; else the present
         one."""
-        manifest = self._had.get(digest)
-        return self._plan if manifest is None else self._made(manifest)[0]
+        manifest = self._earlier.get(digest)
+        return self._plan if manifest is None else self._plan_for(manifest)[0]
 
     @property
     def model_spec(self) -> str:
@@ -66,7 +66,7 @@ class Compiled:
     @property
     def has_changed(self) -> bool:
         """Its manifest is another than it was made with."""
-        return bool(self._had)
+        return bool(self._earlier)
 
     def configure_capabilities(self, target: str = "", **able: bool) -> None:
         """Say what models can and cannot, as `Models.configure_capabilities` does: of a provider
@@ -86,7 +86,7 @@ class Compiled:
             spec = one if target else str(models.parse(one))
             models.configure_capabilities(spec, **able)
 
-    def _made(self, manifest: EnvironmentManifest) -> tuple[Plan, Bindings]:
+    def _plan_for(self, manifest: EnvironmentManifest) -> tuple[Plan, Bindings]:
         """The plan of another manifest, and what it was compiled with. Raises MutationError."""
         try:
             bindings = self._bindings
@@ -99,21 +99,22 @@ class Compiled:
             raise MutationError(str(error), hint=error.hint, problems=error.problems) from error
 
     def _compile(self, manifest: EnvironmentManifest, bindings: Bindings) -> Plan:
-        def changed(changes: Sequence[JSON]) -> Plan:
+        def with_changes(changes: Sequence[JSON]) -> Plan:
             from lorimer.core import mutation  # only who changes something pays for it
 
-            made = [mutation.read(each) for each in changes if isinstance(each, Mapping)]
-            return self._made(mutation.apply(manifest, made, self._catalogue))[0]
+            return self._plan_for(mutation.apply_json(manifest, changes, self._catalogue))[0]
 
-        def asked(changes: Sequence[JSON]) -> Plan:
-            after = changed(changes)
-            self._must_be_allowed(plan, after)
+        def with_requested_changes(changes: Sequence[JSON]) -> Plan:
+            after = with_changes(changes)
+            self._require_live_change(plan, after)
             return after
 
         plan = compile_manifest(manifest, self._catalogue, bindings)
-        return replace(plan, changed=changed, asked=asked)
+        return replace(
+            plan, with_changes=with_changes, with_requested_changes=with_requested_changes
+        )
 
-    def _must_be_allowed(self, before: Plan, after: Plan) -> None:
+    def _require_live_change(self, before: Plan, after: Plan) -> None:
         """Raises ConfigError when a live run may not be changed so, for somebody who asks for
         it."""
 
@@ -121,7 +122,7 @@ class Compiled:
         """The tools of another manifest. Raises ConfigError."""
         raise MutationError("the tools of this agent cannot be changed")
 
-    def _guard(self, hooks: Hooks) -> None:
+    def _set_hooks(self, hooks: Hooks) -> None:
         """Have these asked in runs that begin later."""
         self._bindings = replace(self._bindings, hooks=hooks)
         self._plan = replace(self._plan, hooks=hooks)

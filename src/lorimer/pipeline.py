@@ -23,7 +23,6 @@ from lorimer.assembly import (
     registry_of,
     secrets_declared,
 )
-from lorimer.changing import Changing
 from lorimer.core.arguments import is_a, wrong
 from lorimer.core.bindings import Bindings
 from lorimer.core.bus import Bus, Handler
@@ -42,10 +41,11 @@ from lorimer.core.world import SandboxMode, World
 from lorimer.journal.conversation import CLAIM_S
 from lorimer.journal.memory import MemoryJournal
 from lorimer.launch.claims import Claims
-from lorimer.launch.keeper import Keeper
-from lorimer.launch.launcher import Launcher, Relatives
+from lorimer.launch.launcher import ChildRunProvider, Launcher
+from lorimer.launch.manifest_store import ManifestStore
 from lorimer.models.credentials import CredentialBundle
 from lorimer.models.registry import Models
+from lorimer.mutable import MutableManifest
 from lorimer.runner import Runner
 from lorimer.stages.catalogue import catalogue as shipped_catalogue
 from lorimer.toolkit import toolset_of
@@ -69,7 +69,7 @@ H = TypeVar("H", bound=Handler)
 F = TypeVar("F", bound="Function")
 
 
-class Pipeline(Changing, Runner):
+class Pipeline(MutableManifest, Runner):
     """Runs one agent. One default conversation, if it has a Context stage; never two runs at
     once in it. Use `aclose()` or `async with` where connections should be closed early.
 
@@ -77,7 +77,7 @@ class Pipeline(Changing, Runner):
     run, with every fault, and for arguments of the wrong kind; models are not asked before a run.
     """
 
-    _word = "pipeline"
+    _name_in_code = "pipeline"
 
     def __init__(
         self,
@@ -121,8 +121,8 @@ class Pipeline(Changing, Runner):
             or credentials_of(with_variables(manifest, variables or {}), api_key, base_url),
             world=self.world,
         )
-        self._host = None if tools is None else registry_of(tools)
-        self._terms = partial(
+        self._host_tools = None if tools is None else registry_of(tools)
+        self._make_toolset = partial(
             toolset_of,
             rules=[rules] if isinstance(rules, str) else list(rules),
             mode=permission_mode,
@@ -139,7 +139,7 @@ class Pipeline(Changing, Runner):
             variables=variables,
             models=self._models,
         )
-        toolset = self._terms(manifest, self._host)
+        toolset = self._make_toolset(manifest, self._host_tools)
         live = Bindings(
             models=self._models,
             tools=toolset,
@@ -153,15 +153,15 @@ class Pipeline(Changing, Runner):
                 "session_id was given, and this pipeline remembers nothing",
                 hint="Give it a context stage that is not stateless, as the chat preset has.",
             )
-        self._bus, self._below = Bus(), Bus()
+        self._bus, self._child_bus = Bus(), Bus()
         owner = owner or self.world.new_id("owner")
         claims = Claims(
             journal, self.world, self._bus, owner=owner, session_id=session_id, claim_s=claim_s
         )
         given = {**secrets_declared(secrets), **secrets_of(manifest, live.variables)}
         self._claims = claims
-        self._keeper = Keeper(journal, lambda: _known(given, self._models))
-        self._launcher = Launcher(journal, self.world, self._bus, claims, self._keeper)
+        self._manifests = ManifestStore(journal, lambda: _redactor_of(given, self._models))
+        self._launcher = Launcher(journal, self.world, self._bus, claims, self._manifests)
         self._prepare(manifest, live)
         self._hooks: list[Hook] = []
         self._about: dict[str, JSON] = {
@@ -220,23 +220,23 @@ class Pipeline(Changing, Runner):
     def _prepare(self, manifest: EnvironmentManifest, bindings: Bindings) -> None:
         """Runs of this pipeline that begin later may have runs of the manifest's sub-agents; those
         that are resumed have the sub-agents that they began with, also where it has none by now."""
-        if not manifest.agents and self._launcher.relatives is None:
+        if not manifest.agents and self._launcher.child_runs is None:
             return
-        make = cast("Callable[..., Relatives]", load(_CHILD_RUNS))
-        bus, claims = self._below, self._claims.of("")
-        launcher = Launcher(self.journal, self.world, bus, claims, self._keeper)
-        terms = partial(self._terms, agent=manifest.metadata.name)
-        host = registry_of(self._host)
+        make = cast("Callable[..., ChildRunProvider]", load(_CHILD_RUNS))
+        bus, claims = self._child_bus, self._claims.for_session("")
+        launcher = Launcher(self.journal, self.world, bus, claims, self._manifests)
+        terms = partial(self._make_toolset, agent=manifest.metadata.name)
+        host = registry_of(self._host_tools)
         relatives = make(
-            self._catalogue, bindings, host, terms, launcher, bus, self._must_be_allowed
+            self._catalogue, bindings, host, terms, launcher, bus, self._require_live_change
         )
         relatives.check(manifest)
-        self._launcher.relatives = relatives
+        self._launcher.child_runs = relatives
 
     def branch(self, session_id: str) -> Launcher:
         """What launches runs of this pipeline in another conversation than its own: for sessions,
         which are made by a SessionManager."""
-        return self._launcher.branch(self._claims.of(session_id))
+        return self._launcher.branch(self._claims.for_session(session_id))
 
     async def restore(self, snapshot: Snapshot) -> None:
         """Be what a snapshot says: its manifest, as by `mutate`, and its place in the journal. The
@@ -270,7 +270,7 @@ class Pipeline(Changing, Runner):
 
     def on_below(self, type: str, handler: Handler) -> Callable[[], None]:
         """As `on`, of the runs that are part of this pipeline's: those of its sub-agents."""
-        return self._below.on(type, handler)
+        return self._child_bus.on(type, handler)
 
     def hook(
         self,
@@ -305,12 +305,12 @@ class Pipeline(Changing, Runner):
             return
         self._hooks.append(hook)
         guards = HookSet(self._hooks, self._about)
-        self._guard(guards)
+        self._set_hooks(guards)
         toolset = self._toolset
         if toolset is not None:
             toolset.hooks = guards
-        if self._launcher.relatives is not None:
-            self._launcher.relatives.guard(guards)
+        if self._launcher.child_runs is not None:
+            self._launcher.child_runs.guard(guards)
 
     @property
     def _toolset(self) -> Toolset | None:
@@ -318,16 +318,16 @@ class Pipeline(Changing, Runner):
         return cast("Toolset | None", self._bindings.tools)
 
     def _tools_for(self, manifest: EnvironmentManifest) -> Toolset | None:
-        toolset = self._terms(manifest, self._host, before=self._toolset)
+        toolset = self._make_toolset(manifest, self._host_tools, before=self._toolset)
         if toolset is not None:
             toolset.hooks = self._bindings.hooks
         return toolset
 
-    def _going_on(self) -> Sequence[RunContext]:
+    def _live_runs(self) -> Sequence[RunContext]:
         return self._launcher.live
 
     def _check_live(self, plan: Plan) -> None:
-        self._keeper.refuse_secrets(plan.manifest.to_bytes())
+        self._manifests.refuse_secrets(plan.manifest.to_bytes())
 
     def _hook_failed(self, run_id: str, data: Mapping[str, JSON]) -> bool:
         """Signal it. Whether somebody listens: after a run's last event nobody does."""
@@ -350,5 +350,5 @@ class Pipeline(Changing, Runner):
         await self.aclose()
 
 
-def _known(given: Mapping[str, str], models: ModelResolver) -> Redactor | None:
+def _redactor_of(given: Mapping[str, str], models: ModelResolver) -> Redactor | None:
     return of_environment(given, models.secrets() if isinstance(models, KnowsSecrets) else {})

@@ -38,7 +38,7 @@ class Runner(ABC):
 
     _launcher: Launcher
     _models: ModelResolver
-    _word: str
+    _name_in_code: str
     """What a person calls it in code, for hints."""
 
     @property
@@ -86,7 +86,7 @@ class Runner(ABC):
         ends the run, journals that, and then raises CancelledError.
         """
         run = await self._start(input, limits, None, budgets, wait_s)
-        return _outcome(await run.here(), raise_on_error)
+        return _outcome(await run.execute(), raise_on_error)
 
     def run_sync(
         self,
@@ -144,7 +144,7 @@ class Runner(ABC):
             await answer(self.journal, run_id, decision, question=question)
         plan = await self._plan_that_began(run_id)
         run = await self._launcher.resume(plan, run_id, None, wait_s=wait_s)
-        return _outcome(await run.here(), raise_on_error)
+        return _outcome(await run.execute(), raise_on_error)
 
     async def resume_stream(
         self, run_id: str, *, wait_s: float = 0.0
@@ -225,7 +225,7 @@ class Runner(ABC):
         forked = await self._launcher.fork(
             lambda: self.plan, parent, after, input, limits_of(limits, self.plan.limits), budgets
         )
-        return _outcome(await forked.here(), raise_on_error)
+        return _outcome(await forked.execute(), raise_on_error)
 
     async def snapshot(self) -> Snapshot:
         """What it is now: its manifest, and where its conversation is in the journal. Of a live run
@@ -266,10 +266,10 @@ class Runner(ABC):
         limits: SomeLimits | None = None,
         budgets: Budgets = (),
         run_id: str = "",
-        told: Mapping[str, JSON] | None = None,
+        invocation: Mapping[str, JSON] | None = None,
     ) -> Awaitable[Run]:
-        """A run that is about to begin: `await run.here()` runs it, `run.context` stops it. For
-        whoever drives runs, such as an executor; `told` is recorded in its run.start (see
+        """A run that is about to begin: `await run.execute()` runs it, `run.context` stops it. For
+        whoever drives runs, such as an executor; `invocation` is recorded in its run.start (see
         `core.events.Invoked`). It has to be run. Raises as `Launcher.start` does."""
         return self._launcher.start(
             lambda: self.plan,
@@ -279,10 +279,10 @@ class Runner(ABC):
             wait_s=0.0,
             budgets=budgets,
             run_id=run_id,
-            told=told or {},
+            invocation=invocation or {},
         )
 
-    async def take_up(self, run_id: str) -> Run:
+    async def begin_resumed(self, run_id: str) -> Run:
         """As `begin`, of a run that was interrupted. Raises as `resume` does."""
         plan = await self._plan_that_began(run_id)
         return await self._launcher.resume(plan, run_id, None, wait_s=0.0)
@@ -310,7 +310,7 @@ class Runner(ABC):
         return self.plan
 
     def _sync(self, name: str, work: Coroutine[object, None, T]) -> T:
-        return in_own_loop(f"{self._word}.{name}", work, self._models)
+        return in_own_loop(f"{self._name_in_code}.{name}", work, self._models)
 
 
 def _outcome(result: PipelineResult, raise_on_error: bool) -> PipelineResult:

@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from lorimer.tools.policy.rules import Rule
     from lorimer.tools.registry import ToolRegistry
     from lorimer.tools.toolset import Toolset
+    from lorimer.world.files import RootedFiles
 
 _GUARDS: Final = "guards"
 _PERMISSION: Final = "permission"
@@ -80,7 +81,6 @@ def toolset_of(
     from lorimer.tools.registry import ToolRegistry
     from lorimer.tools.shown import SEARCH
     from lorimer.tools.toolset import Toolset
-    from lorimer.world.files import RootedFiles
 
     shipped = built_in(named) + external_tools(external)
     at_work = [str(tool.name) for tool in shipped if tool.effects & {"read", "write", "exec"}]
@@ -90,13 +90,11 @@ def toolset_of(
             f"the tools {', '.join(at_work)} work in a folder, and none was given",
             hint="Pass workspace=... when you build the pipeline.",
         )
-    root = Path(workspace).resolve() if workspace is not None else None
-    if root is not None and not root.is_dir():
-        raise ConfigError(f"the workspace {str(root)!r} is no folder")
+    files = _files_in(workspace, before)
     registry = ToolRegistry(()) if tools is None else tools
     known = known or registry
     if manifest.tools.given is not None:
-        registry = _given(manifest, registry)
+        registry = _only_given(manifest, registry)
     if late and SEARCH not in [*named, *registry.names]:
         shipped += built_in([SEARCH])
     if shipped:
@@ -108,12 +106,6 @@ def toolset_of(
         registry = _with_adhoc(described, registry, variables)
     if manifest.agents:
         registry = _with_agents(manifest, registry, known)
-    if root is None:
-        files = None
-    elif before is not None and before.files is not None:
-        files = before.files
-    else:
-        files = RootedFiles([root])
     return Toolset(
         registry,
         rules=[*given, *manifest_rules(manifest.permissions)],
@@ -129,6 +121,20 @@ def toolset_of(
         binding=_binding(manifest, registry, variables or {}, derived=derived),
         models=models,
     )
+
+
+def _files_in(workspace: str | Path | None, before: Toolset | None) -> RootedFiles | None:
+    """The files of the workspace, which is the one of the toolset `before`. Raises ConfigError."""
+    if workspace is None:
+        return None
+    root = Path(workspace).resolve()
+    if not root.is_dir():
+        raise ConfigError(f"the workspace {str(root)!r} is no folder")
+    if before is not None and before.files is not None:
+        return before.files
+    from lorimer.world.files import RootedFiles
+
+    return RootedFiles([root])
 
 
 def _rules(given: Iterable[Rule | str]) -> Sequence[Rule | str]:
@@ -155,13 +161,13 @@ def _with_agents(
         for each in manifest.agents
         if given is None or each.inputs is None or each.name in given
     ]
-    hears = any(_hears(each, known) for each in manifest.agents)
+    hears = any(_may_hear_strangers(each, known) for each in manifest.agents)
     for tool in agent_tools(agents, tasks=has_tasks(manifest), hears=hears):
         registry.register(tool, granted=False)
     return registry
 
 
-def _given(manifest: EnvironmentManifest, registry: ToolRegistry) -> ToolRegistry:
+def _only_given(manifest: EnvironmentManifest, registry: ToolRegistry) -> ToolRegistry:
     """Those of the host's tools that the manifest names. Raises ConfigError."""
     wanted = manifest.tools.given or []
     own = {each.name for each in manifest.agents if each.inputs is not None}
@@ -179,8 +185,9 @@ def _given(manifest: EnvironmentManifest, registry: ToolRegistry) -> ToolRegistr
     return registry
 
 
-def _hears(agent: SubAgent, known: ToolRegistry) -> bool:
-    """It may bring in words of strangers: it, or a sub-agent of its own, has a tool that does."""
+def _may_hear_strangers(agent: SubAgent, known: ToolRegistry) -> bool:
+    """Whether a sub-agent may bring in words of strangers (docs/security.md): it, or a sub-agent of
+    its own, has a tool that does."""
     from lorimer.tools.builtin import CATALOGUE, GROUPS
 
     own = agent.manifest
@@ -194,7 +201,7 @@ def _hears(agent: SubAgent, known: ToolRegistry) -> bool:
         return True
     return own is not None and (
         any(each.kind == "http" for each in own.tools.ad_hoc)
-        or any(_hears(each, known) for each in own.agents)
+        or any(_may_hear_strangers(each, known) for each in own.agents)
     )
 
 
@@ -210,13 +217,13 @@ def _binding(
     Those of MCP servers may come later; the guard may block shipped ones that are not there."""
     entry = _entry(manifest, "tool")
     own = None if entry is None else entry.tool_binding
-    problems = [] if own is None else _strange(own, registry, "stages[10].tool_binding")
+    problems = [] if own is None else _unknown_names(own, registry, "stages[10].tool_binding")
     guard = _guard(manifest, variables)
     if guard is not None and not derived:
         from lorimer.tools.builtin import CATALOGUE
 
         where = f"stages[4].strategy_configs.{_GUARDS}.{_PERMISSION}"
-        problems += _strange(guard, registry, where, CATALOGUE)
+        problems += _unknown_names(guard, registry, where, CATALOGUE)
     if problems:
         raise invalid(problems)
     if own is None or guard is None:
@@ -228,10 +235,10 @@ def _binding(
     )
 
 
-def _strange(
+def _unknown_names(
     binding: ToolBinding, registry: ToolRegistry, where: str, known: Collection[str] = ()
 ) -> list[str]:
-    """What it names that is no tool."""
+    """A fault for each name in a binding that is no tool."""
     return [
         f"{where}: this agent has no tool {name!r}{nearest(name, registry.names)}"
         for name in [*(binding.allowed or ()), *binding.blocked]

@@ -16,7 +16,7 @@ from lorimer.core.messages import ToolUse
 from lorimer.core.purse import Purse
 from lorimer.core.request import Request, Usage
 from lorimer.journal import SQLiteJournal
-from lorimer.journal.family import roots
+from lorimer.journal.family import root_runs
 from lorimer.models import Models
 from lorimer.models.pricing import Price
 from lorimer.pipeline import Pipeline
@@ -96,7 +96,7 @@ async def spend(order: Spending) -> None:
 
         await asyncio.gather(*[one(run) for run in range(order.runs)])
         if not order.runs:
-            for row in await roots(journal, 1_000_000):
+            for row in await root_runs(journal, 1_000_000):
                 if row.status:
                     continue
                 if dice.random() < 0.5:

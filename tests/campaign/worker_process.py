@@ -20,7 +20,7 @@ from lorimer.core.world import World
 from lorimer.journal import SQLiteJournal
 from lorimer.journal.retention import compact
 from lorimer.journal.sqlite import blocks
-from lorimer.journal.sqlite.announced import Announced
+from lorimer.journal.sqlite.announcements import CallAnnouncements
 from lorimer.journal.sqlite.faults import LOCKED
 from lorimer.testing.marks import Mark, MarkFile
 from lorimer.world import RealWorld
@@ -108,7 +108,7 @@ async def work(order: Order) -> None:
     vfs = disk.name if disk is not None else None
     journal = SQLiteJournal(folder / "journal.db", world=world, vfs=vfs)
     if disk is not None:  # real files, whose writes outlive us as without it
-        journal._announced = Announced(f"{folder / 'journal.db'}-calls")
+        journal._announcements = CallAnnouncements(f"{folder / 'journal.db'}-calls")
     workers = Workers(
         journal=journal,
         world=world,

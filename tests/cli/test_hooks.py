@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from lorimer.cli import policy_files
-from lorimer.cli.policy_files import standing
+from lorimer.cli.policy_files import read_policy_files
 from lorimer.testing.fake_server import FakeLLMServer, SeenRequest
 from lorimer.testing.fake_turn import Turn
 from tests.cli.support import (
@@ -108,7 +108,7 @@ def test_trust_ends_with_any_change(own_place: Path, change: str) -> None:
     project = own_place / ".lorimer"
     put(project, HOOK, REWRITES)
     assert invoke("permissions", "trust", "-y").exit_code == 0
-    assert len(standing(own_place).hooks) == 1
+    assert len(read_policy_files(own_place).hooks) == 1
     match change:
         case "the program":
             put(project, HOOK, REWRITES + "\n")
@@ -124,7 +124,7 @@ def test_trust_ends_with_any_change(own_place: Path, change: str) -> None:
         assert result.exit_code == 2
         assert "what its hooks run has to lie in" in result.stderr
         return
-    assert not standing(own_place).hooks
+    assert not read_policy_files(own_place).hooks
     assert "nobody has trusted it" in invoke("permissions", "test").stderr
 
 
@@ -236,7 +236,7 @@ def test_the_one_who_is_trusted_most_is_asked_last(own_place: Path, tmp_path: Pa
     put(user(), HOOK)
     put(own_place / ".lorimer", HOOK, REWRITES)
     assert invoke("permissions", "trust", "-y").exit_code == 0
-    folders = [hook.folder for hook in standing(own_place).hooks]
+    folders = [hook.folder for hook in read_policy_files(own_place).hooks]
     assert folders == [own_place / ".lorimer" / "hooks", user()]
 
 

@@ -130,7 +130,7 @@ def test_what_is_managed_binds_everybody(own_place: Path, monkeypatch: pytest.Mo
     user_rules('allow = ["WebFetch"]\nmode = "acceptEdits"\n')
     told = explained("WebFetch(https://a.org/)", "--permission-mode", "bypass")
     assert (told["decision"], told["sources"]) == ("deny", ["managed"])
-    found = policy_files.standing(own_place)
+    found = policy_files.read_policy_files(own_place)
     with pytest.raises(Fault, match="forbidden by"):
         policy_files.mode_of("bypass", found, attended=True)
     assert policy_files.mode_of(None, found, attended=False) is Mode.ACCEPT_EDITS
@@ -139,7 +139,7 @@ def test_what_is_managed_binds_everybody(own_place: Path, monkeypatch: pytest.Mo
 def test_bypass_as_root_wants_to_be_said_twice(
     own_place: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    found = policy_files.standing(own_place)
+    found = policy_files.read_policy_files(own_place)
     monkeypatch.setattr(os, "geteuid", lambda: 0)
     with pytest.raises(Fault, match="as root"):
         policy_files.mode_of("bypass", found, attended=True)

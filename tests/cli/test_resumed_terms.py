@@ -163,7 +163,7 @@ def test_the_mode_is_the_stricter_one(
     then: str, files: Mode | None, attended: bool, mode: Mode
 ) -> None:
     terms = as_strict(TERMS, Call(mode=then))
-    found = policy_files.Standing((), files, False, (), ())
+    found = policy_files.PolicyFiles((), files, False, (), ())
     given = policy_files.mode_of(
         terms.permission_mode, found, attended=attended, at_most=terms.at_most
     )

@@ -36,7 +36,7 @@ class Weather(Stage[object, object]):
 
         answer = await state.run.effect("weather", "here", ask, request=b"here", safety=self.safety)
         self.got.append(answer["celsius"])
-        await state.run.room()  # nobody reads a stream: no wait
+        await state.run.wait_for_reader()  # nobody reads a stream: no wait
         return input
 
 

@@ -726,7 +726,7 @@ def test_of_a_ceiling_there_is_left_what_the_run_and_those_below_it_have_not_use
     left()
     for ended, above in ((below, middle), (middle, top)):
         total, ended.nano = ended.nano, 0  # it is its parent's now
-        above.take_over(total)
+        above.remove_uncharged(total)
         above.settle(0, {"cost": total, "runs": ["one"]})
         left()
     spent = sum(cost for what, _, cost in calls if what in ("settle", "write off"))

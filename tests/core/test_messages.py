@@ -28,7 +28,7 @@ from lorimer.core.messages import (
     user_message,
 )
 from lorimer.core.request import NO_USAGE, Response, StopReason, ToolSpec, Usage, response_from_json
-from lorimer.core.wellformed import answers, told
+from lorimer.core.wellformed import answers, without_empty_end
 
 TEXT = st.text(max_size=20)
 JSON_VALUES = st.recursive(
@@ -164,7 +164,7 @@ def test_a_history_is_the_same_however_it_came_about(messages: list[Message], at
     grown = History()
     for message in messages:
         grown.append(message)
-    messages = [kept for message in messages if (kept := told(message))]
+    messages = [kept for message in messages if (kept := without_empty_end(message))]
     grown.append(user_message("forgotten"))
     grown.truncate(len(messages))
     made = History(messages)

@@ -26,7 +26,7 @@ from lorimer.core.messages import (
 )
 from lorimer.core.stage import Stage
 from lorimer.core.state import PipelineState
-from lorimer.core.wellformed import NO_RESULT, NOT_RUN, faults, own_ids, repaired, told
+from lorimer.core.wellformed import NO_RESULT, NOT_RUN, faults, own_ids, repaired, without_empty_end
 from lorimer.journal import Conversation, MemoryJournal
 from lorimer.testing import ScriptedModel, SimulatedWorld, simulate
 from lorimer.testing.fake_turn import seal
@@ -307,8 +307,8 @@ def test_a_history_keeps_nothing_empty_and_no_half_characters() -> None:
         history.append(message, message.to_json())
     assert list(history) == [HI, model("so"), user("h\ufffdi")]
     assert history.digest == History(list(history)).digest
-    assert told(model(THOUGHT)) is None
-    assert told(user_message("hi")) == HI
+    assert without_empty_end(model(THOUGHT)) is None
+    assert without_empty_end(user_message("hi")) == HI
 
 
 # --- where it is mended ---------------------------------------------------------------------------

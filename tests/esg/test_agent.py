@@ -21,7 +21,7 @@ from lorimer.core.events import Event
 from lorimer.core.jsonable import JSON
 from lorimer.core.messages import ToolResultBlock, ToolUse
 from lorimer.core.result import PipelineResult
-from lorimer.core.tool import Called
+from lorimer.core.tool import PastCall
 from lorimer.esg.agent import trusted_steps
 from lorimer.esg.agent.record import Ran, Recorded, changed_line, fold, ran_line
 from lorimer.journal.memory import MemoryJournal
@@ -606,11 +606,11 @@ def test_the_record_of_a_run_is_read_as_it_was_written(
     line = ran_line("a", seconds, ran, again=again, why="" if ok else f"ValueError: {why}")
     assert "\n" not in line
     text = f"{changed_line('a', 'added')}\n{line}\n\n✗ a"
-    call = Called(ToolUse("1", "step", {"code": "1"}), ToolResultBlock("1", text, not ok))
+    call = PastCall(ToolUse("1", "step", {"code": "1"}), ToolResultBlock("1", text, not ok))
     assert fold([call]) == [Recorded("a", "1", ran, tuple(outside))]
 
 
 def test_results_that_say_nothing_are_no_steps() -> None:
     for text in ("ERROR exec.tool.timeout: stopped", "step b: burnt", "", "✓ a"):
         use = ToolUse("1", "step", {"code": "1", "id": "a"})
-        assert fold([Called(use, ToolResultBlock("1", text, True))]) == []
+        assert fold([PastCall(use, ToolResultBlock("1", text, True))]) == []

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from lorimer.core.jsonable import JSON
 from lorimer.core.messages import ToolResultBlock, ToolUse
-from lorimer.core.tool import Called
+from lorimer.core.tool import PastCall
 from lorimer.esg.agent.desk import Desk
 from lorimer.esg.agent.record import fold
 from lorimer.esg.agent.session import Asked
@@ -30,7 +30,7 @@ class Session:
     """Calls as an agent makes them, and sessions that come and go beneath."""
 
     def __init__(self) -> None:
-        self.past: list[Called] = []
+        self.past: list[PastCall] = []
         self.desk = Desk(lambda message: None)
 
     def call(self, op: str, **input: JSON) -> Mapping[str, JSON]:
@@ -38,7 +38,7 @@ class Session:
         assert "error" not in answer, answer
         text = told(Asked(answer, 0, (), None), str(input.get("id") or ""))
         use = ToolUse(str(len(self.past)), TOOLS[op], input)
-        self.past.append(Called(use, ToolResultBlock(use.id, text, False)))
+        self.past.append(PastCall(use, ToolResultBlock(use.id, text, False)))
         return answer
 
     def die(self) -> None:

@@ -395,12 +395,12 @@ def test_a_block_of_another_format_is_no_traceback() -> None:
 
     for text in ["", "[1]", "[1,1]\n[]", "[0]\n[]", '{"a":1}\n[]', "[9999999999]\n[]", "x\n[]"]:
         with pytest.raises(JournalError, match="is damaged"):
-            blocks.lines_of(1 << 32 | 1, zlib.compress(text.encode()), 1 << 32 | 1)
+            blocks.rows_of(1 << 32 | 1, zlib.compress(text.encode()), 1 << 32 | 1)
     for body in ["text", None, b"\xff", zlib.compress(b"\xff")]:
         with pytest.raises(JournalError, match="is damaged"):
-            blocks.lines_of(1 << 32 | 1, body, 1 << 32 | 1)
+            blocks.rows_of(1 << 32 | 1, body, 1 << 32 | 1)
     fitting = zlib.compress(b"[2]\n[[1,0,0,{}],[1,0,0,{}]]")
-    [line] = blocks.lines_of(1 << 32 | 1, fitting, 1 << 32 | 2)
+    [line] = blocks.rows_of(1 << 32 | 1, fitting, 1 << 32 | 2)
     assert line.at == 1 << 32 | 1
 
 
@@ -409,4 +409,4 @@ def test_a_block_cannot_take_all_memory(monkeypatch: pytest.MonkeyPatch) -> None
 
     monkeypatch.setattr(blocks, "MAX_BYTES", 1000)
     with pytest.raises(JournalError, match="too large"):
-        blocks.lines_of(1, zlib.compress(b"[1]\n" + b"x" * 2000), 1)
+        blocks.rows_of(1, zlib.compress(b"[1]\n" + b"x" * 2000), 1)

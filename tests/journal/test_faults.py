@@ -9,7 +9,7 @@ import pytest
 
 import lorimer.journal
 from lorimer.core.errors import ExecutorErrorCode
-from lorimer.journal.sqlite.faults import Astray, explain, lost_sync
+from lorimer.journal.sqlite.faults import FileMoved, explain, lost_sync
 
 SAID = {
     apsw.FullError("x"): "the disk is full",
@@ -24,7 +24,7 @@ SAID = {
     PermissionError("x"): "cannot be written (x)",
     apsw.CantOpenError("x"): "cannot be opened (x)",
     FileNotFoundError("x"): "cannot be opened (x)",
-    Astray("x"): "was moved, deleted or replaced while it was open",
+    FileMoved("x"): "was moved, deleted or replaced while it was open",
     apsw.IOError("x"): "cannot be read or written (x)",
     apsw.TooBigError("x"): "cannot hold anything that large",
 }

@@ -12,7 +12,7 @@ import pytest
 from lorimer.core.errors import JournalError
 from lorimer.journal import SQLiteJournal
 from lorimer.journal.sqlite.database import Database
-from lorimer.journal.sqlite.inbox import Lookout
+from lorimer.journal.sqlite.inbox import InboxPoller
 from lorimer.journal.sqlite.reader import Reader
 from lorimer.world import RealWorld
 
@@ -73,10 +73,10 @@ def test_while_the_file_cannot_be_asked_at_once_a_thread_asks(tmp_path: Path) ->
         await theirs.claim("s", "me", 30)
         reader = Reader(str(path), None, RealWorld())
 
-        def glance(query: Callable[[Database], T]) -> T | None:
+        def try_query(query: Callable[[Database], T]) -> T | None:
             return None
 
-        lookout = Lookout(reader.query, glance)
+        lookout = InboxPoller(reader.query, try_query)
         told: list[str] = []
         end = lookout.watch("s", lambda: told.append("s"))
         await asyncio.sleep(0.1)
@@ -99,13 +99,13 @@ def test_that_posts_are_not_noticed_is_said_once(
         reader = Reader(str(path), None, RealWorld())
         looks: list[None] = []
 
-        def glance(query: Callable[[Database], T]) -> T | None:
+        def try_query(query: Callable[[Database], T]) -> T | None:
             looks.append(None)
             if 2 <= len(looks) < 5:
                 raise JournalError("the disk is gone")
-            return reader.glance(query)
+            return reader.try_query(query)
 
-        lookout = Lookout(reader.query, glance)
+        lookout = InboxPoller(reader.query, try_query)
         told: list[str] = []
         end = lookout.watch("s", lambda: told.append("s"))
         async with asyncio.timeout(5):

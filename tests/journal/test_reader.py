@@ -30,9 +30,9 @@ async def _file(path: Path) -> str:
 def test_a_glance_never_waits(tmp_path: Path) -> None:
     async def main() -> None:
         reader = Reader(await _file(tmp_path / "j.db"), None, RealWorld())
-        assert reader.glance(_streams) is None, "not opened yet"
+        assert reader.try_query(_streams) is None, "not opened yet"
         assert await reader.query(_streams) == 1
-        assert reader.glance(_streams) == 1
+        assert reader.try_query(_streams) == 1
         began, over = Event(), Event()
 
         def long(db: Database) -> int:
@@ -43,12 +43,12 @@ def test_a_glance_never_waits(tmp_path: Path) -> None:
         reading = asyncio.ensure_future(reader.query(long))
         while not began.is_set():
             await asyncio.sleep(0.001)
-        assert reader.glance(_streams) is None, "somebody else reads"
+        assert reader.try_query(_streams) is None, "somebody else reads"
         over.set()
         assert await reading == 1
-        assert reader.glance(_streams) == 1
+        assert reader.try_query(_streams) == 1
         await reader.close()
-        assert reader.glance(_streams) is None
+        assert reader.try_query(_streams) is None
         with pytest.raises(JournalError, match="closed"):
             await reader.query(_streams)
 
@@ -70,7 +70,7 @@ def test_a_glance_at_a_locked_file_does_not_wait_for_the_lock(
                 raise error("locked")
             return _streams(db)
 
-        assert reader.glance(locked) is None
+        assert reader.try_query(locked) is None
         assert await reader.query(locked) == 1, "and a query waits again"
         await reader.close()
 
@@ -82,7 +82,7 @@ def test_a_glance_tells_of_a_damaged_file(tmp_path: Path) -> None:
         reader = Reader(await _file(tmp_path / "j.db"), None, RealWorld())
         await reader.query(_streams)
         with pytest.raises(JournalError, match="nothing"):
-            reader.glance(lambda db: number(db, "SELECT 1 FROM nothing"))
+            reader.try_query(lambda db: number(db, "SELECT 1 FROM nothing"))
         await reader.close()
 
     asyncio.run(main())

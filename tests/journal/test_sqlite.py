@@ -429,7 +429,7 @@ def test_the_log_does_not_grow_for_ever_under_commits_without_a_pause(
     store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(transactions, "CHECKPOINT_PAGES", 40)
-    monkeypatch.setattr(transactions, "MOST_PAGES", 160)
+    monkeypatch.setattr(transactions, "MAX_WAL_PAGES", 160)
 
     async def test(journal: Journal) -> None:
         async def write(stream: str) -> None:
@@ -449,7 +449,7 @@ def test_the_log_is_written_over_not_made_longer(
     store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(transactions, "CHECKPOINT_PAGES", 40)
-    monkeypatch.setattr(transactions, "MOST_PAGES", 1000)
+    monkeypatch.setattr(transactions, "MAX_WAL_PAGES", 1000)
 
     async def test(journal: Journal) -> None:
         async def write(stream: str) -> None:
@@ -1326,15 +1326,15 @@ def test_a_checkpoint_that_is_not_possible_now_is_no_failure(
 ) -> None:
     monkeypatch.setattr(transactions, "CHECKPOINT_PAGES", 40)
     tried: list[bool] = []
-    move = transactions.Mover.move
+    checkpoint = transactions.Checkpointer.checkpoint
 
-    def busy(mover: transactions.Mover) -> tuple[int, int]:
+    def busy(checkpointer: transactions.Checkpointer) -> tuple[int, int]:
         tried.append(True)
         if len(tried) % 2:  # the log's index was just being written, or somebody else moves it
             raise error("database is locked")
-        return move(mover)
+        return checkpoint(checkpointer)
 
-    monkeypatch.setattr(transactions.Mover, "move", busy)
+    monkeypatch.setattr(transactions.Checkpointer, "checkpoint", busy)
 
     async def test(journal: Journal) -> None:
         epoch = await journal.claim("s", "me", 30)

@@ -24,7 +24,7 @@ from lorimer.core.messages import (
 from lorimer.core.request import Request, Response, TextDelta, ThinkingDelta, ToolSpec, Usage
 from lorimer.models import CredentialBundle, Models
 from lorimer.models.credentials import ProviderCredentials
-from lorimer.models.standing import facts, standing
+from lorimer.models.provider_info import model_info, provider_status
 from lorimer.world import RealWorld
 from tests.models.fake_claude import INIT, FakeClaude, event, message, result, streamed
 
@@ -176,12 +176,12 @@ def test_without_the_program(tmp_path: Path) -> None:
         models.resolve(SPEC)
     assert missing.value.code is CODE.EXEC_CLI_BINARY_NOT_FOUND
     assert "CLAUDE_CODE_BINARY" in missing.value.hint
-    assert not standing(models, "claude_code_cli").ready
+    assert not provider_status(models, "claude_code_cli").ready
 
 
 def test_it_is_listed_with_what_it_can(claude: FakeClaude) -> None:
-    known = facts(claude.models(), SPEC)
-    assert known.standing.ready
+    known = model_info(claude.models(), SPEC)
+    assert known.status.ready
     assert known.capabilities is not None
     assert not known.capabilities.tools
     assert known.input_price is None or known.input_price > 0

@@ -35,8 +35,8 @@ from lorimer.core.request import OutputSchema, Request, StopReason, ToolSpec, Us
 from lorimer.models import ClientRegistry, CredentialBundle, Models, ProviderCredentials, Tiers
 from lorimer.models.credentials import Secret
 from lorimer.models.fitting import NO_IMAGE, fit
+from lorimer.models.provider_info import provider_status
 from lorimer.models.redirected import WIRES, Redirected
-from lorimer.models.standing import standing
 from lorimer.models.unasked import Unasked
 from lorimer.testing.fake_server import FakeLLMServer, ToolCall, Turn
 from lorimer.world.real import RealWorld
@@ -270,7 +270,7 @@ def test_a_vendors_wire_under_another_name(
             scheme = f"http+{wire}" if "first" in described else f"{wire}+http"
             env["LORIMER_PROVIDER_GATE"] = f"{scheme}://gate-4711@{host}"
             made = Models(CredentialBundle(env=env))
-        held = standing(made, "gate")
+        held = provider_status(made, "gate")
         assert (held.ready, held.base_url) == (True, server.url)
         model = made.resolve("gate:some-model")
         assert (model.provider, model.name) == ("gate", "some-model")

@@ -20,7 +20,7 @@ from lorimer.core.messages import TextBlock, user_message
 from lorimer.core.model import CountsTokens, Model
 from lorimer.core.request import Request, Usage
 from lorimer.models import CredentialBundle, Models, ProviderCredentials
-from lorimer.models.standing import standing
+from lorimer.models.provider_info import provider_status
 from lorimer.world import RealWorld
 from tests.models.support import NoWorld, Provider, Reply, hear
 
@@ -147,8 +147,8 @@ def test_what_cannot_be_a_place(env: dict[str, str]) -> None:
         models.resolve("vertex:gemini-2.5-pro")
     assert wrong.value.code is CODE.EXEC_API_NO_CLIENT
     assert "GOOGLE_CLOUD_PROJECT" in wrong.value.hint
-    assert not standing(models, "vertex").ready
-    assert standing(Models(CredentialBundle(env=ENV)), "vertex").ready
+    assert not provider_status(models, "vertex").ready
+    assert provider_status(Models(CredentialBundle(env=ENV)), "vertex").ready
 
 
 def test_a_token_goes_only_where_it_was_meant_for() -> None:

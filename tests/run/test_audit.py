@@ -24,7 +24,7 @@ from lorimer.run import (
     SavedAgent,
 )
 from lorimer.run.audit.chain import Sealer
-from lorimer.run.audit.log import MAX_TEXT, AuditedRun, AuditLog, AuditStore, Wanted
+from lorimer.run.audit.log import MAX_TEXT, AuditedRun, AuditLog, AuditQuery, AuditStore
 from lorimer.run.audit.port import Audit, AuditClose, AuditStart
 from lorimer.run.stores import SQLiteAgents
 from lorimer.run.stores.memory_audit import MemoryAudit
@@ -332,7 +332,7 @@ def test_what_a_failing_store_refused_is_written_when_it_works_again() -> None:
         await log.start(AuditStart("s"))
         assert [each.kind for each in await log.records("r")] == ["start", "log", "close"]
         run.log("n", {"at": 2})  # and now at once again
-        assert len(store.find(Wanted("log"), 9)) == 2
+        assert len(store.find(AuditQuery("log"), 9)) == 2
 
     simulate(main)
 

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 
 from lorimer.core.errors import ConfigError, StoreFailed
 from lorimer.run.audit.chain import Head, Row, Sealer, Verdict, verify
-from lorimer.run.audit.log import Wanted
+from lorimer.run.audit.log import AuditQuery
 from lorimer.run.audit.port import AuditStart
 from lorimer.run.stores.memory_audit import MemoryAudit
 from lorimer.run.stores.sqlite_audit import SQLiteAudit
@@ -288,7 +288,7 @@ def test_any_changed_byte_of_the_file_is_noticed_or_changes_nothing(
         assert verdict.what
         return
     store = SQLiteAudit(made.path)
-    found = store.find(Wanted("start", caller_id="bob"), 100)
+    found = store.find(AuditQuery("start", caller_id="bob"), 100)
     store.close()
     starts = [row.body for row in reversed(made.rows) if b'"kind":"start"' in row.body]
     assert found == starts and len(starts) == RUNS - 1

@@ -31,7 +31,7 @@ from lorimer.core.purse import Purse
 from lorimer.core.request import Delta, Request, Response, TextDelta, Usage, UsageDelta
 from lorimer.core.world import World
 from lorimer.journal import MemoryJournal, SQLiteJournal
-from lorimer.journal.family import roots
+from lorimer.journal.family import root_runs
 from lorimer.journal.verify import verify
 from lorimer.models import Models
 from lorimer.models.pricing import Price
@@ -599,7 +599,7 @@ def test_killed_anywhere_a_family_leaves_a_ledger_that_adds_up() -> None:
         journal = pipeline.journal
         held = await journal.balance("job:1")
         assert held.spent + held.reserved <= purse.ceiling_nano
-        rows = [row for row in await roots(journal, 10) if not row.status]
+        rows = [row for row in await root_runs(journal, 10) if not row.status]
         for number, row in enumerate(rows):
             if (number + int(pipeline.world.dice(0).random() * 3)) % 2:
                 await pipeline.resume(row.run_id, raise_on_error=False)

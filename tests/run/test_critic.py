@@ -114,8 +114,8 @@ async def watched(pipeline: Pipeline, critic: Critic | None) -> PipelineResult:
     """A run of a pipeline that an executor would not make."""
     watch = Watch(critic, AGENT, Limits(timeout_s=SOFT_S), "run_mine", "", [])
     run = await pipeline.begin("go", limits=watch.limits, run_id="run_mine")
-    async with watch.over(run.context):
-        return await run.here()
+    async with watch.during(run.context):
+        return await run.execute()
 
 
 def works(*seconds: float) -> list[Any]:

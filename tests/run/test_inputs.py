@@ -50,8 +50,8 @@ class Failing(InMemoryInputFiles):
 def test_row_54_files_are_told_by_id_and_never_inlined(port: InputFiles) -> None:
     files = [InputFile("a.csv", b"secret,rows\n", "text/csv"), InputFile("b", b"\0\1")]
     staging = asyncio.run(stage(port, "r1", files))
-    assert staging.told is not None
-    assert staging.told.text == (
+    assert staging.summary_block is not None
+    assert staging.summary_block.text == (
         "Files given with this message; read_input reads one by its id:\n"
         "- file_1: a.csv (text/csv, 12 bytes)\n"
         "- file_2: b (application/octet-stream, 2 bytes)"
@@ -76,8 +76,8 @@ def test_row_54_empty_large_and_failing_files_are_left_out_with_a_note() -> None
         "bad.txt: it could not be kept",
         "large.txt: its 50,000,001 bytes are more than 50,000,000",
     )
-    assert staging.told is not None
-    assert "[left out: bad.txt: it could not be kept]" in staging.told.text
+    assert staging.summary_block is not None
+    assert "[left out: bad.txt: it could not be kept]" in staging.summary_block.text
 
 
 def test_row_54_names_are_made_unlike_and_clean(port: InputFiles) -> None:
@@ -107,7 +107,7 @@ def test_row_54_without_a_port_the_model_is_told_that_it_cannot_read_them() -> N
     staging = asyncio.run(stage(None, "r1", [InputFile("a.txt", b"x"), InputFile("i", PNG)]))
     assert staging.notes == ("a.txt: files cannot be read here",)
     assert len(staging.images) == 1
-    assert Staging().told is None
+    assert Staging().summary_block is None
 
 
 def test_row_54_there_is_a_cap_on_how_many_there_are() -> None:

@@ -18,7 +18,7 @@ from lorimer.core.request import Request
 from lorimer.core.world import World
 from lorimer.journal import MemoryJournal
 from lorimer.journal.explain import explain
-from lorimer.journal.family import born
+from lorimer.journal.family import children_in
 from lorimer.journal.outcome import outcome
 from lorimer.journal.recording import recorded
 from lorimer.journal.verify import verify
@@ -301,7 +301,7 @@ def test_row_50_a_resumed_run_skips_phases_that_are_done_and_goes_on_with_the_in
     assert (result.status, result.output) == ("ok", "done")
     assert [step.id for step in result.steps] == ["c1", "c2", "c3"]
     assert result.run is not None
-    assert len(born(result.run.events)) == 3
+    assert len(children_in(result.run.events)) == 3
     assert (result.usage.input_tokens, result.cost_nano) == (600, 660_000)
     assert (replayed.divergence, replayed.result.output, faults) == (None, "done", [])
 

@@ -11,7 +11,7 @@ from lorimer.core.messages import ToolUse
 from lorimer.core.request import Request, Usage
 from lorimer.core.world import World
 from lorimer.journal import MemoryJournal
-from lorimer.journal.family import lineage
+from lorimer.journal.family import descendants
 from lorimer.journal.recording import facts_of
 from lorimer.journal.verify import verify
 from lorimer.models.pricing import Price
@@ -91,7 +91,7 @@ async def sound(journal: Journal, run_id: str) -> None:
     """A run and all below it are over, add up, and have nothing wrong with them."""
     row = await find(journal, run_id)
     facts = await facts_of(journal, row)
-    rows = [row, *[below async for _, _, below in lineage(journal, facts) if below is not None]]
+    rows = [row, *[below async for _, _, below in descendants(journal, facts) if below is not None]]
     for each in rows:
         assert each.status, f"{each.run_id} has no end"
         assert await verify(journal, each.run_id) == []
@@ -102,7 +102,7 @@ async def sound(journal: Journal, run_id: str) -> None:
 async def statuses(journal: Journal, run_id: str) -> list[str]:
     """Of the runs below one, in order."""
     facts = await facts_of(journal, await find(journal, run_id))
-    return [row.status if row else "" async for _, _, row in lineage(journal, facts)]
+    return [row.status if row else "" async for _, _, row in descendants(journal, facts)]
 
 
 def told(result: Any) -> list[str]:

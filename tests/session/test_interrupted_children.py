@@ -28,7 +28,7 @@ from lorimer.core.request import Usage
 from lorimer.core.result import PipelineResult
 from lorimer.core.world import World
 from lorimer.journal import MemoryJournal, SQLiteJournal
-from lorimer.journal.family import lineage, owed, top
+from lorimer.journal.family import descendants, root_of, uncharged_cost
 from lorimer.journal.recording import facts_of
 from lorimer.journal.retention import Pruned, prune
 from lorimer.pipeline import Pipeline
@@ -490,13 +490,13 @@ def test_runs_that_are_below_each_other_are_told_once() -> None:
         for number in range(40):
             epoch = await journal.claim(f"r{number}", "me", 60)
             await journal.append(f"r{number}", epoch, facts(number), sync=False)
-        told = [each.run_id async for _, each, _ in lineage(journal, facts(0))]
+        told = [each.run_id async for _, each, _ in descendants(journal, facts(0))]
         assert len(told) == len({*told}) == 41
         row = await journal.find_run("r0")
         assert row is not None
         asked = await questions(journal, row)
         assert [each.run for each in asked] == ["", *[f"r{number}" for number in range(1, 40)]]
-        assert await owed(journal, "r0") == 0
-        assert (await top(journal, row)).run_id == "r39"
+        assert await uncharged_cost(journal, "r0") == 0
+        assert (await root_of(journal, row)).run_id == "r39"
 
     simulate(main)

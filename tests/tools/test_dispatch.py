@@ -560,7 +560,7 @@ def test_an_owner_that_was_frozen_looks_again_directly_before_the_call(frozen_at
 
     async def main() -> None:
         bench = await Bench.make()
-        bench.context.holds = holds
+        bench.context.check_claim = holds
         with pytest.raises(JournalError):
             await bench.call(toolset(Act(act)), "act")
         assert (acted, bench.kinds) == ([], ["tool.intent"])

@@ -244,7 +244,7 @@ def test_row_62_a_staged_file_is_summed_up_by_its_id_without_passing_the_agent(
         manifest_tools: list[Tool] = [Summarize(), reader]
         case = Case(world, calls, ['{"summary": "Lines."}'] * 2, tools=manifest_tools)
         run = await case.pipeline.begin("go", run_id="r1")
-        result = await run.here()
+        result = await run.execute()
         said = told(result)
         assert said[0] == {"summary": "Lines."}
         assert said[1] == "There is no file 'file_9', but: file_1."

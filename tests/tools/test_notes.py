@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from lorimer.core.manifest import EnvironmentManifest
 from lorimer.core.messages import ToolResultBlock, ToolUse
 from lorimer.core.result import PipelineResult
-from lorimer.core.tool import Called
+from lorimer.core.tool import PastCall
 from lorimer.testing import SimulatedWorld, simulate
 from lorimer.testing.simulated_world import EPOCH
 from lorimer.tools import Tool, ToolContext, ToolInput, ToolResult
@@ -132,10 +132,10 @@ KEYS = st.sampled_from("abc")
 @given(st.lists(st.tuples(st.sampled_from(["kv_set", "kv_delete", "kv_get"]), KEYS, st.integers())))
 def test_the_fold_is_a_dictionary(steps: list[tuple[str, str, int]]) -> None:
     model: dict[str, int] = {}
-    calls: list[Called] = []
+    calls: list[PastCall] = []
     for at, (name, key, value) in enumerate(steps):
         use_ = ToolUse(str(at), name, {"key": key, "value": value})
-        calls.append(Called(use_, ToolResultBlock(str(at), "ok", False)))
+        calls.append(PastCall(use_, ToolResultBlock(str(at), "ok", False)))
         if name == "kv_set":
             model[key] = value
         elif name == "kv_delete":
@@ -267,16 +267,16 @@ def test_what_was_not_read_is_not_cited() -> None:
 
 
 def test_many_citations_of_many_long_pages_take_no_time() -> None:
-    def fetched(number: int) -> Called:
+    def fetched(number: int) -> PastCall:
         url = f"https://{number}.example/"
         text = f"[{url}, status 200, text/html]\n{'sky is blue ' * 4000}"
-        return Called(ToolUse(url, "WebFetch", {"url": url}), ToolResultBlock(url, text, False))
+        return PastCall(ToolUse(url, "WebFetch", {"url": url}), ToolResultBlock(url, text, False))
 
     past = tuple([fetched(number) for number in range(300)])
 
     async def main() -> None:
         bench = await Bench.make()
-        bench.context.called = [*past]
+        bench.context.past_calls = [*past]
         tools = toolset(Cite())
         for number in range(300):
             given: Any = {"url": f"https://{number}.example/", "quote": "blue sky is"}

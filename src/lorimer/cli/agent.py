@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Final, cast
 
 from lorimer import assembly
 from lorimer.assembly import check_manifest
+from lorimer.cli.error_context import remember_secrets
 from lorimer.cli.fail import Fault, suggest
-from lorimer.cli.known import know
 from lorimer.core.errors import ConfigError, ExecutorErrorCode
 from lorimer.core.faults import invalid
 from lorimer.core.limits import Limits
@@ -262,7 +262,7 @@ def connect(
         given[parsed.provider] = ProviderCredentials(NO_KEY, base_url)
     bundle = CredentialBundle(given)
     models = host.models(bundle, world)
-    know(models.secrets())
+    remember_secrets(models.secrets())
     try:
         models.targets(spec_text(manifest))
     except ConfigError as error:

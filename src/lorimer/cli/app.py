@@ -13,7 +13,7 @@ from typing import Final, NoReturn, cast
 
 import click
 
-from lorimer.cli.known import Known
+from lorimer.cli.error_context import ErrorContext
 from lorimer.cli.text import coloured, visible
 from lorimer.core.errors import LorimerError
 from lorimer.core.redaction import Redactor, of_environment
@@ -78,7 +78,7 @@ class Lazy(click.Group):
     ) -> NoReturn:
         """Run a command line and exit with a documented code. Tracebacks only with --debug."""
         words, debug = _without_debug(sys.argv[1:] if args is None else args)
-        extra["obj"] = known = Known()
+        extra["obj"] = known = ErrorContext()
         extra.setdefault("color", coloured())
         try:
             done = super().main(

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING
 
 import click
 
+from lorimer.cli.click_types import Group
 from lorimer.cli.fail import FAILED, OK, Fault
-from lorimer.cli.kinds import Group
 from lorimer.cli.options import limit_option
 
 if TYPE_CHECKING:

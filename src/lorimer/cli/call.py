@@ -1,8 +1,8 @@
-"""What of a call to `lorimer run` a later `runs resume` needs to know: kept beside the manifest.
+"""The options of a `lorimer run` that a later `runs resume` needs, stored beside the manifest.
 
-The manifest says all about the agent and nothing about where it was put to work. Nothing that is
-read from here permits anything: what was stricter than usual stays so, what allowed more is kept to
-be told, and has to be given again.
+The manifest describes the agent, not where it was put to work. Nothing that is read from here
+permits anything: what was stricter than usual stays so; what allowed more is only shown, and has to
+be given again.
 """
 
 from __future__ import annotations

@@ -55,9 +55,9 @@ async def asked(
     """What `--set` and `--change` ask of a run, as far as can be seen from here that it fits.
     Raises Fault for what is not written well, MutationError for what does not fit."""
     from lorimer.assembly import check_manifest
-    from lorimer.changing import must_stay
     from lorimer.core import mutation
     from lorimer.environment.assigned import assigned
+    from lorimer.mutable import require_unchanged
     from lorimer.stages.catalogue import catalogue
 
     known = catalogue()
@@ -69,8 +69,8 @@ async def asked(
             raise Fault(f"--set {text!r} is no PATH=VALUE", hint="Write e.g. model.temperature=0.")
         made.append(assigned(manifest, path.strip(), _value(value), known))
     after = mutation.apply(manifest, [mutation.read(each) for each in made], known)
-    must_stay("limits", after.limits == manifest.limits)
-    must_stay("sub-agents", after.agents == manifest.agents)
+    require_unchanged("limits", after.limits == manifest.limits)
+    require_unchanged("sub-agents", after.agents == manifest.agents)
     # of what its host knows and this does not
     found = set(check_manifest(manifest.to_dict(), known))
     if problems := [each for each in check_manifest(after.to_dict(), known) if each not in found]:

@@ -14,7 +14,7 @@ from typing import Final
 
 import click
 
-from lorimer.cli.known import named_store
+from lorimer.cli.error_context import named_store
 from lorimer.cli.text import coloured, on_line, visible
 from lorimer.core.errors import ConfigError, ErrorCategory, ExecutorErrorCode, LorimerError
 from lorimer.core.redaction import of_environment

@@ -12,10 +12,10 @@ from lorimer.cli import agent, host, settings
 from lorimer.cli.approve import TerminalApprover, can_ask
 from lorimer.cli.call import Call
 from lorimer.cli.drive import Drive, primed
+from lorimer.cli.error_context import remember_secrets
 from lorimer.cli.fail import Fault
-from lorimer.cli.known import know
 from lorimer.cli.owner import own_name
-from lorimer.cli.policy_files import mode_of, standing
+from lorimer.cli.policy_files import mode_of, read_policy_files
 from lorimer.cli.progress import screen_for
 from lorimer.cli.reading import find, manifest_of, take_over_run
 from lorimer.cli.store import existing_store, opened, store_path
@@ -102,11 +102,11 @@ def assemble(prepared: Prepared, journal: SQLiteJournal, world: World, screen: S
     what terms its runs are carried out is stored with each."""
     terms, manifest, workspace = prepared.terms, prepared.manifest, Path(prepared.call.workspace)
     approver = _approver_for(terms, screen)
-    found = standing(workspace)
+    found = read_policy_files(workspace)
     for note in (*terms.notes, *found.notes):
         screen.line([("note: ", "yellow"), (note, "")])
     variables = agent.variables(terms.env)
-    know(secrets_of(manifest, variables))
+    remember_secrets(secrets_of(manifest, variables))
     attended = approver is not None
     mode = mode_of(terms.permission_mode, found, attended=attended, at_most=terms.at_most)
     pipeline = Pipeline(
@@ -233,7 +233,9 @@ async def resume(run_id: str, terms: Terms) -> int:
         )
         given_up = f"; or give the run up: lorimer runs cancel {short_id(row.run_id)}"
         workspace = _workspace(terms, call, given_up)
-        terms = settings.settle(as_strict(terms, call), settings.standing(workspace))
+        terms = settings.with_settings(
+            as_strict(terms, call), settings.effective_settings(workspace)
+        )
         missing = _missing(terms, call)
         if missing:
             terms = replace(terms, notes=(_begun_with(missing), *terms.notes))

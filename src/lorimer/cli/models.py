@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Final
 import click
 
 from lorimer.cli import fail, host
+from lorimer.cli.click_types import Group
 from lorimer.cli.fail import Fault, OneOf
 from lorimer.cli.host import models_option
-from lorimer.cli.kinds import Group
 from lorimer.cli.options import Span
 from lorimer.cli.places import config_directory
 from lorimer.cli.text import duration, money, print_json, visible
@@ -22,8 +22,8 @@ if TYPE_CHECKING:
     from lorimer.core.jsonable import JSON
     from lorimer.models.hostfile import Host
     from lorimer.models.probe import Probe
+    from lorimer.models.provider_info import ModelInfo, ProviderStatus
     from lorimer.models.registry import Models
-    from lorimer.models.standing import Facts, Standing
 
 format_option = click.option(
     "--output-format",
@@ -52,9 +52,9 @@ def ls(models: str | None, output_format: str) -> None:
     known = host.read(models)
     made = known.models()
     names = [(kind, name, _known(made, name)) for kind, name in _names(known)]
-    from lorimer.models.standing import standing
+    from lorimer.models.provider_info import provider_status
 
-    providers = [standing(made, name) for name in made.available()]
+    providers = [provider_status(made, name) for name in made.available()]
     if output_format == "json":
         print_json(_listed(known, names, providers), indent=2)
         return
@@ -73,14 +73,16 @@ def _names(known: Host) -> list[tuple[str, str]]:
     return tiers + [("alias", name) for name in sorted(known.tiers.aliases)]
 
 
-def _known(made: Models, name: str) -> list[Facts]:
-    from lorimer.models.standing import facts
+def _known(made: Models, name: str) -> list[ModelInfo]:
+    from lorimer.models.provider_info import model_info
 
-    return [facts(made, spec) for spec in made.expand(name)]
+    return [model_info(made, spec) for spec in made.expand(name)]
 
 
 def _listed(
-    known: Host, names: Iterable[tuple[str, str, list[Facts]]], providers: Iterable[Standing]
+    known: Host,
+    names: Iterable[tuple[str, str, list[ModelInfo]]],
+    providers: Iterable[ProviderStatus],
 ) -> JSON:
     return {
         "host_file": str(known.path) if known.path else None,
@@ -101,14 +103,14 @@ def _listed(
     }
 
 
-def _model(one: Facts) -> JSON:
+def _model(one: ModelInfo) -> JSON:
     from dataclasses import asdict
 
     return {
         "spec": one.spec,
-        "provider": one.standing.provider,
-        "ready": one.standing.ready,
-        "missing": one.standing.why or None,
+        "provider": one.status.provider,
+        "ready": one.status.ready,
+        "missing": one.status.why or None,
         "input_usd_per_million": one.input_price,
         "output_usd_per_million": one.output_price,
         "context_window": one.window,
@@ -116,7 +118,7 @@ def _model(one: Facts) -> JSON:
     }
 
 
-def _name_table(names: Iterable[tuple[str, str, list[Facts]]]) -> Table:
+def _name_table(names: Iterable[tuple[str, str, list[ModelInfo]]]) -> Table:
     table = _table("name", "", "model", "ready", "in $", "out $", "window", "cannot")
     for kind, name, found in names:
         for at, one in enumerate(found):
@@ -126,7 +128,7 @@ def _name_table(names: Iterable[tuple[str, str, list[Facts]]]) -> Table:
                 table,
                 *head,
                 one.spec,
-                _ready(one.standing),
+                _ready(one.status),
                 _dollars(one.input_price),
                 _dollars(one.output_price),
                 f"{one.window:,}" if one.window else _NOTHING,
@@ -144,7 +146,7 @@ def _cannot(able: object) -> list[str]:
     return [name.replace("_", " ") for name, can in asdict(able).items() if not can]
 
 
-def _provider_table(providers: Iterable[Standing]) -> Table:
+def _provider_table(providers: Iterable[ProviderStatus]) -> Table:
     table = _table("provider", "ready", "key", "base URL", "what is missing")
     for one in providers:
         cells = (one.variable or _NOTHING, one.base_url or "the vendor's", one.why)
@@ -168,7 +170,7 @@ def _row(table: Table, *cells: str) -> None:
     table.add_row(*[Text(visible(cell)) for cell in cells])
 
 
-def _ready(one: Standing) -> str:
+def _ready(one: ProviderStatus) -> str:
     return "yes" if one.ready else "no"
 
 

@@ -11,11 +11,11 @@ from typing import Final, TypeVar, get_args
 
 import click
 
+from lorimer.cli.click_types import Whole
 from lorimer.cli.drive import FORMATS, Output
+from lorimer.cli.error_context import remember_store
 from lorimer.cli.fail import Fault, OneOf
 from lorimer.cli.host import models_option
-from lorimer.cli.kinds import Whole
-from lorimer.cli.known import know_store
 from lorimer.cli.store import store_words
 from lorimer.core.world import SandboxMode
 from lorimer.tools.policy.modes import Mode
@@ -72,7 +72,7 @@ class Span(click.ParamType[float]):
 
 
 def _named(_: click.Context, __: click.Parameter, store: str | None) -> str | None:
-    know_store(store_words(store))
+    remember_store(store_words(store))
     return store
 
 

@@ -1,4 +1,5 @@
-"""Who is writing a run: a name that says which process, so that others can tell whether it lives.
+"""The owner name under which this process claims runs. It identifies the process, so that others
+can tell whether it is alive.
 
 A claim on a conversation ends by itself some time after its process died. Whoever resumes should
 not have to wait for that: on the same machine it can be seen at once that a process is gone.

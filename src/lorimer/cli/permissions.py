@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 
 import click
 
+from lorimer.cli.click_types import Group
 from lorimer.cli.fail import Fault, OneOf, suggest, tell_notes
-from lorimer.cli.kinds import Group
 from lorimer.cli.text import count, on_line, print_json, seen, without_gaps
 from lorimer.tools.policy.modes import Mode
 
@@ -53,7 +53,7 @@ def explain(
 
     Nothing is run. Exit code 0, whatever the decision.
     """
-    from lorimer.cli.policy_files import shipped, standing
+    from lorimer.cli.policy_files import read_policy_files, shipped
     from lorimer.core.hooks import HookEvent
     from lorimer.core.jsonable import JSON
     from lorimer.tools.builtin import CATALOGUE
@@ -73,7 +73,7 @@ def explain(
             hint=f"Write {asked.tool}({tool.subject}).",
         )
     folder = (workspace or Path.cwd()).resolve()
-    found = standing(folder)
+    found = read_policy_files(folder)
     tell_notes(found.notes)
     registry = ToolRegistry()
     registry.register(tool, granted=False)
@@ -123,9 +123,9 @@ def test(workspace: Path | None) -> None:
 
     Exit code 2 for a rule that cannot be, or an example that it does not keep.
     """
-    from lorimer.cli.policy_files import standing
+    from lorimer.cli.policy_files import read_policy_files
 
-    found = standing((workspace or Path.cwd()).resolve())
+    found = read_policy_files((workspace or Path.cwd()).resolve())
     tell_notes(found.notes)
     hooks = f", {count(len(found.hooks), 'hook')}" if found.hooks else ""
     click.echo(f"{count(len(found.rules), 'rule')}{hooks}; every example is kept")

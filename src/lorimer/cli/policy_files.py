@@ -1,5 +1,5 @@
-"""The files of rules and hooks that stand besides a command's own: the operator's, the user's, and
-the workspace's, which allows and runs nothing until somebody has looked at it as it is now."""
+"""The files of rules and hooks that hold beside a command's options: the operator's, the user's,
+and the workspace's, which allows and runs nothing until a person has trusted its present text."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ _LOOSER: Final = (
 
 
 @dataclass(frozen=True, slots=True)
-class Standing:
+class PolicyFiles:
     """What the files come to."""
 
     rules: tuple[Rule, ...]
@@ -54,7 +54,7 @@ def user_file() -> Path:
     return config_directory() / "permissions.toml"
 
 
-def standing(workspace: Path) -> Standing:
+def read_policy_files(workspace: Path) -> PolicyFiles:
     """The rules of all files for runs in a workspace. Raises ConfigError for one that cannot be
     read: rules that nobody can read are not left out."""
     managed = _said(MANAGED, Source.MANAGED)
@@ -69,16 +69,16 @@ def standing(workspace: Path) -> Standing:
             project = _read(text, path, Source.PROJECT, trusted=False)
     rules = (*managed.rules, *user.rules, *project.rules)
     hooks = (*(project.hooks if trusted else ()), *user.hooks, *managed.hooks)
-    return Standing(
+    return PolicyFiles(
         rules,
         user.mode or managed.mode,
         managed.forbids_bypass,
         tuple([hook.not_from(workspace) for hook in hooks]),
-        (*_slips(rules), *(() if trusted else _left_out(path, project))),
+        (*_mistake_notes(rules), *(() if trusted else _left_out(path, project))),
     )
 
 
-def _slips(rules: Iterable[Rule]) -> tuple[str, ...]:
+def _mistake_notes(rules: Iterable[Rule]) -> tuple[str, ...]:
     """Rules that are about no shipped tool, and almost about one. It may be a tool of a manifest or
     of a server; more likely it is a slip of the pen, and the rule does nothing."""
     from lorimer.tools.builtin import CATALOGUE
@@ -113,7 +113,7 @@ def _left_out(path: Path, project: Said) -> tuple[str, ...]:
 
 
 def mode_of(
-    given: str | None, found: Standing, *, attended: bool, at_most: str | None = None
+    given: str | None, found: PolicyFiles, *, attended: bool, at_most: str | None = None
 ) -> Mode:
     """The mode of a run: what the command line says, else the files, else `default` where somebody
     can be asked, and `dontAsk` where not; and then none looser than `at_most`, one of `plan`,

@@ -1,4 +1,4 @@
-"""Finds runs in the store, and tells whether somebody is at work on them."""
+"""Finds runs in the store, and whether a live process is executing them."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from lorimer.core.jsonable import clean
 from lorimer.core.mail import questions
 from lorimer.core.manifest import EnvironmentManifest
 from lorimer.journal import recording
-from lorimer.journal.family import lineage, roots
+from lorimer.journal.family import descendants, root_runs
 
 if TYPE_CHECKING:
     from lorimer.core.world import World
@@ -24,7 +24,7 @@ async def find(journal: SQLiteJournal, run_id: str | None) -> RunRow:
     """The run of that id, or the one that begins so; without one, the latest that is nobody's
     child. Raises Fault."""
     if run_id is None:
-        rows = await roots(journal, 1)
+        rows = await root_runs(journal, 1)
         if not rows:
             raise Fault("there are no runs yet", hint="lorimer run, or lorimer demo")
         return rows[0]
@@ -76,8 +76,8 @@ async def _at_work(journal: SQLiteJournal, row: RunRow, world: World) -> bool:
 async def take_over_run(journal: SQLiteJournal, row: RunRow) -> None:
     """`take_over` for a run and all below it that have no end."""
     await take_over(journal, row.stream, f"run {row.run_id}")
-    facts, _ = await recording.intact(journal, row)
-    async for _, _, below in lineage(journal, facts):
+    facts, _ = await recording.readable_facts(journal, row)
+    async for _, _, below in descendants(journal, facts):
         if below is not None and not below.status:
             await take_over(journal, below.stream, f"run {below.run_id}")
 

@@ -15,8 +15,8 @@ from lorimer.models import errors
 from lorimer.models.credentials import VARIABLES, CredentialBundle, redact_url
 from lorimer.models.hostfile import VENDORS
 from lorimer.models.probe import advice
+from lorimer.models.provider_info import provider_status
 from lorimer.models.registry import PROVIDERS
-from lorimer.models.standing import standing
 
 
 def remedy(error: LorimerError, spec: str, call: Call) -> str:
@@ -28,7 +28,7 @@ def remedy(error: LorimerError, spec: str, call: Call) -> str:
         )
     known = host.read(call.models)
     provider = first(spec, known).provider
-    held = standing(known.models(), provider)
+    held = provider_status(known.models(), provider)
     if provider in VENDORS and provider not in known.providers:
         key, address = VARIABLES[provider]
         url = redact_url(_url(provider, call))

@@ -9,11 +9,11 @@ from pathlib import Path
 
 import click
 
+from lorimer.cli.agent_options import AgentOptions, agent_options
+from lorimer.cli.click_types import Dollars, Whole
 from lorimer.cli.fail import Fault
-from lorimer.cli.kinds import Dollars, Whole
 from lorimer.cli.options import Span, Terms, execution_options
 from lorimer.cli.standard_input import UNREAD, UNREAD_BESIDE_FILE, has_more, piped
-from lorimer.cli.wanted import Wanted, agent_options
 
 
 @click.command(no_args_is_help=True)
@@ -54,7 +54,7 @@ def run(
     allow_unpriced: bool,
     record: Path | None,
     timeout: float | None,
-    wanted: Wanted,
+    wanted: AgentOptions,
     terms: Terms,
 ) -> int:
     """Give an agent a TASK and watch it work. `-` is what comes on standard input: the task, or
@@ -77,14 +77,14 @@ def run(
     from lorimer.cli import agent, host, settings
     from lorimer.cli.foreground import begin
 
-    standing = settings.standing(terms.workspace)
-    described = wanted.described(host.read(terms.models), standing)
+    effective = settings.effective_settings(terms.workspace)
+    described = wanted.described(host.read(terms.models), effective)
     if output_schema is not None:
         agent.shape(described, output_schema)
     limits = agent.limited(
         described.limits, max_turns, max_cost_usd, timeout, unpriced=allow_unpriced
     )
-    terms = settings.settle(terms, standing)
+    terms = settings.with_settings(terms, effective)
     forgets = "-" not in words and not terms.output.quiet
     unread = UNREAD if input_file is None else UNREAD_BESIDE_FILE
     told = forgets and has_more()

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 
 import click
 
+from lorimer.cli.click_types import Group
 from lorimer.cli.fail import Fault
-from lorimer.cli.kinds import Group
 from lorimer.cli.options import limit_option, store_option
 from lorimer.cli.standard_input import is_typed
 from lorimer.cli.text import ago, count, money, one_line, print_json, short_id

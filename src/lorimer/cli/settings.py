@@ -1,5 +1,5 @@
-"""The settings that hold where a command is run, and the agents that they come to. What a layer may
-say: `lorimer.environment.settings`."""
+"""The effective settings of a command (all layers merged), and agents composed with them. What a
+layer may say: `lorimer.environment.settings`."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def user_file() -> Path:
     return config_directory() / "settings.toml"
 
 
-def standing(workspace: Path | None) -> Settings:
+def effective_settings(workspace: Path | None) -> Settings:
     """What holds for runs in a workspace (None: this folder). Raises ConfigError for a file or a
     variable that is wrong: settings that nobody can read are not left out."""
     folder = (workspace or Path.cwd()).resolve()
@@ -52,7 +52,7 @@ def standing(workspace: Path | None) -> Settings:
 
 
 @dataclass(frozen=True, slots=True)
-class Described:
+class ComposedAgent:
     """An agent, and who says what of it."""
 
     manifest: EnvironmentManifest
@@ -60,21 +60,21 @@ class Described:
     """Path to who says what stands there; what is missing is a default."""
 
 
-def preset(name: str, settings: Settings) -> Described:
+def preset(name: str, settings: Settings) -> ComposedAgent:
     """A preset, with the settings over it. Raises Fault telling the nearest."""
     return _described(over_preset(agent.preset(name).to_dict(), settings, catalogue()))
 
 
-def load(path: Path, settings: Settings) -> Described:
+def load(path: Path, settings: Settings) -> ComposedAgent:
     """A manifest's file, with the settings beneath it. Raises ConfigError naming every error."""
     return _described(beneath_manifest(agent.document(path), settings, catalogue()))
 
 
-def _described(composed: Composed) -> Described:
-    return Described(EnvironmentManifest.from_dict(composed.data), composed.origins)
+def _described(composed: Composed) -> ComposedAgent:
+    return ComposedAgent(EnvironmentManifest.from_dict(composed.data), composed.origins)
 
 
-def settle(terms: Terms, settings: Settings) -> Terms:
+def with_settings(terms: Terms, settings: Settings) -> Terms:
     """The terms of a run: what the command line leaves open, the settings say."""
     run = settings.table("run")
     sandboxes: dict[str, SandboxMode] = {"auto": "auto", "require": "require", "off": "off"}

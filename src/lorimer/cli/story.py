@@ -1,4 +1,4 @@
-"""What happens in a run, as lines for a person: the same for a live run and for a recorded one.
+"""The events of a run as lines for a person: the same for a live run and for a recorded one.
 
 Takes facts (and a few signals), keeps the sums, and words each thing once. How lines get onto a
 screen is decided by `progress.py` and `timeline.py`.

@@ -39,8 +39,8 @@ if TYPE_CHECKING:
     from lorimer.core.journal import RunRow
     from lorimer.core.mail import Question
     from lorimer.core.manifest import EnvironmentManifest
-    from lorimer.journal.explain.standing import Standing
-    from lorimer.journal.family import Born
+    from lorimer.journal.explain.in_force import ManifestInForce
+    from lorimer.journal.family import ChildRecord
 
 COLOURS: Final[Mapping[str, str]] = {
     "ok": "green",
@@ -70,7 +70,7 @@ class Told:
     store_option: str
     questions: Sequence[Question] = ()
     """What it asks and nobody has answered."""
-    family: Sequence[tuple[int, Born, RunRow | None]] = ()
+    family: Sequence[tuple[int, ChildRecord, RunRow | None]] = ()
     """The runs below it, each before those below that one, with how deep it is."""
     damaged: bool = False
     """There are more facts, which cannot be read."""
@@ -184,12 +184,12 @@ def _input(start: Mapping[str, JSON]) -> JSON:
 
 
 def _turns(told: Told, *, full: bool) -> Iterator[Line]:
-    from lorimer.journal.explain.standing import Standing
+    from lorimer.journal.explain.in_force import ManifestInForce
     from lorimer.stages.catalogue import catalogue
 
     story = Story(recorded=True)
     manifest = None if told.manifest is None else told.manifest.to_dict()
-    standing = Standing(manifest, catalogue(), told.facts[0].data if told.facts else {})
+    in_force = ManifestInForce(manifest, catalogue(), told.facts[0].data if told.facts else {})
     asked = 0.0
     uses: list[Mapping[str, JSON]] = []
     for fact in told.facts:
@@ -201,7 +201,7 @@ def _turns(told: Told, *, full: bool) -> Iterator[Line]:
             yield _turn_head(fact, fact.time - asked)
             uses = uses_of(data)
         elif fact.type == "iteration.end":
-            times = _times(data.get("times"), standing, first=fact.iteration == 0)
+            times = _times(data.get("times"), in_force, first=fact.iteration == 0)
             if times:
                 yield [(f"    {times}", "dim")]
         elif fact.type == "mutated":
@@ -209,7 +209,7 @@ def _turns(told: Told, *, full: bool) -> Iterator[Line]:
             yield []
             yield from [told_change(change) for change in changes]
             yield from [told_refusal(each) for each in refused_in(fact)]
-            standing = standing.after(changes)
+            in_force = in_force.after(changes)
         use = use_at(uses, data.get("key")) if full and fact.type == "tool.result" else None
         if use is not None:
             story.count(fact)
@@ -325,13 +325,13 @@ def _answer(facts: Sequence[Event]) -> str:
     return ""
 
 
-def _times(times: JSON, standing: Standing, *, first: bool) -> str:
+def _times(times: JSON, in_force: ManifestInForce, *, first: bool) -> str:
     """`api 1.2 s · tool 40 ms`: where the time of an iteration went."""
     if isinstance(times, str) or not isinstance(times, Sequence):
         return ""
     told = [
         f"{entry.name} {duration(micros / 1e6)}"
-        for entry, micros in zip(standing.turn(len(times), first=first), times, strict=False)
+        for entry, micros in zip(in_force.turn(len(times), first=first), times, strict=False)
         if isinstance(micros, int) and micros >= _TOLD_US
     ]
     return " · ".join(told)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from typing import Annotated, Final, Literal, TypeAlias
 
 from pydantic import (
@@ -16,6 +16,7 @@ from pydantic import (
     model_validator,
 )
 
+from lorimer.core.jsonable import texts_in
 from lorimer.core.redaction import is_secret, names_secret
 
 MAX_TOOLS: Final = 100
@@ -203,15 +204,3 @@ AdHocTool: TypeAlias = Annotated[
 def places(text: str) -> list[str]:
     """The names that a text has places for."""
     return PLACE.findall(text)
-
-
-def texts_in(value: JsonValue) -> Iterator[str]:
-    """All texts of a JSON value, but for the names in objects."""
-    if isinstance(value, str):
-        yield value
-    elif isinstance(value, list):
-        for item in value:
-            yield from texts_in(item)
-    elif isinstance(value, Mapping):
-        for item in value.values():
-            yield from texts_in(item)

@@ -58,7 +58,7 @@ class Alarm:
         self._clocks += (clock,)
         self._arm(clock.deadline())
 
-    def sooner(self, clock: Clock) -> None:
+    def moved_nearer(self, clock: Clock) -> None:
         """The deadline of a watched clock has moved nearer."""
         self._arm(clock.deadline())
 

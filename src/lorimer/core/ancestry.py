@@ -1,8 +1,9 @@
-"""Where a run stands among those that began it, and what may be begun below it: the dispatch guard.
+"""The chain of runs that led to a run, and the checks before another is begun below it: depth,
+number of descendants, and that no agent is given work by itself.
 
-A chain in memory, not rows of a store: it holds without one, and nothing can be left out of it. It
-rides on a context variable that is set in a run's own task, so whatever a tool of the run begins is
-below it: a sub-agent (`session/family.py`), or a run of an executor (`run/executor.py`).
+The chain is kept in memory, in a context variable that is set in a run's own task: so whatever a
+tool of the run begins is below it, be it a sub-agent (`session/family.py`) or a run of an executor
+(`run/executor.py`).
 """
 
 from __future__ import annotations
@@ -67,20 +68,20 @@ class Ancestry:
                 hint="Do it yourself; whoever runs this may raise limits.max_descendants.",
             )
 
-    def count(self, runs: int = 1) -> None:
-        """So many were begun below this one."""
+    def count_descendants(self, runs: int = 1) -> None:
+        """Count runs that were begun below this one."""
         self._root._begun += runs
 
     @property
-    def going(self) -> Ancestry | None:
-        """This run, or the nearest above it that goes on."""
+    def nearest_live(self) -> Ancestry | None:
+        """This run, or the nearest above it that has not ended."""
         line: Ancestry | None = self
         while line is not None and line._over:
             line = line._above
         return line
 
-    def below(self, run_id: str, agent: Hashable, limits: Limits) -> Ancestry:
-        """Of a run that was begun below this one."""
+    def child(self, run_id: str, agent: Hashable, limits: Limits) -> Ancestry:
+        """The chain of a run that is begun below this one."""
         return Ancestry(run_id, agent, limits, self)
 
     def enter(self) -> None:
@@ -94,7 +95,7 @@ class Ancestry:
         _CURRENT.set(self._above)
 
 
-def descended(run_id: str, agent: Hashable, name: str, limits: Limits) -> Ancestry:
+def enter_run(run_id: str, agent: Hashable, name: str, limits: Limits) -> Ancestry:
     """Enter a run of `agent`, called `name`, in the present task, below the one that the task is
     in, if it is in one; `leave` ends that. Raises LimitError where it may not be, as
     `Ancestry.admit` says."""
@@ -103,8 +104,8 @@ def descended(run_id: str, agent: Hashable, name: str, limits: Limits) -> Ancest
         line = Ancestry(run_id, agent, limits)
     else:
         above.admit(agent, name)
-        above.count()
-        line = above.below(run_id, agent, limits)
+        above.count_descendants()
+        line = above.child(run_id, agent, limits)
     line.enter()
     return line
 
@@ -112,4 +113,4 @@ def descended(run_id: str, agent: Hashable, name: str, limits: Limits) -> Ancest
 def current() -> Ancestry | None:
     """Of the run in which the present task is; None: in none that says so and goes on."""
     line = _CURRENT.get()
-    return None if line is None else line.going
+    return None if line is None else line.nearest_live

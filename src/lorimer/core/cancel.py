@@ -66,28 +66,28 @@ class Cancellation:
         "_drained",
         "_task",
         "expired",
-        "heirs",
+        "children",
         "finished",
         "interrupted",
         "reason",
         "scope",
-        "why",
+        "kill_reason",
     )
 
     def __init__(self) -> None:
         self.scope = _scope_class()()
         """Round all that a run does but its last words."""
         self.reason: Reason | None = None
-        self.why = ""
-        """What its supervisor said when it killed it."""
+        self.kill_reason = ""
+        """Why its supervisor killed it, in its words."""
         self.interrupted: asyncio.CancelledError | None = None
         """What cancelled the run's task; to be raised again when the run has ended."""
         self.finished = False
         """The loop has ended well; only stages 17 to 21 are left, and their time is bounded."""
         self.expired = False
         """That time is over."""
-        self.heirs: tuple[Cancellation, ...] = ()
-        """Of the runs that are part of this one: what stops it stops them."""
+        self.children: tuple[Cancellation, ...] = ()
+        """Of the child runs: what stops this run stops them."""
         self._changing = 0
         """Calls under way that change something."""
         self._drained: asyncio.TimerHandle | None = None
@@ -104,14 +104,14 @@ class Cancellation:
         ended well there is nothing left to stop."""
         if self.reason is None and not self.finished:
             self.reason = reason
-            for heir in self.heirs:
+            for heir in self.children:
                 heir.cancel(inherited(reason))
             self.scope.cancel(reason.value)
 
     def kill(self, why: str) -> None:
         """Its supervisor stops the run."""
         if self.reason is None and not self.finished:
-            self.why = why
+            self.kill_reason = why
         self.cancel(Reason.KILLED)
 
     def drain(self, reason: Reason, within_s: float) -> None:
@@ -120,7 +120,7 @@ class Cancellation:
         cut off now."""
         if self.reason is None and not self.finished:
             self.reason = reason
-        for heir in self.heirs:
+        for heir in self.children:
             heir.drain(inherited(reason), within_s)
         if not self._changing or within_s <= 0:
             self._force()
@@ -156,7 +156,7 @@ class Cancellation:
     def check(self) -> None:
         """Raises Stopped when the run was cancelled, also where code swallowed that."""
         task = self._task
-        if task is not None and task.cancelling() > self._before and self._theirs():
+        if task is not None and task.cancelling() > self._before and self._task_cancelled():
             self.interrupt(asyncio.CancelledError())
         if self.reason is not None:
             raise Stopped(self.reason.value)
@@ -164,12 +164,12 @@ class Cancellation:
     @property
     def stopping(self) -> bool:
         """Somebody wants the run, or the task it is in, to stop."""
-        return self.reason is not None or self.expired or self._theirs()
+        return self.reason is not None or self.expired or self._task_cancelled()
 
-    def met(self, error: asyncio.CancelledError) -> None:
+    def note_cancelled(self, error: asyncio.CancelledError) -> None:
         """Code of the run met a CancelledError: if somebody cancelled the run's own task, the
         whole run is cancelled, so that it is told again and again."""
-        if self.reason is None and self._task is asyncio.current_task() and self._theirs():
+        if self.reason is None and self._task is asyncio.current_task() and self._task_cancelled():
             self.interrupt(error)
             self.scope.cancel()
 
@@ -181,16 +181,16 @@ class Cancellation:
         if self.reason is None and not self.finished:
             self.reason = Reason.CALLER
 
-    def within(self) -> CancelScope:
+    def part_scope(self) -> CancelScope:
         """A scope for a part of the run."""
         return _scope_class()()
 
     @staticmethod
-    def undisturbed() -> AbstractContextManager[object, bool | None]:
-        """For what has to be written although the run was stopped. Keep it short."""
+    def shielded() -> AbstractContextManager[object, bool | None]:
+        """A shield for what has to be written although the run was stopped. Keep it short."""
         return CancelScope(shield=True)
 
-    def _theirs(self) -> bool:
+    def _task_cancelled(self) -> bool:
         # once our own scope is cancelled, the task's count says nothing about others any more
         task = self._task
         return (

@@ -112,7 +112,7 @@ class Catalogue:
         method that the stage calls, and for a broken package."""
         custom = self._strategies.get((stage, slot.name), {})
         if name in custom:
-            return _fitting(custom[name](), slot)
+            return _checked_methods(custom[name](), slot)
         if name in slot.known:
             return cast("Strategy", load(slot.known[name])())
         offered = plugins.find(plugins.STRATEGIES, f"{stage}.{slot.name}.{name}")
@@ -128,7 +128,7 @@ class Catalogue:
         return list(dict.fromkeys([*slot.known, *own, *offered]))
 
 
-def _fitting(strategy: Strategy, slot: Slot[Strategy]) -> Strategy:
+def _checked_methods(strategy: Strategy, slot: Slot[Strategy]) -> Strategy:
     """One of the host's, which only now meets the stage that calls it. Raises ConfigError."""
     called = {
         name: inspect.iscoroutinefunction(method)

@@ -49,8 +49,8 @@ class Task:
     """`running`, `waiting` (for a person), or that of its run.end."""
 
 
-def told_of(end: ChildEnd) -> str:
-    """What a model is told of a child that has ended."""
+def describe_end(end: ChildEnd) -> str:
+    """The text by which a model learns how a child has ended."""
     if end.status == "ok":
         return end.text
     code = f" {end.code.value}" if end.code is not None else ""
@@ -112,11 +112,11 @@ class Children(Protocol):
         ...
 
     @property
-    def ripe(self) -> bool:
+    def has_ended_tasks(self) -> bool:
         """One in the background has ended, and the run was not told yet."""
         ...
 
-    def rest(self) -> None:
+    def suspend_if_waiting(self) -> None:
         """The run has nothing else to do: when one in the background waits for a person, it is
         suspended until there is an answer."""
         ...

@@ -189,10 +189,10 @@ def _build(
         if stage.order != entry.order:
             problems.append(f"{where}.order: the {entry.name!r} stage has number {stage.order}")
         faults, chosen = _configure(stage, entry, catalogue, where)
-        faults += _overrides(stage, entry, manifest.model, where)
+        faults += _override_faults(stage, entry, manifest.model, where)
         if entry.tool_binding is not None and not stage.calls_tools:
             faults.append(f"{where}.tool_binding: the {entry.name!r} stage calls no tools")
-        problems.extend(faults or _checked(stage, entry, manifest))
+        problems.extend(faults or _stage_faults(stage, entry, manifest))
         built.append((stage, entry))
         slots.append(chosen)
     if not problems:  # a stage of the host's own may be in a plan that goes on running
@@ -206,7 +206,9 @@ def overridden(model: ModelConfig, override: Mapping[str, JSON]) -> ModelConfig:
     return ModelConfig.model_validate({**model.model_dump(exclude_unset=True), **override})
 
 
-def _checked(stage: AnyStage, entry: StageEntry, manifest: EnvironmentManifest) -> Iterable[str]:
+def _stage_faults(
+    stage: AnyStage, entry: StageEntry, manifest: EnvironmentManifest
+) -> Iterable[str]:
     """What a stage finds wrong with the manifest, as it sees it: with its own model."""
     own = entry.model_override
     if not own:
@@ -217,7 +219,9 @@ def _checked(stage: AnyStage, entry: StageEntry, manifest: EnvironmentManifest) 
     return [f"{where}{each[5:]}" if each.startswith(said) else each for each in found]
 
 
-def _overrides(stage: AnyStage, entry: StageEntry, model: ModelConfig, where: str) -> list[str]:
+def _override_faults(
+    stage: AnyStage, entry: StageEntry, model: ModelConfig, where: str
+) -> list[str]:
     """What is wrong with its model_override."""
     if not entry.model_override:
         return []
@@ -244,7 +248,7 @@ def _configure(
     """What is wrong with an entry, and what belongs into the slots."""
     problems: list[str] = []
     filled: dict[str, Strategy | tuple[Strategy, ...]] = {}
-    if entry.config and _takes_none(stage):
+    if entry.config and _takes_no_config(stage):
         problems.append(f"{where}.config: the {entry.name!r} stage takes no configuration")
     try:
         stage.configure(entry.config)
@@ -276,7 +280,7 @@ def _configure(
             except ConfigError as error:
                 problems.append(f"{at}: {error}")
                 continue
-            if given and _takes_none(strategy):
+            if given and _takes_no_config(strategy):
                 problems.append(f"{path}: {item!r} takes no configuration")
                 continue
             try:
@@ -300,5 +304,5 @@ def _configure(
     return problems, filled
 
 
-def _takes_none(kind: AnyStage | Strategy) -> bool:
+def _takes_no_config(kind: AnyStage | Strategy) -> bool:
     return kind.Config is None and type(kind).configure in (AnyStage.configure, Strategy.configure)

@@ -1,5 +1,5 @@
-"""What a run is to its stages: effects, facts, signals, limits. Its money: `spend.py`. How it is
-stopped: `cancel.py`."""
+"""RunContext: what stages and tools use of a run. Effects, facts, signals, limits. Its money:
+`spend.py`. How it is stopped: `cancel.py`."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from lorimer.core.facts import ABANDONED, ASIDE, ASIDES, FACTS_OF, PHASE, FactLo
 from lorimer.core.journal import RunJournal
 from lorimer.core.jsonable import JSON
 from lorimer.core.limits import Bounds
-from lorimer.core.owned import Belongings
+from lorimer.core.owned import OwnedResources
 from lorimer.core.purse import purses_of
 from lorimer.core.record import record
 from lorimer.core.redaction import Redactor
@@ -38,7 +38,7 @@ if TYPE_CHECKING:
     from lorimer.core.mailbox import Mail
     from lorimer.core.messages import Message
     from lorimer.core.plan import Plan
-    from lorimer.core.tool import Called
+    from lorimer.core.tool import PastCall
 
 
 class Safety(Enum):
@@ -57,15 +57,15 @@ _READ_ONLY: Final = Safety.READ_ONLY
 _UNSAFE: Final = Safety.UNSAFE
 
 
-class Unknown(LorimerError):
+class OutcomeUnknown(LorimerError):
     """An unsafe effect was started before a crash and nobody knows how it ended."""
 
     default_code = ExecutorErrorCode.EXEC_TOOL_OUTCOME_UNKNOWN
 
 
 @record
-class Upcoming:
-    """A change of the manifest of a live run."""
+class PendingChange:
+    """Changes of the manifest that a live run has not applied yet."""
 
     changes: Sequence[JSON]
     plan: Plan
@@ -89,22 +89,22 @@ more than what one is ahead of the other."""
 
 
 class RunContext(FactLog):
-    """One run's line to the outside. Belongs to the run's task; tools may use it from tasks that
-    the run started."""
+    """One run's access to the outside, and all that belongs to the run alone. Belongs to the run's
+    task; tools may use it from tasks that the run started."""
 
     __slots__ = (
         "_dice",
         "_asked",
-        "_patient",
+        "_catching_up",
         "alarm",
-        "_rang",
+        "_deadline_passed",
         "above",
         "below",
-        "called",
+        "past_calls",
         "cancellation",
         "children",
-        "holds",
-        "left",
+        "check_claim",
+        "leaves_unfinished",
         "mail",
         "messages",
         "origin",
@@ -115,12 +115,12 @@ class RunContext(FactLog):
         "root",
         "seed",
         "session",
-        "since",
+        "stage_ended_at",
         "snapshot_at",
         "snapshot_due",
         "strangers",
-        "unkept",
-        "upcoming",
+        "runs_since_snapshot",
+        "pending_changes",
     )
 
     def __init__(
@@ -137,8 +137,8 @@ class RunContext(FactLog):
         recorded: Iterable[Event] = (),
         position: int = 0,
         snapshot_at: int = 0,
-        unkept: int = 0,
-        holds: Callable[[], Awaitable[None]] | None = None,
+        runs_since_snapshot: int = 0,
+        check_claim: Callable[[], Awaitable[None]] | None = None,
         origin: Mapping[str, JSON] = _NOTHING,
         redactor: Redactor | None = None,
         above: Spend | None = None,
@@ -175,7 +175,7 @@ class RunContext(FactLog):
         """What others tell it; None: nobody has yet. See `mailbox.py`."""
         self.messages: Sequence[Message] = ()
         """The conversation as it is, for tools that look back on it."""
-        self.owned = Belongings()
+        self.owned = OwnedResources()
         """What tools of the run have going on between their calls."""
         self.children: Children | None = None
         """The runs that it may have beside it; None: its agent has no sub-agents."""
@@ -183,15 +183,15 @@ class RunContext(FactLog):
         """Runs that are part of this one, and go on here."""
         self.above: RunContext | None = None
         """The run that it is part of, where that goes on here."""
-        self._rang = False
-        """Its time was over while a person was asked, by the clock."""
-        self.left = False
-        """It stops without an end: it is left to whoever resumes it."""
+        self._deadline_passed = False
+        """Its deadline passed by the clock while a person was asked, which does not count."""
+        self.leaves_unfinished = False
+        """It stops without a run.end, and can be resumed."""
         self.review: Review | None = None
         """Looks at calls before they are made; None: there are no reviewers."""
         self.snapshot_at = snapshot_at
         """For how many of the stream's facts its last snapshot stands."""
-        self.unkept = unkept
+        self.runs_since_snapshot = runs_since_snapshot
         """How many runs have ended in the stream since then, before this one."""
         self.snapshot_due = False
         """Stage 20 wants the conversation's fold to be stored when this run has ended."""
@@ -200,16 +200,17 @@ class RunContext(FactLog):
         has looked yet."""
         self.plan: Plan | None = None
         """What it runs at this moment; None: it is about to begin."""
-        self.since = 0.0
+        self.stage_ended_at = 0.0
         """When its last stage was over, on the monotonic clock."""
-        self.upcoming: Sequence[Upcoming] = ()
-        """Changes of it that it takes up before its next model call, in order."""
-        self.called: list[Called] | None = None
+        self.pending_changes: Sequence[PendingChange] = ()
+        """Changes of the plan that it applies before its next model call, in order."""
+        self.past_calls: list[PastCall] | None = None
         """Calls of the conversation that tools look back on; None: nobody has looked yet."""
-        self._patient = False
-        """It still answers from its journal, for which it is given time."""
-        self.holds = holds
-        """Raises JournalError when this process has lost the stream; None: it cannot."""
+        self._catching_up = False
+        """It was resumed and still answers from its journal: the time limit is not enforced yet."""
+        self.check_claim = check_claim
+        """Raises JournalError when this process has lost its claim on the stream; None: it cannot
+        lose it."""
         self._dice: Random | None = None
         self._asked: dict[tuple[int, str], int] = {}
 
@@ -264,11 +265,10 @@ class RunContext(FactLog):
         call is cancelled half-way, or raises what is not a LorimerError. `hold_empty`: a result
         without any data is recorded together with the next fact, see `hold`.
 
-        Returns the call's data, from the journal if it is there. Raises Unknown for an unsafe
-        effect that was begun before a crash and has no result, and, before anything is called,
-        LimitError when so much money is not left, and JournalError when another process has taken
-        the run over.
-        """
+        Returns the call's data, from the journal if it is there. Raises OutcomeUnknown for an
+        unsafe effect that was begun before a crash and has no result, and, before anything is
+        called, LimitError when so much money is not left, and JournalError when another process has
+        taken the run over."""
         digest = short_hash(request)
         intent_type, result_type = FACTS_OF.get(kind, ("effect.intent", "effect"))
         recorded = self._recorded
@@ -297,11 +297,11 @@ class RunContext(FactLog):
                 return _outcome(found)
         self.cancellation.check()
         if self.replayed and not self.cancellation.finished:
-            self._live_again()
+            self._go_live()
         noted = safety is not _READ_ONLY
         if begun is not None:
             if safety is _UNSAFE:
-                raise Unknown(
+                raise OutcomeUnknown(
                     "This call was begun before an interruption; whether it took effect is not "
                     "known. It was not run again."
                 )
@@ -323,8 +323,8 @@ class RunContext(FactLog):
         head: dict[str, JSON] = {"key": key} if noted else {"key": key, "hash": digest}
         error: LorimerError | None = None
         data = head
-        if self.holds is not None:
-            await self.holds()
+        if self.check_claim is not None:
+            await self.check_claim()
         try:
             found = await call()
             if self.redactor is not None and kind not in _CLEAN:
@@ -349,7 +349,9 @@ class RunContext(FactLog):
                 self.spend.undo(reserve_nano, data)
                 await self._abandon(f"{ABANDONED}{kind}:{key}", _cost_of(data))
                 raise
-            self.cancellation.met(cancelled)  # it is recorded: whoever asked has to see it too
+            self.cancellation.note_cancelled(
+                cancelled
+            )  # it is recorded: whoever asked has to see it too
         if error is not None:
             raise error
         return data
@@ -357,17 +359,17 @@ class RunContext(FactLog):
     def _charge(self, kind: str, key: str, done: Mapping[str, JSON]) -> None:
         """What a recorded effect has cost, and with a reply or a phase what was asked besides."""
         if kind in ASIDES:
-            self._pay(self.iteration, key)
+            self._charge_asides(self.iteration, key)
             return
         self.spend.charge(done)
-        if kind in _CHARGES and self._unpaid:
-            self._pay(self.iteration)
+        if kind in _CHARGES and self._uncharged:
+            self._charge_asides(self.iteration)
 
     async def _abandon(self, key: str, spent: Mapping[str, JSON]) -> None:
         # a half-done call leaves its intent without a result; only what it cost is noted
         if spent:
             entry = self.spend.write_off(spent)
-            with self.cancellation.undisturbed():
+            with self.cancellation.shielded():
                 await self.record("effect", {"key": key, **spent}, key=key, ledger=entry)
 
     # --- time and cancellation ------------------------------------------------------------
@@ -394,18 +396,18 @@ class RunContext(FactLog):
         """The engine starts the run in this task, and its time limit begins. A resumed run has
         at least `cleanup_s` to answer from its journal; it calls nothing once its time is over."""
         left = self.bounds.deadline - self.world.monotonic()
-        self._patient = bool(self.replayed)
-        if self._patient:
+        self._catching_up = bool(self.replayed)
+        if self._catching_up:
             left = max(left, self.bounds.limits.cleanup_s)
         self.alarm = Alarm(left, self._time_over)
         self.cancellation.enter(self.alarm.loop)
 
-    def _live_again(self) -> None:
-        # the journal has run dry: from here on only the time that is left
+    def _go_live(self) -> None:
+        # nothing is left to answer from: from here on the time limit holds
         now = self.world.monotonic()
         self.bounds.check_time(now)
-        if self._patient:
-            self._patient = False
+        if self._catching_up:
+            self._catching_up = False
             self.alarm.move(self.bounds.deadline - now, self._time_over)
 
     def begin_question(self) -> None:
@@ -417,7 +419,7 @@ class RunContext(FactLog):
                 run.asked_at = run.world.monotonic()
             run.asking += 1
             if run is not self:
-                run.tell_ran()
+                run.record_time_used()
             run = run.above
 
     def end_question(self) -> None:
@@ -428,17 +430,17 @@ class RunContext(FactLog):
             if not run.asking:
                 now = run.world.monotonic()
                 run.bounds.postpone(now - run.asked_at)
-                if run._rang:
-                    run._rang = False
+                if run._deadline_passed:
+                    run._deadline_passed = False
                     run.alarm.move(run.bounds.deadline - now, run._time_over)
             run = run.above
 
     def _time_over(self) -> None:
         if self.asking:
-            self._rang = True  # `end_question` sets it anew
+            self._deadline_passed = True  # `end_question` sets it anew
             return
         left = self.bounds.deadline - self.world.monotonic()
-        if left > _CLOCKS_DIFFER_S and not self._patient:  # it was raised meanwhile
+        if left > _CLOCKS_DIFFER_S and not self._catching_up:  # it was raised meanwhile
             self.alarm.move(left, self._time_over)
             return
         self.cancellation.cancel(Reason.TIMEOUT)

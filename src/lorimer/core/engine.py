@@ -14,7 +14,6 @@ from contextlib import AbstractContextManager, nullcontext
 from typing import Final
 
 from lorimer.core.cancel import Reason, Stopped
-from lorimer.core.changed import changed
 from lorimer.core.context import RunContext
 from lorimer.core.errors import (
     ErrorCategory,
@@ -25,13 +24,14 @@ from lorimer.core.errors import (
     RunCancelled,
     StageError,
 )
-from lorimer.core.hooks import held_back, prompted
+from lorimer.core.first_wait import on_first_wait
+from lorimer.core.hooks import guard_input, guard_stop
 from lorimer.core.jsonable import JSON, plain
 from lorimer.core.mailbox import deliver
+from lorimer.core.pending_changes import apply_pending
 from lorimer.core.plan import Plan, Step
 from lorimer.core.result import PipelineResult
 from lorimer.core.state import Decision, PipelineState, decided
-from lorimer.core.waiting import when_it_waits
 
 _STATUS: Final = {
     ExecutorErrorCode.EXEC_LIMIT_TIMEOUT: "timeout",
@@ -81,7 +81,7 @@ async def run(plan: Plan, state: PipelineState) -> PipelineResult:
     try:
         with cancellation.scope:
             try:
-                await when_it_waits(_work(plan, state), context.alarm.start)
+                await on_first_wait(_work(plan, state), context.alarm.start)
             except LorimerError as error:
                 failure = error
             except Exception as error:  # noqa: BLE001 - a coded error of it: every run has an end
@@ -94,10 +94,10 @@ async def run(plan: Plan, state: PipelineState) -> PipelineResult:
     finally:
         context.alarm.stop()
     if context.owned:
-        context.left = _is_left(context, failure)
+        context.leaves_unfinished = _leaves_unfinished(context, failure)
         await _end_owned(context)
     if context.broken is not None and context.broken.category is ErrorCategory.STORE:
-        failure = failure if _is_left(context, failure) else context.broken
+        failure = failure if _leaves_unfinished(context, failure) else context.broken
     if failure is not None and failure.code is ExecutorErrorCode.EXEC_JOURNAL_FAILED:
         pass  # whoever else stopped it: what is recorded of it may not be all
     elif cancellation.reason is not None:
@@ -113,7 +113,7 @@ async def run(plan: Plan, state: PipelineState) -> PipelineResult:
     return await _end(state, failure)
 
 
-def _is_left(context: RunContext, failure: LorimerError | None) -> bool:
+def _leaves_unfinished(context: RunContext, failure: LorimerError | None) -> bool:
     """Whether it is going to stop without an end."""
     if context.reason is not None:
         return context.reason in (Reason.SHUTDOWN, Reason.WAITING, Reason.FENCED)
@@ -124,7 +124,7 @@ def _is_left(context: RunContext, failure: LorimerError | None) -> bool:
 
 async def _end_owned(context: RunContext) -> None:
     """Nothing that the run has started outlives its last fact."""
-    with context.cancellation.undisturbed():
+    with context.cancellation.shielded():
         cancelled = await context.owned.end()
     if cancelled is not None:
         context.cancellation.interrupt(cancelled)
@@ -162,11 +162,11 @@ async def _work(plan: Plan, state: PipelineState) -> None:
     await _admit(plan, state)
     context.begin_iteration(0)
     value: object = state.input
-    if context.upcoming or context.replaying:
-        plan = await changed(plan, state)
+    if context.pending_changes or context.replaying:
+        plan = await apply_pending(plan, state)
     if plan.hooks is not None or context.replaying:
-        value = await prompted(plan.hooks, state)
-    context.since = clock()
+        value = await guard_input(plan.hooks, state)
+    context.stage_ended_at = clock()
     times: list[int | None] = []
     value = await _stages(plan.setup, value, state, times)
     while True:
@@ -183,22 +183,22 @@ async def _work(plan: Plan, state: PipelineState) -> None:
         elif type(decision) is not Decision:
             decision = state.decision = decided(decision)
         if decision is _COMPLETE:
-            if (context.mail is not None or context.replaying) and _goes_on(context):
+            if (context.mail is not None or context.replaying) and _has_new_message(context):
                 decision, state.reason = _CONTINUE, "message"
             elif (plan.hooks is not None or context.replaying) and not state.calls:
-                decision = await held_back(plan.hooks, state)
+                decision = await guard_stop(plan.hooks, state)
         _end_iteration(state, decision, times)
         if decision is not _CONTINUE:
             break
         state.iteration += 1
         context.begin_iteration(state.iteration)
-        if context.upcoming or context.replaying:
-            plan = await changed(plan, state)
+        if context.pending_changes or context.replaying:
+            plan = await apply_pending(plan, state)
         if (context.mail is not None or context.replaying) and context.has_mail(state.iteration):
             await deliver(state, plan.hooks)
         if not state.iteration % _YIELD_TURNS:
             await asyncio.sleep(0)  # noqa: TID251 - a bare yield, not a wait
-        context.since, times = clock(), []
+        context.stage_ended_at, times = clock(), []
         value = await _stages(plan.recurring, value, state, times)
     if decision is Decision.ERROR:
         raise state.failure or StageError(
@@ -209,7 +209,7 @@ async def _work(plan: Plan, state: PipelineState) -> None:
     await _stages(plan.surface, state.text, state, [])
 
 
-def _goes_on(context: RunContext) -> bool:
+def _has_new_message(context: RunContext) -> bool:
     """Somebody sent a text while the last answer was made, and there is a turn left for it."""
     before = context.recorded("iteration.end")
     if before is not None:
@@ -233,10 +233,10 @@ async def _stages(
     """Run stages in order; `times` takes the microseconds in each, None for a bypassed one."""
     context = state.run
     try:
-        if context.heard and context.follows_stages:
-            value = await _followed(steps, value, state, times)
+        if context.has_listeners and context.follows_stages:
+            value = await _stages_with_signals(steps, value, state, times)
         else:
-            clock, took, since = context.world.monotonic, times.append, context.since
+            clock, took, since = context.world.monotonic, times.append, context.stage_ended_at
             for context.stage, execute, bypass in steps:
                 if bypass is not None and bypass(state):
                     took(None)
@@ -245,9 +245,9 @@ async def _stages(
                     now = clock()
                     took(int((now - since) * 1e6))
                     since = now
-            context.since = since
+            context.stage_ended_at = since
     except LorimerError as error:
-        _tell(context, error)
+        _signal_error(context, error)
         raise
     except (Exception, asyncio.CancelledError) as error:
         if isinstance(error, asyncio.CancelledError) and context.cancellation.stopping:
@@ -257,13 +257,13 @@ async def _stages(
         wrapped = _uncoded(error, context.stage, order)
         if context.redactor is not None:
             context.redactor.error(wrapped)
-        _tell(context, wrapped)
+        _signal_error(context, wrapped)
         raise wrapped from error
     context.stage = ""
     return value
 
 
-async def _followed(
+async def _stages_with_signals(
     steps: tuple[Step, ...], value: object, state: PipelineState, times: list[int | None]
 ) -> object:
     """`_stages` with somebody who listens to them."""
@@ -275,11 +275,11 @@ async def _followed(
             continue
         context.signal("stage.enter")
         value = await execute(value, state)
-        since, context.since = context.since, context.world.monotonic()
-        times.append(int((context.since - since) * 1e6))
+        since, context.stage_ended_at = context.stage_ended_at, context.world.monotonic()
+        times.append(int((context.stage_ended_at - since) * 1e6))
         context.signal("stage.exit")
-        if context.crowded:
-            await context.room()
+        if context.reader_behind:
+            await context.wait_for_reader()
     return value
 
 
@@ -293,7 +293,7 @@ def _uncoded(error: BaseException, stage: str, order: int = 0) -> StageError:
     )
 
 
-def _tell(context: RunContext, error: LorimerError) -> None:
+def _signal_error(context: RunContext, error: LorimerError) -> None:
     if context.wants("stage.error"):
         context.signal("stage.error", _error_data(error))
 
@@ -311,7 +311,7 @@ def _stopped(context: RunContext, reason: Reason) -> LorimerError:
     if reason is Reason.TIMEOUT:
         return context.bounds.timed_out()
     if reason is Reason.KILLED:
-        why = context.cancellation.why
+        why = context.cancellation.kill_reason
         return RunCancelled(
             f"The run was killed by its supervisor{f': {why}' if why else '.'}",
             code=ExecutorErrorCode.EXEC_RUN_KILLED,
@@ -384,7 +384,7 @@ def _undisturbed(context: RunContext) -> AbstractContextManager[object, bool | N
     """What stopped the run is not told again to its last words."""
     cancellation = context.cancellation
     stopped = cancellation.reason is not None or cancellation.interrupted is not None
-    return cancellation.undisturbed() if stopped else _AS_IT_IS
+    return cancellation.shielded() if stopped else _AS_IT_IS
 
 
 async def _record_end(state: PipelineState, status: str, failure: LorimerError | None) -> None:
@@ -408,8 +408,8 @@ async def _record_end(state: PipelineState, status: str, failure: LorimerError |
     }
     if state.output is not None and state.output != state.text:
         data["output"] = plain(state.output)
-    if context.mail is not None and context.mail.spent:
-        data["posts"] = context.mail.spent
+    if context.mail is not None and context.mail.obsolete:
+        data["posts"] = context.mail.obsolete
     if failure is not None:
         data["code"] = failure.code.value
         data["message"] = str(failure)
@@ -417,7 +417,7 @@ async def _record_end(state: PipelineState, status: str, failure: LorimerError |
 
 
 def _announce_end(context: RunContext, result: PipelineResult) -> None:
-    if not context.listened():
+    if not context.refresh_listeners():
         return
     kind = "pipeline.complete" if result.exception is None else "pipeline.error"
     data: dict[str, JSON] = {

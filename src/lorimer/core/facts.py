@@ -66,8 +66,8 @@ class FactLog(Signals):
         "_held",
         "_recorded",
         "_recorded_until",
-        "_tells",
-        "_unpaid",
+        "_time_field",
+        "_uncharged",
         "asked_at",
         "asking",
         "bounds",
@@ -124,15 +124,15 @@ class FactLog(Signals):
         """Iterations of which more is recorded than the calls of model and tools."""
         self._asides: dict[tuple[str, int, str], Event] = {}
         """Recorded facts of the kinds ASIDES."""
-        self._unpaid: dict[int, dict[str, Event]] = {}
+        self._uncharged: dict[int, dict[str, Event]] = {}
         """Those of them that are not charged yet, by iteration and key."""
         if self.facts:
             self._index(self.facts)
         self._held: list[Event] = []
         """Waiting for the next fact."""
-        self._tells = _RESUMED if self.facts else ""
-        """Under which name its next fact says how many seconds were used by then, as `Bounds`
-        counts them: it was resumed, or its facts do not tell of a person who is asked."""
+        self._time_field = _RESUMED if self.facts else ""
+        """The field in which its next fact records the seconds used so far, as `Bounds` counts
+        them: `used_s` after a resume, `ran_s` while a person is asked in a child; "": none."""
         self.asking = 0
         """Questions to people that have no answer yet, of it and of what is part of it."""
         self.asked_at = 0.0
@@ -161,26 +161,28 @@ class FactLog(Signals):
                     spend.charge(data)
                     continue
             elif "reserve" in data:
-                spend.recall(whole(data["reserve"]))
+                spend.restore_reserved(whole(data["reserve"]))
             elif kind == "model.reply":
                 begun = recorded.get(("model.intent", iteration, key))
                 if begun is not None:
-                    spend.recall(-whole(begun.data.get("reserve")))
+                    spend.restore_reserved(-whole(begun.data.get("reserve")))
             recorded[(kind, iteration, key)] = fact
         self._recorded_until = max([iteration for _, iteration, _ in recorded], default=-1)
 
     def _index_aside(self, fact: Event, key: str) -> None:
         self._asides[fact.type, fact.iteration, key] = fact
         if fact.type == "effect.intent":
-            self.spend.recall(whole(fact.data.get("reserve")))
+            self.spend.restore_reserved(whole(fact.data.get("reserve")))
         else:
             begun = self._asides.get(("effect.intent", fact.iteration, key))
-            self.spend.recall(-whole(begun.data.get("reserve")) if begun is not None else 0)
-            self._unpaid.setdefault(fact.iteration, {})[key] = fact
+            self.spend.restore_reserved(
+                -whole(begun.data.get("reserve")) if begun is not None else 0
+            )
+            self._uncharged.setdefault(fact.iteration, {})[key] = fact
 
-    def _pay(self, iteration: int, key: str = "") -> None:
-        """Charge an iteration's recorded asides, or one of them: each once."""
-        due = self._unpaid.get(iteration, {})
+    def _charge_asides(self, iteration: int, key: str = "") -> None:
+        """Charge an iteration's recorded side calls (`ASIDES`), or one of them: each once."""
+        due = self._uncharged.get(iteration, {})
         for name in [key] if key else list(due):
             fact = due.pop(name, None)
             if fact is not None:
@@ -211,7 +213,7 @@ class FactLog(Signals):
         """Do as this recorded fact of this iteration says, in place of what led to it: what was
         asked besides on the way is charged."""
         self._recorded.pop((fact.type, self.iteration, str(fact.data.get("key", ""))), None)
-        self._pay(self.iteration)
+        self._charge_asides(self.iteration)
 
     def forget(self, type: str, key: str) -> None:
         """Nobody will ask for this fact of this iteration, if it is recorded."""
@@ -232,9 +234,9 @@ class FactLog(Signals):
     def begin_iteration(self, iteration: int) -> None:
         """The engine enters an iteration: `now` is the time of the fact before it."""
         self.iteration = iteration
-        self._listen()
+        self._look_for_listeners()
         if self._recorded and iteration > self._recorded_until:
-            self._pass_over()
+            self._skip_recorded()
         if self._held:
             self.now = self._held[-1].time
         elif not self._recorded and (iteration or not self.now):
@@ -261,9 +263,9 @@ class FactLog(Signals):
             return
         if self.redactor is not None and not clean:
             data = self.redactor.json(data)
-        tells = self._tells
+        tells = self._time_field
         if tells:
-            self._tell_used(data)
+            self._add_time_used(data)
         time = int(self.world.time() * 1_000_000) / 1_000_000
         fact = Event(type, data, self.id, self.iteration, time)
         if self._held:
@@ -276,15 +278,15 @@ class FactLog(Signals):
             if fact.seq is not None:  # cancelled while it was being written, but written
                 self._publish(facts)
             else:
-                self._held, self._tells = [*facts[:-1], *self._held], tells
+                self._held, self._time_field = [*facts[:-1], *self._held], tells
             raise
         except LimitError:  # nothing is recorded: the next fact tells it
-            self._held, self._tells = [*facts[:-1], *self._held], tells
+            self._held, self._time_field = [*facts[:-1], *self._held], tells
             raise
         except JournalError as error:
             self.broken = error
             raise
-        if self.heard:
+        if self.has_listeners:
             self._publish(facts)
         else:
             self.facts += facts
@@ -312,21 +314,21 @@ class FactLog(Signals):
                 return
         if self.redactor is not None:
             data = self.redactor.json(data)
-        if self._tells:
-            self._tell_used(data)
+        if self._time_field:
+            self._add_time_used(data)
         fact = Event(type, data, self.id, self.iteration, self._time())
         self._held.append(fact)
 
-    def tell_ran(self) -> None:
-        """A person is asked in a child: facts say from now on how much time was used, until one
-        comes when nobody is asked."""
-        self._tells = self._tells or _RAN
+    def record_time_used(self) -> None:
+        """A person is asked in a child: from now on facts record the time used, up to the first
+        that is written when nobody is asked any more."""
+        self._time_field = self._time_field or _RAN
 
-    def _tell_used(self, data: Mapping[str, JSON]) -> None:
+    def _add_time_used(self, data: Mapping[str, JSON]) -> None:
         if isinstance(data, dict):
             now = self.asked_at if self.asking else self.world.monotonic()
-            data[self._tells] = round(now - self.bounds.started, 3)
-        self._tells = _RAN if self.asking else ""
+            data[self._time_field] = round(now - self.bounds.started, 3)
+        self._time_field = _RAN if self.asking else ""
 
     def _publish(self, facts: list[Event]) -> None:
         self.facts.extend(facts)
@@ -340,16 +342,16 @@ class FactLog(Signals):
         self.over = True
         self.cut_short = bool(self._recorded)
         if self.replayed:
-            self._pass_over()
+            self._skip_recorded()
         if self.facts:
             self.iteration = max(self.iteration, self.facts[-1].iteration)
 
-    def _pass_over(self) -> None:
+    def _skip_recorded(self) -> None:
         # what is recorded and nobody asked for again was spent all the same
         for fact in self._recorded.values():
             self.spend.charge(fact.data)
             if fact.type in ("model.intent", "model.reply"):
                 self.bounds.turns = max(self.bounds.turns, fact.iteration + 1)
         self._recorded.clear()
-        for iteration in self._unpaid:
-            self._pay(iteration)
+        for iteration in self._uncharged:
+            self._charge_asides(iteration)

@@ -29,19 +29,19 @@ def problems_of(error: ValidationError, prefix: str, kind: object = None) -> lis
 
 def fault(item: ErrorDetails, path: str, loc: tuple[int | str, ...], kind: object) -> str:
     """One of pydantic's errors, about what stands at `loc` beneath `path`."""
-    parts, models = _followed(kind, loc)
+    parts, models = _resolve(kind, loc)
     for part in parts:
         path += f"[{part}]" if isinstance(part, int) else f".{part}" if path else part
     reason = item["msg"].removeprefix("Value error, ")
     reason = reason[:1].lower() + reason[1:]
     match item["type"]:
         case "extra_forbidden" | "unexpected_keyword_argument":
-            holders = _followed(kind, loc[:-1])[1]
+            holders = _resolve(kind, loc[:-1])[1]
             reason = NO_FIELD + (
                 nearest(str(loc[-1]), _fields(holders[0])) if len(holders) == 1 else ""
             )
         case "union_tag_invalid" | "union_tag_not_found" if models:
-            field, known = _told_apart(models)
+            field, known = _discriminator(models)
             path = f"{path}.{field}" if path else field
             given = cast("object", item["input"])
             said = (
@@ -52,21 +52,23 @@ def fault(item: ErrorDetails, path: str, loc: tuple[int | str, ...], kind: objec
             reason = f"there is no {said!r}{nearest(str(said), known)}"
             if said is None:
                 reason = f"is missing and required: {', '.join(known)}"
-        case "value_error" if _PLACED.match(reason):  # a model's own, which says the field itself
+        case "value_error" if _FIELD_FIRST.match(
+            reason
+        ):  # a model's own, which says the field itself
             return f"{path}.{reason}" if path else reason
         case _:
             pass
     return f"{path}: {reason}" if path else reason
 
 
-_PLACED: Final = re.compile(r"[A-Za-z_][\w.\[\]-]*: ")
+_FIELD_FIRST: Final = re.compile(r"[A-Za-z_][\w.\[\]-]*: ")
 """`field: reason`."""
 
 _OF_A_KEY: Final = "[key]"
 """Pydantic's word for the name of a field, after that name."""
 
 
-def _followed(
+def _resolve(
     kind: object, loc: Sequence[int | str]
 ) -> tuple[list[int | str], list[type[BaseModel]]]:
     """The path in the document that a place of pydantic's is, and which models may stand there.
@@ -103,7 +105,7 @@ def _tags(model: type[BaseModel]) -> dict[str, str]:
     return found
 
 
-def _told_apart(models: Sequence[type[BaseModel]]) -> tuple[str, list[str]]:
+def _discriminator(models: Sequence[type[BaseModel]]) -> tuple[str, list[str]]:
     """By which field several models are told apart, and what may stand in it."""
     tags = [_tags(model) for model in models]
     field = next((name for name in tags[0] if all(name in each for each in tags)), "")

@@ -22,7 +22,7 @@ from lorimer.core.receipt import Receipt
 from lorimer.core.record import record
 from lorimer.core.redaction import Redactor
 from lorimer.core.request import ToolSpec
-from lorimer.core.wellformed import fits, misplaced, readable, repaired, told
+from lorimer.core.wellformed import fits, misplaced, readable, repaired, without_empty_end
 
 if TYPE_CHECKING:
     from lorimer.core.excerpt import Excerpt
@@ -83,7 +83,7 @@ class History(Sequence[Message]):
 
     __slots__ = (
         "_digests",
-        "_doubtful",
+        "_needs_mending",
         "_items",
         "_sizes",
         "_turns",
@@ -116,7 +116,7 @@ class History(Sequence[Message]):
         self._turns: list[int] = []
         self._waiting: tuple[str, ...] = ()
         """Calls of the last message, which the next one has to answer."""
-        self._doubtful = False
+        self._needs_mending = False
         """Something may be out of place: `mend` has to look."""
         self.call_ids: dict[str, int] = {}
         """The ids of all calls in it, each with the index of the message that has it first."""
@@ -137,10 +137,10 @@ class History(Sequence[Message]):
     def append(
         self, message: Message, plain: Mapping[str, JSON] | None = None, *, clean: bool = False
     ) -> bool:
-        """Add one message at the end, as far as `told` keeps it. False: that is nothing.
+        """Add one message at the end, as `without_empty_end` leaves it. False: that is nothing.
         `plain` is its `to_json`, where the caller has it. Secrets are struck out of it, unless it
         is `clean`: what was recorded, or is about to be, stays as it is."""
-        kept = told(message)
+        kept = without_empty_end(message)
         if kept is None:
             return False
         body = utf8(plain if plain is not None and kept is message else kept.to_json())
@@ -159,29 +159,29 @@ class History(Sequence[Message]):
                 continue
             if isinstance(block, ToolUse) and role == "assistant":
                 if block.id in self.call_ids:
-                    self._doubtful = True
+                    self._needs_mending = True
                 self.call_ids.setdefault(block.id, at)
                 named.append(block.id)
             elif isinstance(block, ToolResultBlock) and role == "user":
                 named.append(block.tool_use_id)
                 if not isinstance(block.content, str):
                     size += _excess(block)
-                    self._look(block.content, at)
+                    self._note_pictures(block.content, at)
             else:
-                self._doubtful |= not fits(role, block)
+                self._needs_mending |= not fits(role, block)
                 size += _excess(block)
-                self._look((block,), at)
+                self._note_pictures((block,), at)
         if role == "assistant":
             if waiting or not items or "" in named:
-                self._doubtful = True
+                self._needs_mending = True
             self._waiting = tuple(named)
         elif named:
             if len(named) != len(kept.content) or tuple(named) != waiting:
-                self._doubtful = True
+                self._needs_mending = True
             self._waiting = ()
         else:
             if waiting:
-                self._doubtful = True
+                self._needs_mending = True
                 self._waiting = ()
             self._turns.append(at)
         self.digest = blake2b(self.digest + body, digest_size=16).digest()
@@ -192,7 +192,7 @@ class History(Sequence[Message]):
         self.length = at + 1
         return True
 
-    def _look(self, blocks: Sequence[Block], at: int) -> None:
+    def _note_pictures(self, blocks: Sequence[Block], at: int) -> None:
         pictured = self.pictured
         if any(isinstance(each, ImageBlock) for each in blocks) and pictured[-1:] != [at]:
             pictured.append(at)
@@ -201,7 +201,7 @@ class History(Sequence[Message]):
         """Forget the messages from `length` on."""
         if length >= self.length:
             return
-        self._doubtful = True
+        self._needs_mending = True
         for message in self._items[length:]:
             for use in message.tool_uses:
                 if self.call_ids.get(use.id, -1) >= length:
@@ -221,7 +221,7 @@ class History(Sequence[Message]):
     def mend(self, since: int) -> None:
         """Repair the messages from `since` on, in time that grows with their number only. Those
         before have been repaired, and their calls answered."""
-        if not self._doubtful and not self._waiting:
+        if not self._needs_mending and not self._waiting:
             return
         fresh = self._items[since:]
         calls = self.call_ids
@@ -254,12 +254,12 @@ class History(Sequence[Message]):
         """The digest of the first `length` messages; None: there are not so many."""
         return self._digests[length] if length < len(self._digests) else None
 
-    def fitting(self, size: int) -> int:
+    def first_within(self, size: int) -> int:
         """The first message from which on all others come to no more than `size`."""
         return bisect_left(self._sizes, self.size - size)
 
-    def take_up(self, receipt: Receipt | None) -> None:
-        """Go on from a compaction of another process, if it was of these messages."""
+    def adopt_receipt(self, receipt: Receipt | None) -> None:
+        """Take over the receipt of an earlier compaction, if it is of these messages."""
         digest = self.digest_at(receipt.end) if receipt is not None else None
         if receipt is not None and digest is not None and digest.hex() == receipt.digest:
             self.receipt = receipt

@@ -214,9 +214,9 @@ def blocked(answer: Answer, what: str) -> HookError:
 # --- the points that the engine passes ------------------------------------------------------------
 
 
-async def prompted(hooks: Hooks | None, state: PipelineState) -> JSON:
-    """The run's input as the guards of UserPromptSubmit leave it. Raises HookError when one refuses
-    it, or fails."""
+async def guard_input(hooks: Hooks | None, state: PipelineState) -> JSON:
+    """Ask the guards of UserPromptSubmit about the run's input; returns it as they leave it. Raises
+    HookError when one refuses it, or fails."""
     if state.input is None:  # a fork that goes on from what was said
         return None
     answer = await consult(
@@ -229,10 +229,10 @@ async def prompted(hooks: Hooks | None, state: PipelineState) -> JSON:
     return state.input if answer.change is None else answer.change
 
 
-async def heard(hooks: Hooks | None, text: str, at: int, state: PipelineState) -> None:
-    """Add a text to the conversation that was sent to the run while it goes on, number `at` of this
-    iteration, as the guards of UserPromptSubmit leave it. One that they refuse, or fail at, is left
-    out, which listeners are told (`hook.refused`)."""
+async def add_guarded_text(hooks: Hooks | None, text: str, at: int, state: PipelineState) -> None:
+    """Add a text that was sent to the live run, number `at` of this iteration, to the conversation,
+    as the guards of UserPromptSubmit leave it. One that they refuse, or fail at, is left out, and
+    signalled (`hook.refused`)."""
     try:
         answer = await consult(
             hooks, HookEvent.USER_PROMPT_SUBMIT, str(at), {"prompt": text}, state.run
@@ -248,10 +248,10 @@ async def heard(hooks: Hooks | None, text: str, at: int, state: PipelineState) -
     state.messages.append(user_message(text if changed is None else str(changed)), clean=True)
 
 
-async def held_back(hooks: Hooks | None, state: PipelineState) -> Decision:
-    """Whether the run is complete: a guard of Stop may want the model to go on, and its reason is
-    what the model is told next. The limits of the run hold all the same. Raises HookError when one
-    fails: nobody knows then whether the work is done."""
+async def guard_stop(hooks: Hooks | None, state: PipelineState) -> Decision:
+    """Ask the guards of Stop whether the run is complete: one may want the model to go on, and its
+    reason is what the model is told next. The limits of the run hold all the same. Raises HookError
+    when one fails: whether the work is done is not known then."""
     payload: dict[str, JSON] = {"text": state.text, "held_back": state.held_back}
     answer = await consult(hooks, HookEvent.STOP, "", payload, state.run)
     if not answer.decision:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Final, Protocol, runtime_checkable
 
 from lorimer.core.errors import ExecutorErrorCode, PipelineError
 from lorimer.core.events import Event
@@ -13,6 +13,10 @@ from lorimer.core.record import record
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+
+ALL_RUNS: Final = 2**31
+"""As the `limit` of `Journal.runs`: no limit."""
 
 
 @record

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from json import JSONEncoder, encoder, loads
 from typing import TypeAlias, cast
 
@@ -55,6 +55,18 @@ def plain(value: object) -> JSON:
     except (TypeError, ValueError, RecursionError):
         return None
     return copy if copy == value else None
+
+
+def texts_in(value: JSON) -> Iterator[str]:
+    """All texts of a JSON value, but for the keys of objects."""
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, Mapping):
+        for item in value.values():
+            yield from texts_in(item)
+    elif isinstance(value, list | tuple):
+        for item in value:
+            yield from texts_in(item)
 
 
 def clean(text: str) -> str:

@@ -11,14 +11,14 @@ from typing import TYPE_CHECKING, Final
 from anyio import CancelScope
 
 from lorimer.core.cancel import Reason
-from lorimer.core.changed import Asked
 from lorimer.core.context import RunContext, Safety
 from lorimer.core.errors import JournalError
-from lorimer.core.hooks import Hooks, heard
+from lorimer.core.hooks import Hooks, add_guarded_text
 from lorimer.core.journal import Post
 from lorimer.core.jsonable import JSON
 from lorimer.core.mail import MAX_TEXT_CHARS
 from lorimer.core.messages import ImageBlock, message_from_json
+from lorimer.core.pending_changes import RequestedChange
 from lorimer.core.record import record
 from lorimer.core.redaction import logger
 
@@ -107,7 +107,10 @@ class Mail:
             elif kind == "change" and context.plan is not None:
                 asked = post.message.get("changes")
                 changes = asked if isinstance(asked, list | tuple) else ()
-                context.upcoming = [*context.upcoming, Asked(changes, context.plan, post.id)]
+                context.pending_changes = [
+                    *context.pending_changes,
+                    RequestedChange(changes, context.plan, post.id),
+                ]
             elif kind == "cancel":
                 self._mine.append(post.id)
                 context.cancel(Reason.CALLER)
@@ -137,9 +140,11 @@ class Mail:
         return future
 
     @property
-    def spent(self) -> list[str]:
-        """The ids of messages that are of no use once this run has ended."""
-        asked = [each.post for each in self._context.upcoming if isinstance(each, Asked)]
+    def obsolete(self) -> list[str]:
+        """The ids of messages that nobody needs once this run has ended."""
+        asked = [
+            each.post for each in self._context.pending_changes if isinstance(each, RequestedChange)
+        ]
         return [*self._mine, *asked]
 
     def take_texts(self) -> list[Post]:
@@ -197,7 +202,7 @@ async def deliver(state: PipelineState, hooks: Hooks | None) -> None:
     texts, images = data.get("texts"), data.get("images")
     for at, text in enumerate(texts if isinstance(texts, list | tuple) else ()):
         if text:
-            await heard(hooks, str(text), at, state)
+            await add_guarded_text(hooks, str(text), at, state)
         shown = images.get(str(at)) if isinstance(images, Mapping) else None
         if isinstance(shown, list | tuple):
             message = message_from_json({"role": "user", "content": shown})

@@ -2,7 +2,7 @@
 
 A change of a pipeline is told to its live runs, which take it up before their next model call and
 record it as the fact `mutated`; so it is JSON, and names everything. Who may change what, and what
-was changed: `changing.py`. When a run takes it up: `changed.py`.
+was changed: `mutable.py`. When a live run applies it: `pending_changes.py`.
 """
 
 from __future__ import annotations
@@ -426,6 +426,14 @@ def apply(
         return EnvironmentManifest.from_dict(draft.to_dict())
     except ConfigError as error:
         raise MutationError(str(error), problems=error.problems) from None
+
+
+def apply_json(
+    manifest: EnvironmentManifest, changes: Sequence[JSON], declared: Declared
+) -> EnvironmentManifest:
+    """As `apply`, of changes in their JSON; what is no object is passed over."""
+    read_changes = [read(each) for each in changes if isinstance(each, Mapping)]
+    return apply(manifest, read_changes, declared)
 
 
 def sections(manifest: EnvironmentManifest) -> dict[str, JSON]:

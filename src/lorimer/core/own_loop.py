@@ -1,4 +1,4 @@
-"""The twins without `await` of what is awaited: for programs without an event loop."""
+"""Runs a coroutine in an event loop of its own: for `run_sync` and other synchronous twins."""
 
 from __future__ import annotations
 

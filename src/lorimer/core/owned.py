@@ -1,6 +1,6 @@
-"""What a run has going on beside it (programs in the background), and ends before its last word.
-
-Such a thing lives in this process only: a run that is resumed elsewhere begins without it.
+"""Resources that a run owns between its calls, such as programs in the background: all are ended
+before its last fact. They live in this process only: a run that is resumed elsewhere begins without
+them.
 """
 
 from __future__ import annotations
@@ -9,10 +9,10 @@ import asyncio
 from collections.abc import Callable
 from typing import Protocol, TypeVar
 
-O = TypeVar("O", bound="Owned")  # noqa: E741 - the letter that the field would take
+O = TypeVar("O", bound="OwnedResource")  # noqa: E741 - the letter that the field would take
 
 
-class Owned(Protocol):
+class OwnedResource(Protocol):
     """Something that a run started and that goes on between its calls."""
 
     async def end(self) -> None:
@@ -21,13 +21,13 @@ class Owned(Protocol):
         ...
 
 
-class Belongings:
-    """The things that one run owns, at most one of a class."""
+class OwnedResources:
+    """The resources that one run owns, at most one of a class."""
 
     __slots__ = ("_over", "_things")
 
     def __init__(self) -> None:
-        self._things: dict[type[Owned], Owned] = {}
+        self._things: dict[type[OwnedResource], OwnedResource] = {}
         self._over = False
 
     def get(self, kind: type[O]) -> O | None:
@@ -36,7 +36,8 @@ class Belongings:
         return found if isinstance(found, kind) else None
 
     def own(self, kind: type[O], make: Callable[[], O]) -> O:
-        """The one of that class, made when there is none. Raises RuntimeError once the run ends."""
+        """The resource of that class, made when there is none. Raises RuntimeError once the run
+        ends."""
         found = self.get(kind)
         if found is None:
             if self._over:

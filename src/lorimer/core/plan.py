@@ -55,9 +55,9 @@ class Plan:
     converses: bool
     """Its runs share one conversation: a stage of it remembers."""
     hooks: Hooks | None = None
-    changed: Callable[[Sequence[JSON]], Plan] | None = None
-    """The plan after changes of the manifest, in their JSON; None: it cannot be changed. Raises
+    with_changes: Callable[[Sequence[JSON]], Plan] | None = None
+    """The plan with changes of the manifest, in their JSON; None: it cannot be changed. Raises
     MutationError."""
-    asked: Callable[[Sequence[JSON]], Plan] | None = None
+    with_requested_changes: Callable[[Sequence[JSON]], Plan] | None = None
     """As `changed`, for whoever asks a live run for it: raises MutationError also for what is
     locked, and for what a run keeps as long as it goes on."""

@@ -152,17 +152,17 @@ def _purse(data: JSON) -> Purse:
     return Purse(name, ceiling, window, data.get("allow_unpriced") is True)
 
 
-async def paid_by(budgets: Budgets) -> tuple[dict[str, JSON], LorimerError | None]:
-    """What run.start says of the purses of a run, and why it is refused, if it is. Whoever cannot
-    decide, or takes more than `ASK_S` seconds, has not allowed it."""
+async def ask_budgets(budgets: Budgets) -> tuple[dict[str, JSON], LorimerError | None]:
+    """Ask which purses pay for a run. Returns what run.start records of them, and the error when
+    the run is refused: also when no answer comes within `ASK_S` seconds, or asking fails."""
     if not callable(budgets):
-        return _told(_purses(budgets)), None
+        return _budgets_json(_purses(budgets)), None
     task = asyncio.current_task()
     before = 0 if task is None else task.cancelling()
     try:
         async with asyncio.timeout(ASK_S):
             given = await budgets()
-        return _told(_answered(given)), None
+        return _budgets_json(_checked_answer(given)), None
     except asyncio.CancelledError as error:
         if task is not None and task.cancelling() > before:
             raise
@@ -183,7 +183,7 @@ def _purses(given: object) -> tuple[Purse, ...]:
     return cast("tuple[Purse, ...]", each_of("budgets", given, Purse, _EXAMPLE))
 
 
-def _answered(given: object) -> tuple[Purse, ...]:
+def _checked_answer(given: object) -> tuple[Purse, ...]:
     """What whoever was asked gave. Raises LimitError for what is no answer."""
     try:
         return _purses(given)
@@ -191,7 +191,7 @@ def _answered(given: object) -> tuple[Purse, ...]:
         raise _undecided(error.message, error) from None
 
 
-def _told(purses: Sequence[Purse]) -> dict[str, JSON]:
+def _budgets_json(purses: Sequence[Purse]) -> dict[str, JSON]:
     return {"budgets": purses_json(purses)} if purses else {}
 
 

@@ -1,4 +1,4 @@
-"""How far a run has come, and what it may use: read by its tools while it goes on."""
+"""The progress of a run and its limits, as its tools may read them while it goes on."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What is told to listeners while a run goes on: nothing here is recorded, or changes the run.
+"""Signals to listeners while a run goes on: nothing here is recorded, or changes the run.
 
 Who listens, and how it reaches them: `bus.py`. What is recorded: `facts.py`.
 """
@@ -24,7 +24,7 @@ class Signals:
 
     __slots__ = (
         "_listeners",
-        "heard",
+        "has_listeners",
         "id",
         "iteration",
         "redactor",
@@ -45,22 +45,22 @@ class Signals:
         self._listeners = listeners
         self.redactor: Redactor | None = None
         """Strikes secrets out of what is recorded and told; None: none are known."""
-        self.heard = listeners.tap is not None or not listeners.bus.silent
-        """Somebody listens to something of this run; looked at anew in each iteration."""
-        self.wants: Callable[[str], bool] = self._wants if self.heard else _NOBODY
+        self.has_listeners = listeners.tap is not None or not listeners.bus.silent
+        """Somebody listens to this run; checked again in each iteration."""
+        self.wants: Callable[[str], bool] = self._wants if self.has_listeners else _NOBODY
         """`wants(type)`: somebody listens to signals of this type, and this is no replay. Ask
         before building a signal's data; while nobody listens, asking costs nothing."""
 
-    def _listen(self) -> None:
+    def _look_for_listeners(self) -> None:
         listeners = self._listeners
-        self.heard = listeners.tap is not None or not listeners.bus.silent
-        if not self.heard:
+        self.has_listeners = listeners.tap is not None or not listeners.bus.silent
+        if not self.has_listeners:
             self.wants = _NOBODY
         else:
             self.wants = self._wants if self.replaying else listeners.wants
 
     def _wants(self, type: str) -> bool:
-        return self.heard and not self.replaying and self._listeners.wants(type)
+        return self.has_listeners and not self.replaying and self._listeners.wants(type)
 
     def signal(self, type: str, data: Mapping[str, JSON] = _NOTHING) -> None:
         """Tell whoever listens; nobody needs to. While a resumed run answers from its journal,
@@ -79,10 +79,10 @@ class Signals:
         wants = self._listeners.wants
         return wants("stage.enter") or wants("stage.exit") or wants("stage.bypass")
 
-    def listened(self) -> bool:
+    def refresh_listeners(self) -> bool:
         """Somebody listens at this moment."""
-        self._listen()
-        return self.heard
+        self._look_for_listeners()
+        return self.has_listeners
 
     def announce(self, type: str, data: Mapping[str, JSON]) -> None:
         """A signal about the run as a whole: sent in a replay too."""
@@ -102,12 +102,12 @@ class Signals:
         await self._listeners.close()
 
     @property
-    def crowded(self) -> bool:
+    def reader_behind(self) -> bool:
         """The reader of `run_stream` is behind: await `room()` before more is sent."""
         tap = self._listeners.tap
         return tap is not None and tap.full
 
-    async def room(self) -> None:
+    async def wait_for_reader(self) -> None:
         """Wait until the reader of `run_stream` has caught up."""
         if self._listeners.tap is not None:
             await self._listeners.tap.room()

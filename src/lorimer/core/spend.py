@@ -83,14 +83,14 @@ class Spend:
         or of one that it is part of."""
         account: Spend | None = self
         while account is not None:
-            account._must_have(nano)
+            account._require(nano)
             account = account._above
         self._reserved_nano += nano
         if self._above is not None:
-            self._tell_above(nano)
+            self._add_to_ancestors(nano)
         return LedgerEntry(self._account, nano, 0, self.purses) if nano else None
 
-    def _must_have(self, nano: int) -> None:
+    def _require(self, nano: int) -> None:
         ceiling, used = self._ceiling_nano, self.nano + self._below
         if ceiling is not None and used + self._reserved_nano + nano > ceiling:
             raise LimitError(
@@ -100,30 +100,31 @@ class Spend:
                 hint="Raise max_cost_usd (--max-cost-usd) or use a cheaper model.",
             )
 
-    def _tell_above(self, nano: int) -> None:
+    def _add_to_ancestors(self, nano: int) -> None:
         account = self._above
         while account is not None and nano:
             account._below += nano
             account = account._above
 
     def give_back(self, nano: int) -> None:
-        """What was set aside was not recorded."""
+        """Free a reservation that was not recorded."""
         self._reserved_nano -= nano
-        self._tell_above(-nano)
+        self._add_to_ancestors(-nano)
 
-    def owe(self, nano: int) -> None:
-        """Of a resumed run: what the runs that are part of it had spent or set aside, and it had
-        not been charged for, when it was interrupted."""
+    def add_uncharged(self, nano: int) -> None:
+        """Of a resumed run: count what its child runs had spent or reserved before it was
+        interrupted, and it was not charged for."""
         self._below += nano
 
-    def take_over(self, nano: int) -> None:
-        """A run that is part of this one has ended, and this one is about to be charged for it:
-        what is charged is not owed any more."""
+    def remove_uncharged(self, nano: int) -> None:
+        """A child run has ended, and this one is about to be charged for it: it counts as charged
+        from now on."""
         self._below -= nano
-        self._tell_above(-nano)
+        self._add_to_ancestors(-nano)
 
-    def recall(self, nano: int) -> None:
-        """Set aside, or free (below 0), what is recorded already: the ledger knows it."""
+    def restore_reserved(self, nano: int) -> None:
+        """Reserve, or free (below 0), an amount that the ledger has already, from recorded
+        facts."""
         self._reserved_nano += nano
 
     def settle(self, reserved: int, result: Mapping[str, JSON]) -> LedgerEntry | None:
@@ -133,7 +134,7 @@ class Spend:
         cost = self.charge(result)
         self._reserved_nano -= reserved
         if self._above is not None:
-            self._tell_above(cost - reserved)
+            self._add_to_ancestors(cost - reserved)
         if not cost and not reserved:
             return None
         below = cost if self.purses and "runs" in result else 0
@@ -143,19 +144,19 @@ class Spend:
         """The opposite of `settle`: its fact was not written."""
         cost = self.charge(result, -1)
         self._reserved_nano += reserved
-        self._tell_above(reserved - cost)
+        self._add_to_ancestors(reserved - cost)
 
     def write_off(self, data: Mapping[str, JSON]) -> LedgerEntry | None:
         """Charge what a half-done call cost; what was set aside for it stays."""
         cost = self.charge(data)
-        self._tell_above(cost)
+        self._add_to_ancestors(cost)
         below = cost if "runs" in data else 0
         return LedgerEntry(self._account, 0, cost, self.purses, below) if cost else None
 
     def release(self) -> LedgerEntry | None:
         """Give back what is still set aside; goes with run.end."""
         left, self._reserved_nano = self._reserved_nano, 0
-        self._tell_above(-left)
+        self._add_to_ancestors(-left)
         return LedgerEntry(self._account, -left, 0, self.purses) if left else None
 
 

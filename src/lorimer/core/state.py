@@ -62,7 +62,7 @@ class PipelineState:
         "iteration",
         "messages",
         "models",
-        "noted",
+        "recorded_length",
         "output",
         "reason",
         "request",
@@ -91,8 +91,8 @@ class PipelineState:
         """The whole conversation, append-only."""
         self.began = messages.length
         """Where its part of them begins."""
-        self.noted = messages.length
-        """How many of them facts already tell of; the next model.intent holds the rest."""
+        self.recorded_length = messages.length
+        """How many of the messages are recorded; the next model.intent holds the rest."""
         self.context: Sequence[Message] = messages
         """What of it goes to the model: stage 2 decides."""
         self.volatile: dict[str, str] = {}
@@ -148,35 +148,35 @@ class PipelineState:
     def add_recorded(self, message: Message, plain: Mapping[str, JSON] | None = None) -> None:
         """Add a reply or the results of its calls: what facts of their own already hold. `plain`
         is its `to_json`, where the caller has it."""
-        if self.noted != self.messages.length:
+        if self.recorded_length != self.messages.length:
             raise StageError(
                 "A message was added between a reply and the results of its calls; add it "
                 "before the next model call instead."
             )
         self.messages.append(message, plain, clean=True)
-        self.noted = self.messages.length
+        self.recorded_length = self.messages.length
 
     def unrecorded(self) -> list[Message]:
         """The messages that no fact tells of yet; they count as told once this returns."""
-        fresh = self.messages.since(self.noted)
-        self.noted = self.messages.length
+        fresh = self.messages.since(self.recorded_length)
+        self.recorded_length = self.messages.length
         return fresh
 
-    def untold(self, messages: Sequence[Message]) -> None:
+    def mark_unrecorded(self, messages: Sequence[Message]) -> None:
         """What `unrecorded` returned was not recorded after all."""
-        self.noted -= len(messages)
+        self.recorded_length -= len(messages)
 
     def close_turn(self) -> None:
         """Make the history what a later run may build on: without an input that no model saw,
         with a result for every call, and fit for every provider."""
         history = self.messages
-        history.truncate(self.noted)
+        history.truncate(self.recorded_length)
         last = history[-1] if history.length else None
         if last is not None and last.role == "assistant" and (waiting := last.tool_uses):
             done = {block.tool_use_id: block for block in self.results}
             history.append(answers(waiting, done, self._begun()), clean=True)
         history.mend(self.began)
-        self.noted = history.length
+        self.recorded_length = history.length
 
     def _begun(self) -> set[int]:
         """The calls of this iteration that an intent tells of."""

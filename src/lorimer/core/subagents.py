@@ -155,7 +155,7 @@ def place_of(agent: SubAgent, at: int) -> str:
     return f"agents[{at}]." + ("manifest." if agent.manifest is not None else "")
 
 
-def within(wanted: Limits, above: Bounds, now: float) -> Limits:
+def limits_within(wanted: Limits, above: Bounds, now: float) -> Limits:
     """Limits of a run that is part of another: never more than those, and what is left of them."""
     mine: dict[str, float | None] = asdict(wanted)
     theirs: dict[str, float | None] = asdict(above.limits)

@@ -73,7 +73,7 @@ class EarlyCalls(Protocol):
 
 
 @record
-class Called:
+class PastCall:
     """A call of a conversation, and what came of it."""
 
     use: ToolUse

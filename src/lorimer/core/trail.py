@@ -23,7 +23,7 @@ class Trail:
     """The last turns in which calls were made, newest last. Belongs to one run; its memory does
     not grow, and neither does the cost of a turn."""
 
-    __slots__ = ("_made", "failures", "polls", "stale", "told", "turns")
+    __slots__ = ("_made", "failures", "polls", "stale", "warned", "turns")
 
     def __init__(self) -> None:
         # lists: a deque takes 760 bytes for its first element
@@ -37,7 +37,7 @@ class Trail:
         """How many turns in a row, up to now, had only calls that failed."""
         self.polls = False
         """The newest turn did nothing but wait for something to change."""
-        self.told: set[str] = set()
+        self.warned: set[str] = set()
         """Guards that have warned, and whose reason to still holds."""
 
     @property

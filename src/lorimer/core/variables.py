@@ -13,7 +13,7 @@ from collections.abc import Collection, Iterable, Iterator, Mapping
 from itertools import chain
 from typing import Final, cast
 
-from lorimer.core.jsonable import JSON
+from lorimer.core.jsonable import JSON, texts_in
 from lorimer.core.manifest import EnvironmentManifest, ModelConfig, Plain, StageEntries, StageEntry
 from lorimer.core.redaction import is_secret, secrets_in
 
@@ -22,23 +22,17 @@ REFERENCE: Final = re.compile(r"\$(\$?)\{([A-Z][A-Z0-9_]{0,99})\}")
 
 def names_in(value: JSON) -> Iterator[str]:
     """The variables that the texts of a value refer to."""
-    if isinstance(value, str):
-        for escaped, name in REFERENCE.findall(value):
+    for text in texts_in(value):
+        for escaped, name in REFERENCE.findall(text):
             if not escaped:
                 yield name
-    elif isinstance(value, Mapping):
-        for item in value.values():
-            yield from names_in(item)
-    elif isinstance(value, list | tuple):
-        for item in value:
-            yield from names_in(item)
 
 
 def replaced(value: JSON, variables: Mapping[str, str]) -> JSON:
     """The value with the variables in their places, in one pass; one that is not there stays a
     reference."""
     if isinstance(value, str):
-        return REFERENCE.sub(lambda found: _one(found, variables), value)
+        return REFERENCE.sub(lambda found: _substitute(found, variables), value)
     if isinstance(value, Mapping):
         return {name: replaced(item, variables) for name, item in value.items()}
     if isinstance(value, list | tuple):
@@ -53,7 +47,7 @@ def verbatim(text: str, variables: Collection[str] = ()) -> str:
     )
 
 
-def _one(found: re.Match[str], variables: Mapping[str, str]) -> str:
+def _substitute(found: re.Match[str], variables: Mapping[str, str]) -> str:
     return found[0][1:] if found[1] else variables.get(found[2], found[0])
 
 
@@ -121,7 +115,7 @@ def with_variables(
         entry if not _refers(value for _, value in _settings(entry)) else _filled(entry, variables)
         for entry in manifest.stages
     ]
-    model = _asked(manifest.model, variables)
+    model = _filled_model(manifest.model, variables)
     same = all(one is other for one, other in zip(entries, manifest.stages, strict=True))
     if same and model is manifest.model:
         return manifest
@@ -130,15 +124,7 @@ def with_variables(
 
 
 def _refers(values: Iterable[JSON]) -> bool:
-    return any("$" in text for value in values for text in _texts(value))
-
-
-def _texts(value: JSON) -> Iterator[str]:
-    if isinstance(value, str):
-        yield value
-    elif isinstance(value, Mapping | list | tuple):
-        for item in value.values() if isinstance(value, Mapping) else value:
-            yield from _texts(item)
+    return any("$" in text for value in values for text in texts_in(value))
 
 
 def _filled(entry: StageEntry, variables: Mapping[str, str]) -> StageEntry:
@@ -152,7 +138,7 @@ def _filled(entry: StageEntry, variables: Mapping[str, str]) -> StageEntry:
     )
 
 
-def _asked(model: ModelConfig, variables: Mapping[str, str]) -> ModelConfig:
+def _filled_model(model: ModelConfig, variables: Mapping[str, str]) -> ModelConfig:
     said = _texts_of(model)
     if not _refers(said.values()):
         return model
@@ -169,17 +155,17 @@ def secrets_of(manifest: EnvironmentManifest, variables: Mapping[str, str]) -> d
     """Value to name: the variables whose names say that they are secret, and those that an `http`
     tool sends."""
     found = secrets_in(variables)
-    for name in _sent(manifest):
+    for name in _names_sent(manifest):
         value = variables.get(name, "")
         if is_secret(value):
             found.setdefault(value, name)
     return found
 
 
-def _sent(manifest: EnvironmentManifest) -> Iterator[str]:
+def _names_sent(manifest: EnvironmentManifest) -> Iterator[str]:
     for tool in manifest.tools.ad_hoc:
         if tool.kind == "http":
             yield from tool.variables()
     for agent in manifest.agents:
         if agent.manifest is not None:
-            yield from _sent(agent.manifest)
+            yield from _names_sent(agent.manifest)

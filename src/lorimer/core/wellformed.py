@@ -53,7 +53,7 @@ NO_RESULT: Final = (
     "there any more; it may have taken effect. Check before you repeat it."
 )
 
-Taken: TypeAlias = Callable[[str], bool]
+IsTaken: TypeAlias = Callable[[str], bool]
 """Whether an id is that of a call earlier in the conversation."""
 
 
@@ -121,7 +121,7 @@ class Fault:
     words: str
 
 
-def faults(messages: Iterable[Message], taken: Taken | None = None) -> list[Fault]:
+def faults(messages: Iterable[Message], taken: IsTaken | None = None) -> list[Fault]:
     """What some provider would refuse of these messages, in order; [] for most.
 
     `begin`: the first is the user's. `empty`: each says something, last of all. `block`: each
@@ -134,17 +134,17 @@ def faults(messages: Iterable[Message], taken: Taken | None = None) -> list[Faul
     messages = list(messages)
     found = misplaced(messages, taken)
     for index, message in enumerate(messages):
-        if told(message) is not message:
+        if without_empty_end(message) is not message:
             found.append(Fault(index, "empty", "it says nothing, or nothing after its thinking"))
         if readable(message) is not message:
             found.append(Fault(index, "text", "it holds an unpaired surrogate"))
     return sorted(found, key=attrgetter("index"))
 
 
-def told(message: Message) -> Message | None:
-    """The message up to its last block that every provider takes: blank text and thinking, which
-    no provider takes at the end, are left off there; but for Google's seal of what was said, which
-    the others do not see. None: there is no such block."""
+def without_empty_end(message: Message) -> Message | None:
+    """The message without blank text and thinking at its end, where no provider takes them;
+    Google's seal of what was said stays, as the other providers are not sent it. None: nothing is
+    left."""
     content = message.content
     last = content[-1] if content else None
     if type(last) is TextBlock:  # nearly always
@@ -192,7 +192,7 @@ def fits(role: Role, block: Block) -> bool:
             return role == "user" and bool(block.data or block.url)
 
 
-def misplaced(messages: Sequence[Message], taken: Taken | None) -> list[Fault]:
+def misplaced(messages: Sequence[Message], taken: IsTaken | None) -> list[Fault]:
     """The `faults` that are about what stands where: all but `empty` and `text`."""
     found: list[Fault] = []
     if messages and messages[0].role != "user" and taken is None:
@@ -240,7 +240,7 @@ def _unanswered(waiting: Mapping[str, int]) -> list[Fault]:
 # --- mending --------------------------------------------------------------------------------------
 
 
-def repaired(messages: Iterable[Message], taken: Taken | None = None) -> list[Message]:
+def repaired(messages: Iterable[Message], taken: IsTaken | None = None) -> list[Message]:
     """The messages without their `faults`. What is in order stays as it is, the same objects;
     repairing twice changes nothing.
 
@@ -274,7 +274,7 @@ def _fitting(messages: Iterable[Message]) -> Iterator[Message]:
         content = tuple([block for block in message.content if fits(message.role, block)])
         if len(content) < len(message.content):
             message = Message(message.role, content)
-        kept = told(readable(message))
+        kept = without_empty_end(readable(message))
         if kept is not None:
             yield kept
 
@@ -286,7 +286,7 @@ def _free(call_id: str) -> bool:
 class _Ids:
     """Gives calls ids of their own, the same ones every time."""
 
-    def __init__(self, taken: Taken | None) -> None:
+    def __init__(self, taken: IsTaken | None) -> None:
         self._taken = taken or _free
         self._used: set[str] = set()
         self._numbers: dict[str, int] = {}
@@ -324,7 +324,9 @@ def _answered(calls: Sequence[tuple[str, ToolUse]], turn: list[Message]) -> list
                 given.setdefault(block.tool_use_id, deque()).append(block)
             else:
                 rest.append(block)
-        kept = told(message if len(rest) == len(message.content) else Message("user", tuple(rest)))
+        kept = without_empty_end(
+            message if len(rest) == len(message.content) else Message("user", tuple(rest))
+        )
         if kept is not None:
             out.append(kept)
     results = tuple([_result(use, given.get(had)) for had, use in calls])

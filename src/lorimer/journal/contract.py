@@ -4,18 +4,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Final
 
 from lorimer.core.errors import ExecutorErrorCode, JournalError
 from lorimer.core.events import Event
+from lorimer.core.facts import ABANDONED
 from lorimer.core.jsonable import JSON
 from lorimer.core.limits import Limits
 from lorimer.core.raised import RAISED, raised
 from lorimer.core.record import record
 from lorimer.journal.fold import Fold
-
-ABANDONED: Final = "abandoned:"
-"""Begins the key of the effect that tells what a cancelled call has cost."""
 
 
 @record

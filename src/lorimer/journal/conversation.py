@@ -132,7 +132,7 @@ class Conversation:
         self.snapshot_at, self.snapshot_runs = kept
         self.history = History(repaired(folded.messages))
         self.history.recorded = folded.counted
-        self.history.take_up(folded.receipt)
+        self.history.adopt_receipt(folded.receipt)
         self.sums = Sums.of(folded.runs)
         self.seq = folded.seq + len(self.unfinished)
         return self
@@ -191,7 +191,7 @@ class Conversation:
             self.snapshot_at, self.snapshot_runs = folded.seq, len(folded.runs)
 
     @property
-    def unkept(self) -> int:
+    def runs_since_snapshot(self) -> int:
         """How many runs have ended since its snapshot, or at all where there is none."""
         return self.sums.runs - self.snapshot_runs
 

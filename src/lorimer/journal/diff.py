@@ -6,10 +6,10 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Final, TypeAlias
 
 from lorimer.core.events import Event
+from lorimer.core.facts import ABANDONED
 from lorimer.core.jsonable import JSON
 from lorimer.core.record import record
 from lorimer.core.request import NO_USAGE, Usage
-from lorimer.journal.contract import ABANDONED
 from lorimer.journal.recording import Recording, used_s
 
 Place: TypeAlias = tuple[int, int, str, str]

@@ -1,24 +1,21 @@
-"""The children of a run, as the facts of both tell of them; see `core/children.py`."""
+"""Parent and child runs, read from the facts of both; see `core/children.py`."""
 
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from contextlib import aclosing
-from typing import Final
 
 from lorimer.core.errors import JournalError
 from lorimer.core.events import Event
-from lorimer.core.journal import Journal, RunRow
+from lorimer.core.journal import ALL_RUNS, Journal, RunRow
 from lorimer.core.jsonable import JSON
 from lorimer.core.record import record
 from lorimer.journal.recording import facts_of
 
-_EVERY: Final = 10_000_000
-
 
 @record
-class Born:
-    """A child, as its parent's fact `child` tells of it."""
+class ChildRecord:
+    """The fact `child`, by which a parent records a child before it begins."""
 
     run_id: str
     agent: str
@@ -30,7 +27,7 @@ class Born:
     heard: tuple[str, ...] = ()
 
     @classmethod
-    def of(cls, fact: Event) -> Born:
+    def of(cls, fact: Event) -> ChildRecord:
         data = fact.data
         heard = data.get("heard")
         return cls(
@@ -56,12 +53,12 @@ class Born:
         return data
 
 
-def born(facts: Iterable[Event]) -> list[Born]:
-    """The children that a run's facts tell of, oldest first."""
-    return [Born.of(fact) for fact in facts if fact.type == "child"]
+def children_in(facts: Iterable[Event]) -> list[ChildRecord]:
+    """The children that are recorded in a run's facts, oldest first."""
+    return [ChildRecord.of(fact) for fact in facts if fact.type == "child"]
 
 
-def paid(facts: Iterable[Event]) -> set[str]:
+def charged(facts: Iterable[Event]) -> set[str]:
     """The children that a run has been charged for: they have ended."""
     found: set[str] = set()
     for fact in facts:
@@ -71,10 +68,10 @@ def paid(facts: Iterable[Event]) -> set[str]:
     return found
 
 
-def open_ones(facts: Sequence[Event]) -> list[Born]:
-    """The children that a run was not charged for yet: they may have ended or not."""
-    done = paid(facts)
-    return [each for each in born(facts) if each.run_id not in done]
+def uncharged(facts: Sequence[Event]) -> list[ChildRecord]:
+    """The children that a run was not charged for yet: whether they have ended is not known."""
+    done = charged(facts)
+    return [each for each in children_in(facts) if each.run_id not in done]
 
 
 def parent_of(start: Event) -> Mapping[str, JSON] | None:
@@ -83,7 +80,7 @@ def parent_of(start: Event) -> Mapping[str, JSON] | None:
     return parent if isinstance(parent, Mapping) and "agent" in parent else None
 
 
-async def parent(journal: Journal, row: RunRow) -> RunRow | None:
+async def parent_run(journal: Journal, row: RunRow) -> RunRow | None:
     """The run that this one is part of, if there is one, it is kept, and what tells of it is not
     damaged."""
     if row.stream != row.run_id:  # a child's stream is its own
@@ -99,16 +96,16 @@ async def parent(journal: Journal, row: RunRow) -> RunRow | None:
     return None
 
 
-async def top(
+async def root_of(
     journal: Journal, row: RunRow, parents: dict[str, RunRow | None] | None = None
 ) -> RunRow:
-    """The run that this one is in the end part of, as far as it is kept; itself: of none.
-    `parents`: the same one for whoever asks for many, so that what they share is read once."""
+    """The run at the top of the tree that this one belongs to, as far as it is kept; itself, when
+    it has no parent. `parents` caches parents over many calls."""
     parents = {} if parents is None else parents
     known = {row.run_id}
     while True:
         if row.run_id not in parents:
-            parents[row.run_id] = await parent(journal, row)
+            parents[row.run_id] = await parent_run(journal, row)
         above = parents[row.run_id]
         if above is None or above.run_id in known:
             return row
@@ -116,18 +113,18 @@ async def top(
         row = above
 
 
-async def roots(journal: Journal, limit: int) -> list[RunRow]:
-    """The latest runs that are nobody's children, newest first."""
+async def root_runs(journal: Journal, limit: int) -> list[RunRow]:
+    """The latest runs without a parent, newest first."""
     found: list[RunRow] = []
-    for row in await journal.runs(limit=_EVERY):
+    for row in await journal.runs(limit=ALL_RUNS):
         if len(found) == limit:
             break
-        if await parent(journal, row) is None:
+        if await parent_run(journal, row) is None:
             found.append(row)
     return found
 
 
-async def owed(journal: Journal, run_id: str) -> int:
+async def uncharged_cost(journal: Journal, run_id: str) -> int:
     """Nano-dollars that a child, and all below it, have spent or set aside until now."""
     total, known, waiting = 0, {run_id}, [run_id]
     while waiting:
@@ -137,25 +134,25 @@ async def owed(journal: Journal, run_id: str) -> int:
         balance = await journal.balance(row.run_id)
         total += balance.spent + balance.reserved
         if not row.status:
-            below = [each.run_id for each in open_ones(await facts_of(journal, row))]
+            below = [each.run_id for each in uncharged(await facts_of(journal, row))]
             waiting += [each for each in dict.fromkeys(below) if each not in known]
             known.update(below)
     return total
 
 
-async def descendants(journal: Journal, facts: Iterable[Event]) -> int:
-    """How many runs there are below one with these facts."""
-    return len([row async for row in lineage(journal, facts)])
+async def count_descendants(journal: Journal, facts: Iterable[Event]) -> int:
+    """How many descendants a run with these facts has."""
+    return len([row async for row in descendants(journal, facts)])
 
 
-async def lineage(
+async def descendants(
     journal: Journal, facts: Iterable[Event]
-) -> AsyncIterator[tuple[int, Born, RunRow | None]]:
-    """The runs below one with these facts, each before those below it, with how deep it is; its
-    row is None when it has not begun, or is not kept any more. Each once, whatever facts say that
-    others wrote."""
+) -> AsyncIterator[tuple[int, ChildRecord, RunRow | None]]:
+    """The descendants of a run with these facts: depth (from 1), record and row of each, parents
+    first. The row is None when the run has not begun, or is not kept any more. Each comes once,
+    also where facts name it twice: they are untrusted."""
     known: set[str] = set()
-    waiting = [(1, each) for each in reversed(born(facts))]
+    waiting = [(1, each) for each in reversed(children_in(facts))]
     while waiting:
         depth, each = waiting.pop()
         if each.run_id in known:
@@ -164,5 +161,5 @@ async def lineage(
         row = await journal.find_run(each.run_id)
         yield depth, each, row
         if row is not None:
-            below = born(await facts_of(journal, row))
+            below = children_in(await facts_of(journal, row))
             waiting += [(depth + 1, inner) for inner in reversed(below)]

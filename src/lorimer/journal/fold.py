@@ -26,7 +26,7 @@ from lorimer.core.messages import (
 )
 from lorimer.core.receipt import Receipt
 from lorimer.core.request import NO_USAGE, Usage
-from lorimer.core.wellformed import answers, told
+from lorimer.core.wellformed import answers, without_empty_end
 
 MAX_SNAPSHOT: Final = 1 << 30
 """Bytes of a snapshot, unpacked: a larger one is taken for damaged, and the facts are read."""
@@ -177,7 +177,7 @@ class Fold:
             self._add(message)
 
     def _add(self, message: Message) -> None:
-        kept = told(message)  # as `History` keeps it
+        kept = without_empty_end(message)  # as `History` keeps it
         if kept is not None:
             self.messages.append(kept)
 

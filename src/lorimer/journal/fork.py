@@ -52,13 +52,13 @@ def history_after(run: Recording, turns: int, *, prompted: bool) -> History:
             hint="Give the fork an input, or fork after an earlier turn.",
         )
     history = History(messages)
-    history.take_up(fold.receipt)
+    history.adopt_receipt(fold.receipt)
     return history
 
 
 @record
-class Before:
-    """A conversation up to one of its facts."""
+class ForkPoint:
+    """Where a fork leaves a conversation: its history up to one of its facts."""
 
     history: History
     parent: Mapping[str, JSON]
@@ -67,7 +67,7 @@ class Before:
     """No fact comes after it."""
 
 
-async def history_at(journal: Journal, stream: str, seq: int) -> Before:
+async def history_at(journal: Journal, stream: str, seq: int) -> ForkPoint:
     """All that was said in a conversation until its fact number `seq`; of a run that was going on
     then, with an answer to every call. Claims nothing. Raises PipelineError `exec.run.unknown` when
     the journal does not hold it."""
@@ -93,8 +93,8 @@ async def history_at(journal: Journal, stream: str, seq: int) -> Before:
     fold.close()
     run = fold.runs[-1].run_id if fold.runs else ""
     history = History(repaired(fold.messages))
-    history.take_up(fold.receipt)
-    return Before(history, {"run": run, "iteration": iteration}, last)
+    history.adopt_receipt(fold.receipt)
+    return ForkPoint(history, {"run": run, "iteration": iteration}, last)
 
 
 async def open_fork(

@@ -1,4 +1,5 @@
-"""The end of a run that nobody goes on with. Who may give one up: `launch/interrupted.py`."""
+"""Writes the end of an interrupted run that will not be resumed. Who may give one up:
+`launch/interrupted.py`."""
 
 from __future__ import annotations
 

@@ -93,8 +93,8 @@ class MemoryJournal:
         ledger: LedgerEntry | None = None,
     ) -> int:
         """See Journal. About 2 us; never waits. `sync` means nothing here."""
-        line = self._streams.get(stream)
-        if line is None or line.epoch != epoch:
+        state = self._streams.get(stream)
+        if state is None or state.epoch != epoch:
             raise refuse_epoch(stream)
         if self._closed:
             raise refuse_closed()
@@ -104,28 +104,28 @@ class MemoryJournal:
                 self._purses.check(ledger, self._world.time())
         for fact in facts:
             if fact.type in RUN_KINDS:
-                self._project(stream, line, facts)
+                self._project(stream, state, facts)
                 self._longest = max([self._longest, *[len(each.run_id) for each in facts]])
                 break
         if ledger is not None:
             reserved, spent = self._ledger.get(ledger.account, (0, 0))
             self._ledger[ledger.account] = (reserved + ledger.reserved, spent + ledger.spent)
             if ledger.purses:
-                self._purses.move(ledger, self._world.time())
-        events = line.events
+                self._purses.apply(ledger, self._world.time())
+        events = state.events
         for fact in facts:
             events.append(fact)
             fact.seq = len(events)
             fact.pack()
-        if line.posts:
-            line.take(facts)
+        if state.posts:
+            state.take(facts)
         if self._wakers.waiting:
             self._wakers.wake(stream)
         return len(events)
 
-    def _project(self, stream: str, line: _Stream, facts: Sequence[Event]) -> None:
+    def _project(self, stream: str, state: _Stream, facts: Sequence[Event]) -> None:
         # All is checked before anything is kept: a refused append changes nothing.
-        run = line.run
+        run = state.run
         begun: dict[str, Event] = {}
         ended: dict[str, Event] = {}
         for fact in facts:
@@ -143,7 +143,7 @@ class MemoryJournal:
         for run_id, fact in begun.items():
             self._starts[run_id], self._places[run_id] = fact, stream
         self._ends.update(ended)
-        line.run = run
+        state.run = run
 
     def _row(self, run_id: str) -> RunRow:
         start = self._starts[run_id]
@@ -159,10 +159,10 @@ class MemoryJournal:
         while True:
             waiter = self._wakers.register(stream) if follow else None
             try:
-                line = self._streams.get(stream)
-                while line is not None and at < len(line.events):
+                state = self._streams.get(stream)
+                while state is not None and at < len(state.events):
                     at += 1
-                    yield line.events[at - 1]
+                    yield state.events[at - 1]
                 if waiter is None:
                     return
                 await waiter
@@ -171,47 +171,47 @@ class MemoryJournal:
 
     async def claim(self, stream: str, owner: str, ttl: float) -> int:
         """See Journal."""
-        line = self._streams.setdefault(stream, _Stream())
+        state = self._streams.setdefault(stream, _Stream())
         now = self._world.time()
-        if line.owner != owner:
-            if line.owner and line.until > now:
-                raise refuse_claim(stream, line.owner, line.until, now)
-            line.epoch += 1
-            line.owner = owner
-        line.until = now + ttl
-        return line.epoch
+        if state.owner != owner:
+            if state.owner and state.until > now:
+                raise refuse_claim(stream, state.owner, state.until, now)
+            state.epoch += 1
+            state.owner = owner
+        state.until = now + ttl
+        return state.epoch
 
     async def renew(self, stream: str, epoch: int, ttl: float) -> None:
         """See Journal."""
-        line = self._streams.get(stream)
-        if line is None or line.epoch != epoch or not line.owner:
+        state = self._streams.get(stream)
+        if state is None or state.epoch != epoch or not state.owner:
             raise refuse_epoch(stream)
-        line.until = self._world.time() + ttl
+        state.until = self._world.time() + ttl
 
     async def release(self, stream: str, epoch: int) -> None:
         """See Journal."""
-        line = self._streams.get(stream)
-        if line is not None and line.epoch == epoch:
-            line.owner, line.until = "", 0.0
+        state = self._streams.get(stream)
+        if state is not None and state.epoch == epoch:
+            state.owner, state.until = "", 0.0
 
     async def holder(self, stream: str) -> tuple[str, float] | None:
         """See Journal."""
-        line = self._streams.get(stream)
-        return (line.owner, line.until) if line is not None and line.owner else None
+        state = self._streams.get(stream)
+        return (state.owner, state.until) if state is not None and state.owner else None
 
     async def post(self, stream: str, id: str, message: Mapping[str, JSON]) -> bool:
         """See Journal."""
         body = post_body(id, message)
         if self._closed:
             raise refuse_closed()
-        line = self._streams.get(stream)
-        if line is None:
+        state = self._streams.get(stream)
+        if state is None:
             raise refuse_post(stream)
-        if id in line.posts or (line.taken is not None and id in line.taken):
+        if id in state.posts or (state.taken is not None and id in state.taken):
             return False
-        if len(line.posts) >= MAX_POSTS:
+        if len(state.posts) >= MAX_POSTS:
             raise refuse_full(stream)
-        line.posts[id] = Post(id, json.loads(body), self._world.time())
+        state.posts[id] = Post(id, json.loads(body), self._world.time())
         self._watchers.tell(stream)
         return True
 
@@ -221,8 +221,8 @@ class MemoryJournal:
 
     async def posts(self, stream: str) -> list[Post]:
         """See Journal."""
-        line = self._streams.get(stream)
-        return list(line.posts.values()) if line is not None else []
+        state = self._streams.get(stream)
+        return list(state.posts.values()) if state is not None else []
 
     def watch(self, stream: str, tell: Callable[[], None]) -> Callable[[], None]:
         """See Journal."""
@@ -238,16 +238,16 @@ class MemoryJournal:
 
     async def put_snapshot(self, stream: str, seq: int, body: bytes) -> None:
         """See Journal."""
-        line = self._streams.get(stream)
-        if line is None:
+        state = self._streams.get(stream)
+        if state is None:
             raise refuse_snapshot(stream)
-        if line.snapshot is None or line.snapshot[0] <= seq:
-            line.snapshot = (seq, body)
+        if state.snapshot is None or state.snapshot[0] <= seq:
+            state.snapshot = (seq, body)
 
     async def snapshot(self, stream: str) -> tuple[int, bytes] | None:
         """See Journal."""
-        line = self._streams.get(stream)
-        return line.snapshot if line is not None else None
+        state = self._streams.get(stream)
+        return state.snapshot if state is not None else None
 
     async def runs(
         self, *, limit: int = 50, stream: str = "", unfinished: bool = False
@@ -277,17 +277,17 @@ class MemoryJournal:
 
     async def drop(self, stream: str, *, before: float) -> bool:
         """See Journal."""
-        line = self._settled(stream, before)
-        if line is None:
+        state = self._settled(stream, before)
+        if state is None:
             return False
         self._purses.forget(self._runs_of(stream))
         for run_id in self._runs_of(stream):
             del self._starts[run_id], self._places[run_id], self._ends[run_id]
             self._ledger.pop(run_id, None)
-        line.events, line.snapshot = [], None
-        line.posts, line.taken = {}, None
-        line.epoch += 1
-        line.owner, line.until = "", 0.0
+        state.events, state.snapshot = [], None
+        state.posts, state.taken = {}, None
+        state.epoch += 1
+        state.owner, state.until = "", 0.0
         return True
 
     async def compact(self, stream: str, *, before: float) -> int | None:
@@ -296,13 +296,13 @@ class MemoryJournal:
 
     def _settled(self, stream: str, before: float) -> _Stream | None:
         """A stream that nobody holds, all of whose runs ended before `before`."""
-        line = self._streams.get(stream)
-        if line is None or (line.owner and line.until > self._world.time()):
+        state = self._streams.get(stream)
+        if state is None or (state.owner and state.until > self._world.time()):
             return None
         ends = [self._ends.get(run_id) for run_id in self._runs_of(stream)]
         if not ends or any(end is None or end.time >= before for end in ends):
             return None
-        return line
+        return state
 
     def _runs_of(self, stream: str) -> list[str]:
         return [run_id for run_id, place in self._places.items() if place == stream]
@@ -310,7 +310,7 @@ class MemoryJournal:
     async def sweep(self) -> int:
         """See Journal."""
         now = self._world.time()
-        if any(line.owner and line.until > now for line in self._streams.values()):
+        if any(state.owner and state.until > now for state in self._streams.values()):
             return 0
         self._purses.sweep(now)
         named = {str(start.data.get("manifest", "")) for start in self._starts.values()}

@@ -1,4 +1,5 @@
-"""What a run gave, from its facts alone: what it said; of an ended one what `run` returned."""
+"""The result of a recorded run, from its facts alone: the texts it said and, once it has ended, the
+PipelineResult that `run` returned."""
 
 from __future__ import annotations
 
@@ -14,7 +15,7 @@ from lorimer.core.wellformed import repaired
 from lorimer.journal.fold import Fold
 from lorimer.journal.recording import Recording
 
-_STUCK = (ExecutorErrorCode.EXEC_RUN_WAITING, ExecutorErrorCode.EXEC_RUN_SHUTDOWN)
+_SUSPENDED = (ExecutorErrorCode.EXEC_RUN_WAITING, ExecutorErrorCode.EXEC_RUN_SHUTDOWN)
 
 
 def outcome(recording: Recording) -> PipelineResult:
@@ -56,14 +57,13 @@ def outcome(recording: Recording) -> PipelineResult:
     return result
 
 
-def said(facts: Iterable[Event]) -> list[str]:
-    """The texts that a run has said."""
+def texts_said(facts: Iterable[Event]) -> list[str]:
+    """The texts of a run's replies and phases, in order."""
     return [text for text in map(_words_of, facts) if text]
 
 
 def _words_of(fact: Event) -> str | None:
-    """What a run says with this fact: the text of a reply, or what a phase has said; None: it is
-    neither."""
+    """The text of a reply, or the output of a phase; None: the fact is neither."""
     data = fact.data
     if fact.type == "model.reply" and "error" not in data:
         return message_from_json({"role": "assistant", "content": data.get("content", "")}).text
@@ -74,7 +74,7 @@ def _words_of(fact: Event) -> str | None:
 
 def _not_ended(recording: Recording) -> PipelineError:
     run_id, last = recording.run_id, recording.facts[-1]
-    code = next((c for c in _STUCK if last.data.get("code") == c), None)
+    code = next((c for c in _SUSPENDED if last.data.get("code") == c), None)
     go_on = f"go on with it: pipeline.resume({run_id!r}), or lorimer runs resume {run_id}"
     match code if last.type == "run.suspended" else None:
         case ExecutorErrorCode.EXEC_RUN_WAITING:

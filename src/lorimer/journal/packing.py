@@ -1,4 +1,4 @@
-"""How the usual data of facts becomes short, and long again: see codec.py for the row round it.
+"""Packs the usual data of facts into short forms, and unpacks them; codec.py has the row round it.
 
 `data` is an object as it is or, where all its keys are in the SHAPES of its kind, a list of
 their values in that order: null is a key that is absent, absent ones at the end are left out,

@@ -1,5 +1,5 @@
 """What all stores share: the list of runs that they keep beside the facts (one row a run, from its
-run.start and run.end), the rules that these obey, and the words in which a call is refused."""
+run.start and run.end), its rules, and the errors with which a call is refused."""
 
 from __future__ import annotations
 

@@ -22,9 +22,9 @@ from lorimer.core.purse import MAX_WINDOW_S, Purse
 from lorimer.journal.codec import micros
 
 SLOTS: Final = 168
-"""Of a window: what a look at a purse reads at most, and one."""
+"""Of a window. A look at a purse reads one more at most."""
 SLOT_OF_ALL: Final = 3_600_000_000
-"""Microseconds: where there is no window yet."""
+"""Width of a slot in microseconds, for a purse without a window."""
 GONE: Final = ""
 """In place of a run's id: runs that are not kept any more."""
 
@@ -92,13 +92,13 @@ class Purses:
         """What was spent in each slot, of each purse."""
 
     def check(self, entry: LedgerEntry, now: float) -> None:
-        """Raises LimitError when a purse has not so much left as the entry sets aside."""
+        """Raises LimitError when a purse has less left than the entry reserves."""
         if entry.reserved > 0:
             for purse in entry.purses:
                 must_fit(purse, entry.reserved, self.used(purse, now))
 
-    def move(self, entry: LedgerEntry, now: float) -> None:
-        """Do in each purse what the entry says."""
+    def apply(self, entry: LedgerEntry, now: float) -> None:
+        """Add the entry's amounts to each of its purses."""
         spent = spent_of(entry)
         for purse in entry.purses:
             _add(self._ledger, purse.name, entry.reserved, spent)

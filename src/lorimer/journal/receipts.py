@@ -46,7 +46,7 @@ def compactions(run: Recording) -> list[Compaction]:
 
 def _compaction(fact: Event, receipt: Receipt, messages: Sequence[Message]) -> Compaction:
     history = History(messages)
-    history.take_up(receipt)
+    history.adopt_receipt(receipt)
     if history.receipt is None:
         raise JournalError(
             f"The receipt in fact {fact.seq} is not of the conversation before it.",

@@ -45,7 +45,7 @@ class Recording:
     def before(self) -> History:
         """The conversation before it, for a run to go on from."""
         history = History(self.history)
-        history.take_up(self.receipt)
+        history.adopt_receipt(self.receipt)
         return history
 
     @property
@@ -61,14 +61,15 @@ class Recording:
 
 async def facts_of(journal: Journal, row: RunRow) -> list[Event]:
     """The facts of one run, in order. Raises JournalError for damaged ones."""
-    facts, damage = await intact(journal, row)
+    facts, damage = await readable_facts(journal, row)
     if damage is not None:
         raise damage
     return facts
 
 
-async def intact(journal: Journal, row: RunRow) -> tuple[list[Event], JournalError | None]:
-    """The facts of one run, in order, as far as they can be read, and why the next one cannot."""
+async def readable_facts(journal: Journal, row: RunRow) -> tuple[list[Event], JournalError | None]:
+    """The facts of one run, in order, up to the first that is damaged; and the error of that one,
+    if there is one."""
     facts: list[Event] = []
     try:
         async with aclosing(journal.read(row.stream, row.first - 1)) as stream:

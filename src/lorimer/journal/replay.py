@@ -1,8 +1,8 @@
 """Runs a recorded run again, from its facts alone: no model, no tool, no network.
 
-The engine and the stages are those of every run. Only the run's line to the outside is another: it
-answers every effect from the record, calls nothing, and stops at the first thing that is not as
-recorded. What is recorded is read, never written.
+The engine and the stages are the usual ones. Only the RunContext is replaced: it answers every
+effect from the record, calls nothing, and stops at the first difference from the record. Nothing is
+written.
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ from lorimer.core.errors import (
     error_from_json,
 )
 from lorimer.core.events import Event
+from lorimer.core.facts import FACTS_OF
 from lorimer.core.journal import LedgerEntry
 from lorimer.core.jsonable import JSON, canonical
 from lorimer.core.limits import Bounds, Limits
@@ -53,7 +54,6 @@ again."""
 _NEVER_MADE: Final = (*_MONEY, ExecutorErrorCode.EXEC_API_UNAVAILABLE.value)
 """Also one that was not made because all its models were benched."""
 
-_FACTS: Final = {"model": ("model.intent", "model.reply"), "tool": ("tool.intent", "tool.result")}
 _NOTHING: Final[Mapping[str, JSON]] = {}
 
 
@@ -116,9 +116,9 @@ async def replay(plan: Plan, recording: Recording, redactor: Redactor | None = N
 
 
 class _Replay(RunContext):
-    """A run's line to a record of it."""
+    """The RunContext of a replay: answers from the record instead of calling the outside."""
 
-    __slots__ = ("_clock", "_end", "_left", "_same_manifest", "_used", "divergence")
+    __slots__ = ("_clock", "_end", "_not_done", "_same_manifest", "_used", "divergence")
 
     def __init__(
         self, recording: Recording, digest: str, limits: Limits, redactor: Redactor | None
@@ -130,7 +130,7 @@ class _Replay(RunContext):
         self._end = end
         self._used = used_s(recording.facts)
         self._same_manifest = recording.digest == digest
-        self._left: Event | None = None
+        self._not_done: Event | None = None
         """The first that is recorded and was not done."""
         self.divergence: Divergence | None = None
         super().__init__(
@@ -188,11 +188,11 @@ class _Replay(RunContext):
             self.cancellation.cancel(_reason(self._end.data))
 
     async def sleep(self, seconds: float) -> None:
-        """It was waited for already."""
+        """Returns at once: the recorded run has waited."""
 
     def finish(self) -> None:
         if self._recorded:
-            self._left = _first(self._recorded.values())
+            self._not_done = _first(self._recorded.values())
         super().finish()
 
     def take(self, fact: Event) -> None:
@@ -215,7 +215,7 @@ class _Replay(RunContext):
             if self._recorded or (self._end is not None and not self._was_stopped()):
                 self._diverge(type, key, "this is not recorded", None, data)
             return None
-        theirs, ours = dict(fact.data), self._clean(data)
+        theirs, ours = dict(fact.data), self._redacted(data)
         if type == "run.start" and not self._same_manifest:
             ours["manifest"] = theirs.get("manifest")
         # no data: the record is looked up, and what it says is taken as it is
@@ -224,16 +224,16 @@ class _Replay(RunContext):
         return fact
 
     def _check_end(self, data: Mapping[str, JSON]) -> None:
-        end, left = self._end, self._left
+        end, left = self._end, self._not_done
         if self.divergence is not None:
             return
         if left is not None:
             key, why = str(left.data.get("key", "")), "this is recorded, and the run ended before"
-            self.divergence = self._told(left.type, key, why, left, data)
+            self.divergence = self._divergence(left.type, key, why, left, data)
             return
         if end is None:
             return
-        theirs, ours = dict(end.data), self._clean(data)
+        theirs, ours = dict(end.data), self._redacted(data)
         if "output" not in theirs:  # earlier versions do not tell
             ours.pop("output", None)
         if self._was_stopped():
@@ -244,7 +244,7 @@ class _Replay(RunContext):
             self.facts.append(end)
             return
         self.iteration = end.iteration
-        self.divergence = self._told("run.end", "", "the run ends in another way", end, data)
+        self.divergence = self._divergence("run.end", "", "the run ends in another way", end, data)
 
     # --- effects -------------------------------------------------------------------------
 
@@ -262,13 +262,13 @@ class _Replay(RunContext):
         hold_empty: bool = False,
     ) -> Mapping[str, JSON]:
         """Answered from the record. `call` is never called."""
-        intent_type, result_type = _FACTS.get(kind, ("effect.intent", "effect"))
+        intent_type, result_type = FACTS_OF.get(kind, ("effect.intent", "effect"))
         if kind == "tool":
             self.bounds.count_tool()
         elif kind != "model":
             key = f"{kind}:{key}"
         begun, done = self._take(intent_type, key), self._take(result_type, key)
-        asked = self._clean({"key": key, "hash": short_hash(request), **intent})
+        asked = self._redacted({"key": key, "hash": short_hash(request), **intent})
         known = begun or done
         if known is not None and known.data.get("hash") != asked["hash"]:
             why = f"the {kind} call asks something else"
@@ -311,7 +311,7 @@ class _Replay(RunContext):
                 )
         self._diverge(type, key, "no result of this call is recorded", None, asked)
 
-    def _clean(self, data: Mapping[str, JSON]) -> dict[str, JSON]:
+    def _redacted(self, data: Mapping[str, JSON]) -> dict[str, JSON]:
         """As it would have been recorded."""
         return dict(data if self.redactor is None else self.redactor.json(data))
 
@@ -329,13 +329,13 @@ class _Replay(RunContext):
         found: Mapping[str, JSON] | None,
     ) -> NoReturn:
         if self.divergence is None:
-            self.divergence = self._told(type, key, why, fact, found)
+            self.divergence = self._divergence(type, key, why, fact, found)
         raise JournalError(
             f"The replay of run {self.id} diverges: {self.divergence.why}.",
             code=ExecutorErrorCode.EXEC_JOURNAL_DIVERGED,
         )
 
-    def _told(
+    def _divergence(
         self,
         type: str,
         key: str,

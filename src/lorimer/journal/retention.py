@@ -5,12 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from typing import TypeAlias
 
-from lorimer.core.journal import Journal, RunRow
+from lorimer.core.journal import ALL_RUNS, Journal, RunRow
 from lorimer.core.jsonable import JSON
 from lorimer.core.record import record
-from lorimer.journal.family import top
-
-_ALL = 2**31
+from lorimer.journal.family import root_of
 
 
 @record
@@ -74,7 +72,7 @@ async def compact(journal: Journal, *, before: float, watcher: Watcher | None = 
     Passes over sessions with an unfinished run, and those that somebody holds. Whenever it is
     broken off, what is there is good. `watcher` is told of each session. Raises JournalError.
     """
-    old, done = _settled(await journal.runs(limit=_ALL), before)
+    old, done = _settled(await journal.runs(limit=ALL_RUNS), before)
     names = _watched("compacting", [*reversed(done)], watcher)
     saved = {name: await journal.compact(name, before=before) for name in names}
     smaller = [name for name, gained in saved.items() if gained]
@@ -104,13 +102,13 @@ async def prune(
     a transaction of its own, so runs that are going on hardly wait. `watcher` is told of each
     session, twice. Raises JournalError.
     """
-    rows = await journal.runs(limit=_ALL)  # newest first
+    rows = await journal.runs(limit=ALL_RUNS)  # newest first
     latest = {row.stream for row in rows[:keep]}
     parents: dict[str, RunRow | None] = {}
-    latest |= {(await top(journal, row, parents)).stream for row in rows[:keep]}
+    latest |= {(await root_of(journal, row, parents)).stream for row in rows[:keep]}
     old, done = _settled([row for row in rows if row.stream not in latest], before)
     names = _watched("looking at", [*reversed(done)], watcher)
-    homes = {name: (await top(journal, done[name][-1], parents)).stream for name in names}
+    homes = {name: (await root_of(journal, done[name][-1], parents)).stream for name in names}
     own = [name for name, home in homes.items() if name == home]
 
     async def dropped(names: Sequence[str]) -> list[str]:

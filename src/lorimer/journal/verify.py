@@ -6,10 +6,11 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict
-from typing import Final, cast
+from math import inf
+from typing import cast
 
 from lorimer.core.errors import ExecutorErrorCode, JournalError, LorimerError, PipelineError
-from lorimer.core.journal import Balance, Journal, RunRow
+from lorimer.core.journal import ALL_RUNS, Balance, Journal, RunRow
 from lorimer.core.jsonable import JSON
 from lorimer.core.limits import Limits
 from lorimer.core.manifest import manifest_digest
@@ -18,8 +19,6 @@ from lorimer.journal.contract import Contract, Finding, RunFacts
 from lorimer.journal.fold import Fold
 from lorimer.journal.projection import ended_row, started_row
 from lorimer.journal.recording import Recording
-
-_ALL: Final = 2**31
 
 
 async def verify(journal: Journal, name: str, purses: PurseCheck | None = None) -> list[Finding]:
@@ -31,7 +30,7 @@ async def verify(journal: Journal, name: str, purses: PurseCheck | None = None) 
     """
     row = await journal.find_run(name)
     stream = row.stream if row is not None else name
-    rows = await journal.runs(limit=_ALL, stream=stream) if stream else []  # "" would be all
+    rows = await journal.runs(limit=ALL_RUNS, stream=stream) if stream else []  # "" would be all
     if not rows:
         raise PipelineError(
             f"There is no run and no conversation {name!r} in this store.",
@@ -42,7 +41,7 @@ async def verify(journal: Journal, name: str, purses: PurseCheck | None = None) 
     found = sorted(await _stream(journal, stream, rows, purses), key=lambda finding: finding.seq)
     if row is None or name == stream:
         return found
-    after = min([other.first for other in rows if other.first > row.first], default=_ALL)
+    after = min([other.first for other in rows if other.first > row.first], default=inf)
     return [
         finding
         for finding in found

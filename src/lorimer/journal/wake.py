@@ -1,4 +1,4 @@
-"""How those who wait for a stream learn, in this process, that it grew or was posted to."""
+"""Wakes the tasks of this process that wait for a stream to grow, or for a post to it."""
 
 from __future__ import annotations
 
@@ -35,10 +35,10 @@ class Wakers:
         for future in self.waiting.pop(stream, ()):
             loop = future.get_loop()
             if loop is asyncio.get_running_loop():
-                _finish(future)
+                _resolve(future)
                 continue
             try:
-                loop.call_soon_threadsafe(_finish, future)
+                loop.call_soon_threadsafe(_resolve, future)
             except RuntimeError:
                 continue  # that loop is closed, and with it the reader gone
 
@@ -94,6 +94,6 @@ class _Call:
                 del self._among[self._stream]
 
 
-def _finish(future: asyncio.Future[None]) -> None:
+def _resolve(future: asyncio.Future[None]) -> None:
     if not future.done():
         future.set_result(None)

@@ -1,4 +1,4 @@
-"""Which runs may begin, and which may be gone on with: who is refused, and in which words."""
+"""Which runs may begin, and which may be resumed: the checks, and their errors."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from lorimer.core.plan import Plan
 from lorimer.journal.family import parent_of
 
 
-async def must_be_new(journal: Journal, run_id: str) -> None:
+async def require_new(journal: Journal, run_id: str) -> None:
     """Raises PipelineError when there is a run of this id, and JournalError."""
     try:
         row = await journal.find_run(run_id)
@@ -26,7 +26,7 @@ async def must_be_new(journal: Journal, run_id: str) -> None:
         )
 
 
-async def must_be_unfinished(journal: Journal, run_id: str) -> RunRow:
+async def require_unfinished(journal: Journal, run_id: str) -> RunRow:
     """The unfinished run of that id, or of the one id that begins so. Raises PipelineError when
     there is no such run, or it has ended, and JournalError."""
     row = await find(journal, run_id)
@@ -38,7 +38,7 @@ async def must_be_unfinished(journal: Journal, run_id: str) -> RunRow:
     return row
 
 
-def must_be_begun_by(start: Event, plan: Plan) -> None:
+def require_same_manifest(start: Event, plan: Plan) -> None:
     """Raises ConfigError where another manifest than the plan's began the run."""
     if start.data.get("manifest") != plan.digest:
         raise ConfigError(
@@ -49,7 +49,7 @@ def must_be_begun_by(start: Event, plan: Plan) -> None:
         )
 
 
-def must_be_nobodys(start: Event) -> None:
+def require_no_parent(start: Event) -> None:
     """Raises PipelineError for a run that is part of another: it goes on with that."""
     parent = parent_of(start)
     if parent is not None:
@@ -60,7 +60,7 @@ def must_be_nobodys(start: Event) -> None:
         )
 
 
-def must_be_plain(input: JSON) -> None:
+def require_plain(input: JSON) -> None:
     """Raises PipelineError for an input that cannot be recorded."""
     if isinstance(input, str):
         return
@@ -74,8 +74,8 @@ def must_be_plain(input: JSON) -> None:
         ) from None
 
 
-def in_a_run() -> PipelineError:
-    """The conversation has a run that goes on."""
+def conversation_busy() -> PipelineError:
+    """The error of a second run in a conversation."""
     return PipelineError(
         "This conversation is already in a run.",
         code=ExecutorErrorCode.EXEC_RUN_BUSY,

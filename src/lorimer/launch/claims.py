@@ -45,7 +45,7 @@ class Claims:
         self._back_to = 0
         """The fact of the stream after which the next run goes on; 0: after the last."""
 
-    def of(self, session_id: str) -> Claims:
+    def for_session(self, session_id: str) -> Claims:
         """The same owner's, with another conversation."""
         return Claims(
             self._journal,
@@ -73,7 +73,7 @@ class Claims:
                     raise
             await self._world.sleep(min(LOOK_S, left))
 
-    async def own(self, wait_s: float) -> Conversation:
+    async def claim_own(self, wait_s: float) -> Conversation:
         """The pipeline's conversation, for a new run. Raises JournalError as `claim` does, and
         PipelineError when a run in it is unfinished, or it was deleted."""
         if self.deleted:
@@ -92,7 +92,7 @@ class Claims:
             try:
                 await conversation.renew()  # when it was lost it is opened anew the next time
             except BaseException:
-                await self._ended(conversation)
+                await self._signal_session_end(conversation)
                 raise
             self._kept = conversation
         if self._kept.unfinished:
@@ -152,7 +152,7 @@ class Claims:
         """Keep none, without giving it back."""
         conversation, self._kept = self._kept, None
         if conversation is not None:
-            await self._ended(conversation)
+            await self._signal_session_end(conversation)
 
     async def give_back(self) -> None:
         """Keep none. A journal that cannot be written to any more is no error: the claim ends by
@@ -163,9 +163,9 @@ class Claims:
                 await conversation.release()
             except JournalError:
                 pass
-            await self._ended(conversation)
+            await self._signal_session_end(conversation)
 
-    async def _ended(self, conversation: Conversation) -> None:
+    async def _signal_session_end(self, conversation: Conversation) -> None:
         """Tell listeners that a session is not this pipeline's any more. Those that are async have
         the time that they have at the end of a run."""
         if not conversation.taken_up or not self._bus.wants("session.end"):

@@ -9,10 +9,10 @@ from lorimer.core.journal import Journal, RunRow, find
 from lorimer.core.jsonable import JSON
 from lorimer.core.world import World
 from lorimer.journal.conversation import Conversation
-from lorimer.journal.family import open_ones
+from lorimer.journal.family import uncharged
 from lorimer.journal.giving_up import charge, give_up
-from lorimer.journal.recording import intact
-from lorimer.launch.admission import must_be_unfinished
+from lorimer.journal.recording import readable_facts
+from lorimer.launch.admission import require_unfinished
 from lorimer.launch.claims import Claims
 from lorimer.launch.roster import Roster
 
@@ -33,7 +33,7 @@ class Interrupted:
         facts = conversation.unfinished
         if not facts or facts[0].run_id != row.run_id:
             await conversation.release()
-            await must_be_unfinished(self._journal, row.run_id)  # or somebody was quicker
+            await require_unfinished(self._journal, row.run_id)  # or somebody was quicker
             raise PipelineError(
                 f"Run {row.run_id} has ended meanwhile, or was given up: its conversation has "
                 "gone on without it.",
@@ -46,7 +46,7 @@ class Interrupted:
         children. Raises as `opened` does."""
         conversation = await self._opened_to_end(row, wait_s)
         try:
-            children = open_ones(conversation.unfinished)
+            children = uncharged(conversation.unfinished)
             charges = [await self._charge(child.run_id, wait_s) for child in children]
             due = [charged for charged in charges if charged is not None]
             await give_up(conversation, row.run_id, due, self._world.time())
@@ -59,13 +59,13 @@ class Interrupted:
         if row is None:
             return None
         if not row.status:
-            self._roster.take(child_id)
+            self._roster.reserve(child_id)
             try:
                 await self.end(row, wait_s)
             finally:
-                self._roster.drop(child_id)
+                self._roster.release(child_id)
             row = await find(self._journal, child_id)
-        facts, damage = await intact(self._journal, row)
+        facts, damage = await readable_facts(self._journal, row)
         if damage is not None:
             return charge(child_id, {"usage": {}, "cost": row.cost_nano})
         return charge(child_id, facts[-1].data)
@@ -83,5 +83,5 @@ class Interrupted:
         conversation = Conversation(
             self._journal, row.stream, self._world, epoch, claims.claim_s, claimed
         )
-        conversation.unfinished, _ = await intact(self._journal, row)
+        conversation.unfinished, _ = await readable_facts(self._journal, row)
         return conversation

@@ -1,9 +1,9 @@
 """Starts runs and goes on with interrupted ones: each on the stream that it belongs to.
 
 A pipeline that remembers has one conversation, and never two runs at once in it; any other gives
-every run a stream of its own. Who is refused is said by `admission.py`, who has a stream by
-`claims.py`, which runs are live here by `roster.py`, what goes on round a run by `live.py`, what
-happens in it by the engine; how a stream is read by `journal/conversation.py`.
+every run a stream of its own. Refusals: `admission.py`; claims on streams: `claims.py`; which runs
+are live here: `roster.py`; what goes on around a live run: `live.py`; the run itself: the engine;
+how a stream is read: `journal/conversation.py`.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from lorimer.core.jsonable import JSON
 from lorimer.core.limits import Bounds, Limits
 from lorimer.core.manifest import EnvironmentManifest
 from lorimer.core.plan import Plan
-from lorimer.core.purse import Budgets, paid_by, purses_of
+from lorimer.core.purse import Budgets, ask_budgets, purses_of
 from lorimer.core.redaction import Redactor
 from lorimer.core.spend import Spend
 from lorimer.core.world import World
@@ -32,23 +32,23 @@ from lorimer.journal.fork import history_after, history_at, open_fork
 from lorimer.journal.projection import started_row
 from lorimer.journal.recording import Recording, origin_of, used_s
 from lorimer.launch.admission import (
-    must_be_begun_by,
-    must_be_new,
-    must_be_nobodys,
-    must_be_plain,
-    must_be_unfinished,
+    require_new,
+    require_no_parent,
+    require_plain,
+    require_same_manifest,
+    require_unfinished,
 )
 from lorimer.launch.claims import Claims
 from lorimer.launch.interrupted import Interrupted
-from lorimer.launch.keeper import Keeper
 from lorimer.launch.live import Run
+from lorimer.launch.manifest_store import ManifestStore
 from lorimer.launch.roster import Roster
 
 _NOTHING: Final[Mapping[str, JSON]] = {}
 
 
-class Relatives(Protocol):
-    """Gives runs the children that they may have; see `core/children.py`."""
+class ChildRunProvider(Protocol):
+    """Gives runs access to child runs (`core/children.py`)."""
 
     async def adopt(self, plan: Plan, context: RunContext) -> None:
         """Of a run that is nobody's child, before it begins or goes on."""
@@ -72,7 +72,7 @@ class Launcher:
         world: World,
         bus: Bus,
         claims: Claims,
-        keeper: Keeper,
+        keeper: ManifestStore,
         parent: Launcher | None = None,
     ) -> None:
         """`parent`: the launcher of the pipeline, where this one is a branch of it."""
@@ -80,16 +80,16 @@ class Launcher:
         self.world = world
         self._bus = bus
         self._claims = claims
-        self._keeper = keeper
+        self._manifests = keeper
         self._roster = Roster(None if parent is None else parent._roster)
         self._interrupted = Interrupted(journal, world, claims, self._roster)
         self._parent = parent
-        self._relatives: Relatives | None = None
+        self._child_runs: ChildRunProvider | None = None
         self._branches: WeakSet[Launcher] = WeakSet()
 
     def branch(self, claims: Claims) -> Launcher:
         """What launches runs in another conversation of the same pipeline."""
-        branch = Launcher(self.journal, self.world, self._bus, claims, self._keeper, parent=self)
+        branch = Launcher(self.journal, self.world, self._bus, claims, self._manifests, parent=self)
         self._branches.add(branch)
         return branch
 
@@ -101,19 +101,19 @@ class Launcher:
     @property
     def redactor(self) -> Redactor | None:
         """Of the pipeline's secrets; None: there are none."""
-        return self._keeper.redactor
+        return self._manifests.redactor
 
     @property
-    def relatives(self) -> Relatives | None:
+    def child_runs(self) -> ChildRunProvider | None:
         """None: there are no sub-agents."""
-        return self._relatives if self._parent is None else self._parent.relatives
+        return self._child_runs if self._parent is None else self._parent.child_runs
 
-    @relatives.setter
-    def relatives(self, relatives: Relatives | None) -> None:
-        self._relatives = relatives
+    @child_runs.setter
+    def child_runs(self, relatives: ChildRunProvider | None) -> None:
+        self._child_runs = relatives
 
     @property
-    def patience_s(self) -> float:
+    def claim_wait_s(self) -> float:
         """Seconds within which the claim of a process that died has run out."""
         return 2 * self._claims.claim_s
 
@@ -134,13 +134,13 @@ class Launcher:
     async def check_place(self, session_id: str, seq: int) -> None:
         """Raises PipelineError when the journal does not hold that place, and while a run is going
         on."""
-        self._roster.must_be_free()
+        self._roster.require_free()
         if seq:
             await history_at(self.journal, session_id, seq)
 
     async def go_to(self, session_id: str, seq: int) -> None:
         """Have the next run go on from there; see `Claims.go_to`."""
-        self._roster.must_be_free()
+        self._roster.require_free()
         await self._claims.go_to(session_id, seq)
 
     def retire(self) -> None:
@@ -164,34 +164,34 @@ class Launcher:
         wait_s: float,
         budgets: Budgets = (),
         run_id: str = "",
-        told: Mapping[str, JSON] = _NOTHING,
+        invocation: Mapping[str, JSON] = _NOTHING,
     ) -> Run:
         """Begin a run of the plan that there is then. `run_id`: its id, where it is not to have a
-        new one; `told` is what the host tells of it (`Invoked`); `budgets` pay for it. Raises
-        PipelineError when the conversation is in one, or has one that is unfinished, when there is
-        another run of that id, and when the input cannot be recorded; ConfigError for purses that
-        cannot be; JournalError when after `wait_s` seconds another owner's claim on it is still in
-        force."""
-        must_be_plain(input)
+        new one; `invocation` is what the host records of it (`Invoked`); `budgets` pay for it.
+        Raises PipelineError when the conversation is in one, or has one that is unfinished, when
+        there is another run of that id, and when the input cannot be recorded; ConfigError for
+        purses that cannot be; JournalError when after `wait_s` seconds another owner's claim on it
+        is still in force."""
+        require_plain(input)
         shared = current().converses
         with self._roster.conversing(shared):
             if run_id:
-                await must_be_new(self.journal, run_id)
+                await require_new(self.journal, run_id)
             run_id = run_id or self.world.new_id("run")
             claims = self._claims
-            origin, refused = await paid_by(budgets) if budgets else ({}, None)
-            conversation = await (claims.own(wait_s) if shared else claims.claim(run_id, 0.0))
+            origin, refused = await ask_budgets(budgets) if budgets else ({}, None)
+            conversation = await (claims.claim_own(wait_s) if shared else claims.claim(run_id, 0.0))
             try:
-                if told:
-                    origin["invocation"] = self._keeper.clean(told)
+                if invocation:
+                    origin["invocation"] = self._manifests.clean(invocation)
                 context = self._context(run_id, conversation, limits, tap, origin)
                 context.refused = refused
-                plan = await self._settled(current, context, shared)
+                plan = await self._stored_plan(current, context, shared)
             except BaseException:
                 if not shared:  # a stream of its own, in which nothing is
                     await conversation.release()
                 raise
-            return self._launch(plan, context, conversation, self._keeper.clean(input))
+            return self._launch(plan, context, conversation, self._manifests.clean(input))
 
     async def fork(
         self,
@@ -205,13 +205,13 @@ class Launcher:
         """Begin a run on a new stream, which goes on after so many turns of another. The pipeline's
         conversation, if it has one, is the new one from then on. Raises PipelineError as `start`
         does, when the parent has not so many turns, and when there is nothing to go on from."""
-        must_be_plain(input)
+        require_plain(input)
         history = history_after(parent, after, prompted=input is not None)
         shared = current().converses
         with self._roster.conversing(shared):
             if budgets is None:
                 budgets = purses_of(parent.facts[0].data)
-            origin, refused = await paid_by(budgets)
+            origin, refused = await ask_budgets(budgets)
             await self._claims.give_back()
             run_id = self.world.new_id("run")
             stream = self.world.new_id("session") if shared else run_id
@@ -226,15 +226,15 @@ class Launcher:
                     origin["title"] = started_row("", 0, parent.facts[0]).title
                 context = self._context(run_id, conversation, limits, None, origin)
                 context.refused = refused
-                plan = await self._settled(current, context, shared)
+                plan = await self._stored_plan(current, context, shared)
             except BaseException:
                 await conversation.release()
                 raise
             if shared:
                 self._claims.keep(conversation)
-            return self._launch(plan, context, conversation, self._keeper.clean(input))
+            return self._launch(plan, context, conversation, self._manifests.clean(input))
 
-    async def descend(
+    async def start_child(
         self,
         plan: Plan,
         run_id: str,
@@ -242,23 +242,23 @@ class Launcher:
         limits: Limits,
         above: RunContext,
         agent: str,
-        told: Mapping[str, JSON] = _NOTHING,
+        invocation: Mapping[str, JSON] = _NOTHING,
         *,
         wait_s: float,
     ) -> Run:
         """A run that is part of the run `above`, begun, or gone on with where it was interrupted,
-        on the stream of its own id. `told` says for whom it is (`Invoked`). Raises as `resume`
-        does."""
+        on the stream of its own id. `invocation` says for whom it is (`Invoked`). Raises as
+        `resume` does."""
         conversation = await self._claims.claim(run_id, wait_s)
         try:
             facts = conversation.unfinished
             if facts:
-                must_be_begun_by(facts[0], plan)
+                require_same_manifest(facts[0], plan)
                 limits, given = _limits(facts[0], plan), facts[0].data.get("input")
             else:
-                await self._keeper.store(plan)
-                given = self._keeper.clean(input)
-            origin = origin_of(facts[0]) if facts else _of_child(above, agent, told)
+                await self._manifests.store(plan)
+                given = self._manifests.clean(input)
+            origin = origin_of(facts[0]) if facts else _of_child(above, agent, invocation)
             context = self._context(run_id, conversation, limits, None, origin, above.spend)
             context.root = above.root
         except BaseException:
@@ -291,9 +291,9 @@ class Launcher:
             recorded=facts,
             position=conversation.seq,
             snapshot_at=conversation.snapshot_at,
-            unkept=conversation.unkept,
+            runs_since_snapshot=conversation.runs_since_snapshot,
             origin=origin,
-            holds=conversation.check if self.journal.durable else None,
+            check_claim=conversation.check if self.journal.durable else None,
             redactor=self.redactor,
             above=above,
         )
@@ -302,26 +302,26 @@ class Launcher:
         """Go on with an interrupted run. Raises PipelineError when there is no such run, or it
         has ended, or goes on already; ConfigError when another manifest began it; JournalError
         when after `wait_s` seconds another owner's claim is still in force."""
-        row = await must_be_unfinished(self.journal, run_id)
-        self._roster.take(row.run_id)
+        row = await require_unfinished(self.journal, run_id)
+        self._roster.reserve(row.run_id)
         try:
             with self._roster.conversing(plan.converses):
                 return await self._reopened(row, plan, tap, wait_s)
         except BaseException:
-            self._roster.drop(row.run_id)
+            self._roster.release(row.run_id)
             raise
 
     async def abandon(self, run_id: str, *, wait_s: float) -> None:
         """Give an interrupted run up: it ends as cancelled, and its conversation is free; also one
         that is damaged, which cannot be resumed. Raises PipelineError and JournalError as `resume`
         does."""
-        row = await must_be_unfinished(self.journal, run_id)
-        self._roster.take(row.run_id)
+        row = await require_unfinished(self.journal, run_id)
+        self._roster.reserve(row.run_id)
         try:
             await self.release()
             await self._interrupted.end(row, wait_s)
         finally:
-            self._roster.drop(row.run_id)
+            self._roster.release(row.run_id)
 
     async def _reopened(self, row: RunRow, plan: Plan, tap: Tap | None, wait_s: float) -> Run:
         if plan.converses:
@@ -330,12 +330,12 @@ class Launcher:
         facts = conversation.unfinished
         start = facts[0]
         try:
-            must_be_nobodys(start)
-            must_be_begun_by(start, plan)
+            require_no_parent(start)
+            require_same_manifest(start, plan)
             limits = _limits(start, plan)
             context = self._context(row.run_id, conversation, limits, tap, origin_of(start))
-            if self.relatives is not None:
-                await self.relatives.adopt(plan, context)
+            if self.child_runs is not None:
+                await self.child_runs.adopt(plan, context)
         except BaseException:
             await conversation.release()
             raise
@@ -354,19 +354,19 @@ class Launcher:
         self._roster.add(context)
         return Run(self, plan, context, conversation, input)
 
-    def over(self, plan: Plan, context: RunContext) -> None:
-        """A run has ended, in whatever way. Told again, it changes nothing."""
-        self._roster.over(context, plan.converses)
+    def run_ended(self, plan: Plan, context: RunContext) -> None:
+        """A run has ended, in whatever way. A second call changes nothing."""
+        self._roster.remove(context, plan.converses)
 
-    async def leave(self) -> None:
-        """Give up the conversation that it would keep: more may be recorded than was seen of it."""
+    async def drop_conversation(self) -> None:
+        """Keep the conversation open no longer: more may be recorded than is known of it here."""
         await self._claims.leave()
 
-    async def _settled(
+    async def _stored_plan(
         self, current: Callable[[], Plan], context: RunContext, shared: bool
     ) -> Plan:
-        """The plan that there is, stored, and what it needs for a run: what is changed after this
-        is told to the live run."""
+        """The current plan, once its manifest is stored and the run has its child runs. Later
+        changes of the plan are sent to the live run."""
         while True:
             plan = current()
             if plan.converses != shared:
@@ -376,18 +376,18 @@ class Launcher:
                     code=ExecutorErrorCode.EXEC_RUN_BUSY,
                     hint="Begin it again.",
                 )
-            await self._keeper.store(plan)
-            if self.relatives is not None:
-                await self.relatives.adopt(plan, context)
+            await self._manifests.store(plan)
+            if self.child_runs is not None:
+                await self.child_runs.adopt(plan, context)
             if plan is current():
                 return plan
 
 
-def _of_child(above: RunContext, agent: str, told: Mapping[str, JSON]) -> dict[str, JSON]:
+def _of_child(above: RunContext, agent: str, invocation: Mapping[str, JSON]) -> dict[str, JSON]:
     """What the run.start of a child says of where it comes from, for whom it is, and who pays."""
     parent = {"run": above.id, "iteration": above.iteration, "agent": agent}
     budgets = above.origin.get("budgets")
-    said: dict[str, JSON] = {"parent": parent, "invocation": told, "budgets": budgets}
+    said: dict[str, JSON] = {"parent": parent, "invocation": invocation, "budgets": budgets}
     return {name: value for name, value in said.items() if value}
 
 

@@ -1,4 +1,4 @@
-"""A run that is going on: the engine, and what is kept going round it.
+"""A live run: the engine, and what has to go on around it (heartbeat, inbox, snapshot).
 
 Which runs may begin is said by `admission.py`, on which stream by `launcher.py`.
 """
@@ -23,7 +23,7 @@ from lorimer.core.redaction import logger
 from lorimer.core.result import PipelineResult
 from lorimer.core.state import PipelineState
 from lorimer.journal.conversation import Conversation
-from lorimer.journal.pulse import Pulse
+from lorimer.journal.heartbeat import Heartbeat
 
 _log: Final = logger("lorimer.live")
 
@@ -31,15 +31,15 @@ _LEFT: Final = (Reason.SHUTDOWN, Reason.WAITING)
 """A run that ended for one of these is left to whoever resumes it."""
 
 
-class Home(Protocol):
-    """Where a run comes from."""
+class RunOwner(Protocol):
+    """The launcher that a run comes from."""
 
-    def over(self, plan: Plan, context: RunContext) -> None:
-        """It has ended; may be told twice."""
+    def run_ended(self, plan: Plan, context: RunContext) -> None:
+        """It has ended; may be called twice."""
         ...
 
-    async def leave(self) -> None:
-        """Its conversation is to be given up, if it would be kept."""
+    async def drop_conversation(self) -> None:
+        """Keep its conversation open no longer."""
         ...
 
 
@@ -47,31 +47,31 @@ class Run:
     """A run about to begin: in the caller's own task, or in one whose events are read. Unless its
     plan converses, its stream is its alone, and given back after it."""
 
-    __slots__ = ("_conversation", "_home", "_input", "_plan", "context", "result")
+    __slots__ = ("_conversation", "_owner", "_input", "_plan", "context", "result")
 
     def __init__(
         self,
-        home: Home,
+        owner: RunOwner,
         plan: Plan,
         context: RunContext,
         conversation: Conversation,
         input: JSON,
     ) -> None:
         self.context = context
-        self._home = home
+        self._owner = owner
         self._plan = plan
         self._conversation = conversation
         self._input = input
         self.result: PipelineResult | None = None
         """None: it has not ended. For whoever is told of a CancelledError."""
 
-    async def here(self) -> PipelineResult:
+    async def execute(self) -> PipelineResult:
         """Run it in this task. When the task is cancelled, the run ends, journals that, and
         CancelledError is raised."""
         try:
             result = self.result = await self._live()
         finally:
-            self._home.over(self._plan, self.context)
+            self._owner.run_ended(self._plan, self.context)
         interrupted = self.context.cancellation.interrupted
         if interrupted is not None:
             raise interrupted
@@ -83,7 +83,7 @@ class Run:
         task = asyncio.get_running_loop().create_task(self._live(), name=self.context.id)
 
         def ended(_: object) -> None:  # also when it never got to begin, or failed
-            self._home.over(self._plan, self.context)
+            self._owner.run_ended(self._plan, self.context)
             tap.put(None)
 
         task.add_done_callback(ended)
@@ -100,15 +100,15 @@ class Run:
                         await asyncio.wait([task])
                     except asyncio.CancelledError:
                         continue
-            self._home.over(self._plan, self.context)
+            self._owner.run_ended(self._plan, self.context)
 
     async def _live(self) -> PipelineResult:
         context, conversation = self.context, self._conversation
         journal = context.journal
-        pulse = None
+        heartbeat = None
         if journal.durable:
-            pulse = Pulse(conversation, partial(context.cancel, Reason.FENCED))
-        end = journal.watch(context.stream, partial(_told, context))
+            heartbeat = Heartbeat(conversation, partial(context.cancel, Reason.FENCED))
+        end = journal.watch(context.stream, partial(_posted, context))
         try:
             if context.replayed:
                 await mail_of(context).look_or_log()  # what came while nobody was here
@@ -127,7 +127,7 @@ class Run:
             left = context.reason in _LEFT
             if self._plan.converses and (left or context.cut_short or _lost_touch(result)):
                 # whoever resumes it need not wait
-                await self._home.leave()
+                await self._owner.drop_conversation()
                 await _or_log(conversation.release())
             if context.snapshot_due:
                 await _or_log(conversation.snapshot(context.facts))
@@ -138,18 +138,19 @@ class Run:
                 if context.mail is not None:
                     await context.mail.close()
             finally:  # whoever is cancelled now prolongs no claim for ever
-                if pulse is not None:
-                    await pulse.stop()
+                if heartbeat is not None:
+                    await heartbeat.stop()
             if not self._plan.converses:
                 await _or_log(conversation.release())
 
 
-def _told(context: RunContext) -> None:
+def _posted(context: RunContext) -> None:
     mail_of(context).look_soon()
 
 
 async def _or_log(work: Coroutine[None, None, None]) -> None:
-    """What comes after a run's last fact cannot make its result another."""
+    """Await it; log its JournalError: what fails after a run's last fact does not change its
+    result."""
     try:
         await work
     except JournalError as error:

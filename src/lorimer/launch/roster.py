@@ -10,7 +10,7 @@ from typing import Final
 
 from lorimer.core.context import RunContext
 from lorimer.core.errors import ExecutorErrorCode, PipelineError
-from lorimer.launch.admission import in_a_run
+from lorimer.launch.admission import conversation_busy
 
 _ALONE: Final = nullcontext()
 
@@ -21,9 +21,9 @@ class Roster:
     def __init__(self, above: Roster | None = None) -> None:
         self._above = above
         self._live: set[RunContext] = set()
-        self._taken: set[str] = set() if above is None else above._taken
-        """Ids of the interrupted runs that the pipeline resumes, has resumed or gives up, in
-        whichever conversation."""
+        self._reserved: set[str] = set() if above is None else above._reserved
+        """Ids of the interrupted runs that the pipeline is resuming or giving up, in any of its
+        conversations."""
         self.busy = False
         """The conversation is in a run, or about to be."""
 
@@ -32,30 +32,30 @@ class Roster:
         """The runs that are going on, also in the conversations below."""
         return tuple(self._live)
 
-    def must_be_free(self) -> None:
+    def require_free(self) -> None:
         """Raises PipelineError while the conversation is in a run."""
         if self.busy:
-            raise in_a_run()
+            raise conversation_busy()
 
     def conversing(self, shared: bool) -> AbstractContextManager[None]:
         """Begin a run; where it is in the conversation (`shared`), that is busy until `over`, or
         until this raises. Raises PipelineError while another run is in it."""
         return _Conversing(self) if shared else _ALONE
 
-    def take(self, run_id: str) -> None:
-        """Go on with an interrupted run, or end it; `drop` when that is over or comes to nothing.
-        Raises PipelineError for one that is not at rest."""
-        self._must_rest(run_id)
-        self._taken.add(run_id)
+    def reserve(self, run_id: str) -> None:
+        """Reserve an interrupted run, to resume it or give it up; `release` ends that. Raises
+        PipelineError for a run that is live or reserved already."""
+        self._require_at_rest(run_id)
+        self._reserved.add(run_id)
 
-    def drop(self, run_id: str) -> None:
-        """It is taken no more."""
-        self._taken.discard(run_id)
+    def release(self, run_id: str) -> None:
+        """End a reservation."""
+        self._reserved.discard(run_id)
 
-    def _must_rest(self, run_id: str) -> None:
+    def _require_at_rest(self, run_id: str) -> None:
         if self._above is not None:
-            self._above._must_rest(run_id)
-        if run_id in self._taken or any(live.id == run_id for live in self._live):
+            self._above._require_at_rest(run_id)
+        if run_id in self._reserved or any(live.id == run_id for live in self._live):
             raise PipelineError(
                 f"This pipeline is running {run_id} at this moment.",
                 code=ExecutorErrorCode.EXEC_RUN_BUSY,
@@ -63,18 +63,18 @@ class Roster:
             )
 
     def add(self, context: RunContext) -> None:
-        """A run is live."""
+        """Add a live run."""
         self._live.add(context)
         if self._above is not None:
             self._above._live.add(context)
 
-    def over(self, context: RunContext, shared: bool) -> None:
-        """A run has ended, in whatever way. Told again, it changes nothing."""
+    def remove(self, context: RunContext, shared: bool) -> None:
+        """A run has ended, in whatever way. A second call changes nothing."""
         if context in self._live:
             self._live.remove(context)
             if self._above is not None:
                 self._above._live.discard(context)
-            self.drop(context.id)
+            self.release(context.id)
             self.busy = self.busy and not shared
 
 
@@ -86,7 +86,7 @@ class _Conversing(AbstractContextManager[None]):
         self._roster = roster
 
     def __enter__(self) -> None:
-        self._roster.must_be_free()
+        self._roster.require_free()
         self._roster.busy = True
 
     def __exit__(self, kind: object, *_: object) -> None:

@@ -23,7 +23,7 @@ from lorimer.journal.sqlite.database import (
     transaction,
     use_wal,
 )
-from lorimer.journal.sqlite.faults import said_of
+from lorimer.journal.sqlite.faults import describe
 from lorimer.tools.threads import Threads
 from lorimer.world.real import RealWorld
 
@@ -123,11 +123,11 @@ class SQLiteMemory:
             with self._lock:
                 try:
                     db = self._db = self._db or _opened(self._path)
-                    db.must_be_there()
+                    db.check_in_place()
                     with transaction(db, begin):
                         return work(db)
                 except (apsw.Error, OSError, UnicodeError) as error:
-                    what, hint = said_of(error)
+                    what, hint = describe(error)
                     told = f"the memory {self._path} {what}"
                     raise MemoryFailed(told, hint=hint, cause=error) from error
 

@@ -1,5 +1,5 @@
-"""A run of its own for one piece of work, of which nothing is kept: no stages, no journal, no
-listeners. Its limits hold, its effects are counted."""
+"""A bare RunContext for one piece of work outside of any pipeline: no stages, no listeners, and
+nothing is recorded. Limits hold, and effects are counted."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from lorimer.core.bus import Bus, Listeners
 from lorimer.core.cancel import Stopped
 from lorimer.core.context import RunContext
 from lorimer.core.events import Event
+from lorimer.core.first_wait import on_first_wait
 from lorimer.core.journal import LedgerEntry, Post
 from lorimer.core.limits import Bounds, Limits
-from lorimer.core.waiting import when_it_waits
 from lorimer.core.world import World
 
 T = TypeVar("T")
@@ -29,7 +29,7 @@ async def alone(work: Callable[[RunContext], Awaitable[T]], limits: Limits, worl
         epoch=0,
         seed=crc32(name.encode()),
         world=world,
-        journal=_Unkept(),
+        journal=_NullJournal(),
         bounds=Bounds(limits, world.monotonic()),
         listeners=Listeners(Bus()),
     )
@@ -37,7 +37,7 @@ async def alone(work: Callable[[RunContext], Awaitable[T]], limits: Limits, worl
     run.begin_iteration(0)
     try:
         with run.cancellation.scope:
-            return await when_it_waits(work(run), run.alarm.start)
+            return await on_first_wait(work(run), run.alarm.start)
     except Stopped:
         if run.cancellation.interrupted is not None:
             raise run.cancellation.interrupted from None
@@ -46,7 +46,7 @@ async def alone(work: Callable[[RunContext], Awaitable[T]], limits: Limits, worl
     raise run.bounds.timed_out()  # nobody else stops it
 
 
-class _Unkept:
+class _NullJournal:
     """Takes facts and forgets them: see `core.journal.RunJournal`."""
 
     durable = False

@@ -21,7 +21,7 @@ from lorimer.core.model import Target
 from lorimer.core.request import Request, Response, response_from_json
 from lorimer.core.state import PipelineState
 from lorimer.models.caller import Caller
-from lorimer.models.failover import Course, Verdict, continuing, verdict
+from lorimer.models.failover import FailoverState, Verdict, continuing, verdict
 from lorimer.models.pull import Pull
 from lorimer.models.reserving import note, reservation
 
@@ -91,7 +91,7 @@ async def call(
         except BaseException:
             caller.health.release(target.place, run.id)
             if fresh and not run.has_begun(kind, key):
-                state.untold(fresh)
+                state.mark_unrecorded(fresh)
             raise
         response = pull.response or _recorded(data)
         if reserve:
@@ -120,7 +120,7 @@ class _Failures:
         self._state = state
         self._run = state.run
         targets = caller.targets
-        self._course = Course(
+        self._course = FailoverState(
             [target.spec for target in targets],
             [target.place for target in targets],
             caller.health,

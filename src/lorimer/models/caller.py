@@ -29,7 +29,7 @@ class RetryPolicy(Protocol):
         ...
 
 
-class Hearer(Protocol):
+class DeltaListener(Protocol):
     """Gets the pieces of answers, in place of the run's listeners."""
 
     def piece(self, item: TextDelta | ThinkingDelta | ToolInputDelta) -> int:
@@ -77,7 +77,7 @@ class Caller:
         sinks: Sinks | None = None,
         counts: Calibration | None = None,
         aside: str = "",
-        hearer: Hearer | None = None,
+        hearer: DeltaListener | None = None,
         early: Callable[[PipelineState], EarlyCalls] | None = None,
     ) -> None:
         self.targets = targets

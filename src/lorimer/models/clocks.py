@@ -17,9 +17,9 @@ from anyio.lowlevel import checkpoint
 
 from lorimer.core.alarm import Alarm
 from lorimer.core.errors import APIError, ExecutorErrorCode
+from lorimer.core.first_wait import on_first_wait
 from lorimer.core.limits import Limits
 from lorimer.core.request import NO_USAGE, Delta, Response, UsageDelta
-from lorimer.core.waiting import when_it_waits
 
 FIRST_PIECE: Final = 2.5
 """The first content may take this many times the idle limit."""
@@ -84,7 +84,7 @@ class Clocks:
             self._since = self._alarm.loop.time()
             self._waiting = True
         else:
-            piece = when_it_waits(piece, self._run)
+            piece = on_first_wait(piece, self._run)
         try:
             item = await piece
         except StopAsyncIteration:
@@ -105,7 +105,7 @@ class Clocks:
         elif self._left != self._limits.idle_timeout_s:
             self._idle = self._left = self._limits.idle_timeout_s
             if self._running:
-                self._alarm.sooner(self)
+                self._alarm.moved_nearer(self)
         return item
 
     def deadline(self) -> float:

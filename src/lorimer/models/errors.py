@@ -1,6 +1,6 @@
-"""What providers answer when they do not answer, as APIError.
+"""Maps failures of providers (HTTP statuses, error events, network errors) to APIError.
 
-Vendors map into the codes here; which code is retried, `core/errors.py` decides.
+Which code is retried, `core/errors.py` decides.
 """
 
 from __future__ import annotations

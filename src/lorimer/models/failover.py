@@ -60,7 +60,7 @@ def verdict(error: APIError, on_refusal: OnRefusal = "stop") -> Verdict:
     return Verdict.FINAL
 
 
-class Course:
+class FailoverState:
     """Where one call is in its chain, and why those behind it did not answer."""
 
     __slots__ = ("_empty", "_health", "_names", "_places", "_why", "at", "tries")

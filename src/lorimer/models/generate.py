@@ -31,7 +31,7 @@ from lorimer.models.caller import Caller
 from lorimer.models.health import Health
 from lorimer.models.registry import Models, targets_of
 from lorimer.models.typed import Form, Unfit
-from lorimer.models.typed_request import Asking
+from lorimer.models.typed_request import TypedRequest
 from lorimer.world.real import RealWorld
 
 T = TypeVar("T")
@@ -82,7 +82,7 @@ async def generate_as(
     max_tokens, or does not fit, and the repaired one neither; `exec.api.refused`. LimitError;
     ConfigError for a type or a model that cannot be used.
     """
-    asking = Asking(Form(wanted), prompt, system, max_tokens, temperature)
+    asking = TypedRequest(Form(wanted), prompt, system, max_tokens, temperature)
     return await _generate(asking, model, models, run, limits, world)
 
 
@@ -99,7 +99,7 @@ def generate_as_sync(
     world: World | None = None,
 ) -> T:
     """`generate_as` for programs without an event loop. Raises PipelineError inside of one."""
-    asking = Asking(Form(wanted), prompt, system, max_tokens, temperature)
+    asking = TypedRequest(Form(wanted), prompt, system, max_tokens, temperature)
     work = _generate(asking, model, models, None, limits, world)
     return in_own_loop("generate_as", work, models)
 
@@ -121,7 +121,7 @@ async def generate_as_stream(
     value, last. A slow reader misses some, not the last one. Leaving the loop early ends the call
     and its spending; close the generator then (`contextlib.aclosing`). What a resumed run has
     recorded comes as the value alone."""
-    asking = Asking(Form(wanted), prompt, system, max_tokens, temperature)
+    asking = TypedRequest(Form(wanted), prompt, system, max_tokens, temperature)
     shown = asking.hearer = _Shown(asking.form)
     task = asyncio.create_task(_generate(asking, model, models, run, limits, world))
     task.add_done_callback(shown.over)
@@ -191,7 +191,7 @@ async def _apart(work: Coroutine[None, None, T], run: RunContext) -> T:
         return await asyncio.shield(task)
     except asyncio.CancelledError:
         task.cancel()
-        with run.cancellation.undisturbed():  # what it has cost by now is still noted
+        with run.cancellation.shielded():  # what it has cost by now is still noted
             while not task.done():
                 try:
                     await asyncio.wait([task])
@@ -204,7 +204,7 @@ async def _apart(work: Coroutine[None, None, T], run: RunContext) -> T:
 
 
 async def _generate(
-    asking: Asking[T],
+    asking: TypedRequest[T],
     model: str | Model,
     models: ModelResolver | None,
     run: RunContext | None,
@@ -231,7 +231,7 @@ async def _generate(
 
 
 async def _ask(
-    asking: Asking[T], targets: Sequence[Target], models: Models | None, run: RunContext
+    asking: TypedRequest[T], targets: Sequence[Target], models: Models | None, run: RunContext
 ) -> T:
     """Ask once, and once more with what is wrong with the answer."""
     health = Health() if models is None else models.health

@@ -1,4 +1,4 @@
-"""What a model at a vendor is, whatever wire it is asked by."""
+"""The base of the vendors' models: their context windows and prices, whatever the wire."""
 
 from __future__ import annotations
 

@@ -16,10 +16,10 @@ from lorimer.core.request import Request, Response, ToolSpec, Usage
 from lorimer.core.world import World
 from lorimer.models.credentials import LOCAL, VERTEX
 from lorimer.models.errors import CHECK_URL
+from lorimer.models.provider_info import ProviderStatus, provider_status
 from lorimer.models.redirected import WIRES
 from lorimer.models.registry import Models
 from lorimer.models.reserving import FRAME, TOOL_FRAME
-from lorimer.models.standing import Standing, standing
 
 CEILING_USD: Final = 0.01
 """What one check may cost."""
@@ -73,10 +73,10 @@ async def probe(
     """Ask the model of one spec a tiny question. Costs at most a cent by the price table: what
     could cost more is not asked, nor is a model without a price, unless it is a server of one's
     own (its address is private) or `allow_unpriced`. Errors are told, not raised."""
-    held: Standing | None = None
+    held: ProviderStatus | None = None
     started = world.monotonic()
     try:
-        held = standing(models, models.parse(spec).provider)
+        held = provider_status(models, models.parse(spec).provider)
         model = models.resolve(spec)
         request = _question(model, held, allow_unpriced=allow_unpriced)
         answer = await _answer(model, request, world, timeout_s)
@@ -117,7 +117,7 @@ async def _answer(model: Model, request: Request, world: World, timeout_s: float
     )
 
 
-def _question(model: Model, held: Standing, *, allow_unpriced: bool) -> Request:
+def _question(model: Model, held: ProviderStatus, *, allow_unpriced: bool) -> Request:
     """With the tool, if a cent is enough for it. Raises ConfigError `exec.api.unpriced`."""
     each = model.price(Usage(output_tokens=1000))
     for tools, prompt in (((_TOOL,), _ASKED + _OFFERED), ((), _ASKED)):
@@ -150,7 +150,7 @@ def _is_private(url: str) -> bool:
         return host == "localhost" or host.endswith((".localhost", ".local", ".internal"))
 
 
-def advice(error: LorimerError, held: Standing | None) -> str:
+def advice(error: LorimerError, held: ProviderStatus | None) -> str:
     """What to do about an error of a model call; "" when there is nothing to say."""
     variable = held.variable if held is not None else ""
     url = held.base_url if held is not None else ""

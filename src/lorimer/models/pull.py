@@ -97,7 +97,7 @@ class Pull:
         run, caller, request = self._state.run, self._caller, self._request
         if caller.timed:
             self._began = run.world.monotonic()
-        heard = (run.heard or caller.hearer is not None) and request.stream
+        heard = (run.has_listeners or caller.hearer is not None) and request.stream
         if heard and caller.after_release == "continue":
             self._said = []
         clocks = Clocks(run.alarm, run.bounds.limits, streamed=request.stream)
@@ -126,8 +126,8 @@ class Pull:
                     if heard:
                         for piece in (item,) if scrubber is None else scrubber.take(item):
                             self._release(piece)
-                        if run.crowded:
-                            await run.room()
+                        if run.reader_behind:
+                            await run.wait_for_reader()
             finally:
                 clocks.close()
                 if isinstance(stream, (AsyncGeneratorType, AsyncGenerator)):  # the first is quick

@@ -1,4 +1,4 @@
-"""Where every attempt is reported to the host's usage and trace sinks: one place, all attempts."""
+"""Reports every attempt at a model to the host's usage and trace sinks."""
 
 from __future__ import annotations
 

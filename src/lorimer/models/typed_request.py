@@ -22,7 +22,7 @@ from lorimer.core.request import (
     ToolInputDelta,
     ToolSpec,
 )
-from lorimer.models.caller import Hearer
+from lorimer.models.caller import DeltaListener
 from lorimer.models.typed import Form, Unfit
 
 T = TypeVar("T")
@@ -42,7 +42,7 @@ class Unseen:
         pass
 
 
-class Asking(Generic[T]):
+class TypedRequest(Generic[T]):
     """What is asked, whoever answers."""
 
     def __init__(
@@ -55,7 +55,7 @@ class Asking(Generic[T]):
     ) -> None:
         self.form = form
         self.messages = (user_message(prompt),) if isinstance(prompt, str) else tuple(prompt)
-        self.hearer: Hearer = Unseen()
+        self.hearer: DeltaListener = Unseen()
         self._system = system
         self._max_tokens = max_tokens
         self._temperature = temperature

@@ -21,7 +21,7 @@ SMALLEST_WINDOW: Final = 4_000
 """Tokens: less than any model that can be used takes."""
 
 
-class Room:
+class WindowRoom:
     """How much fits into a prompt to any model of a chain. Looked up once for each set of targets:
     to ask an object whether it knows takes longer than a model call takes otherwise."""
 

@@ -1,5 +1,5 @@
-"""Code of the host around a run: it may raise, hang or swallow its cancelling, and the run goes
-on."""
+"""Bounded calls of the host's code (ports, callbacks): it may raise, hang or swallow cancellation,
+and the run goes on."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ class Call(Generic[T]):
             error = self._task.exception()
             if error is None:
                 return self._task.result()
-            why = _told(error)
+            why = _described(error)
         _warn(f"{self._what} {why}", warnings)
         return None
 
@@ -80,7 +80,7 @@ async def bounded(
     return made.result(within_s, warnings)
 
 
-async def unbroken(work: Coroutine[object, object, None]) -> asyncio.CancelledError | None:
+async def uncancelled(work: Coroutine[object, object, None]) -> asyncio.CancelledError | None:
     """Have it done in a task of its own, and to its end although the caller is cancelled meanwhile:
     what did that is given back, to be raised. Raises what `work` raises. Nothing bounds it."""
     task = asyncio.get_running_loop().create_task(work)
@@ -100,7 +100,7 @@ def guarded(what: str, call: Callable[[], T], warnings: list[str]) -> T | None:
     try:
         return call()
     except (Exception, asyncio.CancelledError) as error:  # noqa: BLE001 - code of the host's
-        _warn(f"{what} {_told(error)}", warnings)
+        _warn(f"{what} {_described(error)}", warnings)
         return None
 
 
@@ -109,5 +109,5 @@ def _warn(told: str, warnings: list[str]) -> None:
     warnings.append(told)
 
 
-def _told(error: BaseException) -> str:
+def _described(error: BaseException) -> str:
     return f"failed: {type(error).__name__}: {error}"

@@ -70,7 +70,7 @@ class TotalBudget:
         self, agent: RunnableAgent, asked: Invocation, ledger: Journal
     ) -> Sequence[Purse]:
         """See Budget."""
-        await _must_have_some(self.purse, ledger, self._fail_open)
+        await _require_money(self.purse, ledger, self._fail_open)
         return (self.purse,)
 
 
@@ -120,7 +120,7 @@ class CallerBudgets:
     ) -> Sequence[Purse]:
         """See Budget."""
         purse = self.purse(asked.caller_id)
-        await _must_have_some(purse, ledger, self._fail_open)
+        await _require_money(purse, ledger, self._fail_open)
         return (purse,)
 
 
@@ -142,7 +142,7 @@ class AllBudgets:
         ]
 
 
-async def _must_have_some(purse: Purse, ledger: Journal, fail_open: bool) -> None:
+async def _require_money(purse: Purse, ledger: Journal, fail_open: bool) -> None:
     """A run need not begin when all is spent; what others have set aside they may give back. Raises
     LimitError, and JournalError unless `fail_open`."""
     try:

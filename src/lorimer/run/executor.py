@@ -15,7 +15,7 @@ from types import NoneType
 from typing import Unpack
 
 from lorimer.assembly import RunOptions, ToolSource, registry_of, reusable
-from lorimer.core.ancestry import Ancestry, current, descended
+from lorimer.core.ancestry import Ancestry, current, enter_run
 from lorimer.core.arguments import check_port, is_a, wrong
 from lorimer.core.cancel import Reason
 from lorimer.core.errors import ConfigError, ExecutorErrorCode, LorimerError, RunCancelled
@@ -28,21 +28,21 @@ from lorimer.core.result import PipelineResult
 from lorimer.journal.memory import MemoryJournal
 from lorimer.journal.outcome import outcome
 from lorimer.journal.recording import recorded
-from lorimer.launch.admission import must_be_unfinished
+from lorimer.launch.admission import require_unfinished
 from lorimer.launch.live import Run
 from lorimer.run.agent import RunnableAgent
-from lorimer.run.around import Around, Host
-from lorimer.run.beginning import Beginning
 from lorimer.run.config import LaneCap, Settings
 from lorimer.run.handle import RunHandle
 from lorimer.run.invocation import Invocation, check_agent, check_asked, check_invocation
 from lorimer.run.job import Job, busy, unknown
+from lorimer.run.job_ports import Host, JobWithPorts
 from lorimer.run.lanes.lane import ASK_AGAIN, Lane, Slot
 from lorimer.run.lowering import DEFAULTS
 from lorimer.run.palette import Delegate
 from lorimer.run.phase_results import gather
 from lorimer.run.pipelines import FALLBACK_TIER, Pipelines
 from lorimer.run.ports import Ports
+from lorimer.run.preparation import RunPreparation
 from lorimer.run.result import RunResult, failed, result_of
 from lorimer.world.real import RealWorld
 
@@ -107,7 +107,7 @@ class Executor:
         self._pipelines = Pipelines(
             models, registry_of(tools), limits, system_header, tier, options, self.ports.critic
         )
-        self._beginning = Beginning(
+        self._preparation = RunPreparation(
             models, self.journal, limits, self.ports, settings, self._pipelines, self.world
         )
 
@@ -117,7 +117,7 @@ class Executor:
         """Run an agent to its end, in the caller's task. Never raises for what happens in the run:
         the result says it; only arguments of the wrong kind are a ConfigError. When that task is
         cancelled the run ends, the ports are told, and CancelledError is raised."""
-        return self._whole(self._job(agent, input, invocation or Invocation()))
+        return self._run_job(self._job(agent, input, invocation or Invocation()))
 
     def run_sync(
         self, agent: RunnableAgent, input: str = "", invocation: Invocation | None = None
@@ -130,9 +130,9 @@ class Executor:
     ) -> RunHandle:
         """Begin a run in a task of its own, which the handle owns."""
         job = self._job(agent, input, invocation or Invocation())
-        task = asyncio.get_running_loop().create_task(self._whole(job), name=job.run_id)
+        task = asyncio.get_running_loop().create_task(self._run_job(job), name=job.run_id)
         self._going.setdefault(job.run_id, job)  # a shutdown finds it before its task has begun
-        task.add_done_callback(lambda _: self._gone(job))  # also when that never does
+        task.add_done_callback(lambda _: self._forget(job))  # also when that never does
         return RunHandle(job, task)
 
     async def resume(
@@ -151,7 +151,7 @@ class Executor:
         if not is_a(wait_s, int, float):
             raise wrong("wait_s", wait_s, "a number of seconds", "wait_s=60")
         asked = _of_run(run_id, invocation)
-        return await self._whole(self._job(agent, "", asked, again=True, wait_s=wait_s))
+        return await self._run_job(self._job(agent, "", asked, again=True, wait_s=wait_s))
 
     async def finish(
         self,
@@ -175,13 +175,13 @@ class Executor:
         asked = _of_run(run_id, invocation)
         job = self._job(agent, "", asked, again=True, over=True)
         job.after_s = after_s
-        return await self._whole(job)
+        return await self._run_job(job)
 
     async def abandon(self, run_id: str, *, wait_s: float = 0.0) -> None:
         """Give an interrupted run up, also one whose agent is not there any more: it ends as
         cancelled, with what it has cost, and nothing is run. `finish` tells the ports. Raises as
         `Pipeline.abandon` does, and PipelineError for one that goes on here."""
-        row = await must_be_unfinished(self.journal, run_id)
+        row = await require_unfinished(self.journal, run_id)
         if row.run_id != run_id:
             raise unknown(run_id, row.run_id)
         if row.run_id in self._going:
@@ -246,33 +246,35 @@ class Executor:
         again: bool = False,
         over: bool = False,
         wait_s: float = 0.0,
-    ) -> Around:
+    ) -> JobWithPorts:
         check_asked(agent, input, asked)
         above = current()
         if above is not None and not asked.parent_run_id:
             asked = replace(asked, parent_run_id=above.run_id)
         run_id = asked.run_id or self.world.new_id("run")
-        job = Around(self._host, run_id, self.lane, agent, input, asked, again=again, over=over)
+        job = JobWithPorts(
+            self._host, run_id, self.lane, agent, input, asked, again=again, over=over
+        )
         job.wait_s = wait_s
         return job
 
-    async def _whole(self, job: Around) -> RunResult:
+    async def _run_job(self, job: JobWithPorts) -> RunResult:
         # what this frame holds each of thousands of runs has: what prepares one is elsewhere
         run_id = job.run_id
         if self._going.setdefault(run_id, job) is not job:  # what ports have of it is the other's
             return failed(run_id, busy(run_id))
         interrupted: asyncio.CancelledError | None = None
         try:
-            line = self._line(job)
+            line = self._enter_ancestry(job)
             slot = self._slot(job)
             try:
                 if slot is not None:
                     await slot.enter()
                 if job.over:
-                    ended = await self._over(job)
+                    ended = await self._finish_ended(job)
                 else:
-                    run, overseen = await self._beginning.run(job)
-                    ended = await (run.here() if overseen is None else _within(overseen, run))
+                    run, overseen = await self._preparation.prepare(job)
+                    ended = await (run.execute() if overseen is None else _within(overseen, run))
                 result = result_of(ended)
                 if job.agent.phases:
                     await gather(result, self.journal)
@@ -281,19 +283,19 @@ class Executor:
                     slot.leave()
                 line.leave()
         except asyncio.CancelledError as error:
-            interrupted, result = error, _cut_short(job)
+            interrupted, result = error, _cancelled_result(job)
         except Exception as error:  # noqa: BLE001 - a coded error of it: every run has a result
             result = failed(run_id, error, again=job.again)
         try:
-            interrupted = await job.ended(result) or interrupted
+            interrupted = await job.finish(result) or interrupted
         finally:
-            self._gone(job)
+            self._forget(job)
         if interrupted is not None:
             raise interrupted
         return result
 
-    def _gone(self, job: Job) -> None:
-        """It is over. Told again, it changes nothing."""
+    def _forget(self, job: Job) -> None:
+        """The job is over. A second call changes nothing."""
         if self._going.get(job.run_id) is not job:
             return
         del self._going[job.run_id]
@@ -301,7 +303,7 @@ class Executor:
             self._ended.set_result(None)
             self._ended = None
 
-    def _line(self, job: Job) -> Ancestry:
+    def _enter_ancestry(self, job: Job) -> Ancestry:
         agent = job.agent
         if self._closed or job.stopped is Reason.SHUTDOWN:
             raise RunCancelled(
@@ -313,7 +315,7 @@ class Executor:
             raise RunCancelled(f"The run was cancelled: {job.stopped.value}.")
         if self._lane_cap is not None:
             self._lane_cap.apply()
-        return descended(job.run_id, agent.who, agent.name, self.limits)
+        return enter_run(job.run_id, agent.who, agent.name, self.limits)
 
     def _slot(self, job: Job) -> Slot | None:
         if self.lane is None or job.over:
@@ -321,20 +323,20 @@ class Executor:
         asked, run_id = job.asked, job.run_id
         return self.lane.slot(caller=asked.caller_id, priority=asked.priority, id=run_id)
 
-    async def _over(self, job: Around) -> PipelineResult:
+    async def _finish_ended(self, job: JobWithPorts) -> PipelineResult:
         try:
             ended = await self._recorded(job.run_id)
         except LorimerError as error:
             if error.code is ExecutorErrorCode.EXEC_RUN_UNKNOWN:
-                await self._must_be_nobodys(job.run_id)
-                await job.never_began()
+                await self._require_unclaimed(job.run_id)
+                await job.audit_unrecorded()
             raise
         if ended.events[-1].time > self.world.time() - job.after_s:
             raise busy(job.run_id)
         await job.begin()
         return ended
 
-    async def _must_be_nobodys(self, run_id: str) -> None:
+    async def _require_unclaimed(self, run_id: str) -> None:
         """Raises PipelineError while another process holds the stream that is to be this run's: it
         is about to begin it, or was, and has died within the time of its claim."""
         held = await self.journal.holder(run_id)
@@ -357,7 +359,7 @@ def _files_of(ports: Ports) -> list[Path]:
 
 async def _within(scope: AbstractAsyncContextManager[None], run: Run) -> PipelineResult:
     async with scope:
-        return await run.here()
+        return await run.execute()
 
 
 def _of_run(run_id: str, invocation: Invocation | None) -> Invocation:
@@ -368,7 +370,7 @@ def _of_run(run_id: str, invocation: Invocation | None) -> Invocation:
     return replace(asked, run_id=run_id)
 
 
-def _cut_short(job: Job) -> RunResult:
+def _cancelled_result(job: Job) -> RunResult:
     """Of a run whose task was cancelled."""
     ended = job.run.result if job.run is not None else None
     if ended is not None:

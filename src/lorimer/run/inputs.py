@@ -184,7 +184,7 @@ class Staging:
     """What was left out, and why."""
 
     @property
-    def told(self) -> TextBlock | None:
+    def summary_block(self) -> TextBlock | None:
         """For the first message: the files by id, and the notes. None: there is nothing to tell."""
         lines = [
             f"- {file.id}: {file.name} ({file.mime}, {file.size:,} bytes)" for file in self.files

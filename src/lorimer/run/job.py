@@ -1,4 +1,4 @@
-"""What an executor was asked for, how that is stopped, and why it may refuse."""
+"""A job: one call of an executor, how it is stopped, and the errors with which it is refused."""
 
 from __future__ import annotations
 
@@ -66,7 +66,7 @@ class Job:
             self._lane.cancel(self.run_id, shutdown=True)
 
     @property
-    def told(self) -> Mapping[str, JSON]:
+    def recorded_invocation(self) -> Mapping[str, JSON]:
         """What the run.start says of it; see `core.events.Invoked`."""
         asked, agent = self.asked, self.agent
         told: dict[str, JSON] = {"agent": agent.name} if agent.name else {}

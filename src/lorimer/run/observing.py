@@ -1,5 +1,5 @@
-"""Who is told what happens in a run: one set of listeners for each compiled agent, however many
-runs of it go on."""
+"""Observers of an executor's runs: one set of listeners for each compiled agent, however many runs
+of it go on."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from typing import Final, Protocol
 from lorimer.core.context import RunContext
 from lorimer.core.events import Event
 from lorimer.core.redaction import logger
-from lorimer.journal.family import born
+from lorimer.journal.family import children_in
 from lorimer.pipeline import Pipeline
 from lorimer.run.invocation import OnStep, OnText
 from lorimer.run.steps import RunStep, begun
@@ -88,7 +88,7 @@ class _Listeners:
                 self._off += [self._pipeline.on_below(kind, self._hear) for kind in self._kinds]
         self._of[run.id] = observers
         if self._phased:  # those that it had before it was resumed
-            self._of |= {each.run_id: observers for each in born(run.facts)}
+            self._of |= {each.run_id: observers for each in children_in(run.facts)}
         try:
             yield
         finally:
@@ -109,7 +109,7 @@ class _Listeners:
             self._of[str(event.data.get("run"))] = self._of[event.run_id]
 
 
-class TextTold:
+class TextCallback:
     """Tells the callback of one run what its model says, piece by piece."""
 
     def __init__(self, on_text: OnText) -> None:
@@ -127,7 +127,7 @@ class TextTold:
         """See Observer."""
 
 
-class StepsTold:
+class StepCallback:
     """Tells the callback of one run of its steps: in order, guarded, and never waited for while
     the run goes on."""
 

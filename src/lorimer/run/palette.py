@@ -1,6 +1,6 @@
-"""To whom an agent may give work: the port that finds skills and agents by name, and what an agent
-can reach through it. What that comes to in a manifest: `lowering.py`; how such runs live:
-`session/children.py`; which are refused: `core/ancestry.py`.
+"""Delegation: the port that finds skills and agents by name, and which of them an agent can reach.
+How they become a manifest: `lowering.py`; how such runs live: `session/children.py`; which are
+refused: `core/ancestry.py`.
 """
 
 from __future__ import annotations

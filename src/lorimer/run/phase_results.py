@@ -1,5 +1,5 @@
-"""What an executor does besides for an agent with phases: models that cannot be used are passed
-over, and the result has the steps and the words of all phases."""
+"""The executor's part of an agent with phases: models that cannot be used are replaced before the
+run, and the result is given the steps and texts of all phases."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from lorimer.core.facts import PHASE
 from lorimer.core.journal import Journal
 from lorimer.core.model import ModelResolver
 from lorimer.core.redaction import logger
-from lorimer.journal.family import born
+from lorimer.journal.family import children_in
 from lorimer.journal.fold import Fold
 from lorimer.journal.recording import recorded
 from lorimer.run.agent import RunnableAgent
@@ -50,7 +50,7 @@ def _usable(phase: Phase, models: ModelResolver, warn: Callable[[str], None]) ->
 async def gather(result: RunResult, journal: Journal) -> None:
     """Put the steps and the conversations of its phases, if it has any, into the result of a run,
     in order."""
-    below = born(result.run.events if result.run else ())
+    below = children_in(result.run.events if result.run else ())
     made: Sequence[str] = [each.run_id for each in below if each.key.startswith(PHASE)]
     for run_id in made:
         try:

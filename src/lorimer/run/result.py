@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from lorimer.core.children import ChildEnd, told_of
+from lorimer.core.children import ChildEnd, describe_end
 from lorimer.core.engine import status_of
 from lorimer.core.errors import (
     ExecutorErrorCode,
@@ -61,7 +61,7 @@ class RunResult(Ended):
         if self.run is None and self.output:  # refused, and that says it
             return ToolResult(self.output, is_error=True, error=self.code)
         end = ChildEnd(self.run_id, "the run", self.status, self.output, self.code, self.error)
-        return ToolResult(told_of(end), is_error=not self.success, error=self.code)
+        return ToolResult(describe_end(end), is_error=not self.success, error=self.code)
 
 
 def result_of(run: PipelineResult) -> RunResult:

@@ -1,5 +1,5 @@
-"""Tools that are there for one run, and what goes with them: pictures that they show to its model,
-files that they leave for its answer, and their end. Made and told by `around.py`.
+"""Tools that are made for a single run, with pictures that they show to its model, files that they
+leave for its answer, and their clean-up. Made and ended by `job_ports.py`.
 """
 
 from __future__ import annotations

@@ -13,7 +13,7 @@ from lorimer.core.bindings import Bindings
 from lorimer.core.bus import Bus
 from lorimer.core.cancel import Reason
 from lorimer.core.catalogue import Catalogue
-from lorimer.core.children import RUNNING, WAITING, ChildEnd, Task, told_of
+from lorimer.core.children import RUNNING, WAITING, ChildEnd, Task, describe_end
 from lorimer.core.context import RunContext, Safety
 from lorimer.core.errors import (
     ExecutorErrorCode,
@@ -26,12 +26,12 @@ from lorimer.core.jsonable import JSON, fingerprint
 from lorimer.core.manifest import EnvironmentManifest
 from lorimer.core.messages import Message
 from lorimer.core.plan import Plan
-from lorimer.journal.family import Born
-from lorimer.journal.outcome import outcome, said
+from lorimer.journal.family import ChildRecord
+from lorimer.journal.outcome import outcome, texts_said
 from lorimer.journal.recording import recorded
 from lorimer.launch.launcher import Launcher
 from lorimer.session.family import SUSPENDED, Child, Family, names_of
-from lorimer.session.kinds import Kind, Kinds, Terms
+from lorimer.session.subagent_plans import SubAgentPlan, SubAgentPlans, ToolsetFactory
 
 if TYPE_CHECKING:
     from lorimer.tools.registry import ToolRegistry
@@ -45,14 +45,14 @@ class ChildRuns:
         catalogue: Catalogue,
         bindings: Bindings,
         host: ToolRegistry,
-        toolset: Terms,
+        toolset: ToolsetFactory,
         launcher: Launcher,
         bus: Bus,
         allowed: Callable[[Plan, Plan], None],
     ) -> None:
         """`host`, `toolset` and `allowed` as in `Kinds`; `launcher` launches nothing else, and
         tells `bus`."""
-        self.kinds = Kinds(catalogue, bindings, host, toolset, allowed)
+        self.plans = SubAgentPlans(catalogue, bindings, host, toolset, allowed)
         self.launcher = launcher
         self._bus = bus
         self._pieces: dict[str, list[str]] = {}
@@ -60,26 +60,26 @@ class ChildRuns:
         self._listens = False
 
     async def adopt(self, plan: Plan, context: RunContext) -> None:
-        """See `launch.Relatives`."""
-        home, names = self.kinds.home(plan.manifest), names_of(plan)
-        context.children = family = ChildrenOfRun(self, context, home, names, self.kinds.tools)
+        """See `launch.ChildRunProvider`."""
+        home, names = self.plans.scope_of(plan.manifest), names_of(plan)
+        context.children = family = ChildrenOfRun(self, context, home, names, self.plans.tools)
         await family.recall()
 
-    def below(self, context: RunContext, kind: Kind, above: Family, name: str) -> Family:
+    def below(self, context: RunContext, kind: SubAgentPlan, above: Family, name: str) -> Family:
         """The children that a child may have; `name`: which sub-agent it is."""
         names = names_of(kind.plan)
         context.children = family = ChildrenOfRun(
-            self, context, kind.home, names, kind.tools, above, name
+            self, context, kind.scope, names, kind.tools, above, name
         )
         return family
 
     def check(self, manifest: EnvironmentManifest) -> None:
-        """See `launch.Relatives`."""
-        self.kinds.check(manifest)
+        """See `launch.ChildRunProvider`."""
+        self.plans.check(manifest)
 
     def guard(self, hooks: Hooks) -> None:
-        """See `launch.Relatives`."""
-        self.kinds.hooks = hooks
+        """See `launch.ChildRunProvider`."""
+        self.plans.hooks = hooks
 
     def listen(self, run_id: str, begun: asyncio.Event) -> None:
         """Keep the pieces of an answer that this run is being given; set `begun` when the journal
@@ -96,7 +96,7 @@ class ChildRuns:
         """What was heard of the answer that is being made."""
         return "".join(self._pieces.get(run_id, ()))
 
-    def deaf(self, run_id: str) -> None:
+    def stop_listening(self, run_id: str) -> None:
         self._pieces.pop(run_id, None)
         self._begun.pop(run_id, None)
 
@@ -120,18 +120,18 @@ class ChildrenOfRun(Family):
         run, begun = self._run, list[Child]()
 
         async def work() -> Mapping[str, JSON]:
-            child = await self._begun(agent, prompt, key, background=False)
+            child = await self._begin_child(agent, prompt, key, background=False)
             begun.append(child)
-            await self._over(child)
+            await self._wait_for(child)
             end = child.task.result()
             if end.status == SUSPENDED:
-                self._suspended(end)
-            return self._charged(end)
+                self._suspend_parent(end)
+            return self._charge(end)
 
         def aborted() -> Mapping[str, JSON]:
             done = [child.task for child in begun if child.task.done()]
             ends = [task.result() for task in done if not task.cancelled()]
-            return self._charged(ends[0]) if ends and ends[0].status != SUSPENDED else {}
+            return self._charge(ends[0]) if ends and ends[0].status != SUSPENDED else {}
 
         request = fingerprint({"agent": agent, "prompt": prompt})
         data = await run.effect(
@@ -145,31 +145,31 @@ class ChildrenOfRun(Family):
         return outcome(await recorded(self._runs.launcher.journal, end.run_id)).messages
 
     async def begin(self, agent: str, prompt: str, key: str) -> Task:
-        child = await self._begun(agent, prompt, key, background=True)
+        child = await self._begin_child(agent, prompt, key, background=True)
         return self._task(child.born)
 
     # --- in the background -------------------------------------------------------------------
 
     @property
     def busy(self) -> bool:
-        return any(each.task and each.run_id not in self._paid for each in self._born.values())
+        return any(each.task and each.run_id not in self._paid for each in self._records.values())
 
     async def revive(self) -> None:
-        if self._asleep:
-            self._asleep = False
+        if self._to_revive:
+            self._to_revive = False
             for each in self._background():
-                self._go_on(each, each.input)
+                self._start(each, each.input)
 
     async def tasks(self) -> Sequence[Task]:
         found: list[Task] = []
-        for each in self._born.values():
+        for each in self._records.values():
             if each.task:
                 if each.run_id in self._paid and each.run_id not in self._ends:
                     await self._read(each.run_id)
                 found.append(self._task(each))
         return found
 
-    def _task(self, made: Born) -> Task:
+    def _task(self, made: ChildRecord) -> Task:
         end, child = self._ends.get(made.run_id), self._children.get(made.run_id)
         status = RUNNING
         if end is not None:
@@ -181,12 +181,13 @@ class ChildrenOfRun(Family):
     async def output(self, task: Task) -> str:
         child = self._children.get(task.run_id)
         if child is not None and child.context is not None:
-            texts = said(child.context.facts)
+            texts = texts_said(child.context.facts)
         else:
             row = await self._runs.launcher.journal.find_run(task.run_id)
-            texts = (
-                said((await recorded(self._runs.launcher.journal, row.run_id)).facts) if row else []
-            )
+            texts = []
+            if row is not None:
+                recording = await recorded(self._runs.launcher.journal, row.run_id)
+                texts = texts_said(recording.facts)
         piece = self._runs.piece(task.run_id)
         return "\n\n".join([*texts, piece] if piece else texts)
 
@@ -211,7 +212,7 @@ class ChildrenOfRun(Family):
         child.stop(Reason.CALLER)
         await asyncio.wait([child.task])
         if child.task.result().status == SUSPENDED:
-            await self._given_up(child.born)
+            await self._abandon(child.born)
 
     async def wait(self, timeout_s: float, task: Task | None = None) -> None:
         going = [
@@ -223,7 +224,7 @@ class ChildrenOfRun(Family):
             await asyncio.wait(going, timeout=None if timeout_s == inf else timeout_s)
 
     @property
-    def ripe(self) -> bool:
+    def has_ended_tasks(self) -> bool:
         return any(each.run_id in self._ends for each in self._background())
 
     def harvest(self) -> Mapping[str, JSON]:
@@ -235,22 +236,22 @@ class ChildrenOfRun(Family):
             end = self._ends.get(each.run_id)
             if end is None:
                 continue
-            charged = self._charged(end)
+            charged = self._charge(end)
             runs.append(each.run_id)
             cost += end.cost_nano
             theirs = charged.get("usage")
             for name, count in theirs.items() if isinstance(theirs, Mapping) else ():
                 usage[name] = usage.get(name, 0) + (count if isinstance(count, int) else 0)
             told: dict[str, JSON] = {"id": each.task, "agent": each.agent, "status": end.status}
-            tasks.append({**told, "text": told_of(end)})
+            tasks.append({**told, "text": describe_end(end)})
         return {"tasks": tasks, "runs": runs, "usage": usage, "cost": cost}
 
-    def rest(self) -> None:
+    def suspend_if_waiting(self) -> None:
         for each in self._background():
             child = self._children.get(each.run_id)
             if child is not None and child.task.done() and each.run_id not in self._ends:
-                self._suspended(child.task.result())
+                self._suspend_parent(child.task.result())
 
-    def _background(self) -> list[Born]:
+    def _background(self) -> list[ChildRecord]:
         """Those of which the run was not told how they ended."""
-        return [e for e in self._born.values() if e.task and e.run_id not in self._paid]
+        return [e for e in self._records.values() if e.task and e.run_id not in self._paid]

@@ -1,9 +1,9 @@
-"""One run and the children that it has: begun, gone on with, and stopped with it.
+"""The children of one run: begun, resumed and stopped with it.
 
 A child runs in a task of its own, on a stream of its own, begun by `launch/launcher.py`. Its
 parent's run owns it: what is left of it when the parent ends is stopped, and when the parent is
 suspended it is suspended too. What can be done with children: `children.py`; which agent one is:
-`kinds.py`.
+`subagent_plans.py`.
 """
 
 from __future__ import annotations
@@ -29,11 +29,18 @@ from lorimer.core.jsonable import JSON
 from lorimer.core.plan import Plan
 from lorimer.core.redaction import logger
 from lorimer.core.result import PipelineResult
-from lorimer.core.subagents import within
-from lorimer.journal.family import Born, born, descendants, open_ones, owed, paid
+from lorimer.core.subagents import limits_within
+from lorimer.journal.family import (
+    ChildRecord,
+    charged,
+    children_in,
+    count_descendants,
+    uncharged,
+    uncharged_cost,
+)
 from lorimer.journal.outcome import outcome
 from lorimer.journal.recording import recorded
-from lorimer.session.kinds import Home
+from lorimer.session.subagent_plans import AgentScope
 
 if TYPE_CHECKING:
     from lorimer.core.tool import Toolbox
@@ -49,7 +56,7 @@ class Child:
 
     __slots__ = ("begun", "born", "context", "stopped", "task")
 
-    def __init__(self, born: Born) -> None:
+    def __init__(self, born: ChildRecord) -> None:
         self.begun = asyncio.Event()
         """The journal has its run, or never will."""
         self.born = born
@@ -71,7 +78,7 @@ class Family:
         self,
         runs: ChildRuns,
         run: RunContext,
-        home: Home,
+        home: AgentScope,
         names: Collection[str],
         tools: Toolbox | None,
         above: Family | None = None,
@@ -81,49 +88,49 @@ class Family:
         itself, of those that `above` declares."""
         self._runs = runs
         self._run = run
-        self._home = home
+        self._scope = home
         self._names = names
         self._tools = tools
         self._above = above
-        self._line = _line_of(run) if above is None else above._line_below(run, name)
-        self._born: dict[str, Born] = {}
+        self._ancestry = _ancestry_of(run) if above is None else above._child_ancestry(run, name)
+        self._records: dict[str, ChildRecord] = {}
         self._children: dict[str, Child] = {}
         """Those that go on here, or did."""
         self._ends: dict[str, ChildEnd] = {}
-        """How those came to their end of which that is known here."""
+        """How children ended, as far as it is known here."""
         self._paid: set[str] = set()
-        self._asleep = False
-        """It was resumed, and its children in the background were not yet."""
+        self._to_revive = False
+        """It was resumed, and its children in the background have not been resumed yet."""
 
     async def recall(self) -> None:
         """Of a resumed run: what its facts tell of its children."""
         facts, journal = self._run.facts, self._runs.launcher.journal
-        self._born = {each.run_id: each for each in born(facts)}
-        if not self._born:
+        self._records = {each.run_id: each for each in children_in(facts)}
+        if not self._records:
             return
-        self._paid = paid(facts)
-        unpaid = open_ones(facts)
+        self._paid = charged(facts)
+        unpaid = uncharged(facts)
         for each in unpaid:
-            self._run.spend.owe(await owed(journal, each.run_id))
+            self._run.spend.add_uncharged(await uncharged_cost(journal, each.run_id))
         if self._above is None:
-            self._line.count(await descendants(journal, facts))
+            self._ancestry.count_descendants(await count_descendants(journal, facts))
         if unpaid:
             self._own()
-            self._asleep = any(each.task for each in unpaid)
+            self._to_revive = any(each.task for each in unpaid)
 
     # --- beginning ---------------------------------------------------------------------------
 
-    async def _begun(self, agent: str, prompt: JSON, key: str, *, background: bool) -> Child:
+    async def _begin_child(self, agent: str, prompt: JSON, key: str, *, background: bool) -> Child:
         """The child of this call, begun now or before; it goes on."""
         run = self._run
-        known = [e for e in self._born.values() if (e.iteration, e.key) == (run.iteration, key)]
+        known = [e for e in self._records.values() if (e.iteration, e.key) == (run.iteration, key)]
         if known:
-            return self._go_on(known[0], prompt)
-        self._may_have(agent)
+            return self._start(known[0], prompt)
+        self._require_allowed(agent)
         self._own()
-        number = 1 + sum(bool(each.task) for each in self._born.values())
+        number = 1 + sum(bool(each.task) for each in self._records.values())
         heard = tuple(sorted(run.strangers or ()))
-        made = Born(
+        made = ChildRecord(
             run.world.new_id("run"),
             agent,
             run.iteration,
@@ -133,29 +140,29 @@ class Family:
             self._planning(),
             heard,
         )
-        self._line.count()
-        self._born[made.run_id] = made  # before its fact: a second one has another number
+        self._ancestry.count_descendants()
+        self._records[made.run_id] = made  # before its fact: a second one has another number
         await run.record("child", made.to_json(), key=key)
         if run.wants("subagent.spawned"):
             run.signal("subagent.spawned", {"run": made.run_id, "agent": agent, "task": made.task})
-        return self._go_on(made, prompt)
+        return self._start(made, prompt)
 
-    def _may_have(self, agent: str) -> None:
+    def _require_allowed(self, agent: str) -> None:
         """Raises LimitError where it may not."""
         if agent not in self._names:
             raise LimitError(
                 f"there is no sub-agent {agent!r} here",
                 code=ExecutorErrorCode.EXEC_TOOL_INVALID_INPUT,
             )
-        self._line.admit(self._who(agent), agent)
+        self._ancestry.admit(self._identity(agent), agent)
 
-    def _who(self, name: str) -> Hashable:
-        """A sub-agent of this home, as it is told from others."""
-        said = next(each.identity for each in self._home.manifest.agents if each.name == name)
-        return said or (self._home.digest, name)
+    def _identity(self, name: str) -> Hashable:
+        """What identifies a sub-agent of this scope among others."""
+        said = next(each.identity for each in self._scope.manifest.agents if each.name == name)
+        return said or (self._scope.digest, name)
 
-    def _line_below(self, run: RunContext, name: str) -> Ancestry:
-        return self._line.below(run.id, self._who(name), run.bounds.limits)
+    def _child_ancestry(self, run: RunContext, name: str) -> Ancestry:
+        return self._ancestry.child(run.id, self._identity(name), run.bounds.limits)
 
     def _planning(self) -> bool:
         tools = self._tools
@@ -164,26 +171,27 @@ class Family:
     def _own(self) -> None:
         self._run.owned.own(Family, lambda: self)
 
-    def _go_on(self, made: Born, prompt: JSON) -> Child:
+    def _start(self, made: ChildRecord, prompt: JSON) -> Child:
         child = self._children.get(made.run_id)
         if child is None:
             child = self._children[made.run_id] = Child(made)
             if made.task:
                 self._runs.listen(made.run_id, child.begun)
             loop = asyncio.get_running_loop()
-            child.task = loop.create_task(self._play(child, prompt), name=made.run_id)
+            child.task = loop.create_task(self._run_to_end(child, prompt), name=made.run_id)
         return child
 
     # --- going on ----------------------------------------------------------------------------
 
-    async def _play(self, child: Child, prompt: JSON) -> ChildEnd:
-        """A child's whole life in this process. Raises nothing: it says how it ended."""
+    async def _run_to_end(self, child: Child, prompt: JSON) -> ChildEnd:
+        """Run a child in this process until it ends or is suspended. Raises nothing: the result
+        says how it ended."""
         run_id = child.born.run_id
         try:
             row = await self._runs.launcher.journal.find_run(run_id)
             if row is not None and row.status:
                 return await self._read(run_id)
-            result = await self._live(child, prompt)
+            result = await self._execute(child, prompt)
             if result.exception is not None and result.exception.category is ErrorCategory.STORE:
                 raise result.exception  # it got no last word
             end = _end_of(child.born, result)
@@ -191,7 +199,7 @@ class Family:
             status = SUSPENDED if error.category is ErrorCategory.STORE else "error"
             end = ChildEnd(run_id, child.born.agent, status, "", error.code, str(error))
         finally:
-            self._runs.deaf(run_id)
+            self._runs.stop_listening(run_id)
             child.begun.set()
         if end.status != SUSPENDED:
             self._ends[run_id] = end
@@ -200,11 +208,11 @@ class Family:
             self._run.signal("subagent.completed", told)
         return end
 
-    async def _live(self, child: Child, prompt: JSON) -> PipelineResult:
+    async def _execute(self, child: Child, prompt: JSON) -> PipelineResult:
         parent, runs, made = self._run, self._runs, child.born
-        kind = runs.kinds.kind(self._home, made.agent, planning=made.planning)
-        limits = within(kind.plan.limits, parent.bounds, parent.world.monotonic())
-        run = await runs.launcher.descend(
+        kind = runs.plans.plan_of(self._scope, made.agent, planning=made.planning)
+        limits = limits_within(kind.plan.limits, parent.bounds, parent.world.monotonic())
+        run = await runs.launcher.start_child(
             kind.plan,
             made.run_id,
             prompt,
@@ -212,7 +220,7 @@ class Family:
             parent,
             made.agent,
             self._invoked(made.agent),
-            wait_s=runs.launcher.patience_s,
+            wait_s=runs.launcher.claim_wait_s,
         )
         context = child.context = run.context
         if context.facts:  # it goes on
@@ -220,33 +228,33 @@ class Family:
         context.bounds.most_s = kind.plan.limits.timeout_s
         context.strangers = {*made.heard, *(parent.strangers or ())}
         family = runs.below(context, kind, self, made.agent)
-        parent.cancellation.heirs += (context.cancellation,)
+        parent.cancellation.children += (context.cancellation,)
         parent.below += (context,)
         context.above = parent
         try:
             await family.recall()
-            family._line.enter()
+            family._ancestry.enter()
             if child.stopped is not None:
                 context.cancel(child.stopped)
-            return await run.here()
+            return await run.execute()
         finally:
-            family._line.leave()
-            heirs = parent.cancellation.heirs
-            parent.cancellation.heirs = tuple(
-                [one for one in heirs if one is not context.cancellation]
+            family._ancestry.leave()
+            children = parent.cancellation.children
+            parent.cancellation.children = tuple(
+                [one for one in children if one is not context.cancellation]
             )
             parent.below = tuple([each for each in parent.below if each is not context])
 
     def _invoked(self, agent: str) -> Mapping[str, JSON]:
-        """What a child's run.start says of for whom it is: as its parent's does."""
+        """The `invocation` of a child's run.start: caller and channel of its parent's."""
         above = self._run.origin.get("invocation")
         if not isinstance(above, Mapping):
             return {}
         told = {name: above[name] for name in ("caller", "channel") if name in above}
-        who = self._who(agent)
+        who = self._identity(agent)
         return {"agent": who if isinstance(who, str) else agent, "parent": self._run.id, **told}
 
-    async def _over(self, child: Child) -> None:
+    async def _wait_for(self, child: Child) -> None:
         """Wait until a child is at rest. When this is cancelled so is the child."""
         cancellation = self._run.cancellation
         cancellation.begin_change()  # a shutdown gives it time: it may be changing something
@@ -259,8 +267,8 @@ class Family:
         finally:
             cancellation.end_change()
 
-    def _suspended(self, end: ChildEnd) -> None:
-        """Its parent is suspended too."""
+    def _suspend_parent(self, end: ChildEnd) -> None:
+        """Suspend the parent of a child that was suspended. Raises Stopped or JournalError."""
         run = self._run
         if run.reason is not None:
             raise Stopped(run.reason.value)
@@ -278,18 +286,18 @@ class Family:
 
     async def _read(self, run_id: str) -> ChildEnd:
         """How a child ended, from its own journal."""
-        made = self._born[run_id]
+        made = self._records[run_id]
         end = self._ends[run_id] = _end_of(
             made, outcome(await recorded(self._runs.launcher.journal, run_id))
         )
         return end
 
-    def _charged(self, end: ChildEnd) -> Mapping[str, JSON]:
+    def _charge(self, end: ChildEnd) -> Mapping[str, JSON]:
         """What the run is charged for a child; once."""
         data: dict[str, JSON] = {"runs": [end.run_id]}
         if end.run_id not in self._paid:
             self._paid.add(end.run_id)
-            self._run.spend.take_over(end.cost_nano)
+            self._run.spend.remove_uncharged(end.cost_nano)
             data |= {"usage": end.usage or {}, "cost": end.cost_nano}
         return data
 
@@ -298,45 +306,45 @@ class Family:
     async def end(self) -> None:
         """The run is about to end, or to be left: so are its children. See `core.owned.Owned`."""
         run = self._run
-        reason = Reason.SHUTDOWN if run.left else inherited(run.reason)
+        reason = Reason.SHUTDOWN if run.leaves_unfinished else inherited(run.reason)
         going = [child for child in self._children.values() if not child.task.done()]
         for child in going:
             child.stop(reason)
         if going:
             await asyncio.wait([child.task for child in going])
-        if run.left:
+        if run.leaves_unfinished:
             return
         try:
-            for each in list(self._born.values()):
+            for each in list(self._records.values()):
                 if each.run_id not in self._paid:
-                    await self._written_off(each)
+                    await self._write_off(each)
         except JournalError as error:
             run.broken = error
         except LorimerError as error:
             _log.warning("the end of a run's children: %s", error)
 
-    async def _written_off(self, made: Born) -> None:
-        """The run is charged for a child that it was not told of."""
-        end = self._ends.get(made.run_id) or await self._given_up(made)
+    async def _write_off(self, made: ChildRecord) -> None:
+        """Charge the run for a child whose end it never learned."""
+        end = self._ends.get(made.run_id) or await self._abandon(made)
         if end is None:
             return
         run, key = self._run, f"{ABANDONED}{CHILD}:{made.run_id}"
-        data = {"key": key, **self._charged(end)}
+        data = {"key": key, **self._charge(end)}
         await run.record("effect", data, key=key, ledger=run.spend.write_off(data))
 
-    async def _given_up(self, made: Born) -> ChildEnd | None:
-        """The end of a child that nobody goes on with; None: it never began."""
+    async def _abandon(self, made: ChildRecord) -> ChildEnd | None:
+        """End a child that will not be resumed. Returns how it ended; None: it never began."""
         launcher = self._runs.launcher
         row = await launcher.journal.find_run(made.run_id)
         if row is None:
             return None
         if not row.status:
-            await launcher.abandon(made.run_id, wait_s=launcher.patience_s)
+            await launcher.abandon(made.run_id, wait_s=launcher.claim_wait_s)
         return await self._read(made.run_id)
 
 
-def _line_of(run: RunContext) -> Ancestry:
-    """Of a run that is nobody's child here."""
+def _ancestry_of(run: RunContext) -> Ancestry:
+    """The ancestry of a run that is no sub-agent's."""
     line = ancestry.current()
     if line is not None and line.run_id == run.id:
         return line
@@ -348,7 +356,7 @@ def names_of(plan: Plan) -> frozenset[str]:
     return frozenset([agent.name for agent in plan.manifest.agents])
 
 
-def _end_of(made: Born, result: PipelineResult) -> ChildEnd:
+def _end_of(made: ChildRecord, result: PipelineResult) -> ChildEnd:
     return ChildEnd(
         made.run_id,
         made.agent,
@@ -362,5 +370,5 @@ def _end_of(made: Born, result: PipelineResult) -> ChildEnd:
 
 
 async def _undisturbed(work: Coroutine[object, object, object]) -> None:
-    with Cancellation.undisturbed():
+    with Cancellation.shielded():
         await work

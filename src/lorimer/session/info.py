@@ -1,4 +1,4 @@
-"""What a session is, as its journal tells it."""
+"""Sessions as a journal has them: their figures, finding and removing them."""
 
 from __future__ import annotations
 
@@ -7,14 +7,13 @@ from dataclasses import replace
 from typing import Final
 
 from lorimer.core.errors import ExecutorErrorCode, JournalError, PipelineError
-from lorimer.core.journal import Journal, RunRow
+from lorimer.core.journal import ALL_RUNS, Journal, RunRow
 from lorimer.core.record import record
 from lorimer.core.world import World
 from lorimer.journal.conversation import Sums, read
-from lorimer.journal.family import lineage
+from lorimer.journal.family import descendants
 from lorimer.session.freshness import Freshness, FreshnessPolicy
 
-_EVERY_RUN: Final = 10_000_000
 _EVER: Final = 1e12
 """Wall clock, seconds: after every run."""
 
@@ -43,7 +42,7 @@ class SessionInfo:
     """What was said in it cannot be read; its messages are not counted."""
 
 
-def told(
+def info_of(
     session_id: str,
     sums: Sums,
     messages: int,
@@ -79,7 +78,7 @@ async def stored_sessions(
     `limit`. Runs of pipelines that remember nothing are in none. Reads what they say: some 10 us a
     fact that came after its session's last snapshot. Raises JournalError."""
     by_session: dict[str, list[RunRow]] = {}
-    for row in await journal.runs(limit=_EVERY_RUN):
+    for row in await journal.runs(limit=ALL_RUNS):
         if row.stream != row.run_id:
             by_session.setdefault(row.stream, []).append(row)
     shown = list(by_session.items())[:limit]
@@ -91,9 +90,9 @@ async def stored_session(
 ) -> SessionInfo:
     """One of them; the beginning of its id will do. Raises PipelineError `exec.run.unknown`
     when there is none, or several begin so."""
-    rows = await journal.runs(limit=_EVERY_RUN, stream=session_id) if session_id else []
+    rows = await journal.runs(limit=ALL_RUNS, stream=session_id) if session_id else []
     if not rows:
-        every = await journal.runs(limit=_EVERY_RUN)
+        every = await journal.runs(limit=ALL_RUNS)
         found = {row.stream for row in every if row.stream.startswith(session_id)}
         found -= {row.run_id for row in every}
         if not session_id or len(found) != 1:
@@ -116,7 +115,7 @@ async def remove(journal: Journal, session_id: str) -> None:
     below: list[str] = []
     with suppress(JournalError):  # what is behind damage is nobody's part then: `prune` has it
         async for fact in journal.read(session_id):
-            async for _, _, row in lineage(journal, [fact]):
+            async for _, _, row in descendants(journal, [fact]):
                 below += [row.stream] if row is not None else []
     if not await journal.drop(session_id, before=_EVER):
         raise PipelineError(
@@ -144,7 +143,7 @@ async def _info(
             raise
         for row in reversed(rows):
             sums.add(row.started, row.ended or row.started, row.iterations, row.cost_nano)
-    info = told(
+    info = info_of(
         stream,
         sums,
         messages,

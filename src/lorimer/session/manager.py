@@ -28,7 +28,7 @@ class SessionManager:
 
         Raises ConfigError for a pipeline that remembers nothing, and for an id that is held here.
         """
-        _must_be_pipeline(pipeline)
+        _require_pipeline(pipeline)
         if session_id in self._sessions:
             raise ConfigError(
                 f"there is a session {session_id!r} here already",
@@ -43,7 +43,7 @@ class SessionManager:
         Raises PipelineError `exec.run.unknown` when there is none, ConfigError as `create` does.
         Whether another process has it turns out when something is run.
         """
-        _must_be_pipeline(pipeline)
+        _require_pipeline(pipeline)
         info = await stored_session(pipeline.journal, session_id, pipeline.world, self._policy)
         held = self._sessions.get(info.session_id)
         return held or self._keep(pipeline, info)
@@ -98,6 +98,6 @@ class SessionManager:
         await self.aclose()
 
 
-def _must_be_pipeline(pipeline: object) -> None:
+def _require_pipeline(pipeline: object) -> None:
     if not is_a(pipeline, Pipeline):
         raise wrong("pipeline", pipeline, "a Pipeline", "manager.create(PipelinePresets.chat())")

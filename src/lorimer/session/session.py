@@ -9,7 +9,7 @@ from lorimer.core.plan import Plan
 from lorimer.pipeline import Pipeline
 from lorimer.runner import Runner
 from lorimer.session.freshness import Freshness, FreshnessPolicy
-from lorimer.session.info import SessionInfo, stored_session, told
+from lorimer.session.info import SessionInfo, info_of, stored_session
 
 
 class Session(Runner):
@@ -18,7 +18,7 @@ class Session(Runner):
     journal that is a file, from process to process; listeners, tools and models are the
     pipeline's. Never two runs at once in it; runs of different sessions go on side by side."""
 
-    _word = "session"
+    _name_in_code = "session"
 
     def __init__(self, pipeline: Pipeline, info: SessionInfo, freshness: FreshnessPolicy) -> None:
         """Raises ConfigError for a pipeline that remembers nothing."""
@@ -61,7 +61,7 @@ class Session(Runner):
         known, now = self._known, self.pipeline.world.time()
         if open_now is not None:
             first = open_now.unfinished[0].run_id if open_now.unfinished else ""
-            known = told(
+            known = info_of(
                 self.session_id,
                 open_now.sums,
                 len(open_now.history),

@@ -25,7 +25,7 @@ _PINNED_SHARE: Final = 0.2
 
 
 @record
-class Terms:
+class CompactionTerms:
     """What the stage says of compaction."""
 
     window: int
@@ -114,7 +114,7 @@ def _note(count: int, recap: str) -> Message:
 
 async def compact(
     compactor: Compactor,
-    terms: Terms,
+    terms: CompactionTerms,
     chosen: Selection,
     tokens: int,
     state: PipelineState,
@@ -127,7 +127,7 @@ async def compact(
     last = history.receipt
     start = 0 if last is None else last.end
     # never what no fact tells of yet: it is there to be brought back
-    end = _cut(history, max(start, chosen.start), state.noted, compactor.keep, terms)
+    end = _cut(history, max(start, chosen.start), state.recorded_length, compactor.keep, terms)
     if end <= start:
         return
     kept = _pinned(history, end, last, state.began, terms)
@@ -180,12 +180,12 @@ def recorded(state: PipelineState, key: str = "0") -> bool:
     return run.follows_record
 
 
-def _cut(history: History, start: int, most: int, keep: int, terms: Terms) -> int:
+def _cut(history: History, start: int, most: int, keep: int, terms: CompactionTerms) -> int:
     """The first message that stays, `most` at most; `start`: there is none to take out."""
     if not keep:
         return start
     room = int(4 * terms.window * terms.keep_share)
-    wanted = min(max(len(history) - keep, history.fitting(room)), len(history) - 1, most)
+    wanted = min(max(len(history) - keep, history.first_within(room)), len(history) - 1, most)
     for index in range(wanted, start, -1):  # rather keep some more than part a call from its result
         if may_begin(history[index]):
             asked = index - 1 > start and history[index].role == "assistant"
@@ -197,7 +197,7 @@ def _cut(history: History, start: int, most: int, keep: int, terms: Terms) -> in
 
 
 def _pinned(
-    history: History, end: int, last: Receipt | None, began: int, terms: Terms
+    history: History, end: int, last: Receipt | None, began: int, terms: CompactionTerms
 ) -> tuple[int, ...]:
     """Which of the messages before `end` stay: what the run was asked, then what is pinned, the
     newest first, as far as there is room."""
@@ -218,7 +218,7 @@ def _pinned(
     return tuple(sorted(kept))
 
 
-def _pins(message: Message, index: int, terms: Terms) -> bool:
+def _pins(message: Message, index: int, terms: CompactionTerms) -> bool:
     if message.role != "user" or not stands_alone(message):
         return False
     if index == 0 and terms.pin_first:

@@ -16,13 +16,13 @@ from lorimer.core.messages import Message
 from lorimer.core.stage import Settings, Slot, Stage, Strategy
 from lorimer.core.state import PipelineState
 from lorimer.core.wellformed import repaired
-from lorimer.models.windows import SMALLEST_WINDOW, USUAL_WINDOW, Room
+from lorimer.models.windows import SMALLEST_WINDOW, USUAL_WINDOW, WindowRoom
 from lorimer.stages.s02_compaction import (
     ALL,
     COMPACTORS,
     RELIEF,
+    CompactionTerms,
     Compactor,
-    Terms,
     after,
     compact,
     recorded,
@@ -126,7 +126,7 @@ class ContextStage(Stage[object, object]):
         return not self.config.stateless
 
     def bind(self, bindings: Bindings) -> None:
-        self._room = Room(bindings.models)
+        self._room = WindowRoom(bindings.models)
         self._spec = spec_in(bindings)
         self._most = self.compactor.most
         # of a shorter prompt it is not worth asking how much fits
@@ -187,12 +187,12 @@ class ContextStage(Stage[object, object]):
         many = self._most is not None and len(shown) > self._most
         return max(1, tokens) if many or tokens >= self._least else 0
 
-    def _terms(self, state: PipelineState) -> Terms:
+    def _terms(self, state: PipelineState) -> CompactionTerms:
         config = self.config
         window = config.window
         if window is None:
             window = self._room.of(state.models or self._spec) or USUAL_WINDOW
-        return Terms(
+        return CompactionTerms(
             window, config.compact_at, config.keep_share, config.pin_first, config.pin_markers
         )
 

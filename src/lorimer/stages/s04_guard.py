@@ -13,7 +13,7 @@ from lorimer.core.jsonable import JSON
 from lorimer.core.manifest import ToolBinding
 from lorimer.core.stage import Chain, Settings, Stage, Strategy
 from lorimer.core.state import PipelineState
-from lorimer.models.windows import SMALLEST_WINDOW, USUAL_WINDOW, Room
+from lorimer.models.windows import SMALLEST_WINDOW, USUAL_WINDOW, WindowRoom
 from lorimer.stages.s06_api import spec_in
 
 
@@ -41,7 +41,7 @@ class TokenBudget(Guard):
     config: Config
 
     def bind(self, bindings: Bindings) -> None:
-        self._room = Room(bindings.models)
+        self._room = WindowRoom(bindings.models)
         self._spec = spec_in(bindings)
 
     def check(self, state: PipelineState) -> str:

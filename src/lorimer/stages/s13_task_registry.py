@@ -103,12 +103,12 @@ class TaskRegistryStage(Stage[object, object]):
             if over:
                 if not left or not await self.policy.wait(children):
                     return input
-                children.rest()
+                children.suspend_if_waiting()
 
         async def take() -> Mapping[str, JSON]:
             return {} if children is None else children.harvest()
 
-        if run.replaying or (children is not None and children.ripe):
+        if run.replaying or (children is not None and children.has_ended_tasks):
             data = await run.effect(_KIND, "", take, request=b"", safety=Safety.READ_ONLY)
             self._tell(data.get("tasks"), state)
             if over:

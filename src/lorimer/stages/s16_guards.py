@@ -38,7 +38,7 @@ class LoopGuard(Strategy):
         """For how long it has been going on: turns, or rounds."""
         raise TypeError(f"{type(self).__name__} has no count method")
 
-    def told(self, count: int) -> str:
+    def warning(self, count: int) -> str:
         """What is wrong, in words for the model and for people."""
         raise TypeError(f"{type(self).__name__} has no told method")
 
@@ -55,7 +55,7 @@ class Identical(LoopGuard):
         repeated = trail.repeated(1) if trail.stale and not trail.polls else 0
         return repeated + 1 if repeated else 0
 
-    def told(self, count: int) -> str:
+    def warning(self, count: int) -> str:
         return f"the same calls were made {count} times in a row, with the same results"
 
 
@@ -82,7 +82,7 @@ class Alternating(LoopGuard):
                 rounds = max(rounds, repeated // period + 1)
         return rounds
 
-    def told(self, count: int) -> str:
+    def warning(self, count: int) -> str:
         return f"the same few calls came {count} times in the same order, with the same results"
 
 
@@ -103,7 +103,7 @@ class NoProgress(LoopGuard):
     def count(self, trail: Trail) -> int:
         return 0 if trail.polls else trail.stale
 
-    def told(self, count: int) -> str:
+    def warning(self, count: int) -> str:
         return f"{count} turns in a row brought nothing that was not known before"
 
 
@@ -124,5 +124,5 @@ class ErrorStreak(LoopGuard):
     def count(self, trail: Trail) -> int:
         return trail.failures
 
-    def told(self, count: int) -> str:
+    def warning(self, count: int) -> str:
         return f"all calls of the last {count} turns failed"

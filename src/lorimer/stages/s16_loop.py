@@ -78,7 +78,7 @@ class LoopStage(Stage[object, object]):
             state.decision = decision
         elif type(decision) is not Decision:
             decision = state.decision = decided(decision)
-        if state.run.heard:
+        if state.run.has_listeners:
             told = {"reason": state.reason, "pending_tools": len(state.calls)}
             state.run.signal(f"loop.{decision.value}", told)
         return input
@@ -89,14 +89,14 @@ class LoopStage(Stage[object, object]):
         if trail is None:
             trail = state.trail = Trail()
         trail.add(state.calls, state.results, self._polls())
-        if trail.advances and not trail.told and not self._always:  # nearly always
+        if trail.advances and not trail.warned and not self._always:  # nearly always
             return _CONTINUE
         for guard in self.guards:
             count, config = guard.count(trail), guard.config
             if count < config.warn_after:
-                trail.told.discard(guard.name)
+                trail.warned.discard(guard.name)
                 continue
-            what = guard.told(count)
+            what = guard.warning(count)
             if config.stop_after is not None and count >= config.stop_after:
                 self._tell(guard, "stop", what, state)
                 state.reason = guard.name
@@ -106,8 +106,8 @@ class LoopStage(Stage[object, object]):
                     hint="Narrow the task, correct the tool, or change stage 16's guards.",
                 )
                 return Decision.ERROR
-            if guard.name not in trail.told:
-                trail.told.add(guard.name)
+            if guard.name not in trail.warned:
+                trail.warned.add(guard.name)
                 self._tell(guard, "warn", what, state)
                 note(
                     f"{what}. Doing that again will not help: try something else, or answer with "

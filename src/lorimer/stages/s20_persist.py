@@ -20,8 +20,8 @@ class Cadence(Strategy):
 
     def due(self, run: RunContext) -> bool:
         """`run.position` facts are in the stream, the last snapshot stands for the first
-        `run.snapshot_at` of them; `run.unkept` runs have ended since; `run.facts` are those of
-        this run so far."""
+        `run.snapshot_at` of them; `run.runs_since_snapshot` runs have ended since; `run.facts` are
+        those of this run so far."""
         raise TypeError(f"{type(self).__name__} has no due method")
 
 
@@ -79,7 +79,7 @@ class EveryNTurns(Cadence):
     config: Config
 
     def due(self, run: RunContext) -> bool:
-        return run.unkept + 1 >= self.config.n
+        return run.runs_since_snapshot + 1 >= self.config.n
 
 
 class OnSignificant(Cadence):

@@ -12,7 +12,7 @@ from pydantic import Field
 from lorimer.core.jsonable import plain
 from lorimer.core.stage import Settings, Slot, Stage, Strategy
 from lorimer.core.state import FEEDBACK, SCORE, PipelineState
-from lorimer.journal.outcome import said
+from lorimer.journal.outcome import texts_said
 
 SUBSTANTIVE: Final = 40
 """Characters that a text has at least which may stand for an answer that points back to it."""
@@ -71,7 +71,7 @@ class SubstantiveFormatter(DefaultFormatter):
     def format(self, state: PipelineState) -> object:
         if state.output is not None or not _points_back(state.text):
             return super().format(state)
-        texts = [text for text in said(state.run.facts) if len(text) >= SUBSTANTIVE]
+        texts = [text for text in texts_said(state.run.facts) if len(text) >= SUBSTANTIVE]
         return next((text for text in reversed(texts) if not _points_back(text)), state.text)
 
 

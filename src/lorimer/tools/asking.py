@@ -243,7 +243,7 @@ async def _first(
         finally:
             if not asking.done():
                 asking.cancel()
-                with Cancellation.undisturbed():
+                with Cancellation.shielded():
                     await asyncio.wait((asking,), timeout=_GRACE_S)
             elif not asking.cancelled():
                 asking.exception()  # looked at, also where nobody waits for it any more

@@ -14,7 +14,7 @@ from lorimer.core.errors import ConfigError, ExecutorErrorCode, nearest
 from lorimer.core.jsonable import JSON, no_data
 from lorimer.core.request import ToolSpec
 from lorimer.core.run_state import RunState
-from lorimer.core.tool import Called, TextQuestion
+from lorimer.core.tool import PastCall, TextQuestion
 from lorimer.core.world import Sandbox, World
 from lorimer.tools.schema import Check, ToolInput, compile_schema
 from lorimer.tools.threads import Threads
@@ -84,7 +84,7 @@ class ToolContext:
     """The run that it belongs to: for `generate_as`, and for effects of its own."""
     sandbox: Sandbox | None = None
     """What programs that it starts may reach, for `ProcessLimits`; None: what the host may."""
-    past: tuple[Called, ...] = ()
+    past: tuple[PastCall, ...] = ()
     """The calls that `Tool.recalls` names, oldest first."""
     answer: str | None = None
     """What a person said to `Tool.question`; None: it asked nothing, or nobody answered."""

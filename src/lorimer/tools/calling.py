@@ -15,7 +15,7 @@ from lorimer.core.errors import JournalError, LorimerError
 from lorimer.core.hooks import HookEvent
 from lorimer.core.jsonable import JSON, clean
 from lorimer.core.messages import ToolUse
-from lorimer.core.tool import Called
+from lorimer.core.tool import PastCall
 from lorimer.tools.base import Tool, ToolContext, ToolInput, ToolResult
 from lorimer.tools.encode import plain, text_of
 from lorimer.tools.folders import begins
@@ -65,7 +65,7 @@ async def make(
     work: Callable[..., Awaitable[ToolResult]] = run_tool,
     answer: str | None = None,
 ) -> Mapping[str, JSON]:
-    if run.heard:
+    if run.has_listeners:
         extra.begins(use, run)  # of one that was asked for before the run was interrupted
     limits = run.bounds.limits
     most = limits.max_result_chars
@@ -147,8 +147,8 @@ def _permits(tools: Toolset, entry: Entry, run: RunContext) -> Callable[[ToolInp
     return permits
 
 
-def _past(tool: Tool, run: RunContext) -> tuple[Called, ...]:
-    calls = [call for call in run.called or () if call.use.name in tool.recalls]
+def _past(tool: Tool, run: RunContext) -> tuple[PastCall, ...]:
+    calls = [call for call in run.past_calls or () if call.use.name in tool.recalls]
     return tuple(calls if tool.recalls_errors else succeeded(calls))
 
 

@@ -16,7 +16,7 @@ from lorimer.core.errors import ToolExecutionError
 from lorimer.core.jsonable import JSON, clean, fingerprint
 from lorimer.core.messages import ToolResultBlock, ToolUse, content_from_json
 from lorimer.core.review import Finding
-from lorimer.core.tool import Called
+from lorimer.core.tool import PastCall
 from lorimer.tools.admission import accepted, permitted, reviewed, turned_down
 from lorimer.tools.asking import ask_text
 from lorimer.tools.calling import Told, allowed_by, make
@@ -40,7 +40,7 @@ async def dispatch(tools: Toolset, use: ToolUse, index: int, run: RunContext) ->
     key = str(index)
     request = _request(use)
     extra, began, repeated = Told(), 0.0, False
-    if run.heard:
+    if run.has_listeners:
         extra.begins(use, run)
         began = run.world.monotonic()
     found = () if run.review is None else run.review.look(index, use.name, use.input)
@@ -57,8 +57,8 @@ async def dispatch(tools: Toolset, use: ToolUse, index: int, run: RunContext) ->
         content if isinstance(content, str) else content_from_json(content),
         data.get("is_error") is True,
     )
-    if run.called is not None and use.name in tools.recalled:
-        run.called.append(Called(use, block))
+    if run.past_calls is not None and use.name in tools.recalled:
+        run.past_calls.append(PastCall(use, block))
     if not repeated and run.wants("tool.call_complete"):
         extra.begins(use, run)  # of one that was refused now, and asked for before
         _completed(use, data, extra, began, run)

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 def placed(tools: Toolset, entry: Entry, input: ToolInput, run: RunContext) -> ToolInput:
     """The arguments of a call, with paths where the call begins. Raises `exec.tool.access_denied`
     when the worktree is not there any more, or a link leads elsewhere from its place."""
-    folder = tools.folder_in(run) if run.called else ""
+    folder = tools.folder_in(run) if run.past_calls else ""
     if not folder or tools.working_dir is None or entry.spec.name in WORKTREE_TOOLS:
         return input
     home = os.path.realpath(tools.working_dir)
@@ -42,7 +42,7 @@ def placed(tools: Toolset, entry: Entry, input: ToolInput, run: RunContext) -> T
 
 def begins(tools: Toolset, entry: Entry, run: RunContext) -> Path | None:
     """The folder in which a call begins."""
-    folder = tools.folder_in(run) if run.called else ""
+    folder = tools.folder_in(run) if run.past_calls else ""
     if not folder or tools.working_dir is None or entry.spec.name in WORKTREE_TOOLS:
         return tools.working_dir
     return tools.working_dir / folder

@@ -16,7 +16,7 @@ from typing import Any, Final, TypeVar
 
 from anyio import CancelScope
 
-from lorimer.core.context import RunContext, Unknown
+from lorimer.core.context import OutcomeUnknown, RunContext
 from lorimer.core.errors import ExecutorErrorCode, LorimerError, ToolExecutionError
 from lorimer.core.redaction import logger
 from lorimer.tools.base import NotDone, Tool, ToolContext, ToolInput, ToolResult
@@ -53,9 +53,8 @@ async def reconcile_tool(
 ) -> ToolResult:
     """The result of an interrupted call, as its tool finds it out within `timeout_s` seconds.
 
-    Raises DidNotHappen, and Unknown when the tool cannot tell or fails at it. Cancellation is
-    raised on.
-    """
+    Raises DidNotHappen, and OutcomeUnknown when the tool cannot tell or fails at it. Cancellation
+    is raised on."""
     why = ""
     try:
         found = await within(
@@ -73,9 +72,9 @@ async def reconcile_tool(
     raise unknown(why)
 
 
-def unknown(why: str = "") -> Unknown:
+def unknown(why: str = "") -> OutcomeUnknown:
     """The error of an interrupted call that may have taken effect; `why` it cannot be known."""
-    return Unknown(
+    return OutcomeUnknown(
         "This call was begun before an interruption; whether it took effect is not known. It was "
         f"not run again{f' ({why})' if why else ''}.",
         hint="Check whether it took effect before you repeat it.",
@@ -89,7 +88,7 @@ async def within(
     `run_tool` for what is raised."""
     result: object = None
     error: BaseException | None = None
-    with run.cancellation.within() as scope:
+    with run.cancellation.part_scope() as scope:
         result, error = await _outcome(work, scope, timeout_s, run)
     if isinstance(error, asyncio.CancelledError) and _wanted(run):
         raise error
@@ -109,8 +108,8 @@ async def within(
 
 
 async def _execute(tool: Tool, input: ToolInput, context: ToolContext, run: RunContext) -> object:
-    if run.holds is not None:
-        await run.holds()  # once more, as late as can be: the process may have been frozen
+    if run.check_claim is not None:
+        await run.check_claim()  # once more, as late as can be: the process may have been frozen
     said: object = tool.execute(input, context)
     if not inspect.isawaitable(said):
         raise TypeError(f"{type(tool).__name__}.execute must be async: async def execute(...)")
@@ -154,7 +153,7 @@ def _outcome(
             # only now: `asyncio.timeout` cancels the task too, and takes that back by itself
             if isinstance(thrown, asyncio.CancelledError) and not scope.cancel_called:
                 # a plain cancellation comes once, and work may swallow it; the run's comes again
-                run.cancellation.met(thrown)
+                run.cancellation.note_cancelled(thrown)
         if thrown is not None:
             refusals += 1
             if refusals > MAX_REFUSALS:

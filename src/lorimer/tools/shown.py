@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Final
 from lorimer.core.jsonable import JSON
 from lorimer.core.messages import Message, ToolResultBlock, ToolUse
 from lorimer.core.record import record
-from lorimer.core.tool import Called
+from lorimer.core.tool import PastCall
 
 if TYPE_CHECKING:
     from collections.abc import Collection
@@ -45,7 +45,7 @@ class Shown:
 AT_FIRST: Final = Shown()
 
 
-def shown(calls: Sequence[Called]) -> Shown:
+def shown(calls: Sequence[PastCall]) -> Shown:
     """By the calls of a conversation that succeeded."""
     if not calls:
         return AT_FIRST
@@ -83,12 +83,12 @@ def loaded_by(result: ToolResultBlock) -> list[str]:
     return found[1].split(", ") if found is not None else []
 
 
-def succeeded(calls: Iterable[Called]) -> list[Called]:
+def succeeded(calls: Iterable[PastCall]) -> list[PastCall]:
     """Those whose result is no error."""
     return [call for call in calls if not call.result.is_error]
 
 
-def look_back(messages: Sequence[Message], names: Collection[str]) -> Iterator[Called]:
+def look_back(messages: Sequence[Message], names: Collection[str]) -> Iterator[PastCall]:
     """The calls of these tools in a conversation that have a result."""
     waiting: dict[str, ToolUse] = {}
     for message in messages:
@@ -99,5 +99,5 @@ def look_back(messages: Sequence[Message], names: Collection[str]) -> Iterator[C
                 if isinstance(block, ToolResultBlock):
                     use = waiting.get(block.tool_use_id)
                     if use is not None:
-                        yield Called(use, block)
+                        yield PastCall(use, block)
             waiting = {}

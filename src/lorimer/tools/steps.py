@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping
 from functools import partial
 from typing import TYPE_CHECKING, Final
 
-from lorimer.core.context import RunContext, Safety, Unknown
+from lorimer.core.context import OutcomeUnknown, RunContext, Safety
 from lorimer.core.errors import ExecutorErrorCode, ToolExecutionError
 from lorimer.core.facts import STEP
 from lorimer.core.jsonable import JSON, fingerprint
@@ -105,7 +105,7 @@ async def _made(tools: Toolset, use: ToolUse, key: str, run: RunContext) -> Mapp
                 raise unknown()
             return await told(await looked_at(tools, use, key, said_before(key, run), data, run))
         screened = await screen(tools, use, key, request, run)
-    except (ToolExecutionError, Unknown) as refusal:
+    except (ToolExecutionError, OutcomeUnknown) as refusal:
         if begun:
             forget_decision(key, run)
         return await told(_refusal(tools, use, refusal, begun=begun))
@@ -133,9 +133,9 @@ async def _made(tools: Toolset, use: ToolUse, key: str, run: RunContext) -> Mapp
 
 
 def _refusal(
-    tools: Toolset, use: ToolUse, refusal: ToolExecutionError | Unknown, *, begun: bool
+    tools: Toolset, use: ToolUse, refusal: ToolExecutionError | OutcomeUnknown, *, begun: bool
 ) -> Mapping[str, JSON]:
-    if begun or isinstance(refusal, Unknown):
+    if begun or isinstance(refusal, OutcomeUnknown):
         return failed(unknown())
     return turned_down(tools, use, refusal)
 

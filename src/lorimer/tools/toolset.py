@@ -13,7 +13,7 @@ from lorimer.core.jsonable import JSON
 from lorimer.core.manifest import ToolBinding
 from lorimer.core.messages import ToolResultBlock, ToolUse
 from lorimer.core.request import ToolSpec
-from lorimer.core.tool import Approver, Called
+from lorimer.core.tool import Approver, PastCall
 from lorimer.core.world import SandboxMode
 from lorimer.tools.dispatch import dispatch
 from lorimer.tools.early import Early
@@ -132,7 +132,7 @@ class Toolset:
         self._planning = self.base_policy.planning()
         self._views: dict[Shown, tuple[ToolSpec, ...]] = {}
         self._version = -1
-        self._seen: tuple[list[Called], int, Shown] = ([], 0, AT_FIRST)
+        self._seen: tuple[list[PastCall], int, Shown] = ([], 0, AT_FIRST)
         """What was made of the calls of a run the last time."""
 
     def specs(self, state: PipelineState) -> tuple[ToolSpec, ...]:
@@ -216,12 +216,12 @@ class Toolset:
     def _look_back(self, state: PipelineState) -> None:
         """Once a run: what earlier ones called."""
         self._refresh()
-        if state.run.called is None:
+        if state.run.past_calls is None:
             looked = look_back(state.messages, self.recalled) if self.recalled else ()
-            state.run.called = list(looked)
+            state.run.past_calls = list(looked)
 
     def _view(self, run: RunContext) -> Shown:
-        called = run.called
+        called = run.past_calls
         if not called:
             return AT_FIRST
         of, count, view = self._seen
@@ -232,7 +232,7 @@ class Toolset:
 
     def policy_in(self, run: RunContext) -> Policy:
         """What decides at this moment of a run."""
-        if not run.called:
+        if not run.past_calls:
             return self.base_policy
         view = self._view(run)
         policy = self._planning if view.planning else self.base_policy
@@ -256,7 +256,7 @@ class Toolset:
     def folder_in(self, run: RunContext) -> str:
         """The worktree in which calls begin at this moment of a run, relative to the working
         directory; "": there, itself."""
-        folders = self._view(run).folders if run.called else ()
+        folders = self._view(run).folders if run.past_calls else ()
         return folders[-1] if folders else ""
 
     def unavailable(self, entry: Entry, run: RunContext) -> str:
@@ -302,7 +302,7 @@ class Toolset:
     ) -> Awaitable[ToolResultBlock]:
         """Validate, permit, record, run; see `lorimer.tools.dispatch`."""
         run = state.run
-        if run.called is None or run.strangers is None:
+        if run.past_calls is None or run.strangers is None:
             self._remember(state)
         return dispatch(self, use, index, run)
 

@@ -7,10 +7,10 @@ from contextlib import AsyncExitStack
 
 import click
 
+from lorimer.cli.agent_options import AgentOptions, agent_options
+from lorimer.cli.click_types import Dollars, Whole
 from lorimer.cli.fail import Fault
-from lorimer.cli.kinds import Dollars, Whole
 from lorimer.cli.options import Terms, terms_options
-from lorimer.cli.wanted import Wanted, agent_options
 
 
 @click.command()
@@ -25,7 +25,7 @@ def chat(
     session: str | None,
     max_turns: int | None,
     max_cost_usd: float | None,
-    wanted: Wanted,
+    wanted: AgentOptions,
     terms: Terms,
 ) -> int:
     """Talk with an agent: what it says comes as it says it, tools ask before they change
@@ -43,10 +43,10 @@ def chat(
     from lorimer.cli import agent, host, settings
     from lorimer.cli.chat.loop import Chat
 
-    standing = settings.standing(terms.workspace)
-    described = wanted.described(host.read(terms.models), standing)
+    effective = settings.effective_settings(terms.workspace)
+    described = wanted.described(host.read(terms.models), effective)
     limits = agent.limited(described.limits, max_turns, max_cost_usd, None, unpriced=False)
-    terms = settings.settle(terms, standing)
+    terms = settings.with_settings(terms, effective)
     with asyncio.Runner() as runner:
         stack = AsyncExitStack()
         try:

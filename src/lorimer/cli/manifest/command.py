@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import click
 
 from lorimer.cli import fail
-from lorimer.cli.kinds import Group
+from lorimer.cli.click_types import Group
 from lorimer.cli.manifest.diff import diff
 from lorimer.cli.manifest.explain import explain
 from lorimer.cli.manifest.stages import stages

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Final, cast
 
 import click
 
+from lorimer.cli.click_types import Dollars, Whole
 from lorimer.cli.fail import OneOf, tell_notes
 from lorimer.cli.host import models_option
-from lorimer.cli.kinds import Dollars, Whole
 from lorimer.cli.manifest.stages import table_of_stages
 from lorimer.cli.options import Span
 from lorimer.cli.text import count, one_line, print_json, visible
@@ -65,14 +65,14 @@ def explain(
     from lorimer.core.redaction import of_environment
     from lorimer.presets import PRESETS, preset_names
 
-    standing = settings.standing(workspace)
+    effective = settings.effective_settings(workspace)
     path = Path(file_or_preset)
     of_package = file_or_preset not in PRESETS and not path.exists()
     if file_or_preset in PRESETS or (of_package and file_or_preset in preset_names()):
-        found = settings.preset(file_or_preset, standing)
+        found = settings.preset(file_or_preset, effective)
     else:
         agent.described(file_or_preset)  # tells what is wrong
-        found = settings.load(path, standing)
+        found = settings.load(path, effective)
     described, origins = found.manifest, dict(found.origins)
     known = host.read(models)
     agent.choose(described, model, None, known)
@@ -86,7 +86,7 @@ def explain(
         "limits.timeout_s": timeout,
     }
     origins |= {path: "command line" for path, given in words.items() if given is not None}
-    tell_notes(standing.notes)
+    tell_notes(effective.notes)
     redactor = of_environment()
     if output_format == "json":
         _print_json(described, origins)

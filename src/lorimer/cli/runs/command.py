@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from lorimer.cli.kinds import Group
+from lorimer.cli.click_types import Group
 from lorimer.cli.options import Terms, execution_options, limit_option, store_option
 from lorimer.cli.runs.diff import diff
 from lorimer.cli.runs.explain import explain
@@ -82,7 +82,7 @@ async def _ls(limit: int, as_json: bool, everything: bool, store: str | None) ->
     from lorimer.cli.store import OF_THE_DEMO, existing_store, opened, store_path
     from lorimer.cli.text import print_json
     from lorimer.cli.timeline import print_rows
-    from lorimer.journal.family import roots
+    from lorimer.journal.family import root_runs
     from lorimer.world import RealWorld
 
     none_yet = f"No runs yet. Try: lorimer run. {OF_THE_DEMO}"
@@ -92,7 +92,7 @@ async def _ls(limit: int, as_json: bool, everything: bool, store: str | None) ->
         return
     world = RealWorld()
     async with opened(existing_store(store), world) as journal:
-        rows = await (journal.runs(limit=limit) if everything else roots(journal, limit))
+        rows = await (journal.runs(limit=limit) if everything else root_runs(journal, limit))
         states = [await reading.status_of(journal, row, world) for row in rows]
         held = [0 if row.status else (await journal.balance(row.run_id)).reserved for row in rows]
     if as_json:
@@ -126,15 +126,15 @@ async def _show(run: str | None, as_json: bool, full: bool, store: str | None) -
     from lorimer.cli.text import print_json
     from lorimer.cli.timeline import Told, print_run
     from lorimer.core import mail
-    from lorimer.journal.family import lineage
-    from lorimer.journal.recording import intact
+    from lorimer.journal.family import descendants
+    from lorimer.journal.recording import readable_facts
     from lorimer.world import RealWorld
 
     world = RealWorld()
     option = store_words(store)
     async with opened(existing_store(store), world) as journal:
         row = await reading.find(journal, run)
-        facts, damage = await intact(journal, row)
+        facts, damage = await readable_facts(journal, row)
         if as_json:
             for fact in facts:
                 print_json(fact.to_json())
@@ -149,7 +149,7 @@ async def _show(run: str | None, as_json: bool, full: bool, store: str | None) -
             await Call.of(journal, row.run_id),
             option,
             await mail.questions(journal, row) if not row.status and damage is None else [],
-            [each async for each in lineage(journal, facts)],
+            [each async for each in descendants(journal, facts)],
             damage is not None,
         )
     print_run(told, world.time(), full=full)

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Final
 
 import click
 
+from lorimer.cli.click_types import Whole
 from lorimer.cli.fail import Fault, OneOf
-from lorimer.cli.kinds import Whole
 from lorimer.cli.options import store_option
 from lorimer.cli.text import count, one_line, print_json, short_id
 

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING
 
 import click
 
+from lorimer.cli.click_types import Whole
 from lorimer.cli.fail import Fault
-from lorimer.cli.kinds import Whole
 from lorimer.cli.options import Terms, execution_options
 
 if TYPE_CHECKING:
@@ -82,7 +82,7 @@ async def _fork(
         parent = await recorded(journal, row.run_id)
         call = await Call.of(journal, row.run_id)
         terms = foreground.as_strict(terms, call)
-        terms = settings.settle(terms, settings.standing(terms.workspace))
+        terms = settings.with_settings(terms, settings.effective_settings(terms.workspace))
         described = agent.load(manifest) if manifest is not None else _manifest(parent)
         known = foreground.known_models(terms, call)
         if model is not None:

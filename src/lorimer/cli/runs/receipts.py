@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 
 import click
 
+from lorimer.cli.click_types import Whole
 from lorimer.cli.fail import Fault
-from lorimer.cli.kinds import Whole
 from lorimer.cli.options import store_option
 
 if TYPE_CHECKING:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from lorimer.cli.kinds import Whole
+from lorimer.cli.click_types import Whole
 from lorimer.cli.options import Span, store_option
 from lorimer.cli.progress import Gauge
 from lorimer.cli.text import count, print_json

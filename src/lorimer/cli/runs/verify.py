@@ -76,5 +76,7 @@ def _tell(name: str, found: Sequence[Finding], as_json: bool) -> None:
 
 
 async def _streams(journal: SQLiteJournal) -> list[str]:
-    rows = await journal.runs(limit=2**31)
+    from lorimer.core.journal import ALL_RUNS
+
+    rows = await journal.runs(limit=ALL_RUNS)
     return list(dict.fromkeys([row.stream for row in reversed(rows)]))

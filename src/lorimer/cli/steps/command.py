@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 
 import click
 
+from lorimer.cli.click_types import Group
 from lorimer.cli.fail import Fault, suggest
-from lorimer.cli.kinds import Group
 from lorimer.cli.progress import is_live, last_line
 from lorimer.cli.steps.edit import convert, edit
 from lorimer.cli.steps.file import cells_of, file_argument, given, graph_of, known, write

@@ -14,7 +14,7 @@ from typing import Final
 from urllib.parse import unquote
 
 from lorimer.core.jsonable import JSON
-from lorimer.core.tool import Called
+from lorimer.core.tool import PastCall
 
 STEP: Final = "step"
 EDIT: Final = "edit_step"
@@ -102,12 +102,12 @@ def code_lines(step: str, code: str) -> list[str]:
     return [f"the code of {step} is now:", *[f"| {line}" for line in code.split("\n")]]
 
 
-def effective(past: Iterable[Called]) -> list[Called]:
+def effective(past: Iterable[PastCall]) -> list[PastCall]:
     """The calls that changed the session: their results say so."""
     return [call for call in past if call.use.name in CHANGES and _lines(call)]
 
 
-def fold(past: Iterable[Called]) -> list[Recorded]:
+def fold(past: Iterable[PastCall]) -> list[Recorded]:
     """The steps after these calls, in order."""
     steps: dict[str, Recorded] = {}
     order: list[str] = []
@@ -181,7 +181,7 @@ def _texts(lines: list[str]) -> dict[str, str]:
     return {step: "\n".join(text) for step, text in found.items()}
 
 
-def _lines(call: Called) -> list[str]:
+def _lines(call: PastCall) -> list[str]:
     """The record in a result: the lines before the first empty one; [] if it has none."""
     text = call.result.content
     if not isinstance(text, str):

@@ -15,7 +15,7 @@ from typing import Final, Protocol, cast
 
 from lorimer.core.errors import ExecutorErrorCode
 from lorimer.core.jsonable import JSON
-from lorimer.core.tool import Called
+from lorimer.core.tool import PastCall
 from lorimer.core.world import Isolation
 from lorimer.esg.agent.desk import MAX_TEXT, Desk, Message
 from lorimer.esg.agent.record import effective, fold
@@ -85,9 +85,9 @@ class StepSessions:
         self._knows: tuple[str, ...] | None = None
         """The calls that it is made of; None: some of them, or more."""
         self._folder: Path | None = None
-        self._past: tuple[Called, ...] = ()
+        self._past: tuple[PastCall, ...] = ()
         """The calls that were looked at, and which of them changed the session."""
-        self._changes: list[Called] = []
+        self._changes: list[PastCall] = []
         self._stopped: list[StepSession] = []
 
     async def ask(
@@ -137,7 +137,7 @@ class StepSessions:
             self._drop()
         return Asked(answer, restored, earlier, session.isolation)
 
-    def _effective(self, past: tuple[Called, ...]) -> list[Called]:
+    def _effective(self, past: tuple[PastCall, ...]) -> list[PastCall]:
         """The calls that changed the session; those that were looked at are not looked at again."""
         if len(past) < len(self._past) or past[: len(self._past)] != self._past:
             self._past, self._changes = (), []

@@ -2,9 +2,9 @@
 manifest, the rule, the limit or the person that made it.
 
 Derived from the facts and from the manifest that the run was begun with; nothing is asked, and
-nothing is run. Parts: the manifest in force (`standing.py`), the models that were asked
+nothing is run. Parts: the manifest in force (`in_force.py`), the models that were asked
 (`models.py`), calls, people and hooks (`calls.py`, `verdicts.py`), phases (`phases.py`), ends of
-turns and runs (`ends.py`), what comes from around a run (`around.py`).
+turns and runs (`ends.py`), what comes to a run from outside (`external.py`).
 """
 
 from __future__ import annotations
@@ -19,11 +19,11 @@ from lorimer.core.jsonable import JSON, dumps
 from lorimer.core.manifest import StageEntry
 from lorimer.core.raised import RAISED
 from lorimer.core.stage import AnyStage, Stage
-from lorimer.journal.explain import around, ends, phases
+from lorimer.journal.explain import ends, external, phases
 from lorimer.journal.explain.calls import Calls
-from lorimer.journal.explain.models import Asking
+from lorimer.journal.explain.in_force import ManifestInForce
+from lorimer.journal.explain.models import ModelCalls
 from lorimer.journal.explain.reason import KINDS, Explanation, Kind, Origin, because
-from lorimer.journal.explain.standing import Standing
 from lorimer.journal.recording import Recording
 
 _NOTHING: Final = frozenset({"no_summary"})
@@ -46,8 +46,8 @@ def explain(run: Recording, catalogue: Catalogue) -> list[Explanation]:
 class _Reader:
     def __init__(self, run: Recording, catalogue: Catalogue) -> None:
         self._facts = run.facts
-        self._standing = Standing(run.manifest, catalogue, run.facts[0].data)
-        self._asking = Asking(run.facts)
+        self._in_force = ManifestInForce(run.manifest, catalogue, run.facts[0].data)
+        self._model_calls = ModelCalls(run.facts)
         self._calls = Calls()
         self._turn: tuple[str, Origin] | None = None
         """Why the last turn was the last."""
@@ -60,36 +60,36 @@ class _Reader:
             if "used_s" in fact.data and fact.type != "run.start":
                 why = "somebody resumed it after an interruption"
                 yield because(fact, "resume", "went on", why, Origin("caller", "resume"))
-            yield from self._told(fact)
+            yield from self._explain(fact)
 
-    def _told(self, fact: Event) -> Iterator[Explanation]:
-        standing, data = self._standing, fact.data
+    def _explain(self, fact: Event) -> Iterator[Explanation]:
+        in_force, data = self._in_force, fact.data
         match fact.type:
             case "run.start":
-                yield from around.of_start(fact, standing)
-                yield from self._off(fact)
+                yield from external.of_start(fact, in_force)
+                yield from self._left_out(fact)
             case "model.intent" | "model.reply":
                 if fact.type == "model.reply" and "error" not in data:
                     self._calls.begin(data.get("content"))
-                yield from self._asking.take(fact, standing)
+                yield from self._model_calls.take(fact, in_force)
             case "effect" if str(data.get("key")).startswith("models:"):
-                yield from self._asking.take(fact, standing)
+                yield from self._model_calls.take(fact, in_force)
             case "effect" if str(data.get("key")).startswith(f"{PHASE}:"):
-                yield from phases.told(fact, standing)
+                yield from phases.of_phase(fact, in_force)
             case "effect" if str(data.get("key")).startswith(RAISED):
-                self._standing = standing.with_raised(around.raised_by(fact))
-                yield around.of_raise(fact)
+                self._in_force = in_force.with_raised(external.raised_by(fact))
+                yield external.of_raise(fact)
             case "effect" if data.get("key") == "inbox:":
-                yield from around.of_message(fact)
+                yield from external.of_message(fact)
             case "mutated":
                 yield from self._changed(fact)
             case "compacted":
-                yield _compacted(fact, standing)
+                yield _compacted(fact, in_force)
             case "child":
                 yield self._child(fact)
             case "iteration.end":
                 yield from self._stages(fact)
-                what, why, origin = ends.of_turn(fact, standing, self._calls.hook())
+                what, why, origin = ends.of_turn(fact, in_force, self._calls.hook())
                 self._turn = (why, origin)
                 yield because(fact, "turn", what, why, origin)
             case "run.suspended":
@@ -98,13 +98,13 @@ class _Reader:
             case "run.end":
                 yield from self._ended(fact)
             case _:
-                yield from self._calls.take(fact, standing)
+                yield from self._calls.take(fact, in_force)
 
     # --- begin and end -----------------------------------------------------------------------
 
-    def _off(self, fact: Event) -> Iterator[Explanation]:
-        for entry in self._standing.off:
-            origin = self._standing.at(f"{self._standing.path(entry)}.active")
+    def _left_out(self, fact: Event) -> Iterator[Explanation]:
+        for entry in self._in_force.inactive:
+            origin = self._in_force.at(f"{self._in_force.path(entry)}.active")
             why = "the manifest has it, and says that it is not active"
             yield because(fact, "stage", f"left out {entry.name}", why, origin)
 
@@ -126,36 +126,36 @@ class _Reader:
             if isinstance(each, Mapping):
                 code, what = str(each.get("code")), "refused a change of the manifest"
                 yield because(fact, "change", what, str(each.get("why")), Origin("caller", code))
-        self._standing = self._standing.after(changes)
-        yield from self._off(fact)
+        self._in_force = self._in_force.after(changes)
+        yield from self._left_out(fact)
 
     def _child(self, fact: Event) -> Explanation:
-        data, standing = fact.data, self._standing
+        data, in_force = fact.data, self._in_force
         agent, key = str(data.get("agent")), str(data.get("key"))
         tool = self._calls.made(key)
-        phase = phases.phase_of(key, standing)
+        phase = phases.phase_of(key, in_force)
         if phase is not None:
             why, origin = phase
         elif tool:
-            why, origin = f"the model called {tool}", standing.at("agents")
-            names = [each.name for each in standing.manifest.agents] if standing.manifest else []
+            why, origin = f"the model called {tool}", in_force.at("agents")
+            names = [each.name for each in in_force.manifest.agents] if in_force.manifest else []
             if agent in names:
-                origin = standing.at(f"agents[{names.index(agent)}]")
+                origin = in_force.at(f"agents[{names.index(agent)}]")
         else:
             why = "the orchestrator gave it work after this reply"
-            origin = standing.of_stage("agent", "strategies.orchestrator")
+            origin = in_force.of_stage("agent", "strategies.orchestrator")
         return because(fact, "child", f"begun {agent} as {data.get('run')}", why, origin, key=key)
 
     def _ended(self, fact: Event) -> Iterator[Explanation]:
-        yield from self._asking.over(fact, self._standing)
+        yield from self._model_calls.over(fact, self._in_force)
         status = str(fact.data.get("status"))
         if status == "ok":
-            yield from [self._surfaced(fact, entry) for entry in self._standing.surface]
+            yield from [self._surfaced(fact, entry) for entry in self._in_force.surface]
         why, origin = ends.of_run(
             fact,
-            self._standing,
+            self._in_force,
             turn=self._turn,
-            asked=self._asking.asked,
+            asked=self._model_calls.asked,
             hook=self._calls.hook(),
         )
         yield because(fact, "end", f"ended {status}", why, origin)
@@ -165,12 +165,12 @@ class _Reader:
     def _stages(self, fact: Event) -> Iterator[Explanation]:
         times = fact.data.get("times")
         taken = times if isinstance(times, list | tuple) else ()
-        entries = self._standing.turn(len(taken), first=fact.iteration == 0)
+        entries = self._in_force.turn(len(taken), first=fact.iteration == 0)
         for entry, time in zip(entries, taken, strict=False):
             yield self._bypassed(fact, entry) if time is None else self._entered(fact, entry)
 
     def _entered(self, fact: Event, entry: StageEntry) -> Explanation:
-        origin = self._standing.at(self._standing.path(entry))
+        origin = self._in_force.at(self._in_force.path(entry))
         if entry.order > 5:
             why = "every turn comes by it" if entry.order < 17 else "every good end comes by it"
         else:
@@ -178,15 +178,17 @@ class _Reader:
         return because(fact, "stage", f"entered {entry.name}", why, origin)
 
     def _bypassed(self, fact: Event, entry: StageEntry) -> Explanation:
-        stage, path = self._standing.stage(entry.name), self._standing.path(entry)
-        why, below = (Stage.bypass_reason, "") if stage is None else _condition(stage)
-        origin = self._standing.at(f"{path}.{below}" if below else path)
+        stage, path = self._in_force.stage(entry.name), self._in_force.path(entry)
+        why, below = Stage.bypass_reason, ""
+        if stage is not None:
+            why, below = stage.bypass_reason, stage.bypass_path
+        origin = self._in_force.at(f"{path}.{below}" if below else path)
         return because(fact, "stage", f"bypassed {entry.name}", why, origin)
 
     def _surfaced(self, fact: Event, entry: StageEntry) -> Explanation:
         """Of a stage after the last turn, of which no fact has the time: the manifest says whether
         it was bypassed, or what it has left."""
-        stage = self._standing.stage(entry.name)
+        stage = self._in_force.stage(entry.name)
         known = self._traces.get(entry.name)
         if known is not None:
             return self._entered(fact, entry) if known else self._bypassed(fact, entry)
@@ -194,22 +196,18 @@ class _Reader:
             slot = "" if stage is None else stage.bypass_path.removeprefix("strategies.")
             if not slot:
                 return self._perhaps(fact, entry, stage)
-            if set(self._standing.strategy(entry.name, slot)) <= _NOTHING:
+            if set(self._in_force.strategy(entry.name, slot)) <= _NOTHING:
                 return self._bypassed(fact, entry)
         return self._entered(fact, entry)
 
     def _perhaps(self, fact: Event, entry: StageEntry, stage: AnyStage | None) -> Explanation:
-        origin = self._standing.at(self._standing.path(entry))
+        origin = self._in_force.at(self._in_force.path(entry))
         held = Stage.bypass_reason if stage is None else stage.bypass_reason
         why = f"no fact tells whether it was bypassed, which it is when {held}"
         return because(fact, "stage", f"came to {entry.name}", why, origin)
 
 
-def _condition(stage: AnyStage) -> tuple[str, str]:
-    return stage.bypass_reason, stage.bypass_path
-
-
-def _compacted(fact: Event, standing: Standing) -> Explanation:
+def _compacted(fact: Event, in_force: ManifestInForce) -> Explanation:
     data = fact.data
     what = f"took messages out of view: {data.get('before')} to {data.get('after')} tokens"
     why = f"the conversation was longer than {data.get('rule')} lets it be"
@@ -218,5 +216,5 @@ def _compacted(fact: Event, standing: Standing) -> Explanation:
     if data.get("error"):
         why += f"; its summariser failed ({data.get('error')}), a rule without a model stood in"
     return because(
-        fact, "compaction", what, why, standing.of_stage("context", "strategies.compactor")
+        fact, "compaction", what, why, in_force.of_stage("context", "strategies.compactor")
     )

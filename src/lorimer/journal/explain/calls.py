@@ -10,17 +10,17 @@ from typing import Final
 from lorimer.core.errors import ExecutorErrorCode
 from lorimer.core.events import Event
 from lorimer.core.jsonable import JSON, dumps
+from lorimer.journal.explain.in_force import ManifestInForce
 from lorimer.journal.explain.reason import Explanation, Origin, because, sentence
-from lorimer.journal.explain.standing import Standing
 from lorimer.journal.explain.verdicts import (
     REFUSED,
     STOPPED,
     allowing,
     asking,
     hiding,
+    not_made,
     plain,
     refusing,
-    unmade,
     words,
 )
 
@@ -85,25 +85,25 @@ class Calls:
         use = self._uses[int(key)]
         return str(use.get("raw") or dumps(use.get("input")))[:_ABOUT_CHARS]
 
-    def take(self, fact: Event, standing: Standing) -> Iterator[Explanation]:
+    def take(self, fact: Event, in_force: ManifestInForce) -> Iterator[Explanation]:
         """The next fact about a call."""
         key = str(fact.data.get("key", ""))
         kind, _, rest = key.partition(":")
         match fact.type, kind:
             case "tool.intent", _:
-                yield self._allowed(fact, key, standing)
+                yield self._allowed(fact, key, in_force)
             case "tool.result", _:
-                yield from self._result(fact, key, standing)
+                yield from self._result(fact, key, in_force)
             case "decision", _:
-                yield self._refused(fact, key, standing)
+                yield self._refused(fact, key, in_force)
             case "effect.intent", "step":
-                yield self._allowed(fact, rest, standing)
+                yield self._allowed(fact, rest, in_force)
             case "effect", "step":
-                yield from self._result(fact, rest, standing)
+                yield from self._result(fact, rest, in_force)
             case "effect.intent", "approval" | "again" | "question":
-                yield self._asks(fact, kind, rest, standing)
+                yield self._asks(fact, kind, rest, in_force)
             case "effect", "approval" | "again" | "question":
-                yield self._said(fact, kind, rest, standing)
+                yield self._said(fact, kind, rest, in_force)
             case "effect", "reconcile":
                 yield self._made_again(fact, rest)
             case "effect", "hook":
@@ -113,49 +113,49 @@ class Calls:
 
     # --- whether a call is made --------------------------------------------------------------
 
-    def _allowed(self, fact: Event, key: str, standing: Standing) -> Explanation:
+    def _allowed(self, fact: Event, key: str, in_force: ManifestInForce) -> Explanation:
         self._decided.add(key)
         name = self.name(key, fact)
         by = fact.data.get("decision")
         if isinstance(by, str) and by:
             why, origin = allowing(by, fact)
         else:
-            why, origin = plain(name, fact, standing)
+            why, origin = plain(name, fact, in_force)
         what, about = f"allowed {name}", self._about(key)
         if isinstance(fact.data.get("hook"), str):
             what += ", as the hook has changed it"
         return because(fact, "tool", what, why, origin, key=key, about=about)
 
-    def _refused(self, fact: Event, key: str, standing: Standing) -> Explanation:
+    def _refused(self, fact: Event, key: str, in_force: ManifestInForce) -> Explanation:
         self._decided.add(key)
         data = fact.data
         rule, reason = str(data.get("rule")), str(data.get("reason") or "")
         if str(data.get("code")).startswith("exec.hook."):
             why, origin = sentence(rule), Origin("hook", self.hook(key) or "that failed")
         else:
-            why, origin = refusing(rule, reason, fact, key, standing)
+            why, origin = refusing(rule, reason, fact, key, in_force)
         what, about = f"refused {self.name(key, fact)}", self._about(key)
         return because(fact, "tool", what, why, origin, key=key, about=about)
 
-    def _result(self, fact: Event, key: str, standing: Standing) -> Iterator[Explanation]:
+    def _result(self, fact: Event, key: str, in_force: ManifestInForce) -> Iterator[Explanation]:
         data, name, about = fact.data, self.name(key, fact), self._about(key)
         code = str(data.get("error", ""))
         refused = code in REFUSED and key not in self._decided
         if refused:
             self._decided.add(key)
             why = words(data.get("content"), code)
-            origin = unmade(code, why, name, standing)
+            origin = not_made(code, why, name, in_force)
             if code == _code.EXEC_TOOL_UNKNOWN.value and isinstance(data.get("decision"), str):
                 hidden = str(data["decision"])
                 why = f"the model is not shown it: {sentence(hidden)}"
-                origin = hiding(hidden, standing)
+                origin = hiding(hidden, in_force)
             yield because(fact, "tool", f"refused {name}", why, origin, key=key, about=about)
             return
         if key not in self._decided and code != _code.EXEC_TOOL_OUTCOME_UNKNOWN.value:
-            yield self._allowed(fact, key, standing)
+            yield self._allowed(fact, key, in_force)
         if code in STOPPED:
             limit = STOPPED[code]
-            origin = standing.limit(limit) if limit else Origin("engine", code)
+            origin = in_force.limit(limit) if limit else Origin("engine", code)
             why = words(data.get("content"), code)
             yield because(fact, "tool", f"stopped {name}", why, origin, key=key, about=about)
         elif code == _code.EXEC_TOOL_OUTCOME_UNKNOWN.value:
@@ -177,7 +177,7 @@ class Calls:
 
     # --- people and hooks --------------------------------------------------------------------
 
-    def _asks(self, fact: Event, kind: str, key: str, standing: Standing) -> Explanation:
+    def _asks(self, fact: Event, kind: str, key: str, in_force: ManifestInForce) -> Explanation:
         question = fact.data.get("question")
         data: Mapping[str, JSON] = question if isinstance(question, Mapping) else {}
         tool, reason = str(data.get("tool", "a call")), sentence(str(data.get("reason", "")))
@@ -190,13 +190,13 @@ class Calls:
             origin = Origin("engine", code)
         elif call.isdecimal() or _STEP_KEY.match(call):
             what, why = f"asked a person about {tool}", reason
-            origin = asking(reason, tool, standing)
+            origin = asking(reason, tool, in_force)
         else:
             what, why = f"asked a person about {tool}", reason
-            origin = standing.of_stage("hitl", "strategies.requester")
+            origin = in_force.of_stage("hitl", "strategies.requester")
         return because(fact, "person", what, why or what, origin, key=call, about=about)
 
-    def _said(self, fact: Event, kind: str, key: str, standing: Standing) -> Explanation:
+    def _said(self, fact: Event, kind: str, key: str, in_force: ManifestInForce) -> Explanation:
         data, call = fact.data, key.partition(":")[0]
         named = call if kind == "approval" else f"{kind}:{key}"
         origin = Origin("person", f"{fact.iteration}:{named}")
@@ -210,7 +210,7 @@ class Calls:
             why = sentence(str(data.get("why") or "")) or "the answer to the question before"
             if data.get("late") is True:
                 what, why = "nobody answered", "the time for an answer was over"
-                origin = standing.of_stage("hitl", "strategies.timeout")
+                origin = in_force.of_stage("hitl", "strategies.timeout")
         return because(fact, "person", what, why, origin, key=call, about=self._about(call))
 
     def _hooked(self, fact: Event, rest: str) -> Iterator[Explanation]:

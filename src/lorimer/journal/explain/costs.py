@@ -12,9 +12,9 @@ from lorimer.core.jsonable import JSON
 from lorimer.core.record import record
 from lorimer.core.request import NO_USAGE, Usage
 from lorimer.core.spend import whole
-from lorimer.journal.explain.models import Asking
-from lorimer.journal.explain.standing import Standing
-from lorimer.journal.family import born
+from lorimer.journal.explain.in_force import ManifestInForce
+from lorimer.journal.explain.models import ModelCalls
+from lorimer.journal.family import children_in
 from lorimer.journal.recording import Recording
 
 What: TypeAlias = Literal["reply", "failed attempt", "cut off", "besides", "sub-agent", "other"]
@@ -57,13 +57,13 @@ def costs(run: Recording, catalogue: Catalogue) -> list[Cost]:
 
 
 def _costs(run: Recording, catalogue: Catalogue) -> Iterator[Cost]:
-    standing = Standing(run.manifest, catalogue, run.facts[0].data)
-    asking = Asking(run.facts)
-    agents = {each.run_id: each.agent for each in born(run.facts)}
+    in_force = ManifestInForce(run.manifest, catalogue, run.facts[0].data)
+    asking = ModelCalls(run.facts)
+    agents = {each.run_id: each.agent for each in children_in(run.facts)}
     for fact in run.facts:
         data, key = fact.data, str(fact.data.get("key", ""))
         if fact.type in ("model.intent", "model.reply") or key.startswith("models:"):
-            list(asking.take(fact, standing))  # it keeps who was asked
+            list(asking.take(fact, in_force))  # it keeps who was asked
         usage, nano = _usage(data), whole(data.get("cost"))
         if fact.type == "run.end" or not (nano or usage.total):
             continue

@@ -8,8 +8,8 @@ from typing import Final
 
 from lorimer.core.errors import ExecutorErrorCode
 from lorimer.core.events import Event
+from lorimer.journal.explain.in_force import ManifestInForce
 from lorimer.journal.explain.reason import Origin, sentence
-from lorimer.journal.explain.standing import Standing
 
 _TURNS: Final[Mapping[str, tuple[str, str, str]]] = {
     "tool_calls": ("the reply calls tools; their results go back", "loop", "strategies.controller"),
@@ -78,7 +78,7 @@ _MOST_SAID: Final = 1_000
 _STAGE: Final = re.compile(r"Stage [0-9]+ \(([^)]+)\) failed")
 
 
-def of_turn(fact: Event, standing: Standing, hook: str) -> tuple[str, str, Origin]:
+def of_turn(fact: Event, in_force: ManifestInForce, hook: str) -> tuple[str, str, Origin]:
     """What a turn's `iteration.end` says: what, why and by whom."""
     data = fact.data
     decision = str(data.get("decision", "continue"))
@@ -91,26 +91,26 @@ def of_turn(fact: Event, standing: Standing, hook: str) -> tuple[str, str, Origi
     if reason == "hook":
         return what, "a hook held the run back", Origin("hook", hook or "Stop")
     if reason == "single_turn":
-        if "single_turn" in standing.strategy("loop", "controller"):
+        if "single_turn" in in_force.strategy("loop", "controller"):
             why = "its controller makes one model call"
-            return what, why, standing.of_stage("loop", "strategies.controller")
+            return what, why, in_force.of_stage("loop", "strategies.controller")
         return what, "no stage of the agent begins another turn", Origin("engine", reason)
     told = _TURNS.get(reason) or (_PREFIXES.get(prefix) if rest else None)
     if told is not None:
         why, stage, below = told
-        return what, f"{why} ({rest})" if rest else why, standing.of_stage(stage, below)
+        return what, f"{why} ({rest})" if rest else why, in_force.of_stage(stage, below)
     if reason in _STOPS:
-        return what, _STOPS[reason], standing.of_stage("loop", "strategies.controller")
-    if reason in standing.strategy("loop", "guards"):
-        return what, f"the loop guard {reason!r} stopped it", _loop_guard(reason, standing)
+        return what, _STOPS[reason], in_force.of_stage("loop", "strategies.controller")
+    if reason in in_force.strategy("loop", "guards"):
+        return what, f"the loop guard {reason!r} stopped it", _loop_guard(reason, in_force)
     if reason.startswith(_NOT_ACCEPTED):
-        return what, sentence(reason), standing.of_stage("evaluate", "config.on_failure")
+        return what, sentence(reason), in_force.of_stage("evaluate", "config.on_failure")
     why = sentence(reason)
     return what, f"a stage said so: {why}" if why else "a stage said so", Origin("engine", "stage")
 
 
 def of_run(
-    end: Event, standing: Standing, *, turn: tuple[str, Origin] | None, asked: str, hook: str
+    end: Event, in_force: ManifestInForce, *, turn: tuple[str, Origin] | None, asked: str, hook: str
 ) -> tuple[str, Origin]:
     """Why a run ended as its `run.end` says, and by what. `turn`: why its last turn was the last;
     `asked`: the model that was asked last; `hook`: the one that spoke last."""
@@ -120,28 +120,28 @@ def of_run(
         if turn is not None:
             return turn
         return "it came to its end", Origin("engine", "run.end")
-    return message or code, _origin(code, message, standing, turn, asked, hook)
+    return message or code, _origin(code, message, in_force, turn, asked, hook)
 
 
 def _origin(
     code: str,
     message: str,
-    standing: Standing,
+    in_force: ManifestInForce,
     turn: tuple[str, Origin] | None,
     asked: str,
     hook: str,
 ) -> Origin:
     narrowed = _NARROWED.search(message)
     if code == _code.EXEC_LOOP_MAX_TURNS.value and narrowed is not None:
-        return standing.at(narrowed[1])
+        return in_force.at(narrowed[1])
     if code in _LIMITS:
-        return standing.limit("cleanup_s" if message.startswith(_CLEAN_UP) else _LIMITS[code])
+        return in_force.limit("cleanup_s" if message.startswith(_CLEAN_UP) else _LIMITS[code])
     if code in _GUARDS:
-        return _loop_guard(_GUARDS[code], standing)
+        return _loop_guard(_GUARDS[code], in_force)
     if code == _code.EXEC_STAGE_GUARD_REJECTED.value:
-        return standing.of_stage("guard", "strategies.guards")
+        return in_force.of_stage("guard", "strategies.guards")
     if code == _code.EXEC_INPUT_INVALID.value:
-        return standing.of_stage("input")
+        return in_force.of_stage("input")
     if code.startswith("exec.hook."):
         return Origin("hook", hook or "that failed")
     if code == _code.EXEC_RUN_CANCELLED.value:
@@ -159,7 +159,7 @@ def _origin(
         return Origin("person", "hitl")
     crashed = _STAGE.match(message)
     if crashed is not None:
-        return standing.of_stage(crashed[1])
+        return in_force.of_stage(crashed[1])
     if code == _code.EXEC_STAGE_FAILED.value and turn is not None:
         return turn[1]
     return Origin("engine", code)
@@ -177,5 +177,5 @@ def suspended(fact: Event) -> tuple[str, Origin]:
             return f"it could not go on ({code})", Origin("engine", code)
 
 
-def _loop_guard(name: str, standing: Standing) -> Origin:
-    return standing.of_stage("loop", f"strategy_configs.guards.{name}.stop_after")
+def _loop_guard(name: str, in_force: ManifestInForce) -> Origin:
+    return in_force.of_stage("loop", f"strategy_configs.guards.{name}.stop_after")

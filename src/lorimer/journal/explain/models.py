@@ -8,13 +8,13 @@ from collections.abc import Iterator, Mapping, Sequence
 from lorimer.core.errors import ExecutorErrorCode
 from lorimer.core.events import Event
 from lorimer.core.jsonable import JSON
+from lorimer.journal.explain.in_force import ManifestInForce
 from lorimer.journal.explain.reason import Explanation, Origin, because, sentence
-from lorimer.journal.explain.standing import Standing
 
 _TOO_LONG = ExecutorErrorCode.EXEC_API_TOKEN_LIMIT.value
 
 
-class Asking:
+class ModelCalls:
     """The model calls of a run, in order."""
 
     def __init__(self, facts: Sequence[Event]) -> None:
@@ -35,7 +35,7 @@ class Asking:
         self._has_failed = False
         """The last attempt has."""
 
-    def take(self, fact: Event, standing: Standing) -> Iterator[Explanation]:
+    def take(self, fact: Event, in_force: ManifestInForce) -> Iterator[Explanation]:
         """The next fact about a model."""
         data = fact.data
         if fact.type == "effect":
@@ -43,7 +43,7 @@ class Asking:
         elif fact.type == "model.intent":
             if fact.iteration != self._iteration:
                 self._iteration, self._attempts, self._failed = fact.iteration, 0, ("", "")
-            yield self._asked(fact, standing)
+            yield self._asked(fact, in_force)
             self._attempts += 1
             self._has_failed = False
         elif isinstance(error := data.get("error"), Mapping):
@@ -52,13 +52,13 @@ class Asking:
         else:
             self._has_failed = False
 
-    def over(self, end: Event, standing: Standing) -> Iterator[Explanation]:
+    def over(self, end: Event, in_force: ManifestInForce) -> Iterator[Explanation]:
         """The run has ended: why it did not ask again."""
         if not self._has_failed or end.data.get("status") == "ok":
             return
         code, message = self._failed
         why = f"attempt {self._attempts} failed: {sentence(message)} ({code})"
-        origin = standing.of_stage("api", "strategies.retry")
+        origin = in_force.of_stage("api", "strategies.retry")
         yield because(end, "retry", f"{self.asked} is not asked again", why, origin)
 
     def _meant(self, fact: Event) -> Iterator[Explanation]:
@@ -70,11 +70,11 @@ class Asking:
         why = "a name of the host's for models; the run keeps to what it meant when it began"
         yield because(fact, "model", what, why, Origin("host", f"models: {spec}"))
 
-    def _asked(self, fact: Event, standing: Standing) -> Explanation:
+    def _asked(self, fact: Event, in_force: ManifestInForce) -> Explanation:
         before, failed = self.asked, self._failed
-        said, by = _said(standing)
+        said, by = _said(in_force)
         first = (self._stands_for.get(said) or _chain(said))[0]
-        routers = standing.strategy("api", "router")
+        routers = in_force.strategy("api", "router")
         routed = bool(routers) and routers != ["passthrough"]
         target = fact.data.get("target")
         if isinstance(target, str):
@@ -85,12 +85,12 @@ class Asking:
         else:
             self.asked = first
         if self._attempts:
-            return self._again(fact, before, failed, standing, by)
+            return self._again(fact, before, failed, in_force, by)
         if isinstance(target, str):
             why = "those before it in the chain have failed before, and cool down"
             return because(fact, "failover", f"asked {self.asked}", why, by)
         if routed:
-            why, by = _route(self.asked, routers[0], standing)
+            why, by = _route(self.asked, routers[0], in_force)
         elif self._stands_for.get(said):
             why = f"{said} stands for it"
         elif first != said:
@@ -104,7 +104,7 @@ class Asking:
         fact: Event,
         before: str,
         failed: tuple[str, str],
-        standing: Standing,
+        in_force: ManifestInForce,
         by: Origin,
     ) -> Explanation:
         code, message = failed
@@ -115,12 +115,12 @@ class Asking:
             return because(fact, "failover", f"asked {self.asked} instead", why, by)
         if code == _TOO_LONG:
             what = f"asked {self.asked} again, with a shorter conversation"
-            origin = standing.of_stage("context", "strategies.compactor")
+            origin = in_force.of_stage("context", "strategies.compactor")
             return because(fact, "retry", what, why, origin)
         what = f"asked {self.asked} again"
         if fact.data.get("nudge"):
             what += ", and told to answer now"
-        origin = standing.of_stage("api", "strategies.retry")
+        origin = in_force.of_stage("api", "strategies.retry")
         return because(fact, "retry", what, why, origin)
 
 
@@ -128,20 +128,20 @@ def _chain(spec: str) -> list[str]:
     return [part.strip() for part in spec.split(",")]
 
 
-def _said(standing: Standing) -> tuple[str, Origin]:
+def _said(in_force: ManifestInForce) -> tuple[str, Origin]:
     """What the manifest says of the model that stage 6 asks, and where."""
-    manifest, entry = standing.manifest, standing.entry("api")
+    manifest, entry = in_force.manifest, in_force.entry("api")
     if manifest is None or entry is None:
-        return "the agent's model", standing.at("model.model")
+        return "the agent's model", in_force.at("model.model")
     own = entry.model_override.get("model")
     if isinstance(own, str):
-        return own, standing.of_stage("api", "model_override.model")
-    return manifest.model.model, standing.at("model.model")
+        return own, in_force.of_stage("api", "model_override.model")
+    return manifest.model.model, in_force.at("model.model")
 
 
-def _route(asked: str, router: str, standing: Standing) -> tuple[str, Origin]:
+def _route(asked: str, router: str, in_force: ManifestInForce) -> tuple[str, Origin]:
     """Why a router chose this one."""
-    entry = standing.entry("api")
+    entry = in_force.entry("api")
     config: Mapping[str, JSON] = {} if entry is None else entry.strategy_configs.get("router", {})
     named = [
         name
@@ -150,9 +150,9 @@ def _route(asked: str, router: str, standing: Standing) -> tuple[str, Origin]:
     ]
     if len(named) == 1:
         why = f"the router {router!r} chose {named[0]!r} for this call"
-        return why, standing.of_stage("api", f"strategy_configs.router.{named[0]}")
+        return why, in_force.of_stage("api", f"strategy_configs.router.{named[0]}")
     why = f"the router {router!r} chose it for this call"
-    return why, standing.of_stage("api", "strategies.router")
+    return why, in_force.of_stage("api", "strategies.router")
 
 
 def _names(spec: str, answered: str) -> bool:

@@ -7,8 +7,8 @@ from typing import Final
 
 from lorimer.core.events import Event
 from lorimer.core.facts import PHASE
+from lorimer.journal.explain.in_force import ManifestInForce
 from lorimer.journal.explain.reason import Explanation, Origin, because
-from lorimer.journal.explain.standing import Standing
 
 _INSTEAD: Final = {
     "fallback": ("its fallback stands for the output of the phase", "fallback"),
@@ -16,16 +16,16 @@ _INSTEAD: Final = {
 }
 
 
-def phase_of(key: str, standing: Standing) -> tuple[str, Origin] | None:
+def phase_of(key: str, in_force: ManifestInForce) -> tuple[str, Origin] | None:
     """Why a child was begun under this key; None: it is no phase."""
     number = key.removeprefix(PHASE)
     if not key.startswith(PHASE) or not number.isdecimal():
         return None
     why = f"it is phase {int(number) + 1} of the run's work"
-    return why, standing.of_stage("api", f"config.phases[{int(number)}]")
+    return why, in_force.of_stage("api", f"config.phases[{int(number)}]")
 
 
-def told(fact: Event, standing: Standing) -> Iterator[Explanation]:
+def of_phase(fact: Event, in_force: ManifestInForce) -> Iterator[Explanation]:
     """Of an effect."""
     kind, _, number = str(fact.data.get("key")).partition(":")
     if kind == PHASE and number.isdecimal():
@@ -35,4 +35,4 @@ def told(fact: Event, standing: Standing) -> Iterator[Explanation]:
             path = f"config.phases[{int(number)}]" + (f".{below}" if below else "")
             why = f"the phase {fact.data.get('name')} ended as {fact.data.get('status')}"
             why += f" ({fact.data['code']})" if "code" in fact.data else ""
-            yield because(fact, "child", what, why, standing.of_stage("api", path))
+            yield because(fact, "child", what, why, in_force.of_stage("api", path))

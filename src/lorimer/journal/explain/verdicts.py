@@ -11,8 +11,8 @@ from lorimer.core.errors import ExecutorErrorCode
 from lorimer.core.events import Event
 from lorimer.core.facts import STEP
 from lorimer.core.jsonable import JSON
+from lorimer.journal.explain.in_force import ManifestInForce
 from lorimer.journal.explain.reason import Origin, sentence
-from lorimer.journal.explain.standing import Standing
 
 _RULE: Final = re.compile(
     r"(?:managed|user|caller|session|project|manifest|hook) rule (?:deny|ask|allow) .+|rule .+",
@@ -63,9 +63,9 @@ def allowing(by: str, fact: Event) -> tuple[str, Origin]:
     return by, Origin("mode", "sandboxed")
 
 
-def plain(name: str, fact: Event, standing: Standing) -> tuple[str, Origin]:
+def plain(name: str, fact: Event, in_force: ManifestInForce) -> tuple[str, Origin]:
     """Why a call was allowed that nothing had to allow."""
-    manifest = standing.manifest
+    manifest = in_force.manifest
     if manifest is None:
         named = False
     else:
@@ -79,17 +79,17 @@ def plain(name: str, fact: Event, standing: Standing) -> tuple[str, Origin]:
 
 
 def refusing(
-    rule: str, reason: str, fact: Event, key: str, standing: Standing
+    rule: str, reason: str, fact: Event, key: str, in_force: ManifestInForce
 ) -> tuple[str, Origin]:
     """Why a call was refused, and who or what said no."""
     mode, why = _MODE.search(rule), sentence(rule)
     if reason == _PERSON:
         return why, Origin("person", f"{fact.iteration}:{key}")
     if reason == "policy.review" or (not reason and _REVIEWER.match(rule)):
-        return why, standing.of_stage("tool_review", "strategies.reviewers")
+        return why, in_force.of_stage("tool_review", "strategies.reviewers")
     if _RULE.match(rule):
         title = rule.removesuffix(_NOBODY)
-        by = _rule(title, standing)
+        by = _rule(title, in_force)
         if by.kind == "rule":  # whose name says it all
             why = "a rule refuses it" if title == rule else f"a rule wants it asked{_NOBODY}"
         return why, by
@@ -98,60 +98,60 @@ def refusing(
     return why, Origin("engine", reason or "policy.rule")
 
 
-def asking(reason: str, tool: str, standing: Standing) -> Origin:
+def asking(reason: str, tool: str, in_force: ManifestInForce) -> Origin:
     """What wants a person to be asked."""
     said = reason.partition("; ")[2]
     if hook := _HOOK.search(reason):
         return Origin("hook", hook[1])
     if _REVIEWER.search(reason):
-        return standing.of_stage("tool_review", "strategies.reviewers")
+        return in_force.of_stage("tool_review", "strategies.reviewers")
     if _RULE.fullmatch(said):
-        return _rule(said, standing)
+        return _rule(said, in_force)
     if not said:
         return Origin("tool", tool)
     return Origin("engine", "policy.tainted" if "strangers" in said else "policy.mode")
 
 
-def _rule(title: str, standing: Standing) -> Origin:
+def _rule(title: str, in_force: ManifestInForce) -> Origin:
     """A rule: one of the manifest is at a path of it."""
     found = _OF_MANIFEST.fullmatch(title)
     if found is None:
         return Origin("rule", title)
-    return standing.item(f"permissions.{found[1]}", found[2])
+    return in_force.item(f"permissions.{found[1]}", found[2])
 
 
-def hiding(why: str, standing: Standing) -> Origin:
+def hiding(why: str, in_force: ManifestInForce) -> Origin:
     """What keeps a tool from the model."""
     if _RULE.match(why):
-        return _rule(why, standing)
+        return _rule(why, in_force)
     mode = _MODE.search(why)
     return Origin("mode", mode[1]) if mode is not None else Origin("rule", why)
 
 
-def unmade(code: str, why: str, name: str, standing: Standing) -> Origin:
+def not_made(code: str, why: str, name: str, in_force: ManifestInForce) -> Origin:
     """What says that a call was not made, of which there is no decision."""
     path = REFUSED[code]
     if not path:
         return Origin("tool", name)
     if path == _BINDING:
-        return _outside(name, standing)
+        return _outside(name, in_force)
     if path == _TOOLS or "has no tools" in why:
-        return standing.at(_TOOLS)
-    return standing.limit(path.removeprefix("limits."))
+        return in_force.at(_TOOLS)
+    return in_force.limit(path.removeprefix("limits."))
 
 
-def _outside(name: str, standing: Standing) -> Origin:
+def _outside(name: str, in_force: ManifestInForce) -> Origin:
     """What keeps a tool from being called: stage 10's binding, or the guard that does the same."""
-    entry = standing.entry("tool")
+    entry = in_force.entry("tool")
     binding = None if entry is None else entry.tool_binding
-    guard = standing.entry("guard")
+    guard = in_force.entry("guard")
     own = binding is not None and not binding.admits(name)
-    if own or guard is None or _PERMISSION not in standing.strategy("guard", "guards"):
-        return standing.of_stage("tool", _BINDING)
+    if own or guard is None or _PERMISSION not in in_force.strategy("guard", "guards"):
+        return in_force.of_stage("tool", _BINDING)
     config = guard.strategy_configs.get("guards", {}).get(_PERMISSION)
     blocked = config.get("blocked_tools") if isinstance(config, Mapping) else None
     field = "blocked_tools" if isinstance(blocked, list) and name in blocked else "allowed_tools"
-    return standing.of_stage("guard", f"strategy_configs.guards.{_PERMISSION}.{field}")
+    return in_force.of_stage("guard", f"strategy_configs.guards.{_PERMISSION}.{field}")
 
 
 def words(content: JSON, code: str) -> str:

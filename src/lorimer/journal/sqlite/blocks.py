@@ -1,5 +1,5 @@
-"""Rows of ended runs pressed together: one row of `blocks` for many of `facts`, in a third of the
-bytes or less, since the rows of a conversation are much alike.
+"""Rows of ended runs, compressed: one row of `blocks` for many of `facts`, in a third of the bytes
+or less, since the rows of a conversation are much alike.
 
     at    place of its first fact            last   place of its last fact
     mark  of its last row (see chain.py)     body   zlib of lines: a JSON list of how many facts
@@ -47,21 +47,21 @@ _SELECT_ROW: Final = """
     ORDER BY at DESC LIMIT 1"""
 
 
-class Line(NamedTuple):
+class FactRow(NamedTuple):
     """One row of facts."""
 
     at: int
     body: str
 
 
-def lines_of(at: int, body: object, last: int) -> list[Line]:
+def rows_of(at: int, body: object, last: int) -> list[FactRow]:
     """The rows in what SELECT_ROWS found: one, or those of a block.
 
-    Blocks are untrusted: raises JournalError for what `press` never makes, before it takes more
+    Blocks are untrusted: raises JournalError for what `compress` never makes, before it takes more
     memory than a row of SQLite's can.
     """
     if not last:
-        return [Line(at, body if isinstance(body, str) else "")]  # decode tells what is wrong
+        return [FactRow(at, body if isinstance(body, str) else "")]  # decode tells what is wrong
     try:
         if not isinstance(body, bytes):
             raise ValueError("it is no block")
@@ -70,9 +70,9 @@ def lines_of(at: int, body: object, last: int) -> list[Line]:
         if not unpacker.eof or unpacker.unused_data:
             raise ValueError("it is cut off, or too large")
         head, *rows = raw.decode().split("\n")
-        lines: list[Line] = []
+        lines: list[FactRow] = []
         for facts, row in zip(_counts(head), rows, strict=True):
-            lines.append(Line(at, row))
+            lines.append(FactRow(at, row))
             at += facts
         if not lines or at != last + 1:
             raise ValueError(f"it holds no facts up to {last & SEQ}")
@@ -93,10 +93,11 @@ def _counts(head: str) -> Iterator[int]:
         yield facts
 
 
-def press(db: Database, stream_id: int) -> int:
-    """Put the first rows of a stream that are in no block into one; how many bytes that saves. 0,
-    and nothing is changed: there are none, they are damaged, or nothing would be gained."""
-    lines, last, marked = _next_lines(db, stream_id << STREAM_BITS)
+def compress(db: Database, stream_id: int) -> int:
+    """Compress the first rows of a stream that are in no block yet into one. Returns the bytes
+    saved; 0, and nothing is changed, when there are no such rows, they are damaged, or nothing
+    would be gained."""
+    lines, last, marked = _next_rows(db, stream_id << STREAM_BITS)
     if not lines:
         return 0
     places = [*[line.at for line in lines], last + 1]
@@ -111,11 +112,11 @@ def press(db: Database, stream_id: int) -> int:
     return saved
 
 
-def _next_lines(db: Database, low: int) -> tuple[list[Line], int, bytes]:
+def _next_rows(db: Database, low: int) -> tuple[list[FactRow], int, bytes]:
     """The rows for the next block, the place of their last fact, and the mark of their last row.
     Ends before the first row that is not as it was written: that one is for `verify` to tell of."""
     last, marked = last_of_blocks(db, low)
-    lines: list[Line] = []
+    lines: list[FactRow] = []
     chars = 0
     rows = db.execute(
         # as bytes: what is not text any more cannot be pressed
@@ -129,7 +130,7 @@ def _next_lines(db: Database, low: int) -> tuple[list[Line], int, bytes]:
         if mark_of != after or b"\n" in body:
             break
         try:
-            line = Line(at, body.decode())
+            line = FactRow(at, body.decode())
             last += length(line.body, at & SEQ, "")
         except (UnicodeDecodeError, JournalError):
             break
@@ -165,23 +166,23 @@ class RowFinder:
     their order."""
 
     def __init__(self) -> None:
-        self._lines: list[Line] = []
+        self._lines: list[FactRow] = []
         self._end = 0
         """Place of the last fact of these."""
 
-    def row(self, db: Database, at: int) -> Line | None:
+    def row(self, db: Database, at: int) -> FactRow | None:
         """The row that holds the fact of that place; None: it is not there, or damaged."""
         if not (self._lines and self._lines[0].at <= at <= self._end):
             found = one(db, _SELECT_ROW, at, at >> STREAM_BITS << STREAM_BITS)
             if found is None or not isinstance(found[0], int) or not isinstance(found[2], int):
                 return None
             try:
-                self._lines = lines_of(found[0], found[1], found[2])
+                self._lines = rows_of(found[0], found[1], found[2])
             except JournalError:
                 return None
             self._end = found[2]
         return self._lines[bisect_right(self._lines, at, key=_place) - 1]
 
 
-def _place(line: Line) -> int:
+def _place(line: FactRow) -> int:
     return line.at

@@ -13,7 +13,7 @@ from typing import Final, Protocol, TypeAlias, cast
 
 import apsw
 
-from lorimer.journal.sqlite.faults import Astray
+from lorimer.journal.sqlite.faults import FileMoved
 
 Value: TypeAlias = int | float | str | bytes | None
 Row: TypeAlias = tuple[Value, ...]
@@ -68,10 +68,10 @@ class Database:
         self.wal_checkpoint: Final = connection.wal_checkpoint
         self.close: Final = connection.close
 
-    def must_be_there(self) -> None:
-        """Raises Astray where whoever opens the file now does not find this one. About 2 us."""
+    def check_in_place(self) -> None:
+        """Raises FileMoved when another file, or none, is at the path of this one. About 2 us."""
         if self._known is not None:
-            must_be_at(self._file, self._known)
+            check_same_file(self._file, self._known)
 
     @property
     def in_transaction(self) -> bool:
@@ -89,23 +89,23 @@ def connect(path: str, vfs: str | None, *, create: bool) -> Database:
     flags = apsw.SQLITE_OPEN_READWRITE | (apsw.SQLITE_OPEN_CREATE if create else 0)
     connection = cast(_Connection, apsw.Connection(path, flags=flags, vfs=vfs))
     db = Database(connection, connection.filename if vfs is None else "")
-    be_patient(db, True)
+    wait_for_locks(db, True)
     # The file is untrusted: nothing in its schema may call functions with side effects.
     db.execute("PRAGMA trusted_schema=0; PRAGMA cell_size_check=1; PRAGMA mmap_size=0")
     return db
 
 
-def must_be_at(path: str, known: os.stat_result) -> None:
-    """Raises Astray unless that file is there. Where this process may not look any more, nobody
-    knows, and nothing is raised."""
+def check_same_file(path: str, known: os.stat_result) -> None:
+    """Raises FileMoved unless `path` is the file that was `known`. Raises nothing where this
+    process has lost the permission to look."""
     try:
         found = os.stat(path)
     except FileNotFoundError:
-        raise Astray(path) from None
+        raise FileMoved(path) from None
     except PermissionError:
         return
     if (found.st_dev, found.st_ino) != (known.st_dev, known.st_ino):
-        raise Astray(path)
+        raise FileMoved(path)
 
 
 def make_private(path: str) -> None:
@@ -133,7 +133,7 @@ def transaction(db: Database, begin: str = "BEGIN IMMEDIATE") -> Generator[None]
         raise
 
 
-def be_patient(db: Database, patient: bool) -> None:
+def wait_for_locks(db: Database, patient: bool) -> None:
     """Wait for a lock of another process up to 5 s, or raise apsw.BusyError at once."""
     db.set_busy_timeout(BUSY_MS if patient else 0)
 

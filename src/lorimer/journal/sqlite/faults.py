@@ -16,14 +16,14 @@ seconds of that SQLite gives up (https://sqlite.org/rescode.html#protocol)."""
 _INTACT = "What was acknowledged before is intact."
 
 
-class Astray(OSError):
-    """A file is not at its path any more: SQLite goes on writing to one that nobody finds, and
-    tells nobody."""
+class FileMoved(OSError):
+    """An open database file was moved, deleted or replaced: SQLite goes on writing to it without an
+    error, and nobody who opens the path sees that."""
 
 
 def explain(error: Exception, path: str) -> JournalError:
     """The JournalError `exec.journal.failed` for what SQLite or the file system raised."""
-    what, hint = said_of(error)
+    what, hint = describe(error)
     if os.path.isdir(path):
         what, hint = "cannot be opened: it is a folder", "Name a file in it."
     elif isinstance(error, UnicodeEncodeError) and not _is_unicode(path):
@@ -35,8 +35,8 @@ def _is_unicode(path: str) -> bool:
     return path == path.encode("utf-8", "replace").decode()
 
 
-def said_of(error: Exception) -> tuple[str, str]:
-    """What is wrong with a file, as the end of a sentence, and what to do about it."""
+def describe(error: Exception) -> tuple[str, str]:
+    """What is wrong with a file, as the end of a sentence, and a hint what to do about it."""
     match error:
         case _ if _is_full(error):
             what, hint = "cannot grow: the disk is full", f"Free some space. {_INTACT}"
@@ -55,7 +55,7 @@ def said_of(error: Exception) -> tuple[str, str]:
                 "Check who owns the file and its directory: SQLite writes to both, also to read. "
                 "A copy elsewhere can be read."
             )
-        case Astray():
+        case FileMoved():
             what = "was moved, deleted or replaced while it was open"
             hint = (
                 "Put it back, with the files beside it that begin with its name, then start again: "

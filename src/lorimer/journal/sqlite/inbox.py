@@ -1,5 +1,5 @@
-"""The inbox of a journal file: messages from anyone to the writer of a stream, and how whoever
-waits for them is woken, whichever process posted. What a message says is not known here."""
+"""The inbox of a journal file: messages from any process to the writer of a stream, and the polling
+that wakes the writer when another process has posted. What a message says is not known here."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def put(stream: str, id: str, body: str, time: int, db: Database) -> bool:
 
 
 def take(stream_id: int, ids: Sequence[str], db: Database) -> None:
-    """A fact has the messages now; only their ids stay, so that none is taken twice."""
+    """Remove the messages that a fact has taken; their ids stay, so that none is taken twice."""
     for post_id in ids:
         db.execute("UPDATE inbox SET body=NULL WHERE stream=? AND id=?", (stream_id, post_id))
 
@@ -69,27 +69,27 @@ class _Query(Protocol):
     def __call__(self, query: Callable[[Database], T], /) -> Awaitable[T]: ...
 
 
-class _Glance(Protocol):
+class _TryQuery(Protocol):
     def __call__(self, query: Callable[[Database], T], /) -> T | None: ...
 
 
-class Lookout:
-    """Tells watchers of posts: of this process at once, of others by looking every POLL_S while
-    somebody watches. Belongs to the journal; its timer ends with the last watcher.
+class InboxPoller:
+    """Tells watchers of new posts: of this process at once, of others by polling the file every
+    POLL_S while there are watchers. Belongs to the journal; its timer ends with the last watcher.
 
-    A look asks SQLite on the loop's thread whether the file has changed, which takes 3 us; a
-    thread would take 90, and longer to get its turn on a busy machine. Only when that cannot be
-    asked at once a thread waits for the answer.
+    A poll asks SQLite on the loop's thread whether the file has changed, which takes 3 us; a
+    thread would take 90, and longer to get its turn on a busy machine. A thread is used only when
+    the connection is not free at that moment.
     """
 
-    def __init__(self, query: _Query, glance: _Glance | None) -> None:
-        """`glance` None: only what this process posts is noticed."""
+    def __init__(self, query: _Query, try_query: _TryQuery | None) -> None:
+        """`try_query` None: only what this process posts is noticed."""
         self._query = query
-        self._glance = glance
+        self._try_query = try_query
         self._watchers = Watchers()
         self._loop: asyncio.AbstractEventLoop | None = None
         self._timer: asyncio.TimerHandle | None = None
-        self._look: asyncio.Task[None] | None = None
+        self._thread_poll: asyncio.Task[None] | None = None
         self._version: int | None = None
         """Of the file at the last look; None: there was none."""
         self._seen = 0
@@ -100,9 +100,9 @@ class Lookout:
         """See Journal."""
         end = self._watchers.add(stream, tell)
         loop = asyncio.get_running_loop()
-        if self._glance is not None and (self._timer is None or self._loop is not loop):
+        if self._try_query is not None and (self._timer is None or self._loop is not loop):
             self._loop, self._version = loop, None
-            self._timer = loop.call_later(POLL_S, self._begin, self._glance)
+            self._timer = loop.call_later(POLL_S, self._poll, self._try_query)
 
         def stop() -> None:
             end()
@@ -121,33 +121,33 @@ class Lookout:
             self._timer.cancel()
             self._timer = None
 
-    def _begin(self, glance: _Glance) -> None:
+    def _poll(self, try_query: _TryQuery) -> None:
         try:
             # the first look may find many posts
-            found = glance(self._changed) if self._version is not None else None
+            found = try_query(self._changed) if self._version is not None else None
         except JournalError as error:
             self._fail(error)
         else:
             if found is None:
-                self._look = asyncio.ensure_future(self._wait(glance))
+                self._thread_poll = asyncio.ensure_future(self._poll_in_thread(try_query))
                 return
-            self._found(*found)
-        self._again(glance)
+            self._take_in(*found)
+        self._schedule(try_query)
 
-    async def _wait(self, glance: _Glance) -> None:
+    async def _poll_in_thread(self, try_query: _TryQuery) -> None:
         try:
             found = await self._query(self._changed)
         except JournalError as error:
             self._fail(error)
         else:
-            self._found(*found)
-        self._again(glance)
+            self._take_in(*found)
+        self._schedule(try_query)
 
-    def _again(self, glance: _Glance) -> None:
+    def _schedule(self, try_query: _TryQuery) -> None:
         if self._timer is not None and self._loop is not None:
-            self._timer = self._loop.call_later(POLL_S, self._begin, glance)
+            self._timer = self._loop.call_later(POLL_S, self._poll, try_query)
 
-    def _found(self, version: int, seen: int, streams: Sequence[str]) -> None:
+    def _take_in(self, version: int, seen: int, streams: Sequence[str]) -> None:
         self._version, self._seen, self._failed = version, seen, False
         for stream in streams:
             self._watchers.tell(stream)

@@ -1,5 +1,5 @@
-"""Purses in a journal file: all within the transaction that their caller has begun. The rules are
-in `journal/purses.py`."""
+"""The balances of purses in a journal file. Everything here runs in the caller's transaction. The
+rules are in `journal/purses.py`."""
 
 from __future__ import annotations
 
@@ -29,15 +29,14 @@ _FOLD_SHARES: Final = """
 
 
 def check(entry: LedgerEntry, now: float, db: Database) -> None:
-    """Raises LimitError when a purse has not so much left as the entry sets aside. Writes
-    nothing."""
+    """Raises LimitError when a purse has less left than the entry reserves. Writes nothing."""
     if entry.reserved > 0:
         for purse in entry.purses:
             must_fit(purse, entry.reserved, used(purse, now, db))
 
 
-def move(entry: LedgerEntry, now: float, db: Database) -> None:
-    """Do in each purse what the entry says."""
+def apply(entry: LedgerEntry, now: float, db: Database) -> None:
+    """Add the entry's amounts to each of its purses."""
     reserved, spent = entry.reserved, spent_of(entry)
     for purse in entry.purses:
         db.execute(UPSERT_LEDGER, (purse.name, reserved, spent))

@@ -12,7 +12,7 @@ import apsw
 
 from lorimer.core.world import World
 from lorimer.journal.projection import refuse_closed
-from lorimer.journal.sqlite.database import Database, be_patient
+from lorimer.journal.sqlite.database import Database, wait_for_locks
 from lorimer.journal.sqlite.faults import LOCKED, explain
 from lorimer.journal.sqlite.schema import open_for_reading
 
@@ -46,14 +46,14 @@ class Reader:
             except (OSError, apsw.Error, UnicodeEncodeError) as error:
                 raise explain(error, self._path) from error
 
-    def glance(self, query: Callable[[Database], T]) -> T | None:
+    def try_query(self, query: Callable[[Database], T]) -> T | None:
         """What `query` gives, asked on the calling thread: for what takes microseconds. None: not
         at this moment, because somebody else reads, or another process has the file locked.
         Raises JournalError."""
         if self._db is None or not self._lock.acquire(blocking=False):
             return None
         try:
-            be_patient(self._db, False)
+            wait_for_locks(self._db, False)
             try:
                 return query(self._db)
             except LOCKED:
@@ -61,7 +61,7 @@ class Reader:
             except apsw.Error as error:
                 raise explain(error, self._path) from error
             finally:
-                be_patient(self._db, True)
+                wait_for_locks(self._db, True)
         finally:
             self._lock.release()
 

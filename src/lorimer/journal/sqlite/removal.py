@@ -1,5 +1,5 @@
-"""What is removed from the tables of a journal file or pressed together there, and the file made
-small again."""
+"""Retention in a journal file: streams are removed or compressed, documents swept, and the file
+made small again."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import apsw
 from lorimer.core.errors import JournalError
 from lorimer.journal.codec import Place, decode, micros
 from lorimer.journal.sqlite import purse_tables
-from lorimer.journal.sqlite.blocks import SEQ, Line, RowFinder, press
+from lorimer.journal.sqlite.blocks import SEQ, FactRow, RowFinder, compress
 from lorimer.journal.sqlite.database import Database, number, one
 from lorimer.journal.sqlite.faults import LOCKED
 from lorimer.journal.sqlite.rows import whole
@@ -34,10 +34,10 @@ def settled(db: Database, stream: str, before: float, now: float) -> int | None:
     return stream_id if runs and not stays else None
 
 
-def press_stream(db: Database, stream: str, before: float, now: float) -> int | None:
+def compact_step(db: Database, stream: str, before: float, now: float) -> int | None:
     """One step of Journal.compact: the next block. None: the stream is not settled."""
     stream_id = settled(db, stream, before, now)
-    return press(db, stream_id) if stream_id is not None else None
+    return compress(db, stream_id) if stream_id is not None else None
 
 
 def drop_stream(db: Database, stream: str, before: float, now: float) -> bool:
@@ -87,7 +87,7 @@ def sweep_documents(db: Database, now: float) -> int:
     return len(unused)
 
 
-def _manifest(row: Line | None, run_id: str) -> str | None:
+def _manifest(row: FactRow | None, run_id: str) -> str | None:
     """What the run.start in that row names; None: it is not there."""
     if row is None:
         return None

@@ -9,7 +9,7 @@ from lorimer.core.errors import JournalError
 from lorimer.core.journal import Damage
 from lorimer.journal.chain import START, mark
 from lorimer.journal.codec import length
-from lorimer.journal.sqlite.blocks import SELECT_ROWS, SEQ, lines_of
+from lorimer.journal.sqlite.blocks import SELECT_ROWS, SEQ, rows_of
 from lorimer.journal.sqlite.database import Database, Value, one
 from lorimer.journal.sqlite.rows import CHUNK_ROWS, whole
 from lorimer.journal.sqlite.schema import STREAM_BITS
@@ -73,7 +73,7 @@ class RowCheck:
         first = since & SEQ
         self._follows(first)
         try:
-            lines = [line for line in lines_of(at, body, last) if line.at >= since]
+            lines = [line for line in rows_of(at, body, last) if line.at >= since]
             before = self._before
             for line in lines:
                 before = before if before is None else mark(before, line.at, line.body.encode())

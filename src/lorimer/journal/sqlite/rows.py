@@ -17,7 +17,7 @@ from lorimer.journal.projection import (
     refuse_start,
     started_row,
 )
-from lorimer.journal.sqlite.blocks import SELECT_ROWS, last_of_blocks, lines_of
+from lorimer.journal.sqlite.blocks import SELECT_ROWS, SEQ, last_of_blocks, rows_of
 from lorimer.journal.sqlite.database import Database, number, one
 from lorimer.journal.sqlite.schema import STREAM_BITS
 
@@ -25,7 +25,6 @@ CHUNK_ROWS: Final = 2000
 CHUNK_CHARS: Final = 1_000_000
 """Rows, and characters of rows, that a reader takes at once (it may exceed them by one row)."""
 
-_SEQ: Final = (1 << STREAM_BITS) - 1
 
 _LAST_PLACE: Final = """
     SELECT max(ifnull((SELECT max(at) FROM facts WHERE at BETWEEN ?1 AND ?2), 0),
@@ -62,14 +61,14 @@ def load_head(db: Database, stream: str) -> Head | None:
         db,
         "SELECT at, body, mark FROM facts WHERE at BETWEEN ? AND ? ORDER BY at DESC LIMIT 1",
         low,
-        low | _SEQ,
+        low | SEQ,
     )
     if last is not None:
-        first, mark = whole(last[0]) & _SEQ, blob(last[2])
+        first, mark = whole(last[0]) & SEQ, blob(last[2])
         seq = first - 1 + length(last[1], first, stream)
     else:
         place_of_last, mark = last_of_blocks(db, low)
-        seq = place_of_last & _SEQ
+        seq = place_of_last & SEQ
     run = one(
         db,
         "SELECT run_id, started, ended FROM runs WHERE stream=? ORDER BY first DESC LIMIT 1",
@@ -178,12 +177,12 @@ class Scan:
             return []
         facts: list[Event] = []
         low, chars, read = self._id << STREAM_BITS, 0, 0
-        rows = db.execute(SELECT_ROWS + "LIMIT ?3", (low | self._next, low | _SEQ, CHUNK_ROWS))
+        rows = db.execute(SELECT_ROWS + "LIMIT ?3", (low | self._next, low | SEQ, CHUNK_ROWS))
         try:
             for at, body, _, last in rows:
                 read += 1
                 if last:
-                    for line in lines_of(whole(at), body, whole(last)):
+                    for line in rows_of(whole(at), body, whole(last)):
                         facts += self._take(*line)
                         chars += len(line.body)
                 else:
@@ -202,7 +201,7 @@ class Scan:
 
     def _take(self, at: int, body: object) -> list[Event]:
         """The facts of the next row, or of one of the rows before it in its block."""
-        first = at & _SEQ
+        first = at & SEQ
         if first != self._next:
             if first < self._next:
                 return []
@@ -223,8 +222,8 @@ class Scan:
             return False
         self._id = whole(row[0])
         low = self._id << STREAM_BITS
-        at = number(db, _LAST_PLACE, low, low | min(self._after + 1, _SEQ))
-        self._next = at & _SEQ or 1
+        at = number(db, _LAST_PLACE, low, low | min(self._after + 1, SEQ))
+        self._next = at & SEQ or 1
         run = one(
             db,
             "SELECT run_id, started FROM runs WHERE stream=? AND first<? "

@@ -33,11 +33,11 @@ from lorimer.journal.projection import (
     refuse_snapshot,
 )
 from lorimer.journal.sqlite import inbox, purse_tables
-from lorimer.journal.sqlite.announced import Announced
+from lorimer.journal.sqlite.announcements import CallAnnouncements
 from lorimer.journal.sqlite.database import Database, Row, one
 from lorimer.journal.sqlite.faults import explain
 from lorimer.journal.sqlite.reader import Reader
-from lorimer.journal.sqlite.removal import drop_stream, press_stream, space, sweep_documents, vacuum
+from lorimer.journal.sqlite.removal import compact_step, drop_stream, space, sweep_documents, vacuum
 from lorimer.journal.sqlite.rowcheck import RowCheck
 from lorimer.journal.sqlite.rows import (
     SELECT_RUNS,
@@ -98,9 +98,11 @@ class SQLiteJournal:
         self._streams = Streams(world)
         self._wakers = Wakers()
         self._reader = Reader(self._path, vfs, world)
-        self._lookout = inbox.Lookout(self._query, self._reader.glance if threads else None)
-        # what a VFS of somebody's makes of a write, nobody knows
-        self._announced = Announced(self._path + "-calls" if threads and vfs is None else "")
+        try_query = self._reader.try_query if threads else None
+        self._inbox_poller = inbox.InboxPoller(self._query, try_query)
+        # not with a VFS: it may defer or lose a write that a killed process has made
+        calls = self._path + "-calls" if threads and vfs is None else ""
+        self._announcements = CallAnnouncements(calls)
         self._closed = False
         self._writer = Writer(
             self._path, world=world, threads=threads, vfs=vfs, forget=self._streams.forget
@@ -137,11 +139,11 @@ class SQLiteJournal:
         if not sync or facts[-1].type != "tool.intent":
             await self._writer.submit(job)
             return job.last
-        place = self._announced.announce(facts[-1])
+        place = self._announcements.announce(facts[-1])
         try:
             await self._writer.submit(job)
         finally:
-            self._announced.begins(place)
+            self._announcements.withdraw(place)
         return job.last
 
     async def claim(self, stream: str, owner: str, ttl: float) -> int:
@@ -161,12 +163,12 @@ class SQLiteJournal:
         job = partial(inbox.put, stream, id, post_body(id, message), micros(self._world.time()))
         new = await self._writer.run(job, stream, sync=True)
         if new:
-            self._lookout.tell(stream)
+            self._inbox_poller.tell(stream)
         return new
 
     def never_began(self, intent: Event) -> bool:
         """See Journal. Only on Linux, where the process was ended and the machine was not."""
-        return self._announced.never_began(intent)
+        return self._announcements.never_began(intent)
 
     async def posts(self, stream: str) -> list[Post]:
         """See Journal."""
@@ -174,7 +176,7 @@ class SQLiteJournal:
 
     def watch(self, stream: str, tell: Callable[[], None]) -> Callable[[], None]:
         """See Journal. With `threads=False` only what this object posts is told."""
-        return self._lookout.watch(stream, tell)
+        return self._inbox_poller.watch(stream, tell)
 
     async def put(self, digest: str, body: bytes) -> None:
         """See Journal. Visible; the next synced append syncs it too."""
@@ -210,7 +212,7 @@ class SQLiteJournal:
         hardly waits, and what breaks off in the middle is good as it is. Free pages: `vacuum`."""
 
         def job(db: Database) -> int | None:
-            return press_stream(db, stream, before, self._world.time())
+            return compact_step(db, stream, before, self._world.time())
 
         saved = step = await self._writer.run(job, None)
         while step:
@@ -240,10 +242,10 @@ class SQLiteJournal:
     async def close(self) -> None:
         """Commit what is queued, end the writer thread, close the file. Twice is fine."""
         self._closed = True
-        self._lookout.close()
+        self._inbox_poller.close()
         await self._reader.close()
         await self._writer.close()
-        self._announced.close()
+        self._announcements.close()
 
     # -- reading ---------------------------------------------------------------------------------
 

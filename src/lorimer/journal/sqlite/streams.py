@@ -80,7 +80,7 @@ class Streams:
             values = (ledger.account, ledger.reserved, ledger.spent)
             db.write(purse_tables.UPSERT_LEDGER, values)
             if ledger.purses:
-                purse_tables.move(ledger, self._world.time(), db)
+                purse_tables.apply(ledger, self._world.time(), db)
         if taken:
             inbox.take(head.stream_id, taken, db)
         head.seq += len(facts)

@@ -10,18 +10,18 @@ import apsw
 
 from lorimer.core.errors import JournalError, LimitError
 from lorimer.core.redaction import logger
-from lorimer.journal.sqlite.database import Database, be_patient
-from lorimer.journal.sqlite.faults import LOCKED, Astray, explain, lost_sync
-from lorimer.journal.sqlite.mover import Mover
+from lorimer.journal.sqlite.checkpointer import Checkpointer
+from lorimer.journal.sqlite.database import Database, wait_for_locks
+from lorimer.journal.sqlite.faults import LOCKED, FileMoved, explain, lost_sync
 from lorimer.journal.sqlite.schema import VERSION, open_for_writing
 from lorimer.journal.sqlite.wal import WriteAheadLog
 from lorimer.journal.sqlite.work import Work
 
 CHECKPOINT_PAGES: Final = 1000
 """WAL pages (2 KB each in a file of ours) after which they are moved into the database."""
-MOST_OVERDUE: Final = 1000
+MAX_OVERDUE_PAGES: Final = 1000
 """WAL pages that may be written in line after a checkpoint was due."""
-MOST_PAGES: Final = 4 * CHECKPOINT_PAGES
+MAX_WAL_PAGES: Final = 4 * CHECKPOINT_PAGES
 """WAL pages after which nobody commits while they are moved."""
 
 _log = logger("lorimer.journal")
@@ -38,16 +38,16 @@ class Transactions:
         self._path, self._vfs = path, vfs
         self._forget = forget
         self._db: Database | None = None
-        self._mover: Mover | None = None
+        self._checkpointer: Checkpointer | None = None
         """For checkpoints: used by the thread that commits for others."""
-        self._log: WriteAheadLog | None = None
+        self._wal: WriteAheadLog | None = None
         self._lock = Lock()
         """Held by whoever uses the connection."""
         self._wal_pages = 0
         self._checkpoint_at = CHECKPOINT_PAGES
-        self.is_due = False
+        self.checkpoint_due = False
         """A checkpoint is."""
-        self.is_moving = False
+        self.is_checkpointing = False
         """It is being made, or is about to be: who can wait should not commit now."""
         self._wal_fresh = True
         """The next commit begins the WAL anew, which fsyncs its header: not in line. (After
@@ -59,7 +59,7 @@ class Transactions:
         """The file is."""
         return self._db is not None
 
-    def settle(self, jobs: Sequence[Work]) -> None:
+    def commit(self, jobs: Sequence[Work]) -> None:
         """Commit those of the jobs that are not over yet. Sets every job's result or error;
         raises nothing. Blocks: for a lock of another process 5 s at most."""
         with self._lock:
@@ -67,18 +67,18 @@ class Transactions:
             if not left:
                 return
             try:
-                self._be_patient(True)
-                self._settle(left)
+                self._wait_for_locks(True)
+                self._commit(left)
             finally:
-                self._be_patient(False)
+                self._wait_for_locks(False)
 
-    def settle_at_once(self, jobs: Sequence[Work]) -> bool:
+    def try_commit(self, jobs: Sequence[Work]) -> bool:
         """The same without waiting for a lock or an fsync. False: that could not be, and nothing
-        has changed; `settle` can do it."""
+        has changed; `commit` can do it."""
         db = self._db
         if db is None or self._wal_fresh or self._broken is not None:
             return False
-        if self._wal_pages >= self._checkpoint_at + MOST_OVERDUE:
+        if self._wal_pages >= self._checkpoint_at + MAX_OVERDUE_PAGES:
             return False
         if not self._lock.acquire(blocking=False):
             return False
@@ -91,7 +91,7 @@ class Transactions:
             return False
         except Exception as error:  # noqa: BLE001 - raised in the task that waits for it
             if len(left) > 1:
-                return False  # whose fault it is `settle` finds out
+                return False  # whose fault it is `commit` finds out
             left[0].fail(self._explained(error))
         finally:
             self._lock.release()
@@ -100,14 +100,14 @@ class Transactions:
     def sync(self) -> JournalError | None:
         """Sync all that is committed. Takes no lock: others may commit meanwhile. Gives back why it
         is not synced; raises nothing."""
-        log, db = self._log, self._db
+        log, db = self._wal, self._db
         if self._broken is None and log is not None and db is not None:
             try:
                 log.sync()
-                log.must_be_there()
-                db.must_be_there()
+                log.check_in_place()
+                db.check_in_place()
             except Exception as failure:  # noqa: BLE001 - raised in the tasks that wait for it
-                return self._break(failure)
+                return self._stop_writing(failure)
         return self._broken
 
     def checkpoint_if_due(self) -> None:
@@ -116,40 +116,40 @@ class Transactions:
         keeps growing is moved with nobody committing. To call it while those who commit wait to be
         told keeps the WAL short, and to fsync a file that is written over takes half the time that
         it takes for one that grows."""
-        if not self.is_due:
+        if not self.checkpoint_due:
             return
         try:
-            if self._mover is None:
-                self._mover = Mover(self._path, self._vfs)
-            in_wal, moved = self._mover.move()
+            if self._checkpointer is None:
+                self._checkpointer = Checkpointer(self._path, self._vfs)
+            in_wal, moved = self._checkpointer.checkpoint()
             with self._lock:
-                self._mover.let_go()
-                if self._db is not None and self._wal_pages >= MOST_PAGES:
+                self._checkpointer.release()
+                if self._db is not None and self._wal_pages >= MAX_WAL_PAGES:
                     in_wal, moved = self._db.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_PASSIVE)
                 if in_wal == moved and in_wal >= self._wal_pages:  # and nobody committed since
                     self._wal_pages, self._wal_fresh = 0, True
-                    self._begin_log()
+                    self._restart_wal()
                 self._checkpoint_in(CHECKPOINT_PAGES)
         except (apsw.Error, OSError) as error:  # nothing is lost, the WAL has it all
             # Busy: another process moves it, or somebody wrote the log's index as it was read.
             if not isinstance(error, LOCKED):
                 _log.warning("checkpoint of %s failed: %s", self._path, error)
             if lost_sync(error):
-                self._break(error)
-            if self._mover is not None:
-                self._mover.let_go()
+                self._stop_writing(error)
+            if self._checkpointer is not None:
+                self._checkpointer.release()
             self._checkpoint_in(CHECKPOINT_PAGES)
 
     def _checkpoint_in(self, pages: int) -> None:
         self._checkpoint_at = self._wal_pages + pages
-        self.is_due = self.is_moving = False
+        self.checkpoint_due = self.is_checkpointing = False
 
     def close(self) -> None:
         """Twice is fine. Raises JournalError."""
         with self._lock:
             db, self._db = self._db, None
-            mover, self._mover = self._mover, None
-            log, self._log = self._log, None
+            mover, self._checkpointer = self._checkpointer, None
+            log, self._wal = self._wal, None
             try:
                 if log is not None:
                     log.close()
@@ -162,7 +162,7 @@ class Transactions:
 
     # -- the caller holds the lock ---------------------------------------------------------------
 
-    def _settle(self, jobs: Sequence[Work]) -> None:
+    def _commit(self, jobs: Sequence[Work]) -> None:
         """Commit the jobs as one transaction or, when that fails, each for itself, so that none
         fails for another's fault. Sets every job's result or error; raises nothing."""
         try:
@@ -170,24 +170,24 @@ class Transactions:
                 raise self._broken
             if self._db is None:
                 self._db = open_for_writing(self._path, self._vfs)
-                self._db.set_wal_hook(self._noted)
-                self._log = WriteAheadLog(self._db.filename_wal, self._vfs)
+                self._db.set_wal_hook(self._wal_grew)
+                self._wal = WriteAheadLog(self._db.filename_wal, self._vfs)
                 in_wal, moved = self._db.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_NOOP)
                 self._wal_pages, self._wal_fresh = in_wal, in_wal == moved
             self._transact(self._db, jobs)
         except Exception as error:  # noqa: BLE001 - raised in the task that waits for it
             if len(jobs) > 1 and not isinstance(error, (JournalError, *LOCKED)):
                 for job in jobs:
-                    self._settle([job])
+                    self._commit([job])
                 return
             for job in jobs:
                 job.fail(self._explained(error))
 
-    def _be_patient(self, patient: bool) -> None:
+    def _wait_for_locks(self, patient: bool) -> None:
         if self._db is not None:
-            be_patient(self._db, patient)
+            wait_for_locks(self._db, patient)
 
-    def _begin_log(self) -> None:
+    def _restart_wal(self) -> None:
         """Begin the WAL anew, so that whoever commits next need not. Raises apsw.Error."""
         if self._db is not None:
             self._db.execute(f"PRAGMA user_version={VERSION}")  # as it is
@@ -214,13 +214,13 @@ class Transactions:
 
     def _explained(self, error: Exception) -> Exception:
         if lost_sync(error):
-            return self._break(error)
+            return self._stop_writing(error)
         known = isinstance(error, apsw.Error | UnicodeEncodeError)
         return explain(error, self._path) if known else error
 
-    def _break(self, error: Exception) -> JournalError:
+    def _stop_writing(self, error: Exception) -> JournalError:
         """From now on nothing is written."""
-        if isinstance(error, Astray):
+        if isinstance(error, FileMoved):
             self._broken = explain(error, self._path)
             return self._broken
         self._broken = JournalError(
@@ -230,10 +230,10 @@ class Transactions:
         )
         return self._broken
 
-    def _noted(self, db: object, name: str, pages: int) -> int:
+    def _wal_grew(self, db: object, name: str, pages: int) -> int:
         # SQLite's own automatic checkpoint would run here, inside the commit: ours never does.
         self._wal_pages = pages
         self._wal_fresh = False
         if pages >= self._checkpoint_at:
-            self.is_due = True
+            self.checkpoint_due = True
         return apsw.SQLITE_OK

@@ -12,7 +12,7 @@ from typing import Final, Protocol, cast
 
 import apsw
 
-from lorimer.journal.sqlite.database import must_be_at
+from lorimer.journal.sqlite.database import check_same_file
 
 if sys.platform == "linux":
     from os import fdatasync as flush  # as SQLite does
@@ -55,10 +55,11 @@ class WriteAheadLog:
             self._descriptor = os.open(self._path, os.O_RDWR | os.O_CLOEXEC)
         flush(self._descriptor)
 
-    def must_be_there(self) -> None:
-        """Raises Astray where whoever opens the log now does not find the one that was synced."""
+    def check_in_place(self) -> None:
+        """Raises FileMoved when another file, or none, is at the path of the log that was
+        synced."""
         if self._descriptor >= 0:
-            must_be_at(self._path, os.fstat(self._descriptor))
+            check_same_file(self._path, os.fstat(self._descriptor))
 
     def close(self) -> None:
         """Twice is fine."""

@@ -1,4 +1,4 @@
-"""The parts of a transaction, and how those who wait for them are told."""
+"""The parts of a transaction, and how the tasks that wait for them learn the outcome."""
 
 from __future__ import annotations
 
@@ -72,8 +72,8 @@ class Job(Work, Generic[T]):
         self.result = self._run(db)
 
 
-class Waiting:
-    """Who waits in one event loop. Used by its thread only."""
+class LoopWaiters:
+    """The tasks of one event loop that wait for a commit or an fsync. Used by its thread only."""
 
     __slots__ = ("batch", "loop", "streams")
 
@@ -118,11 +118,11 @@ class Batch:
     def tell(self, unsynced: Exception | None) -> None:
         """Tell those that wait how it went. From any thread."""
         try:
-            self._loop.call_soon_threadsafe(self._come_back, unsynced)
+            self._loop.call_soon_threadsafe(self._finish, unsynced)
         except RuntimeError:
             return  # the loop is closed: nobody waits for the outcome
 
-    def _come_back(self, unsynced: Exception | None) -> None:
+    def _finish(self, unsynced: Exception | None) -> None:
         if self._outside is not None:
             self._outside.__exit__(None, None, None)
         finish(self.jobs, unsynced)

@@ -1,7 +1,7 @@
 """Who commits to a journal file when: the caller in line, or the thread that syncs it.
 
-Who decides what: this file decides when a transaction is made, by which thread and how durable;
-`transactions.py` makes it; what is in it is said by `store.py`.
+Who decides what: this file decides when a transaction is made, by which thread and how durable it
+is; `transactions.py` makes it; `store.py` decides what is in it.
 
 *Visible* is a commit with synchronous=NORMAL: in the write-ahead log (WAL), not fsynced, so it
 survives the process but not a loss of power. Every commit is made like that, on the caller's
@@ -33,7 +33,7 @@ from lorimer.core.world import World
 from lorimer.journal.projection import refuse_closed
 from lorimer.journal.sqlite.database import Database
 from lorimer.journal.sqlite.transactions import Transactions
-from lorimer.journal.sqlite.work import Batch, Job, Waiting, Work, finish
+from lorimer.journal.sqlite.work import Batch, Job, LoopWaiters, Work, finish
 
 T = TypeVar("T")
 
@@ -66,10 +66,10 @@ class Writer:
         """Guards the thread's life; never held for long."""
         self._queue: SimpleQueue[Batch | None] = SimpleQueue()
         self._thread: Thread | None = None
-        self._waiting: Waiting | None = None
+        self._waiting: LoopWaiters | None = None
         """Of the loop that had somebody wait last."""
-        self._left: list[Work] = []
-        """What the thread is to commit; touched by the loop's thread only."""
+        self._uncommitted: list[Work] = []
+        """What the thread is to commit; used by the loop's thread only."""
         self._closed = False
 
     async def submit(self, job: Work) -> None:
@@ -86,11 +86,11 @@ class Writer:
         if self._closed:
             raise refuse_closed()
         if not self._threads:
-            self._file.settle((job,))
+            self._file.commit((job,))
             finish((job,), self._file.sync() if job.sync and job.error is None else None)
             self._file.checkpoint_if_due()
-        elif not self._at_once(job):
-            await self._told(job)
+        elif not self._try_inline(job):
+            await self._wait(job)
         if job.error is not None:
             raise job.error
 
@@ -120,11 +120,12 @@ class Writer:
 
     # -- in line ---------------------------------------------------------------------------------
 
-    def _at_once(self, job: Work) -> bool:
-        """Commit it here and now. False: it is not, or may not be told yet."""
+    def _try_inline(self, job: Work) -> bool:
+        """Commit it on this thread, without waiting. False: it is not committed, or whoever waits
+        for it may not be told yet."""
         stream, waiting = job.stream, self._waiting
-        if self._file.is_due and not self._file.is_moving:
-            self._soon(self._here())  # asks for the checkpoint
+        if self._file.checkpoint_due and not self._file.is_checkpointing:
+            self._next_batch(self._waiters())  # asks for the checkpoint
         if job.sync and waiting is not None and waiting.streams:
             return False
         if stream is None or not self._commit_in_line((job,)):
@@ -136,31 +137,31 @@ class Writer:
         return True
 
     def _commit_in_line(self, jobs: Sequence[Work] = ()) -> bool:
-        """Commit what the thread has not got to, and these. False: not these."""
-        if self._left:
-            left = [job for job in self._left if not job.over]
-            self._left = left
+        """Commit what the thread has not got to, and these. False: these are not committed."""
+        if self._uncommitted:
+            left = [job for job in self._uncommitted if not job.over]
+            self._uncommitted = left
             if any(job.stream is None for job in left):
                 return False
             jobs = (*left, *jobs)
-        if jobs and not self._file.settle_at_once(jobs):
+        if jobs and not self._file.try_commit(jobs):
             return False
-        self._left.clear()
+        self._uncommitted.clear()
         return True
 
     # -- through the thread ----------------------------------------------------------------------
 
-    async def _told(self, job: Work) -> None:
-        """Wait until it is told, whoever cancels meanwhile."""
-        waiting = self._here()
+    async def _wait(self, job: Work) -> None:
+        """Wait for the outcome of a job, also when the task is cancelled meanwhile."""
+        waiting = self._waiters()
         alone = waiting.batch is None and not waiting.streams
-        batch = Batch(waiting.loop) if alone else self._soon(waiting)
+        batch = Batch(waiting.loop) if alone else self._next_batch(waiting)
         batch.jobs.append(job)
         job.future = waiting.loop.create_future()
         if not job.over:
-            self._left.append(job)
+            self._uncommitted.append(job)
         if alone:
-            self._put(batch)
+            self._enqueue(batch)
         waiting.join(job.stream)
         try:
             await job.future
@@ -176,16 +177,16 @@ class Writer:
         finally:
             waiting.go_on(job.stream)
 
-    def _here(self) -> Waiting:
+    def _waiters(self) -> LoopWaiters:
         loop = asyncio.get_running_loop()
         waiting = self._waiting
         if waiting is None or waiting.loop is not loop:
             if waiting is not None:
                 self._hand_over(waiting)  # what a loop left that is gone
-            self._waiting = waiting = Waiting(loop)
+            self._waiting = waiting = LoopWaiters(loop)
         return waiting
 
-    def _soon(self, waiting: Waiting) -> Batch:
+    def _next_batch(self, waiting: LoopWaiters) -> Batch:
         """What is committed after this iteration of the loop: one transaction, and for the thread,
         which gets it then, one wake-up and one fsync."""
         batch = waiting.batch
@@ -194,16 +195,16 @@ class Writer:
             waiting.loop.call_soon(self._hand_over, waiting)
         return batch
 
-    def _hand_over(self, waiting: Waiting) -> None:
+    def _hand_over(self, waiting: LoopWaiters) -> None:
         batch, waiting.batch = waiting.batch, None
         if batch is None:
             return
-        if not self._file.is_moving:
+        if not self._file.is_checkpointing:
             self._commit_in_line()
-        if batch.jobs or self._file.is_due:
-            self._put(batch)
+        if batch.jobs or self._file.checkpoint_due:
+            self._enqueue(batch)
 
-    def _put(self, batch: Batch) -> None:
+    def _enqueue(self, batch: Batch) -> None:
         batch.leave(self._world.outside("journal thread"))
         with self._gate:
             if self._thread is None:
@@ -221,14 +222,14 @@ class Writer:
     def _serve(self) -> None:
         file = self._file
         while batches := self._next():
-            sync, file.is_moving = False, file.is_due
+            sync, file.is_checkpointing = False, file.checkpoint_due
             for batch in batches:
                 for job in batch.jobs:
                     if not job.over:
-                        file.settle(batch.jobs)
+                        file.commit(batch.jobs)
                     sync = sync or job.sync
             unsynced = file.sync() if sync else None
-            if file.is_due:
+            if file.checkpoint_due:
                 file.checkpoint_if_due()
             for batch in batches:
                 batch.tell(unsynced)

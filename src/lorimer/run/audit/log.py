@@ -48,7 +48,7 @@ class AuditedRun:
 
 
 @record
-class Wanted:
+class AuditQuery:
     """Which records are looked for: those that fit all that is given."""
 
     kind: str = ""
@@ -80,7 +80,7 @@ class AuditStore(Protocol):
         them is appended in the same transaction."""
         ...
 
-    def find(self, wanted: Wanted, limit: int) -> Sequence[bytes]:
+    def find(self, wanted: AuditQuery, limit: int) -> Sequence[bytes]:
         """The bodies of the records that fit, newest first."""
         ...
 
@@ -158,7 +158,7 @@ class AuditLog:
     ) -> list[AuditedRun]:
         """The newest runs, newest first: all, or those of a caller, of a subject, of both.
         `unfinished`: only those that were told no end of yet."""
-        wanted = Wanted("start", caller_id=caller_id, subject=subject, unfinished=unfinished)
+        wanted = AuditQuery("start", caller_id=caller_id, subject=subject, unfinished=unfinished)
         return await self._ask(lambda: self._runs(wanted, limit))
 
     async def last(self, subject: str) -> AuditedRun | None:
@@ -170,14 +170,14 @@ class AuditLog:
         """That run; None: nothing is known of it."""
         if not run_id:
             return None
-        found = await self._ask(lambda: self._runs(Wanted("start", run_id), 1))
+        found = await self._ask(lambda: self._runs(AuditQuery("start", run_id), 1))
         return found[0] if found else None
 
     async def children(self, run_id: str, *, limit: int = 1_000) -> list[AuditedRun]:
         """The runs that it began, newest first."""
         if not run_id:
             return []
-        wanted = Wanted("start", parent_run_id=run_id)
+        wanted = AuditQuery("start", parent_run_id=run_id)
         return await self._ask(lambda: self._runs(wanted, limit))
 
     async def ancestors(self, run_id: str) -> list[AuditedRun]:
@@ -189,7 +189,7 @@ class AuditLog:
             at = run_id
             while at not in seen:
                 seen.add(at)
-                here = self._runs(Wanted("start", at), 1)
+                here = self._runs(AuditQuery("start", at), 1)
                 if not here:
                     break
                 found += here
@@ -202,7 +202,7 @@ class AuditLog:
         self, run_id: str = "", *, kind: str = "", limit: int = 10_000
     ) -> list[AuditRecord]:
         """What was recorded of a run, of a kind, or at all, in order; of more, the end."""
-        wanted = Wanted(kind, run_id)
+        wanted = AuditQuery(kind, run_id)
         found = await self._ask(lambda: self._store.find(wanted, limit))
         return [_record(body) for body in reversed(found)]
 
@@ -235,18 +235,18 @@ class AuditLog:
     async def close(self) -> None:
         """Write what waits, and let go of the store. Raises StoreFailed."""
         try:
-            await self._writer.settled()
+            await self._writer.flushed()
         finally:
             await self._in_thread(self._store.close)
 
     async def _ask(self, work: Callable[[], T]) -> T:
-        await self._writer.settled()  # whoever asks sees what was said before
+        await self._writer.flushed()  # whoever asks sees what was said before
         return await self._in_thread(work)
 
     async def _in_thread(self, work: Callable[[], T]) -> T:
         return work() if self._threads is None else await self._threads.run(self._world, work)
 
-    def _runs(self, wanted: Wanted, limit: int) -> list[AuditedRun]:
+    def _runs(self, wanted: AuditQuery, limit: int) -> list[AuditedRun]:
         found: dict[str, AuditedRun] = {}
         for body in self._store.find(wanted, limit):
             begun = _record(body)
@@ -256,7 +256,7 @@ class AuditLog:
             if wanted.unfinished:
                 found[start.run_id] = AuditedRun(start)
                 continue
-            ends = map(_record, self._store.find(Wanted("close", start.run_id), 1))
+            ends = map(_record, self._store.find(AuditQuery("close", start.run_id), 1))
             last = [AuditClose.from_json(end.data) for end in ends if end.time >= begun.time]
             found[start.run_id] = AuditedRun(start, last[0] if last else None)
         return list(found.values())

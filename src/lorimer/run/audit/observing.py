@@ -1,4 +1,4 @@
-"""One run as its audit is told of it. What an audit is: `port.py`."""
+"""The observer that reports one run to its audit. What an audit is: `port.py`."""
 
 from __future__ import annotations
 

@@ -69,13 +69,13 @@ class Writer:
         """Write it, after all that was put before; waits for room. Raises StoreFailed when the
         store does; the record waits then, if there was room."""
         taken = self._take(record)
-        await self.settled()
+        await self.flushed()
         if not taken:
             if not self._take(record):
                 raise StoreFailed("the audit has no room: records come faster than it writes them")
-            await self.settled()
+            await self.flushed()
 
-    async def settled(self) -> None:
+    async def flushed(self) -> None:
         """Wait until all that was put is written. Raises StoreFailed."""
         if self._lost:
             self._take(None)

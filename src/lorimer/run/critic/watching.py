@@ -1,4 +1,4 @@
-"""Watches a run for its critic (`port.py`), and does as that says: the mechanics. What it may do
+"""Watches a run for its critic (`port.py`), and carries out its decisions. What it may do
 to a live run is the engine's: `core/raised.py`, the inbox (`core/mailbox.py`), `core/cancel.py`.
 
 The watcher is a task of the run: it ends before the run's last fact is written. The run's limits
@@ -47,7 +47,7 @@ def ceiling(limits: Limits) -> Limits:
 
 
 class Watch:
-    """What a critic has to do with one run."""
+    """The watch of a critic over one run."""
 
     __slots__ = ("_by", "_ceiling_s", "_soft_s", "_warnings", "limits")
 
@@ -79,7 +79,7 @@ class Watch:
             self.failed(error)
 
     @asynccontextmanager
-    async def over(self, run: RunContext) -> AsyncGenerator[None, None]:
+    async def during(self, run: RunContext) -> AsyncGenerator[None, None]:
         """Watch a run that is about to begin, until it ends."""
         if self._by is None:
             yield
@@ -102,13 +102,13 @@ class Watch:
             if run.replaying or not run.facts:
                 since = clock()
                 continue
-            now = _marks(run)
+            now = _progress(run)
             if now != marks or any(each.asking for each in _all(run)):
                 marks, since = now, clock()
-            decision = await self._look(_seen(run, clock() - since))
+            decision = await self._look(_observation(run, clock() - since))
             if decision is not None and not run.over:
                 try:
-                    await self._do(decision, run)
+                    await self._carry_out(decision, run)
                 except JournalError:
                     return  # the run ends by it
                 except Exception as error:  # noqa: BLE001 - what it decided was no decision
@@ -122,7 +122,7 @@ class Watch:
         self._warn(failed)
         return decision
 
-    async def _do(self, decision: Decision, run: RunContext) -> None:
+    async def _carry_out(self, decision: Decision, run: RunContext) -> None:
         if decision.kill:
             run.cancellation.kill(str(decision.kill)[:_WHY_CHARS])
             return
@@ -179,7 +179,7 @@ def _all(run: RunContext) -> Iterator[RunContext]:
         yield from _all(each)
 
 
-def _marks(run: RunContext) -> object:
+def _progress(run: RunContext) -> object:
     """Another one than before: something was done."""
     return [
         (each.id, len(each.facts), each.alarm.pending())
@@ -188,7 +188,7 @@ def _marks(run: RunContext) -> object:
     ]
 
 
-def _seen(run: RunContext, idle_s: float) -> Seen:
+def _observation(run: RunContext, idle_s: float) -> Seen:
     bounds = run.bounds
     return Seen(
         run.id,

@@ -25,7 +25,7 @@ from lorimer.journal.sqlite.database import (
     transaction,
     use_wal,
 )
-from lorimer.journal.sqlite.faults import said_of
+from lorimer.journal.sqlite.faults import describe
 
 T = TypeVar("T")
 
@@ -91,14 +91,14 @@ class StoreFile:
 
     def failed(self, error: Exception) -> StoreFailed:
         """What SQLite or the file system raised, said to a person."""
-        what, hint = said_of(error)
+        what, hint = describe(error)
         return StoreFailed(f"the store {self.path} {what}", hint=hint, cause=error)
 
     def _do(self, begin: str, work: Callable[[Database], T]) -> T:
         with self._lock:
             try:
                 db = self._db = self._db or self._opened()
-                db.must_be_there()
+                db.check_in_place()
                 with transaction(db, begin):
                     return work(db)
             except (apsw.Error, OSError, UnicodeError) as error:

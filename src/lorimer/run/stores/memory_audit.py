@@ -12,7 +12,7 @@ from lorimer.core.errors import StoreFailed
 from lorimer.core.jsonable import JSON
 from lorimer.core.record import record
 from lorimer.run.audit.chain import Head, Row, Sealer, Verdict
-from lorimer.run.audit.log import Wanted
+from lorimer.run.audit.log import AuditQuery
 from lorimer.run.audit.port import AuditStart
 
 
@@ -20,9 +20,9 @@ from lorimer.run.audit.port import AuditStart
 class _Entry:
     row: Row
     time: float
-    found_by: Wanted
+    found_by: AuditQuery
 
-    def fits(self, wanted: Wanted) -> bool:
+    def fits(self, wanted: AuditQuery) -> bool:
         mine = self.found_by
         return (
             wanted.kind in ("", mine.kind)
@@ -69,7 +69,7 @@ class MemoryAudit:
                     self._of_run.setdefault(each.found_by.run_id, []).append(each)
             return gone
 
-    def find(self, wanted: Wanted, limit: int) -> Sequence[bytes]:
+    def find(self, wanted: AuditQuery, limit: int) -> Sequence[bytes]:
         """As in the port."""
         with self._lock:
             found: list[bytes] = []
@@ -120,9 +120,9 @@ def _entry(row: Row) -> _Entry:
             "data": dict(data),
         }:
             start = AuditStart.from_json(data)
-            found_by = Wanted("start", run, start.caller_id, start.subject, start.parent_run_id)
+            found_by = AuditQuery("start", run, start.caller_id, start.subject, start.parent_run_id)
         case {"kind": str(kind), "run": str(run), "time": int() | float() as time}:
-            found_by = Wanted(kind, run)
+            found_by = AuditQuery(kind, run)
         case _:
             raise StoreFailed("this is no record of an audit")
     return _Entry(row, time, found_by)

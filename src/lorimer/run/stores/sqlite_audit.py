@@ -12,7 +12,7 @@ from lorimer.core.errors import StoreFailed
 from lorimer.journal.sqlite.database import Database, number, one
 from lorimer.journal.sqlite.database import Row as DatabaseRow
 from lorimer.run.audit.chain import Head, Row, Sealer, Verdict
-from lorimer.run.audit.log import Wanted
+from lorimer.run.audit.log import AuditQuery
 from lorimer.run.stores.file import StoreFile, damage
 
 _HEAD: Final = "SELECT count, hash, purged, purged_hash, seal FROM audit_head"
@@ -57,7 +57,7 @@ class SQLiteAudit:
 
         return self._file.write(cut)
 
-    def find(self, wanted: Wanted, limit: int) -> Sequence[bytes]:
+    def find(self, wanted: AuditQuery, limit: int) -> Sequence[bytes]:
         """As in the port."""
         asked = {
             "kind = ?": wanted.kind,

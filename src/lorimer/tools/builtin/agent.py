@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from math import inf
 from typing import ClassVar, Final
 
-from lorimer.core.children import Children, told_of
+from lorimer.core.children import Children, describe_end
 from lorimer.core.context import RunContext
 from lorimer.core.errors import ToolExecutionError
 from lorimer.core.jsonable import JSON, dumps
@@ -84,7 +84,7 @@ class Agent(_Gives):
         what it had said."""
         _, children = children_of(context)
         end = await children.call(input["subagent_type"], input["prompt"], _key(context))
-        return ToolResult(told_of(end), is_error=end.status != "ok", error=end.code)
+        return ToolResult(describe_end(end), is_error=end.status != "ok", error=end.code)
 
 
 class Delegate(Tool):
@@ -110,7 +110,7 @@ class Delegate(Tool):
         if len(input) != 1 or not isinstance(prompt, str):
             prompt = f"Inputs:\n{dumps(input)}"
         end = await children.call(self.name, prompt, _key(context))
-        return ToolResult(told_of(end), is_error=end.status != "ok", error=end.code)
+        return ToolResult(describe_end(end), is_error=end.status != "ok", error=end.code)
 
 
 class TaskCreate(_Gives):

@@ -8,7 +8,7 @@ from typing import Final
 
 from lorimer.core.jsonable import JSON
 from lorimer.core.messages import TextBlock, ToolResultBlock
-from lorimer.core.tool import Called
+from lorimer.core.tool import PastCall
 from lorimer.tools.base import Tool, ToolContext, ToolInput, ToolResult
 
 NAME: Final = "cite"
@@ -77,7 +77,7 @@ class Cite(Tool):
         return ToolResult(f"[{number}] {f'{title}, ' if title else ''}{url}{words}")
 
 
-def _cited(calls: Iterable[Called]) -> list[str]:
+def _cited(calls: Iterable[PastCall]) -> list[str]:
     """The pages that were cited, each once, in order."""
     pages = [_page(call.use.input.get("url")) for call in calls if call.use.name == NAME]
     return list(dict.fromkeys(pages))

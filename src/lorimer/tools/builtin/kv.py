@@ -10,7 +10,7 @@ from typing import Final
 
 from lorimer.core.errors import nearest
 from lorimer.core.jsonable import JSON, dumps
-from lorimer.core.tool import Called
+from lorimer.core.tool import PastCall
 from lorimer.tools.base import Tool, ToolContext, ToolInput, ToolResult
 
 MAX_KEYS: Final = 200
@@ -35,7 +35,7 @@ def _schema(required: list[str], **properties: JSON) -> dict[str, JSON]:
     }
 
 
-def kept(calls: Iterable[Called]) -> dict[str, JSON]:
+def kept(calls: Iterable[PastCall]) -> dict[str, JSON]:
     """What is kept after these calls, by key, the latest last."""
     values: dict[str, JSON] = {}
     for call in calls:

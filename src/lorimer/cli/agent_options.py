@@ -1,5 +1,5 @@
-"""The agent that a command line asks for: the options of `run` and `chat` that say which, and the
-manifest that they make."""
+"""The options by which `run` and `chat` choose and configure an agent, and the manifest that they
+make."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _USUAL: Final = "filesystem,shell,web"
 
 
 @dataclass(frozen=True, slots=True)
-class Wanted:
+class AgentOptions:
     """What was said of the agent; None: nothing."""
 
     preset: str | None
@@ -37,13 +37,13 @@ class Wanted:
     def described(self, host: Host, settings: Settings) -> EnvironmentManifest:
         """The agent, with the settings that hold. Raises Fault or ConfigError."""
         from lorimer.cli import agent
-        from lorimer.cli import settings as standing
+        from lorimer.cli import settings as settings_files
 
         name = self.preset or "agent"
         found = (
-            standing.load(self.manifest, settings)
+            settings_files.load(self.manifest, settings)
             if self.manifest is not None
-            else standing.preset(name, settings)
+            else settings_files.preset(name, settings)
         ).manifest
         usual = self.manifest is None and name == "agent"
         agent.choose(found, self.model, self.provider, host)
@@ -75,7 +75,7 @@ def agent_options(presets: str, verb: str) -> Callable[[Command], Command]:
         ) -> int:
             if preset is not None and manifest is not None:
                 raise Fault("--preset and --manifest both say which agent: give one of them")
-            wanted = Wanted(preset, manifest, model, provider, system, tools)
+            wanted = AgentOptions(preset, manifest, model, provider, system, tools)
             return command(wanted=wanted, **others)
 
         decorated: Command = gathered

@@ -21,14 +21,14 @@ from lorimer.journal.recording import used_s
 from lorimer.run.agent import RunnableAgent
 from lorimer.run.audit.observing import Audited, close_of
 from lorimer.run.audit.port import Audit, AuditStart, RunAudit
-from lorimer.run.bounded import LAST_S, Call, bounded, guarded, unbroken
+from lorimer.run.bounded import LAST_S, Call, bounded, guarded, uncancelled
 from lorimer.run.delivery import artifacts_of, post
 from lorimer.run.identity import person
 from lorimer.run.inputs import ReadInput, Staging, drop, stage
 from lorimer.run.invocation import Invocation
 from lorimer.run.job import Job
 from lorimer.run.lanes.lane import Lane
-from lorimer.run.observing import Observer, StepsTold, TextTold
+from lorimer.run.observing import Observer, StepCallback, TextCallback
 from lorimer.run.ports import Ports
 from lorimer.run.result import RunResult
 from lorimer.run.session_tools import OwnTools, ToolSession
@@ -44,7 +44,7 @@ _ELSEWHERE: Final = (*_TAKEN, ExecutorErrorCode.EXEC_RUN_ENDED)
 
 
 class Host:
-    """What all runs of an executor have in common."""
+    """What all jobs of an executor share."""
 
     __slots__ = ("ports", "reader", "recorded", "within_s", "world")
 
@@ -57,9 +57,9 @@ class Host:
         self.reader = None if ports.input_files is None else ReadInput(ports.input_files)
 
 
-class Around(Job):
-    """One call of an executor, and its dealings with the ports. One object: thousands of runs have
-    one each."""
+class JobWithPorts(Job):
+    """A job with its calls of the host's ports before and after the run. One object for both, as
+    there may be thousands of jobs at once."""
 
     __slots__ = (
         *(
@@ -143,10 +143,10 @@ class Around(Job):
             self._own = OwnTools(session, within_s)
             await self._own.make(asked.session_tools)
 
-    async def never_began(self) -> None:
-        """In place of `begin`, of a run that no journal has, for the audit to be told so: whoever
-        was about to begin it may have died when that had heard of it. Or is just about to: the
-        audit is told how that ends, and its files are left."""
+    async def audit_unrecorded(self) -> None:
+        """In place of `begin`, for a run that the journal does not have: record it in the audit.
+        The process that was to begin it may have died after it was recorded there. It may also be
+        about to begin it: then the audit is closed by that run, and its files are left."""
         await self._begin_audit()
 
     async def _begin_audit(self) -> None:
@@ -165,12 +165,12 @@ class Around(Job):
             self._audited_at,
             agent.version,
         )
-        interrupted = await unbroken(self._audited(audit, start))
+        interrupted = await uncancelled(self._open_audit(audit, start))
         if interrupted is not None:
             raise interrupted
 
-    async def _audited(self, audit: Audit, start: AuditStart) -> None:
-        # what was told of the beginning is told of the end: not left because somebody cancels
+    async def _open_audit(self, audit: Audit, start: AuditStart) -> None:
+        # not cancelled half-way: an audit that was opened has to be closed
         within_s = self._host.within_s
         opening = Call("audit.start", lambda: audit.start(start))
         await opening.wait(within_s)
@@ -179,8 +179,8 @@ class Around(Job):
         else:  # it may open all the same, and then it is told the end
             self._opening = opening
 
-    async def _opened(self) -> None:
-        """The audit that took too long has begun by now, or is given up."""
+    async def _wait_for_audit(self) -> None:
+        """Wait once more for an audit that took too long to open, then give it up."""
         opening, within_s = self._opening, self._host.within_s
         if opening is not None:
             await opening.wait(LAST_S)
@@ -189,8 +189,8 @@ class Around(Job):
             if self._audit is not None:
                 self.warn(f"audit.start took longer than {within_s:g} s")
 
-    def live(self, run: RunContext) -> None:
-        """The run goes on from here."""
+    def attach_run(self, run: RunContext) -> None:
+        """The run has begun: tools that were made for it may use it."""
         if self._own is not None:
             self._own.session.live(run, phases=bool(self.agent.phases))
 
@@ -202,49 +202,49 @@ class Around(Job):
         return [*self.asked.extra_tools, *made, *([reader] if reader is not None else ())]
 
     @property
-    def own(self) -> bool:
+    def has_own_tools(self) -> bool:
         """Some of them were made for this run."""
         return self._own is not None and bool(self._own.tools)
 
     @property
     def observers(self) -> Sequence[Observer]:
-        """Who is told of the run while it goes on."""
+        """Observers of the run's facts."""
         found: list[Observer] = []
         if self.asked.on_step is not None:
-            found.append(StepsTold(self.asked.on_step))
+            found.append(StepCallback(self.asked.on_step))
         if self._audit is not None:
             found.append(Audited(self._audit))
         return found
 
     @property
-    def said(self) -> Sequence[Observer]:
-        """Who is told what its model says, while it does."""
-        return [TextTold(self.asked.on_text)] if self.asked.on_text is not None else []
+    def text_observers(self) -> Sequence[Observer]:
+        """Observers of the text that its model streams."""
+        return [TextCallback(self.asked.on_text)] if self.asked.on_text is not None else []
 
     @property
-    def given(self) -> JSON:
+    def run_input(self) -> JSON:
         """What the run is given: the text, the named values, the files, the pictures."""
         parts = [self.input] if self.input else []
         if self.asked.inputs:
             parts.append(f"Inputs:\n{dumps(self.asked.inputs)}")
-        if self._staged.told is not None:
-            parts.append(self._staged.told.text)
+        if self._staged.summary_block is not None:
+            parts.append(self._staged.summary_block.text)
         images: Sequence[ImageBlock] = [*self.asked.images, *self._staged.images]
         if not images:
             return "\n\n".join(parts)
         return {"text": "\n\n".join(parts), "images": [image.to_json() for image in images]}
 
-    async def ended(self, result: RunResult) -> asyncio.CancelledError | None:
-        """After the run, or in its place: however it ended. What cancels the caller meanwhile is
-        given back when all is done."""
+    async def finish(self, result: RunResult) -> asyncio.CancelledError | None:
+        """After the run, or in its place, however it ended. Returns the error that cancelled the
+        caller meanwhile, if there is one."""
         audited = self._audit is not None or self._opening is not None
         begun = self._parks or self._stages or audited or self._own is not None
         if not begun and self.asked.delivery is None:
             result.warnings += self._warnings or ()
             return None
-        return await unbroken(self._end(result))
+        return await uncancelled(self._end(result))
 
-    async def _ended_before(self, audit: RunAudit) -> None:
+    async def _close_ended_before(self, audit: RunAudit) -> None:
         """Close it, where the run had ended when it was begun: who ended that may have before."""
         host, warnings = self._host, self.warnings
         found = partial(host.recorded, self.run_id)
@@ -254,7 +254,7 @@ class Around(Job):
             end = close_of(ended, used_s(facts))
             await bounded("audit.close", lambda: audit.close(end), host.within_s, warnings)
 
-    def _goes_on(self, result: RunResult) -> bool:
+    def _may_be_resumed(self, result: RunResult) -> bool:
         """It may be resumed, and its answer is yet to come."""
         return result.status == "suspended" or (self.again and result.run is None)
 
@@ -264,7 +264,7 @@ class Around(Job):
         run_id = self.run_id
         if self._own is not None:
             await self._own.after(result, warnings)
-        if ports.attachments is not None and self._parks and self._goes_on(result):
+        if ports.attachments is not None and self._parks and self._may_be_resumed(result):
             guarded("attachments", partial(ports.attachments.rest, run_id), warnings)
         elif ports.attachments is not None and self._parks:
             drained = partial(ports.attachments.drain, run_id)
@@ -280,14 +280,14 @@ class Around(Job):
             if await bounded("delivery", posted, within_s, warnings) is None and target.id:
                 # whether it had posted something by then, nobody knows
                 warnings.append(f"the delivery to {target.kind} {target.id} failed")
-        await self._opened()
+        await self._wait_for_audit()
         elsewhere = result.run is None and result.code in _ELSEWHERE
         if self._audit is not None and result.code is not None and elsewhere:
             # the one who has it says how it ends
             refused = {"code": result.code.value, "message": result.error}
             guarded("audit", partial(self._audit.log, "refused", refused), warnings)
             if result.code is ExecutorErrorCode.EXEC_RUN_ENDED:
-                await self._ended_before(self._audit)
+                await self._close_ended_before(self._audit)
         elif self._audit is not None:
             took_s = host.world.monotonic() - self._began
             if self.again and result.run is not None:  # most of it perhaps elsewhere

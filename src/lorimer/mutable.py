@@ -1,6 +1,6 @@
 """Changes of a pipeline's manifest: checked, made all or none, logged, and told to its live runs.
 
-What a change is: `core/mutation.py`. How a live run takes it up: `core/changed.py`.
+What a change is: `core/mutation.py`. How a live run takes it up: `core/pending_changes.py`.
 """
 
 from __future__ import annotations
@@ -11,11 +11,11 @@ from collections.abc import Generator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Final
 
-from lorimer.compiled import Compiled
+from lorimer.compiled import CompiledManifest
 from lorimer.core.arguments import is_a, wrong
 from lorimer.core.bindings import Bindings
 from lorimer.core.catalogue import Catalogue
-from lorimer.core.context import RunContext, Upcoming
+from lorimer.core.context import PendingChange, RunContext
 from lorimer.core.errors import ConfigError, MutationError, MutationLocked, nearest
 from lorimer.core.jsonable import JSON
 from lorimer.core.manifest import EnvironmentManifest, StageEntry
@@ -32,7 +32,7 @@ LOGGED: Final = 1000
 
 
 @record
-class Changed:
+class ChangeLogEntry:
     """One entry of the change log: what was done at once."""
 
     time: float
@@ -56,8 +56,8 @@ class _Draft:
     """The manifest with them."""
 
 
-class Changing(Compiled):
-    """What a pipeline runs, and how it is changed."""
+class MutableManifest(CompiledManifest):
+    """A compiled manifest that can be changed while runs go on: `mutate`, `batch`, `lock`."""
 
     world: World
 
@@ -67,11 +67,11 @@ class Changing(Compiled):
         """Raises ConfigError naming every fault of the manifest."""
         super().__init__(manifest, catalogue, bindings)
         self._locked: set[str] = set()
-        self._log: deque[Changed] = deque(maxlen=LOGGED)
+        self._log: deque[ChangeLogEntry] = deque(maxlen=LOGGED)
         self._draft: _Draft | None = None
 
     @property
-    def change_log(self) -> tuple[Changed, ...]:
+    def change_log(self) -> tuple[ChangeLogEntry, ...]:
         """What was changed, oldest first: the last 1,000 changes."""
         return tuple(self._log)
 
@@ -91,7 +91,7 @@ class Changing(Compiled):
         ]
         if self._draft is not None:
             draft = self._drafted([*self._draft.changes, *made], self._draft.catalogue)
-            self._must_be_open(self.manifest, draft.manifest)
+            self._require_unlocked(self.manifest, draft.manifest)
             self._draft = draft
             return
         self._commit(self._drafted(made, self._catalogue))
@@ -135,12 +135,12 @@ class Changing(Compiled):
         if not name or not 1 <= order <= 21:
             raise ConfigError(f"{type(stage).__name__} needs a name and an order from 1 to 21")
         entry = StageEntry(order=order, name=name)
-        known = name in self._present().stages
+        known = name in self._current_manifest().stages
         plain = entry.model_dump(exclude_defaults=True)
         change: dict[str, JSON] = {"kind": "register_stage", "entry": plain}
         if known:
             change = {"kind": "replace_stage", "stage": name, "by": plain}
-        with self._with_code() as draft:
+        with self._joined_batch() as draft:
             draft.catalogue.add_stage(name, lambda: stage)
             self.mutate(change)
 
@@ -157,7 +157,7 @@ class Changing(Compiled):
 
         Raises MutationError and changes nothing when that does not fit.
         """
-        with self._with_code() as draft:
+        with self._joined_batch() as draft:
             several = isinstance(strategy, list)
             given = strategy if several else [strategy]
             names = [_named_strategy(draft.catalogue, stage, slot, item) for item in given]
@@ -172,7 +172,7 @@ class Changing(Compiled):
             )
 
     @contextmanager
-    def _with_code(self) -> Generator[_Draft]:
+    def _joined_batch(self) -> Generator[_Draft]:
         """A batch, of its own unless one is open: what is added to its catalogue stays only when
         the changes are made."""
         if self._draft is not None:
@@ -182,7 +182,7 @@ class Changing(Compiled):
             if self._draft is not None:
                 yield self._draft
 
-    def _present(self) -> EnvironmentManifest:
+    def _current_manifest(self) -> EnvironmentManifest:
         """The manifest, with the changes of a batch that is open."""
         return self.manifest if self._draft is None else self._draft.manifest
 
@@ -198,57 +198,59 @@ class Changing(Compiled):
         if not draft.changes:
             return
         before, catalogue, manifest = self.manifest, self._catalogue, draft.manifest
-        self._must_be_open(before, manifest)
+        self._require_unlocked(before, manifest)
         self._catalogue = draft.catalogue  # live runs are compiled with it too
         try:
-            plan, bindings = self._made(manifest)
+            plan, bindings = self._plan_for(manifest)
             changes: list[JSON] = [mutation.plain(each) for each in draft.changes]
-            told = [(run, self._for_run(run, changes, plan)) for run in self._going_on()]
+            told = [(run, self._for_run(run, changes, plan)) for run in self._live_runs()]
             self._prepare(manifest, bindings)
         except BaseException:
             self._catalogue = catalogue
             raise
         for run, upcoming in told:
-            run.upcoming = [*run.upcoming, upcoming]
-        self._had[self._plan.digest] = before
-        self._had.pop(plan.digest, None)
-        while len(self._had) > LOGGED:
-            del self._had[next(iter(self._had))]
+            run.pending_changes = [*run.pending_changes, upcoming]
+        self._earlier[self._plan.digest] = before
+        self._earlier.pop(plan.digest, None)
+        while len(self._earlier) > LOGGED:
+            del self._earlier[next(iter(self._earlier))]
         self._plan, self._bindings, self.manifest = plan, bindings, manifest
         parts = mutation.difference(before, manifest)
-        self._log.append(Changed(self.world.time(), changes, parts, plan.digest))
+        self._log.append(ChangeLogEntry(self.world.time(), changes, parts, plan.digest))
 
-    def _for_run(self, run: RunContext, changes: Sequence[JSON], plan: Plan) -> Upcoming:
+    def _for_run(self, run: RunContext, changes: Sequence[JSON], plan: Plan) -> PendingChange:
         """The changes of a live run, whose manifest may be an earlier one. Raises MutationError
         when they do not fit it."""
-        its = run.upcoming[-1].plan if run.upcoming else run.plan
-        if its is None or its.changed is None:
+        its = run.pending_changes[-1].plan if run.pending_changes else run.plan
+        if its is None or its.with_changes is None:
             raise MutationError(f"run {run.id} cannot be changed")
-        after = plan if its.digest == self._plan.digest else its.changed(changes)
-        must_stay("whether it remembers", after.converses == its.converses, f"run {run.id}")
-        must_stay("sub-agents", after.manifest.agents == its.manifest.agents, f"run {run.id}")
+        after = plan if its.digest == self._plan.digest else its.with_changes(changes)
+        require_unchanged("whether it remembers", after.converses == its.converses, f"run {run.id}")
+        require_unchanged(
+            "sub-agents", after.manifest.agents == its.manifest.agents, f"run {run.id}"
+        )
         self._check_live(after)
-        return Upcoming(changes, after)
+        return PendingChange(changes, after)
 
     def _prepare(self, manifest: EnvironmentManifest, bindings: Bindings) -> None:
         """Make all else that runs of this manifest need. Raises ConfigError, and changes nothing,
         when it cannot be had."""
 
-    def _going_on(self) -> Sequence[RunContext]:
+    def _live_runs(self) -> Sequence[RunContext]:
         """The live runs."""
         return ()
 
-    def _must_be_allowed(self, before: Plan, after: Plan) -> None:
-        must_stay("whether it remembers", after.converses == before.converses)
-        must_stay("sub-agents", after.manifest.agents == before.manifest.agents)
-        must_stay("limits", after.limits == before.limits)
-        self._must_be_open(before.manifest, after.manifest)
+    def _require_live_change(self, before: Plan, after: Plan) -> None:
+        require_unchanged("whether it remembers", after.converses == before.converses)
+        require_unchanged("sub-agents", after.manifest.agents == before.manifest.agents)
+        require_unchanged("limits", after.limits == before.limits)
+        self._require_unlocked(before.manifest, after.manifest)
         self._check_live(after)
 
     def _check_live(self, plan: Plan) -> None:
         """Raises ConfigError when a live run may not record the changes that lead to this."""
 
-    def _must_be_open(self, before: EnvironmentManifest, after: EnvironmentManifest) -> None:
+    def _require_unlocked(self, before: EnvironmentManifest, after: EnvironmentManifest) -> None:
         if not self._locked:
             return
         from lorimer.core import mutation
@@ -271,7 +273,7 @@ class Changing(Compiled):
         raise MutationError(f"there is nothing called {name!r} to lock{nearest(name, names)}")
 
 
-def must_stay(what: str, same: bool, run: str = "a run") -> None:
+def require_unchanged(what: str, same: bool, run: str = "a run") -> None:
     """Raises MutationError for what a run keeps as long as it goes on, unless it is the `same`."""
     if not same:
         raise MutationError(

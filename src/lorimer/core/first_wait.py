@@ -1,4 +1,4 @@
-"""Notice when work first waits: clocks and timers cost more than work that never does."""
+"""Calls back when an awaitable first waits: work that never waits needs no timer."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ T = TypeVar("T")
 
 
 @coroutine
-def when_it_waits(work: Awaitable[T], begin: Callable[[], None]) -> Generator[Any, Any, T]:
+def on_first_wait(work: Awaitable[T], begin: Callable[[], None]) -> Generator[Any, Any, T]:
     """Await `work`. The first time that it has to wait `begin` is called, just before: so a
     deadline that is set there counts from the first wait, and never exists for work that has none.
     """

@@ -1,6 +1,7 @@
-"""A live run takes up changes of its manifest: before a model call, recorded as the fact `mutated`.
+"""Applies pending changes of the manifest to a live run: before a model call, recorded as the fact
+`mutated`.
 
-What a change is: `mutation.py`. Who asks for one: the program that runs it (`changing.py`,
+What a change is: `mutation.py`. Who asks for one: the program that runs it (`mutable.py`,
 for all of its runs), or whoever sends that run a message (`mail.py`).
 """
 
@@ -8,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from lorimer.core.context import RunContext, Upcoming
+from lorimer.core.context import PendingChange, RunContext
 from lorimer.core.errors import ConfigError, ExecutorErrorCode, JournalError, MutationError
 from lorimer.core.events import Event
 from lorimer.core.jsonable import JSON
@@ -19,17 +20,17 @@ from lorimer.core.state import PipelineState
 
 
 @record
-class Asked(Upcoming):
-    """Changes that a message asks for. `plan` is what the run had when it came: whether they fit is
-    seen when they are taken up."""
+class RequestedChange(PendingChange):
+    """Changes that a message asks for. `plan` is what the run had when the message came: whether
+    they fit is checked when they are applied."""
 
     post: str
     """The id of the message."""
 
 
-async def changed(plan: Plan, state: PipelineState) -> Plan:
-    """The plan from here on: changed as is recorded of this iteration, else as was asked for since
-    the one before. Asked before the stages that prepare its model call.
+async def apply_pending(plan: Plan, state: PipelineState) -> Plan:
+    """The plan from this iteration on: with the changes that are recorded of it or, in a live run,
+    those that are pending. Called before the stages that prepare the model call.
 
     Journals `mutated`, also for what was refused. Raises JournalError `exec.journal.diverged` for
     a recorded change that cannot be made here.
@@ -38,31 +39,33 @@ async def changed(plan: Plan, state: PipelineState) -> Plan:
     known = run.recorded("mutated")
     data: Mapping[str, JSON]
     if known is not None:
-        data, after = known.data, _again(plan, known, run)
-    elif run.upcoming and not run.replaying:
-        asked, run.upcoming = run.upcoming, ()
-        data, after = _now(plan, asked, run)
+        data, after = known.data, _reapply(plan, known, run)
+    elif run.pending_changes and not run.replaying:
+        pending, run.pending_changes = run.pending_changes, ()
+        data, after = _apply(plan, pending, run)
     else:
         return plan
-    run.plan = after  # what is asked for while this is written builds on it
+    run.plan = after  # changes that come while this is being recorded build on it
     await run.record("mutated", data)
     if after is not plan:
-        _take_up(plan, after, state)
+        _reset_prepared(plan, after, state)
     return after
 
 
-def _now(plan: Plan, asked: Sequence[Upcoming], run: RunContext) -> tuple[Mapping[str, JSON], Plan]:
-    """What is recorded of changes, and what they make of the plan: each of those that were asked
-    for at once is made whole, or refused."""
+def _apply(
+    plan: Plan, pending: Sequence[PendingChange], run: RunContext
+) -> tuple[Mapping[str, JSON], Plan]:
+    """The data of the fact `mutated`, and the plan with the changes. Changes that came together
+    are all made, or all refused."""
     made: list[JSON] = []
     posts: list[JSON] = []
     refused: list[JSON] = []
     after = plan
-    for each in asked:
-        post = each.post if isinstance(each, Asked) else ""
+    for each in pending:
+        post = each.post if isinstance(each, RequestedChange) else ""
         if post:
             posts.append(post)
-        change = after.asked if post else after.changed
+        change = after.with_requested_changes if post else after.with_changes
         try:
             if change is None:
                 raise MutationError(f"run {run.id} cannot be changed")
@@ -81,17 +84,17 @@ def _now(plan: Plan, asked: Sequence[Upcoming], run: RunContext) -> tuple[Mappin
     return data, after
 
 
-def _again(plan: Plan, known: Event, run: RunContext) -> Plan:
-    """What the recorded changes make of the plan."""
+def _reapply(plan: Plan, known: Event, run: RunContext) -> Plan:
+    """The plan with the changes that are recorded."""
     told = known.data.get("changes")
     changes: Sequence[JSON] = told if isinstance(told, list | tuple) else ()
     digest = str(known.data.get("manifest"))
     why = "its changes come to another manifest here"
     if not changes and plan.digest == digest:
         return plan
-    if plan.changed is not None:
+    if plan.with_changes is not None:
         try:
-            after = plan.changed(changes)
+            after = plan.with_changes(changes)
         except ConfigError as error:
             why = str(error)
         else:
@@ -105,19 +108,19 @@ def _again(plan: Plan, known: Event, run: RunContext) -> Plan:
     )
 
 
-def _take_up(before: Plan, after: Plan, state: PipelineState) -> None:
-    """Forget what stages of the plan before have left for the model call."""
+def _reset_prepared(before: Plan, after: Plan, state: PipelineState) -> None:
+    """Reset what stages of the former plan have prepared for the model call."""
     state.run.review = None  # stage 10 asks the reviewers that there are now
     state.run.bounds.narrowed = None  # stage 14 says so again, if it still does
     state.context = state.messages
     state.system, state.tools, state.cache = "", (), NO_MARKS
     there = {stage.name for stage in after.stages} - {"system"}  # which says its own anew
     state.volatile = {name: text for name, text in state.volatile.items() if name in there}
-    if _asks(before) != _asks(after):
+    if _model_choice(before) != _model_choice(after):
         state.models = ""
 
 
-def _asks(plan: Plan) -> tuple[JSON, ...]:
+def _model_choice(plan: Plan) -> tuple[JSON, ...]:
     """What says whom stage 6 asks."""
     entry = plan.manifest.stages["api"]
     model = entry.model_override.get("model") or plan.manifest.model.model

@@ -1,4 +1,5 @@
-"""Keeps the manifests of a pipeline's runs, and its secrets out of what is kept.
+"""Stores the manifests of a pipeline's runs in the journal, and keeps its secrets out of them and
+of recorded inputs.
 
 What is struck out as a secret is said by `core/redaction.py`; a manifest with one is refused.
 """
@@ -15,23 +16,23 @@ from lorimer.core.plan import Plan
 from lorimer.core.redaction import Redactor, of_environment
 
 
-class Keeper:
-    """Of one pipeline, in all its conversations and in the runs below."""
+class ManifestStore:
+    """The manifests of one pipeline, in all its conversations and in the runs below."""
 
     def __init__(
         self, journal: Journal, secrets: Callable[[], Redactor | None] = of_environment
     ) -> None:
         self._journal = journal
         self._secrets = secrets
-        self._looked = False
+        self._has_redactor = False
         self._redactor: Redactor | None = None
         self._manifests: dict[str, bytes] = {}
 
     @property
     def redactor(self) -> Redactor | None:
         """Of the secrets that were known when the first run began; None: there are none."""
-        if not self._looked:
-            self._redactor, self._looked = self._secrets(), True
+        if not self._has_redactor:
+            self._redactor, self._has_redactor = self._secrets(), True
         return self._redactor
 
     def clean(self, input: JSON) -> JSON:

@@ -1,4 +1,4 @@
-"""Prolongs the claim on a conversation while a run in it lasts."""
+"""The heartbeat of a run: renews the claim on its conversation while it lasts."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from lorimer.journal.conversation import Conversation
 _log: Final = logger("lorimer.journal")
 
 
-class Pulse:
+class Heartbeat:
     """Renews a claim three times in the span for which it holds. Owns the task of a renewal."""
 
     def __init__(self, conversation: Conversation, lost: Callable[[], None]) -> None:

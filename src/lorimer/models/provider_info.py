@@ -1,4 +1,5 @@
-"""What is known of providers and models without asking them: for tables, checks and hints."""
+"""Status of providers, and limits and prices of models, without asking them: for tables, checks and
+hints."""
 
 from __future__ import annotations
 
@@ -19,8 +20,8 @@ _SAMPLE: Final = 1000
 
 
 @dataclass(frozen=True, slots=True)
-class Standing:
-    """How things stand with a provider."""
+class ProviderStatus:
+    """Whether a provider can be asked, and what is missing."""
 
     provider: str
     ready: bool
@@ -34,11 +35,11 @@ class Standing:
 
 
 @dataclass(frozen=True, slots=True)
-class Facts:
+class ModelInfo:
     """What is known of one model. Dollars per million tokens."""
 
     spec: str
-    standing: Standing
+    status: ProviderStatus
     input_price: float | None
     """None: not known, as `output_price`."""
     output_price: float | None
@@ -48,8 +49,9 @@ class Facts:
     """None: the provider is not ready."""
 
 
-def standing(models: Models, name: str) -> Standing:
-    """Does not import an SDK, ask anything, or raise for what is broken: it tells."""
+def provider_status(models: Models, name: str) -> ProviderStatus:
+    """The status of a provider. Does not import an SDK, ask anything, or raise for what is broken:
+    `why` says what is."""
     bundle = models.context.credentials
     variable = VARIABLES.get(name, ("", ""))[0]
     try:
@@ -62,27 +64,29 @@ def standing(models: Models, name: str) -> Standing:
             if name == VERTEX:
                 from lorimer.models.vertex import TOKEN, shown
 
-                return Standing(name, True, TOKEN, shown(bundle))
+                return ProviderStatus(name, True, TOKEN, shown(bundle))
             provider = PROFILES.get(name)
             if provider is None:
                 known = bundle.require(name) if name in VARIABLES else None
-                return Standing(name, True, variable, redact_url(known.base_url if known else ""))
+                return ProviderStatus(
+                    name, True, variable, redact_url(known.base_url if known else "")
+                )
         if isinstance(provider, Compatible | Redirected):
             variable = provider.variable
             known = provider.reach(bundle)
             if isinstance(provider, Redirected) and not known.api_key:
                 known = bundle.require(name)
-            return Standing(name, True, variable, redact_url(known.base_url))
+            return ProviderStatus(name, True, variable, redact_url(known.base_url))
         models.get(name)
     except ConfigError as error:
-        return Standing(name, False, variable, "", str(error))
-    return Standing(name, True)
+        return ProviderStatus(name, False, variable, "", str(error))
+    return ProviderStatus(name, True)
 
 
-def facts(models: Models, spec: str) -> Facts:
+def model_info(models: Models, spec: str) -> ModelInfo:
     """What is known of the model of one spec. Raises ConfigError when it names none."""
     parsed = models.parse(spec)
-    held = standing(models, parsed.provider)
+    held = provider_status(models, parsed.provider)
     prices, windows = models.context.prices, models.context.windows
     base_url = held.base_url
 
@@ -90,7 +94,7 @@ def facts(models: Models, spec: str) -> Facts:
         nano = prices.nano(parsed.provider, parsed.model, usage, base_url=base_url)
         return None if nano is None else nano / 1e9 * (1_000_000 / _SAMPLE)
 
-    return Facts(
+    return ModelInfo(
         spec,
         held,
         dollars(Usage(input_tokens=_SAMPLE)),

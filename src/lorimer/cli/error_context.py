@@ -1,5 +1,5 @@
-"""What a command has come to know, for the error that it ends with: secrets that this could show
-(what counts as one: `core/redaction.py`), and the store that commands in its hint are about."""
+"""Context for the error that a command may end with: secrets to strike out of it (what counts as
+one: `core/redaction.py`), and the store that commands in its hint have to name."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import click
 
 
 @dataclass(slots=True)
-class Known:
+class ErrorContext:
     """Of one call of the command line: the `obj` of its context."""
 
     secrets: dict[str, str] = field(default_factory=dict[str, str])
@@ -19,14 +19,14 @@ class Known:
     """` --store PATH`, where the person gave one."""
 
 
-def know(secrets: Mapping[str, str]) -> None:
+def remember_secrets(secrets: Mapping[str, str]) -> None:
     """These are secrets."""
     known = _known()
     if known is not None:
         known.secrets.update(secrets)
 
 
-def know_store(words: str) -> None:
+def remember_store(words: str) -> None:
     """This is the store."""
     known = _known()
     if known is not None:
@@ -39,6 +39,6 @@ def named_store() -> str:
     return "" if known is None else known.store
 
 
-def _known() -> Known | None:
+def _known() -> ErrorContext | None:
     context = click.get_current_context(silent=True)
-    return None if context is None else context.find_object(Known)
+    return None if context is None else context.find_object(ErrorContext)

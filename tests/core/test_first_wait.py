@@ -7,7 +7,7 @@ from collections.abc import Awaitable, Callable
 
 import pytest
 
-from lorimer.core.waiting import when_it_waits
+from lorimer.core.first_wait import on_first_wait
 
 
 def counted() -> tuple[list[str], Callable[[], None]]:
@@ -21,7 +21,7 @@ def test_work_that_never_waits_is_never_noticed() -> None:
 
     async def main() -> None:
         told, begin = counted()
-        assert await when_it_waits(work(), begin) == 7
+        assert await on_first_wait(work(), begin) == 7
         assert told == []
 
     asyncio.run(main())
@@ -37,7 +37,7 @@ def test_work_that_waits_is_noticed_once_and_before_it_does() -> None:
         return "done"
 
     async def main() -> None:
-        assert await when_it_waits(work(), begin) == "done"
+        assert await on_first_wait(work(), begin) == "done"
 
     asyncio.run(main())
     assert told == ["waits", "went on", "went on", "went on"]
@@ -52,7 +52,7 @@ def test_what_it_raises_is_raised(waits: int) -> None:
 
     async def main() -> None:
         with pytest.raises(KeyError, match="mine"):
-            await when_it_waits(work(), lambda: None)
+            await on_first_wait(work(), lambda: None)
 
     asyncio.run(main())
 
@@ -77,7 +77,7 @@ def test_a_cancellation_goes_into_the_work_each_time(waits: int, swallows: int) 
 
     async def main() -> None:
         told, begin = counted()
-        task = asyncio.ensure_future(_wrapped(when_it_waits(work(), begin)))
+        task = asyncio.ensure_future(_wrapped(on_first_wait(work(), begin)))
         for _ in range(2):
             await asyncio.sleep(0.001)
             task.cancel()
@@ -97,7 +97,7 @@ def test_a_future_is_work_too() -> None:
         told, begin = counted()
         future = asyncio.get_running_loop().create_future()
         asyncio.get_running_loop().call_soon(future.set_result, 3)
-        assert await when_it_waits(future, begin) == 3
+        assert await on_first_wait(future, begin) == 3
         assert told == ["waits"]
 
     asyncio.run(main())
@@ -113,7 +113,7 @@ def test_closing_it_closes_the_work() -> None:
             closed.append("work")
 
     async def main() -> None:
-        outer = _wrapped(when_it_waits(work(), lambda: None))
+        outer = _wrapped(on_first_wait(work(), lambda: None))
         outer.send(None)
         outer.close()
         assert closed == ["work"]

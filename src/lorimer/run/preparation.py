@@ -15,15 +15,15 @@ from lorimer.core.limits import Limits
 from lorimer.core.model import ModelResolver
 from lorimer.core.purse import Budgets
 from lorimer.core.world import World
-from lorimer.launch.admission import must_be_new, must_be_nobodys, must_be_unfinished
+from lorimer.launch.admission import require_new, require_no_parent, require_unfinished
 from lorimer.launch.claims import LOOK_S
 from lorimer.launch.live import Run
 from lorimer.pipeline import Pipeline
 from lorimer.run.agent import RunnableAgent
-from lorimer.run.around import Around
 from lorimer.run.config import Settings, limits_now
 from lorimer.run.critic.watching import Watch, is_watched
 from lorimer.run.job import Job, unknown
+from lorimer.run.job_ports import JobWithPorts
 from lorimer.run.lowering import limits_of
 from lorimer.run.observing import Observer, Observers
 from lorimer.run.palette import reachable
@@ -32,8 +32,8 @@ from lorimer.run.pipelines import Pipelines
 from lorimer.run.ports import Ports
 
 
-class Beginning:
-    """Of all runs of an executor."""
+class RunPreparation:
+    """Prepares the runs of an executor: checks, ports, pipeline, limits, critic."""
 
     def __init__(
         self,
@@ -53,11 +53,13 @@ class Beginning:
         self._pipelines = pipelines
         self._world = world
 
-    async def run(self, job: Around) -> tuple[Run, AbstractAsyncContextManager[None] | None]:
-        """Of what is asked for, and what it goes on in, if that is anything. Raises LorimerError
-        for what cannot be."""
+    async def prepare(
+        self, job: JobWithPorts
+    ) -> tuple[Run, AbstractAsyncContextManager[None] | None]:
+        """The run of a job, ready to be executed, and the context to execute it in, if there are
+        observers or a critic. Raises LorimerError for a job that cannot be run."""
         agent = usable(job.agent, self._models, job.warn)
-        await self._must_be(job)
+        await self._require_possible(job)
         await job.begin()
         palette = job.asked.palette or self._ports.palette
         found = await reachable(agent, palette, self._limits.cleanup_s)
@@ -65,7 +67,7 @@ class Beginning:
             [replace(each, agent=usable(each.agent, self._models, job.warn)) for each in found]
         )
         pipeline, observers = self._pipelines.of(
-            agent, job.caller, job.tools, delegates, once=job.own
+            agent, job.caller, job.tools, delegates, once=job.has_own_tools
         )
         base = limits_now(self._settings, self._limits)
         limits = limits_of(agent, base)
@@ -75,30 +77,30 @@ class Beginning:
         else:
             own = limits if base is not self._limits else None  # not those of its manifest
         if job.again:
-            run = await self._taken_up(pipeline, job)
+            run = await self._resumed(pipeline, job)
         else:
             run = await pipeline.begin(
-                job.given,
+                job.run_input,
                 limits=own,
                 budgets=self._budgets(job),
                 run_id=job.run_id,
-                told=job.told,
+                invocation=job.recorded_invocation,
             )
         if job.stopped is not None:
             run.context.cancel(job.stopped)
         job.run = run
-        job.live(run.context)
-        heard, said = job.observers, job.said
+        job.attach_run(run.context)
+        heard, said = job.observers, job.text_observers
         if not heard and not said and watch is None:
             return run, None
-        return run, _overseen(run.context, observers, heard, said, watch)
+        return run, _observed(run.context, observers, heard, said, watch)
 
-    async def _taken_up(self, pipeline: Pipeline, job: Job) -> Run:
+    async def _resumed(self, pipeline: Pipeline, job: Job) -> Run:
         # not `resume(wait_s=)`, which does not hear that the program stops
         until = self._world.monotonic() + job.wait_s
         while True:
             try:
-                return await pipeline.take_up(job.run_id)
+                return await pipeline.begin_resumed(job.run_id)
             except JournalError as error:
                 taken = error.code is ExecutorErrorCode.EXEC_JOURNAL_CONFLICT
                 left = until - self._world.monotonic()
@@ -106,26 +108,27 @@ class Beginning:
                     raise
             await self._world.sleep(min(LOOK_S, left))
 
-    def _watch(self, job: Around, agent: RunnableAgent, limits: Limits) -> Watch | None:
+    def _watch(self, job: JobWithPorts, agent: RunnableAgent, limits: Limits) -> Watch | None:
         critic = self._ports.critic
         if critic is None or not is_watched(critic, agent):
             return None
         run_id, caller_id = job.run_id, job.asked.caller_id
         return Watch(critic, agent, limits, run_id, caller_id, job.warnings)
 
-    async def _must_be(self, job: Job) -> None:
-        """What is asked for can be: before the ports hear of a run that is another's."""
+    async def _require_possible(self, job: Job) -> None:
+        """Raises PipelineError for a job whose run cannot be begun or resumed: before any port is
+        told of it."""
         run_id = job.run_id
         if job.again:
-            row = await must_be_unfinished(self._journal, run_id)
+            row = await require_unfinished(self._journal, run_id)
             if row.run_id != run_id:
                 raise unknown(run_id, row.run_id)
             async with aclosing(self._journal.read(row.stream, row.first - 1)) as facts:
                 async for start in facts:
-                    must_be_nobodys(start)
+                    require_no_parent(start)
                     break
         elif job.asked.run_id:
-            await must_be_new(self._journal, run_id)
+            await require_new(self._journal, run_id)
 
     def _budgets(self, job: Job) -> Budgets:
         budget = self._ports.budget
@@ -133,17 +136,17 @@ class Beginning:
 
 
 @asynccontextmanager
-async def _overseen(
+async def _observed(
     run: RunContext,
     observers: Observers,
     heard: Sequence[Observer],
     said: Sequence[Observer],
     watch: Watch | None,
 ) -> AsyncGenerator[None, None]:
-    """Whoever listens is told of the run, and its critic looks at it."""
+    """Observers are notified of the run, and its critic watches it."""
     async with observers.of(run, heard, said):
         if watch is None:
             yield
         else:
-            async with watch.over(run):
+            async with watch.during(run):
                 yield

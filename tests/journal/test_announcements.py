@@ -16,8 +16,8 @@ import pytest
 
 from lorimer.core.events import Event
 from lorimer.journal import SQLiteJournal
-from lorimer.journal.sqlite import announced
-from lorimer.journal.sqlite.announced import PLACES, Announced
+from lorimer.journal.sqlite import announcements
+from lorimer.journal.sqlite.announcements import PLACES, CallAnnouncements
 from lorimer.testing import ScriptedModel
 from lorimer.world import RealWorld, lives
 from tests.core.support import Do, make
@@ -45,8 +45,8 @@ def path(tmp_path: Path) -> str:
 
 
 def test_what_a_dead_process_had_only_announced(path: str) -> None:
-    in_another_process(lambda: Announced(path).announce(INTENT))
-    seen = Announced(path)
+    in_another_process(lambda: CallAnnouncements(path).announce(INTENT))
+    seen = CallAnnouncements(path)
     assert seen.never_began(INTENT)
     for other in (
         Event("tool.intent", INTENT.data, "run_2", 3, INTENT.time),
@@ -59,19 +59,19 @@ def test_what_a_dead_process_had_only_announced(path: str) -> None:
 
 def test_what_had_begun_or_may_yet_begin_is_not(path: str, monkeypatch: pytest.MonkeyPatch) -> None:
     def began() -> None:
-        own = Announced(path)
-        own.begins(own.announce(INTENT))
+        own = CallAnnouncements(path)
+        own.withdraw(own.announce(INTENT))
 
     in_another_process(began)
-    seen = Announced(path)
+    seen = CallAnnouncements(path)
     assert not seen.never_began(INTENT)
-    own = Announced(path)
+    own = CallAnnouncements(path)
     place = own.announce(INTENT)
     assert not seen.never_began(INTENT), "this process lives"
 
     # it goes on between the first look and its death
     def dies_late(pid: int, start: str) -> str:
-        own.begins(place)
+        own.withdraw(place)
         return "gone"
 
     monkeypatch.setattr(lives, "fate", dies_late)
@@ -80,35 +80,35 @@ def test_what_had_begun_or_may_yet_begin_is_not(path: str, monkeypatch: pytest.M
 
 
 def test_after_a_loss_of_power_nothing_is_known(path: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    in_another_process(lambda: Announced(path).announce(INTENT))
+    in_another_process(lambda: CallAnnouncements(path).announce(INTENT))
     for here in ("another start of the machine", ""):
         monkeypatch.setattr(lives, "place", lambda here=here: here)
-        assert not Announced(path).never_began(INTENT)
+        assert not CallAnnouncements(path).never_began(INTENT)
 
 
 @pytest.mark.parametrize("damage", [b"", b"x" * 50, b"\xff" * 14336])
 def test_a_damaged_file_says_nothing_and_is_used_on(path: str, damage: bytes) -> None:
     Path(path).write_bytes(damage)
-    assert not Announced(path).never_began(INTENT)
-    in_another_process(lambda: Announced(path).announce(INTENT))
-    assert Announced(path).never_began(INTENT)
+    assert not CallAnnouncements(path).never_began(INTENT)
+    in_another_process(lambda: CallAnnouncements(path).announce(INTENT))
+    assert CallAnnouncements(path).never_began(INTENT)
 
 
 def test_what_cannot_be_written_is_not_announced(tmp_path: Path) -> None:
-    assert Announced(str(tmp_path / "no" / "file")).announce(INTENT) == -1
-    assert Announced("").announce(INTENT) == -1
+    assert CallAnnouncements(str(tmp_path / "no" / "file")).announce(INTENT) == -1
+    assert CallAnnouncements("").announce(INTENT) == -1
     (tmp_path / "link").symlink_to(tmp_path / "elsewhere")
-    assert Announced(str(tmp_path / "link")).announce(INTENT) == -1
+    assert CallAnnouncements(str(tmp_path / "link")).announce(INTENT) == -1
     assert not (tmp_path / "elsewhere").exists()
 
 
 def test_no_more_than_there_is_room_for(path: str) -> None:
-    own = Announced(path)
+    own = CallAnnouncements(path)
     places = [own.announce(INTENT) for _ in range(PLACES + 1)]
     assert sorted(places) == [-1, *range(PLACES)]
     own.close()
     for place in places:
-        own.begins(place)
+        own.withdraw(place)
     assert not any(Path(path).read_bytes())
     assert own.announce(INTENT) == -1, "it is closed"
 
@@ -116,17 +116,17 @@ def test_no_more_than_there_is_room_for(path: str) -> None:
 def test_a_call_that_cannot_be_said_to_begin_does_not(
     path: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    own = Announced(path)
+    own = CallAnnouncements(path)
     place = own.announce(INTENT)
 
     def broken(*_: object) -> int:
         raise OSError("the disk is gone")
 
     with monkeypatch.context() as patched:
-        patched.setattr(announced.os, "pwrite", broken)
+        patched.setattr(announcements.os, "pwrite", broken)
         with pytest.raises(Exception, match="cannot be written: the disk is gone"):
-            own.begins(place)
-    own.begins(place)
+            own.withdraw(place)
+    own.withdraw(place)
     own.close()
 
 

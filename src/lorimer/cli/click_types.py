@@ -1,4 +1,4 @@
-"""Kinds of values and of commands, where click's own would be told to a person in its own words."""
+"""Option types and a command group for click, with error messages in our words."""
 
 from __future__ import annotations
 

@@ -1,12 +1,11 @@
-"""Which agent a child is: the sub-agents of a manifest, each compiled when it is first needed."""
+"""The plans of sub-agents: each is compiled from its manifest when it is first needed."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Protocol
 
-from lorimer.changing import must_stay
 from lorimer.core.bindings import Bindings
 from lorimer.core.catalogue import Catalogue
 from lorimer.core.compile import compile as compile_manifest
@@ -18,6 +17,7 @@ from lorimer.core.manifest import EnvironmentManifest, StageEntries, SubAgent
 from lorimer.core.plan import Plan
 from lorimer.core.record import record
 from lorimer.core.subagents import faults, manifest_of, place_of
+from lorimer.mutable import require_unchanged
 from lorimer.toolkit import tools_part
 
 if TYPE_CHECKING:
@@ -25,8 +25,8 @@ if TYPE_CHECKING:
     from lorimer.tools.toolset import Toolset
 
 
-class Terms(Protocol):
-    """Makes the tools of a manifest, with the rules of the pipeline."""
+class ToolsetFactory(Protocol):
+    """Makes the tools of a sub-agent's manifest, with the rules of the pipeline."""
 
     def __call__(
         self,
@@ -39,26 +39,26 @@ class Terms(Protocol):
 
 
 @record
-class Home:
-    """Where sub-agents are declared."""
+class AgentScope:
+    """A manifest that declares sub-agents, and which of the host's tools it has."""
 
     manifest: EnvironmentManifest
     tools: frozenset[str]
-    """Those of the host's that there are."""
+    """Names of the host's tools that it has."""
     digest: str
 
 
 @record
-class Kind:
-    """A sub-agent, ready to run."""
+class SubAgentPlan:
+    """A sub-agent, compiled and ready to run."""
 
     plan: Plan
     tools: Toolset | None
-    home: Home
+    scope: AgentScope
     """Where its own sub-agents are declared."""
 
 
-class Kinds:
+class SubAgentPlans:
     """The sub-agents of one pipeline."""
 
     def __init__(
@@ -66,7 +66,7 @@ class Kinds:
         catalogue: Catalogue,
         bindings: Bindings,
         host: ToolRegistry,
-        toolset: Terms,
+        toolset: ToolsetFactory,
         allowed: Callable[[Plan, Plan], None],
     ) -> None:
         """`host`: the host's tools; `toolset` makes the tools of a sub-agent, with the rules of the
@@ -79,19 +79,19 @@ class Kinds:
         self._host = host
         self._toolset = toolset
         self._allowed = allowed
-        self._kinds: dict[tuple[str, str, bool], Kind] = {}
+        self._plans: dict[tuple[str, str, bool], SubAgentPlan] = {}
 
-    def home(self, manifest: EnvironmentManifest) -> Home:
+    def scope_of(self, manifest: EnvironmentManifest) -> AgentScope:
         """Of the pipeline's manifest."""
-        return Home(manifest, frozenset(self._host.names), manifest.digest)
+        return AgentScope(manifest, frozenset(self._host.names), manifest.digest)
 
     def check(self, manifest: EnvironmentManifest) -> None:
         """Raises ConfigError naming every fault of the sub-agents, and of theirs."""
-        problems = self._problems(self.home(manifest))
+        problems = self._problems(self.scope_of(manifest))
         if problems:
             raise invalid(problems)
 
-    def _problems(self, home: Home) -> list[str]:
+    def _problems(self, home: AgentScope) -> list[str]:
         problems = faults(home.manifest)
         if problems:
             return problems
@@ -103,21 +103,21 @@ class Kinds:
             problems += [place_of(agent, at) + problem for problem in found]
         return problems
 
-    def _problems_of(self, home: Home, agent: SubAgent) -> list[str]:
-        theirs = self.kind(home, agent.name, planning=False).home
+    def _problems_of(self, home: AgentScope, agent: SubAgent) -> list[str]:
+        theirs = self.plan_of(home, agent.name, planning=False).scope
         return self._problems(theirs) if theirs is not home else []
 
-    def kind(self, home: Home, name: str, *, planning: bool) -> Kind:
+    def plan_of(self, home: AgentScope, name: str, *, planning: bool) -> SubAgentPlan:
         """A sub-agent that `home` declares. `planning`: it may only look. Raises ConfigError."""
         key = (home.digest, name, planning)
-        kind = self._kinds.get(key)
+        kind = self._plans.get(key)
         if kind is None:
-            kind = self._kinds[key] = self._made(home, name, planning)
+            kind = self._plans[key] = self._compiled(home, name, planning)
         if kind.tools is not None:
             kind.tools.hooks = self.hooks
         return replace(kind, plan=replace(kind.plan, hooks=self.hooks))
 
-    def _made(self, home: Home, name: str, planning: bool) -> Kind:
+    def _compiled(self, home: AgentScope, name: str, planning: bool) -> SubAgentPlan:
         agent = next(each for each in home.manifest.agents if each.name == name)
         manifest, named = manifest_of(home.manifest, agent, home.tools)
         host = self._host.copy()
@@ -134,26 +134,30 @@ class Kinds:
             stages = [entry for entry in manifest.stages if entry.name in known]
             manifest = manifest.model_copy(update={"stages": StageEntries(stages)})
         plan = self._plan(manifest, catalogue, replace(self._bindings, tools=tools, hooks=None))
-        own = home if agent.manifest is None else Home(manifest, named, manifest.digest)
-        return Kind(plan, tools, own)
+        own = home if agent.manifest is None else AgentScope(manifest, named, manifest.digest)
+        return SubAgentPlan(plan, tools, own)
 
     def _plan(
         self, manifest: EnvironmentManifest, catalogue: Catalogue, bindings: Bindings
     ) -> Plan:
-        def changed(changes: Sequence[JSON]) -> Plan:
+        def with_changes(changes: Sequence[JSON]) -> Plan:
             from lorimer.core import mutation  # only who changes something pays for it
 
-            made = [mutation.read(each) for each in changes if isinstance(each, Mapping)]
-            after = mutation.apply(manifest, made, catalogue)
+            after = mutation.apply_json(manifest, changes, catalogue)
             # what it may do is its parent's to say
-            must_stay("tools of a sub-agent", tools_part(after) == tools_part(manifest))
+            require_unchanged("tools of a sub-agent", tools_part(after) == tools_part(manifest))
             return replace(self._plan(after, catalogue, bindings), hooks=self.hooks)
 
-        def asked(changes: Sequence[JSON]) -> Plan:
-            after = changed(changes)
+        def with_requested_changes(changes: Sequence[JSON]) -> Plan:
+            after = with_changes(changes)
             self._allowed(plan, after)
             return after
 
         made = compile_manifest(manifest, catalogue, bindings)
-        plan = replace(made, converses=False, changed=changed, asked=asked)
+        plan = replace(
+            made,
+            converses=False,
+            with_changes=with_changes,
+            with_requested_changes=with_requested_changes,
+        )
         return plan

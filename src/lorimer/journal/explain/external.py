@@ -1,5 +1,5 @@
-"""What came to a run from around it: who began it and with which limits, who pays for it, what was
-sent to it, and what its supervisor raised."""
+"""What came to a run from outside: who began it and with which limits, who pays for it, what was
+sent to it, and which limits its supervisor raised."""
 
 from __future__ import annotations
 
@@ -8,14 +8,14 @@ from typing import Final
 
 from lorimer.core.events import Event
 from lorimer.core.jsonable import JSON, dumps
+from lorimer.journal.explain.in_force import ManifestInForce
 from lorimer.journal.explain.reason import Explanation, Origin, because
-from lorimer.journal.explain.standing import Standing
 
 SUPERVISOR: Final = Origin("supervisor", "critic")
 _RAISED: Final = frozenset({"max_turns", "timeout_s"})
 
 
-def of_start(fact: Event, standing: Standing) -> Iterator[Explanation]:
+def of_start(fact: Event, in_force: ManifestInForce) -> Iterator[Explanation]:
     """Who began it, and on what terms."""
     data, parent = fact.data, fact.data.get("parent")
     invoked = data.get("invocation")
@@ -32,8 +32,8 @@ def of_start(fact: Event, standing: Standing) -> Iterator[Explanation]:
         why = f"an executor was told to run {agent}{of}"
         origin = Origin("caller", str(invoked.get("caller") or "run"))
     yield because(fact, "start", "begun", why, origin)
-    for path, value in standing.given_limits().items():
-        origin = standing.given_limit(path)
+    for path, value in in_force.given_limits().items():
+        origin = in_force.given_limit(path)
         why = "what its parent has left" if origin.kind == "parent" else "given with this run"
         yield because(fact, "limit", f"{path} is {dumps(value)}", why, origin)
     for purse in _objects(data.get("budgets")):

@@ -1,5 +1,5 @@
-"""The manifest of a run as it is in force at a point of it: which stages there are, and which of
-its values are said and which are defaults."""
+"""The manifest that is in force at a point of a run: which stages there are, and which of its
+values are set and which are defaults."""
 
 from __future__ import annotations
 
@@ -22,8 +22,8 @@ from lorimer.journal.explain.reason import Origin
 _PARTS: Final = re.compile(r"[^.\[\]]+")
 
 
-class Standing:
-    """What holds. Immutable; `after` makes the next one."""
+class ManifestInForce:
+    """The manifest of a run at one point. Immutable; `after` applies changes to a new one."""
 
     def __init__(
         self, data: Mapping[str, JSON] | None, catalogue: Catalogue, start: Mapping[str, JSON]
@@ -46,20 +46,19 @@ class Standing:
         self.manifest = manifest
         self._said = manifest.to_dict()
 
-    def after(self, changes: Sequence[Mapping[str, JSON]]) -> Standing:
+    def after(self, changes: Sequence[Mapping[str, JSON]]) -> ManifestInForce:
         """With changes of the manifest. What cannot be made here, because it uses what a host had
         registered, leaves nothing known of its stages."""
-        changed = Standing(None, self._catalogue, self._start)
+        changed = ManifestInForce(None, self._catalogue, self._start)
         changed._raised = self._raised
         if self.manifest is not None:
             try:
-                made = [mutation.read(each) for each in changes]
-                changed._take(mutation.apply(self.manifest, made, self._catalogue))
+                changed._take(mutation.apply_json(self.manifest, changes, self._catalogue))
             except ConfigError:
                 changed._said = self._said
         return changed
 
-    def with_raised(self, names: frozenset[str]) -> Standing:
+    def with_raised(self, names: frozenset[str]) -> ManifestInForce:
         """With limits that a supervisor has raised."""
         changed = copy(self)
         changed._raised = self._raised | names
@@ -76,7 +75,7 @@ class Standing:
         return known
 
     def says(self, path: str) -> bool:
-        """The manifest itself says something there; where it is not known, it is taken to."""
+        """The manifest has a value there; True also where the manifest is not known."""
         return self._said is None or _found(self._said, _PARTS.findall(path)) is not None
 
     def of_stage(self, name: str, below: str = "") -> Origin:
@@ -154,7 +153,7 @@ class Standing:
         return self._catalogue.path(entry.order, entry.name)
 
     @property
-    def off(self) -> list[StageEntry]:
+    def inactive(self) -> list[StageEntry]:
         """The entries that are not in the plan."""
         return [] if self.manifest is None else [e for e in self.manifest.stages if not e.active]
 

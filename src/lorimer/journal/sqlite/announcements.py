@@ -1,17 +1,16 @@
-"""Which unsafe calls were only announced: their process died while it waited for the fsync of the
-intent, so they cannot have begun.
+"""Announcements of unsafe calls whose intent is not synced yet. One that outlives its process shows
+that the process died while it waited for the fsync, so the call cannot have begun.
 
 A file beside the journal's, `...-calls`, of a few places, each empty or an announcement:
 
     16 bytes   digest of the machine since its start, and the intent with its microsecond
     12 bytes   the process: its number, and when it began
 
-A process writes its announcement before the intent, and empties the place before it goes on to the
-call. What it wrote outlives it, as the file's pages are the kernel's. So an announcement that is
-still there when its process is dead says that the call had not begun, and of a dead process that
-does not change any more. After a loss of power nobody knows which writes got to the disk: then the
-machine is another one, and nothing matches. Whatever else goes wrong, two processes in one place or
-a file that is lost, leaves nothing behind: nothing is known, as without all this.
+A process writes its announcement before the intent, and withdraws it before it makes the call. What
+it wrote outlives it, as the file's pages are the kernel's. After a loss of power nobody knows which
+writes got to the disk: then the digest of the machine differs, and nothing matches. Any other
+trouble, such as two processes in one place or a lost file, only loses announcements: then it is not
+known whether the call has begun, as without this file.
 """
 
 from __future__ import annotations
@@ -33,23 +32,24 @@ _PLACE: Final = Struct("<16sIQ")
 _EMPTY: Final = bytes(_PLACE.size)
 
 
-class Announced:
+class CallAnnouncements:
     """The announcements beside one journal file. `path` "": there are none."""
 
     def __init__(self, path: str) -> None:
         self._path = path
-        self._place: str | None = None if path else ""
-        """Of this process; "": others could not tell. None: nobody has looked yet."""
+        self._machine: str | None = None if path else ""
+        """Identifies the machine since its start; "": not known, so nothing is announced; None: not
+        looked up yet."""
         self._file = -1
         self._free: list[int] = []
         self._start = 0
         self._closed = False
 
     def announce(self, intent: Event) -> int:
-        """Before the intent is appended. Gives its place, for `begins`; below 0:
-        it has none. About 2 us."""
+        """Announce the call of this intent, before that is appended. Returns its place, for
+        `withdraw`; below 0: no place is free, and nothing is announced. About 2 us."""
         try:
-            here = self._here()
+            here = self._this_machine()
             if not here or self._closed:
                 return -1
             if self._file < 0:
@@ -65,8 +65,9 @@ class Announced:
             return -1
         return place
 
-    def begins(self, place: int) -> None:
-        """Before the call, or when there will be none. Raises JournalError: it must not begin."""
+    def withdraw(self, place: int) -> None:
+        """Remove an announcement, before the call is made or when there will be none. Raises
+        JournalError: then the call must not be made."""
         if place < 0:
             return
         try:
@@ -82,7 +83,7 @@ class Announced:
     def never_began(self, intent: Event) -> bool:
         """The process that recorded this intent is dead, and had not gone on to the call. False:
         nobody knows."""
-        here = self._here()
+        here = self._this_machine()
         if not here:
             return False
         wanted = _digest(here, intent)
@@ -93,18 +94,18 @@ class Announced:
         return False
 
     def close(self) -> None:
-        """As soon as nobody waits for an fsync. Twice is fine."""
+        """Close the file as soon as no announcement is left. May be called twice."""
         self._closed = True
         if self._file >= 0 and len(self._free) == PLACES:
             os.close(self._file)
             self._file = -1
 
-    def _here(self) -> str:
-        if self._place is None:
+    def _this_machine(self) -> str:
+        if self._machine is None:
             start = lives.started(os.getpid())
-            self._place = lives.place() if start.isdecimal() else ""
+            self._machine = lives.place() if start.isdecimal() else ""
             self._start = int(start) if start.isdecimal() else 0
-        return self._place
+        return self._machine
 
     def _table(self) -> list[tuple[bytes, int, int]]:
         try:
