@@ -6,6 +6,7 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import Awaitable, Callable, Mapping, Sequence
+from threading import Lock
 from typing import Final, Protocol, TypeVar, cast
 
 from lorimer.core.errors import JournalError
@@ -75,19 +76,69 @@ class _Glance(Protocol):
 
 class Lookout:
     """Tells watchers of posts: of this process at once, of others by looking every POLL_S while
-    somebody watches. Belongs to the journal; its timer ends with the last watcher.
-
-    A look asks SQLite on the loop's thread whether the file has changed, which takes 3 us; a
-    thread would take 90, and longer to get its turn on a busy machine. Only when that cannot be
-    asked at once a thread waits for the answer.
+    somebody watches. Belongs to the journal. Event loops of several threads may watch: each looks
+    for itself, with a timer that ends with its last watcher.
     """
 
     def __init__(self, query: _Query, glance: _Glance | None) -> None:
         """`glance` None: only what this process posts is noticed."""
         self._query = query
         self._glance = glance
-        self._watchers = Watchers()
-        self._loop: asyncio.AbstractEventLoop | None = None
+        self._lock = Lock()
+        """Held by whoever adds a loop or takes one out."""
+        self._loops: dict[asyncio.AbstractEventLoop, _Looking] = {}
+
+    def watch(self, stream: str, tell: Callable[[], None]) -> Callable[[], None]:
+        """See Journal."""
+        loop = asyncio.get_running_loop()
+        looking = self._loops.get(loop)
+        if looking is None:
+            looking = _Looking(loop, self._query, self._glance)
+            with self._lock:
+                for other in [other for other in self._loops if other.is_closed()]:
+                    del self._loops[other]
+                self._loops[loop] = looking
+        end = looking.watchers.add(stream, tell)
+
+        def stop() -> None:
+            end()
+            if not looking.watchers:
+                looking.close()
+                with self._lock:
+                    if self._loops.get(loop) is looking:
+                        del self._loops[loop]
+
+        return stop
+
+    def tell(self, stream: str) -> None:
+        """This process has posted to the stream."""
+        with self._lock:
+            everywhere = list(self._loops.values())
+        for looking in everywhere:
+            looking.watchers.tell(stream)
+
+    def close(self) -> None:
+        """End the timers. What is being looked at is still told."""
+        with self._lock:
+            everywhere = list(self._loops.values())
+        for looking in everywhere:
+            looking.end()
+
+
+class _Looking:
+    """The looks of one event loop.
+
+    A look asks SQLite on the loop's thread whether the file has changed, which takes 3 us; a
+    thread would take 90, and longer to get its turn on a busy machine. Only when that cannot be
+    asked at once a thread waits for the answer.
+    """
+
+    def __init__(
+        self, loop: asyncio.AbstractEventLoop, query: _Query, glance: _Glance | None
+    ) -> None:
+        self.watchers = Watchers()
+        self._loop = loop
+        self._query = query
         self._timer: asyncio.TimerHandle | None = None
         self._look: asyncio.Task[None] | None = None
         self._version: int | None = None
@@ -95,33 +146,23 @@ class Lookout:
         self._seen = 0
         """The last post that was there then."""
         self._failed = False
+        self._ended = False
+        if glance is not None:
+            self._timer = loop.call_later(POLL_S, self._begin, glance)
 
-    def watch(self, stream: str, tell: Callable[[], None]) -> Callable[[], None]:
-        """See Journal."""
-        end = self._watchers.add(stream, tell)
-        loop = asyncio.get_running_loop()
-        if self._glance is not None and (self._timer is None or self._loop is not loop):
-            self._loop, self._version = loop, None
-            self._timer = loop.call_later(POLL_S, self._begin, self._glance)
-
-        def stop() -> None:
-            end()
-            if not self._watchers:
-                self.close()
-
-        return stop
-
-    def tell(self, stream: str) -> None:
-        """This process has posted to the stream."""
-        self._watchers.tell(stream)
+    def end(self) -> None:
+        """Look no more; from any thread. The timer ends within POLL_S."""
+        self._ended = True
 
     def close(self) -> None:
-        """End the timer. What is being looked at is still told."""
+        """The same, from the loop's own thread; the timer ends now."""
+        self._ended = True
         if self._timer is not None:
             self._timer.cancel()
-            self._timer = None
 
     def _begin(self, glance: _Glance) -> None:
+        if self._ended:
+            return
         try:
             # the first look may find many posts
             found = glance(self._changed) if self._version is not None else None
@@ -144,16 +185,16 @@ class Lookout:
         self._again(glance)
 
     def _again(self, glance: _Glance) -> None:
-        if self._timer is not None and self._loop is not None:
+        if not self._ended:
             self._timer = self._loop.call_later(POLL_S, self._begin, glance)
 
     def _found(self, version: int, seen: int, streams: Sequence[str]) -> None:
         self._version, self._seen, self._failed = version, seen, False
         for stream in streams:
-            self._watchers.tell(stream)
+            self.watchers.tell(stream)
 
     def _fail(self, error: JournalError) -> None:
-        if self._timer is not None and not self._failed:  # else closed meanwhile, or said already
+        if not self._ended and not self._failed:  # else closed meanwhile, or said already
             self._failed = True
             _log.warning("posts of other processes are not noticed: %s", error)
 

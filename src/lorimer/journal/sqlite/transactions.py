@@ -75,8 +75,7 @@ class Transactions:
     def settle_at_once(self, jobs: Sequence[Work]) -> bool:
         """The same without waiting for a lock or an fsync. False: that could not be, and nothing
         has changed; `settle` can do it."""
-        db = self._db
-        if db is None or self._wal_fresh or self._broken is not None:
+        if self._wal_fresh or self._broken is not None:
             return False
         if self._wal_pages >= self._checkpoint_at + MOST_OVERDUE:
             return False
@@ -84,6 +83,9 @@ class Transactions:
             return False
         left: list[Work] = []
         try:
+            db = self._db
+            if db is None:  # not open yet, or not any more
+                return False
             left = [job for job in jobs if not job.over]  # the thread may have got to some
             if left:
                 self._transact(db, left)
