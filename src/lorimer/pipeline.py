@@ -41,7 +41,7 @@ from lorimer.core.variables import secrets_of, with_variables
 from lorimer.core.world import SandboxMode, World
 from lorimer.journal.conversation import CLAIM_S
 from lorimer.journal.memory import MemoryJournal
-from lorimer.launch.claims import Claims
+from lorimer.launch.claims import Claims, Owner
 from lorimer.launch.keeper import Keeper
 from lorimer.launch.launcher import Launcher, Relatives
 from lorimer.models.credentials import CredentialBundle
@@ -154,9 +154,13 @@ class Pipeline(Changing, Runner):
                 hint="Give it a context stage that is not stateless, as the chat preset has.",
             )
         self._bus, self._below = Bus(), Bus()
-        owner = owner or self.world.new_id("owner")
         claims = Claims(
-            journal, self.world, self._bus, owner=owner, session_id=session_id, claim_s=claim_s
+            journal,
+            self.world,
+            self._bus,
+            owner=Owner(self.world, owner),
+            session_id=session_id,
+            claim_s=claim_s,
         )
         given = {**secrets_declared(secrets), **secrets_of(manifest, live.variables)}
         self._claims = claims

@@ -59,6 +59,11 @@ class Transactions:
         """The file is."""
         return self._db is not None
 
+    @property
+    def is_inherited(self) -> bool:
+        """The process was forked since the file was opened: the parent has it."""
+        return self._db is not None and self._db.is_inherited
+
     def settle(self, jobs: Sequence[Work]) -> None:
         """Commit those of the jobs that are not over yet. Sets every job's result or error;
         raises nothing. Blocks: for a lock of another process 5 s at most."""

@@ -34,6 +34,7 @@ from lorimer.core.errors import JournalError
 from lorimer.core.world import World
 from lorimer.journal.projection import refuse_closed
 from lorimer.journal.sqlite.database import Database
+from lorimer.journal.sqlite.faults import Inherited, explain
 from lorimer.journal.sqlite.transactions import Transactions
 from lorimer.journal.sqlite.work import Batch, Job, Waiting, Work, finish
 
@@ -61,6 +62,7 @@ class Writer:
         vfs: str | None,
         forget: Callable[[], None],
     ) -> None:
+        self._path = path
         self._file = Transactions(path, vfs, forget)
         self._world = world
         self._threads = threads
@@ -87,6 +89,8 @@ class Writer:
         """
         if self._closed:
             raise refuse_closed()
+        if self._file.is_inherited:  # nor has this process the thread, and locks may be held
+            raise explain(Inherited(), self._path)
         if not self._threads:
             self._file.settle((job,))
             finish((job,), self._file.sync() if job.sync and job.error is None else None)
@@ -112,6 +116,8 @@ class Writer:
     async def close(self) -> None:
         """Commit what is queued, end the thread, close the file. Twice is fine."""
         self._closed = True
+        if self._file.is_inherited:
+            return
         here = asyncio.get_running_loop()
         for loop, waiting in self._loops.items():
             if loop is here or not loop.is_running():
