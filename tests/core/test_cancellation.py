@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import gc
 import os
+import threading
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import aclosing
 from itertools import count
@@ -35,6 +36,7 @@ from lorimer.models.registry import Models
 from lorimer.testing import ScriptedModel, SimulatedWorld, simulate
 from lorimer.tools import ToolContext
 from lorimer.tools.base import ToolInput
+from lorimer.world import RealWorld
 from tests.core.support import Do, SlowJournal, check_history, kinds, make, use
 from tests.stages.support import choose
 
@@ -48,6 +50,11 @@ NEVER_BEGUN = "ignore:coroutine '.*' was never awaited:RuntimeWarning"
 async def steps(input: ToolInput, context: ToolContext) -> str:
     for _ in range(3):
         await asyncio.sleep(0)
+    return "done"
+
+
+async def _for_ever(input: ToolInput, context: ToolContext) -> str:
+    await asyncio.sleep(30)
     return "done"
 
 
@@ -264,6 +271,24 @@ def test_a_shutdown_at_any_step_suspends_and_the_run_can_be_resumed() -> None:
         await check_ended(pipeline, journal, {"ok"})
 
     sweep(lambda pipeline, _: pipeline.cancel(Reason.SHUTDOWN), check)
+
+
+@pytest.mark.parametrize("how", ["cancel", "shut_down"])
+def test_another_thread_stops_a_run_at_once(how: str) -> None:
+    pipeline = make(RealWorld(), [[use("wait")]], tools=[Do("wait", _for_ever)])
+    began = threading.Event()
+    pipeline.on("tool.call_start", lambda event: began.set())
+    found: list[bool] = []
+
+    def stop() -> None:
+        assert began.wait(10)
+        found.append(pipeline.cancel() if how == "cancel" else pipeline.shut_down(within_s=0))
+
+    thread = threading.Thread(target=stop)
+    thread.start()
+    result = pipeline.run_sync("go", raise_on_error=False)
+    thread.join()
+    assert (found, result.status) == ([True], "cancelled" if how == "cancel" else "suspended")
 
 
 def test_nothing_is_cancelled_where_nothing_runs() -> None:
