@@ -58,6 +58,15 @@ async def _for_ever(input: ToolInput, context: ToolContext) -> str:
     return "done"
 
 
+async def _lasting(input: ToolInput, context: ToolContext) -> str:
+    try:
+        await asyncio.sleep(30)
+    finally:
+        with anyio.CancelScope(shield=True):
+            await asyncio.sleep(5)
+    return "done"
+
+
 async def stubborn(input: ToolInput, context: ToolContext) -> str:
     for _ in range(3):
         with contextlib.suppress(asyncio.CancelledError):
@@ -363,6 +372,27 @@ def test_a_stream_left_after_any_event_ends_the_run(how: str) -> None:
             await check_ended(pipeline, journal, {"cancelled", "ok"})
 
         simulate(main)
+
+
+def test_a_run_begins_where_a_stream_was_left_the_moment_before() -> None:
+    async def main(world: SimulatedWorld) -> None:
+        replies = ["one", [use("lasts")], "two", [use("lasts", "x")], "3"]
+        pipeline = make(world, replies, tools=[Do("lasts", _lasting)])
+        assert (await pipeline.run("a")).text == "one"
+        async for event in pipeline.run_stream("b"):
+            if event.type == "tool.call_start":
+                break
+        result = await pipeline.run("c")
+        assert (result.text, world.monotonic()) == ("two", 5)
+        assert [run.status for run in await pipeline.journal.runs()] == ["ok", "cancelled", "ok"]
+
+        going = asyncio.create_task(pipeline.run("d"))
+        await asyncio.sleep(0)
+        with pytest.raises(PipelineError, match="already in a run"):
+            await pipeline.run("e")
+        assert (await going).text == "3"
+
+    simulate(main)
 
 
 def test_a_closed_stream_says_so() -> None:

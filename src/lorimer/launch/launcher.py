@@ -32,6 +32,7 @@ from lorimer.journal.fork import history_after, history_at, open_fork
 from lorimer.journal.projection import started_row
 from lorimer.journal.recording import Recording, origin_of, used_s
 from lorimer.launch.admission import (
+    must_be_asyncio,
     must_be_begun_by,
     must_be_new,
     must_be_nobodys,
@@ -172,8 +173,11 @@ class Launcher:
         another run of that id, and when the input cannot be recorded; ConfigError for purses that
         cannot be; JournalError when after `wait_s` seconds another owner's claim on it is still in
         force."""
+        must_be_asyncio()
         must_be_plain(input)
         shared = current().converses
+        if shared and self._roster.busy:
+            await self._roster.streams_left()
         with self._roster.conversing(shared):
             if run_id:
                 await must_be_new(self.journal, run_id)
@@ -302,6 +306,7 @@ class Launcher:
         """Go on with an interrupted run. Raises PipelineError when there is no such run, or it
         has ended, or goes on already; ConfigError when another manifest began it; JournalError
         when after `wait_s` seconds another owner's claim is still in force."""
+        must_be_asyncio()
         row = await must_be_unfinished(self.journal, run_id)
         self._roster.take(row.run_id)
         try:
