@@ -148,6 +148,10 @@ class Launcher:
         """The conversation was deleted: no run begins in it any more."""
         self._claims.deleted = True
 
+    def must_be_free(self) -> None:
+        """Raises PipelineError while the conversation is in a run."""
+        self._roster.must_be_free()
+
     async def release(self) -> None:
         """Give the conversation back, unless a run is in it, and those of all branches."""
         if not self._roster.busy:
