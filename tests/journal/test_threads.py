@@ -15,9 +15,11 @@ import pytest
 
 from lorimer import PipelinePresets, tool
 from lorimer.core.errors import JournalError
+from lorimer.core.journal import Balance, LedgerEntry
 from lorimer.core.messages import ToolUse
+from lorimer.core.purse import Purse
 from lorimer.core.request import Request
-from lorimer.journal import SQLiteJournal
+from lorimer.journal import MemoryJournal, SQLiteJournal
 from lorimer.journal.verify import verify
 from lorimer.models import Models
 from lorimer.testing import ScriptedModel
@@ -106,6 +108,20 @@ def test_pipelines_of_several_threads_share_a_file(quick_switches: None, tmp_pat
         return len(rows)
 
     assert asyncio.run(audited()) == 100
+
+
+def test_a_purse_in_memory_adds_up_over_all_threads(quick_switches: None) -> None:
+    purse, journal = Purse.usd("job:all", 10), MemoryJournal()
+
+    async def move(run: str) -> None:
+        epoch = await journal.claim(run, "me", 30)
+        for _ in range(1000):
+            for reserved, spent in ((3, 0), (-3, 2)):
+                entry = LedgerEntry(run, reserved, spent, (purse,))
+                await journal.append(run, epoch, [note("n", run)], sync=False, ledger=entry)
+
+    _beside(*[partial(move, f"run_{n}") for n in range(8)])
+    assert asyncio.run(journal.used(purse)) == Balance(0, 8 * 1000 * 2)
 
 
 def test_one_loop_that_ends_leaves_the_watchers_of_another(tmp_path: Path) -> None:
