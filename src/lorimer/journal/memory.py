@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from itertools import islice
-from threading import Lock
+from threading import RLock
 
 from lorimer.core.events import Event
 from lorimer.core.journal import Balance, Damage, LedgerEntry, Post, RunRow
@@ -79,7 +79,7 @@ class MemoryJournal:
         self._wakers = Wakers()
         self._watchers = Watchers()
         self._closed = False
-        self._lock = Lock()
+        self._lock = RLock()
         """Held for an instant, by whoever changes what all runs share, or looks through it."""
         self._longest = 0
         """Characters of the longest id of a run: no id begins with one that is as long."""
@@ -96,7 +96,10 @@ class MemoryJournal:
         ledger: LedgerEntry | None = None,
     ) -> int:
         """See Journal. About 2 us; never waits. `sync` means nothing here."""
-        with self._lock:
+        moves = ledger is not None and bool(ledger.purses)
+        if moves:  # other threads may move the same
+            self._lock.acquire()
+        try:
             line = self._streams.get(stream)
             if line is None or line.epoch != epoch:
                 raise refuse_epoch(stream)
@@ -126,28 +129,32 @@ class MemoryJournal:
             if self._wakers.waiting:
                 self._wakers.wake(stream)
             return len(events)
+        finally:
+            if moves:
+                self._lock.release()
 
     def _project(self, stream: str, line: _Stream, facts: Sequence[Event]) -> None:
         # All is checked before anything is kept: a refused append changes nothing.
-        run = line.run
-        begun: dict[str, Event] = {}
-        ended: dict[str, Event] = {}
-        for fact in facts:
-            kind, run_id = fact.type, fact.run_id
-            if kind == "run.start":
-                if not run_id or run_id in self._starts or run_id in begun:
-                    raise refuse_start(run_id)
-                begun[run_id] = fact
-                run = run_id
-            elif kind == "run.end":
-                if not run or run_id != run:
-                    raise refuse_end(run_id)
-                ended[run] = fact
-                run = ""
-        for run_id, fact in begun.items():
-            self._starts[run_id], self._places[run_id] = fact, stream
-        self._ends.update(ended)
-        line.run = run
+        with self._lock:
+            run = line.run
+            begun: dict[str, Event] = {}
+            ended: dict[str, Event] = {}
+            for fact in facts:
+                kind, run_id = fact.type, fact.run_id
+                if kind == "run.start":
+                    if not run_id or run_id in self._starts or run_id in begun:
+                        raise refuse_start(run_id)
+                    begun[run_id] = fact
+                    run = run_id
+                elif kind == "run.end":
+                    if not run or run_id != run:
+                        raise refuse_end(run_id)
+                    ended[run] = fact
+                    run = ""
+            for run_id, fact in begun.items():
+                self._starts[run_id], self._places[run_id] = fact, stream
+            self._ends.update(ended)
+            line.run = run
 
     def _row(self, run_id: str) -> RunRow:
         start = self._starts[run_id]
@@ -319,12 +326,12 @@ class MemoryJournal:
         """See Journal."""
         with self._lock:
             now = self._world.time()
-            if any(line.owner and line.until > now for line in self._streams.values()):
+            if any(line.owner and line.until > now for line in list(self._streams.values())):
                 return 0
             self._purses.sweep(now)
             named = {str(start.data.get("manifest", "")) for start in self._starts.values()}
             named |= self._starts.keys()
-            unused = [d for d in self._documents if d.rpartition(":")[2] not in named]
+            unused = [d for d in list(self._documents) if d.rpartition(":")[2] not in named]
             for digest in unused:
                 del self._documents[digest]
             return len(unused)
