@@ -40,7 +40,7 @@ from lorimer.core.variables import secrets_of, with_variables
 from lorimer.core.world import SandboxMode, World
 from lorimer.journal.conversation import CLAIM_S
 from lorimer.journal.memory import MemoryJournal
-from lorimer.launch.claims import Claims
+from lorimer.launch.claims import Claims, Owner
 from lorimer.launch.launcher import ChildRunProvider, Launcher
 from lorimer.launch.manifest_store import ManifestStore
 from lorimer.models.credentials import CredentialBundle
@@ -154,9 +154,13 @@ class Pipeline(MutableManifest, Runner):
                 hint="Give it a context stage that is not stateless, as the chat preset has.",
             )
         self._bus, self._child_bus = Bus(), Bus()
-        owner = owner or self.world.new_id("owner")
         claims = Claims(
-            journal, self.world, self._bus, owner=owner, session_id=session_id, claim_s=claim_s
+            journal,
+            self.world,
+            self._bus,
+            owner=Owner(self.world, owner),
+            session_id=session_id,
+            claim_s=claim_s,
         )
         given = {**secrets_declared(secrets), **secrets_of(manifest, live.variables)}
         self._claims = claims

@@ -5,6 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import AsyncGenerator, Awaitable, Coroutine, Mapping
 from contextlib import aclosing
+from functools import partial
 from typing import TYPE_CHECKING, TypeVar
 
 from lorimer.assembly import SomeLimits, limits_of
@@ -240,21 +241,20 @@ class Runner(ABC):
         await self._launcher.abandon(run_id, wait_s=wait_s)
 
     def cancel(self, reason: Reason = Reason.CALLER) -> bool:
-        """Stop what is running here, from the event loop that it runs in. The run ends
-        as cancelled; with Reason.SHUTDOWN it is suspended, and can be resumed. Returns whether
-        there was one."""
+        """Stop what is running here, from whatever thread. The run ends as cancelled; with
+        Reason.SHUTDOWN it is suspended, and can be resumed. Returns whether there was one."""
         live = self._launcher.live
         for context in live:
-            context.cancel(reason)
+            context.cancellation.in_its_loop(partial(context.cancel, reason))
         return bool(live)
 
     def shut_down(self, within_s: float = 10.0) -> bool:
         """Suspend what is running here: it begins nothing new, calls of tools under way
-        that change something have `within_s` seconds to end, and `resume` goes on later. Returns
-        whether there was one."""
+        that change something have `within_s` seconds to end, and `resume` goes on later. From
+        whatever thread. Returns whether there was one."""
         live = self._launcher.live
         for context in live:
-            context.drain(within_s)
+            context.cancellation.in_its_loop(partial(context.drain, within_s))
         return bool(live)
 
     # --- inside --------------------------------------------------------------------------

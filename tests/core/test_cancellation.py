@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import gc
 import os
+import threading
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import aclosing
 from itertools import count
@@ -35,6 +36,7 @@ from lorimer.models.registry import Models
 from lorimer.testing import ScriptedModel, SimulatedWorld, simulate
 from lorimer.tools import ToolContext
 from lorimer.tools.base import ToolInput
+from lorimer.world import RealWorld
 from tests.core.support import Do, SlowJournal, check_history, kinds, make, use
 from tests.stages.support import choose
 
@@ -48,6 +50,20 @@ NEVER_BEGUN = "ignore:coroutine '.*' was never awaited:RuntimeWarning"
 async def steps(input: ToolInput, context: ToolContext) -> str:
     for _ in range(3):
         await asyncio.sleep(0)
+    return "done"
+
+
+async def _for_ever(input: ToolInput, context: ToolContext) -> str:
+    await asyncio.sleep(30)
+    return "done"
+
+
+async def _lasting(input: ToolInput, context: ToolContext) -> str:
+    try:
+        await asyncio.sleep(30)
+    finally:
+        with anyio.CancelScope(shield=True):
+            await asyncio.sleep(5)
     return "done"
 
 
@@ -266,6 +282,24 @@ def test_a_shutdown_at_any_step_suspends_and_the_run_can_be_resumed() -> None:
     sweep(lambda pipeline, _: pipeline.cancel(Reason.SHUTDOWN), check)
 
 
+@pytest.mark.parametrize("how", ["cancel", "shut_down"])
+def test_another_thread_stops_a_run_at_once(how: str) -> None:
+    pipeline = make(RealWorld(), [[use("wait")]], tools=[Do("wait", _for_ever)])
+    began = threading.Event()
+    pipeline.on("tool.call_start", lambda event: began.set())
+    found: list[bool] = []
+
+    def stop() -> None:
+        assert began.wait(10)
+        found.append(pipeline.cancel() if how == "cancel" else pipeline.shut_down(within_s=0))
+
+    thread = threading.Thread(target=stop)
+    thread.start()
+    result = pipeline.run_sync("go", raise_on_error=False)
+    thread.join()
+    assert (found, result.status) == ([True], "cancelled" if how == "cancel" else "suspended")
+
+
 def test_nothing_is_cancelled_where_nothing_runs() -> None:
     async def main(world: SimulatedWorld) -> None:
         pipeline = make(world, ["one", "two"], "chat")
@@ -338,6 +372,27 @@ def test_a_stream_left_after_any_event_ends_the_run(how: str) -> None:
             await check_ended(pipeline, journal, {"cancelled", "ok"})
 
         simulate(main)
+
+
+def test_a_run_begins_where_a_stream_was_left_the_moment_before() -> None:
+    async def main(world: SimulatedWorld) -> None:
+        replies = ["one", [use("lasts")], "two", [use("lasts", "x")], "3"]
+        pipeline = make(world, replies, tools=[Do("lasts", _lasting)])
+        assert (await pipeline.run("a")).text == "one"
+        async for event in pipeline.run_stream("b"):
+            if event.type == "tool.call_start":
+                break
+        result = await pipeline.run("c")
+        assert (result.text, world.monotonic()) == ("two", 5)
+        assert [run.status for run in await pipeline.journal.runs()] == ["ok", "cancelled", "ok"]
+
+        going = asyncio.create_task(pipeline.run("d"))
+        await asyncio.sleep(0)
+        with pytest.raises(PipelineError, match="already in a run"):
+            await pipeline.run("e")
+        assert (await going).text == "3"
+
+    simulate(main)
 
 
 def test_a_closed_stream_says_so() -> None:

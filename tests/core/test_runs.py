@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from lorimer import ConfigError
+from lorimer import ConfigError, PipelinePresets
 from lorimer.core.errors import APIError, ExecutorErrorCode, JournalError, PipelineError
 from lorimer.core.limits import Limits
 from lorimer.core.manifest import EnvironmentManifest
@@ -131,6 +131,15 @@ def test_closing_after_the_journal_was_closed_is_harmless() -> None:
         await pipeline.aclose()
 
     simulate(main)
+
+
+def test_a_loop_of_another_library_is_refused_in_words() -> None:
+    pipeline = PipelinePresets.chat(model="scripted:echo")
+    for begin in (pipeline.run("go"), anext(pipeline.run_stream("go"))):
+        with pytest.raises(PipelineError, match="need an event loop of asyncio's") as refused:
+            begin.__await__().send(None)  # as trio, which is not installed here, would
+        assert refused.value.hint
+    assert pipeline.run_sync("go").text == "go"
 
 
 def test_run_sync_is_run_for_programs_without_a_loop() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import errno
+import gc
 import os
 import signal
 import stat
@@ -25,8 +26,9 @@ from lorimer.core.events import FACT_KINDS
 from lorimer.core.journal import Balance, Journal, LedgerEntry
 from lorimer.journal import SQLiteJournal
 from lorimer.journal.sqlite import rows as rows_module
-from lorimer.journal.sqlite import schema, transactions, wal
+from lorimer.journal.sqlite import schema, streams, transactions, wal
 from lorimer.journal.sqlite import writer as writer_module
+from lorimer.journal.sqlite.rows import Head
 from lorimer.journal.sqlite.writer import THREAD_NAME
 from tests.journal.support import (
     NOW,
@@ -859,6 +861,26 @@ def test_a_journal_that_nobody_closed_lets_the_process_end(store: Store) -> None
     process = child(store.path, "10", code)
     process.communicate(timeout=20)
     assert process.returncode == 4
+
+
+def test_of_streams_that_nobody_gave_back_only_so_many_are_remembered(
+    any_store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(streams, "MOST_HEADS", 10)
+    journal = any_store.open()
+
+    async def write() -> list[list[object]]:
+        epochs = {f"s{number}": await journal.claim(f"s{number}", "me", 30) for number in range(30)}
+        for text in ("a", "b"):
+            for stream, epoch in epochs.items():
+                await journal.append(stream, epoch, [note(text)], sync=False)
+        return [keys(await facts_of(journal, stream)) for stream in epochs]
+
+    before = sum(type(each) is Head for each in gc.get_objects())
+    assert asyncio.run(write()) == [["a", "b"]] * 30
+    gc.collect()
+    assert sum(type(each) is Head for each in gc.get_objects()) - before <= 10
+    asyncio.run(journal.close())
 
 
 def test_one_journal_serves_one_loop_after_the_other(store: Store) -> None:

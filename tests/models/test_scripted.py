@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import sys
+import threading
 
 import pytest
 
@@ -182,3 +184,31 @@ def test_obedient_does_what_it_reads() -> None:
         last = ask(model, messages=[user_message("CALL old {}"), result], stream=False)[-1]
         assert isinstance(last, Response)
         assert [call.name for call in last.tool_calls] == ["x"]
+
+
+def test_a_function_answers_threads_at_once() -> None:
+    model = ScriptedModel(lambda request: "x")
+    request, failed = Request("m", [user_message("hi")]), list[Exception]()
+
+    async def go() -> None:
+        for _ in range(1500):
+            async for _ in model.stream(request, world=NoWorld()):
+                pass
+
+    def work() -> None:
+        try:
+            asyncio.run(go())
+        except ValueError as error:
+            failed.append(error)
+
+    before = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    try:
+        threads = [threading.Thread(target=work) for _ in range(4)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+    finally:
+        sys.setswitchinterval(before)
+    assert failed == []

@@ -6,6 +6,7 @@ import asyncio
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -408,3 +409,35 @@ assert not names & set(sys.modules), names & set(sys.modules)
 
 def test_row_2_no_store_is_imported_before_it_is_used() -> None:
     subprocess.run([sys.executable, "-c", ALONE], check=True, timeout=60)
+
+
+def test_one_audit_serves_executors_of_several_threads() -> None:
+    writing, release = threading.Event(), threading.Event()
+
+    class Held(MemoryAudit):
+        def append(self, bodies: Sequence[bytes], sealer: Sealer) -> None:
+            writing.set()
+            assert release.wait(10)
+            super().append(bodies, sealer)
+
+    log = AuditLog(Held())
+    ended: list[tuple[str, Sequence[str]]] = []
+
+    def work() -> None:
+        executor = executor_of(["hello"], ports=Ports(audit=log))
+        result = executor.run_sync(RunnableAgent(), "hi")
+        ended.append((result.status, list(result.warnings)))
+
+    threads = [threading.Thread(target=work, daemon=True) for _ in range(5)]
+    threads[0].start()
+    assert writing.wait(10)
+    for thread in threads[1:]:  # all that they say comes to be written at once
+        thread.start()
+    threading.Event().wait(0.3)
+    release.set()
+    until = time.monotonic() + 7  # a port's 10 s wake a loop that nobody told
+    for thread in threads:
+        thread.join(max(until - time.monotonic(), 0))
+    assert ended == [("ok", [])] * 5
+    assert asyncio.run(log.verify()).ok
+    asyncio.run(log.close())

@@ -530,7 +530,7 @@ async def test_a_run_costs_the_same_however_many_there_were() -> None:
     executor, costs = executor_of(lambda request: "hello"), list[int]()
     for number in range(300):
         counted = [0]
-        if number in (20, 299):
+        if number in (10, 20, 299):  # Python 3.12 counts nothing the first time
             sys.settrace(count)
         try:
             await executor.run(RunnableAgent(), "hi")

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import gc
+import weakref
 from pathlib import Path
 
 import pytest
@@ -193,6 +195,34 @@ def test_deleting_removes_all_that_is_kept() -> None:
         assert [fact async for fact in pipeline.journal.read(session.session_id)] == []
         unused = manager.create(pipeline)
         assert await manager.delete(unused.session_id)
+
+    simulate(main)
+
+
+def test_a_session_that_is_forgotten_is_nowhere_here_and_all_in_the_journal() -> None:
+    async def main(world: SimulatedWorld) -> None:
+        pipeline = make(world, ScriptedModel(["1", "2", "3"], latency_s=5), "chat")
+        manager = SessionManager()
+        session = manager.create(pipeline, "alice")
+        await session.run("one")
+        gone = weakref.ref(session)
+
+        going = asyncio.create_task(session.run("two"))
+        await world.sleep(1)
+        with pytest.raises(PipelineError, match="in a run"):
+            await manager.forget("alice")
+        assert "alice" in manager
+        await going
+        del going, session
+
+        assert await manager.forget("alice")
+        assert not await manager.forget("alice")
+        assert "alice" not in manager
+        assert await pipeline.journal.holder("alice") is None
+        gc.collect()
+        assert gone() is None
+        again = await manager.open(pipeline, "alice")
+        assert len((await again.run("three")).messages) == 6
 
     simulate(main)
 

@@ -7,6 +7,7 @@ import threading
 
 import pytest
 
+from lorimer import PipelinePresets, tool
 from lorimer.tools.threads import Threads
 from lorimer.world.real import RealWorld
 from tests.tools.support import run
@@ -98,3 +99,17 @@ def test_context_variables_are_seen() -> None:
         return await Threads().run(WORLD, name.get)
 
     assert run(main) == "Ada"
+
+
+@pytest.mark.parametrize("error", [StopIteration(1), GeneratorExit(1)])
+def test_what_no_future_can_give_is_the_tools_failure_too(error: BaseException) -> None:
+    @tool(effects=["read"])
+    def look() -> str:
+        """Look."""
+        raise error
+
+    agent = PipelinePresets.agent(model="scripted:obedient", tools=[look])
+    result = agent.run_sync("CALL look {}")
+    [step] = result.steps
+    assert (result.status, step.is_error) == ("ok", True)
+    assert f"RuntimeError: {type(error).__name__}: 1" in str(step.content)

@@ -14,6 +14,7 @@ Not promised: stopping a thread, interrupting code that never waits, undoing an 
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from contextlib import AbstractContextManager
 from enum import Enum
 from functools import cache
@@ -57,6 +58,13 @@ class Stopped(asyncio.CancelledError):
     """The run noticed by itself that it was cancelled; nobody cancelled the task that it is in."""
 
 
+def _running() -> asyncio.AbstractEventLoop | None:
+    try:
+        return asyncio.get_running_loop()
+    except RuntimeError:
+        return None
+
+
 class Cancellation:
     """The way to stop one run. Belongs to the run's task; any task of its loop may cancel."""
 
@@ -98,6 +106,18 @@ class Cancellation:
         """The run begins, in the calling task of `loop`."""
         self._task = asyncio.current_task(loop)
         self._before = self._task.cancelling() if self._task is not None else 0
+
+    def in_its_loop(self, stop: Callable[[], None]) -> None:
+        """Call one of the ways to stop from whatever thread: at once where the run's loop is
+        running, else soon. Where that loop is closed there is nothing left to stop."""
+        loop = self._task.get_loop() if self._task is not None else None
+        if loop is None or loop is _running():
+            stop()
+            return
+        try:
+            loop.call_soon_threadsafe(stop)
+        except RuntimeError:
+            return
 
     def cancel(self, reason: Reason) -> None:
         """Stop the run. The first reason counts; calling again is harmless. Once the loop has

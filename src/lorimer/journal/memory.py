@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from itertools import islice
+from threading import RLock
 
 from lorimer.core.events import Event
 from lorimer.core.journal import Balance, Damage, LedgerEntry, Post, RunRow
@@ -60,8 +61,8 @@ class _Stream:
 
 
 class MemoryJournal:
-    """A Journal in memory: readers get the very Event objects appended, which are packed. Used from
-    one event loop at a time."""
+    """A Journal in memory: readers get the very Event objects appended, which are packed. Event
+    loops of several threads may share it."""
 
     def __init__(self, world: World | None = None) -> None:
         """`world` gives the time for claims; the real one by default."""
@@ -78,6 +79,8 @@ class MemoryJournal:
         self._wakers = Wakers()
         self._watchers = Watchers()
         self._closed = False
+        self._lock = RLock()
+        """Held for an instant, by whoever changes what all runs share, or looks through it."""
         self._longest = 0
         """Characters of the longest id of a run: no id begins with one that is as long."""
 
@@ -93,57 +96,65 @@ class MemoryJournal:
         ledger: LedgerEntry | None = None,
     ) -> int:
         """See Journal. About 2 us; never waits. `sync` means nothing here."""
-        state = self._streams.get(stream)
-        if state is None or state.epoch != epoch:
-            raise refuse_epoch(stream)
-        if self._closed:
-            raise refuse_closed()
-        if ledger is not None or not facts:
-            check_append(len(facts), ledger)
-            if ledger is not None and ledger.purses:
-                self._purses.check(ledger, self._world.time())
-        for fact in facts:
-            if fact.type in RUN_KINDS:
-                self._project(stream, state, facts)
-                self._longest = max([self._longest, *[len(each.run_id) for each in facts]])
-                break
-        if ledger is not None:
-            reserved, spent = self._ledger.get(ledger.account, (0, 0))
-            self._ledger[ledger.account] = (reserved + ledger.reserved, spent + ledger.spent)
-            if ledger.purses:
-                self._purses.apply(ledger, self._world.time())
-        events = state.events
-        for fact in facts:
-            events.append(fact)
-            fact.seq = len(events)
-            fact.pack()
-        if state.posts:
-            state.take(facts)
-        if self._wakers.waiting:
-            self._wakers.wake(stream)
-        return len(events)
+        moves = ledger is not None and bool(ledger.purses)
+        if moves:  # other threads may move the same
+            self._lock.acquire()
+        try:
+            state = self._streams.get(stream)
+            if state is None or state.epoch != epoch:
+                raise refuse_epoch(stream)
+            if self._closed:
+                raise refuse_closed()
+            if ledger is not None or not facts:
+                check_append(len(facts), ledger)
+                if ledger is not None and ledger.purses:
+                    self._purses.check(ledger, self._world.time())
+            for fact in facts:
+                if fact.type in RUN_KINDS:
+                    self._project(stream, state, facts)
+                    self._longest = max([self._longest, *[len(each.run_id) for each in facts]])
+                    break
+            if ledger is not None:
+                reserved, spent = self._ledger.get(ledger.account, (0, 0))
+                self._ledger[ledger.account] = (reserved + ledger.reserved, spent + ledger.spent)
+                if ledger.purses:
+                    self._purses.apply(ledger, self._world.time())
+            events = state.events
+            for fact in facts:
+                events.append(fact)
+                fact.seq = len(events)
+                fact.pack()
+            if state.posts:
+                state.take(facts)
+            if self._wakers.waiting:
+                self._wakers.wake(stream)
+            return len(events)
+        finally:
+            if moves:
+                self._lock.release()
 
     def _project(self, stream: str, state: _Stream, facts: Sequence[Event]) -> None:
         # All is checked before anything is kept: a refused append changes nothing.
-        run = state.run
-        begun: dict[str, Event] = {}
-        ended: dict[str, Event] = {}
-        for fact in facts:
-            kind, run_id = fact.type, fact.run_id
-            if kind == "run.start":
-                if not run_id or run_id in self._starts or run_id in begun:
-                    raise refuse_start(run_id)
-                begun[run_id] = fact
-                run = run_id
-            elif kind == "run.end":
-                if not run or run_id != run:
-                    raise refuse_end(run_id)
-                ended[run] = fact
-                run = ""
-        for run_id, fact in begun.items():
-            self._starts[run_id], self._places[run_id] = fact, stream
-        self._ends.update(ended)
-        state.run = run
+        with self._lock:
+            run = state.run
+            begun: dict[str, Event] = {}
+            ended: dict[str, Event] = {}
+            for fact in facts:
+                kind, run_id = fact.type, fact.run_id
+                if kind == "run.start":
+                    if not run_id or run_id in self._starts or run_id in begun:
+                        raise refuse_start(run_id)
+                    begun[run_id] = fact
+                    run = run_id
+                elif kind == "run.end":
+                    if not run or run_id != run:
+                        raise refuse_end(run_id)
+                    ended[run] = fact
+                    run = ""
+            for run_id, fact in begun.items():
+                self._starts[run_id], self._places[run_id] = fact, stream
+            self._ends.update(ended)
+            state.run = run
 
     def _row(self, run_id: str) -> RunRow:
         start = self._starts[run_id]
@@ -253,23 +264,25 @@ class MemoryJournal:
         self, *, limit: int = 50, stream: str = "", unfinished: bool = False
     ) -> list[RunRow]:
         """See Journal."""
-        latest = (
-            run
-            for run in reversed(self._starts)
-            if not (unfinished and run in self._ends)
-            and (not stream or self._places[run] == stream)
-        )
-        return [self._row(run_id) for run_id in islice(latest, max(limit, 0))]
+        with self._lock:
+            latest = (
+                run
+                for run in reversed(self._starts)
+                if not (unfinished and run in self._ends)
+                and (not stream or self._places[run] == stream)
+            )
+            return [self._row(run_id) for run_id in islice(latest, max(limit, 0))]
 
     async def find_run(self, run_id: str) -> RunRow | None:
         """See Journal."""
         if not run_id:
             return None
-        if len(run_id) >= self._longest:  # such as each new one: not looked for among thousands
-            return self._row(run_id) if run_id in self._starts else None
-        return pick(
-            run_id, [self._row(known) for known in self._starts if known.startswith(run_id)]
-        )
+        with self._lock:
+            if len(run_id) >= self._longest:  # such as each new one: not looked for among thousands
+                return self._row(run_id) if run_id in self._starts else None
+            return pick(
+                run_id, [self._row(known) for known in self._starts if known.startswith(run_id)]
+            )
 
     async def check(self, stream: str) -> list[Damage]:
         """See Journal. Objects in memory have no rows: nothing is ever found."""
@@ -277,22 +290,24 @@ class MemoryJournal:
 
     async def drop(self, stream: str, *, before: float) -> bool:
         """See Journal."""
-        state = self._settled(stream, before)
-        if state is None:
-            return False
-        self._purses.forget(self._runs_of(stream))
-        for run_id in self._runs_of(stream):
-            del self._starts[run_id], self._places[run_id], self._ends[run_id]
-            self._ledger.pop(run_id, None)
-        state.events, state.snapshot = [], None
-        state.posts, state.taken = {}, None
-        state.epoch += 1
-        state.owner, state.until = "", 0.0
-        return True
+        with self._lock:
+            state = self._settled(stream, before)
+            if state is None:
+                return False
+            self._purses.forget(self._runs_of(stream))
+            for run_id in self._runs_of(stream):
+                del self._starts[run_id], self._places[run_id], self._ends[run_id]
+                self._ledger.pop(run_id, None)
+            state.events, state.snapshot = [], None
+            state.posts, state.taken = {}, None
+            state.epoch += 1
+            state.owner, state.until = "", 0.0
+            return True
 
     async def compact(self, stream: str, *, before: float) -> int | None:
         """See Journal. Objects in memory have no rows: there is nothing to gain."""
-        return 0 if self._settled(stream, before) is not None else None
+        with self._lock:
+            return 0 if self._settled(stream, before) is not None else None
 
     def _settled(self, stream: str, before: float) -> _Stream | None:
         """A stream that nobody holds, all of whose runs ended before `before`."""
@@ -309,16 +324,17 @@ class MemoryJournal:
 
     async def sweep(self) -> int:
         """See Journal."""
-        now = self._world.time()
-        if any(state.owner and state.until > now for state in self._streams.values()):
-            return 0
-        self._purses.sweep(now)
-        named = {str(start.data.get("manifest", "")) for start in self._starts.values()}
-        named |= self._starts.keys()
-        unused = [d for d in self._documents if d.rpartition(":")[2] not in named]
-        for digest in unused:
-            del self._documents[digest]
-        return len(unused)
+        with self._lock:
+            now = self._world.time()
+            if any(state.owner and state.until > now for state in list(self._streams.values())):
+                return 0
+            self._purses.sweep(now)
+            named = {str(start.data.get("manifest", "")) for start in self._starts.values()}
+            named |= self._starts.keys()
+            unused = [d for d in list(self._documents) if d.rpartition(":")[2] not in named]
+            for digest in unused:
+                del self._documents[digest]
+            return len(unused)
 
     async def balance(self, account: str) -> Balance:
         """See Journal."""
@@ -326,11 +342,13 @@ class MemoryJournal:
 
     async def used(self, purse: Purse) -> Balance:
         """See Journal."""
-        return self._purses.used(purse, self._world.time())
+        with self._lock:
+            return self._purses.used(purse, self._world.time())
 
     async def shares(self, name: str) -> Mapping[str, Balance]:
         """See Journal."""
-        return self._purses.shares(name)
+        with self._lock:
+            return self._purses.shares(name)
 
     async def close(self) -> None:
         """Refuses appends from now on; what is there can still be read."""

@@ -4,35 +4,43 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from threading import Lock
 
 
 class Wakers:
-    """Futures of the readers that wait for a stream. Used from event loops only."""
+    """Futures of the readers that wait for a stream. Used from event loops only, of any thread."""
 
-    __slots__ = ("waiting",)
+    __slots__ = ("_lock", "waiting")
 
     def __init__(self) -> None:
         self.waiting: dict[str, list[asyncio.Future[None]]] = {}
         """By stream."""
+        self._lock = Lock()
 
     def register(self, stream: str) -> asyncio.Future[None]:
         """A future that is done at the stream's next append. Register *before* looking, so that
         nothing falls between looking and waiting."""
         future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self.waiting.setdefault(stream, []).append(future)
+        with self._lock:
+            self.waiting.setdefault(stream, []).append(future)
         return future
 
     def forget(self, stream: str, future: asyncio.Future[None] | None) -> None:
         """The reader went away, or found what it wanted."""
-        futures = self.waiting.get(stream, [])
-        if future in futures:
-            futures.remove(future)
-            if not futures:
-                del self.waiting[stream]
+        with self._lock:
+            futures = self.waiting.get(stream, [])
+            if future in futures:
+                futures.remove(future)
+                if not futures:
+                    del self.waiting[stream]
 
     def wake(self, stream: str) -> None:
         """The stream grew."""
-        for future in self.waiting.pop(stream, ()):
+        if not self.waiting:  # whoever registers now looks after that
+            return
+        with self._lock:
+            futures = self.waiting.pop(stream, ())
+        for future in futures:
             loop = future.get_loop()
             if loop is asyncio.get_running_loop():
                 _resolve(future)
@@ -44,21 +52,33 @@ class Wakers:
 
 
 class Watchers:
-    """Callbacks of those who wait for posts to a stream: an entry each, no task."""
+    """Callbacks of those who wait for posts to a stream: an entry each, no task. Used from event
+    loops of any thread."""
 
-    __slots__ = ("_calls",)
+    __slots__ = ("_calls", "_lock")
 
     def __init__(self) -> None:
         self._calls: dict[str, list[_Call]] = {}
+        self._lock = Lock()
 
     def __bool__(self) -> bool:
         return bool(self._calls)
 
     def add(self, stream: str, call: Callable[[], None]) -> Callable[[], None]:
         """Have `call` called on the running loop; returns what ends that."""
-        entry = _Call(self._calls, stream, asyncio.get_running_loop(), call)
-        self._calls.setdefault(stream, []).append(entry)
+        entry = _Call(self, stream, asyncio.get_running_loop(), call)
+        with self._lock:
+            self._calls.setdefault(stream, []).append(entry)
         return entry
+
+    def drop(self, entry: _Call, stream: str) -> None:
+        """Call that one no more."""
+        with self._lock:
+            calls = self._calls.get(stream, [])
+            if entry in calls:
+                calls.remove(entry)
+                if not calls:
+                    del self._calls[stream]
 
     def tell(self, stream: str) -> None:
         """Something was posted to the stream."""
@@ -76,7 +96,7 @@ class _Call:
 
     def __init__(
         self,
-        among: dict[str, list[_Call]],
+        among: Watchers,
         stream: str,
         loop: asyncio.AbstractEventLoop,
         call: Callable[[], None],
@@ -87,11 +107,7 @@ class _Call:
         self._stream = stream
 
     def __call__(self) -> None:
-        calls = self._among.get(self._stream, [])
-        if self in calls:
-            calls.remove(self)
-            if not calls:
-                del self._among[self._stream]
+        self._among.drop(self, self._stream)
 
 
 def _resolve(future: asyncio.Future[None]) -> None:

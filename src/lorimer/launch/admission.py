@@ -2,12 +2,27 @@
 
 from __future__ import annotations
 
+import asyncio
+
 from lorimer.core.errors import ConfigError, ExecutorErrorCode, JournalError, PipelineError
 from lorimer.core.events import Event
 from lorimer.core.journal import Journal, RunRow, find
 from lorimer.core.jsonable import JSON, canonical
 from lorimer.core.plan import Plan
 from lorimer.journal.family import parent_of
+
+
+def require_asyncio() -> None:
+    """Raises PipelineError where another library's event loop is running."""
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError as error:
+        raise PipelineError(
+            "Runs need an event loop of asyncio's, and none is running here.",
+            code=ExecutorErrorCode.EXEC_RUN_BUSY,
+            hint="Use asyncio.run(...), or anyio.run(...) without another backend; where another "
+            "loop has to go on, call run_sync in a thread.",
+        ) from error
 
 
 async def require_new(journal: Journal, run_id: str) -> None:

@@ -4,6 +4,7 @@ that it takes for one run. What a claim is: see `Journal.claim`.
 
 from __future__ import annotations
 
+import os
 from typing import Final
 
 from lorimer.core.bus import Bus, Listeners
@@ -19,6 +20,23 @@ LOOK_S: Final = 0.25
 """Seconds between tries to claim a stream whose owner may be dead."""
 
 
+class Owner:
+    """Who claims: a name that no other process has. `given`: by the host; it is for the host then
+    to give each process its own."""
+
+    def __init__(self, world: World, given: str = "") -> None:
+        self._world = world
+        self._process = 0 if given else os.getpid()
+        self._name = given or world.new_id("owner")
+
+    @property
+    def name(self) -> str:
+        """Another one in each process that was forked since, as the workers of a server are."""
+        if self._process and self._process != os.getpid():
+            self._name, self._process = self._world.new_id("owner"), os.getpid()
+        return self._name
+
+
 class Claims:
     """The claims of one pipeline, and the one conversation that it has, if it remembers."""
 
@@ -28,7 +46,7 @@ class Claims:
         world: World,
         bus: Bus,
         *,
-        owner: str,
+        owner: Owner,
         session_id: str = "",
         claim_s: float = CLAIM_S,
     ) -> None:
@@ -36,7 +54,7 @@ class Claims:
         """The stream of the pipeline's conversation; "": none yet."""
         self.deleted = False
         """All that was kept of the conversation is removed, and nothing more is said in it."""
-        self.owner = owner
+        self._owner = owner
         self.claim_s = claim_s
         self._journal = journal
         self._world = world
@@ -51,10 +69,15 @@ class Claims:
             self._journal,
             self._world,
             self._bus,
-            owner=self.owner,
+            owner=self._owner,
             session_id=session_id,
             claim_s=self.claim_s,
         )
+
+    @property
+    def owner(self) -> str:
+        """Who claims."""
+        return self._owner.name
 
     async def claim(self, stream: str, wait_s: float) -> Conversation:
         """Open a stream. When another owner's claim is in force, waits for its end for at most

@@ -32,6 +32,7 @@ from lorimer.journal.fork import history_after, history_at, open_fork
 from lorimer.journal.projection import started_row
 from lorimer.journal.recording import Recording, origin_of, used_s
 from lorimer.launch.admission import (
+    require_asyncio,
     require_new,
     require_no_parent,
     require_plain,
@@ -147,6 +148,10 @@ class Launcher:
         """The conversation was deleted: no run begins in it any more."""
         self._claims.deleted = True
 
+    def require_free(self) -> None:
+        """Raises PipelineError while the conversation is in a run."""
+        self._roster.require_free()
+
     async def release(self) -> None:
         """Give the conversation back, unless a run is in it, and those of all branches."""
         if not self._roster.busy:
@@ -172,8 +177,11 @@ class Launcher:
         there is another run of that id, and when the input cannot be recorded; ConfigError for
         purses that cannot be; JournalError when after `wait_s` seconds another owner's claim on it
         is still in force."""
+        require_asyncio()
         require_plain(input)
         shared = current().converses
+        if shared and self._roster.busy:
+            await self._roster.streams_left()
         with self._roster.conversing(shared):
             if run_id:
                 await require_new(self.journal, run_id)
@@ -302,6 +310,7 @@ class Launcher:
         """Go on with an interrupted run. Raises PipelineError when there is no such run, or it
         has ended, or goes on already; ConfigError when another manifest began it; JournalError
         when after `wait_s` seconds another owner's claim is still in force."""
+        require_asyncio()
         row = await require_unfinished(self.journal, run_id)
         self._roster.reserve(row.run_id)
         try:

@@ -5,12 +5,18 @@ Other processes are kept out by claims; our own claim would not keep us out.
 
 from __future__ import annotations
 
+import asyncio
 from contextlib import AbstractContextManager, nullcontext
 from typing import Final
 
+from lorimer.core.cancel import Reason
 from lorimer.core.context import RunContext
 from lorimer.core.errors import ExecutorErrorCode, PipelineError
 from lorimer.launch.admission import conversation_busy
+
+_CLOSING: Final = 3
+"""Iterations of the event loop until a stream that was left is being closed: the first makes the
+task of it (`sys.set_asyncgen_hooks`), which cancels the run in the second."""
 
 _ALONE: Final = nullcontext()
 
@@ -26,6 +32,8 @@ class Roster:
         conversations."""
         self.busy = False
         """The conversation is in a run, or about to be."""
+        self._waiting: list[asyncio.Future[None]] = []
+        """Of those who wait for a run to end."""
 
     @property
     def live(self) -> tuple[RunContext, ...]:
@@ -36,6 +44,17 @@ class Roster:
         """Raises PipelineError while the conversation is in a run."""
         if self.busy:
             raise conversation_busy()
+
+    async def streams_left(self) -> None:
+        """Wait for the end of a run whose stream was left without being closed, as by `break`:
+        whoever left it cannot, because the interpreter closes it."""
+        for _ in range(_CLOSING):
+            if self.busy:
+                await asyncio.sleep(0)  # noqa: TID251 - a bare yield, not a wait
+        while self.busy and any(live.reason is Reason.CLOSED for live in self.live):
+            over: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+            self._waiting.append(over)
+            await over
 
     def conversing(self, shared: bool) -> AbstractContextManager[None]:
         """Begin a run; where it is in the conversation (`shared`), that is busy until `over`, or
@@ -76,6 +95,10 @@ class Roster:
                 self._above._live.discard(context)
             self.release(context.id)
             self.busy = self.busy and not shared
+            waiting, self._waiting = self._waiting, []
+            for each in waiting:
+                if not each.done():
+                    each.set_result(None)
 
 
 class _Conversing(AbstractContextManager[None]):

@@ -6,6 +6,7 @@ import json
 import re
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping, Sequence
 from copy import copy
+from itertools import repeat
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, TypeAlias
 
@@ -86,7 +87,7 @@ class ScriptedModel:
         """How often it was asked."""
         self._tiers = None if price is None else price.tiers()
         self._next: Iterator[Reply] = (
-            _repeat(replies) if callable(replies) else iter(_listed(replies))
+            repeat(replies) if callable(replies) else iter(_listed(replies))
         )
 
     @classmethod
@@ -269,11 +270,6 @@ def _played(number: int, call: Call, check: bool) -> Callable[[Request], Answer]
 def _listed(replies: Iterable[Reply]) -> Iterable[Reply]:
     # A lone string is an iterable of letters: nobody means that.
     return [replies] if isinstance(replies, str) else replies
-
-
-def _repeat(reply: Callable[[Request], Answer]) -> Iterator[Reply]:
-    while True:
-        yield reply
 
 
 def _snapshot(request: Request) -> Request:

@@ -86,6 +86,21 @@ class SessionManager:
         del self._sessions[session_id]
         return True
 
+    async def forget(self, session_id: str) -> bool:
+        """Give a session back and hold it here no more: for hosts with more sessions than memory.
+        Its journal keeps all of it, and `open` gives another Session for it; this one is not to be
+        used any more. False: there is none of that id here.
+
+        Raises PipelineError `exec.run.busy`, and changes nothing, while a run in it is going on.
+        """
+        session = self._sessions.get(session_id)
+        if session is None:
+            return False
+        session.require_free()
+        await session.aclose()
+        self._sessions.pop(session_id, None)
+        return True
+
     async def aclose(self) -> None:
         """Give all conversations back. Pipelines stay open."""
         for session in self._sessions.values():

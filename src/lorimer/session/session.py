@@ -103,6 +103,10 @@ class Session(Runner):
         self._known = self.info
         await self._launcher.release()
 
+    def require_free(self) -> None:
+        """Raises PipelineError `exec.run.busy` while a run in it is going on here."""
+        self._launcher.require_free()
+
     def retire(self) -> None:
         """It was deleted, which its manager says: no run begins in it any more."""
         self._launcher.retire()

@@ -32,7 +32,8 @@ class Threads:
         self._waiting: deque[asyncio.Future[None]] = deque()
 
     async def run(self, world: World, function: Callable[[], T]) -> T:
-        """The function's result, or what it raised (StopIteration as RuntimeError).
+        """The function's result, or what it raised (StopIteration and GeneratorExit as
+        RuntimeError).
 
         Waits for a free place first. Cancellation returns at once.
         """
@@ -89,8 +90,9 @@ class _Job(Generic[T]):
         settle: Callable[[], None]
         try:
             settle = partial(self.done.set_result, self._context.run(self._function))
-        except StopIteration as stop:  # a future cannot hold one
-            settle = partial(self.done.set_exception, RuntimeError(f"StopIteration: {stop}"))
+        except (StopIteration, GeneratorExit) as stop:  # a future cannot hold, or give, one
+            as_text = f"{type(stop).__name__}: {stop}"
+            settle = partial(self.done.set_exception, RuntimeError(as_text))
         except BaseException as error:  # noqa: BLE001 - raised again where the call is awaited
             settle = partial(self.done.set_exception, error)
         self._give()

@@ -217,10 +217,10 @@ async def _give_up(journal: SQLiteJournal, row: RunRow, world: World) -> None:
     from lorimer.cli.owner import own_name
     from lorimer.cli.reading import take_over_run
     from lorimer.core.bus import Bus
-    from lorimer.launch.claims import Claims
+    from lorimer.launch.claims import Claims, Owner
     from lorimer.launch.interrupted import Interrupted
     from lorimer.launch.roster import Roster
 
     await take_over_run(journal, row)
-    claims = Claims(journal, world, Bus(), owner=own_name())
+    claims = Claims(journal, world, Bus(), owner=Owner(world, own_name()))
     await Interrupted(journal, world, claims, Roster()).end(row, wait_s=0.0)

@@ -9,11 +9,12 @@ import os
 from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import contextmanager
 from errno import EACCES
-from typing import Final, Protocol, TypeAlias, cast
+from typing import Final, NoReturn, Protocol, TypeAlias, cast
 
 import apsw
 
-from lorimer.journal.sqlite.faults import FileMoved
+from lorimer.journal.sqlite.faults import FileMoved, Inherited
+from lorimer.journal.sqlite.forks import held, require_same_process
 
 Value: TypeAlias = int | float | str | bytes | None
 Row: TypeAlias = tuple[Value, ...]
@@ -58,15 +59,34 @@ class Database:
         self._connection = connection
         self._file = file
         self._known = os.stat(file) if file else None
-        self.execute: Final = connection.execute
+        self.execute = connection.execute
         """Statements, and what the last one gives."""
-        self.write: Final = connection.cursor().execute
+        self.write = connection.cursor().execute
         """Statements that give nothing: without an object for each that would give it."""
         self.changes: Final = connection.changes
         self.set_busy_timeout: Final = connection.set_busy_timeout
         self.set_wal_hook: Final = connection.set_wal_hook
-        self.wal_checkpoint: Final = connection.wal_checkpoint
-        self.close: Final = connection.close
+        self.wal_checkpoint = connection.wal_checkpoint
+        self.is_inherited = False
+        """The process was forked since: it is not this one's to use."""
+        if file:
+            held.add(self)
+
+    def close(self) -> None:
+        """Twice is fine."""
+        if self.is_inherited:
+            return
+        held.discard(self)
+        self._connection.close()
+
+    def leave(self) -> tuple[int, int]:
+        """See forks.py."""
+        self.is_inherited = True
+        self.execute = self.write = self.wal_checkpoint = self._refuse
+        return (self._known.st_dev, self._known.st_ino) if self._known is not None else (0, 0)
+
+    def _refuse(self, *_: object, **__: object) -> NoReturn:
+        raise Inherited(self._file)
 
     def check_in_place(self) -> None:
         """Raises FileMoved when another file, or none, is at the path of this one. About 2 us."""
@@ -86,6 +106,8 @@ class Database:
 
 def connect(path: str, vfs: str | None, *, create: bool) -> Database:
     """A new connection. Raises apsw.Error, and OSError for a file that is gone again."""
+    if vfs is None:
+        require_same_process(path)
     flags = apsw.SQLITE_OPEN_READWRITE | (apsw.SQLITE_OPEN_CREATE if create else 0)
     connection = cast(_Connection, apsw.Connection(path, flags=flags, vfs=vfs))
     db = Database(connection, connection.filename if vfs is None else "")

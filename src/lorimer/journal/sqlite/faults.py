@@ -21,6 +21,10 @@ class FileMoved(OSError):
     error, and nobody who opens the path sees that."""
 
 
+class Inherited(OSError):
+    """A file was open when this process was forked."""
+
+
 def explain(error: Exception, path: str) -> JournalError:
     """The JournalError `exec.journal.failed` for what SQLite or the file system raised."""
     what, hint = describe(error)
@@ -60,6 +64,12 @@ def describe(error: Exception) -> tuple[str, str]:
             hint = (
                 "Put it back, with the files beside it that begin with its name, then start again: "
                 "nothing is written until then."
+            )
+        case Inherited():
+            what = "was open when this process was forked: SQLite allows it on one side only"
+            hint = (
+                "Open it after the fork (as in gunicorn's post_fork), or close it before; or "
+                "start processes by `spawn`."
             )
         case apsw.CantOpenError() | OSError():
             what = f"cannot be opened ({error})"

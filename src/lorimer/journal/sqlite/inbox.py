@@ -6,6 +6,7 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import Awaitable, Callable, Mapping, Sequence
+from threading import Lock
 from typing import Final, Protocol, TypeVar, cast
 
 from lorimer.core.errors import JournalError
@@ -75,19 +76,69 @@ class _TryQuery(Protocol):
 
 class InboxPoller:
     """Tells watchers of new posts: of this process at once, of others by polling the file every
-    POLL_S while there are watchers. Belongs to the journal; its timer ends with the last watcher.
-
-    A poll asks SQLite on the loop's thread whether the file has changed, which takes 3 us; a
-    thread would take 90, and longer to get its turn on a busy machine. A thread is used only when
-    the connection is not free at that moment.
+    POLL_S while there are watchers. Belongs to the journal. Event loops of several threads may
+    watch: each polls for itself, with a timer that ends with its last watcher.
     """
 
     def __init__(self, query: _Query, try_query: _TryQuery | None) -> None:
         """`try_query` None: only what this process posts is noticed."""
         self._query = query
         self._try_query = try_query
-        self._watchers = Watchers()
-        self._loop: asyncio.AbstractEventLoop | None = None
+        self._lock = Lock()
+        """Held by whoever adds a loop or takes one out."""
+        self._loops: dict[asyncio.AbstractEventLoop, _LoopPoller] = {}
+
+    def watch(self, stream: str, tell: Callable[[], None]) -> Callable[[], None]:
+        """See Journal."""
+        loop = asyncio.get_running_loop()
+        poller = self._loops.get(loop)
+        if poller is None:
+            poller = _LoopPoller(loop, self._query, self._try_query)
+            with self._lock:
+                for other in [other for other in self._loops if other.is_closed()]:
+                    del self._loops[other]
+                self._loops[loop] = poller
+        end = poller.watchers.add(stream, tell)
+
+        def stop() -> None:
+            end()
+            if not poller.watchers:
+                poller.close()
+                with self._lock:
+                    if self._loops.get(loop) is poller:
+                        del self._loops[loop]
+
+        return stop
+
+    def tell(self, stream: str) -> None:
+        """This process has posted to the stream."""
+        with self._lock:
+            everywhere = list(self._loops.values())
+        for poller in everywhere:
+            poller.watchers.tell(stream)
+
+    def close(self) -> None:
+        """End the timers. What is being read is still told."""
+        with self._lock:
+            everywhere = list(self._loops.values())
+        for poller in everywhere:
+            poller.end()
+
+
+class _LoopPoller:
+    """Polls for one event loop.
+
+    A poll asks SQLite on the loop's thread whether the file has changed, which takes 3 us; a
+    thread would take 90, and longer to get its turn on a busy machine. A thread is used only when
+    the connection is not free at that moment.
+    """
+
+    def __init__(
+        self, loop: asyncio.AbstractEventLoop, query: _Query, try_query: _TryQuery | None
+    ) -> None:
+        self.watchers = Watchers()
+        self._loop = loop
+        self._query = query
         self._timer: asyncio.TimerHandle | None = None
         self._thread_poll: asyncio.Task[None] | None = None
         self._version: int | None = None
@@ -95,33 +146,23 @@ class InboxPoller:
         self._seen = 0
         """The last post that was there then."""
         self._failed = False
+        self._ended = False
+        if try_query is not None:
+            self._timer = loop.call_later(POLL_S, self._poll, try_query)
 
-    def watch(self, stream: str, tell: Callable[[], None]) -> Callable[[], None]:
-        """See Journal."""
-        end = self._watchers.add(stream, tell)
-        loop = asyncio.get_running_loop()
-        if self._try_query is not None and (self._timer is None or self._loop is not loop):
-            self._loop, self._version = loop, None
-            self._timer = loop.call_later(POLL_S, self._poll, self._try_query)
-
-        def stop() -> None:
-            end()
-            if not self._watchers:
-                self.close()
-
-        return stop
-
-    def tell(self, stream: str) -> None:
-        """This process has posted to the stream."""
-        self._watchers.tell(stream)
+    def end(self) -> None:
+        """Poll no more; from any thread. The timer ends within POLL_S."""
+        self._ended = True
 
     def close(self) -> None:
-        """End the timer. What is being looked at is still told."""
+        """The same, from the loop's own thread; the timer ends now."""
+        self._ended = True
         if self._timer is not None:
             self._timer.cancel()
-            self._timer = None
 
     def _poll(self, try_query: _TryQuery) -> None:
+        if self._ended:
+            return
         try:
             # the first look may find many posts
             found = try_query(self._changed) if self._version is not None else None
@@ -144,16 +185,16 @@ class InboxPoller:
         self._schedule(try_query)
 
     def _schedule(self, try_query: _TryQuery) -> None:
-        if self._timer is not None and self._loop is not None:
+        if not self._ended:
             self._timer = self._loop.call_later(POLL_S, self._poll, try_query)
 
     def _take_in(self, version: int, seen: int, streams: Sequence[str]) -> None:
         self._version, self._seen, self._failed = version, seen, False
         for stream in streams:
-            self._watchers.tell(stream)
+            self.watchers.tell(stream)
 
     def _fail(self, error: JournalError) -> None:
-        if self._timer is not None and not self._failed:  # else closed meanwhile, or said already
+        if not self._ended and not self._failed:  # else closed meanwhile, or said already
             self._failed = True
             _log.warning("posts of other processes are not noticed: %s", error)
 

@@ -13,7 +13,7 @@ import apsw
 from lorimer.core.world import World
 from lorimer.journal.projection import refuse_closed
 from lorimer.journal.sqlite.database import Database, wait_for_locks
-from lorimer.journal.sqlite.faults import LOCKED, explain
+from lorimer.journal.sqlite.faults import LOCKED, Inherited, explain
 from lorimer.journal.sqlite.schema import open_for_reading
 
 T = TypeVar("T")
@@ -32,8 +32,14 @@ class Reader:
 
     async def query(self, query: Callable[[Database], T]) -> T:
         """What `query` gives, asked in a worker thread, one at a time. Raises JournalError."""
+        if self._is_inherited:
+            raise explain(Inherited(), self._path)
         with self._world.outside("journal thread"):
             return await anyio.to_thread.run_sync(self._ask, query)
+
+    @property
+    def _is_inherited(self) -> bool:
+        return self._db is not None and self._db.is_inherited
 
     def _ask(self, query: Callable[[Database], T]) -> T:
         with self._lock:
@@ -50,7 +56,7 @@ class Reader:
         """What `query` gives, asked on the calling thread: for what takes microseconds. None: not
         at this moment, because somebody else reads, or another process has the file locked.
         Raises JournalError."""
-        if self._db is None or not self._lock.acquire(blocking=False):
+        if self._db is None or self._is_inherited or not self._lock.acquire(blocking=False):
             return None
         try:
             wait_for_locks(self._db, False)
@@ -68,6 +74,8 @@ class Reader:
     async def close(self) -> None:
         """Wait for the query that is being answered, and refuse later ones. Twice is fine."""
         self._closed = True
+        if self._is_inherited:
+            return
         if self._db is not None or self._lock.locked():
             with self._world.outside("journal thread"), anyio.CancelScope(shield=True):
                 await anyio.to_thread.run_sync(self._shut)

@@ -69,7 +69,9 @@ class SQLiteJournal:
     """A Journal in the SQLite file at `path`, opened or created at the first use.
 
     The file is created with mode 0600, its directory, where missing, with 0700. Any number of
-    processes may use it; on a network file system none may.
+    processes may use it; on a network file system none may. One object may be used by event loops
+    of several threads at once. In a process that was forked while the file was open here, it, and
+    any other of that file, raises JournalError: open it after the fork.
 
     A thread syncs what is written (see writer.py), readers use short-lived worker threads.
     `threads=False` does everything in line on the caller's thread, fsyncs included: for

@@ -27,10 +27,14 @@ _UPSERT_RUN: Final = """
     status=excluded.status, ended=excluded.ended, iterations=excluded.iterations,
     cost=excluded.cost, code=excluded.code"""
 
+MOST_HEADS: Final = 16_384
+"""Streams that are remembered: about 10 MB. Not every host gives back what it has claimed."""
+
 
 class Streams:
     """Remembers where each stream that this process writes to stands, so that an append reads
-    nothing. Its methods raise JournalError or LimitError before their first write or not at all."""
+    nothing; of more than MOST_HEADS the newest. Its methods raise JournalError or LimitError before
+    their first write or not at all."""
 
     __slots__ = ("_heads", "_world")
 
@@ -85,7 +89,10 @@ class Streams:
             inbox.take(head.stream_id, taken, db)
         head.seq += len(facts)
         head.place, head.run, head.mark = place, open_run, marked
-        self._heads[stream] = head  # if it goes wrong from here on, `forget` is called
+        heads = self._heads
+        if len(heads) >= MOST_HEADS and stream not in heads:
+            del heads[next(iter(heads))]
+        heads[stream] = head  # if it goes wrong from here on, `forget` is called
         return head.seq
 
     def claim(self, stream: str, owner: str, ttl: float, db: Database) -> int:

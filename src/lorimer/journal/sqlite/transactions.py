@@ -59,6 +59,11 @@ class Transactions:
         """The file is."""
         return self._db is not None
 
+    @property
+    def is_inherited(self) -> bool:
+        """The process was forked since the file was opened: the parent has it."""
+        return self._db is not None and self._db.is_inherited
+
     def commit(self, jobs: Sequence[Work]) -> None:
         """Commit those of the jobs that are not over yet. Sets every job's result or error;
         raises nothing. Blocks: for a lock of another process 5 s at most."""
@@ -75,8 +80,7 @@ class Transactions:
     def try_commit(self, jobs: Sequence[Work]) -> bool:
         """The same without waiting for a lock or an fsync. False: that could not be, and nothing
         has changed; `commit` can do it."""
-        db = self._db
-        if db is None or self._wal_fresh or self._broken is not None:
+        if self._wal_fresh or self._broken is not None:
             return False
         if self._wal_pages >= self._checkpoint_at + MAX_OVERDUE_PAGES:
             return False
@@ -84,6 +88,9 @@ class Transactions:
             return False
         left: list[Work] = []
         try:
+            db = self._db
+            if db is None:  # not open yet, or not any more
+                return False
             left = [job for job in jobs if not job.over]  # the thread may have got to some
             if left:
                 self._transact(db, left)

@@ -75,13 +75,15 @@ class Job(Work, Generic[T]):
 class LoopWaiters:
     """The tasks of one event loop that wait for a commit or an fsync. Used by its thread only."""
 
-    __slots__ = ("batch", "loop", "streams")
+    __slots__ = ("batch", "left", "loop", "streams")
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self.loop = loop
         self.streams: dict[str | None, int] = {}
         """How many of each stream wait for their part, or are about to go on: who comes later goes
         on later. Empty: nobody waits."""
+        self.left: list[Work] = []
+        """What the thread is to commit for it."""
         self.batch: Batch | None = None
         """What is committed after this iteration of the loop."""
 

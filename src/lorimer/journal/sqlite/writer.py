@@ -11,7 +11,9 @@ all that wait for one, while others go on committing: nobody's commit in line wa
 Where others wait already, what is to be synced is committed after the iteration of the event loop,
 with all that comes in it, as one transaction. What is to be visible is not, though to commit many
 in a row takes half the time: a kill between an effect and its commit has it run again.
-The loop and the thread hand each other batches: one wake-up each way, however many wait.
+The loop and the thread hand each other batches: one wake-up each way, however many wait. Loops of
+several threads may commit to one journal: what each has waiting is its own (`LoopWaiters`), and what is
+in the way of one then may also be another's commit.
 It covers the commit and every one before it, of any process, because those stand earlier in the
 same file. Those of an earlier WAL were fsynced when it was checkpointed into the database, which
 NORMAL does too, before the file is begun again.
@@ -20,7 +22,7 @@ NORMAL does too, before the file is begun again.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from queue import Empty, SimpleQueue
 from threading import Lock, Thread
 from typing import Final, TypeVar
@@ -32,6 +34,7 @@ from lorimer.core.errors import JournalError
 from lorimer.core.world import World
 from lorimer.journal.projection import refuse_closed
 from lorimer.journal.sqlite.database import Database
+from lorimer.journal.sqlite.faults import Inherited, explain
 from lorimer.journal.sqlite.transactions import Transactions
 from lorimer.journal.sqlite.work import Batch, Job, LoopWaiters, Work, finish
 
@@ -59,6 +62,7 @@ class Writer:
         vfs: str | None,
         forget: Callable[[], None],
     ) -> None:
+        self._path = path
         self._file = Transactions(path, vfs, forget)
         self._world = world
         self._threads = threads
@@ -66,11 +70,11 @@ class Writer:
         """Guards the thread's life; never held for long."""
         self._queue: SimpleQueue[Batch | None] = SimpleQueue()
         self._thread: Thread | None = None
-        self._waiting: LoopWaiters | None = None
-        """Of the loop that had somebody wait last."""
-        self._uncommitted: list[Work] = []
-        """What the thread is to commit; used by the loop's thread only."""
+        self._loops: Mapping[asyncio.AbstractEventLoop, LoopWaiters] = {}
+        """Of each that had somebody wait; replaced by who has the gate."""
         self._closed = False
+        self._shuttered = False
+        """The thread takes nothing any more; said by who has the gate."""
 
     async def submit(self, job: Work) -> None:
         """Commit it, and tell it; raises its error.
@@ -85,6 +89,8 @@ class Writer:
         """
         if self._closed:
             raise refuse_closed()
+        if self._file.is_inherited:  # nor has this process the thread, and locks may be held
+            raise explain(Inherited(), self._path)
         if not self._threads:
             self._file.commit((job,))
             finish((job,), self._file.sync() if job.sync and job.error is None else None)
@@ -109,9 +115,13 @@ class Writer:
 
     async def close(self) -> None:
         """Commit what is queued, end the thread, close the file. Twice is fine."""
-        if self._waiting is not None:
-            self._hand_over(self._waiting)
         self._closed = True
+        if self._file.is_inherited:
+            return
+        here = asyncio.get_running_loop()
+        for loop, waiting in self._loops.items():
+            if loop is here or not loop.is_running():
+                self._hand_over(waiting)
         if self._threads:
             with self._world.outside("journal thread"), anyio.CancelScope(shield=True):
                 await anyio.to_thread.run_sync(self._shut)
@@ -121,14 +131,13 @@ class Writer:
     # -- in line ---------------------------------------------------------------------------------
 
     def _try_inline(self, job: Work) -> bool:
-        """Commit it on this thread, without waiting. False: it is not committed, or whoever waits
-        for it may not be told yet."""
-        stream, waiting = job.stream, self._waiting
+        """Commit it here and now. False: it is not, or may not be told yet."""
+        stream, waiting = job.stream, self._loops.get(asyncio.get_running_loop())
         if self._file.checkpoint_due and not self._file.is_checkpointing:
             self._next_batch(self._waiters())  # asks for the checkpoint
         if job.sync and waiting is not None and waiting.streams:
             return False
-        if stream is None or not self._commit_in_line((job,)):
+        if stream is None or not self._commit_in_line(waiting, (job,)):
             return False
         behind = waiting is not None and stream in waiting.streams
         if job.error is None and (job.sync or behind):
@@ -136,17 +145,18 @@ class Writer:
         job.tell()
         return True
 
-    def _commit_in_line(self, jobs: Sequence[Work] = ()) -> bool:
-        """Commit what the thread has not got to, and these. False: these are not committed."""
-        if self._uncommitted:
-            left = [job for job in self._uncommitted if not job.over]
-            self._uncommitted = left
+    def _commit_in_line(self, waiting: LoopWaiters | None, jobs: Sequence[Work] = ()) -> bool:
+        """Commit what the thread has not got to, and these. False: not these."""
+        if waiting is not None and waiting.left:
+            left = [job for job in waiting.left if not job.over]
+            waiting.left = left
             if any(job.stream is None for job in left):
                 return False
             jobs = (*left, *jobs)
         if jobs and not self._file.try_commit(jobs):
             return False
-        self._uncommitted.clear()
+        if waiting is not None:
+            waiting.left.clear()
         return True
 
     # -- through the thread ----------------------------------------------------------------------
@@ -159,7 +169,7 @@ class Writer:
         batch.jobs.append(job)
         job.future = waiting.loop.create_future()
         if not job.over:
-            self._uncommitted.append(job)
+            waiting.left.append(job)
         if alone:
             self._enqueue(batch)
         waiting.join(job.stream)
@@ -178,12 +188,18 @@ class Writer:
             waiting.go_on(job.stream)
 
     def _waiters(self) -> LoopWaiters:
+        """What the running loop has waiting."""
         loop = asyncio.get_running_loop()
-        waiting = self._waiting
-        if waiting is None or waiting.loop is not loop:
-            if waiting is not None:
-                self._hand_over(waiting)  # what a loop left that is gone
-            self._waiting = waiting = LoopWaiters(loop)
+        waiting = self._loops.get(loop)
+        if waiting is None:
+            waiting = LoopWaiters(loop)
+            with self._gate:
+                gone = [other for other in self._loops.values() if other.loop.is_closed()]
+                self._loops = {
+                    each.loop: each for each in (*self._loops.values(), waiting) if each not in gone
+                }
+            for other in gone:
+                self._hand_over(other)
         return waiting
 
     def _next_batch(self, waiting: LoopWaiters) -> Batch:
@@ -200,13 +216,18 @@ class Writer:
         if batch is None:
             return
         if not self._file.is_checkpointing:
-            self._commit_in_line()
+            self._commit_in_line(waiting)
         if batch.jobs or self._file.checkpoint_due:
             self._enqueue(batch)
 
     def _enqueue(self, batch: Batch) -> None:
         batch.leave(self._world.outside("journal thread"))
         with self._gate:
+            if self._shuttered:  # by another loop
+                for job in batch.jobs:
+                    job.fail(refuse_closed())
+                batch.tell(None)
+                return
             if self._thread is None:
                 thread = Thread(target=self._serve, name=THREAD_NAME, daemon=False)
                 try:
@@ -256,6 +277,7 @@ class Writer:
 
     def _shut(self) -> None:
         with self._gate:
+            self._shuttered = True
             thread = self._thread
             if thread is not None:
                 self._queue.put(None)

@@ -21,8 +21,8 @@ _BATCH: Final = 1_000
 
 class Writer:
     """Takes records at once and writes them soon. What the store refuses goes on waiting, and is
-    tried again when somebody waits for it. Used by one event loop; one thread, which is started
-    when there is work, writes.
+    tried again when somebody waits for it. Used by event loops of any number of threads; one
+    thread, which is started when there is work, writes.
 
     write: appends records, all or none; blocks. Raises StoreFailed.
     lost: the record that says how many were dropped.
@@ -43,7 +43,9 @@ class Writer:
         self._world = world
         self._threads = threads
         self._most = max_waiting_bytes
-        # the loop's
+        # the loops'
+        self._taking = threading.Lock()
+        """Held for an instant, to put records behind one another."""
         self._lost = 0
         self._put_bytes = 0
         # the thread's
@@ -59,8 +61,7 @@ class Writer:
 
     def put(self, record: bytes) -> bool:
         """Have it written. False: there is no room; then it is counted as lost."""
-        if not self._take(record):
-            self._lost += 1
+        if not self._take(record, or_lost=1):
             return False
         self._begin()
         return True
@@ -85,19 +86,22 @@ class Writer:
         with self._world.outside("audit"):
             await written
 
-    def _take(self, record: bytes | None) -> bool:
-        """Put it at the end, after a word about those that are lost."""
-        more = [self._lost_record(self._lost)] if self._lost else []
-        if record is not None:
-            more.append(record)
-        size = sum(map(len, more))
-        if self._put_bytes - self._done_bytes + size > self._most:
-            return False
-        self._put_bytes += size
-        self._lost = 0
-        for each in more:
-            self._queue.put(each)
-        return True
+    def _take(self, record: bytes | None, *, or_lost: int = 0) -> bool:
+        """Put it at the end, after a word about those that are lost. False: there is no room, and
+        so many more are lost."""
+        with self._taking:
+            more = [self._lost_record(self._lost)] if self._lost else []
+            if record is not None:
+                more.append(record)
+            size = sum(map(len, more))
+            if self._put_bytes - self._done_bytes + size > self._most:
+                self._lost += or_lost
+                return False
+            self._put_bytes += size
+            self._lost = 0
+            for each in more:
+                self._queue.put(each)
+            return True
 
     def _begin(self) -> None:
         if not self._threads:
@@ -150,16 +154,19 @@ class Writer:
 
 
 def _tell(waiting: Sequence[asyncio.Future[None]], error: Exception | None) -> None:
-    def settle() -> None:
-        for each in waiting:
-            if each.done():
-                continue
-            if error is None:
-                each.set_result(None)
-            else:
-                each.set_exception(error)
+    for loop in {each.get_loop() for each in waiting}:
+        theirs = [each for each in waiting if each.get_loop() is loop]
+        try:
+            loop.call_soon_threadsafe(_settle, theirs, error)
+        except RuntimeError:
+            continue  # the loop is closed: nobody waits there any more
 
-    try:
-        waiting[0].get_loop().call_soon_threadsafe(settle)
-    except RuntimeError:
-        return  # the loop is closed: nobody waits any more
+
+def _settle(waiting: Sequence[asyncio.Future[None]], error: Exception | None) -> None:
+    for each in waiting:
+        if each.done():
+            continue
+        if error is None:
+            each.set_result(None)
+        else:
+            each.set_exception(error)
