@@ -127,7 +127,17 @@ class Attempts:
             self._failed(trial, outcome.failure)
         else:
             self._succeeded(trial)
+        self._cut_off()
         return lost
+
+    def _cut_off(self) -> None:
+        """What such steps have opened leads to files that have lost their names: it is made again
+        before somebody uses it."""
+        steps, self.files.cut_off = self.files.cut_off, set()
+        for region in self.store.regions().values() if steps else ():
+            held = () if region.live is None else region.live.contents
+            if not steps.isdisjoint(region.states) and any(each.opaque for each in held):
+                region.live = None
 
     def _tried(self, step_id: str) -> _Trial:
         """Run a step with what is there at its place. What it raises is in the outcome; what the
@@ -137,6 +147,7 @@ class Attempts:
         states = self.surroundings.set_states(step_id)
         shared().renew()
         hook, files = watch(), self.files.begin(step_id, lending.using.spoken)
+        self._cut_off()
         hook.log, hook.forking = files, _before_forks(space, lending)
         stand_for(space)
         space.begin(lending.lend, lending.known, lending.sees)
