@@ -275,3 +275,41 @@ def test_row_36_the_configuration_of_polars(
     session.graph.edit_step("s0", session.graph.source("s0") + "\n" + sets.format(4))
     session.replay()
     assert session.results["s2"].stdout == shown[0].format(4) + "\n"
+
+
+DUCKDB = """
+import re, sys
+
+def sql(text):
+    space = sys._getframe(1).f_globals  # as C code looks there, past what a subclass says
+    found = [dict.get(space, name) for name in re.findall(r"from (\\w+)", text)]
+    if None in found:
+        raise LookupError(text)
+    return found
+"""
+
+
+@pytest.mark.parametrize(
+    "reads",
+    [
+        "x = duckdb.sql('select * from rows')",
+        "query = 'select * from rows'\nx = duckdb.sql(query)",
+        "x = duckdb.sql(text)",
+        "def ask(limit):\n    return duckdb.sql(f'select * from rows limit {limit}')\nx = ask(3)",
+    ],
+)
+def test_row_23_a_text_that_names_what_a_library_finds_for_itself(
+    reads: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    library = tmp_path / "site-packages"
+    library.mkdir()
+    (library / "duckdb.py").write_text(DUCKDB, encoding="utf-8")
+    monkeypatch.syspath_prepend(str(library))
+    monkeypatch.delitem(sys.modules, "duckdb", raising=False)
+    session = session_of(
+        "text = 'select * from rows'", "rows = [1]", f"import duckdb\n{reads}", "y = 1"
+    )
+    assert session.namespace()["x"] == [[1]]
+    session.graph.edit_step("s1", "rows = [2]")
+    assert session.replay().ran == ("s1", "s2")
+    assert session.namespace()["x"] == [[2]]

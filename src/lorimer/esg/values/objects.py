@@ -118,6 +118,18 @@ class _Lock(Kind):
         return True
 
 
+class _Fixed(Kind):
+    """An object of an extension that nobody can change once it is made. Each is another one."""
+
+    hard = True
+
+    def take(self, value: Any, /) -> Content:
+        return Content(self, (type(value).__qualname__, id(value)), referents(value))
+
+    def put(self, value: Any, content: Content, /) -> bool:
+        return content.same(self.take(value))
+
+
 class _Foreign(Kind):
     """An object of an extension: its pickle, if it has one and holds nothing that can change."""
 
@@ -258,6 +270,9 @@ _VARIABLES: Final[tuple[type, ...]] = tuple(
 )
 _VARIABLE: Final = _Variable()
 _VARIES: Final = ("covariant", "contravariant", "infer_variance")
+_FIXED: Final = _Fixed()
+_VALIDATORS: Final = ("SchemaValidator", "SchemaSerializer")
+"""Of `pydantic_core`: every model has them."""
 _NAMESPACE: Final = Instance(None, ())
 _OF_FIGURES: Final = figures.shared()
 
@@ -303,6 +318,8 @@ def _kind(kind: type[Any]) -> Kind:
     found = arrays.kind_of(kind, _partly) or figures.kind_of(kind, _partly)
     if found is not None:
         return found
+    if kind.__name__ in _VALIDATORS and kind.__module__.startswith("pydantic_core."):
+        return _FIXED
     if issubclass(kind, BaseException):
         return Raised()
     if issubclass(kind, random.Random):
