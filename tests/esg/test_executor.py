@@ -14,6 +14,7 @@ import pytest
 
 from lorimer.esg import StepExecutor, diagnose, generate_patch
 from lorimer.esg.graph.questions import StepError
+from lorimer.esg.values.summaries import summary
 from tests.esg.sessions import anew, session_of
 
 
@@ -815,3 +816,26 @@ def test_who_uses_a_model_of_pydantic_does_not_change_it() -> None:
     assert session.results["s1"].failure is not None
     session.graph.edit_step("s1", "i = Item(price=5)")
     assert session.results["s2"].failure is not None
+
+
+PROXIES = (
+    "import weakref\nclass Node:\n    v = 1\ndef gone():\n    return weakref.proxy(Node())",
+    "node = Node()\np = weakref.proxy(node)\ndead = gone()\nheld = {'dead': dead}",
+    "p.v = 2",
+    "x = node.v",
+    "try:\n    dead.v\nexcept ReferenceError:\n    y = 'gone'",
+    "other = dead\nheld['other'] = other",
+    "z = held['dead'] is dead, len(held)",
+)
+
+
+def test_row_21_a_weak_proxy_stands_for_its_object_or_for_none() -> None:
+    session = session_of(*PROXIES)
+    for source in ("p.v = 3", "pass", "p.v = 2"):
+        session.graph.edit_step("s2", source)
+        assert session.replay().ok
+        names = session.namespace()
+        assert names["x"] == anew(session)["x"]
+        assert (names["y"], names["z"]) == ("gone", (True, 2))
+    told = summary(session.namespace()["dead"])
+    assert told == "ProxyType"

@@ -378,6 +378,23 @@ def test_row_29_a_table_is_not_drawn() -> None:
     assert session.replay().ran == ("s0", "s3")
 
 
+def test_row_36_who_adds_to_a_figure_reads_how_it_is_drawn() -> None:
+    pytest.importorskip("matplotlib")
+    session = session_of(
+        "import matplotlib\nmatplotlib.use('agg')\nimport matplotlib.pyplot as plt",
+        "_, ax = plt.subplots()",
+        "plt.rc('lines', linewidth=5)",
+        "width = ax.plot([1, 2])[0].get_linewidth()",
+        "k = 1",
+    )
+    session.graph.edit_step("s2", "plt.rc('lines', linewidth=6)")
+    session.replay()
+    assert session.namespace()["width"] == 6
+    session.graph.move_step("s2", after="s3")
+    session.replay()
+    assert session.namespace()["width"] == 1.5
+
+
 def test_row_20_a_figure_is_put_back() -> None:
     pytest.importorskip("matplotlib")
     session = session_of(

@@ -256,7 +256,8 @@ def test_row_36_the_configuration_of_polars(
     library.mkdir()
     (library / "polars.py").write_text(POLARS, encoding="utf-8")
     monkeypatch.syspath_prepend(str(library))
-    monkeypatch.delitem(sys.modules, "polars", raising=False)
+    monkeypatch.setitem(sys.modules, "polars", None)  # so that it is gone at the end
+    monkeypatch.delitem(sys.modules, "polars")
     monkeypatch.setenv("POLARS_FMT_MAX_ROWS", "")
     monkeypatch.delenv("POLARS_FMT_MAX_ROWS")
     session = session_of(
@@ -305,7 +306,8 @@ def test_row_23_a_text_that_names_what_a_library_finds_for_itself(
     library.mkdir()
     (library / "duckdb.py").write_text(DUCKDB, encoding="utf-8")
     monkeypatch.syspath_prepend(str(library))
-    monkeypatch.delitem(sys.modules, "duckdb", raising=False)
+    monkeypatch.setitem(sys.modules, "duckdb", None)  # so that it is gone at the end
+    monkeypatch.delitem(sys.modules, "duckdb")
     session = session_of(
         "text = 'select * from rows'", "rows = [1]", f"import duckdb\n{reads}", "y = 1"
     )

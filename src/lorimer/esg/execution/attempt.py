@@ -6,6 +6,7 @@ import threading
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from mmap import mmap
+from types import ModuleType
 from typing import Final, NamedTuple
 
 from lorimer.core.world import World
@@ -25,6 +26,7 @@ from lorimer.esg.graph.part_reads import PartReads
 from lorimer.esg.graph.steps import ABSENT, UNSEEN, Status
 from lorimer.esg.resources import resources
 from lorimer.esg.resources.files import FileLog, Files
+from lorimer.esg.resources.settings import MATPLOTLIB
 from lorimer.esg.resources.surroundings import Surroundings, spoken_of
 from lorimer.esg.resources.watching import watch
 from lorimer.esg.values.budget import COPIES, keep_within
@@ -63,6 +65,12 @@ class _Told(NamedTuple):
     reads: dict[str, str]
     writes: dict[str, str]
     kills: set[str]
+
+
+def _draws(value: object) -> bool:
+    """Who has it may draw with matplotlib: its modules, figures, axes."""
+    home = value.__name__ if type(value) is ModuleType else type(value).__module__
+    return home.partition(".")[0] == "matplotlib"
 
 
 def _before_forks(space: TrackedNamespace, lending: Lending) -> Callable[[], None]:
@@ -226,6 +234,8 @@ class Attempts:
         kills = {*deleted, *done.made, *(name for name in done.bound if name not in lent)}
         kept, settings = trial.lending.using, outcome.used | outcome.used_to_show
         spoken = spoken_of(graph.source(step_id), trial.lent.values(), kept.spoken)
+        if any(map(_draws, trial.lent.values())):
+            spoken |= {MATPLOTLIB}
         used = settings | spoken
         if files.relative:
             used |= {resources.CWD}
@@ -242,7 +252,7 @@ class Attempts:
     def _written(self, trial: _Trial) -> dict[str, str]:
         """The files that it has written: however it ended, it finds them as before next time."""
         reached = (each for region in trial.lending.visit.entered for each in region.objects)
-        maps = any(isinstance(each, mmap) for each in reached)
+        maps = any(issubclass(type(each), mmap) for each in reached)
         return self.files.left(trial.step, trial.files, reached_maps=maps)
 
     def overlooked(self) -> None:

@@ -205,7 +205,7 @@ class TrackedNamespace(dict[str, object]):
             del self.parts[name]
         if name not in self.parts:
             _Dict.__setitem__(self, name, value)
-        if self._queries and isinstance(value, str):
+        if self._queries and type(value) is str:
             self.fetch(words_in(value))
         return value
 

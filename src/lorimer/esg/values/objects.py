@@ -195,6 +195,16 @@ def _bound(value: Any) -> tuple[object, ...]:
     return (None,) if method is None else (method.__func__, method.__self__)
 
 
+def _stood_for(value: Any) -> tuple[object, ...]:
+    """What a weak proxy stands for; it answers for it, also when it is asked for its class."""
+    try:
+        return (value.__reduce_ex__.__self__,)
+    except ReferenceError:
+        return ()
+    except AttributeError:  # a class
+        return (value.__mro__[0],)
+
+
 def _behind(value: Any) -> tuple[object, ...]:
     """What a read-only view shows: a mapping, or the class that `vars` was asked for."""
     found = gc.get_referents(value)
@@ -245,6 +255,8 @@ _KINDS: Final[dict[type, Kind]] = {
     re.Match: Seen(lambda value: (value.re.pattern, value.string, value.regs, value.re.flags)),
     weakref.ref: Inline(lambda value: (value(),)),
     weakref.WeakMethod: Inline(_bound),
+    weakref.ProxyType: Inline(_stood_for),
+    weakref.CallableProxyType: Inline(_stood_for),
     staticmethod: Inline(lambda value: (value.__func__,)),
     classmethod: Inline(lambda value: (value.__func__,)),
     property: Inline(lambda value: (value.fget, value.fset, value.fdel)),
@@ -279,6 +291,8 @@ _OF_FIGURES: Final = figures.shared()
 
 def kind_of(value: object) -> Kind:
     """Which sort of value it is."""
+    if type(value) in weakref.ProxyTypes:
+        return _KINDS[type(value)]
     if type(value) is types.FunctionType:
         return _function(value)
     if type(value) is types.BuiltinMethodType:
