@@ -287,3 +287,24 @@ def test_magics_hide_nothing_of_the_graph_and_stay_in_an_edited_notebook(tmp_pat
     assert "-x = 1\n+x = 2" in told
     written = [cell["source"] for cell in json.loads(path.read_text())["cells"]]
     assert written == ["%matplotlib inline\nx = 2", *sources[1:]]
+
+
+@pytest.mark.parametrize(
+    ("notebook", "told"),
+    [
+        ({"metadata": {"kernelspec": {"language": "julia"}}, "cells": []}, "notebook of julia"),
+        ({"metadata": {"language_info": {"name": "R"}}, "cells": []}, "notebook of R"),
+        ({"nbformat": 3, "worksheets": []}, "jupyter nbconvert --to notebook"),
+    ],
+)
+def test_a_notebook_of_another_language_or_format_is_refused(
+    notebook: object, told: str, tmp_path: Path
+) -> None:
+    path = tmp_path / "n.ipynb"
+    path.write_text(json.dumps(notebook))
+    for command in (["run"], ["show"], ["convert", "n.py"]):
+        result = invoke("steps", command[0], str(path), *(str(tmp_path / n) for n in command[1:]))
+        assert result.exit_code == 2
+        assert told in result.stderr
+    assert path.read_text() == json.dumps(notebook)
+    assert not (tmp_path / "n.py").exists()

@@ -14,6 +14,7 @@ import pytest
 
 from lorimer.esg import StepExecutor, diagnose, generate_patch
 from lorimer.esg.graph.questions import StepError
+from lorimer.esg.values.summaries import summary
 from tests.esg.sessions import anew, session_of
 
 
@@ -776,3 +777,65 @@ def test_row_37_what_keeps_a_stream_writes_to_the_step_that_runs() -> None:
     session.replay()
     assert session.results["s3"].stdout == "second\nthird\n"
     assert "s4" not in session.replay().ran
+
+
+@pytest.mark.parametrize("again", [(), ("engine.begin()\nitems.index(5)", "print(total())")])
+def test_failed_steps_that_moved_on_what_others_use_end_no_replay(again: tuple[str, ...]) -> None:
+    engine = (
+        "class Engine:\n    def __init__(self):\n        self.rows = iter(range(9))\n"
+        "    def begin(self):\n        return next(self.rows)\n"
+        "engine = Engine()\nmeta = [iter([])]"
+    )
+    fails, total = "engine.begin()\nitems.index(5)", "def total():\n    return engine.begin()"
+    sources = (engine, "items = [meta]", fails, total, "print(total())", *again)
+    session = StepExecutor()
+    for number, source in enumerate(sources):
+        session.execute(str(number), source)
+    for _ in range(2):
+        replay = session.replay()
+        assert replay.failed == (("2", "5") if again else ("2",))
+        assert max(map(replay.ran.count, session.graph.steps)) < 10
+        printed = [session.results[step].stdout for step in session.graph.steps if step in "46"]
+        assert printed == (["0\n", "1\n"] if again else ["0\n"])
+        session.graph.edit_step("0", f"{engine}\nmore = 1")
+
+
+def test_who_uses_a_model_of_pydantic_does_not_change_it() -> None:
+    session = session_of(
+        "from pydantic import BaseModel, Field, TypeAdapter\n"
+        "class Item(BaseModel):\n    price: float = Field(gt=0)",
+        "i = Item(price=1)",
+        "j = TypeAdapter(list[Item]).validate_python([{'price': 2}])",
+        "x = [i.price, j[0].price, Item.model_validate_json('{\"price\": 4}').price]",
+    )
+    session.graph.edit_step("s1", "i = Item(price=3)")
+    assert session.replay().ran == ("s1", "s3")
+    assert session.namespace()["x"] == [3.0, 2.0, 4.0]
+    session.graph.edit_step("s0", session.graph.source("s0").replace("gt=0", "gt=3"))
+    session.replay()
+    assert session.results["s1"].failure is not None
+    session.graph.edit_step("s1", "i = Item(price=5)")
+    assert session.results["s2"].failure is not None
+
+
+PROXIES = (
+    "import weakref\nclass Node:\n    v = 1\ndef gone():\n    return weakref.proxy(Node())",
+    "node = Node()\np = weakref.proxy(node)\ndead = gone()\nheld = {'dead': dead}",
+    "p.v = 2",
+    "x = node.v",
+    "try:\n    dead.v\nexcept ReferenceError:\n    y = 'gone'",
+    "other = dead\nheld['other'] = other",
+    "z = held['dead'] is dead, len(held)",
+)
+
+
+def test_row_21_a_weak_proxy_stands_for_its_object_or_for_none() -> None:
+    session = session_of(*PROXIES)
+    for source in ("p.v = 3", "pass", "p.v = 2"):
+        session.graph.edit_step("s2", source)
+        assert session.replay().ok
+        names = session.namespace()
+        assert names["x"] == anew(session)["x"]
+        assert (names["y"], names["z"]) == ("gone", (True, 2))
+    told = summary(session.namespace()["dead"])
+    assert told == "ProxyType"

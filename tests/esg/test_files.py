@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import gc
 import os
 import shutil
 from pathlib import Path
@@ -271,3 +272,55 @@ def test_row_34_a_folder_that_a_link_of_a_step_leads_to(here: Path) -> None:
     session.graph.edit_step("s2", "pass")
     session.replay()
     assert [session.namespace()[name] for name in "ab"] == ["v1", "v1"]
+
+
+OPEN_DATABASE = (
+    "import sqlite3\nc = sqlite3.connect('x')\nc.execute('create table t (a)')\nc.commit()",
+    "c.execute('insert into t values (1)')\nc.commit()",
+    "print(len(open('x', 'rb').read()))",
+    "c.execute('insert into t values (2)')\nc.commit()",
+    "c.execute('insert into t values (3)')\nc.commit()\n"
+    "print(c.execute('select a from t').fetchall())",
+)
+OPEN_HANDLE = (
+    "f = open('x', 'w')",
+    "f.write('a')\nf.flush()",
+    "print(open('x').read())",
+    "f.write('b')\nf.flush()",
+    "f.write('c')\nf.flush()\nprint(open('x').read())",
+)
+
+
+@pytest.mark.filterwarnings("ignore::ResourceWarning")
+@pytest.mark.parametrize(
+    ("sources", "printed"),
+    [
+        pytest.param(OPEN_DATABASE, "[(1,), (2,), (3,)]\n", id="row 34 a database"),
+        pytest.param(OPEN_HANDLE, "abc\n", id="row 34 a handle"),
+    ],
+)
+def test_what_was_opened_is_opened_anew_when_its_file_was_put_back(
+    sources: tuple[str, ...], printed: str, here: Path
+) -> None:
+    session = _steps(sources[:-1])
+    session.graph.edit_step("2", f"{sources[2]}  # and\n_ = 2")
+    session.replay()  # step 2 has read the file as it was at its place
+    result = session.execute("4", sources[-1])
+    assert result.ok, result.failure
+    assert result.stdout == printed
+    del session, result
+    gc.collect()  # here nobody minds that files were left open
+
+
+@pytest.mark.filterwarnings("ignore::ResourceWarning")
+def test_row_34_a_handle_whose_file_a_blocked_step_has_written(here: Path) -> None:
+    note = "def note(text):\n    f.write(text * 2)"
+    show = "f.flush()\nprint(open('x').read())"
+    session = _steps(("f = open('x', 'w+')", "f.write('a')", note, "note('b')", show))
+    session.graph.delete_step("2")
+    assert session.replay().blocked == ("4",)
+    session.graph.add_step("2", note, after="1")
+    session.replay()
+    assert session.results["4"].stdout == "abb\n"
+    del session
+    gc.collect()

@@ -158,6 +158,28 @@ def test_row_35_generators_of_numpy() -> None:
     assert session.namespace()["b"] != b
 
 
+@pytest.mark.parametrize(
+    ("begin", "spawn"),
+    [
+        ("g = np.random.default_rng(3)", "g.spawn(1)[0].random()"),
+        ("g = np.random.default_rng(3).bit_generator", "g.seed_seq.spawn(1)[0].spawn_key"),
+        ("s = np.random.SeedSequence(3)", "s.spawn(1)[0].spawn_key"),
+        (
+            "s = np.random.SeedSequence(3)\ng = np.random.default_rng(s)",
+            "(g.random(), g.spawn(1)[0].random(), s.spawn(1)[0].spawn_key)",
+        ),
+    ],
+)
+def test_row_35_what_a_generator_of_numpy_has_spawned(begin: str, spawn: str) -> None:
+    session = session_of(LIBRARIES, begin, f"a = {spawn}", f"x = {spawn}", "k = 1")
+    for source in ("a = 0", f"a = [{spawn}, {spawn}]", f"a = [{spawn}]"):
+        session.graph.edit_step("s2", source)
+        session.replay()
+        assert session.namespace()["x"] == anew(session)["x"]
+    session.graph.edit_step("s2", f"a = [0, {spawn}]")
+    assert session.replay().ran == ("s2",), "it has spawned as many as before"
+
+
 def test_row_39_a_large_array_is_copied_by_the_first_who_may_change_it() -> None:
     session = session_of(
         LIBRARIES, "a = np.zeros(100_000)", "t = float(a.sum())", "a[0] = 1", "u = float(a.sum())"
@@ -354,6 +376,23 @@ def test_row_29_a_table_is_not_drawn() -> None:
     )
     session.graph.edit_step("s0", f"{first}\nplt.rc('figure', figsize=(5, 3))")
     assert session.replay().ran == ("s0", "s3")
+
+
+def test_row_36_who_adds_to_a_figure_reads_how_it_is_drawn() -> None:
+    pytest.importorskip("matplotlib")
+    session = session_of(
+        "import matplotlib\nmatplotlib.use('agg')\nimport matplotlib.pyplot as plt",
+        "_, ax = plt.subplots()",
+        "plt.rc('lines', linewidth=5)",
+        "width = ax.plot([1, 2])[0].get_linewidth()",
+        "k = 1",
+    )
+    session.graph.edit_step("s2", "plt.rc('lines', linewidth=6)")
+    session.replay()
+    assert session.namespace()["width"] == 6
+    session.graph.move_step("s2", after="s3")
+    session.replay()
+    assert session.namespace()["width"] == 1.5
 
 
 def test_row_20_a_figure_is_put_back() -> None:

@@ -211,3 +211,107 @@ def test_row_20_an_object_of_an_extension_that_has_no_dict() -> None:
     session.graph.mark_stale("s1")
     session.replay()
     assert session.namespace()["x"] == anew(session)["x"]
+
+
+POLARS = """
+import json, os
+from contextvars import ContextVar
+
+hidden = ContextVar("hidden", default="mixed")  # as what its Rust keeps, and nobody sees
+
+class Config:
+    @classmethod
+    def state(cls, if_set=False):
+        return {"set_fmt_float": hidden.get()}
+
+    @classmethod
+    def load(cls, text):
+        hidden.set(json.loads(text)["direct"]["set_fmt_float"])
+
+    set_fmt_float = staticmethod(hidden.set)
+
+    @staticmethod
+    def set_tbl_rows(n):
+        os.environ["POLARS_FMT_MAX_ROWS"] = str(n)
+
+class DataFrame:
+    def __repr__(self):
+        return f"{os.environ.get('POLARS_FMT_MAX_ROWS')} rows, {hidden.get()}"
+"""
+"""What of polars counts here: its frames are shown as `Config` says."""
+
+
+@pytest.mark.parametrize(
+    ("sets", "shown"),
+    [
+        ("pl.Config.set_tbl_rows({})", ["{} rows, mixed", "None rows, mixed"]),
+        ("_ = pl.Config.set_fmt_float('{}')", ["None rows, {}", "None rows, mixed"]),
+        ("os.environ['POLARS_FMT_MAX_ROWS'] = '{}'", ["{} rows, mixed", "None rows, mixed"]),
+    ],
+)
+def test_row_36_the_configuration_of_polars(
+    sets: str, shown: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    library = tmp_path / "site-packages"
+    library.mkdir()
+    (library / "polars.py").write_text(POLARS, encoding="utf-8")
+    monkeypatch.syspath_prepend(str(library))
+    monkeypatch.setitem(sys.modules, "polars", None)  # so that it is gone at the end
+    monkeypatch.delitem(sys.modules, "polars")
+    monkeypatch.setenv("POLARS_FMT_MAX_ROWS", "")
+    monkeypatch.delenv("POLARS_FMT_MAX_ROWS")
+    session = session_of(
+        "import os, polars as pl\nframe = pl.DataFrame()", sets.format(1), "print(frame)", "frame"
+    )
+    for number in (2, 1, 3):
+        session.graph.edit_step("s1", sets.format(number))
+        session.replay()
+        assert session.results["s2"].stdout == shown[0].format(number) + "\n"
+        assert session.results["s3"].shown == shown[0].format(number)
+    session.graph.move_step("s1", after="s3")
+    session.replay()
+    assert session.results["s2"].stdout == shown[1] + "\n"
+    assert session.results["s3"].shown == shown[1]
+    session.graph.delete_step("s1")
+    session.graph.edit_step("s0", session.graph.source("s0") + "\n" + sets.format(4))
+    session.replay()
+    assert session.results["s2"].stdout == shown[0].format(4) + "\n"
+
+
+DUCKDB = """
+import re, sys
+
+def sql(text):
+    space = sys._getframe(1).f_globals  # as C code looks there, past what a subclass says
+    found = [dict.get(space, name) for name in re.findall(r"from (\\w+)", text)]
+    if None in found:
+        raise LookupError(text)
+    return found
+"""
+
+
+@pytest.mark.parametrize(
+    "reads",
+    [
+        "x = duckdb.sql('select * from rows')",
+        "query = 'select * from rows'\nx = duckdb.sql(query)",
+        "x = duckdb.sql(text)",
+        "def ask(limit):\n    return duckdb.sql(f'select * from rows limit {limit}')\nx = ask(3)",
+    ],
+)
+def test_row_23_a_text_that_names_what_a_library_finds_for_itself(
+    reads: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    library = tmp_path / "site-packages"
+    library.mkdir()
+    (library / "duckdb.py").write_text(DUCKDB, encoding="utf-8")
+    monkeypatch.syspath_prepend(str(library))
+    monkeypatch.setitem(sys.modules, "duckdb", None)  # so that it is gone at the end
+    monkeypatch.delitem(sys.modules, "duckdb")
+    session = session_of(
+        "text = 'select * from rows'", "rows = [1]", f"import duckdb\n{reads}", "y = 1"
+    )
+    assert session.namespace()["x"] == [[1]]
+    session.graph.edit_step("s1", "rows = [2]")
+    assert session.replay().ran == ("s1", "s2")
+    assert session.namespace()["x"] == [[2]]

@@ -60,7 +60,7 @@ def words_of(code: types.CodeType) -> Words:
         for constant in each.co_consts:
             star |= constant == ("*",)
             for text in _texts(constant):
-                names.update(_WORD.findall(text))
+                names.update(words_in(text))
         operations = {*each.co_code[::2]}
         if not _TOLD.isdisjoint(operations):
             for one in dis.get_instructions(each):
@@ -76,6 +76,11 @@ def words_of(code: types.CodeType) -> Words:
         not (STORES_ANY | _HAVE_STORED).isdisjoint(names),
         not _BRINGS.isdisjoint(names) or any(_root(each) not in _OWN for each in imports),
     )
+
+
+def words_in(text: str) -> list[str]:
+    """What may be names in it."""
+    return _WORD.findall(text)
 
 
 def _root(module: str) -> str:

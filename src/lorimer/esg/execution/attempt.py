@@ -6,6 +6,7 @@ import threading
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from mmap import mmap
+from types import ModuleType
 from typing import Final, NamedTuple
 
 from lorimer.core.world import World
@@ -25,6 +26,7 @@ from lorimer.esg.graph.part_reads import PartReads
 from lorimer.esg.graph.steps import ABSENT, UNSEEN, Status
 from lorimer.esg.resources import resources
 from lorimer.esg.resources.files import FileLog, Files
+from lorimer.esg.resources.settings import MATPLOTLIB
 from lorimer.esg.resources.surroundings import Surroundings, spoken_of
 from lorimer.esg.resources.watching import watch
 from lorimer.esg.values.budget import COPIES, keep_within
@@ -63,6 +65,12 @@ class _Told(NamedTuple):
     reads: dict[str, str]
     writes: dict[str, str]
     kills: set[str]
+
+
+def _draws(value: object) -> bool:
+    """Who has it may draw with matplotlib: its modules, figures, axes."""
+    home = value.__name__ if type(value) is ModuleType else type(value).__module__
+    return home.partition(".")[0] == "matplotlib"
 
 
 def _before_forks(space: TrackedNamespace, lending: Lending) -> Callable[[], None]:
@@ -127,7 +135,17 @@ class Attempts:
             self._failed(trial, outcome.failure)
         else:
             self._succeeded(trial)
+        self._cut_off()
         return lost
+
+    def _cut_off(self) -> None:
+        """What such steps have opened leads to files that have lost their names: it is made again
+        before somebody uses it."""
+        steps, self.files.cut_off = self.files.cut_off, set()
+        for region in self.store.regions().values() if steps else ():
+            held = () if region.live is None else region.live.contents
+            if not steps.isdisjoint(region.states) and any(each.opaque for each in held):
+                region.live = None
 
     def _tried(self, step_id: str) -> _Trial:
         """Run a step with what is there at its place. What it raises is in the outcome; what the
@@ -137,6 +155,7 @@ class Attempts:
         states = self.surroundings.set_states(step_id)
         shared().renew()
         hook, files = watch(), self.files.begin(step_id, lending.using.spoken)
+        self._cut_off()
         hook.log, hook.forking = files, _before_forks(space, lending)
         stand_for(space)
         space.begin(lending.lend, lending.known, lending.sees)
@@ -215,6 +234,8 @@ class Attempts:
         kills = {*deleted, *done.made, *(name for name in done.bound if name not in lent)}
         kept, settings = trial.lending.using, outcome.used | outcome.used_to_show
         spoken = spoken_of(graph.source(step_id), trial.lent.values(), kept.spoken)
+        if any(map(_draws, trial.lent.values())):
+            spoken |= {MATPLOTLIB}
         used = settings | spoken
         if files.relative:
             used |= {resources.CWD}
@@ -231,7 +252,7 @@ class Attempts:
     def _written(self, trial: _Trial) -> dict[str, str]:
         """The files that it has written: however it ended, it finds them as before next time."""
         reached = (each for region in trial.lending.visit.entered for each in region.objects)
-        maps = any(isinstance(each, mmap) for each in reached)
+        maps = any(issubclass(type(each), mmap) for each in reached)
         return self.files.left(trial.step, trial.files, reached_maps=maps)
 
     def overlooked(self) -> None:

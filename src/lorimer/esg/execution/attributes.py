@@ -19,6 +19,7 @@ from collections import Counter, OrderedDict, defaultdict, deque
 from collections.abc import Callable, Container, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Final, cast
+from weakref import ProxyTypes
 
 from lorimer.esg.analysis.code_words import READS_ANY, words_of
 from lorimer.esg.execution.commit import Commit
@@ -170,6 +171,8 @@ class Using:
 
     def given(self, value: object) -> None:
         """The step has been lent this value."""
+        if type(value) in ProxyTypes:  # it answers for another object, or for none any more
+            return
         if isinstance(value, types.ModuleType):
             self._see(value)
             return

@@ -119,5 +119,6 @@ def _pyplot() -> _Pyplot | None:
 def drawn(value: object, shown: tuple[Display, ...]) -> bool:
     """Something of it may have been drawn by matplotlib. A table of pandas is not; what styles
     one may colour it so."""
-    tables = type(value).__module__.startswith("pandas.core.")
+    home = type(value).__module__
+    tables = home == "pandas" or home.startswith("pandas.core.")  # from pandas 3 on, and before
     return any(each.kind == "image/png" or not tables for each in shown)

@@ -14,10 +14,12 @@ from __future__ import annotations
 import builtins
 import dis
 import inspect
+import sys
 import types
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, Final
 
+from lorimer.esg.analysis.code_words import words_in, words_of
 from lorimer.esg.analysis.parts import Parts, Path, all_of, fits, loads
 from lorimer.esg.execution.evaluating import TRACKED
 
@@ -35,6 +37,8 @@ _DELETES: Final = frozenset({"DELETE_NAME", "DELETE_GLOBAL"})
 _DELETES_ITEM: Final = frozenset({"DELETE_SUBSCR"})
 _NO_NAME: Final = frozenset("#:()")
 """The graph's own names have these: of parts of values, files, settings."""
+_QUERIES: Final = "duckdb"
+"""A library that finds what its texts name (`select * from frame`) in the namespace, unasked."""
 _MOST_USES: Final = 100
 """Beyond that a name is put in place, and counts as used in whole."""
 _DELETE_CODES: Final = frozenset(dis.opmap[name] for name in _DELETES)
@@ -65,6 +69,7 @@ class TrackedNamespace(dict[str, object]):
         self._codes: frozenset[int] = frozenset()
         self._uses = 0
         self._ordered = False
+        self._queries = False
         self._sees: Callable[[types.CodeType], None] = _unseen
 
     def begin(
@@ -83,6 +88,7 @@ class TrackedNamespace(dict[str, object]):
         self.lent, self._lend, self._known = {}, lend or _nothing, known
         self.parts, self._codes, self._uses, self._ordered = {}, frozenset(), 0, False
         self._deletable = set[str]()
+        self._queries = _QUERIES in sys.modules
         self._sees = sees or _unseen
 
     def lend_parts(self, parts: Parts, *codes: types.CodeType) -> None:
@@ -119,6 +125,8 @@ class TrackedNamespace(dict[str, object]):
         `whole`: whether it looks at the namespace as a whole, if that is known.
         """
         self._sees(code)
+        if self._may_query(code):
+            self.fetch(words_of(code).names)
         waiting = [code]
         while waiting:
             code = waiting.pop()
@@ -132,6 +140,10 @@ class TrackedNamespace(dict[str, object]):
             if not _DELETE_CODES.isdisjoint(code.co_code[::2]):
                 self._deletable.update(names := _named(code, _DELETES))
                 self.fetch(names)
+
+    def _may_query(self, code: types.CodeType) -> bool:
+        self._queries = self._queries or _QUERIES in words_of(code).imports
+        return self._queries
 
     def lend_for(self, code: types.CodeType, local: Mapping[str, object]) -> None:
         """Put in place what a text finds that is evaluated, besides `local`."""
@@ -193,6 +205,8 @@ class TrackedNamespace(dict[str, object]):
             del self.parts[name]
         if name not in self.parts:
             _Dict.__setitem__(self, name, value)
+        if self._queries and type(value) is str:
+            self.fetch(words_in(value))
         return value
 
     def _uses_a_part(self, frame: types.FrameType | None) -> bool:

@@ -22,6 +22,9 @@ from lorimer.esg.values.store import Lost, Version, gone
 
 _AGAIN: Final = 20
 """How often a step may run within one replay before everything runs anew."""
+_FAILS: Final = 3
+"""How often a step may fail within one replay: what it has moved on is made again for others, by
+which it would run again, and move it on."""
 Told = Callable[[StepResult], None]
 Pending = Callable[[], str | None]
 
@@ -123,6 +126,7 @@ class Replays:
             lost = self._run(step, told)
             if lost is None:
                 order.append(step)
+                ran[_fails(step)] += self._graph.status(step) is Status.FAILED
                 target = self._wanted = pending()
             elif lost.maker:
                 ran[step] -= 1
@@ -158,14 +162,14 @@ class Replays:
         return lost
 
     def _everything(self, told: Told | None, order: list[str]) -> None:
-        """Where nothing else ends: every step, from the first. Once more without those that fail,
-        for a failed step may have moved an iterator on."""
-        if self._each(set(), told, order) is None:
-            return
-        status = self._graph.status
-        failed = {each for each in self._graph.steps if status(each) is Status.FAILED}
-        if (lost := self._each(failed, told, order)) is not None:
-            raise StepError(f"{lost}, and does not stay: begin anew")
+        """Where nothing else ends: every step, from the first. Again without those that fail, for
+        a failed step may have moved an iterator on."""
+        status, failed = self._graph.status, set[str]()
+        while (lost := self._each(failed, told, order)) is not None:
+            now = {each for each in self._graph.steps if status(each) is Status.FAILED}
+            if now <= failed:
+                raise StepError(f"{lost}, and does not stay: begin anew")
+            failed |= now
 
     def _each(self, failed: set[str], told: Told | None, order: list[str]) -> Lost | None:
         for step in self._graph.steps:
@@ -182,8 +186,12 @@ class Replays:
 
     def _may_run(self, step: str, ran: Counter[str]) -> bool:
         status = self._graph.status(step)
-        done = status in (Status.FRESH, Status.BLOCKED)
-        return not done and not (status is Status.FAILED and ran[step])
+        if status in (Status.FRESH, Status.BLOCKED):
+            return False
+        if status is not Status.FAILED and ran[_fails(step)] >= _FAILS:
+            self._graph.failed(step)
+            return False
+        return not (status is Status.FAILED and ran[step])
 
     def _held(self, step: str, held: dict[str, Held]) -> bool:
         """Whether a step is not to run; so is one that needs it."""
@@ -213,3 +221,8 @@ class Replays:
                 found.add(maker)
         found |= gone(versions, lambda name: graph.maker(name, step_id))
         return found - {""}
+
+
+def _fails(step: str) -> str:
+    """Under which it is counted how often a step has failed."""
+    return f"{step} fails"

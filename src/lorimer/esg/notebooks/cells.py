@@ -73,8 +73,16 @@ def of_notebook(notebook: JSON) -> list[Cell]:
 
 
 def all_of_notebook(notebook: JSON) -> list[Cell]:
-    """The cells of a Jupyter notebook (format 4), prose too. Raises StepError if it is none."""
+    """The cells of a Jupyter notebook (format 4), prose too. Raises StepError if it is none, or one
+    of another language."""
     cells = notebook.get("cells") if isinstance(notebook, Mapping) else None
+    if isinstance(notebook, Mapping) and (language := _language(notebook)):
+        raise StepError(f"this is a notebook of {language}, and steps are Python")
+    if isinstance(notebook, Mapping) and "worksheets" in notebook:
+        raise StepError(
+            "this is no Jupyter notebook of format 4 but one of 3: "
+            "`jupyter nbconvert --to notebook FILE` makes one of 4 of it"
+        )
     if not isinstance(cells, list | tuple):
         raise StepError("this is no Jupyter notebook of format 4: it has no list of cells")
     found = list[Cell]()
@@ -89,6 +97,19 @@ def all_of_notebook(notebook: JSON) -> list[Cell]:
             name = " ".join(title.split()) if isinstance(title, str) else ""
             found.append(Cell(name, text, str(kind), (number, number + 1)))
     return found
+
+
+def _language(notebook: Mapping[str, JSON]) -> str:
+    """What its cells are written in, where it says so and that is not Python."""
+    about = notebook.get("metadata")
+    if not isinstance(about, Mapping):
+        return ""
+    for part, key in (("language_info", "name"), ("kernelspec", "language")):
+        each = about.get(part)
+        language = each.get(key) if isinstance(each, Mapping) else None
+        if isinstance(language, str) and language and "python" not in language.lower():
+            return language
+    return ""
 
 
 def magics(source: str) -> list[int]:

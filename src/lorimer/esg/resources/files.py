@@ -135,6 +135,9 @@ class Files:
         self._used: dict[str, set[str]] = {}  # step -> the files that its last run used
         self.links: set[str] = set()
         """What has ever been a symbolic link."""
+        self.cut_off: set[str] = set()
+        """Steps whose last run used a file that this process has open still, and that has lost its
+        name since: another one was put there. The caller empties it."""
 
     def begin(self, step_id: str, spoken: Set[str]) -> FileLog:
         """A step is about to run. The files that it used when it ran last are as at its place, for
@@ -257,20 +260,26 @@ class Files:
             return False
         folder, base = os.path.split(name.removeprefix(resources.FILE))
         path = os.path.join(os.path.realpath(folder), base)
+        opened = _is_open(path)
         try:
-            if wanted == ABSENT:
-                os.unlink(path)
-                return True
-            os.makedirs(os.path.dirname(path), exist_ok=True)
-            if wanted.startswith(resources.LINK):
-                with suppress(FileNotFoundError):
-                    os.unlink(path)
-                os.symlink(os.fsdecode(self._kept[wanted]), path)
-                return True
-            _replace(path, self._kept[wanted])
+            self._put_at(path, wanted)
         except OSError:
             return False
+        if opened:
+            self.cut_off |= {step for step, used in self._used.items() if name in used}
         return True
+
+    def _put_at(self, path: str, wanted: str) -> None:
+        if wanted == ABSENT:
+            os.unlink(path)
+            return
+        os.makedirs(os.path.dirname(path), exist_ok=True)
+        if wanted.startswith(resources.LINK):
+            with suppress(FileNotFoundError):
+                os.unlink(path)
+            os.symlink(os.fsdecode(self._kept[wanted]), path)
+        else:
+            _replace(path, self._kept[wanted])
 
 
 def _replace(path: str, data: bytes) -> None:
@@ -286,6 +295,20 @@ def _replace(path: str, data: bytes) -> None:
     except OSError:
         os.unlink(fresh)
         raise
+
+
+def _is_open(path: str) -> bool:
+    """This process has the file open, or may have: where that is not told."""
+    try:
+        info = os.stat(path)
+        handles = os.listdir("/proc/self/fd")
+    except OSError:
+        return os.path.exists(path)
+    for each in handles:
+        with suppress(OSError):
+            if os.path.samestat(os.fstat(int(each)), info):
+                return True
+    return False
 
 
 def _sign(name: str) -> _Sign:

@@ -28,8 +28,10 @@ from lorimer.esg.resources.settings import (
     OF_PYTHON,
     PANDAS,
     PANDAS_WORKS,
+    POLARS,
     PYTHON,
     State,
+    environment,
     of_libraries,
 )
 
@@ -56,7 +58,7 @@ SPEAKS_OF: Final = tuple((word, name) for name, words in _WORDS.items() for word
 away: a step that says one counts as reading the state. Other changes are seen by themselves."""
 READ_BY_ALL: Final = frozenset({PANDAS_WORKS})
 """States that every step counts as reading that comes after the session's first library."""
-READ_ONCE_SET: Final = frozenset({CWD, NUMPY_ERRORS, DECIMAL, LOCALE, PYTHON})
+READ_ONCE_SET: Final = frozenset({CWD, NUMPY_ERRORS, DECIMAL, LOCALE, PYTHON, POLARS})
 """States that every step counts as reading as soon as one has changed them: few do."""
 WHOLE: Final = 8 * 2**20
 """Bytes up to which a file is read to compare it; of larger ones size and time are taken."""
@@ -116,11 +118,6 @@ def _set_drawing(numpy: Any, value: object) -> None:
     numpy.random.set_state(value)
 
 
-def _environment() -> dict[bytes, bytes]:
-    held: object = getattr(os.environb, "_data", None)  # to read it item by item takes 20 us
-    return {**cast("dict[bytes, bytes]", held)} if type(held) is dict else dict(os.environb)
-
-
 def _set_environment(value: object) -> None:
     wanted = cast("Mapping[bytes, bytes]", value)
     for name in os.environb.keys() - wanted.keys():
@@ -131,7 +128,7 @@ def _set_environment(value: object) -> None:
 _ALWAYS: Final[Mapping[str, State]] = {
     "rng:random": State(random.getstate, cast("Callable[[object], None]", random.setstate)),
     CWD: State(os.getcwd, lambda value: os.chdir(str(value))),
-    ENV: State(_environment, _set_environment),
+    ENV: State(environment, _set_environment),
     **OF_PYTHON,
 }
 """The states of every process."""

@@ -1,12 +1,14 @@
 """The settings of libraries that decide what is shown: pandas' options, numpy's way of printing,
-matplotlib's parameters; and those that decide what is computed, or whether it raises: numpy's ways
-with errors, the context of `decimal`, the locale. None of the libraries is imported here; each is a
-state (resources.py) once somebody has.
+matplotlib's parameters, polars' configuration; and those that decide what is computed, or whether
+it raises: numpy's ways with errors, the context of `decimal`, the locale. None of the libraries is
+imported here; each is a state (resources.py) once somebody has.
 """
 
 from __future__ import annotations
 
+import json
 import locale
+import os
 import sys
 from collections.abc import Callable, Mapping
 from contextlib import suppress
@@ -26,10 +28,21 @@ LOCALE: Final = "settings:locale"
 PYTHON: Final = "settings:python"
 """How deep calls may go, and how long the text of a number may be."""
 MATPLOTLIB: Final = "settings:matplotlib"
+POLARS: Final = "settings:polars"
+"""Kept in the environment, where its Rust reads it, and in there itself."""
 _OF_THE_SCREEN: Final = frozenset({"backend", "backend_fallback", "interactive", "toolbar"})
 """Parameters of matplotlib that its first use changes, and that no figure shows."""
 _SHOWN: Final = "display"
 _OF_CONTEXTS: Final = ("prec", "rounding", "Emin", "Emax", "capitals", "clamp")
+_OF_POLARS: Final = b"POLARS_"
+_POLARS_AT_FIRST: Final[Mapping[str, object]] = {
+    "set_fmt_float": "mixed",
+    "set_float_precision": None,
+    "set_thousands_separator": "",
+    "set_decimal_separator": ".",
+    "set_trim_decimal_zeros": False,
+}
+"""What it keeps itself, by the methods of its `Config` that set it."""
 _Values = Mapping[str, object]
 _Dict = dict[str, object]
 
@@ -59,13 +72,41 @@ def _locale() -> str:
     return locale.setlocale(locale.LC_ALL)
 
 
+def environment() -> dict[bytes, bytes]:
+    """That of the process."""
+    held: object = getattr(os.environb, "_data", None)  # to read it item by item takes 20 us
+    return {**cast("dict[bytes, bytes]", held)} if type(held) is dict else dict(os.environb)
+
+
+def _polars() -> _Values:
+    """What differs from what it is at first, so that loading it makes no difference."""
+    config: Any = getattr(sys.modules.get("polars"), "Config", None)
+    kept: _Values = {} if config is None else config.state(if_set=True)
+    own = {n: each for n, each in kept.items() if each != _POLARS_AT_FIRST.get(n, each)}
+    every = environment().items()
+    return {os.fsdecode(n): os.fsdecode(each) for n, each in every if _OF_POLARS in n} | own
+
+
+def _set_polars(values: object) -> None:
+    wanted = cast("_Values", values)
+    for name in _polars().keys() - wanted.keys() - _POLARS_AT_FIRST.keys():
+        del os.environ[name]
+    kept = wanted.keys() - _POLARS_AT_FIRST.keys()
+    os.environ.update({name: str(wanted[name]) for name in kept})
+    config: Any = getattr(sys.modules.get("polars"), "Config", None)
+    if config is not None:
+        own = {n: wanted.get(n, first) for n, first in _POLARS_AT_FIRST.items() if n in dir(config)}
+        config.load(json.dumps({"environment": {}, "direct": own}))  # its Rust looks again, too
+
+
 OF_PYTHON: Final[Mapping[str, State]] = {
     PYTHON: State(_limits, _set_limits, _limits),
     LOCALE: State(
         _locale, lambda value: cast("None", locale.setlocale(locale.LC_ALL, str(value))), _locale
     ),
+    POLARS: State(_polars, _set_polars, _polars),
 }
-"""The settings that are there without any library."""
+"""The settings that are there without any library, or may be: the environment."""
 
 
 def _context(context: Any) -> tuple[object, ...]:

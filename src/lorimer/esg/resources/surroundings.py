@@ -7,6 +7,7 @@ from contextlib import suppress
 from functools import partial
 from types import FunctionType, MethodType
 from typing import Final, cast
+from weakref import ProxyTypes
 
 from lorimer.esg.graph.graph import ExecutionStateGraph
 from lorimer.esg.resources import resources
@@ -127,6 +128,8 @@ def spoken_of(source: str, lent: Iterable[object], seen: Iterable[str]) -> set[s
 
 def _spoken(value: object) -> tuple[str, ...]:
     """What a function is called, by whatever name it goes, and speaks of."""
+    if type(value) in ProxyTypes:
+        return ()
     if isinstance(value, partial):
         return _spoken(cast("partial[object]", value).func)
     if isinstance(value, MethodType):

@@ -194,11 +194,25 @@ class _Bits(Kind):
     """What a generator takes its bits from."""
 
     def take(self, value: Any, /) -> Content:
-        return Content(self, (repr(value.state), _Saved(value.state)), ())
+        seeds: object = getattr(value, "seed_seq", None)
+        return Content(self, (repr(value.state), _Saved(value.state)), (seeds,))
 
     def put(self, value: Any, content: Content, /) -> bool:
         extra: Any = content.extra
         value.state = extra[1].saved
+        return True
+
+
+class _Seeds(Kind):
+    """`numpy.random.SeedSequence`: it counts those that it has made of itself."""
+
+    def take(self, value: Any, /) -> Content:
+        _, made_of, *state = value.__reduce__()
+        return Content(self, (repr(value.state), _Saved(state[0] if state else made_of[-1])), ())
+
+    def put(self, value: Any, content: Content, /) -> bool:
+        extra: Any = content.extra
+        value.__setstate_cython__(extra[1].saved)
         return True
 
 
@@ -395,4 +409,5 @@ _NUMPY: Final[dict[str, Kind]] = {
     "Generator": _Generator(),
     "RandomState": _Generator(),
     "BitGenerator": _Bits(),
+    "SeedSequence": _Seeds(),
 }

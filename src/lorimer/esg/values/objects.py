@@ -118,6 +118,18 @@ class _Lock(Kind):
         return True
 
 
+class _Fixed(Kind):
+    """An object of an extension that nobody can change once it is made. Each is another one."""
+
+    hard = True
+
+    def take(self, value: Any, /) -> Content:
+        return Content(self, (type(value).__qualname__, id(value)), referents(value))
+
+    def put(self, value: Any, content: Content, /) -> bool:
+        return content.same(self.take(value))
+
+
 class _Foreign(Kind):
     """An object of an extension: its pickle, if it has one and holds nothing that can change."""
 
@@ -183,6 +195,16 @@ def _bound(value: Any) -> tuple[object, ...]:
     return (None,) if method is None else (method.__func__, method.__self__)
 
 
+def _stood_for(value: Any) -> tuple[object, ...]:
+    """What a weak proxy stands for; it answers for it, also when it is asked for its class."""
+    try:
+        return (value.__reduce_ex__.__self__,)
+    except ReferenceError:
+        return ()
+    except AttributeError:  # a class
+        return (value.__mro__[0],)
+
+
 def _behind(value: Any) -> tuple[object, ...]:
     """What a read-only view shows: a mapping, or the class that `vars` was asked for."""
     found = gc.get_referents(value)
@@ -233,6 +255,8 @@ _KINDS: Final[dict[type, Kind]] = {
     re.Match: Seen(lambda value: (value.re.pattern, value.string, value.regs, value.re.flags)),
     weakref.ref: Inline(lambda value: (value(),)),
     weakref.WeakMethod: Inline(_bound),
+    weakref.ProxyType: Inline(_stood_for),
+    weakref.CallableProxyType: Inline(_stood_for),
     staticmethod: Inline(lambda value: (value.__func__,)),
     classmethod: Inline(lambda value: (value.__func__,)),
     property: Inline(lambda value: (value.fget, value.fset, value.fdel)),
@@ -258,12 +282,17 @@ _VARIABLES: Final[tuple[type, ...]] = tuple(
 )
 _VARIABLE: Final = _Variable()
 _VARIES: Final = ("covariant", "contravariant", "infer_variance")
+_FIXED: Final = _Fixed()
+_VALIDATORS: Final = ("SchemaValidator", "SchemaSerializer")
+"""Of `pydantic_core`: every model has them."""
 _NAMESPACE: Final = Instance(None, ())
 _OF_FIGURES: Final = figures.shared()
 
 
 def kind_of(value: object) -> Kind:
     """Which sort of value it is."""
+    if type(value) in weakref.ProxyTypes:
+        return _KINDS[type(value)]
     if type(value) is types.FunctionType:
         return _function(value)
     if type(value) is types.BuiltinMethodType:
@@ -303,6 +332,8 @@ def _kind(kind: type[Any]) -> Kind:
     found = arrays.kind_of(kind, _partly) or figures.kind_of(kind, _partly)
     if found is not None:
         return found
+    if kind.__name__ in _VALIDATORS and kind.__module__.startswith("pydantic_core."):
+        return _FIXED
     if issubclass(kind, BaseException):
         return Raised()
     if issubclass(kind, random.Random):

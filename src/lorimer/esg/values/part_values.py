@@ -94,4 +94,5 @@ def _told(part: object, owned: Callable[[object], bool]) -> str | None:
 
 def _own(value: object) -> bool:
     """What steps have defined: it can look at more than it holds."""
-    return isinstance(value, type | types.FunctionType) or type(value).__module__ == MAIN
+    kind = type(value)
+    return issubclass(kind, type | types.FunctionType) or kind.__module__ == MAIN

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from itertools import islice
 from typing import Final, cast
+from weakref import ProxyTypes
 
 from lorimer.esg.diagnosis.values import keys_of, size_of
 
@@ -20,6 +21,8 @@ _DEPTH: Final = 2
 def summary(value: object) -> str:
     """`list of 3: ['Ulm', 'Bonn', 'Kiel']`, `DataFrame (4, 2), keys 'city', 'amount'`."""
     kind = type(value).__name__
+    if type(value) in ProxyTypes:  # it answers for another object, or for none any more
+        return kind
     text = kind
     size = size_of(value)
     shape = None if isinstance(value, type) else getattr(value, "shape", None)
