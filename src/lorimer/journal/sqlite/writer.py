@@ -12,8 +12,8 @@ Where others wait already, what is to be synced is committed after the iteration
 with all that comes in it, as one transaction. What is to be visible is not, though to commit many
 in a row takes half the time: a kill between an effect and its commit has it run again.
 The loop and the thread hand each other batches: one wake-up each way, however many wait. Loops of
-several threads may commit to one journal: what each has waiting is its own (`LoopWaiters`), and what is
-in the way of one then may also be another's commit.
+several threads may commit to one journal: what each has waiting is its own (`LoopWaiters`), and
+what is in the way of one then may also be another's commit.
 It covers the commit and every one before it, of any process, because those stand earlier in the
 same file. Those of an earlier WAL were fsynced when it was checkpointed into the database, which
 NORMAL does too, before the file is begun again.
