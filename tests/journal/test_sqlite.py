@@ -151,6 +151,26 @@ def test_another_journal_on_the_file_in_this_process_takes_no_lock_away(store: S
     store.run(write)
 
 
+def test_whoever_waits_is_told_when_the_thread_fails(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of what nobody thought of; and the journal goes on."""
+
+    def fail(self: object) -> None:
+        raise RuntimeError("a fault of ours")
+
+    async def write(journal: Journal) -> None:
+        epoch = await journal.claim("s", "me", 30)
+        await journal.append("s", epoch, [start()], sync=True)
+        with monkeypatch.context() as patch:
+            patch.setattr(transactions.Transactions, "sync", fail)
+            with anyio.fail_after(20), pytest.raises(JournalError, match="a fault of ours"):
+                await journal.append("s", epoch, [note("1")], sync=True)
+        assert await journal.append("s", epoch, [note("2")], sync=True) == 3
+
+    store.run(write)
+
+
 @pytest.mark.parametrize("count", [3, 4, 5, 7, 8, 9])
 @pytest.mark.parametrize("chars", [1, 1_000_000])
 def test_a_stream_is_read_to_its_end_however_its_chunks_fall(

@@ -241,19 +241,29 @@ class Writer:
             self._queue.put(batch)
 
     def _serve(self) -> None:
-        file = self._file
         while batches := self._next():
-            sync, file.is_checkpointing = False, file.checkpoint_due
-            for batch in batches:
-                for job in batch.jobs:
-                    if not job.over:
-                        file.commit(batch.jobs)
-                    sync = sync or job.sync
-            unsynced = file.sync() if sync else None
-            if file.checkpoint_due:
-                file.checkpoint_if_due()
+            try:
+                unsynced = self._write(batches)
+            except Exception as error:  # noqa: BLE001 - raised in the tasks that wait for it
+                unsynced = JournalError(f"the thread of {self._path} failed: {error}", cause=error)
+                for job in [job for batch in batches for job in batch.jobs if not job.over]:
+                    job.fail(unsynced)
             for batch in batches:
                 batch.tell(unsynced)
+
+    def _write(self, batches: Sequence[Batch]) -> JournalError | None:
+        """Commit, sync and checkpoint. Gives back why what is committed is not synced."""
+        file, sync = self._file, False
+        file.is_checkpointing = file.checkpoint_due
+        for batch in batches:
+            for job in batch.jobs:
+                if not job.over:
+                    file.commit(batch.jobs)
+                sync = sync or job.sync
+        unsynced = file.sync() if sync else None
+        if file.checkpoint_due:
+            file.checkpoint_if_due()
+        return unsynced
 
     def _next(self) -> list[Batch]:
         """All that came since it was asked for last; nothing: the thread is to end."""
