@@ -28,7 +28,7 @@ from lorimer.cli.text import print_json, short_id, visible
 from lorimer.core.cancel import Reason
 from lorimer.core.errors import ExecutorErrorCode
 from lorimer.core.events import Event
-from lorimer.core.jsonable import JSON, plain
+from lorimer.core.jsonable import JSON
 from lorimer.core.result import PipelineResult
 from lorimer.core.world import World
 
@@ -237,7 +237,7 @@ class Drive:
     def _data_of(self, result: PipelineResult) -> JSON:
         """The answer where it is data, without what may stand round it; None: it is text."""
         asked = self._pipeline.manifest.model.output_schema is not None
-        return plain(result.output) if asked and not isinstance(result.output, str) else None
+        return result.recorded_output if asked else None
 
     def _say_end(self, status: str, colour: str, used: str) -> None:
         if not self._output.quiet or status != "ok":

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from lorimer.core.errors import ExecutorErrorCode, LorimerError
 from lorimer.core.events import Event
 from lorimer.core.history import History
-from lorimer.core.jsonable import JSON, plain
+from lorimer.core.jsonable import JSON
 from lorimer.core.messages import Message
 from lorimer.core.receipt import Receipt
 from lorimer.core.record import record
@@ -142,9 +142,16 @@ class PipelineResult(Ended):
                 )
         return [steps[place] for place in sorted(steps)]
 
+    @property
+    def recorded_output(self) -> JSON:
+        """`output` as the journal has it, without secrets; None: it is the text, or no plain data,
+        or the run has not ended."""
+        last = self.events[-1] if self.events else None
+        return last.data.get("output") if last is not None and last.type == "run.end" else None
+
     def to_json(self) -> dict[str, JSON]:
         """The plain form the command line prints with `--output-format json`. It has an `output`
-        where that is data, not the text."""
+        where that is data, not the text: the recorded one."""
         data: dict[str, JSON] = {
             "run_id": self.run_id,
             "session_id": self.session_id,
@@ -154,8 +161,8 @@ class PipelineResult(Ended):
             "usage": self.usage.to_json(),
             "total_cost_usd": self.total_cost_usd,
         }
-        if not isinstance(self.output, str) and self.output is not None:
-            data["output"] = plain(self.output)
+        if self.recorded_output is not None:
+            data["output"] = self.recorded_output
         if self.exception is not None:
             data["error"] = self.exception.to_json()
         return data
