@@ -213,6 +213,16 @@ def test_row_20_an_object_of_an_extension_that_has_no_dict() -> None:
     assert session.namespace()["x"] == anew(session)["x"]
 
 
+def install(name: str, text: str, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A library for one test, in a folder that counts as one of libraries."""
+    library = folder / "site-packages"
+    library.mkdir()
+    (library / f"{name}.py").write_text(text, encoding="utf-8")
+    monkeypatch.syspath_prepend(str(library))
+    monkeypatch.setitem(sys.modules, name, None)  # so that it is gone at the end
+    monkeypatch.delitem(sys.modules, name)
+
+
 POLARS = """
 import json, os
 from contextvars import ContextVar
@@ -252,12 +262,7 @@ class DataFrame:
 def test_row_36_the_configuration_of_polars(
     sets: str, shown: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    library = tmp_path / "site-packages"
-    library.mkdir()
-    (library / "polars.py").write_text(POLARS, encoding="utf-8")
-    monkeypatch.syspath_prepend(str(library))
-    monkeypatch.setitem(sys.modules, "polars", None)  # so that it is gone at the end
-    monkeypatch.delitem(sys.modules, "polars")
+    install("polars", POLARS, tmp_path, monkeypatch)
     monkeypatch.setenv("POLARS_FMT_MAX_ROWS", "")
     monkeypatch.delenv("POLARS_FMT_MAX_ROWS")
     session = session_of(
@@ -302,12 +307,7 @@ def sql(text):
 def test_row_23_a_text_that_names_what_a_library_finds_for_itself(
     reads: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    library = tmp_path / "site-packages"
-    library.mkdir()
-    (library / "duckdb.py").write_text(DUCKDB, encoding="utf-8")
-    monkeypatch.syspath_prepend(str(library))
-    monkeypatch.setitem(sys.modules, "duckdb", None)  # so that it is gone at the end
-    monkeypatch.delitem(sys.modules, "duckdb")
+    install("duckdb", DUCKDB, tmp_path, monkeypatch)
     session = session_of(
         "text = 'select * from rows'", "rows = [1]", f"import duckdb\n{reads}", "y = 1"
     )
