@@ -14,7 +14,7 @@ from typing import Final, NoReturn, Protocol, TypeAlias, cast
 import apsw
 
 from lorimer.journal.sqlite.faults import FileMoved, Inherited
-from lorimer.journal.sqlite.forks import held, require_same_process
+from lorimer.journal.sqlite.forks import hold, let_go, require_same_process
 
 Value: TypeAlias = int | float | str | bytes | None
 Row: TypeAlias = tuple[Value, ...]
@@ -70,13 +70,13 @@ class Database:
         self.is_inherited = False
         """The process was forked since: it is not this one's to use."""
         if file:
-            held.add(self)
+            hold(self)
 
     def close(self) -> None:
         """Twice is fine."""
         if self.is_inherited:
             return
-        held.discard(self)
+        let_go(self)
         self._connection.close()
 
     def leave(self) -> tuple[int, int]:

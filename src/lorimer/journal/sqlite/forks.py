@@ -9,6 +9,7 @@ there. So in the child such a file is refused, and what was open is neither used
 from __future__ import annotations
 
 import os
+from functools import cache
 from typing import Final, Protocol
 from weakref import WeakSet
 
@@ -23,7 +24,8 @@ class Held(Protocol):
         ...
 
 
-held: Final[WeakSet[Held]] = WeakSet()
+# Of the process, as its locks are: there is one of each, whatever journals it opens.
+_held: Final[WeakSet[Held]] = WeakSet()
 """Those to a file that are not closed."""
 _kept_alive: Final[list[Held]] = []
 """None of these may be closed by being collected."""
@@ -42,11 +44,24 @@ def require_same_process(path: str) -> None:
             raise Inherited(path)
 
 
+def hold(connection: Held) -> None:
+    """It has a file open from now on, until `let_go`."""
+    _watch_forks()
+    _held.add(connection)
+
+
+def let_go(connection: Held) -> None:
+    """It is about to be closed. Twice is fine."""
+    _held.discard(connection)
+
+
+@cache
+def _watch_forks() -> None:
+    os.register_at_fork(after_in_child=_in_child)
+
+
 def _in_child() -> None:
-    for each in list(held):
+    for each in list(_held):
         _inherited_files.add(each.leave())
         _kept_alive.append(each)
-    held.clear()
-
-
-os.register_at_fork(after_in_child=_in_child)
+    _held.clear()
