@@ -126,7 +126,9 @@ def _set_environment(value: object) -> None:
 
 
 _ALWAYS: Final[Mapping[str, State]] = {
-    "rng:random": State(random.getstate, cast("Callable[[object], None]", random.setstate)),
+    "rng:random": State(
+        random.getstate, cast("Callable[[object], None]", random.setstate), sooner_set=True
+    ),
     CWD: State(os.getcwd, lambda value: os.chdir(str(value))),
     ENV: State(environment, _set_environment),
     **OF_PYTHON,

@@ -29,23 +29,25 @@ class Surroundings:
         self._brought: dict[str, None] = {}  # steps that may have brought in libraries
         self._states: dict[tuple[str, str], object] = {}  # (resource, step) -> state
         self._gone: set[tuple[str, str]] = set()  # (resource, step): states that are not known
+        self._marks: dict[str, tuple[object, str]] = {}  # resource -> (a state, its fingerprint)
 
     def set_states(self, step_id: str) -> dict[str, object]:
         """Set every state to what it is at the step's place."""
         now: dict[str, object] = {}
         for name, state in resources.states().items():
-            present = state.get()
-            value = self._states.setdefault((name, self._graph.maker(name, step_id)), present)
-            if value != present:
-                state.set(value)
-            now[name] = value
+            key = name, self._graph.maker(name, step_id)
+            if key not in self._states:
+                self._states[key] = state.get()
+            known = now[name] = self._states[key]
+            if state.sooner_set or state.now(known) is not known:
+                state.set(known)
         return now
 
     def set_last(self) -> None:
         """Set every state to what it is after all steps, as far as that is known."""
         for name, state in resources.states().items():
             value = self._states.get((name, self._graph.last_writer(name)))
-            if value is not None and value != state.get():
+            if value is not None and state.now(value) is not value:
                 with suppress(OSError):  # a folder that is gone
                     state.set(value)
 
@@ -93,16 +95,27 @@ class Surroundings:
         if self._may_use_libraries(step_id):
             used |= resources.READ_BY_ALL
         for name, state in resources.states().items():
-            value = state.get()
             if name not in before and state.initial is not None:  # the step has loaded its library
                 before = {**before, name: state.initial()}
                 self._states.setdefault((name, ""), before[name])
-            moved = name in before and value != before[name]
+            if name not in before:
+                if name in used:
+                    reads[name] = ""
+                continue
+            value = state.now(before[name])
+            moved = value is not before[name]
             if moved or name in used:
-                reads[name] = resources.mark(before[name]) if name in before else ""
+                reads[name] = self._mark(name, before[name])
             if moved:
                 self._states[name, step_id] = value
-                writes[name] = resources.mark(value)
+                writes[name] = self._mark(name, value)
+
+    def _mark(self, name: str, state: object) -> str:
+        """Its fingerprint: most steps are asked about the state that the step before them was."""
+        marked = self._marks.get(name)
+        if marked is None or marked[0] is not state:
+            marked = self._marks[name] = state, resources.mark(state)
+        return marked[1]
 
     def rename(self, old: str, new: str) -> None:
         """A step has another id."""
