@@ -36,6 +36,7 @@ from lorimer.esg.values.content import (
     Content,
     Inline,
     Kind,
+    Opaque,
     Seen,
     fields_of,
     referents,
@@ -128,6 +129,20 @@ class _Fixed(Kind):
 
     def put(self, value: Any, content: Content, /) -> bool:
         return content.same(self.take(value))
+
+
+class _Compiling(Kind):
+    """What numba has made. A function goes on compiling, with the values of globals at the time,
+    and its objects lead to much of numba itself, which nobody who uses them changes."""
+
+    hard = True
+
+    def lost(self, content: Content, /) -> bool:
+        return True
+
+    def take(self, value: Any, /) -> Content:
+        plain: object = getattr(value, "py_func", None)
+        return Content(self, Opaque(), () if plain is None else (plain,))
 
 
 class _Foreign(Kind):
@@ -229,7 +244,7 @@ _SHARED: Final[object] = getattr(random, "_inst", None)
 """The generator behind the functions of `random`: a resource (resources.py)."""
 _BUILTINS: Final = vars(builtins)
 """Stands in every dict that `exec` was given."""
-ATOM, REFERENCE, FOREIGN = _Atom(), _Reference(), _Foreign()
+ATOM, REFERENCE, FOREIGN, COMPILING = _Atom(), _Reference(), _Foreign(), _Compiling()
 VALUE: Final = Seen(str)
 FUNCTION, CLASS, LIST = Function(), Class(), List()
 TUPLE: Final = Inline(_items)
@@ -332,6 +347,8 @@ def _kind(kind: type[Any]) -> Kind:
     found = arrays.kind_of(kind, _partly) or figures.kind_of(kind, _partly)
     if found is not None:
         return found
+    if kind.__module__.partition(".")[0] == "numba":
+        return COMPILING
     if kind.__name__ in _VALIDATORS and kind.__module__.startswith("pydantic_core."):
         return _FIXED
     if issubclass(kind, BaseException):
