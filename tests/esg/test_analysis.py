@@ -5,11 +5,12 @@ from __future__ import annotations
 import os
 import shutil
 import subprocess
+import warnings
 from pathlib import Path
 
 import pytest
 
-from lorimer.esg import get_reads, get_writes
+from lorimer.esg import ExecutionStateGraph, get_reads, get_writes
 from lorimer.esg.analysis.text import BUILTINS, analyse
 from tests.esg.programs import EVERY, PROGRAMS, Program, annotated
 
@@ -90,3 +91,14 @@ def _interpreter(version: str) -> str | None:
         if python and not subprocess.run(command, capture_output=True, check=False).returncode:
             return python
     return None
+
+
+@pytest.mark.parametrize("text", [r"x = '\d'", "x = 1if y else 2"])
+def test_what_the_parser_warns_of_is_left_to_the_run(text: str) -> None:
+    with warnings.catch_warnings(record=True) as told:
+        warnings.simplefilter("always")
+        assert get_writes(text) == {"x"}
+        graph = ExecutionStateGraph()
+        graph.add_step("a", text)
+        graph.edit_step("a", f"{text}  # again")
+    assert not told

@@ -5,7 +5,6 @@ Which steps run without being asked for is decided in `runs.py`.
 
 from __future__ import annotations
 
-import ast
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
 from typing import Final, cast
@@ -14,7 +13,7 @@ from lorimer.core.jsonable import JSON, clean
 from lorimer.core.world import World
 from lorimer.esg.agent.runs import MAX_CODE, Message, Runs
 from lorimer.esg.agent.views import about, graph_text
-from lorimer.esg.analysis.parsing import NO_PYTHON, fault_of
+from lorimer.esg.analysis.parsing import NO_PYTHON, fault_of, tree_of
 from lorimer.esg.confined.recorded import changed
 from lorimer.esg.diagnosis import diagnose, generate_patch
 from lorimer.esg.graph.questions import StepError
@@ -216,7 +215,7 @@ class Desk:
 
 def _parsed(code: str) -> None:
     try:
-        ast.parse(code)
+        tree_of(code)
     except SyntaxError as error:
         line = (error.text or "").strip()
         place = f"line {error.lineno}: " if error.lineno else ""

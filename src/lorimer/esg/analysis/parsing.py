@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import ast
+import re
+import threading
+import warnings
+from functools import cache
 from typing import Final
 
 NO_PYTHON: Final = (SyntaxError, ValueError, RecursionError, MemoryError)
@@ -10,10 +14,32 @@ NO_PYTHON: Final = (SyntaxError, ValueError, RecursionError, MemoryError)
 byte, the last two for what is nested too deep."""
 
 
+_MAY_WARN: Final = re.compile(r"\\|\d[A-Za-z]")
+"""An escape that there is not (`"\\d"`), a number that ends in a word (`1if`)."""
+
+
+def tree_of(source: str) -> ast.Module:
+    """The tree of a text that is only read. Raises `NO_PYTHON`.
+
+    What the parser warns of is told once, by the run: to whoever reads the step's output.
+    """
+    if not _MAY_WARN.search(source):
+        return ast.parse(source)
+    with _alone(), warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        return ast.parse(source)
+
+
+@cache
+def _alone() -> threading.Lock:
+    """What Python warns of is one setting for all threads."""
+    return threading.Lock()
+
+
 def parsed(source: str) -> ast.Module | None:
     """The tree of a text; None if it is no Python."""
     try:
-        return ast.parse(source)
+        return tree_of(source)
     except NO_PYTHON:
         return None
 

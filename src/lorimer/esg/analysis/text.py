@@ -10,13 +10,13 @@ unknown; the log of the run corrects it (`observe` in graph.py).
 
 from __future__ import annotations
 
-import ast
 import builtins
 import io
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Final
 
+from lorimer.esg.analysis.parsing import tree_of
 from lorimer.esg.analysis.statements import Statements
 
 BUILTINS: Final = frozenset(dir(builtins)) | {"__file__", "__path__", "__annotations__"}
@@ -53,7 +53,7 @@ def analyse(source: str) -> Analysis:
     walk = Statements()
     walk.future = "__future__" in source
     walk.walrus_used = ":=" in source or "exec" in source
-    walk.body(ast.parse(source, "<step>").body)
+    walk.body(tree_of(source).body)
     walk.finish()
     writes = frozenset(walk.writes)
     reads, hidden = _split(walk.reads)

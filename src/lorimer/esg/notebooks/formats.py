@@ -10,7 +10,7 @@ from dataclasses import replace
 from typing import Final, cast
 
 from lorimer.core.jsonable import JSON
-from lorimer.esg.analysis.parsing import NO_PYTHON, fault_of, parsed
+from lorimer.esg.analysis.parsing import NO_PYTHON, fault_of, parsed, tree_of
 from lorimer.esg.analysis.text import get_reads
 from lorimer.esg.graph.graph import ExecutionStateGraph
 from lorimer.esg.graph.questions import StepError
@@ -125,7 +125,9 @@ def _function(name: str, takes: str, body: str, makes: Iterable[str]) -> str:
 
 def _awaits(body: str) -> bool:
     try:
-        code = compile(body, "<cell>", "exec", ast.PyCF_ALLOW_TOP_LEVEL_AWAIT, dont_inherit=True)
+        code = compile(
+            tree_of(body), "<cell>", "exec", ast.PyCF_ALLOW_TOP_LEVEL_AWAIT, dont_inherit=True
+        )
     except NO_PYTHON:
         return False
     return bool(code.co_flags & inspect.CO_COROUTINE)
@@ -147,7 +149,7 @@ def _check(graph: ExecutionStateGraph) -> None:
 def of_marimo(text: str) -> list[Cell]:
     """The cells of a marimo notebook, in an order in which they can run one after another."""
     try:
-        tree = ast.parse(text)
+        tree = tree_of(text)
     except NO_PYTHON as error:
         raise StepError(f"this is no Python: {fault_of(error)}") from error
     found = list[Cell]()
