@@ -576,3 +576,13 @@ def test_of_a_long_message_the_end_is_read_too() -> None:
     assert cause is not None
     assert cause.rule == "no_number"
     assert "xxx..." in cause.message and cause.message.endswith(" end' is no number")
+
+
+def test_a_warning_that_counts_as_an_error_is_no_slip_of_the_pen() -> None:
+    session = StepExecutor()
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        session.execute("s0", "x = '\\d'.find('a1')")
+    report = diagnose(session.results["s0"], session.graph)
+    assert [(each.rule, each.edits) for each in report.findings] == [("warning", ())]
+    assert "line 1" in report.findings[0].message

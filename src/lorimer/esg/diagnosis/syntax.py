@@ -80,6 +80,10 @@ def syntax(case: Case) -> Iterator[Finding]:
         message = f"line {lines.number} is a command of notebooks, not Python"
         yield Finding("magic", message, case.step, (), 0.95)
         return
+    if _compiles(lines.source):
+        message = f"line {lines.number}: {lines.message}, a warning that counts as an error here"
+        yield Finding("warning", message, case.step, (), 0.95)
+        return
     found = dict[str, Try]()  # by the text that it gives
     for number, each in enumerate(_tries(lines)):
         text = _edited(lines.source, each.edits)
