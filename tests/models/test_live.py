@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 from collections.abc import Awaitable, Callable
 from dataclasses import replace
 
 import pytest
 
+from lorimer import PipelinePresets
 from lorimer.core.errors import APIError, ExecutorErrorCode
 from lorimer.core.limits import Limits
 from lorimer.core.messages import Message, user_message
@@ -170,6 +172,22 @@ def test_two_loops_one_resolver() -> None:
 
         asyncio.run(once())
         asyncio.run(once())
+
+
+# What nobody closes says so when it goes: here it has to go.
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+@pytest.mark.filterwarnings("ignore::ResourceWarning")
+def test_many_loops_leave_no_connections() -> None:
+    """`asyncio.run` for each request, as in a web application, and nothing is ever closed."""
+    with FakeLLMServer(lambda _: Turn("Here.")) as server:
+        pipeline = PipelinePresets.minimal(api_key="k", base_url=server.url)
+        for _ in range(8):
+            assert asyncio.run(pipeline.run("hi")).text == "Here."
+        gc.collect()
+        server.wait_until(lambda server: server.open_connections <= 1)  # that of the last loop
+        del pipeline
+        gc.collect()
+        server.wait_until(lambda server: not server.open_connections)
 
 
 def test_a_keyless_server() -> None:
