@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from pydantic import BaseModel
 
-from lorimer import Pipeline, tool
+from lorimer import APIError, Pipeline, tool
 from lorimer.core.jsonable import JSON
 from lorimer.models import CredentialBundle, Models, ProviderCredentials, generate_as_sync
 from lorimer.presets import preset_manifest
@@ -153,3 +153,22 @@ def test_a_tuple_is_an_answer() -> None:
         models.configure_capabilities("openai", tools=True, output_schema=False)
         box = generate_as_sync(Box, "Where?", model="openai:gpt-4o", models=models)
     assert box.corner == (1, 2)
+
+
+def test_a_tool_that_is_refused_is_named() -> None:
+    """Of 20 tools "tools.1" says little."""
+
+    @tool(effects=["read"])
+    def fine(a: int) -> str:
+        """Do it."""
+        return str(a)
+
+    @tool(effects=["read"])
+    def measure(größe: int) -> str:
+        """Measure it."""
+        return str(größe)
+
+    with FakeLLMServer([Turn("Done.")]) as server, pytest.raises(APIError) as caught:
+        agent(server, WIRES[0], fine, measure).run_sync("How large?")
+    assert "should match pattern" in caught.value.message
+    assert caught.value.message.endswith("(tools.1 is 'measure')")

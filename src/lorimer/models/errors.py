@@ -106,6 +106,8 @@ _BY_KIND: Final[Mapping[str, ExecutorErrorCode]] = {
 }
 """Where there is no status to go by: an error in the middle of a stream."""
 
+_TOOL: Final = re.compile(r"\btools\.([0-9]{1,4})\.")
+
 _BY_STATUS: Final[Mapping[int, ExecutorErrorCode]] = {
     401: _Code.EXEC_API_AUTH_INVALID_KEY,
     402: _Code.EXEC_API_TERMINAL,
@@ -127,15 +129,17 @@ def status_error(
     *,
     now: float,
     credentials: ProviderCredentials,
+    tools: JSON = None,
 ) -> APIError:
-    """The error of an answer whose status is not 2xx. `now`: seconds since the epoch."""
+    """The error of an answer whose status is not 2xx. `now`: seconds since the epoch. `tools` are
+    those that were sent: where one is at fault and told by its number, its name is told too."""
     error = _error_in(body.decode("utf-8", "replace"))
     kinds, message = _parts(error)
     code = _status_code(status, kinds, message)
     wait = retry_after(headers, now)
     if 300 <= status < 400:
         message = "a redirect, which is not followed: the base URL is wrong"
-    shown = _short(credentials.redact(message))
+    shown = _short(credentials.redact(message)) + _tool_named(message, tools)
     return APIError(
         f"{provider} answered {status}" + (f": {shown}" if shown else ""),
         code=code,
@@ -300,6 +304,15 @@ def _hint(
             return CHECK_URL
         case _:
             return ""
+
+
+def _tool_named(message: str, tools: JSON) -> str:
+    at = _TOOL.search(message)
+    if at is None or not isinstance(tools, list) or int(at[1]) >= len(tools):
+        return ""
+    tool = tools[int(at[1])]
+    name = tool.get("name") if isinstance(tool, Mapping) else None
+    return f" (tools.{at[1]} is {name!r})" if isinstance(name, str) else ""
 
 
 def _short(text: str) -> str:
