@@ -217,6 +217,21 @@ def test_what_it_returns_need_not_be_known() -> None:
     assert run(lambda: one_call(count, {"n": 2})).content == "2"
 
 
+def test_types_may_be_local() -> None:
+    """With `from __future__ import annotations`, as here, they are known by name only."""
+
+    class Local(BaseModel):
+        city: str
+
+    @tool(effects=["read"])
+    async def look(place: Local, others: list[Local]) -> str:
+        """Look."""
+        return place.city + "".join([other.city for other in others])
+
+    call = {"place": {"city": "Ulm"}, "others": [{"city": "Rom"}]}
+    assert run(lambda: one_call(look, call)).content == "UlmRom"
+
+
 def test_what_a_partial_gives_is_its_own() -> None:
     def search(query: str, limit: int, key: str) -> str:
         """Search it."""

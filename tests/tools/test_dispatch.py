@@ -18,7 +18,7 @@ from lorimer.core.cancel import Reason
 from lorimer.core.errors import APIError, ExecutorErrorCode, JournalError, ToolExecutionError
 from lorimer.core.events import Event
 from lorimer.core.limits import Limits
-from lorimer.tools import ToolContext, ToolInput, ToolResult, tool
+from lorimer.tools import Tool, ToolContext, ToolInput, ToolResult, tool
 from lorimer.world.real import RealWorld
 from tests.tools.support import Act, Bench, going_on, one_call, run, toolset
 
@@ -568,3 +568,36 @@ def test_an_owner_that_was_frozen_looks_again_directly_before_the_call(frozen_at
         assert (len(acted), block.content) == (1, "done")
 
     run(main)
+
+
+def test_lists_and_objects_written_as_texts_are_read() -> None:
+    """What models do time and again: `{"lines": "[{...}]"}`."""
+
+    class Line(BaseModel):
+        text: str
+
+    @tool(effects=["read"])
+    async def typed(lines: list[Line], options: dict[str, int] | None = None, raw: str = "") -> str:
+        """Count."""
+        return f"{[line.text for line in lines]} {options} {raw}"
+
+    class Plain(Tool):
+        name = "plain"
+        input_schema = {  # noqa: RUF012
+            "type": "object",
+            "properties": {"lines": {"type": "array"}, "raw": {"type": "string"}},
+        }
+        effects = frozenset[str]()
+
+        async def execute(self, input: dict[str, Any], context: ToolContext) -> ToolResult:
+            return ToolResult(input)
+
+    told = run(lambda: one_call(typed, {"lines": '[{"text": "a"}]', "options": '{"b": 1}'}))
+    assert told.content == "['a'] {'b': 1} "
+    told = run(lambda: one_call(typed, {"lines": "[]", "raw": "[1]"}))  # a text stays one
+    assert told.content == "[] None [1]"
+    told = run(lambda: one_call(Plain(), {"lines": ' ["\\ud83e"]', "raw": "{}"}))
+    assert told.content == '{"lines":["\ufffd"],"raw":"{}"}'
+    for broken in ("[1", '[{"text": 1}]', "[NaN]", "[" * 5000, "x"):
+        told = run(lambda broken=broken: one_call(typed, {"lines": broken}))  # type: ignore[misc]
+        assert "exec.tool.invalid_input: input.lines" in str(told.content), broken

@@ -20,7 +20,7 @@ from lorimer.tools.permissions import BY_PERSON, UNCOVERED, Verdict, may, permit
 from lorimer.tools.policy.engine import Decision
 from lorimer.tools.registry import Entry
 from lorimer.tools.results import failed
-from lorimer.tools.schema import invalid_input
+from lorimer.tools.schema import invalid_input, read_texts
 
 if TYPE_CHECKING:
     from lorimer.tools.toolset import Toolset
@@ -55,7 +55,7 @@ def accepted(tools: Toolset, use: ToolUse, run: RunContext) -> tuple[Entry, Tool
         )
     arguments = _own(use.input)
     try:
-        return entry, placed(tools, entry, entry.check(arguments), run)
+        return entry, placed(tools, entry, _checked(entry, arguments), run)
     except ToolExecutionError:
         raise
     except BaseException as error:
@@ -69,6 +69,22 @@ def turned_down(tools: Toolset, use: ToolUse, refusal: ToolExecutionError) -> di
     if refusal.code is ExecutorErrorCode.EXEC_TOOL_UNKNOWN and (why := tools.withheld(use.name)):
         data["decision"] = why
     return data
+
+
+def _checked(entry: Entry, arguments: ToolInput) -> ToolInput:
+    """The arguments as the tool takes them. Models write lists and objects as JSON texts, time and
+    again: where that is what does not fit, they are read."""
+    try:
+        return entry.check(arguments)
+    except ToolExecutionError:
+        read = _own(read_texts(arguments, entry.spec.input_schema))
+        if read == arguments:
+            raise
+        try:
+            return entry.check(read)
+        except ToolExecutionError:
+            pass
+        raise
 
 
 def _own(input: Mapping[str, JSON]) -> ToolInput:

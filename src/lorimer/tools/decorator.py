@@ -404,12 +404,24 @@ def _hints(function: Callable[..., object], tool: str) -> dict[str, object]:
         written = {**getattr(target, "__annotations__", {})}
         written.pop("return", None)
         names = getattr(inspect.unwrap(target), "__globals__", {})
-        return get_type_hints(SimpleNamespace(__annotations__=written), names, include_extras=True)
+        holder = SimpleNamespace(__annotations__=written)
+        try:
+            return get_type_hints(holder, names, include_extras=True)
+        except NameError:  # a class of the function in which this one is decorated
+            return get_type_hints(holder, names, _around(), include_extras=True)
     except (NameError, TypeError) as error:
         raise ConfigError(
             f"tool {tool!r}: a parameter's type cannot be resolved: {error}",
             hint="Types must be importable from the module that defines the function.",
         ) from error
+
+
+def _around() -> dict[str, object]:
+    """The local names where `tool` was called."""
+    frame = inspect.currentframe()
+    while frame is not None and frame.f_globals.get("__name__") == __name__:
+        frame = frame.f_back
+    return dict(frame.f_locals) if frame is not None else {}
 
 
 def _hint(parameter: inspect.Parameter, hints: Mapping[str, object], tool: str) -> object:
