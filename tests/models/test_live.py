@@ -24,6 +24,7 @@ from lorimer.testing.faults import (
     Pieces,
     Pings,
     Refuse,
+    Status,
 )
 from lorimer.world.real import RealWorld
 from tests.models.support import API, MODEL, WIRES, Wire, spec, timed
@@ -188,6 +189,22 @@ def test_many_loops_leave_no_connections() -> None:
         del pipeline
         gc.collect()
         server.wait_until(lambda server: not server.open_connections)
+
+
+@pytest.mark.parametrize(
+    ("model", "given", "asked"),
+    [
+        ("claude-haiku-4-5", "/v1", "/v1/v1/messages"),
+        ("openai:gpt-4o", "/v1/chat/completions/", "/v1/chat/completions/chat/completions"),
+        ("google:gemini-2.5-flash", "/v1beta", "/v1beta/v1beta/models/gemini-2.5-flash:"),
+    ],
+)
+def test_a_wrong_base_url_shows_what_was_asked(model: str, given: str, asked: str) -> None:
+    with FakeLLMServer([Turn(faults=(Status(404, body=b"Not Found"),))]) as server:
+        pipeline = PipelinePresets.minimal(model=model, api_key="k", base_url=server.url + given)
+        with pytest.raises(APIError) as caught:
+            pipeline.run_sync("hi")
+    assert f" answered 404 at {server.url}{asked}" in caught.value.message
 
 
 def test_a_keyless_server() -> None:

@@ -16,7 +16,7 @@ import httpx2
 from lorimer.core.errors import APIError, ExecutorErrorCode
 from lorimer.core.jsonable import JSON, clean, dumps
 from lorimer.core.request import NO_USAGE, Usage
-from lorimer.models.credentials import FIRST, VARIABLES, ProviderCredentials
+from lorimer.models.credentials import FIRST, VARIABLES, ProviderCredentials, redact_url
 from lorimer.models.wires.sse import parse_json
 
 NETWORK_ERRORS: Final = (httpx2.HTTPError, httpx2.StreamError, OSError)
@@ -129,10 +129,12 @@ def status_error(
     *,
     now: float,
     credentials: ProviderCredentials,
+    url: str = "",
     tools: JSON = None,
 ) -> APIError:
-    """The error of an answer whose status is not 2xx. `now`: seconds since the epoch. `tools` are
-    those that were sent: where one is at fault and told by its number, its name is told too."""
+    """The error of an answer whose status is not 2xx. `now`: seconds since the epoch. `url` was
+    asked: it is told where the base URL seems wrong. `tools` are those that were sent: where one is
+    at fault and told by its number, its name is told too."""
     error = _error_in(body.decode("utf-8", "replace"))
     kinds, message = _parts(error)
     code = _status_code(status, kinds, message)
@@ -140,10 +142,15 @@ def status_error(
     if 300 <= status < 400:
         message = "a redirect, which is not followed: the base URL is wrong"
     shown = _short(credentials.redact(message)) + _tool_named(message, tools)
+    hint = _hint(code, provider, message, status, keyless=credentials.is_keyless)
+    told = hint == CHECK_URL and bool(credentials.base_url)
+    place = credentials.redact(redact_url(url.partition("?")[0])) if told else ""
     return APIError(
-        f"{provider} answered {status}" + (f": {shown}" if shown else ""),
+        f"{provider} answered {status}"
+        + (f" at {place}" if place else "")
+        + (f": {shown}" if shown else ""),
         code=code,
-        hint=_hint(code, provider, message, status, keyless=credentials.is_keyless),
+        hint=hint,
         status=status,
         retry_after_s=_retry_delay(error) if wait is None else wait,
     )
