@@ -163,6 +163,20 @@ def test_a_field_as_default_is_a_default() -> None:
     assert run(lambda: one_call(roll, {"dice": 1, "seed": 2, "sides": 1})).is_error
 
 
+def test_odd_fields_as_defaults() -> None:
+    @tool(effects=["read"])
+    async def odd(
+        start: Annotated[int, Field(alias="from")] = 3,
+        most: float = Field(default=float("inf")),
+    ) -> str:
+        """Look."""
+        return f"{start} {most}"
+
+    assert odd.input_schema["properties"]["most"] == {"type": "number", "default": "Infinity"}
+    assert run(lambda: one_call(odd, {})).content == "3 inf"
+    assert run(lambda: one_call(odd, {"from": 4, "most": 1})).content == "4 1.0"
+
+
 def test_a_default_of_none_may_be_given() -> None:
     @tool(effects=["read"])
     async def find(

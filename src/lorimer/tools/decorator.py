@@ -334,8 +334,12 @@ def _schema(
         ) from error
     _drop_titles(schema)
     for name, default in defaults.items():
-        if len(dumps(default)) <= _MAX_DEFAULT_CHARS:
-            schema["properties"][name].setdefault("default", default)
+        part = schema["properties"].get(name)
+        if part is None or len(dumps(default)) > _MAX_DEFAULT_CHARS:  # None: it has an alias
+            continue
+        if isinstance(part.get("default"), float):  # perhaps infinite, which JSON cannot hold
+            del part["default"]
+        part.setdefault("default", default)
     return schema
 
 
