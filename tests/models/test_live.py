@@ -6,6 +6,7 @@ import asyncio
 import gc
 from collections.abc import Awaitable, Callable
 from dataclasses import replace
+from typing import Any
 
 import pytest
 
@@ -205,6 +206,22 @@ def test_a_wrong_base_url_shows_what_was_asked(model: str, given: str, asked: st
         with pytest.raises(APIError) as caught:
             pipeline.run_sync("hi")
     assert f" answered 404 at {server.url}{asked}" in caught.value.message
+
+
+def test_a_proxy_is_asked_where_the_program_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Behind one, the error of who does not say so tells how."""
+    for name in ("ALL_PROXY", "HTTPS_PROXY", "NO_PROXY", "all_proxy", "https_proxy", "no_proxy"):
+        monkeypatch.delenv(name, raising=False)
+    with FakeLLMServer([]) as server:
+        monkeypatch.setenv("HTTP_PROXY", server.url)
+        away: dict[str, Any] = {"api_key": "k", "base_url": "http://api.invalid"}
+        with pytest.raises(APIError) as caught:
+            PipelinePresets.minimal(**away).run_sync("hi", limits={"timeout_s": 5})
+        assert "HTTP_PROXY is set: proxies are asked only by" in caught.value.hint
+        world = RealWorld(proxies_from_environment=True)
+        with pytest.raises(APIError) as caught:  # the fake server is no proxy, but it was asked
+            PipelinePresets.minimal(world=world, **away).run_sync("hi")
+        assert "answered 404 at http://api.invalid/v1/messages" in caught.value.message
 
 
 def test_a_keyless_server() -> None:

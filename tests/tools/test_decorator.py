@@ -251,8 +251,8 @@ def test_what_a_partial_gives_is_its_own() -> None:
         """Search it."""
         return f"{query} {limit} {key}"
 
-    find = tool(name="find", effects=["read"])(functools.partial(search, key="k-123", limit=3))
-    assert find.description == "Search it."
+    find = tool(effects=["read"])(functools.partial(search, key="k-123", limit=3))
+    assert (find.name, find.description) == ("search", "Search it.")
     assert list(find.input_schema["properties"]) == ["query"]
     assert "k-123" not in str(find.input_schema)
     assert run(lambda: one_call(find, {"query": "q"})).content == "q 3 k-123"

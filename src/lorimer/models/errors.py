@@ -5,6 +5,7 @@ Which code is retried, `core/errors.py` decides.
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Mapping
 from datetime import UTC
@@ -188,9 +189,20 @@ def network_error(
     return APIError(
         f"{provider} could not be reached: {why}",
         code=_Code.EXEC_API_NETWORK,
-        hint="Check the network, and the base URL.",
+        hint=f"Check the network, and the base URL.{_proxy_unused()}",
         cause=cause,
     )
+
+
+def _proxy_unused() -> str:
+    """That a proxy of the environment is not asked, which everywhere else it is."""
+    for name in ("HTTPS_PROXY", "HTTP_PROXY", "ALL_PROXY"):
+        if os.environ.get(name) or os.environ.get(name.lower()):
+            return (
+                f" {name} is set: proxies are asked only by a pipeline with "
+                "world=RealWorld(proxies_from_environment=True)."
+            )
+    return ""
 
 
 def incomplete(

@@ -451,7 +451,10 @@ def _hint(parameter: inspect.Parameter, hints: Mapping[str, object], tool: str) 
 
 
 def _name(function: Callable[..., object]) -> str:
-    name = cast("object", getattr(function, "__name__", None))  # a partial has none
+    named: object = function
+    while isinstance(named, functools.partial):  # which has none itself
+        named = cast("functools.partial[object]", named).func
+    name = cast("object", getattr(named, "__name__", None))
     if not isinstance(name, str) or name == "<lambda>":
         raise ConfigError("a tool needs a name: @tool(name=...)")
     return name
