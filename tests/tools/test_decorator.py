@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import copy
 import functools
 import itertools
+import pickle
 import re
 import threading
 from collections.abc import Callable, Iterable, Iterator
@@ -70,6 +72,14 @@ def test_it_is_a_tool_and_still_a_function() -> None:
     assert isinstance(forecast, Tool)
     assert forecast(Place(city="Ulm"), date(2026, 1, 2)) == "Ulm 2026-01-02 C 1"
     assert forecast.__name__ == "forecast"
+
+
+def test_it_is_pickled_by_its_name() -> None:
+    """For processes that import the same module; as with functions, others cannot be."""
+    assert pickle.loads(pickle.dumps(forecast)) is forecast
+    assert copy.deepcopy([forecast]) == [forecast]
+    with pytest.raises((pickle.PicklingError, AttributeError)):
+        pickle.dumps(tool(functools.partial(forecast.function, days=1)))
 
 
 def test_arguments_are_converted() -> None:

@@ -152,6 +152,11 @@ class FunctionTool(Tool, Generic[P, R]):
     def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R:
         return self.function(*args, **kwargs)
 
+    def __reduce__(self) -> str:
+        """Pickled by its name, as a function is, for processes that import its module; copies are
+        itself."""
+        return str(getattr(self, "__qualname__", self.name))
+
     def check(self) -> Check:
         """Pydantic's compiled validator: checks and converts in one go."""
         return self._signature.convert
