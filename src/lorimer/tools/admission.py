@@ -5,6 +5,7 @@ What rules and people say is decided in `permissions.py` and `asking.py`.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Final, cast
 
@@ -50,9 +51,7 @@ def accepted(tools: Toolset, use: ToolUse, run: RunContext) -> tuple[Entry, Tool
     if why:
         raise ToolExecutionError(why, code=ExecutorErrorCode.EXEC_TOOL_UNKNOWN)
     if use.raw:
-        raise invalid_input(
-            f"the arguments are not JSON: {use.raw[:200]!r}. Send the call again with an object."
-        )
+        raise invalid_input(_unreadable(use.raw))
     arguments = _own(use.input)
     try:
         return entry, placed(tools, entry, _checked(entry, arguments), run)
@@ -69,6 +68,24 @@ def turned_down(tools: Toolset, use: ToolUse, refusal: ToolExecutionError) -> di
     if refusal.code is ExecutorErrorCode.EXEC_TOOL_UNKNOWN and (why := tools.withheld(use.name)):
         data["decision"] = why
     return data
+
+
+def _unreadable(raw: str) -> str:
+    """What the model is told of arguments that are no JSON object, or were cut off: if it only
+    heard that they are wrong, it would send the same again, and be cut off again."""
+    shown = f"{raw[:200]!r}"
+    try:
+        whole = isinstance(json.loads(raw), dict)
+    except json.JSONDecodeError as error:
+        whole = error.pos >= len(raw.rstrip()) or error.msg.startswith("Unterminated string")
+    except (ValueError, RecursionError):
+        whole = False
+    if whole:
+        return (
+            f"the answer ended within the arguments, so the call was not made: {shown}. Send it "
+            "again; if it was too long for one answer, do less in one call."
+        )
+    return f"the arguments are not JSON: {shown}. Send the call again with an object."
 
 
 def _checked(entry: Entry, arguments: ToolInput) -> ToolInput:
