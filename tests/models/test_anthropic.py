@@ -410,7 +410,7 @@ def test_a_call_that_was_cut_cannot_be_run(stop: str, raw: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "raw", ["{", "[1]", '"x"', "7", "null", '{"a": NaN}', '{"a": 1e999}', "nonsense", "[" * 50_000]
+    "raw", ["{", "[1]", '"x"', "7", '"{"', '{"a": NaN}', '{"a": 1e999}', "nonsense", "[" * 50_000]
 )
 def test_arguments_that_are_no_object_are_kept_as_text(raw: str) -> None:
     call = play(Turn(tool_calls=(ToolCall("1", "t", raw=raw),))).tool_calls[0]
@@ -421,7 +421,9 @@ def test_arguments() -> None:
     def first(raw: str) -> ToolUse:
         return play(Turn(tool_calls=(ToolCall("1", "t", raw=raw),))).tool_calls[0]
 
-    assert first("") == first("  ") == ToolUse("1", "t", {})
+    assert first("") == first("  ") == first("null") == ToolUse("1", "t", {})
+    assert first('"{\\"a\\": 1}"') == ToolUse("1", "t", {"a": 1})  # an object as a JSON text
+    assert first('"{\\"a\\": \\"\\\\ud83e\\"}"').input == {"a": "\ufffd"}
     assert first('{"a":1,"a":2}').input == {"a": 2}
     assert first('{"a":"\\ud83e\\udd84 \\ud83e"}').input == {"a": "🦄 \ufffd"}
 

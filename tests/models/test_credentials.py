@@ -115,7 +115,11 @@ def test_a_key_that_no_header_takes_is_refused(key: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "url", ["localhost:8000", "ftp://x", "http://", "http://h:port/", "//h/v1"]
+    "url",
+    [
+        *("localhost:8000", "ftp://x", "http://", "http://h:port/", "//h/v1"),
+        *("http://h/v1?api-version=2024-10-21", "http://h/v1#here"),
+    ],
 )
 def test_a_url_that_is_none_is_refused(url: str) -> None:
     bundle = CredentialBundle({"openai": ProviderCredentials(KEY, url)}, env={})

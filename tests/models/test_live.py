@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 from collections.abc import Awaitable, Callable
 from dataclasses import replace
+from typing import Any
 
 import pytest
 
+from lorimer import PipelinePresets
 from lorimer.core.errors import APIError, ExecutorErrorCode
 from lorimer.core.limits import Limits
 from lorimer.core.messages import Message, user_message
@@ -22,6 +25,7 @@ from lorimer.testing.faults import (
     Pieces,
     Pings,
     Refuse,
+    Status,
 )
 from lorimer.world.real import RealWorld
 from tests.models.support import API, MODEL, WIRES, Wire, spec, timed
@@ -170,6 +174,54 @@ def test_two_loops_one_resolver() -> None:
 
         asyncio.run(once())
         asyncio.run(once())
+
+
+# What nobody closes says so when it goes: here it has to go.
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+@pytest.mark.filterwarnings("ignore::ResourceWarning")
+def test_many_loops_leave_no_connections() -> None:
+    """`asyncio.run` for each request, as in a web application, and nothing is ever closed."""
+    with FakeLLMServer(lambda _: Turn("Here.")) as server:
+        pipeline = PipelinePresets.minimal(api_key="k", base_url=server.url)
+        for _ in range(8):
+            assert asyncio.run(pipeline.run("hi")).text == "Here."
+        gc.collect()
+        server.wait_until(lambda server: server.open_connections <= 1)  # that of the last loop
+        del pipeline
+        gc.collect()
+        server.wait_until(lambda server: not server.open_connections)
+
+
+@pytest.mark.parametrize(
+    ("model", "given", "asked"),
+    [
+        ("claude-haiku-4-5", "/v1", "/v1/v1/messages"),
+        ("openai:gpt-4o", "/v1/chat/completions/", "/v1/chat/completions/chat/completions"),
+        ("google:gemini-2.5-flash", "/v1beta", "/v1beta/v1beta/models/gemini-2.5-flash:"),
+    ],
+)
+def test_a_wrong_base_url_shows_what_was_asked(model: str, given: str, asked: str) -> None:
+    with FakeLLMServer([Turn(faults=(Status(404, body=b"Not Found"),))]) as server:
+        pipeline = PipelinePresets.minimal(model=model, api_key="k", base_url=server.url + given)
+        with pytest.raises(APIError) as caught:
+            pipeline.run_sync("hi")
+    assert f" answered 404 at {server.url}{asked}" in caught.value.message
+
+
+def test_a_proxy_is_asked_where_the_program_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Behind one, the error of who does not say so tells how."""
+    for name in ("ALL_PROXY", "HTTPS_PROXY", "NO_PROXY", "all_proxy", "https_proxy", "no_proxy"):
+        monkeypatch.delenv(name, raising=False)
+    with FakeLLMServer([]) as server:
+        monkeypatch.setenv("HTTP_PROXY", server.url)
+        away: dict[str, Any] = {"api_key": "k", "base_url": "http://api.invalid"}
+        with pytest.raises(APIError) as caught:
+            PipelinePresets.minimal(**away).run_sync("hi", limits={"timeout_s": 5})
+        assert "HTTP_PROXY is set: proxies are asked only by" in caught.value.hint
+        world = RealWorld(proxies_from_environment=True)
+        with pytest.raises(APIError) as caught:  # the fake server is no proxy, but it was asked
+            PipelinePresets.minimal(world=world, **away).run_sync("hi")
+        assert "answered 404 at http://api.invalid/v1/messages" in caught.value.message
 
 
 def test_a_keyless_server() -> None:

@@ -123,10 +123,38 @@ def test_a_type_without_a_schema_is_refused() -> None:
         'Here you are:\n```\n{"x": 1, "y": 2}\n```\nAnything else?',
         'Sure! {"x": 1, "y": 2} as you wished',
         '```json\n{"x": 1, "y": 2}',
+        '<think>Perhaps {"x": 3, "y": 4}?</think>\n{"x": 1, "y": 2}',
+        'Perhaps {"x": 3, "y": 4}?\n</think>\n```json\n{"x": 1, "y": 2}\n```',
     ],
 )
 def test_what_stands_round_an_answer_is_passed_over(text: str) -> None:
     assert Form(Point).read(text) == Point(1, 2)
+
+
+@pytest.mark.parametrize(
+    ("wanted", "text", "value"),
+    [
+        (list[int], "[1, 2]", [1, 2]),
+        (list[Point], 'Here: [{"x": 1, "y": 2}, {"x": 3, "y": 4}].', [Point(1, 2), Point(3, 4)]),
+        (int, "42", 42),
+        (Point | None, "null", None),
+        (Point | None, '{"x": 1, "y": 2}', Point(1, 2)),
+    ],
+)
+def test_a_value_may_come_without_its_object(wanted: Any, text: str, value: object) -> None:
+    """What is no object is asked for as `{"value": ...}`; many models give it as it is."""
+    assert Form(wanted).read(text) == value
+
+
+def test_marks_of_thoughts_within_a_value_are_its_own() -> None:
+    value = "a <think> and a </think>"
+    assert Form(str).read(json.dumps({"value": value})) == value
+
+
+def test_thoughts_are_no_part_of_an_answer() -> None:
+    form = Form(Point)
+    assert form.partial('<think>{"x": 3') is None
+    assert form.partial('<think>{"x": 3}</think> {"x": 1, "y"') == {"x": 1}
 
 
 def test_fences_within_a_value_are_its_own() -> None:
@@ -141,7 +169,8 @@ def test_fences_within_a_value_are_its_own() -> None:
         (Point, "I will not", "it is not JSON"),
         (Point, '{"x": "a", "y": 1}', "x: Input should be a valid integer"),
         (Point, "{}", "x: Field required"),
-        (list[int], "[1]", 'with the field "value"'),
+        (list[int], '["a"]', 'with the field "value"'),
+        (list[int], '{"values": [1]}', 'with the field "value"'),
         (list[int], '{"value": ["a"]}', "value.0: Input should be a valid integer"),
     ],
 )

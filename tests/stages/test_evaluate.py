@@ -432,6 +432,24 @@ def test_an_answer_that_does_not_fit_its_schema_goes_back_with_the_reason() -> N
     simulate(main)
 
 
+@pytest.mark.parametrize(
+    "answer",
+    [
+        'Here it is:\n```json\n{"city": "Paris"}\n```\nAnything else?',
+        'It is {"city": "Paris"}, I think.',
+        '<think>{"city": "Rome"}?</think>\n{"city": "Paris"}',
+    ],
+)
+def test_words_round_an_answer_of_a_form_are_passed_over(answer: str) -> None:
+    """As `generate_as` does: to ask again costs, and many models say the same again."""
+
+    async def main(world: SimulatedWorld) -> None:
+        result = await make(world, [answer], change=typed).run("go")
+        assert (result.output, result.iterations) == ({"city": "Paris"}, 1)
+
+    simulate(main)
+
+
 def test_a_run_whose_answers_never_fit_its_schema_is_not_ok() -> None:
     async def main(world: SimulatedWorld) -> None:
         pipeline = make(world, ["Paris."] * 3, change=typed)

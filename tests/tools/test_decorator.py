@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import copy
 import functools
+import itertools
+import pickle
 import re
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from datetime import date
 from typing import Annotated, Any, Literal
 
@@ -71,6 +74,14 @@ def test_it_is_a_tool_and_still_a_function() -> None:
     assert forecast.__name__ == "forecast"
 
 
+def test_it_is_pickled_by_its_name() -> None:
+    """For processes that import the same module; as with functions, others cannot be."""
+    assert pickle.loads(pickle.dumps(forecast)) is forecast
+    assert copy.deepcopy([forecast]) == [forecast]
+    with pytest.raises((pickle.PicklingError, AttributeError)):
+        pickle.dumps(tool(functools.partial(forecast.function, days=1)))
+
+
 def test_arguments_are_converted() -> None:
     call = {"place": {"city": "Ulm"}, "day": "2026-01-02", "days": "3"}
     block = run(lambda: one_call(forecast, call))
@@ -133,6 +144,175 @@ def test_field_constraints_hold() -> None:
     }
     assert run(lambda: one_call(roll, {"sides": 1})).is_error
     assert run(lambda: one_call(roll, {"sides": 6})).content == "6"
+
+
+def test_a_field_as_default_is_a_default() -> None:
+    """As in `def f(x: int = Field(3, ge=1))`: what was given to the function was the Field."""
+
+    @tool(effects=["read"])
+    async def roll(
+        dice: int,
+        sides: int = Field(default=6, ge=2, description="how many"),
+        names: list[str] = Field(default_factory=lambda: ["first"]),  # noqa: B008
+        seed: int = Field(description="for luck"),
+    ) -> str:
+        """Roll."""
+        return f"{dice} {sides} {names} {seed}"
+
+    schema = roll.input_schema
+    assert schema["required"] == ["dice", "seed"]
+    assert schema["properties"]["sides"] == {
+        "type": "integer",
+        "minimum": 2,
+        "default": 6,
+        "description": "how many",
+    }
+    assert schema["properties"]["names"]["default"] == ["first"]
+    assert schema["properties"]["seed"]["description"] == "for luck"
+    assert run(lambda: one_call(roll, {"dice": 1, "seed": 2})).content == "1 6 ['first'] 2"
+    assert run(lambda: one_call(roll, {"dice": 1, "seed": 2, "sides": 1})).is_error
+
+
+def test_odd_fields_as_defaults() -> None:
+    @tool(effects=["read"])
+    async def odd(
+        start: Annotated[int, Field(alias="from")] = 3,
+        most: float = Field(default=float("inf")),
+    ) -> str:
+        """Look."""
+        return f"{start} {most}"
+
+    assert odd.input_schema["properties"]["most"] == {"type": "number", "default": "Infinity"}
+    assert run(lambda: one_call(odd, {})).content == "3 inf"
+    assert run(lambda: one_call(odd, {"from": 4, "most": 1})).content == "4 1.0"
+
+
+def test_a_default_of_none_may_be_given() -> None:
+    @tool(effects=["read"])
+    async def find(
+        word: str = None,  # type: ignore[assignment]  # noqa: RUF013  # pyright: ignore
+        most: Annotated[int, Field(ge=1)] = None,  # type: ignore  # noqa: RUF013  # pyright: ignore
+        anything: Any = None,
+    ) -> str:
+        """Find."""
+        return f"{word} {most} {anything}"
+
+    word = find.input_schema["properties"]["word"]
+    assert word == {"anyOf": [{"type": "string"}, {"type": "null"}], "default": None}
+    assert run(lambda: one_call(find, {"word": None, "most": None})).content == "None None None"
+    assert run(lambda: one_call(find, {"most": 0})).is_error
+    assert run(lambda: one_call(find, {"most": True})).is_error
+    assert find.input_schema["properties"]["anything"] == {"default": None}
+
+
+class Doc:
+    """As `typing_extensions.Doc`."""
+
+    def __init__(self, documentation: str) -> None:
+        self.documentation = documentation
+
+
+def test_notes_of_a_type_describe_it() -> None:
+    @tool(effects=["read"])
+    def where(
+        city: Annotated[str, "its name"],
+        zip: Annotated[int, Doc("of the post")],
+        land: Annotated[str, "not this"],
+    ) -> None:
+        """Look it up.
+
+        Args:
+            land: this
+        """
+
+    properties = where.input_schema["properties"]
+    told = {name: each["description"] for name, each in properties.items()}
+    assert told == {"city": "its name", "zip": "of the post", "land": "this"}
+
+
+def test_what_it_returns_need_not_be_known() -> None:
+    """A type under `if TYPE_CHECKING` says nothing to the model."""
+
+    @tool(effects=["read"])
+    async def count(n: int) -> Nowhere:  # type: ignore[name-defined]  # noqa: F821  # pyright: ignore
+        """Count."""
+        return n  # pyright: ignore
+
+    assert run(lambda: one_call(count, {"n": 2})).content == "2"
+
+
+def test_types_may_be_local() -> None:
+    """With `from __future__ import annotations`, as here, they are known by name only."""
+
+    class Local(BaseModel):
+        city: str
+
+    @tool(effects=["read"])
+    async def look(place: Local, others: list[Local]) -> str:
+        """Look."""
+        return place.city + "".join([other.city for other in others])
+
+    call = {"place": {"city": "Ulm"}, "others": [{"city": "Rom"}]}
+    assert run(lambda: one_call(look, call)).content == "UlmRom"
+
+
+def test_what_a_partial_gives_is_its_own() -> None:
+    def search(query: str, limit: int, key: str) -> str:
+        """Search it."""
+        return f"{query} {limit} {key}"
+
+    find = tool(effects=["read"])(functools.partial(search, key="k-123", limit=3))
+    assert (find.name, find.description) == ("search", "Search it.")
+    assert list(find.input_schema["properties"]) == ["query"]
+    assert "k-123" not in str(find.input_schema)
+    assert run(lambda: one_call(find, {"query": "q"})).content == "q 3 k-123"
+    assert run(lambda: one_call(find, {"query": "q", "key": "x"})).is_error
+
+
+def test_the_words_for_an_object_that_is_called() -> None:
+    class Bare:
+        def __call__(self, city: str) -> str:
+            return city
+
+    class Described:
+        def __call__(self, city: str) -> str:
+            """Tell the weather."""
+            return city
+
+    assert tool(name="a")(Bare()).description == ""
+    assert tool(name="b")(Described()).description == "Tell the weather."
+
+
+@pytest.mark.parametrize("values", [lambda: map(str, [1, 2]), lambda: (str(n) for n in (1, 2))])
+def test_what_is_drawn_one_by_one_is_a_list(values: Callable[[], Iterator[str]]) -> None:
+    @tool(effects=["read"])
+    def plain() -> Any:
+        return values()
+
+    @tool(effects=["read"])
+    async def waiting() -> Any:
+        return values()
+
+    for each in (plain, waiting):
+        assert run(lambda each=each: one_call(each)).content == '["1","2"]'  # type: ignore[misc]
+
+
+def test_endless_values_are_cut() -> None:
+    @tool(effects=["read"], max_result_chars=200)
+    def numbers() -> Any:
+        return itertools.count()
+
+    assert "characters left out" in str(run(lambda: one_call(numbers)).content)
+
+
+def test_an_iterable_is_a_list_that_was_checked() -> None:
+    @tool(effects=["read"])
+    async def add(numbers: Iterable[int]) -> int:
+        return sum(numbers) + sum(numbers)
+
+    assert run(lambda: one_call(add, {"numbers": [1, 2]})).content == "6"
+    told = str(run(lambda: one_call(add, {"numbers": [1, "x"]})).content)
+    assert told.startswith("ERROR exec.tool.invalid_input: input.numbers.1: ")
 
 
 def test_options_of_the_decorator() -> None:

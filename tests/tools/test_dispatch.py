@@ -13,12 +13,16 @@ import anyio
 import pytest
 from pydantic import BaseModel, field_validator
 
+from lorimer import PipelinePresets
 from lorimer.core.bus import Bus
 from lorimer.core.cancel import Reason
 from lorimer.core.errors import APIError, ExecutorErrorCode, JournalError, ToolExecutionError
 from lorimer.core.events import Event
 from lorimer.core.limits import Limits
-from lorimer.tools import ToolContext, ToolInput, ToolResult, tool
+from lorimer.core.messages import ToolUse
+from lorimer.models import Models
+from lorimer.testing import ScriptedModel
+from lorimer.tools import Tool, ToolContext, ToolInput, ToolResult, tool
 from lorimer.world.real import RealWorld
 from tests.tools.support import Act, Bench, going_on, one_call, run, toolset
 
@@ -568,3 +572,63 @@ def test_an_owner_that_was_frozen_looks_again_directly_before_the_call(frozen_at
         assert (len(acted), block.content) == (1, "done")
 
     run(main)
+
+
+def test_lists_and_objects_written_as_texts_are_read() -> None:
+    """What models do time and again: `{"lines": "[{...}]"}`."""
+
+    class Line(BaseModel):
+        text: str
+
+    @tool(effects=["read"])
+    async def typed(lines: list[Line], options: dict[str, int] | None = None, raw: str = "") -> str:
+        """Count."""
+        return f"{[line.text for line in lines]} {options} {raw}"
+
+    class Plain(Tool):
+        name = "plain"
+        input_schema = {  # noqa: RUF012
+            "type": "object",
+            "properties": {"lines": {"type": "array"}, "raw": {"type": "string"}},
+        }
+        effects = frozenset[str]()
+
+        async def execute(self, input: dict[str, Any], context: ToolContext) -> ToolResult:
+            return ToolResult(input)
+
+    told = run(lambda: one_call(typed, {"lines": '[{"text": "a"}]', "options": '{"b": 1}'}))
+    assert told.content == "['a'] {'b': 1} "
+    told = run(lambda: one_call(typed, {"lines": "[]", "raw": "[1]"}))  # a text stays one
+    assert told.content == "[] None [1]"
+    told = run(lambda: one_call(Plain(), {"lines": ' ["\\ud83e"]', "raw": "{}"}))
+    assert told.content == '{"lines":["\ufffd"],"raw":"{}"}'
+    for broken in ("[1", '[{"text": 1}]', "[NaN]", "[" * 5000, "x"):
+        told = run(lambda broken=broken: one_call(typed, {"lines": broken}))  # type: ignore[misc]
+        assert "exec.tool.invalid_input: input.lines" in str(told.content), broken
+
+
+@pytest.mark.parametrize(
+    ("raw", "told"),
+    [
+        ('{"text": "a long', "the answer ended within the arguments"),
+        ('{"text": "a", ', "the answer ended within the arguments"),
+        ("{", "the answer ended within the arguments"),
+        ('{"text": "a"}', "the answer ended within the arguments"),
+        ("{'text': 1}", "the arguments are not JSON"),
+        ("[1]", "the arguments are not JSON"),
+        ("[" * 100_000, "the arguments are not JSON"),
+    ],
+)
+def test_a_model_is_told_that_its_call_was_cut_off(raw: str, told: str) -> None:
+    model = ScriptedModel([[ToolUse("c1", "note", {}, raw)], "Done."])
+    models = Models(providers={"scripted": model})
+
+    @tool(effects=["write"])
+    def note(text: str) -> str:
+        """Write."""
+        raise AssertionError
+
+    agent = PipelinePresets.agent(model="scripted:m", models=models, tools=[note])
+    (step,) = agent.run_sync("go").steps
+    assert step.is_error
+    assert str(step.content).startswith(f"ERROR exec.tool.invalid_input: {told}")

@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from pydantic import BaseModel
+from pydantic import BaseModel, Field, RootModel, computed_field
 
 from lorimer.core.jsonable import clean, dumps
 from lorimer.tools.encode import MAX_CHARS, MAX_ITEMS, describe, plain, text_of
@@ -49,6 +49,25 @@ class Colour(Enum):
 class Point:
     x: int
     y: object
+
+
+class Account(BaseModel):
+    name: str
+    key: str = Field(exclude=True)
+
+    @computed_field
+    @property
+    def size(self) -> int:
+        return len(self.name)
+
+    @computed_field
+    @property
+    def broken(self) -> int:
+        raise ValueError
+
+
+class Numbers(RootModel[list[int]]):
+    """A list, as a model."""
 
 
 class Model(BaseModel):
@@ -151,6 +170,9 @@ def test_numbers_that_json_lacks_become_words() -> None:
         (OrderedDict(z=1, a=2), '{"z":1,"a":2}'),
         (Point(1, Colour.RED), '{"x":1,"y":"red"}'),
         (Model(name="n", inner=[1]), '{"name":"n","inner":[1]}'),
+        (Account(name="n", key="k-123"), '{"name":"n","size":1}'),
+        (Numbers([1, 2]), "[1,2]"),
+        ({(1, "a"): 2, (3, "b"): 4}, '{"[1,\\"a\\"]":2,"[3,\\"b\\"]":4}'),
         (b"caf\xc3\xa9", "café"),
         (b"\xff\xfe", "<2 bytes of binary data>"),
         (date(2026, 1, 2), "2026-01-02"),

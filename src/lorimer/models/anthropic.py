@@ -122,6 +122,8 @@ class AnthropicModel(HostedModel):
                 answered.content,
                 now=world.time(),
                 credentials=self._credentials,
+                url=str(answered.url),
+                tools=body.get("tools"),
             ) from None  # the SDK's error holds the request, and with it the key
         except (anthropic.AnthropicError, *NETWORK_ERRORS) as error:
             cause = error.__cause__ or error

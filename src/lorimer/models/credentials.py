@@ -263,3 +263,10 @@ def _check_url(provider: str, url: str) -> None:
             code=ExecutorErrorCode.EXEC_API_NO_CLIENT,
             hint="Write it in full, e.g. http://localhost:8000/v1",
         )
+    if "?" in url or "#" in url:
+        raise ConfigError(
+            f"the base URL for {provider!r} may not go on with '?' or '#', as what is asked for is "
+            f"added to its end: {redact_url(url.partition('?')[0].partition('#')[0])!r}",
+            code=ExecutorErrorCode.EXEC_API_NO_CLIENT,
+            hint="Leave that out. At Azure: https://NAME.openai.azure.com/openai/v1 needs none.",
+        )

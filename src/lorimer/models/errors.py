@@ -5,6 +5,7 @@ Which code is retried, `core/errors.py` decides.
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Mapping
 from datetime import UTC
@@ -16,7 +17,7 @@ import httpx2
 from lorimer.core.errors import APIError, ExecutorErrorCode
 from lorimer.core.jsonable import JSON, clean, dumps
 from lorimer.core.request import NO_USAGE, Usage
-from lorimer.models.credentials import FIRST, VARIABLES, ProviderCredentials
+from lorimer.models.credentials import FIRST, VARIABLES, ProviderCredentials, redact_url
 from lorimer.models.wires.sse import parse_json
 
 NETWORK_ERRORS: Final = (httpx2.HTTPError, httpx2.StreamError, OSError)
@@ -106,6 +107,8 @@ _BY_KIND: Final[Mapping[str, ExecutorErrorCode]] = {
 }
 """Where there is no status to go by: an error in the middle of a stream."""
 
+_TOOL: Final = re.compile(r"\btools\.([0-9]{1,4})\.")
+
 _BY_STATUS: Final[Mapping[int, ExecutorErrorCode]] = {
     401: _Code.EXEC_API_AUTH_INVALID_KEY,
     402: _Code.EXEC_API_TERMINAL,
@@ -127,19 +130,28 @@ def status_error(
     *,
     now: float,
     credentials: ProviderCredentials,
+    url: str = "",
+    tools: JSON = None,
 ) -> APIError:
-    """The error of an answer whose status is not 2xx. `now`: seconds since the epoch."""
+    """The error of an answer whose status is not 2xx. `now`: seconds since the epoch. `url` was
+    asked: it is told where the base URL seems wrong. `tools` are those that were sent: where one is
+    at fault and told by its number, its name is told too."""
     error = _error_in(body.decode("utf-8", "replace"))
     kinds, message = _parts(error)
     code = _status_code(status, kinds, message)
     wait = retry_after(headers, now)
     if 300 <= status < 400:
         message = "a redirect, which is not followed: the base URL is wrong"
-    shown = _short(credentials.redact(message))
+    shown = _short(credentials.redact(message)) + _tool_named(message, tools)
+    hint = _hint(code, provider, message, status, keyless=credentials.is_keyless)
+    told = hint == CHECK_URL and bool(credentials.base_url)
+    place = credentials.redact(redact_url(url.partition("?")[0])) if told else ""
     return APIError(
-        f"{provider} answered {status}" + (f": {shown}" if shown else ""),
+        f"{provider} answered {status}"
+        + (f" at {place}" if place else "")
+        + (f": {shown}" if shown else ""),
         code=code,
-        hint=_hint(code, provider, message, status, keyless=credentials.is_keyless),
+        hint=hint,
         status=status,
         retry_after_s=_retry_delay(error) if wait is None else wait,
     )
@@ -177,9 +189,20 @@ def network_error(
     return APIError(
         f"{provider} could not be reached: {why}",
         code=_Code.EXEC_API_NETWORK,
-        hint="Check the network, and the base URL.",
+        hint=f"Check the network, and the base URL.{_proxy_unused()}",
         cause=cause,
     )
+
+
+def _proxy_unused() -> str:
+    """That a proxy of the environment is not asked, which everywhere else it is."""
+    for name in ("HTTPS_PROXY", "HTTP_PROXY", "ALL_PROXY"):
+        if os.environ.get(name) or os.environ.get(name.lower()):
+            return (
+                f" {name} is set: proxies are asked only by a pipeline with "
+                "world=RealWorld(proxies_from_environment=True)."
+            )
+    return ""
 
 
 def incomplete(
@@ -300,6 +323,15 @@ def _hint(
             return CHECK_URL
         case _:
             return ""
+
+
+def _tool_named(message: str, tools: JSON) -> str:
+    at = _TOOL.search(message)
+    if at is None or not isinstance(tools, list) or int(at[1]) >= len(tools):
+        return ""
+    tool = tools[int(at[1])]
+    name = tool.get("name") if isinstance(tool, Mapping) else None
+    return f" (tools.{at[1]} is {name!r})" if isinstance(name, str) else ""
 
 
 def _short(text: str) -> str:

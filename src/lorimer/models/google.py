@@ -145,6 +145,7 @@ class GoogleModel(HostedModel):
             body,
             now=world.time(),
             credentials=self._credentials,
+            url=str(response.url),
         )
 
     def _sdk(self, world: World) -> _Client:

@@ -195,6 +195,7 @@ class OpenAIModel(HostedModel):
             answered.content,
             now=world.time(),
             credentials=self._credentials,
+            url=str(answered.url),
         )
 
     def _sdk(self, world: World) -> _Client:

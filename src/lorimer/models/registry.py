@@ -10,7 +10,6 @@ from importlib import import_module
 from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Final, TypeAlias
-from weakref import WeakKeyDictionary
 
 from lorimer.core.errors import ConfigError, ExecutorErrorCode, nearest
 from lorimer.core.model import (
@@ -69,23 +68,35 @@ class HttpPool:
 
     def __init__(self, world: World | None = None) -> None:
         self._world = world
-        self._clients: WeakKeyDictionary[
+        self._clients: dict[
             asyncio.AbstractEventLoop, dict[tuple[str, str], httpx2.AsyncClient]
-        ] = WeakKeyDictionary()
+        ] = {}
 
     def get(self, key: tuple[str, str], world: World) -> httpx2.AsyncClient:
         """The client for `key` on the running loop, from the pool's world, else from `world`."""
-        clients = self._clients.setdefault(asyncio.get_running_loop(), {})
+        loop = asyncio.get_running_loop()
+        clients = self._clients.get(loop)
+        if clients is None:
+            self._forget_closed_loops()
+            clients = self._clients[loop] = {}
         client = clients.get(key)
         if client is None or client.is_closed:
             client = clients[key] = (self._world or world).http()
         return client
 
     async def aclose(self) -> None:
-        """Close the running loop's clients. Those of a loop that is gone went with it."""
+        """Close the running loop's clients. Those of a loop that is closed are let go of."""
+        self._forget_closed_loops()
         clients = self._clients.pop(asyncio.get_running_loop(), {})
         for client in clients.values():
             await client.aclose()
+
+    def _forget_closed_loops(self) -> None:
+        # Nothing can be awaited on such a loop any more: its connections end with their objects.
+        # Other threads, each with a loop of its own, may do the same at this moment.
+        for loop in list(self._clients):
+            if loop.is_closed():
+                self._clients.pop(loop, None)
 
 
 @record

@@ -16,6 +16,7 @@ from pydantic_core import from_json, to_json
 
 from lorimer.core.arguments import is_a, wrong
 from lorimer.core.errors import ConfigError
+from lorimer.core.json_in_text import after_thoughts, json_texts
 from lorimer.core.jsonable import JSON, dumps
 from lorimer.models.wires.strict import closed, in_words
 
@@ -27,7 +28,6 @@ MAX_FAULTS: Final = 20
 """Of an answer, that a model is told of."""
 
 _MAX_FAULT: Final = 300
-_FENCE: Final = re.compile(r"```[\w-]*[ \t]*\n(.*?)(?:\n[ \t]*```|\Z)", re.DOTALL)
 _NOT_IN_NAME: Final = re.compile(r"[^a-zA-Z0-9_-]+")
 _WORDLESS: Final = frozenset(
     [
@@ -81,11 +81,14 @@ class Form(Generic[T]):
 
     def read(self, text: str) -> T:
         """The value in an answer's text. Raises Unfit."""
-        body = _json_in(text)
+        body = _json_in(text, lists=self.wrapped)
         if self.wrapped:
             whole: object = from_json(body)
             if not isinstance(whole, dict) or "value" not in whole:
-                raise Unfit('it is not an object with the field "value"')
+                try:  # the value, without an object round it
+                    return self._adapter.validate_json(body)
+                except ValidationError:
+                    raise Unfit('it is not an object with the field "value"') from None
             body = to_json(cast("dict[str, JSON]", whole)["value"])
         try:
             return self._adapter.validate_json(body)
@@ -95,6 +98,7 @@ class Form(Generic[T]):
     def partial(self, text: str) -> JSON:
         """What there is of the value in the beginning of an answer, as plain data; None: nothing
         yet. Nothing of it is checked."""
+        text = after_thoughts(text)
         start = text.find("{")
         if start < 0:
             return None
@@ -217,11 +221,10 @@ class _Writer:
         return out
 
 
-def _json_in(text: str) -> str:
-    """The JSON in a text: all of it, what is fenced, or from the first brace to the last one.
-    Raises Unfit."""
+def _json_in(text: str, *, lists: bool) -> str:
+    """The JSON in a text. Raises Unfit."""
     first: ValueError | None = None
-    for body in _candidates(text):
+    for body in json_texts(text, lists=lists):
         try:
             from_json(body)
         except ValueError as error:
@@ -229,15 +232,6 @@ def _json_in(text: str) -> str:
         else:
             return body
     raise Unfit(f"it is not JSON: {first}" if text.strip() else "it is empty")
-
-
-def _candidates(text: str) -> Iterator[str]:
-    yield text.strip()
-    for match in _FENCE.finditer(text):
-        yield match[1].strip()
-    start, end = text.find("{"), text.rfind("}")
-    if 0 <= start < end:
-        yield text[start : end + 1]
 
 
 def _faults(error: ValidationError, root: str) -> Iterator[str]:

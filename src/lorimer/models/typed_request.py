@@ -22,6 +22,7 @@ from lorimer.core.request import (
     ToolInputDelta,
     ToolSpec,
 )
+from lorimer.core.told_schema import told_schema
 from lorimer.models.caller import DeltaListener
 from lorimer.models.typed import Form, Unfit
 
@@ -72,7 +73,7 @@ class TypedRequest(Generic[T]):
         said = [self._system] if self._system else []
         if not by_tool and not (natively and trusted):
             said.append(form.instruction)
-        tool = ToolSpec(_TOOL, "Give your answer with this tool.", form.schema)
+        tool = ToolSpec(_TOOL, "Give your answer with this tool.", told_schema(form.schema)[0])
         return Request(
             first.model.name,
             History(self.messages),

@@ -144,7 +144,7 @@ class Access:
             raise network_error(self._provider, error, self.credentials) from error
         refused = status_error(
             self._provider, response.status_code, response.headers, body, now=world.time(),
-            credentials=self.credentials,
+            credentials=self.credentials, url=url,
         )  # fmt: skip
         if response.status_code == 401:
             self._login = None  # the next one asks anew

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Final, cast
 
 from pydantic import Field, JsonValue
 
 from lorimer.core.bindings import Bindings
 from lorimer.core.errors import APIError, ExecutorErrorCode, ToolExecutionError
+from lorimer.core.json_in_text import json_texts
 from lorimer.core.jsonable import JSON
 from lorimer.core.request import Response, StopReason
 from lorimer.core.stage import Settings, Slot, Stage, Strategy
@@ -54,7 +55,7 @@ class DefaultParser(Parser):
 
 
 class StructuredOutput(Parser):
-    """JSON, bare or in a fenced block, as the run's output."""
+    """JSON, bare or in a fenced block, as the run's output; with a schema also among words."""
 
     name = "structured_output"
     description = (
@@ -82,11 +83,13 @@ class StructuredOutput(Parser):
 
     def parse(self, text: str, state: PipelineState) -> None:
         state.shared[MISFIT] = ""
-        fenced = FENCE.match(text)
-        try:
-            value: JSON = cast("JSON", json.loads(fenced.group(1) if fenced else text))
-        except (ValueError, RecursionError) as error:
-            state.shared[MISFIT] = str(error)
+        if self._check is not None:
+            value, problem = _read(json_texts(text))
+        else:
+            fenced = FENCE.match(text)
+            value, problem = _read([fenced.group(1) if fenced else text])
+        if problem:
+            state.shared[MISFIT] = problem
             state.output = self.config.default
             return
         if self._check is not None:
@@ -103,6 +106,17 @@ class StructuredOutput(Parser):
             state.output = self.config.default
             return
         state.output = value
+
+
+def _read(bodies: Iterable[str]) -> tuple[JSON, str]:
+    """The first of them that is JSON; or why none is."""
+    problem = ""
+    for body in bodies:
+        try:
+            return cast("JSON", json.loads(body)), ""
+        except (ValueError, RecursionError) as error:
+            problem = problem or str(error) or type(error).__name__
+    return None, problem
 
 
 def _compiled(schema: Mapping[str, JSON]) -> Check:

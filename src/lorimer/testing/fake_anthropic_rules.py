@@ -43,6 +43,7 @@ _ROLE_OF: Final = {
 }
 _ONE_SAMPLER: Final = re.compile(r"claude-[a-z]+-4[-.][1-9](?!\d)")
 _CALL_ID: Final = re.compile(r"[a-zA-Z0-9_-]+")
+_KEY: Final = re.compile(r"[a-zA-Z0-9_.-]{1,64}")
 _TOOL_NAME: Final = re.compile(r"[a-zA-Z0-9_-]{1,128}")
 _BOUNDS: Final = ("minimum", "maximum", "multipleOf", "minLength", "maxLength", "maxItems")
 MAX_CACHE_MARKS: Final = 4
@@ -161,6 +162,18 @@ def _tools(body: Object) -> None:
             _no(f"tools.{index}.custom.input_schema: Field required")
         if schema.get("type") != "object":
             _no(f"tools.{index}.custom.input_schema.type: Input should be 'object'")
+        if schema.keys() & {"oneOf", "allOf", "anyOf"}:
+            _no(
+                f"tools.{index}.custom.input_schema: input_schema does not support oneOf, allOf, or"
+                " anyOf at the top level"
+            )
+        properties = schema.get("properties")
+        for key in properties if isinstance(properties, Mapping) else ():
+            if not _KEY.fullmatch(key):
+                _no(
+                    f"tools.{index}.custom.input_schema.properties: Property keys should match "
+                    f"pattern '^{_KEY.pattern}$'"
+                )
     choice = body.get("tool_choice")
     if isinstance(choice, Mapping):
         if choice.get("type") == "tool" and choice.get("name") not in seen:

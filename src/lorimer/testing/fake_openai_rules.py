@@ -9,7 +9,15 @@ from __future__ import annotations
 from typing import Final
 
 from lorimer.core.jsonable import JSON
-from lorimer.testing.fake_openai_shared import Object, array, named, no, object_of, string
+from lorimer.testing.fake_openai_shared import (
+    Object,
+    array,
+    named,
+    no,
+    object_of,
+    parameters,
+    string,
+)
 
 _ROLES: Final = ("system", "assistant", "user", "function", "tool", "developer")
 
@@ -61,7 +69,11 @@ def _tools(body: Object) -> None:
     for index, tool in enumerate(array(body["tools"], "tools")):
         if tool.get("type") == "function":
             where = f"tools[{index}].function"
-            named(object_of(tool.get("function"), where).get("name"), f"{where}.name")
+            function = object_of(tool.get("function"), where)
+            name = named(function.get("name"), f"{where}.name")
+            if function.get("parameters") is not None:
+                schema = object_of(function["parameters"], f"{where}.parameters")
+                parameters(schema, name, f"{where}.parameters")
         elif tool.get("type") != "custom":
             no(f"Invalid value: '{tool.get('type')}'.", param=f"tools[{index}].type")
 

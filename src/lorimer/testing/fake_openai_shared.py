@@ -64,3 +64,29 @@ def named(value: JSON, where: str) -> str:
             param=where,
         )
     return str(value)
+
+
+def parameters(schema: Object, name: str, param: str) -> None:
+    """Raises Refused for a tool's schema that no mode takes."""
+    said, code = f"Invalid schema for function '{name}': ", "invalid_function_parameters"
+    if schema.keys() & {"oneOf", "anyOf", "allOf", "enum", "not"}:
+        no(
+            f"{said}schema must have type 'object' and not have 'oneOf'/'anyOf'/'allOf'/'enum'/"
+            "'not' at the top level.",
+            param=param,
+            code=code,
+        )
+    waiting: list[tuple[tuple[str, ...], JSON]] = [((), schema)]
+    for path, one in waiting:  # grows
+        if not isinstance(one, Mapping):
+            continue
+        if one.get("type") == "array" and "items" not in one:
+            no(f"{said}In context={path}, array schema missing items.", param=param, code=code)
+        for group in ("properties", "$defs"):
+            inner = one.get(group)
+            if isinstance(inner, Mapping):
+                waiting += [((*path, group, key), part) for key, part in inner.items()]
+        choices = one.get("anyOf")
+        if isinstance(choices, list):
+            waiting += [((*path, "anyOf", str(n)), part) for n, part in enumerate(choices)]
+        waiting.append(((*path, "items"), one.get("items")))

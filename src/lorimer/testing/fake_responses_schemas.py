@@ -6,7 +6,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from lorimer.core.jsonable import JSON
-from lorimer.testing.fake_openai_shared import Object, array, named, no, object_of
+from lorimer.testing.fake_openai_shared import Object, array, named, no, object_of, parameters
 
 
 def check_tools(body: Object) -> None:
@@ -19,6 +19,7 @@ def check_tools(body: Object) -> None:
         name = named(tool.get("name"), f"{where}.name")
         names.append(name)
         schema = object_of(tool.get("parameters"), f"{where}.parameters")
+        parameters(schema, name, f"{where}.parameters")
         _schema(
             schema, f"function '{name}'", f"{where}.parameters", tool.get("strict") is not False
         )

@@ -5,6 +5,7 @@ What rules and people say is decided in `permissions.py` and `asking.py`.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Final, cast
 
@@ -20,7 +21,7 @@ from lorimer.tools.permissions import BY_PERSON, UNCOVERED, Verdict, may, permit
 from lorimer.tools.policy.engine import Decision
 from lorimer.tools.registry import Entry
 from lorimer.tools.results import failed
-from lorimer.tools.schema import invalid_input
+from lorimer.tools.schema import invalid_input, read_texts
 
 if TYPE_CHECKING:
     from lorimer.tools.toolset import Toolset
@@ -50,12 +51,10 @@ def accepted(tools: Toolset, use: ToolUse, run: RunContext) -> tuple[Entry, Tool
     if why:
         raise ToolExecutionError(why, code=ExecutorErrorCode.EXEC_TOOL_UNKNOWN)
     if use.raw:
-        raise invalid_input(
-            f"the arguments are not JSON: {use.raw[:200]!r}. Send the call again with an object."
-        )
+        raise invalid_input(_unreadable(use.raw))
     arguments = _own(use.input)
     try:
-        return entry, placed(tools, entry, entry.check(arguments), run)
+        return entry, placed(tools, entry, _checked(entry, arguments), run)
     except ToolExecutionError:
         raise
     except BaseException as error:
@@ -69,6 +68,40 @@ def turned_down(tools: Toolset, use: ToolUse, refusal: ToolExecutionError) -> di
     if refusal.code is ExecutorErrorCode.EXEC_TOOL_UNKNOWN and (why := tools.withheld(use.name)):
         data["decision"] = why
     return data
+
+
+def _unreadable(raw: str) -> str:
+    """What the model is told of arguments that are no JSON object, or were cut off: if it only
+    heard that they are wrong, it would send the same again, and be cut off again."""
+    shown = f"{raw[:200]!r}"
+    try:
+        whole = isinstance(json.loads(raw), dict)
+    except json.JSONDecodeError as error:
+        whole = error.pos >= len(raw.rstrip()) or error.msg.startswith("Unterminated string")
+    except (ValueError, RecursionError):
+        whole = False
+    if whole:
+        return (
+            f"the answer ended within the arguments, so the call was not made: {shown}. Send it "
+            "again; if it was too long for one answer, do less in one call."
+        )
+    return f"the arguments are not JSON: {shown}. Send the call again with an object."
+
+
+def _checked(entry: Entry, arguments: ToolInput) -> ToolInput:
+    """The arguments as the tool takes them. Models write lists and objects as JSON texts, time and
+    again: where that is what does not fit, they are read."""
+    try:
+        return entry.check(arguments)
+    except ToolExecutionError:
+        read = _own(read_texts(arguments, entry.spec.input_schema))
+        if read == arguments:
+            raise
+        try:
+            return entry.check(read)
+        except ToolExecutionError:
+            pass
+        raise
 
 
 def _own(input: Mapping[str, JSON]) -> ToolInput:

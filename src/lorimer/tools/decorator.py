@@ -5,24 +5,31 @@ from __future__ import annotations
 import functools
 import inspect
 import re
-from collections.abc import Awaitable, Callable, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping
+from copy import copy
+from itertools import islice
+from types import SimpleNamespace
 from typing import (
     Annotated,
     Any,
     Final,
     Generic,
     NotRequired,
+    Optional,
     ParamSpec,
     TypeAlias,
     TypeVar,
     cast,
     get_args,
+    get_origin,
     get_type_hints,
     overload,
 )
 
 from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
 from pydantic.errors import PydanticInvalidForJsonSchema, PydanticUserError
+from pydantic.fields import FieldInfo
+from pydantic_core import PydanticUndefined
 from typing_extensions import TypedDict, Unpack
 
 from lorimer.core.errors import ConfigError, nearest
@@ -37,7 +44,7 @@ from lorimer.tools.base import (
     ToolResult,
     declared,
 )
-from lorimer.tools.encode import plain
+from lorimer.tools.encode import MAX_ITEMS, plain
 from lorimer.tools.schema import invalid_input
 
 P = ParamSpec("P")
@@ -48,6 +55,7 @@ Reconcile: TypeAlias = Callable[[str, ToolInput, ToolContext], _Found | Awaitabl
 """`Tool.reconcile` as a function: of the call's key, its arguments and its context."""
 
 _MAX_FAULTS: Final = 5
+_NUMBERS: Final = ({"integer"}, {"number"}, {"integer", "number"})
 _MAX_DEFAULT_CHARS: Final = 1000
 
 
@@ -97,7 +105,7 @@ class FunctionTool(Tool, Generic[P, R]):
         self.function = function
         name = options.get("name")
         self.name = _name(function) if name is None else name
-        summary, notes = read_docstring(inspect.getdoc(function) or "")
+        summary, notes = read_docstring(_doc(function))
         self.description = options.get("description", summary)
         effects = options.get("effects")
         self.effects = EFFECTS if effects is None else declared(self.name, effects)
@@ -144,6 +152,11 @@ class FunctionTool(Tool, Generic[P, R]):
     def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R:
         return self.function(*args, **kwargs)
 
+    def __reduce__(self) -> str:
+        """Pickled by its name, as a function is, for processes that import its module; copies are
+        itself."""
+        return str(getattr(self, "__qualname__", self.name))
+
     def check(self) -> Check:
         """Pydantic's compiled validator: checks and converts in one go."""
         return self._signature.convert
@@ -160,6 +173,8 @@ class FunctionTool(Tool, Generic[P, R]):
             value = await context.in_thread(functools.partial(call, **arguments))
             if inspect.isawaitable(value):  # such as a lambda that calls a coroutine function
                 value = await value
+        if isinstance(value, Iterator):  # a `map`, a generator expression: what it gives
+            value = await context.in_thread(functools.partial(_drawn, value))
         return value if isinstance(value, ToolResult) else ToolResult(value)
 
     async def reconcile(self, key: str, input: ToolInput, context: ToolContext) -> _Found:
@@ -192,10 +207,12 @@ def tool(
     """Make a tool of a typed function, sync or async.
 
     Every parameter needs a type. One annotated `ToolContext` gets the context and is not shown
-    to the model. Descriptions come from the docstring, those of parameters from its `Args:`
-    section. A sync function runs in a thread. The options are those of `ToolOptions`: `effects` out
-    of `read write exec net send secret policy`; left out, the tool counts as doing all of them.
-    `reconcile(key, input, context)` finds out about an interrupted call; see `Tool.reconcile`.
+    to the model, nor is one that a `functools.partial` has given. Descriptions come from the
+    docstring, those of parameters from its `Args:` section, `Field(description=...)` or
+    `Annotated[int, "how many"]`. A sync function runs in a thread. The options are those of
+    `ToolOptions`: `effects` out of `read write exec net send secret policy`; left out, the tool
+    counts as doing all of them. `reconcile(key, input, context)` finds out about an interrupted
+    call; see `Tool.reconcile`.
     Raises ConfigError for a signature that no model could call, for an option that there is not,
     and for a `reconcile` that would never be asked.
     """
@@ -234,22 +251,45 @@ class _Signature:
         """The parameter that gets the ToolContext."""
         fields: dict[str, object] = {}
         defaults: dict[str, JSON] = {}
+        self._declared: dict[str, FieldInfo] = {}
+        """Parameters whose default is a `Field`: Python itself would hand over that."""
         hints = _hints(function, tool)
+        partial = isinstance(cast("object", function), functools.partial)
+        given = cast("functools.partial[object]", function).keywords if partial else {}
         for parameter in inspect.signature(function).parameters.values():
+            if parameter.name in given:
+                continue
             hint = _hint(parameter, hints, tool)
             if hint is ToolContext or ToolContext in get_args(hint):
                 self.context = parameter.name
                 continue
-            note = notes.get(parameter.name)
+            default: object = parameter.default
+            if isinstance(default, FieldInfo):
+                hint, default = self._field(parameter.name, hint, default)
+            if get_origin(hint) is Iterable:  # else it would be checked only while it is read
+                hint = list[get_args(hint)]  # type: ignore[misc]  # pyright: ignore
+            if default is None:
+                hint = _or_none(hint)
+            note = notes.get(parameter.name) or _note(hint)
             kind: object = Annotated[hint, Field(description=note)] if note else hint
-            if parameter.default is not inspect.Parameter.empty:
+            if default is not inspect.Parameter.empty:
                 kind = NotRequired[kind]  # type: ignore[valid-type]  # pyright: ignore[reportInvalidTypeForm, reportUnknownVariableType]
-                defaults[parameter.name] = plain(cast("object", parameter.default))
+                defaults[parameter.name] = plain(default)
             fields[parameter.name] = kind
         self._names = tuple(fields)
         self._adapter = _adapter(fields, tool)
         self.schema = _schema(self._adapter, defaults, tool)
         self._numbers = _numbers(self.schema)
+
+    def _field(self, name: str, hint: object, field: FieldInfo) -> tuple[object, object]:
+        """Type and default of a parameter whose default is a `Field`."""
+        bare = copy(field)  # the arguments are a TypedDict, whose fields have no defaults
+        bare.default, bare.default_factory = PydanticUndefined, None
+        kind = Annotated[hint, bare]
+        if field.is_required():
+            return kind, inspect.Parameter.empty
+        self._declared[name] = field
+        return kind, cast("object", field.get_default(call_default_factory=True))
 
     def convert(self, input: ToolInput) -> ToolInput:
         """The arguments as the function wants them. Raises `exec.tool.invalid_input`."""
@@ -257,9 +297,13 @@ class _Signature:
             if isinstance(input.get(name), bool):
                 raise invalid_input(f"input.{name}: must be a number, not a boolean")
         try:
-            return _Converted(self._adapter.validate_python(input))
+            converted = _Converted(self._adapter.validate_python(input))
         except ValidationError as fault:
             raise invalid_input(self._faults(fault)) from None
+        for name, field in self._declared.items():
+            if name not in converted:
+                converted[name] = field.get_default(call_default_factory=True)
+        return converted
 
     def _faults(self, error: ValidationError) -> str:
         lines: list[str] = []
@@ -295,8 +339,12 @@ def _schema(
         ) from error
     _drop_titles(schema)
     for name, default in defaults.items():
-        if len(dumps(default)) <= _MAX_DEFAULT_CHARS:
-            schema["properties"][name].setdefault("default", default)
+        part = schema["properties"].get(name)
+        if part is None or len(dumps(default)) > _MAX_DEFAULT_CHARS:  # None: it has an alias
+            continue
+        if isinstance(part.get("default"), float):  # perhaps infinite, which JSON cannot hold
+            del part["default"]
+        part.setdefault("default", default)
     return schema
 
 
@@ -309,28 +357,80 @@ def _drop_titles(schema: dict[str, Any]) -> None:
 
 
 def _numbers(schema: Mapping[str, Any]) -> tuple[str, ...]:
+    """Properties that are numbers, or numbers and null."""
     return tuple(
         name
         for name, part in schema.get("properties", {}).items()
-        if part.get("type") in ("integer", "number")
+        if {each.get("type") for each in part.get("anyOf", [part])} - {"null"} in _NUMBERS
     )
 
 
-def _hints(function: Callable[..., object], tool: str) -> dict[str, object]:
+def _or_none(hint: object) -> object:
+    """The type of a parameter whose default is None: `x: int = None` takes that too."""
+    if hint is Any or hint is object:
+        return hint
+    if get_origin(hint) is Annotated:
+        kind, *notes = get_args(hint)
+        return Annotated[(_or_none(kind), *notes)]
+    return Optional[hint]  # type: ignore[valid-type]  # pyright: ignore[reportInvalidTypeForm]  # noqa: UP045 - `|` is not for every type
+
+
+def _note(hint: object) -> str:
+    """The text of `Annotated[int, "how many"]` or `Annotated[int, Doc("how many")]`."""
+    if get_origin(hint) is not Annotated:
+        return ""
+    notes = [getattr(note, "documentation", note) for note in get_args(hint)[1:]]
+    return next((note for note in notes if isinstance(note, str)), "")
+
+
+def _drawn(values: Iterator[object]) -> list[object]:
+    return list(islice(values, MAX_ITEMS))
+
+
+def _target(function: Callable[..., object]) -> Callable[..., object]:
+    """What is called in the end: behind partials, and of an object its `__call__`."""
     target: object = function
     while isinstance(target, functools.partial):
         target = cast("functools.partial[object]", target).func
     if not inspect.isroutine(target):
         target = type(target).__call__
+    return cast("Callable[..., object]", target)
+
+
+def _doc(function: Callable[..., object]) -> str:
+    """Its docstring; of a partial that of the function, of an object perhaps its `__call__`'s."""
+    partial = isinstance(cast("object", function), functools.partial)
+    own = "" if partial else inspect.getdoc(function)
+    return own or inspect.cleandoc(_target(function).__doc__ or "")
+
+
+def _hints(function: Callable[..., object], tool: str) -> dict[str, object]:
+    target = _target(function)
     if inspect.isgeneratorfunction(target) or inspect.isasyncgenfunction(target):
         raise ConfigError(f"tool {tool!r}: a generator cannot be a tool; return a list instead")
     try:
-        return get_type_hints(target, include_extras=True)
+        # without what it returns, which may be known to type checkers only
+        written = {**getattr(target, "__annotations__", {})}
+        written.pop("return", None)
+        names = getattr(inspect.unwrap(target), "__globals__", {})
+        holder = SimpleNamespace(__annotations__=written)
+        try:
+            return get_type_hints(holder, names, include_extras=True)
+        except NameError:  # a class of the function in which this one is decorated
+            return get_type_hints(holder, names, _around(), include_extras=True)
     except (NameError, TypeError) as error:
         raise ConfigError(
             f"tool {tool!r}: a parameter's type cannot be resolved: {error}",
             hint="Types must be importable from the module that defines the function.",
         ) from error
+
+
+def _around() -> dict[str, object]:
+    """The local names where `tool` was called."""
+    frame = inspect.currentframe()
+    while frame is not None and frame.f_globals.get("__name__") == __name__:
+        frame = frame.f_back
+    return dict(frame.f_locals) if frame is not None else {}
 
 
 def _hint(parameter: inspect.Parameter, hints: Mapping[str, object], tool: str) -> object:
@@ -356,7 +456,10 @@ def _hint(parameter: inspect.Parameter, hints: Mapping[str, object], tool: str) 
 
 
 def _name(function: Callable[..., object]) -> str:
-    name = cast("object", getattr(function, "__name__", None))  # a partial has none
+    named: object = function
+    while isinstance(named, functools.partial):  # which has none itself
+        named = cast("functools.partial[object]", named).func
+    name = cast("object", getattr(named, "__name__", None))
     if not isinstance(name, str) or name == "<lambda>":
         raise ConfigError("a tool needs a name: @tool(name=...)")
     return name

@@ -5,12 +5,13 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from collections.abc import Set as AbstractSet
+from contextlib import suppress
 from dataclasses import fields, is_dataclass
 from enum import Enum
 from math import isfinite
 from typing import Final, cast
 
-from pydantic import BaseModel
+from pydantic import BaseModel, RootModel
 
 from lorimer.core.jsonable import JSON, clean, dumps
 
@@ -74,6 +75,8 @@ class _Encoder:
             return f"<{_name(value)} that cannot be shown>"
 
     def _any(self, value: object, depth: int) -> JSON:
+        if isinstance(value, RootModel):
+            value = cast("RootModel[object]", value).root
         inner = None if type(value) in _SCALARS else _parts(value)
         if inner is None:
             return self._scalar(value)
@@ -93,7 +96,7 @@ class _Encoder:
             if self._items <= 0 or self._chars <= 0:
                 out[_MORE] = _MORE
                 break
-            out[self._key(key)] = self.encode(item, depth)
+            out[self._key(key, depth)] = self.encode(item, depth)
         return out
 
     def _sequence(self, value: Iterable[object], depth: int) -> list[JSON]:
@@ -105,10 +108,10 @@ class _Encoder:
             out.append(self.encode(item, depth))
         return out
 
-    def _key(self, key: object) -> str:
+    def _key(self, key: object, depth: int) -> str:
         if isinstance(key, str):
             return self._text(key)
-        encoded = self._scalar(key)
+        encoded = self.encode(key, depth)  # a tuple, too
         return encoded if isinstance(encoded, str) else dumps(encoded)
 
     def _scalar(self, value: object) -> JSON:
@@ -178,10 +181,25 @@ def _parts(value: object) -> Mapping[object, object] | Iterable[object] | None:
         # sets have no order of their own, and that of strings changes with every process
         return sorted(cast("AbstractSet[object]", value), key=lambda item: text_of(item))
     if isinstance(value, BaseModel):
-        return dict(value)
+        return _shown(value)
     if is_dataclass(value) and not isinstance(value, type):
         return {field.name: getattr(value, field.name) for field in fields(value)}
     return None
+
+
+def _shown(value: BaseModel) -> dict[str, object]:
+    """What a model has to say: its fields, but for those that it excludes, and computed ones."""
+    kind = type(value)
+    out = {name: item for name, item in value if not _excludes(kind, name)}
+    for name in kind.model_computed_fields:
+        with suppress(Exception):  # its own code: without it the rest still holds
+            out[name] = getattr(value, name)
+    return out
+
+
+def _excludes(kind: type[BaseModel], name: str) -> bool:
+    field = kind.model_fields.get(name)
+    return field is not None and field.exclude is True
 
 
 def _says_nothing(value: object) -> bool:

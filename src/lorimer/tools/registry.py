@@ -11,6 +11,7 @@ from lorimer.core.context import Safety
 from lorimer.core.errors import ConfigError, nearest
 from lorimer.core.jsonable import JSON
 from lorimer.core.request import ToolSpec
+from lorimer.core.told_schema import told_schema
 from lorimer.tools.base import EFFECTS, Check, Tool, declared
 from lorimer.tools.policy.effects import Kind, kinds_without_paths
 from lorimer.tools.schema import plain_schema
@@ -138,11 +139,10 @@ def _entry(tool: Tool, granted: bool) -> Entry:
         intent["idempotent"] = True
     else:
         safety = Safety.UNSAFE
+    schema, more = told_schema(plain_schema(tool.input_schema, f"tool {name!r}: input_schema"))
     return Entry(
         tool=tool,
-        spec=ToolSpec(
-            name, description, plain_schema(tool.input_schema, f"tool {name!r}: input_schema")
-        ),
+        spec=ToolSpec(name, f"{description}\n\n{more}".strip() if more else description, schema),
         check=tool.check(),
         granted=granted,
         safety=safety,

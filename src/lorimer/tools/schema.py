@@ -16,7 +16,7 @@ from types import FunctionType
 from typing import Any, Final, TypeAlias, cast
 
 from lorimer.core.errors import ConfigError, ExecutorErrorCode, ToolExecutionError
-from lorimer.core.jsonable import JSON, dumps
+from lorimer.core.jsonable import JSON, clean, dumps
 
 ToolInput: TypeAlias = dict[str, Any]
 """The arguments of one call, already checked against the schema (hence `Any`)."""
@@ -215,6 +215,36 @@ def compile_schema(schema: object, what: str) -> Check:
         return input
 
     return check
+
+
+def read_texts(input: ToolInput, schema: Mapping[str, JSON]) -> ToolInput:
+    """The arguments, with those read that are lists or objects written as JSON texts, where the
+    schema of a tool wants no text."""
+    properties = schema.get("properties")
+    if not isinstance(properties, Mapping):
+        return input
+    from lorimer.models.wires.sse import parse_json  # only where a call does not fit
+
+    out = dict(input)
+    for name, value in input.items():
+        if not isinstance(value, str) or value.lstrip()[:1] not in ("[", "{"):
+            continue
+        if name in properties and not _takes_text(properties[name]):
+            try:
+                out[name] = parse_json(clean(dumps(parse_json(value))))
+            except ValueError:
+                continue
+    return out
+
+
+def _takes_text(schema: JSON) -> bool:
+    if not isinstance(schema, Mapping):
+        return True
+    kinds = schema.get("type")
+    choices = schema.get("anyOf", schema.get("oneOf"))
+    if "string" in (kinds if isinstance(kinds, list) else [kinds]):
+        return True
+    return isinstance(choices, list) and any(map(_takes_text, choices))
 
 
 def _whole(value: JSON, schema: JSON) -> JSON:

@@ -267,16 +267,20 @@ def effort_of(request: Request, default: str) -> str:
 def tool_use(id: str, name: str, text: str, *, cut: bool) -> ToolUse:
     """A call from the text of its arguments. With `raw` set it cannot be run: the text was not a
     JSON object, or one nested deeper than MAX_NESTING, or (`cut`) the answer stopped in the middle
-    of it."""
+    of it. Servers write no arguments as nothing or as null, and some an object as a JSON text."""
     if cut:
         return ToolUse(id, name, {}, clean(text) or "{")
     if not text.strip():
         return ToolUse(id, name, {})
     try:
-        value = parse_json(text)
+        value: JSON = parse_json(text)
+        if isinstance(value, str) and value.lstrip().startswith("{"):
+            value = parse_json(value)
         if "\\u" in text:
             # Escapes can hide surrogates, which no file or socket takes.
             value = parse_json(clean(dumps(value)))
+        if value is None:
+            value = {}
     except (ValueError, RecursionError):
         value = None
     if isinstance(value, dict) and not deeper(value, MAX_NESTING):
