@@ -49,7 +49,7 @@ def test_an_empty_store_is_no_error() -> None:
 def test_runs_are_listed_newest_first() -> None:
     first, second = finished(), finished()
     shown = invoke("runs", "ls").stdout.splitlines()
-    assert shown[0].split() == ["run", "when", "status", "turns", "cost", "task"]
+    assert shown[0].split() == ["run", "when", "status", "took", "turns", "cost", "task"]
     assert [line.split()[0] for line in shown[1:]] == [second[:12], first[:12]]
     assert "ok" in shown[1]
     assert "Tidy up this folder" in shown[1]
@@ -209,7 +209,7 @@ def test_runs_below_a_run_are_drawn_as_a_tree_and_not_listed_by_themselves(
     shown = invoke("runs", "show").stdout
     assert shown.startswith(f"{row['run_id']}  ok\n")
     tree = shown.split("\nsub-agents\n")[1].splitlines()
-    assert tree[0].startswith("  chief  ok") and tree[0].endswith("work for chief")
+    assert tree[0].startswith("  chief     ok") and tree[0].endswith("work for chief")
     assert tree[1].startswith("    digger  ok") and tree[1].endswith("work for digger")
     every = lines(invoke("runs", "ls", "--all", "--json").stdout)
     assert len(every) == 3

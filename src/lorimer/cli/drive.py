@@ -22,6 +22,7 @@ import click
 
 from lorimer.cli import fail
 from lorimer.cli.call import Call
+from lorimer.cli.printing import print_answer
 from lorimer.cli.progress import Screen
 from lorimer.cli.story import TOLD, Story, summary
 from lorimer.cli.text import print_json, short_id, visible
@@ -232,7 +233,7 @@ class Drive:
             case _ if (data := self._data_of(result)) is not None:
                 print_json(data, indent=2 if sys.stdout.isatty() else None)
             case _:
-                _print_answer(result.text.rstrip("\n"))
+                print_answer(result.text.rstrip("\n"))
 
     def _data_of(self, result: PipelineResult) -> JSON:
         """The answer where it is data, without what may stand round it; None: it is text."""
@@ -264,20 +265,6 @@ class Drive:
                 f"{rules}{more}",
                 err=True,
             )
-
-
-def _print_answer(text: str) -> None:
-    """To a program as it is; to a person, as the Markdown that models write."""
-    if not sys.stdout.isatty():
-        click.echo(text, color=True)  # or what looks like a colour would be left out of it
-        return
-    from rich.console import Console
-    from rich.markdown import Markdown
-
-    out = Console()
-    out.print()
-    out.print(Markdown(visible(text)))
-    out.print()
 
 
 def _quoted(text: str) -> str:

@@ -40,6 +40,7 @@ def diff(left: str, right: str, as_json: bool, full: bool, store: str | None) ->
 
 async def _diff(names: tuple[str, str], as_json: bool, full: bool, store: str | None) -> int:
     from lorimer.cli import reading
+    from lorimer.cli.printing import paged
     from lorimer.cli.store import existing_store, opened
     from lorimer.journal.diff import diff as compare
     from lorimer.journal.recording import recorded
@@ -52,7 +53,8 @@ async def _diff(names: tuple[str, str], as_json: bool, full: bool, store: str | 
     if as_json:
         print_json(found.to_json())
     else:
-        _print(found, full=full)
+        with paged():
+            _print(found, full=full)
     return FAILED if found.differences else OK
 
 
@@ -60,7 +62,7 @@ def _print(found: Comparison, *, full: bool) -> None:
     from rich.table import Table
     from rich.text import Text
 
-    from lorimer.cli.timeline import print_lines, print_table
+    from lorimer.cli.printing import print_lines, print_table
 
     table = Table(box=None, pad_edge=False, header_style="bold")
     for name in ("", short_id(found.left.run_id), short_id(found.right.run_id)):
@@ -98,7 +100,8 @@ def _told(difference: Difference, *, full: bool) -> Iterator[Line]:
     most = len(lines) if full else _MOST_LINES
     for sign, line in islice(lines, most):
         text = visible(line) if full else one_line(line, 200)
-        yield [(f"  {sign} {text}", {"-": "red", "+": "green"}.get(sign, "dim"))]
+        style = {"-": "red", "+": "green"}.get(sign, "dim")
+        yield [(f"  {sign} ", style), (text, style)]
     if len(lines) > most:
         yield [(f"    ... {len(lines) - most} more lines (--full)", "dim")]
 
