@@ -110,6 +110,10 @@ class Running:
         """To its standard input."""
         self._given.write(text.encode())
 
+    def line(self) -> str:
+        """The next line of what it says."""
+        return self._out.readline().decode()
+
     def read_a_line_and_go(self) -> None:
         """What `| head -1` does."""
         self._out.readline()

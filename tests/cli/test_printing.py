@@ -83,3 +83,12 @@ def test_what_is_longer_than_the_screen_goes_through_the_pager() -> None:
     assert not Path("paged.txt").exists()
     assert invoke("runs", "show", run).exit_code == 0
     assert not Path("paged.txt").exists()
+
+
+def test_the_sums_of_a_run_are_not_broken_within_a_figure() -> None:
+    words = ("run", "hi", "--preset", "minimal", "-m", "scripted:echo")
+    shown = rows(*words, columns=44)
+    (at,) = [at for at, row in enumerate(shown) if "ok: 1 turn · 0 tool calls" in row]
+    assert max(map(len, shown[at:])) <= 44
+    assert shown[at + 1].startswith("    ")
+    assert shown[-1].split(" · ")[-1].strip() == last_run()[:12]

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import shutil
 import signal
 import sys
 from collections.abc import Awaitable, Callable, Iterable
@@ -23,7 +24,7 @@ import click
 from lorimer.cli import fail
 from lorimer.cli.call import Call
 from lorimer.cli.printing import print_answer
-from lorimer.cli.progress import Screen
+from lorimer.cli.progress import Screen, is_live
 from lorimer.cli.story import TOLD, Story, summary
 from lorimer.cli.text import print_json, short_id, visible
 from lorimer.core.cancel import Reason
@@ -244,7 +245,7 @@ class Drive:
         if not self._output.quiet or status != "ok":
             word = {"cancelled": "spent", "error": "failed"}.get(status, status)
             head = click.style(f"{word}:", fg=colour, bold=True)
-            click.echo(f"{head} {used}", err=True)
+            click.echo(f"{head} {_fitted(used, len(word) + 2)}", err=True)
 
     def _say_without_answer(self, result: PipelineResult) -> None:
         if not result.text.strip() and result.reason not in ("", "end_turn"):
@@ -265,6 +266,21 @@ class Drive:
                 f"{rules}{more}",
                 err=True,
             )
+
+
+def _fitted(used: str, at: int) -> str:
+    """The sums from that column of the terminal on; what does not fit goes below."""
+    if not is_live():
+        return used
+    columns, blank = shutil.get_terminal_size().columns, " " * at
+    rows = [blank]
+    for piece in used.split(" · "):
+        joint = " · " if rows[-1] != blank else ""
+        if joint and len(rows[-1]) + len(joint) + len(piece) > columns:
+            rows.append(blank)
+            joint = ""
+        rows[-1] += joint + piece
+    return "\n".join(rows)[at:]
 
 
 def _quoted(text: str) -> str:

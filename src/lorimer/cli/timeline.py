@@ -112,13 +112,18 @@ def print_run(told: Told, now: float, *, full: bool) -> None:
     with paged():
         print_lines((*_head(told, now), *_turns(told, full=full)), cut=(GOOD, REFUSED))
         _print_tree(told)
-        answer = _answer(told.facts) if told.status == "ok" else ""
-        shown = bool(answer) and console().is_terminal
-        if shown:
-            print_answer(answer)
-        elif answer:
-            print_lines(([], [(answer, "")]))
-        print_lines(_end(told, gap=not shown))
+        print_end(told)
+
+
+def print_end(told: Told) -> None:
+    """What came out of it, and what to do next."""
+    answer = _answer(told.facts) if told.status == "ok" else ""
+    shown = bool(answer) and console().is_terminal
+    if shown:
+        print_answer(answer)
+    elif answer:
+        print_lines(([], [(answer, "")]))
+    print_lines(_end(told, gap=not shown))
 
 
 def _head(told: Told, now: float) -> Iterator[Line]:
