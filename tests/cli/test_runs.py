@@ -20,7 +20,7 @@ from lorimer.presets import preset_manifest
 from lorimer.testing import ScriptedModel
 from lorimer.testing.fake_server import FakeLLMServer, SeenRequest, Turn
 from lorimer.testing.faults import Status
-from tests.cli.support import by_turn, call, invoke, last_run, lines, listed
+from tests.cli.support import by_turn, call, invoke, last_run, lines, listed, run_process
 
 DONE = Turn(text="All is done.")
 
@@ -246,3 +246,20 @@ def test_what_an_interrupted_run_holds_is_listed_and_who_pays_for_it(tmp_path: P
     assert told["held_usd"] == pytest.approx(0.0082, abs=1e-4)
     shown = invoke("runs", "show", "--store", str(store)).stdout.splitlines()
     assert "  budget caller:alice, of $2.00" in shown
+
+
+def test_a_shell_completes_the_ids_of_the_latest_runs(monkeypatch: pytest.MonkeyPatch) -> None:
+    first, second = finished(), finished()
+    monkeypatch.setenv("_LORIMER_COMPLETE", "zsh_complete")
+    monkeypatch.setenv("COMP_CWORD", "3")
+
+    def offered(words: str) -> list[str]:
+        monkeypatch.setenv("COMP_WORDS", words)
+        return [line for line in run_process().out.splitlines() if line]
+
+    each = [["plain", run[:12], "Tidy up this folder"] for run in (second, first)]
+    assert offered("lorimer runs show run_") == each[0] + each[1]
+    assert offered(f"lorimer runs resume {first[:10]}") == each[1]
+    monkeypatch.setenv("LORIMER_STORE", "nowhere.db")
+    assert offered("lorimer runs show run_") == []
+    assert not Path("nowhere.db").exists()

@@ -9,6 +9,7 @@ import click
 
 from lorimer.cli.click_types import Group
 from lorimer.cli.options import Terms, execution_options, limit_option, store_option
+from lorimer.cli.run_names import run_argument
 from lorimer.cli.runs.diff import diff
 from lorimer.cli.runs.explain import explain
 from lorimer.cli.runs.export import export
@@ -45,7 +46,7 @@ def ls(limit: int, as_json: bool, everything: bool, store: str | None) -> None:
 
 
 @runs.command()
-@click.argument("run", required=False)
+@run_argument(required=False)
 @click.option("--json", "as_json", is_flag=True, help="The facts themselves, one a line.")
 @click.option("--full", is_flag=True, help="Inputs and results of tools in full.")
 @click.option(
@@ -62,7 +63,7 @@ def show(run: str | None, as_json: bool, full: bool, following: bool, store: str
 
 
 @runs.command()
-@click.argument("run")
+@run_argument()
 @execution_options
 def resume(
     run: str,

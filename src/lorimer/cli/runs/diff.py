@@ -11,6 +11,7 @@ import click
 
 from lorimer.cli.fail import FAILED, OK
 from lorimer.cli.options import store_option
+from lorimer.cli.run_names import run_argument
 from lorimer.cli.story import Line
 from lorimer.cli.text import cost, duration, one_line, print_json, short_id, tokens, visible
 from lorimer.core.jsonable import JSON, dumps
@@ -24,8 +25,8 @@ _MOST_LINES: Final = 12
 
 
 @click.command()
-@click.argument("left")
-@click.argument("right")
+@run_argument("left")
+@run_argument("right")
 @click.option("--json", "as_json", is_flag=True, help="One JSON object.")
 @click.option("--full", is_flag=True, help="Texts and inputs in full.")
 @store_option

@@ -12,6 +12,7 @@ import click
 from lorimer.cli.click_types import Whole
 from lorimer.cli.fail import Fault, OneOf
 from lorimer.cli.options import store_option
+from lorimer.cli.run_names import run_argument
 from lorimer.cli.text import count, one_line, print_json, short_id
 
 if TYPE_CHECKING:
@@ -32,7 +33,7 @@ _ABOUT, _WHAT, _WHY = 60, 110, 160
 
 
 @click.command()
-@click.argument("run")
+@run_argument()
 @click.option("--turn", type=Whole(min=1), metavar="N", help="Only this turn, from 1.")
 @click.option(
     "--decision",
