@@ -110,6 +110,10 @@ class Running:
         """To its standard input."""
         self._given.write(text.encode())
 
+    def line(self) -> str:
+        """The next line of what it says."""
+        return self._out.readline().decode()
+
     def read_a_line_and_go(self) -> None:
         """What `| head -1` does."""
         self._out.readline()
@@ -176,13 +180,20 @@ def last_run() -> str:
     return str(listed()[0]["run_id"])
 
 
-def in_terminal(*words: str, keys: Sequence[tuple[bytes, bytes]], term: str = "xterm") -> Done:
-    """The command line on a terminal of its own. Of each pair in `keys` the second is typed once
-    the first is shown."""
+def in_terminal(
+    *words: str,
+    keys: Sequence[tuple[bytes, bytes]],
+    term: str = "xterm",
+    columns: int = 100,
+    pager: str = "cat",
+) -> Done:
+    """The command line on a terminal of its own, of 24 rows. Of each pair in `keys` the second is
+    typed once the first is shown."""
     screen, terminal = os.openpty()
+    size = {"COLUMNS": str(columns), "LINES": "24"}
     process = Forked(
         words,
-        {**os.environ, "TERM": term, "COLUMNS": "100"},
+        {**os.environ, "TERM": term, "PAGER": pager, **size},
         (terminal, terminal, terminal),
     )
     os.close(terminal)

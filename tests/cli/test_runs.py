@@ -20,7 +20,7 @@ from lorimer.presets import preset_manifest
 from lorimer.testing import ScriptedModel
 from lorimer.testing.fake_server import FakeLLMServer, SeenRequest, Turn
 from lorimer.testing.faults import Status
-from tests.cli.support import by_turn, call, invoke, last_run, lines, listed
+from tests.cli.support import by_turn, call, invoke, last_run, lines, listed, run_process
 
 DONE = Turn(text="All is done.")
 
@@ -49,7 +49,7 @@ def test_an_empty_store_is_no_error() -> None:
 def test_runs_are_listed_newest_first() -> None:
     first, second = finished(), finished()
     shown = invoke("runs", "ls").stdout.splitlines()
-    assert shown[0].split() == ["run", "when", "status", "turns", "cost", "task"]
+    assert shown[0].split() == ["run", "when", "status", "took", "turns", "cost", "task"]
     assert [line.split()[0] for line in shown[1:]] == [second[:12], first[:12]]
     assert "ok" in shown[1]
     assert "Tidy up this folder" in shown[1]
@@ -209,7 +209,7 @@ def test_runs_below_a_run_are_drawn_as_a_tree_and_not_listed_by_themselves(
     shown = invoke("runs", "show").stdout
     assert shown.startswith(f"{row['run_id']}  ok\n")
     tree = shown.split("\nsub-agents\n")[1].splitlines()
-    assert tree[0].startswith("  chief  ok") and tree[0].endswith("work for chief")
+    assert tree[0].startswith("  chief     ok") and tree[0].endswith("work for chief")
     assert tree[1].startswith("    digger  ok") and tree[1].endswith("work for digger")
     every = lines(invoke("runs", "ls", "--all", "--json").stdout)
     assert len(every) == 3
@@ -246,3 +246,20 @@ def test_what_an_interrupted_run_holds_is_listed_and_who_pays_for_it(tmp_path: P
     assert told["held_usd"] == pytest.approx(0.0082, abs=1e-4)
     shown = invoke("runs", "show", "--store", str(store)).stdout.splitlines()
     assert "  budget caller:alice, of $2.00" in shown
+
+
+def test_a_shell_completes_the_ids_of_the_latest_runs(monkeypatch: pytest.MonkeyPatch) -> None:
+    first, second = finished(), finished()
+    monkeypatch.setenv("_LORIMER_COMPLETE", "zsh_complete")
+    monkeypatch.setenv("COMP_CWORD", "3")
+
+    def offered(words: str) -> list[str]:
+        monkeypatch.setenv("COMP_WORDS", words)
+        return [line for line in run_process().out.splitlines() if line]
+
+    each = [["plain", run[:12], "Tidy up this folder"] for run in (second, first)]
+    assert offered("lorimer runs show run_") == each[0] + each[1]
+    assert offered(f"lorimer runs resume {first[:10]}") == each[1]
+    monkeypatch.setenv("LORIMER_STORE", "nowhere.db")
+    assert offered("lorimer runs show run_") == []
+    assert not Path("nowhere.db").exists()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 import subprocess
 from pathlib import Path
@@ -228,6 +229,9 @@ def test_a_page_of_a_run_has_its_outputs_and_state(script: Path, tmp_path: Path)
     page = out.read_text()
     assert "[30, 10, 20] 3.14159" in page
     assert "NameError" in page and 'class="failed"' in page
+    sums = page.partition("<header>")[2].partition("</p>")[0]
+    assert '<a href="#s5"><span class="failed"><span class="mark">✗</span> 1 failed' in sums
+    assert sums.endswith(" in all"), "how long the steps took together"
     assert "alert(1)" in page and "<script>alert" not in page and "<b>" not in page
     assert "http://" not in page and "https://" not in page
     assert invoke("steps", "show", str(script), "--html", str(out)).exit_code == 0
@@ -263,6 +267,8 @@ def test_a_browser_runs_the_page_and_nothing_of_the_session_s(tmp_path: Path) ->
     )
     assert "<title>s.py</title>" in done.stdout, done.stderr[-500:]
     assert 'style="height' in done.stdout, "the page's own script has fitted the frame"
+    here = re.findall(r'<a href="#(s\d+)"[^>]* aria-current="true"', done.stdout)
+    assert here == ["s2"], "the list of steps goes along with the step at hand"
 
 
 def test_a_page_that_cannot_be_written_is_told_by_its_name(script: Path, tmp_path: Path) -> None:

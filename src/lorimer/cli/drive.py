@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import shutil
 import signal
 import sys
 from collections.abc import Awaitable, Callable, Iterable
@@ -22,7 +23,8 @@ import click
 
 from lorimer.cli import fail
 from lorimer.cli.call import Call
-from lorimer.cli.progress import Screen
+from lorimer.cli.printing import print_answer
+from lorimer.cli.progress import Screen, is_live
 from lorimer.cli.story import TOLD, Story, summary
 from lorimer.cli.text import print_json, short_id, visible
 from lorimer.core.cancel import Reason
@@ -232,7 +234,7 @@ class Drive:
             case _ if (data := self._data_of(result)) is not None:
                 print_json(data, indent=2 if sys.stdout.isatty() else None)
             case _:
-                _print_answer(result.text.rstrip("\n"))
+                print_answer(result.text.rstrip("\n"))
 
     def _data_of(self, result: PipelineResult) -> JSON:
         """The answer where it is data, without what may stand round it; None: it is text."""
@@ -243,7 +245,7 @@ class Drive:
         if not self._output.quiet or status != "ok":
             word = {"cancelled": "spent", "error": "failed"}.get(status, status)
             head = click.style(f"{word}:", fg=colour, bold=True)
-            click.echo(f"{head} {used}", err=True)
+            click.echo(f"{head} {_fitted(used, len(word) + 2)}", err=True)
 
     def _say_without_answer(self, result: PipelineResult) -> None:
         if not result.text.strip() and result.reason not in ("", "end_turn"):
@@ -266,18 +268,19 @@ class Drive:
             )
 
 
-def _print_answer(text: str) -> None:
-    """To a program as it is; to a person, as the Markdown that models write."""
-    if not sys.stdout.isatty():
-        click.echo(text, color=True)  # or what looks like a colour would be left out of it
-        return
-    from rich.console import Console
-    from rich.markdown import Markdown
-
-    out = Console()
-    out.print()
-    out.print(Markdown(visible(text)))
-    out.print()
+def _fitted(used: str, at: int) -> str:
+    """The sums from that column of the terminal on; what does not fit goes below."""
+    if not is_live():
+        return used
+    columns, blank = shutil.get_terminal_size().columns, " " * at
+    rows = [blank]
+    for piece in used.split(" · "):
+        joint = " · " if rows[-1] != blank else ""
+        if joint and len(rows[-1]) + len(joint) + len(piece) > columns:
+            rows.append(blank)
+            joint = ""
+        rows[-1] += joint + piece
+    return "\n".join(rows)[at:]
 
 
 def _quoted(text: str) -> str:

@@ -58,7 +58,7 @@ def ls(models: str | None, output_format: str) -> None:
     if output_format == "json":
         print_json(_listed(known, names, providers), indent=2)
         return
-    from lorimer.cli.timeline import print_table
+    from lorimer.cli.printing import print_table
 
     if names:
         print_table(_name_table(names))

@@ -65,14 +65,15 @@ class Plain(Silent):
 class Live(Silent):
     """Lines that stay, above one that tells what is going on right now."""
 
-    def __init__(self, story: Story, world: World) -> None:
+    def __init__(self, story: Story, world: World, since_s: float = 0.0) -> None:
+        """`since_s`: for how many seconds it has been going on."""
         from rich.console import Console
         from rich.live import Live as RichLive
         from rich.spinner import Spinner
 
         self._story = story
         self._world = world
-        self._began = world.monotonic()
+        self._began = world.monotonic() - since_s
         self._spinner = Spinner("dots", style="cyan")
         self._console = Console(stderr=True, highlight=False)
         self._live = RichLive(
@@ -163,11 +164,11 @@ def last_line(text: str) -> None:
     click.echo(f"\r\x1b[K{text}", nl=False, err=True, color=True)  # NO_COLOR: it is none
 
 
-def screen_for(story: Story, world: World, *, quiet: bool) -> Screen:
-    """The right one for this stderr."""
+def screen_for(story: Story, world: World, *, quiet: bool, since_s: float = 0.0) -> Screen:
+    """The right one for this stderr. `since_s`: for how many seconds the run has been going on."""
     if quiet:
         return Silent()
-    return Live(story, world) if is_live() else Plain()
+    return Live(story, world, since_s) if is_live() else Plain()
 
 
 def is_live() -> bool:

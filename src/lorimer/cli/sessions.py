@@ -64,19 +64,19 @@ def _print(found: list[SessionInfo], now: float) -> None:
     from rich.table import Table
     from rich.text import Text
 
-    from lorimer.cli.timeline import print_table
+    from lorimer.cli.printing import print_table
 
-    table = Table(box=None, header_style="dim", pad_edge=False)
-    table.add_column("SESSION", no_wrap=True, min_width=16)  # cut, it is of no use
-    table.add_column("USED", no_wrap=True)
-    for name in ("MESSAGES", "COST"):
+    table = Table(box=None, header_style="bold", pad_edge=False)
+    table.add_column("session", no_wrap=True, min_width=16)  # cut, it is of no use
+    table.add_column("used", no_wrap=True)
+    for name in ("messages", "cost"):
         table.add_column(name, no_wrap=True, justify="right")
-    table.add_column("BEGAN WITH", no_wrap=True, ratio=1)
+    table.add_column("began with", no_wrap=True, overflow="ellipsis", ratio=1)
     for info in found:
         title = one_line(info.title, 60)
         table.add_row(
-            Text(short_id(info.session_id), style="bold"),
-            Text(ago(now - info.last_used)),
+            Text(short_id(info.session_id)),
+            Text(ago(now - info.last_used), style="dim"),
             Text(str(info.message_count)),
             Text(money(round(info.total_cost_usd * 1e9)) if info.total_cost_usd else "–"),
             Text.assemble(
@@ -85,7 +85,7 @@ def _print(found: list[SessionInfo], now: float) -> None:
                 ("  (damaged)", "red") if info.damaged else "",
             ),
         )
-    print_table(table)
+    print_table(table, spare=("messages", "used"))
 
 
 async def _delete(session: str, yes: bool, store: str | None) -> None:

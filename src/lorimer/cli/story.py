@@ -219,7 +219,7 @@ class Story:
         return [
             mark,
             (f"{name} ", "bold"),
-            (one_line(subject, _CALL_WIDTH), ""),
+            (one_line(_about(use), _CALL_WIDTH), ""),
             (took, "dim"),
             (
                 f"  {_gist(result_text(data.get('content')), 200 if bad else 60)}",
@@ -235,7 +235,7 @@ class Story:
             line = [
                 ("  ? ", "yellow"),
                 (f"{use.get('name', '?')} ", "bold"),
-                (one_line(subject_of(use), _CALL_WIDTH), ""),
+                (one_line(_about(use), _CALL_WIDTH), ""),
                 (f"  {what}", "dim" if at_work else "yellow"),
             ]
             yield _shown(line)
@@ -300,7 +300,20 @@ def subject_of(use: Mapping[str, JSON]) -> str:
 
 def call_text(use: Mapping[str, JSON]) -> str:
     """`Bash python x.py`."""
-    return f"{use.get('name', '?')} {subject_of(use)}"
+    return f"{use.get('name', '?')} {_about(use)}"
+
+
+def _about(use: Mapping[str, JSON]) -> str:
+    """As `subject_of`, with less to read where a call gives work to a sub-agent, or has one
+    argument alone."""
+    given = use.get("input")
+    if isinstance(given, Mapping):
+        if "subagent_type" in given and "prompt" in given:
+            return f"{given['subagent_type']}: {given['prompt']}"
+        only = next(iter(given.values())) if len(given) == 1 else None
+        if isinstance(only, str):
+            return only
+    return subject_of(use)
 
 
 def _gist(text: str, width: int) -> str:

@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import TYPE_CHECKING, Final
 
-import click
-
 from lorimer.cli.blocks import nano_of, result_text, text_of, usage_of, use_at, uses_of
 from lorimer.cli.changes import changes_in, refused_in, told_refusal
 from lorimer.cli.changes import told as told_change
-from lorimer.cli.story import Line, Story, call_text, summary
+from lorimer.cli.printing import console, paged, print_answer, print_lines, print_table
+from lorimer.cli.shape import Shape
+from lorimer.cli.story import GOOD, REFUSED, Line, Story, call_text, summary
 from lorimer.cli.text import (
     ago,
     cost,
@@ -32,9 +32,6 @@ from lorimer.core.purse import purses_of
 from lorimer.core.spend import whole
 
 if TYPE_CHECKING:
-    from rich.console import Console
-    from rich.table import Table
-
     from lorimer.cli.call import Call
     from lorimer.core.journal import RunRow
     from lorimer.core.mail import Question
@@ -76,25 +73,6 @@ class Told:
     """There are more facts, which cannot be read."""
 
 
-def console() -> Console:
-    """For stdout; where that is no terminal, nothing is wrapped or coloured."""
-    from rich.console import Console
-
-    plain = Console(highlight=False)
-    return plain if plain.is_terminal else Console(highlight=False, width=400, no_color=True)
-
-
-def print_table(table: Table) -> None:
-    """A table; to a program without the blanks that fill its columns."""
-    out = console()
-    if out.is_terminal:
-        out.print(table)
-        return
-    with out.capture() as captured:
-        out.print(table)
-    click.echo("\n".join([line.rstrip() for line in captured.get().splitlines()]))
-
-
 def print_rows(
     rows: Sequence[RunRow], states: Sequence[str], held: Sequence[int], now: float
 ) -> None:
@@ -106,35 +84,46 @@ def print_rows(
     table.add_column("run", no_wrap=True, min_width=12)  # cut, it is of no use
     for name in ("when", "status"):
         table.add_column(name, no_wrap=True)
-    for name in ("turns", "cost"):
+    for name in ("took", "turns", "cost"):
         table.add_column(name, justify="right", no_wrap=True)
+    with_codes = any(row.code for row in rows)
+    if with_codes:
+        table.add_column("code", no_wrap=True)
     table.add_column("task", no_wrap=True, overflow="ellipsis", ratio=1)
     for row, state, nano in zip(rows, states, held, strict=True):
         ended = row.ended is not None
+        until = row.ended if row.ended is not None else now if state == "running" else None
         open_cost = f"holds {money(nano)}" if nano else ""
         table.add_row(
             short_id(row.run_id),
             Text(ago(now - row.started), style="dim"),
             Text(one_line(state, 40), style=COLOURS.get(state, "red")),
+            duration(until - row.started) if until is not None else "",
             str(row.iterations) if ended else "",
             money(row.cost_nano) if row.cost_nano else "–" if ended else open_cost,
+            *([Text(one_line(row.code, 40), style="dim")] if with_codes else []),
             Text(one_line(row.title)),  # as it is: brackets in it are no markup
         )
-    print_table(table)
+    print_table(table, spare=("code", "turns", "took", "when", "cost"))
 
 
 def print_run(told: Told, now: float, *, full: bool) -> None:
     """One run, from its first fact to its last."""
-    print_lines((*_head(told, now), *_turns(told, full=full), *_tree(told), *_end(told)))
+    with paged():
+        print_lines((*_head(told, now), *_turns(told, full=full)), cut=(GOOD, REFUSED))
+        _print_tree(told)
+        print_end(told)
 
 
-def print_lines(lines: Iterable[Line]) -> None:
-    """Lines on stdout, as long as they are. What they hold may be words of strangers."""
-    from rich.text import Text
-
-    out = console()
-    for line in lines:
-        out.print(Text.assemble(*[(visible(text), style) for text, style in line]), soft_wrap=True)
+def print_end(told: Told) -> None:
+    """What came out of it, and what to do next."""
+    answer = _answer(told.facts) if told.status == "ok" else ""
+    shown = bool(answer) and console().is_terminal
+    if shown:
+        print_answer(answer)
+    elif answer:
+        print_lines(([], [(answer, "")]))
+    print_lines(_end(told, gap=not shown))
 
 
 def _head(told: Told, now: float) -> Iterator[Line]:
@@ -170,6 +159,8 @@ def _head(told: Told, now: float) -> Iterator[Line]:
         story.count(fact)
     used = summary(row.run_id, story.turns, story.calls, story.usage, story.cost_nano, None)
     yield _field("used", used.rpartition(" · ")[0])
+    for name, text in Shape.of(facts).lines():
+        yield _field(name, text)
     for purse in purses_of(facts[0].data) if facts else ():
         yield _field("budget", f"{purse.name}, of {money(purse.ceiling_nano)}")
 
@@ -251,30 +242,40 @@ def _indented(text: str) -> str:
     return visible(text).rstrip().replace("\n", "\n        ")
 
 
-def _tree(told: Told) -> Iterator[Line]:
+def _print_tree(told: Told) -> None:
     """The runs of sub-agents below it."""
-    if told.family:
-        yield []
-        yield [("sub-agents", "bold")]
+    from rich.table import Table
+    from rich.text import Text
+
+    if not told.family:
+        return
+    print_lines(([], [("sub-agents", "bold")]))
+    table = Table(box=None, pad_edge=False, show_header=False)
+    for name in ("agent", "status"):
+        table.add_column(name, no_wrap=True)
+    for name in ("took", "cost"):
+        table.add_column(name, justify="right", no_wrap=True, style="dim")
+    table.add_column("run", no_wrap=True, style="dim")
+    table.add_column("task", no_wrap=True, overflow="ellipsis", ratio=1)
     for depth, born, row in told.family:
         status = "not begun" if row is None else row.status or "unfinished"
         named = f"{born.agent} ({born.task})" if born.task else born.agent
-        spent = f"  {money(row.cost_nano)}" if row is not None and row.cost_nano else ""
-        yield [
-            (f"{'  ' * depth}{named}  ", ""),
-            (status, COLOURS.get(status, "red")),
-            (f"{spent}  {short_id(born.run_id)}  ", "dim"),
-            (visible(one_line(row.title if row is not None else born.input, 100)), ""),
-        ]
+        ended = None if row is None else row.ended
+        table.add_row(
+            Text(f"{'  ' * depth}{one_line(named, 60)}"),
+            Text(one_line(status, 40), style=COLOURS.get(status, "red")),
+            duration(ended - row.started) if row is not None and ended is not None else "",
+            money(row.cost_nano) if row is not None and row.cost_nano else "–",
+            short_id(born.run_id),
+            Text(one_line(row.title if row is not None else born.input)),
+        )
+    print_table(table, spare=("took",))
 
 
-def _end(told: Told) -> Iterator[Line]:
+def _end(told: Told, *, gap: bool) -> Iterator[Line]:
     last = told.facts[-1] if told.facts else None
-    answer = _answer(told.facts)
-    if answer and told.status == "ok":
+    if gap:
         yield []
-        yield [(visible(answer), "")]
-    yield []
     if told.damaged:
         yield [("the rest of it is damaged", "bold red")]
         return

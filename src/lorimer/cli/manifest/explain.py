@@ -61,7 +61,7 @@ def explain(
     FILE_OR_PRESET is a manifest's file, or the name of a preset.
     """
     from lorimer.cli import agent, host, settings
-    from lorimer.cli.timeline import print_table
+    from lorimer.cli.printing import paged, print_table
     from lorimer.core.redaction import of_environment
     from lorimer.presets import PRESETS, preset_names
 
@@ -91,17 +91,18 @@ def explain(
     if output_format == "json":
         _print_json(described, origins)
         return
-    for name, text in _facts(described, known):
-        shown = text if redactor is None else redactor.text(text)
-        click.echo(f"  {click.style(f'{name:<8}', dim=True)} {visible(shown)}")
-    click.echo()
-    print_table(_origins(described, origins))
-    click.echo()
-    table, chosen = _table(described)
-    print_table(table)
-    if chosen:
-        told = "\n* chosen by this manifest; the others are defaults"
-        click.echo(click.style(told, dim=True))
+    with paged():
+        for name, text in _facts(described, known):
+            shown = text if redactor is None else redactor.text(text)
+            click.echo(f"  {click.style(f'{name:<8}', dim=True)} {visible(shown)}")
+        click.echo()
+        print_table(_origins(described, origins))
+        click.echo()
+        table, chosen = _table(described)
+        print_table(table)
+        if chosen:
+            told = "\n* chosen by this manifest; the others are defaults"
+            click.echo(click.style(told, dim=True))
 
 
 def _values(described: EnvironmentManifest) -> Mapping[str, JSON]:

@@ -28,7 +28,7 @@ def stages(stage: str | None, output_format: str) -> None:
     Example:
       lorimer manifest stages context
     """
-    from lorimer.cli.timeline import print_table
+    from lorimer.cli.printing import paged, print_table
     from lorimer.core.introspect import introspect, introspect_stage
     from lorimer.stages.catalogue import catalogue
 
@@ -37,7 +37,8 @@ def stages(stage: str | None, output_format: str) -> None:
     if output_format == "json":
         print_json(told if stage is None else told[0])
         return
-    print_table(_table(told, in_full=stage is not None))
+    with paged():
+        print_table(_table(told, in_full=stage is not None))
 
 
 def table_of_stages() -> Table:

@@ -9,6 +9,7 @@ import click
 
 from lorimer.cli.click_types import Group
 from lorimer.cli.options import Terms, execution_options, limit_option, store_option
+from lorimer.cli.run_names import run_argument
 from lorimer.cli.runs.diff import diff
 from lorimer.cli.runs.explain import explain
 from lorimer.cli.runs.export import export
@@ -45,17 +46,24 @@ def ls(limit: int, as_json: bool, everything: bool, store: str | None) -> None:
 
 
 @runs.command()
-@click.argument("run", required=False)
+@run_argument(required=False)
 @click.option("--json", "as_json", is_flag=True, help="The facts themselves, one a line.")
 @click.option("--full", is_flag=True, help="Inputs and results of tools in full.")
+@click.option(
+    "-f",
+    "--follow",
+    "following",
+    is_flag=True,
+    help="While a process has it at work: what happens, as it happens, to its end.",
+)
 @store_option
-def show(run: str | None, as_json: bool, full: bool, store: str | None) -> None:
+def show(run: str | None, as_json: bool, full: bool, following: bool, store: str | None) -> None:
     """Tell a run from its facts. RUN is an id or its beginning; without it, the latest run."""
-    asyncio.run(_show(run, as_json, full, store))
+    asyncio.run(_show(run, as_json, full, following, store))
 
 
 @runs.command()
-@click.argument("run")
+@run_argument()
 @execution_options
 def resume(
     run: str,
@@ -119,12 +127,15 @@ def _plain(row: RunRow, status: str, held_nano: int) -> dict[str, str | float | 
     }
 
 
-async def _show(run: str | None, as_json: bool, full: bool, store: str | None) -> None:
+async def _show(
+    run: str | None, as_json: bool, full: bool, following: bool, store: str | None
+) -> None:
     from lorimer.cli import reading
     from lorimer.cli.call import Call
+    from lorimer.cli.runs.follow import follow
     from lorimer.cli.store import existing_store, opened, store_words
     from lorimer.cli.text import print_json
-    from lorimer.cli.timeline import Told, print_run
+    from lorimer.cli.timeline import Told, print_end, print_run
     from lorimer.core import mail
     from lorimer.journal.family import descendants
     from lorimer.journal.recording import readable_facts
@@ -134,6 +145,12 @@ async def _show(run: str | None, as_json: bool, full: bool, store: str | None) -
     option = store_words(store)
     async with opened(existing_store(store), world) as journal:
         row = await reading.find(journal, run)
+        following = following and await reading.status_of(journal, row, world) == "running"
+        if following:
+            await follow(journal, row, world, as_json=as_json)
+            if as_json:
+                return
+            row = await reading.find(journal, row.run_id)
         facts, damage = await readable_facts(journal, row)
         if as_json:
             for fact in facts:
@@ -152,6 +169,9 @@ async def _show(run: str | None, as_json: bool, full: bool, store: str | None) -
             [each async for each in descendants(journal, facts)],
             damage is not None,
         )
-    print_run(told, world.time(), full=full)
+    if following:
+        print_end(told)
+    else:
+        print_run(told, world.time(), full=full)
     if damage is not None:
         raise damage

@@ -39,15 +39,15 @@ def _print(found: Sequence[Cost]) -> None:
     from rich.table import Table
     from rich.text import Text
 
-    from lorimer.cli.timeline import print_table
+    from lorimer.cli.printing import print_table
 
     priced = any(each.nano for each in found)
     weights = [each.nano if priced else each.usage.total for each in found]
     most, whole = max(weights), sum(weights)
     table = Table(box=None, pad_edge=False, header_style="bold")
     table.add_column("turn", justify="right", no_wrap=True)
-    for name in ("what", "to"):
-        table.add_column(name, no_wrap=True)
+    table.add_column("what", no_wrap=True)
+    table.add_column("to", no_wrap=True, overflow="ellipsis", ratio=1)
     for name in ("in", "cached", "out", "cost"):
         table.add_column(name, justify="right", no_wrap=True)
     table.add_column("share", no_wrap=True)
@@ -70,7 +70,7 @@ def _print(found: Sequence[Cost]) -> None:
         figures = _figures([found[at] for at in places])
         table.add_row("", kind, name, *figures, _share(part, whole, whole, ""))
     table.add_row("", Text("in all", style="bold"), "", *_figures(found), "")
-    print_table(table)
+    print_table(table, spare=("cached", "in", "out", "share"))
 
 
 def _figures(group: Sequence[Cost]) -> list[str]:

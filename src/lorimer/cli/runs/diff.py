@@ -11,6 +11,7 @@ import click
 
 from lorimer.cli.fail import FAILED, OK
 from lorimer.cli.options import store_option
+from lorimer.cli.run_names import run_argument
 from lorimer.cli.story import Line
 from lorimer.cli.text import cost, duration, one_line, print_json, short_id, tokens, visible
 from lorimer.core.jsonable import JSON, dumps
@@ -24,8 +25,8 @@ _MOST_LINES: Final = 12
 
 
 @click.command()
-@click.argument("left")
-@click.argument("right")
+@run_argument("left")
+@run_argument("right")
 @click.option("--json", "as_json", is_flag=True, help="One JSON object.")
 @click.option("--full", is_flag=True, help="Texts and inputs in full.")
 @store_option
@@ -40,6 +41,7 @@ def diff(left: str, right: str, as_json: bool, full: bool, store: str | None) ->
 
 async def _diff(names: tuple[str, str], as_json: bool, full: bool, store: str | None) -> int:
     from lorimer.cli import reading
+    from lorimer.cli.printing import paged
     from lorimer.cli.store import existing_store, opened
     from lorimer.journal.diff import diff as compare
     from lorimer.journal.recording import recorded
@@ -52,7 +54,8 @@ async def _diff(names: tuple[str, str], as_json: bool, full: bool, store: str | 
     if as_json:
         print_json(found.to_json())
     else:
-        _print(found, full=full)
+        with paged():
+            _print(found, full=full)
     return FAILED if found.differences else OK
 
 
@@ -60,7 +63,7 @@ def _print(found: Comparison, *, full: bool) -> None:
     from rich.table import Table
     from rich.text import Text
 
-    from lorimer.cli.timeline import print_lines, print_table
+    from lorimer.cli.printing import print_lines, print_table
 
     table = Table(box=None, pad_edge=False, header_style="bold")
     for name in ("", short_id(found.left.run_id), short_id(found.right.run_id)):
@@ -98,7 +101,8 @@ def _told(difference: Difference, *, full: bool) -> Iterator[Line]:
     most = len(lines) if full else _MOST_LINES
     for sign, line in islice(lines, most):
         text = visible(line) if full else one_line(line, 200)
-        yield [(f"  {sign} {text}", {"-": "red", "+": "green"}.get(sign, "dim"))]
+        style = {"-": "red", "+": "green"}.get(sign, "dim")
+        yield [(f"  {sign} ", style), (text, style)]
     if len(lines) > most:
         yield [(f"    ... {len(lines) - most} more lines (--full)", "dim")]
 

@@ -12,6 +12,7 @@ import click
 from lorimer.cli.click_types import Whole
 from lorimer.cli.fail import Fault, OneOf
 from lorimer.cli.options import store_option
+from lorimer.cli.run_names import run_argument
 from lorimer.cli.text import count, one_line, print_json, short_id
 
 if TYPE_CHECKING:
@@ -32,7 +33,7 @@ _ABOUT, _WHAT, _WHY = 60, 110, 160
 
 
 @click.command()
-@click.argument("run")
+@run_argument()
 @click.option("--turn", type=Whole(min=1), metavar="N", help="Only this turn, from 1.")
 @click.option(
     "--decision",
@@ -67,6 +68,7 @@ async def _explain(
     run: str, turn: int | None, kinds: Sequence[str], cost: bool, as_json: bool, store: str | None
 ) -> None:
     from lorimer.cli import reading
+    from lorimer.cli.printing import paged
     from lorimer.cli.runs.cost import print_costs
     from lorimer.cli.store import existing_store, opened
     from lorimer.journal.explain import explain as reasons
@@ -86,7 +88,8 @@ async def _explain(
         )
     if cost:
         paid = [c for c in costs(recording, catalogue()) if turn is None or c.iteration == turn - 1]
-        print_costs(paid, as_json=as_json)
+        with paged():
+            print_costs(paid, as_json=as_json)
         return
     chosen = [
         each
@@ -97,14 +100,15 @@ async def _explain(
         for each in chosen:
             print_json(each.to_json())
     elif chosen:
-        _print(chosen, whole=bool(kinds))
+        with paged():
+            _print(chosen, whole=bool(kinds))
     else:
         click.echo("Nothing of that kind was decided.", err=True)
 
 
 def _print(found: Sequence[Explanation], *, whole: bool) -> None:
     """`whole`: stages and models in each turn, also where nothing is new."""
-    from lorimer.cli.timeline import print_lines
+    from lorimer.cli.printing import print_lines
 
     before: set[str] = set()
     for iteration, group in groupby(found, lambda each: each.iteration):

@@ -12,10 +12,11 @@ import click
 
 from lorimer.cli.fail import Fault
 from lorimer.cli.options import store_option
+from lorimer.cli.run_names import run_argument
 
 
 @click.command()
-@click.argument("run")
+@run_argument()
 @click.option("--session", is_flag=True, help="Every run of its session, not only this one.")
 @click.option(
     "-o",

@@ -13,6 +13,7 @@ import click
 from lorimer.cli.click_types import Whole
 from lorimer.cli.fail import Fault
 from lorimer.cli.options import Terms, execution_options
+from lorimer.cli.run_names import run_argument
 
 if TYPE_CHECKING:
     from lorimer.core.manifest import EnvironmentManifest
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
 
 
 @click.command()
-@click.argument("run")
+@run_argument()
 @click.argument("prompt", required=False)
 @click.option(
     "--after",

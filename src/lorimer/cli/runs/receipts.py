@@ -10,13 +10,14 @@ import click
 from lorimer.cli.click_types import Whole
 from lorimer.cli.fail import Fault
 from lorimer.cli.options import store_option
+from lorimer.cli.run_names import run_argument
 
 if TYPE_CHECKING:
     from lorimer.journal.receipts import Compaction
 
 
 @click.command()
-@click.argument("run")
+@run_argument()
 @click.argument("number", required=False, type=Whole(min=1))
 @click.option("--json", "as_json", is_flag=True, help="One JSON object a line.")
 @store_option

@@ -11,6 +11,7 @@ import click
 
 from lorimer.cli.fail import FAILED, OK, Fault
 from lorimer.cli.options import store_option
+from lorimer.cli.run_names import run_argument
 from lorimer.cli.text import count, on_line, one_line, print_json, short_id, visible
 from lorimer.core.jsonable import JSON, dumps
 
@@ -23,7 +24,7 @@ _WIDTH: Final = 300
 
 
 @click.command()
-@click.argument("run")
+@run_argument()
 @click.option(
     "--manifest",
     type=click.Path(exists=True, dir_okay=False, path_type=Path),

@@ -9,6 +9,7 @@ import click
 
 from lorimer.cli.fail import Fault
 from lorimer.cli.options import store_option
+from lorimer.cli.run_names import run_argument
 from lorimer.cli.text import short_id, visible
 from lorimer.core.errors import ExecutorErrorCode
 
@@ -26,7 +27,7 @@ TAKEN_WITHIN_S: Final = 3.0
 
 
 @click.command()
-@click.argument("run")
+@run_argument()
 @click.argument("text")
 @store_option
 def send(run: str, text: str, store: str | None) -> None:
@@ -36,7 +37,7 @@ def send(run: str, text: str, store: str | None) -> None:
 
 
 @click.command()
-@click.argument("run")
+@run_argument()
 @click.argument("words", metavar="ANSWER")
 @click.option("--question", metavar="ID", default="", help="Which one, where there are several.")
 @store_option
@@ -47,7 +48,7 @@ def answer(run: str, words: str, question: str, store: str | None) -> None:
 
 
 @click.command()
-@click.argument("run")
+@run_argument()
 @click.option(
     "--set",
     "values",
@@ -76,7 +77,7 @@ def change(run: str, values: tuple[str, ...], changes: tuple[str, ...], store: s
 
 
 @click.command()
-@click.argument("run")
+@run_argument()
 @store_option
 def cancel(run: str, store: str | None) -> None:
     """End RUN as cancelled: at once if nobody is at work on it, else by whoever is. What was

@@ -10,6 +10,7 @@ import click
 
 from lorimer.cli.fail import FAILED, OK, Fault
 from lorimer.cli.options import store_option
+from lorimer.cli.run_names import run_argument
 
 if TYPE_CHECKING:
     from lorimer.journal.contract import Finding
@@ -17,7 +18,7 @@ if TYPE_CHECKING:
 
 
 @click.command()
-@click.argument("run", required=False)
+@run_argument(required=False)
 @click.option("--all", "everything", is_flag=True, help="Every conversation of the store.")
 @click.option("--json", "as_json", is_flag=True, help="One JSON object for each finding.")
 @store_option

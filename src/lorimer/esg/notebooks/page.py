@@ -33,19 +33,17 @@ _MARKS: Final = {
 _ROW: Final = 26
 """Height of a line of the list of steps, in pixels; the arcs are drawn beside it."""
 _LANES: Final = 9
+_SLOW_S: Final = 0.05
+"""Seconds from which on the time of a step is worth a bar."""
 
 
 def page(graph: ExecutionStateGraph, results: Mapping[str, StepResult], title: str) -> str:
     """The page. `results`: what is known of steps that have run; may be empty."""
     number = {step: at for at, step in enumerate(graph.steps)}
     edges = [(number[maker], number[reader], names) for maker, reader, names in graph.edges()]
-    lines = "".join(_line(graph, step, at) for step, at in number.items())
+    slowest = max([graph.get_node(step)["seconds"] or 0.0 for step in number], default=0.0)
+    lines = "".join(_line(graph, step, at, slowest) for step, at in number.items())
     steps = "".join(_step(graph, step, number, results.get(step)) for step in number)
-    counts = ", ".join(
-        f"{total} {status}"
-        for status in Status
-        if (total := sum(graph.status(step) is status for step in number))
-    )
     policy = (
         f"default-src 'none'; img-src data:; style-src '{_hash(_STYLE)}' '{_hash(_FRAMED)}'; "
         f"script-src '{_hash(_SCRIPT)}'; base-uri 'none'; form-action 'none'"
@@ -57,22 +55,62 @@ def page(graph: ExecutionStateGraph, results: Mapping[str, StepResult], title: s
         '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
         '<meta name="referrer" content="no-referrer">\n'
         f"<title>{_text(title)}</title>\n<style>{_STYLE}</style></head>\n<body>\n"
-        f"<header><h1>{_text(title)}</h1><p>{len(number)} steps: {counts or 'none'}. "
-        "<kbd>j</kbd> <kbd>k</kbd> go from step to step; green is what the step at hand reads, "
-        "orange what reads it.</p></header>\n"
+        f"<header><div><h1>{_text(title)}</h1><p>{_sums(graph)}</p>"
+        '<p class="keys"><kbd>j</kbd> <kbd>k</kbd> step by step, <kbd>n</kbd> to the next that is '
+        "not fresh, <kbd>/</kbd> finds; green is what the step at hand reads, orange what reads "
+        "it; the line below a name is its time.</p>"
+        '</div><input type="search" placeholder="Find a step" aria-label="Find a step" '
+        'aria-keyshortcuts="/" title="/" hidden></header>\n'
         f'<nav aria-label="Steps"><ol>{lines}</ol>{_arcs(edges, len(number))}</nav>\n'
         f"<main>{steps}</main>\n<script>{_SCRIPT}</script></body></html>\n"
     )
 
 
+def _sums(graph: ExecutionStateGraph) -> str:
+    """How many steps are in which state, with a link to the first one that is not fresh, and what
+    they took together."""
+    places: dict[Status, list[int]] = {}
+    seconds = 0.0
+    for at, step in enumerate(graph.steps):
+        places.setdefault(graph.status(step), []).append(at)
+        seconds += graph.get_node(step)["seconds"] or 0.0
+    told = list[str]()
+    for status in [each for each in Status if each in places]:
+        count, mark = f"{len(places[status]):,} {status}", _MARKS[status]
+        marked = f'<span class="{status}"><span class="mark">{mark}</span> {count}</span>'
+        is_fresh = status is Status.FRESH
+        told.append(marked if is_fresh else f'<a href="#s{places[status][0]}">{marked}</a>')
+    number = len(graph.steps)
+    head = f"{number:,} step{'' if number == 1 else 's'}: {', '.join(told) or 'none'}"
+    return f"{head} · {_text(_duration(seconds))} in all" if seconds else head
+
+
+def _duration(seconds: float) -> str:
+    if seconds < 0.001:
+        return "< 1 ms"
+    if seconds < 1:
+        return f"{seconds * 1000:.0f} ms"
+    if seconds < 60:
+        return f"{seconds:.1f} s"
+    return f"{seconds // 60:.0f} min {seconds % 60:02.0f} s"
+
+
 # ---------------------------------------------------------------- the list of steps
 
 
-def _line(graph: ExecutionStateGraph, step: str, at: int) -> str:
-    status = graph.status(step)
+def _line(graph: ExecutionStateGraph, step: str, at: int, slowest: float) -> str:
+    """Below the name a bar: how long it took, beside the slowest one."""
+    status, seconds = graph.status(step), graph.get_node(step)["seconds"]
+    told = f"{step}, {status}" if seconds is None else f"{step}, {status}, {_duration(seconds)}"
+    width = 100 * seconds / slowest if seconds is not None and seconds >= _SLOW_S else 0
+    bar = (
+        '<svg class="took" viewBox="0 0 100 1" preserveAspectRatio="none" aria-hidden="true">'
+        f'<rect width="{width:.1f}" height="1"/></svg>'
+    )
     return (
-        f'<li><a href="#s{at}" data-step="{at}" class="{status}">'
-        f'<span class="mark" aria-hidden="true">{_MARKS[status]}</span> {_text(step)}</a></li>'
+        f'<li><a href="#s{at}" data-step="{at}" class="{status}" title="{_text(told)}">'
+        f'<span class="mark" aria-hidden="true">{_MARKS[status]}</span> {_text(step)}'
+        f"{bar if width >= 1 else ''}</a></li>"
     )
 
 
@@ -88,7 +126,7 @@ def _arcs(edges: list[tuple[int, int, tuple[str, ...]]], count: int) -> str:
             f"<title>{_text(', '.join(names))}</title></path>"
         )
     return (
-        f'<svg width="{10 * _LANES}" height="{count * _ROW}" aria-hidden="true">'
+        f'<svg class="arcs" width="{10 * _LANES}" height="{count * _ROW}" aria-hidden="true">'
         f"{''.join(drawn)}</svg>"
     )
 
@@ -106,7 +144,7 @@ def _step(
         for name, maker in makers.items()
     )
     lost = ", ".join(_text(name) for name in graph.unresolved(step))
-    seconds = "" if node["seconds"] is None else f" · {node['seconds']:.2f} s"
+    seconds = "" if node["seconds"] is None else f" · {_text(_duration(node['seconds']))}"
     causes = "".join(f"<li>{_text(each)}</li>" for each in node["causes"])
     shown = "".join(_results(result)) if result is not None else ""
     return (
@@ -212,19 +250,26 @@ _STYLE: Final = """
 * { box-sizing: border-box; }
 body { margin: 0; font: 15px/1.5 system-ui, sans-serif; background: var(--back); color: var(--fore);
   display: grid; grid-template: auto 1fr / minmax(16rem, 22rem) minmax(0, 1fr); height: 100vh; }
-header { grid-column: 1 / 3; padding: .6rem 1rem; border-bottom: 1px solid var(--line); }
+header { grid-column: 1 / 3; padding: .6rem 1rem; border-bottom: 1px solid var(--line);
+  display: flex; gap: 1rem; align-items: flex-start; justify-content: space-between; }
 h1 { font-size: 1.1rem; margin: 0; } header p { margin: 0; color: var(--dim); }
+header a { color: inherit; } input { font: inherit; color: inherit; background: var(--code);
+  border: 1px solid var(--line); border-radius: 6px; padding: .2rem .6rem; min-width: 6rem; }
 kbd { border: 1px solid var(--line); border-radius: 3px; padding: 0 .3em; }
 nav { overflow: auto; display: flex; align-items: flex-start; border-right: 1px solid var(--line);
   padding: .5rem 0 .5rem .5rem; }
 nav ol { list-style: none; margin: 0; padding: 0; flex: 1; min-width: 0; }
-nav li { height: 26px; } nav a { display: block; height: 26px; line-height: 26px; padding: 0 .5rem;
-  color: inherit; text-decoration: none; overflow: hidden; white-space: nowrap;
-  text-overflow: ellipsis; border-radius: 4px; }
-nav svg { flex: none; } path { fill: none; stroke: var(--line); stroke-width: 1.5; }
+nav li { height: 26px; } nav a { display: block; position: relative; height: 26px;
+  line-height: 26px; padding: 0 .5rem; color: inherit; text-decoration: none; overflow: hidden;
+  white-space: nowrap; text-overflow: ellipsis; border-radius: 4px; }
+.arcs { flex: none; } path { fill: none; stroke: var(--dim); stroke-opacity: .3; }
+.took { position: absolute; left: .5rem; bottom: 1px; width: calc(100% - 1rem); height: 2px;
+  fill: var(--dim); fill-opacity: .5; }
 main { overflow: auto; padding: 1rem; }
 article { border: 1px solid var(--line); border-left-width: 4px; border-radius: 6px;
   padding: .6rem 1rem; margin: 0 0 1rem; max-width: 64rem; }
+article.failed { border-left-color: var(--bad); }
+article.stale, article.blocked { border-left-color: var(--out); }
 h2 { font-size: 1rem; margin: 0 0 .4rem; } small { color: var(--dim); font-weight: normal; }
 pre { margin: .4rem 0; padding: .5rem .7rem; overflow: auto; max-height: 30rem; font: 13px/1.45
   ui-monospace, Menlo, Consolas, monospace; background: var(--code); border-radius: 6px; }
@@ -242,10 +287,17 @@ iframe { width: 100%; border: 0; height: 12rem; background: #fff; border-radius:
 .here { outline: 2px solid var(--word); outline-offset: -1px; }
 .feeds { border-left-color: var(--in); } nav .feeds { color: var(--in); }
 .fed { border-left-color: var(--out); } nav .fed { color: var(--out); }
-path.feeds { stroke: var(--in); } path.fed { stroke: var(--out); }
+path.feeds, path.fed { stroke: var(--in); stroke-opacity: 1; stroke-width: 2; }
+path.fed { stroke: var(--out); } .found .arcs, .found li:not(.hit) { display: none; }
 :focus-visible { outline: 2px solid var(--word); }
-@media (max-width: 50rem) { body { display: block; height: auto; } nav { display: none; } }
-@media print { body { display: block; height: auto; } nav { display: none; } }
+@media (max-width: 50rem) { body { display: block; height: auto; }
+  nav, input, .keys { display: none; }
+  header { position: sticky; top: 0; background: var(--back); z-index: 1; }
+  article { scroll-margin-top: 5rem; } }
+@media print { body { display: block; height: auto; } nav, input, .keys { display: none; }
+  main { overflow: visible; } pre { max-height: none; white-space: pre-wrap;
+  overflow-wrap: anywhere; } h2 { break-after: avoid; } article { border-color: var(--line); }
+  .here { outline: none; } }
 """
 
 _FRAMED: Final = """
@@ -259,9 +311,11 @@ _SCRIPT: Final = """
 (() => {
   const all = (what) => [...document.querySelectorAll(what)];
   const paths = all("path"), marked = all("[data-step]"), articles = all("article");
+  const links = all("nav a"), nav = document.querySelector("nav");
+  const find = document.querySelector("input");
   let at = -1;
-  const show = (step) => {
-    at = step;
+  const show = (step, chosen) => {
+    if (chosen) at = step;
     const feeds = new Set(), fed = new Set();
     for (const path of paths) {
       const from = +path.dataset.from, to = +path.dataset.to;
@@ -276,18 +330,49 @@ _SCRIPT: Final = """
       each.classList.toggle("feeds", feeds.has(one));
       each.classList.toggle("fed", fed.has(one));
     }
+    if (!links[step] || !chosen) return;
+    for (const link of links) link.removeAttribute("aria-current");
+    links[step].setAttribute("aria-current", "true");
+    links[step].scrollIntoView({ block: "nearest" });
   };
+  const go = (step) => {
+    if (!articles[step]) return;
+    articles[step].focus({ preventScroll: true });
+    articles[step].scrollIntoView({ block: "nearest" });
+  };
+  const asked = () => {
+    if (/^#s\\d+$/.test(location.hash)) show(+location.hash.slice(2), true);
+  };
+  asked();
+  addEventListener("hashchange", asked);
   for (const each of marked) {
-    for (const event of ["mouseenter", "focus"]) {
-      each.addEventListener(event, () => show(+each.dataset.step));
-    }
+    each.addEventListener("mouseenter", () => show(+each.dataset.step, false));
+    each.addEventListener("focus", () => show(+each.dataset.step, true));
   }
   document.addEventListener("keydown", (event) => {
+    if (event.ctrlKey || event.metaKey || event.altKey) return;
+    if (event.target === find) {
+      if (event.key === "Escape") { find.value = ""; sift(); find.blur(); }
+      if (event.key === "Enter") go(links.findIndex((link) => link.parentNode.matches(".hit")));
+      return;
+    }
     const by = { j: 1, k: -1 }[event.key];
-    if (!by || event.ctrlKey || event.metaKey || event.altKey) return;
-    const next = articles[Math.min(Math.max(at + by, 0), articles.length - 1)];
-    if (next) { next.focus(); next.scrollIntoView({ block: "nearest" }); }
+    if (by) go(Math.min(Math.max(at + by, 0), articles.length - 1));
+    if (event.key === "n") {
+      const open = articles.filter((each) => !each.matches(".fresh")).map((e) => +e.dataset.step);
+      go(open.find((step) => step > at) ?? open[0]);
+    }
+    if (event.key === "/") { event.preventDefault(); find.focus(); }
   });
+  const sift = () => {
+    const wanted = find.value.trim().toLowerCase();
+    nav.classList.toggle("found", wanted !== "");
+    for (const link of links) {
+      link.parentNode.classList.toggle("hit", link.title.toLowerCase().includes(wanted));
+    }
+  };
+  find.hidden = false;
+  find.addEventListener("input", sift);
   for (const frame of all("iframe")) {
     const fit = () => {
       const body = frame.contentDocument && frame.contentDocument.body;

@@ -1,0 +1,187 @@
+"""What is printed for a person on stdout: tables and lines that fit the terminal, in a pager where
+they are longer than the screen. To a program they are plain text, as long as it is."""
+
+from __future__ import annotations
+
+import io
+import os
+import shlex
+import shutil
+import signal
+import sys
+from collections.abc import Generator, Iterable, Sequence
+from contextlib import contextmanager, redirect_stdout
+from typing import TYPE_CHECKING, Final
+
+import click
+
+from lorimer.cli.text import visible
+
+if TYPE_CHECKING:
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    from lorimer.cli.story import Line
+
+_ROOM: Final = 20
+"""Characters that a table's widest column keeps, if that can be."""
+_HANGS: Final = 16
+"""Characters that a line goes on below its second piece at most."""
+_COMMAND: Final = "lorimer "
+"""How a piece begins that is to be copied: it is not broken into lines."""
+
+
+def console() -> Console:
+    """For stdout; where that is no terminal, nothing is wrapped or coloured."""
+    from rich.console import Console
+
+    plain = Console(highlight=False)
+    return plain if plain.is_terminal else Console(highlight=False, width=400, no_color=True)
+
+
+def print_table(table: Table, *, spare: Sequence[str] = ()) -> None:
+    """A table; to a program without the blanks that fill its columns. On a terminal that is too
+    narrow its column with a `ratio` is cut to what is left, once those whose headers are `spare`
+    are left out, the first one first."""
+    out = console()
+    if out.is_terminal:
+        out.print(_fitted(table, out, spare))
+        return
+    with out.capture() as captured:
+        out.print(table)
+    click.echo("\n".join([line.rstrip() for line in captured.get().splitlines()]))
+
+
+def _fitted(table: Table, out: Console, spare: Sequence[str]) -> Table:
+    """rich takes the same from every column that must not wrap, until there is nothing of most."""
+    if not any(column.ratio for column in table.columns) or _width(table, out) <= out.width:
+        return table
+    for name in (None, *spare):
+        table = _without(table, name)
+        natural = _width(table, out)
+        for column in table.columns:
+            column.width = 1 if column.ratio else None
+        room = max(1 + out.width - _width(table, out), 1)
+        for column in table.columns:
+            column.width = room if column.ratio else None
+        if room >= _ROOM or natural <= out.width:
+            break
+    return table
+
+
+def _without(table: Table, name: str | None) -> Table:
+    """It without the column of that header."""
+    from rich.table import Table as Fresh
+
+    kept = [column for column in table.columns if column.header != name]
+    fresh = Fresh(*[column.copy() for column in kept], box=None, pad_edge=False)
+    fresh.header_style = table.header_style
+    for column in fresh.columns:
+        column.width = None
+    for row in zip(*[column.cells for column in kept], strict=True):
+        fresh.add_row(*row)
+    return fresh
+
+
+def _width(table: Table, out: Console) -> int:
+    """What it would take."""
+    from rich.measure import Measurement
+
+    return Measurement.get(out, out.options.update(width=10_000), table).maximum
+
+
+def print_lines(lines: Iterable[Line], *, cut: Sequence[tuple[str, str]] = ()) -> None:
+    """Lines on stdout. On a terminal they are broken between words and go on below their second
+    piece; those whose first one is in `cut` end where the terminal does. To a program, and with a
+    command to copy, they are as long as they are. What they hold may be words of strangers."""
+    from rich.text import Text
+
+    out = console()
+    for line in lines:
+        pieces = [(visible(text), style) for text, style in line]
+        whole = Text.assemble(*pieces)
+        copied = any(text.lstrip().startswith(_COMMAND) for text, _ in pieces)
+        if not out.is_terminal or copied or "\n" in whole.plain:
+            out.print(whole, soft_wrap=True)
+        elif line[:1] and line[0] in cut:
+            out.print(whole, no_wrap=True, overflow="ellipsis")
+        else:
+            out.print(_hanging(whole, line, out))
+
+
+def _hanging(whole: Text, line: Line, out: Console) -> Text:
+    """Its second and later rows begin below its second piece."""
+    from rich.cells import cell_len
+    from rich.text import Text
+
+    indent = cell_len(line[0][0]) if len(line) > 1 else 0
+    if whole.cell_len <= out.width or not 0 < indent <= min(_HANGS, out.width // 3):
+        return whole
+    head, body = whole.divide([len(line[0][0])])
+    rows = body.wrap(out, out.width - indent)
+    blank = Text(" " * indent)
+    for row in rows:
+        row.rstrip()
+    return Text("\n").join([(blank if at else head) + row for at, row in enumerate(rows)])
+
+
+def print_answer(text: str) -> None:
+    """To a program as it is; to a person, as the Markdown that models write."""
+    if not sys.stdout.isatty():
+        click.echo(text, color=True)  # or what looks like a colour would be left out of it
+        return
+    from rich.markdown import Markdown
+
+    out = console()
+    out.print()
+    out.print(Markdown(visible(text)))
+    out.print()
+
+
+# ---------------------------------------------------------------- a pager
+
+
+@contextmanager
+def paged() -> Generator[None]:
+    """What is printed meanwhile goes through a pager if it is longer than the terminal: $PAGER,
+    else less; through none where that is empty or `cat`, or nobody is there to use it."""
+    if not (sys.stdin.isatty() and sys.stdout.isatty() and _has_pager()):
+        yield
+        return
+    held = _Held()
+    try:
+        with redirect_stdout(held):
+            yield
+    finally:
+        _show(held.getvalue())
+
+
+def _has_pager() -> bool:
+    words = shlex.split(os.environ.get("PAGER", "less"))
+    dumb = os.environ.get("TERM", "dumb") == "dumb"
+    return not dumb and words not in ([], ["cat"]) and shutil.which(words[0]) is not None
+
+
+class _Held(io.StringIO):
+    """Written to as if it were the terminal."""
+
+    encoding = "utf-8"  # pyright: ignore[reportAssignmentType]
+
+    def isatty(self) -> bool:
+        return True
+
+
+def _show(text: str) -> None:
+    columns, rows = shutil.get_terminal_size()
+    # colours are counted as if they were seen: less shows what fits after all, and ends
+    taken = sum([1 + len(row) // columns for row in text.splitlines()])
+    if taken < rows:
+        click.echo(text, nl=False)
+        return
+    os.environ.setdefault("LESS", "FRX")  # as git has it
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the pager's
+    try:
+        click.echo_via_pager(text.removesuffix("\n"), color=True)
+    finally:
+        signal.signal(signal.SIGINT, before)

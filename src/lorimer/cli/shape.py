@@ -1,0 +1,86 @@
+"""The shape of a run: its turns as small bars, and how often each tool was called."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Final
+
+from lorimer.cli.blocks import nano_of, use_at, uses_of
+from lorimer.cli.text import duration, money, one_line
+from lorimer.core.events import Event
+
+_BARS: Final = "▁▂▃▄▅▆▇█"
+_WIDTH: Final = 40
+"""Bars at most; of a longer run each stands for several turns."""
+_TURNS: Final = 4
+"""From so many on there is a shape."""
+_TOOLS: Final = 6
+"""Tools that are named at most."""
+
+
+@dataclass(slots=True)
+class Shape:
+    """What each turn took, from the facts."""
+
+    seconds: list[float] = field(default_factory=list)
+    nanos: list[int] = field(default_factory=list)
+    called: Counter[str] = field(default_factory=Counter)
+    failed: Counter[str] = field(default_factory=Counter)
+
+    @classmethod
+    def of(cls, facts: Iterable[Event]) -> Shape:
+        shape = cls()
+        began, uses = 0.0, uses_of({})
+        for fact in facts:
+            data, turn = fact.data, fact.iteration
+            if fact.type in ("run.start", "model.intent") and turn >= len(shape.seconds):
+                grown = turn + 1 - len(shape.seconds)
+                shape.seconds += [0.0] * grown
+                shape.nanos += [0] * grown
+                began = fact.time
+            if turn < len(shape.seconds):
+                shape.seconds[turn] = fact.time - began
+                shape.nanos[turn] += nano_of(data) if fact.type in ("model.reply", "effect") else 0
+            if fact.type == "model.reply":
+                uses = uses_of(data)
+            elif fact.type == "tool.result":
+                use = use_at(uses, data.get("key")) or {}
+                name = one_line(str(use.get("name", "?")), 40)
+                shape.called[name] += 1
+                shape.failed[name] += data.get("is_error") is True
+        return shape
+
+    def lines(self) -> Iterator[tuple[str, str]]:
+        """A name and what is told of it; of a run of few turns only its tools."""
+        if len(self.seconds) >= _TURNS:
+            longest = max(range(len(self.seconds)), key=self.seconds.__getitem__)
+            told = f"longest: turn {longest + 1}, {duration(self.seconds[longest])}"
+            yield "time", f"{bars(self.seconds)}  {told}"
+            if min(self.nanos) < max(self.nanos):
+                dearest = max(range(len(self.nanos)), key=self.nanos.__getitem__)
+                told = f"dearest: turn {dearest + 1}, {money(self.nanos[dearest])}"
+                yield "cost", f"{bars(self.nanos)}  {told}"
+        if self.called:
+            named = [self._tool(name, number) for name, number in self.called.most_common(_TOOLS)]
+            more = len(self.called) - len(named)
+            yield "calls", ", ".join([*named, *([f"{more} more tools"] if more else [])])
+
+    def _tool(self, name: str, number: int) -> str:
+        failed = self.failed[name]
+        return f"{name} {number:,}{f' ({failed:,} failed)' if failed else ''}"
+
+
+def bars(values: Sequence[float]) -> str:
+    """A bar for each value, the highest of all full; of many values one for the highest of several
+    neighbours, so that no peak is lost."""
+    per = max(-(-len(values) // _WIDTH), 1)
+    peaks = [max(values[at : at + per]) for at in range(0, len(values), per)]
+    top = max(peaks, default=0.0)
+    return "".join([_BARS[_height(peak, top)] for peak in peaks])
+
+
+def _height(value: float, top: float) -> int:
+    """Which bar is as high as the value; the lowest one is nothing, or next to it."""
+    return min(int(value / top * len(_BARS)), len(_BARS) - 1) if top > 0 else 0

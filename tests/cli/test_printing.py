@@ -1,0 +1,94 @@
+"""What a person sees on a terminal: tables and lines that fit it, a pager for what is longer."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+from lorimer.testing.fake_server import FakeLLMServer, Turn
+from tests.cli.support import by_turn, call, in_terminal, invoke, last_run
+
+WORDS = "a task whose description goes on and on, until it is longer than most terminals are wide"
+
+
+def made(turns: int) -> str:
+    """The id of a run with that many calls: half of them read what is there."""
+    Path("there.txt").write_text("one line that is long enough to be cut in a terminal\n" * 3)
+    names = ["there.txt", "gone.txt"]
+    reads = [call("Read", file_path=names[at % 2]) for at in range(turns)]
+    with FakeLLMServer(by_turn(*reads, Turn("**Done.**"))) as server:
+        done = invoke("run", WORDS, "--base-url", server.url, "--preset", "agent")
+        assert done.exit_code == 0, done.stderr
+    return last_run()
+
+
+def rows(*words: str, columns: int = 80, pager: str = "cat") -> list[str]:
+    """What is shown, without colours."""
+    done = in_terminal(*words, keys=[], columns=columns, pager=pager)
+    assert done.code == 0, done.out
+    return [re.sub(r"\x1b\[[0-9;?]*[a-zA-Z]", "", row).rstrip() for row in done.out.splitlines()]
+
+
+def test_a_list_keeps_its_figures_whole_and_cuts_the_text() -> None:
+    run = made(1)
+    head, line = rows("runs", "ls")
+    assert head.split() == ["run", "when", "status", "took", "turns", "cost", "task"]
+    assert line.startswith(run[:12])
+    assert re.search(r" ok +[\d.]+ m?s +2 +\$0\.\d{4}  a task whose [a-z ]+…$", line), line
+    assert len(line) == 80
+    head, line = rows("runs", "ls", columns=40)
+    assert head.split() == ["run", "status", "task"]
+    assert len(line) <= 40
+    assert rows("sessions", "ls")[0].split() == [
+        "session",
+        "used",
+        "messages",
+        "cost",
+        "began",
+        "with",
+    ]
+    assert len(rows("runs", "explain", "--cost", run, columns=60)[1]) <= 60
+
+
+def test_lines_are_broken_between_words_and_results_end_with_the_terminal() -> None:
+    made(1)
+    shown = rows("runs", "show", columns=60)
+    assert max(map(len, shown)) <= 60
+    at = next(at for at, row in enumerate(shown) if row.startswith("  task "))
+    assert " ".join(row[9:] for row in shown[at : at + 2]) == WORDS
+    (read,) = [row for row in shown if row.startswith("  ✓ Read")]
+    assert read.endswith("…")
+    assert "Done." in shown, "the answer is Markdown, as in `lorimer run`"
+
+
+def test_the_shape_of_a_long_run_is_told_at_its_head() -> None:
+    run = made(6)
+    told = invoke("runs", "show", run).stdout
+    (time,) = re.findall(r"^  time   ([▁▂▃▄▅▆▇█]{7})  longest: turn \d, ", told, re.MULTILINE)
+    assert "█" in time
+    assert re.search(r"^  calls  Read 6 \(3 failed\)$", told, re.MULTILINE)
+    assert "longest" not in invoke("runs", "show", made(1)).stdout
+
+
+def test_what_is_longer_than_the_screen_goes_through_the_pager() -> None:
+    run = made(6)
+    shown = rows("runs", "show", run, pager="tee paged.txt")
+    paged = Path("paged.txt").read_text("utf-8")
+    assert paged.count("\n") > 24
+    assert len([row for row in shown if "longest: turn" in row]) == 1
+    Path("paged.txt").unlink()
+    for short in (("runs", "verify", run), ("runs", "ls")):
+        rows(*short, pager="tee paged.txt")
+    rows("runs", "explain", run, "--decision", "end", pager="tee paged.txt")
+    assert not Path("paged.txt").exists()
+    assert invoke("runs", "show", run).exit_code == 0
+    assert not Path("paged.txt").exists()
+
+
+def test_the_sums_of_a_run_are_not_broken_within_a_figure() -> None:
+    words = ("run", "hi", "--preset", "minimal", "-m", "scripted:echo")
+    shown = rows(*words, columns=44)
+    (at,) = [at for at, row in enumerate(shown) if "ok: 1 turn · 0 tool calls" in row]
+    assert max(map(len, shown[at:])) <= 44
+    assert shown[at + 1].startswith("    ")
+    assert shown[-1].split(" · ")[-1].strip() == last_run()[:12]
