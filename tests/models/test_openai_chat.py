@@ -410,6 +410,24 @@ def test_servers_that_repeat_the_id_or_send_it_late_or_send_objects() -> None:
     assert calls_of(call(0, "1", "a", {"x": 1})) == [A]
 
 
+def test_arguments_that_are_closed_and_no_json_do_not_end_a_call() -> None:
+    """Of servers that do not count: what is no object yet may go on."""
+    bad = hear(
+        chunk(tool_calls=[call(0, None, "a", '{"x": }')]),
+        chunk(tool_calls=[call(0, None, "b", '{"y":2}')]),
+        chunk("tool_calls"),
+        USAGE,
+    )
+    assert bad.answer.tool_calls == [ToolUse("", "a", {}, raw='{"x": }{"y":2}')]
+
+
+@pytest.mark.parametrize("field", ["content", "reasoning", "refusal"])
+def test_a_surrogate_pair_cut_in_two(field: str) -> None:
+    pieces = [chunk(None, 0, **{field: text}) for text in ("a", "\ud83e", "\udd84b")]
+    heard = hear(*pieces, chunk("stop"), USAGE)
+    assert heard.thinking + heard.text == "a🦄b"
+
+
 def test_ids_come_as_they_were_sent_also_bad_ones() -> None:
     made = calls_of(call(0, None, "a", '{"x":1}'), call(1, "1", "a", "{}"), call(2, "1", "b", "{}"))
     assert [one.id for one in made] == ["", "1", "1"]
