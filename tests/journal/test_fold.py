@@ -216,6 +216,7 @@ BAD = {
     "end without status": [start(), fact("run.end", {"usage": {}})],
     "end with odd cost": [start(), end(cost="much")],
     "messages": [start(), fact("model.intent", {"messages": {"role": "user"}})],
+    "messages that are none": [start(), fact("model.intent", {"messages": 7})],
     "a message": [start(), fact("model.intent", {"messages": [{"role": "king", "content": []}]})],
     "a block": [start(), fact("model.reply", {"content": [{"type": "text"}]})],
     "content": [start(), fact("model.reply", {"content": 7})],
