@@ -403,6 +403,20 @@ def test_servers_that_do_not_count_their_calls(index: int | None) -> None:
     assert calls_of(*pieces) == [A, B]
 
 
+def test_brackets_and_quotes_within_texts_do_not_end_a_call() -> None:
+    """Of servers that send neither numbers nor ids, which may repeat the name."""
+    odd = {"x": 'a "}{" \\'}
+    text = json.dumps(odd)
+    cut = text.index("}{") + 1  # what comes then looks like the beginning of another
+    parts = [("a", text[:cut]), ("a", text[cut:]), ("a", text), ("b", "{}")]
+    pieces = [call(0, None, name, part) for name, part in parts]
+    assert [(made.name, made.input) for made in calls_of(*pieces)] == [
+        ("a", odd),
+        ("a", odd),
+        ("b", {}),
+    ]
+
+
 def test_servers_that_repeat_the_id_or_send_it_late_or_send_objects() -> None:
     assert calls_of(call(0, "1", "a", '{"x"'), call(0, "1", None, ":1}")) == [A]
     assert calls_of(call(0, "1", "a", '{"x"'), call(0, "1", "a", ":1}")) == [A]
