@@ -221,6 +221,7 @@ def test_a_good_run_breaks_nothing() -> None:
     ("steps", "found"),
     [
         ((START, ASKED, CALLED, BEGUN, DONE, END, END), [(7, "C1")]),
+        ((START, ASKED, CALLED, BEGUN, DONE, OVER, OVER, END), [(7, "C3")]),
         ((START, ASKED, CALLED, BEGUN, DONE, END, ("effect", {"key": "x:y"})), [(7, "C1")]),
         ((START, ASKED, (*START[:1], {**START[1], "run_id": "run_b"}, 0, "run_b")), [(3, "C1")]),
         ((START, ("effect", {"key": "x:y"}, 0, "run_b")), [(2, "order")]),
