@@ -214,6 +214,10 @@ EACH: list[tuple[dict[str, JSON], Edit]] = [
         {"kind": "unbind_tool", "stage": "tool", "tool": "a"},
         entry("tool", tool_binding=ToolBinding(blocked=["a"])),
     ),
+    (
+        {"kind": "set_implementation", "stage": "context", "implementation": "mine"},
+        entry("context", implementation="mine"),
+    ),
 ]
 
 
@@ -240,7 +244,7 @@ def test_each_change_is_a_function_of_the_manifest(
 def test_every_kind_of_change_is_tried() -> None:
     tried = {str(change["kind"]) for change, _ in EACH}
     # these need code of the host, and have tests of their own
-    tried |= {"register_stage", "set_implementation", "restore_snapshot"}
+    tried |= {"register_stage", "restore_snapshot"}
     kinds = {
         str(kind.model_fields["kind"].default)
         for kind in vars(mutation).values()
@@ -290,6 +294,24 @@ def test_binding_and_unbinding_undo_each_other() -> None:
         (
             {"kind": "update_strategy_config", "stage": "guard", "slot": "guards", "config": {}},
             "is a chain: say which",
+        ),
+        (
+            {
+                "kind": "update_strategy_config",
+                "stage": "guard",
+                "slot": "guards",
+                "strategy": "cost_bugdet",
+                "config": {},
+            },
+            "has no 'cost_bugdet'",
+        ),
+        (
+            {"kind": "replace_stage", "stage": "cache", "by": {"order": 5, "name": "guard"}},
+            "has a 'guard' stage already",
+        ),
+        (
+            {"kind": "set_implementation", "stage": "cache", "implementation": "mine"},
+            "'mine'",
         ),
         (
             {"kind": "update_model_config", "settings": {"max_tokens": 0}},

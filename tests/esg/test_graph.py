@@ -442,6 +442,13 @@ def test_row_44_a_dry_run_names_the_version_and_its_producer() -> None:
     ]
 
 
+def test_row_45_a_lineage_is_in_the_order_of_the_steps_whatever_they_are_called() -> None:
+    graph = ExecutionStateGraph()
+    for step, source in (("z", "a = b = 1"), ("y", "c = a + b"), ("x", "d = c + a")):
+        graph.add_step(step, source)
+    assert graph.lineage("d") == [("z", "a"), ("z", "b"), ("y", "c"), ("x", "d")]
+
+
 def test_row_45_why_a_step_is_stale_goes_back_to_the_root() -> None:
     graph = graph_of("x = 1", "y = x", "z = y")
     run_all(graph)

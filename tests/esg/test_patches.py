@@ -146,6 +146,13 @@ def test_row_12_a_name_that_was_given_counts_as_made() -> None:
     assert patch_of([edit], "", graph, given=("other_one",))
 
 
+def test_only_an_empty_step_is_found_by_an_empty_search() -> None:
+    assert range_of(Block("s", "", "x = 1"), "") == (0, 0, "x = 1")
+    for source in ("a = 1\n\nb = 2", "a = 1", "\n"):
+        with pytest.raises(StepError):
+            range_of(Block("s", "", "x = 1"), source)
+
+
 def test_patches_of_texts_that_are_much_alike_take_no_minutes() -> None:
     blank = "\n" * 20_000
     with quick():

@@ -42,6 +42,7 @@ def ask(reply: str, steps: tuple[str, ...] = STEPS) -> tuple[StepExecutor, Patch
     model = ScriptedModel([reply])
     report = diagnose(result, session.graph)
     found = asyncio.run(proposed(ModelProposer(model), result, session.graph, report))
+    assert "do what it says nowhere" in model.requests[0].system
     asked = str(model.requests[0].messages[0])
     return session, found, asked
 

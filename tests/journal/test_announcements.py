@@ -57,6 +57,12 @@ def test_what_a_dead_process_had_only_announced(path: str) -> None:
         assert not seen.never_began(other)
 
 
+def test_the_place_of_another_is_left_to_it_while_there_are_empty_ones(path: str) -> None:
+    own, other = CallAnnouncements(path), CallAnnouncements(path)
+    taken = {own.announce(INTENT), own.announce(INTENT)}
+    assert not taken & {other.announce(INTENT), other.announce(INTENT)}
+
+
 def test_what_had_begun_or_may_yet_begin_is_not(path: str, monkeypatch: pytest.MonkeyPatch) -> None:
     def began() -> None:
         own = CallAnnouncements(path)

@@ -413,8 +413,12 @@ def test_a_closed_journal_takes_nothing(store: Store) -> None:
         epoch = await journal.claim("s", "me", 30)
         await journal.append("s", epoch, [note("a")], sync=False)
         await journal.close()
-        with pytest.raises(JournalError, match="closed"):
-            await journal.append("s", epoch, [note("b")], sync=False)
+        for late in (
+            journal.append("s", epoch, [note("b")], sync=False),
+            journal.post("s", "m", {}),
+        ):
+            with pytest.raises(JournalError, match="closed"):
+                await late
 
     store.run(test)  # closes it a second time
 

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from lorimer.core.errors import ExecutorErrorCode, JournalError
 from lorimer.core.events import Event
+from lorimer.core.history import RecordedCount
 from lorimer.core.messages import (
     ImageBlock,
     Message,
@@ -18,6 +19,7 @@ from lorimer.core.messages import (
     ToolUse,
     user_message,
 )
+from lorimer.core.receipt import Receipt
 from lorimer.core.request import Usage
 from lorimer.core.wellformed import faults, repaired
 from lorimer.journal import Fold, fold
@@ -157,7 +159,55 @@ def test_kinds_that_say_nothing_change_nothing() -> None:
     assert not fold([]).unfinished
 
 
+def test_a_reply_that_nothing_announced_ends_the_results_before_it() -> None:
+    facts = [start(), intent("hi"), reply("", "c1"), result("0", "one"), reply("x", at=1)]
+    assert said(fold(facts).messages)[2:] == ["user: c1=one", "assistant: x"]
+
+
+def test_only_a_prompt_that_the_provider_counted_is_known() -> None:
+    usage = {"input_tokens": 7, "cache_read_input_tokens": 2, "output_tokens": 3}
+    known = fold([start(), intent("hi"), reply("x", usage=usage)])
+    assert known.counted == RecordedCount(1, 9, "h")
+    later = [intent("more", at=1), reply("y", at=1, usage=usage, extra={"usage_estimated": True})]
+    assert fold(later, known).counted == known.counted
+    assert fold([start(), intent("hi"), reply("x", usage={"output_tokens": 3})]).counted is None
+
+
+HI = user_message("hi")
+RECEIPT = Receipt("truncate", 1, 4, (2,), (0,), "what was said", "d", before=90, after=30)
+ODD = [
+    {"start": -1},
+    {"end": 1},
+    {"before": "90"},
+    {"kept": "2"},
+    {"kept": [2, 1]},
+    {"kept": [1, "2"]},
+    {"kept": [4]},
+    {"dropped": [1]},
+    {"recap": None},
+]
+
+
+def test_the_receipt_of_the_last_compaction_is_kept() -> None:
+    told = fact("compacted", RECEIPT.to_json())
+    begun = fact("forked", {"messages": [HI.to_json()], "compacted": RECEIPT.to_json()})
+    for state in (fold([start(), told]), fold([begun])):
+        assert Fold.load(state.dump()).receipt == state.receipt == RECEIPT
+    assert RECEIPT.indexes == [0, 1, 3]
+    assert RECEIPT.removed([HI] * 4) == [HI] * 3
+    with pytest.raises(ValueError, match="about 4 messages, not 3"):
+        RECEIPT.removed([HI] * 3)
+
+
 BAD = {
+    **{
+        f"a fork's receipt: {odd}": [
+            fact("forked", {"messages": [HI.to_json()], "compacted": {**RECEIPT.to_json(), **odd}})
+        ]
+        for odd in ODD
+    },
+    "a fork's receipt: none": [fact("forked", {"messages": [HI.to_json()], "compacted": None})],
+    "a fork within": [start(), fact("forked", {"messages": []})],
     "receipt of nothing": [start(), intent("hi"), fact("compacted", {"rule": "truncate"})],
     "intent of no run": [intent("hi")],
     "reply of no run": [reply("hi")],
@@ -166,6 +216,7 @@ BAD = {
     "end without status": [start(), fact("run.end", {"usage": {}})],
     "end with odd cost": [start(), end(cost="much")],
     "messages": [start(), fact("model.intent", {"messages": {"role": "user"}})],
+    "messages that are none": [start(), fact("model.intent", {"messages": 7})],
     "a message": [start(), fact("model.intent", {"messages": [{"role": "king", "content": []}]})],
     "a block": [start(), fact("model.reply", {"content": [{"type": "text"}]})],
     "content": [start(), fact("model.reply", {"content": 7})],
@@ -173,6 +224,7 @@ BAD = {
     "no call": [start(), intent("hi"), reply("x"), result("0", "?")],
     "no such call": [start(), intent("hi"), reply("", "c"), result("1", "?")],
     "negative": [start(), intent("hi"), reply("", "c"), result("-1", "?")],
+    "no such intent": [start(), intent("hi"), reply("", "c"), fact("tool.intent", {"key": "1"})],
     "no key": [start(), intent("hi"), reply("", "c"), fact("tool.result", {"content": "?"})],
     "number": [start(), intent("hi"), reply("", "c"), fact("tool.result", {"key": 0})],
     "result": [start(), intent("hi"), reply("", "c"), result("0", [{"type": "tool_use"}])],

@@ -120,3 +120,16 @@ def test_that_posts_are_not_noticed_is_said_once(
     asyncio.run(main())
     warnings = [record.getMessage() for record in caplog.records]
     assert warnings == ["posts of other processes are not noticed: the disk is gone"]
+
+
+@pytest.mark.parametrize("body", ["[[", "[1]", "[" * 100_000])
+def test_a_damaged_post_is_named(tmp_path: Path, body: str) -> None:
+    async def main() -> None:
+        async with SQLiteJournal(tmp_path / "j.db", world=RealWorld()) as journal:
+            await journal.claim("s", "me", 30)
+            await journal.post("s", "m", {"text": "hello"})
+            await journal._submit(lambda db: db.execute("UPDATE inbox SET body=?", (body,)))
+            with pytest.raises(JournalError, match="message 'm' to 's' is damaged"):
+                await journal.posts("s")
+
+    asyncio.run(main())

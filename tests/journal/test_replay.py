@@ -258,6 +258,40 @@ def test_another_prompt_shows_at_the_first_model_call() -> None:
     simulate(main)
 
 
+class Late(Stage[object, object]):
+    """Ends the loop when it is late."""
+
+    name, order = "late", 16
+    at = 0.0
+
+    async def execute(self, input: object, state: PipelineState) -> object:
+        if state.run.now >= self.at:
+            state.decision, state.reason = Decision.COMPLETE, "late"
+        return input
+
+
+def test_a_turn_has_the_time_that_it_had() -> None:
+    async def main(world: SimulatedWorld) -> None:
+        async def takes_long(*_: object) -> str:
+            await world.sleep(3)
+            return "ok"
+
+        journal = MemoryJournal(world)
+        late = Late()
+        late.at = world.time() + 5
+        agent = build(world, [[use("look")]] * 9, tools=[Do("look", takes_long)], journal=journal)
+        agent.register_stage(late)
+        first = await agent.run("go")
+        assert (first.status, first.iterations) == ("ok", 3)
+        again = never(world, journal, tools=[Do("look")])
+        again.register_stage(late)
+        replayed = await again.replay(first.run_id)
+        assert replayed.divergence is None
+        assert replayed.result.iterations == 3
+
+    simulate(main)
+
+
 class Verdict(Stage[object, object]):
     """Ends the loop after some turns, or never."""
 
@@ -379,6 +413,17 @@ def test_a_run_that_is_not_there() -> None:
     async def main(world: SimulatedWorld) -> None:
         with pytest.raises(PipelineError, match="There is no run 'run_x'"):
             await build(world).replay("run_x")
+
+    simulate(main)
+
+
+@pytest.mark.parametrize("body", [b"", b"[]", b"\xff", b"[" * 100_000], ids=len)
+def test_a_run_whose_manifest_is_damaged_can_be_read(body: bytes) -> None:
+    async def main(world: SimulatedWorld) -> None:
+        journal = MemoryJournal(world)
+        first = await build(world, journal=journal).run("go")
+        journal._documents[str(first.events[0].data["manifest"])] = body
+        assert (await recorded(journal, first.run_id)).manifest is None
 
     simulate(main)
 

@@ -17,7 +17,7 @@ from lorimer.core.journal import Journal
 from lorimer.core.jsonable import JSON
 from lorimer.core.world import World
 from lorimer.journal import MemoryJournal, SQLiteJournal
-from lorimer.journal.retention import Pruned, prune
+from lorimer.journal.retention import Pruned, compact, prune
 from lorimer.journal.verify import verify
 from lorimer.testing import ScriptedModel, SimulatedWorld, simulate
 from tests.core.support import Do, make, use
@@ -69,6 +69,19 @@ def test_by_age_and_by_number(kind: str) -> None:
             assert await verify(journal, session) == []
         assert (await prune(journal, before=world.time())).sessions == 2
         assert await journal.runs() == []
+
+    simulate(main)
+
+
+def test_old_sessions_are_found_behind_however_many_runs(kind: str) -> None:
+    async def main(world: SimulatedWorld) -> None:
+        journal = opened(kind, world)
+        old = await said(world, journal, "old")
+        await world.sleep(DAY)
+        kept = await said(world, journal, *["new"] * 60)
+        assert (await prune(journal, before=world.time() - 10)).sessions == 1
+        assert {row.stream for row in await journal.runs(limit=99)} == {kept}
+        assert [fact async for fact in journal.read(old)] == []
 
     simulate(main)
 
@@ -213,7 +226,18 @@ def test_the_file_becomes_small_again_when_asked(tmp_path: Path, threads: bool) 
     assert path.stat().st_size < 300_000
 
 
-def test_a_damaged_run_keeps_every_document(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    "damage",
+    [
+        "UPDATE facts SET body='[['",
+        "UPDATE facts SET body=CAST(x'ff' AS TEXT)",
+        "UPDATE facts SET body='[[5,1,0,{}]]'",
+        "DELETE FROM facts",
+        "UPDATE blocks SET body=x'00'",
+        "DELETE FROM blocks",
+    ],
+)
+def test_a_damaged_run_keeps_every_document(tmp_path: Path, damage: str) -> None:
     path = tmp_path / "journal.db"
 
     async def main() -> None:
@@ -221,10 +245,14 @@ def test_a_damaged_run_keeps_every_document(tmp_path: Path) -> None:
 
         async with SQLiteJournal(path) as journal:
             async with chat(RealWorld(), journal) as pipeline:
-                await pipeline.run("x")
+                for _ in range(3):
+                    await pipeline.run("x")
             await journal.put("nobody's", b"")
+            if "blocks" in damage:
+                assert (await compact(journal, before=RealWorld().time() + 1)).sessions == 1
         db = apsw.Connection(str(path))
-        db.execute("UPDATE facts SET body='[[' WHERE at & 0xffffffff = 1")
+        db.execute(damage)
+        assert db.total_changes()
         db.close()
         async with SQLiteJournal(path) as journal:
             assert await journal.sweep() == 0

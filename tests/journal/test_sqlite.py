@@ -25,8 +25,8 @@ from lorimer.core.errors import ExecutorErrorCode, JournalError
 from lorimer.core.events import FACT_KINDS
 from lorimer.core.journal import Balance, Journal, LedgerEntry
 from lorimer.journal import SQLiteJournal
+from lorimer.journal.sqlite import rowcheck, schema, streams, transactions, wal
 from lorimer.journal.sqlite import rows as rows_module
-from lorimer.journal.sqlite import schema, streams, transactions, wal
 from lorimer.journal.sqlite import writer as writer_module
 from lorimer.journal.sqlite.rows import Head
 from lorimer.journal.sqlite.writer import THREAD_NAME
@@ -995,6 +995,26 @@ def test_a_database_of_somebody_else(any_store: Store) -> None:
     assert raw(any_store.path, "SELECT name FROM sqlite_schema") == [("cats",)]  # left as it was
 
 
+def test_an_empty_database_that_somebody_else_has_marked(any_store: Store) -> None:
+    any_store.path.parent.mkdir()
+    raw(any_store.path, "PRAGMA application_id=7")
+    assert "not a journal of lorimer" in str(failure(any_store))
+
+
+@pytest.mark.parametrize(
+    ("name", "why"), [("", "it is a folder"), ("\udcff.db", "its path is not UTF-8")]
+)
+def test_a_path_that_no_database_can_have(tmp_path: Path, name: str, why: str) -> None:
+    async def opened() -> None:
+        async with SQLiteJournal(tmp_path / name) as journal:
+            await journal.claim("s", "me", 30)
+
+    with pytest.raises(JournalError) as caught:
+        asyncio.run(opened())
+    assert caught.value.code is FAILED
+    assert f"cannot be opened: {why}" in str(caught.value)
+
+
 def test_a_file_of_a_newer_version(any_store: Store) -> None:
     any_store.run(lambda journal: journal.claim("s", "me", 30))
     raw(any_store.path, "PRAGMA user_version=99")
@@ -1177,14 +1197,15 @@ def test_a_checkpoint_that_could_not_sync_is_the_end_of_writing(store: Store, di
 
 
 DAMAGE = {
-    "not JSON": "[[5,1,0,{",
-    "not a list": '{"a":1}',
-    "no facts": "[]",
-    "a fact that is no list": "[7]",
-    "too few parts": "[[5,1,0]]",
-    "no number": '[[5,"1",0,{}]]',
-    "NaN": '[[5,1,0,{"key":NaN}]]',
-    "no data": "[[5,1,0,7]]",
+    "not JSON": "'[[5,1,0,{'",
+    "not a list": """'{"a":1}'""",
+    "no facts": "'[]'",
+    "a fact that is no list": "'[7]'",
+    "too few parts": "'[[5,1,0]]'",
+    "no number": """'[[5,"1",0,{}]]'""",
+    "NaN": """'[[5,1,0,{"key":NaN}]]'""",
+    "no data": "'[[5,1,0,7]]'",
+    "no text": "CAST(x'ff' AS TEXT)",
 }
 
 
@@ -1205,7 +1226,32 @@ def test_a_damaged_row_is_named_and_what_is_before_it_can_be_read(
         assert caught.value.code is FAILED
 
     any_store.run(write)
-    raw(any_store.path, f"UPDATE facts SET body='{body}' WHERE at & 0xffffffff = 5")
+    raw(any_store.path, f"UPDATE facts SET body={body} WHERE at & 0xffffffff = 5")
+    any_store.run(read)
+
+
+def test_texts_that_are_none_any_more_are_damage(any_store: Store) -> None:
+    async def write(journal: Journal) -> None:
+        epoch = await journal.claim("s", "me", 0.001)
+        await journal.append("s", epoch, [start(), end()], sync=False)
+        await journal.post("s", "m", {})
+
+    async def read(journal: Journal) -> None:
+        epoch = await journal.claim("s", "you", 30)
+        append = journal.append("s", epoch, [start("run_b")], sync=False)
+        for asking in (journal.runs(), journal.posts("s"), append):
+            with pytest.raises(JournalError, match="is damaged: a text in it is none") as caught:
+                await asking
+            assert caught.value.code is FAILED
+        with pytest.raises(JournalError, match="fact 1 of stream 's' is damaged"):
+            await facts_of(journal, "s")
+        with pytest.raises(JournalError, match="fact 1 of stream 's' is damaged"):
+            await facts_of(journal, "s")
+
+    any_store.run(write)
+    any_store.clock.now += 60
+    for column in ("facts SET body", "runs SET title", "inbox SET body"):
+        raw(any_store.path, f"UPDATE {column}=CAST(x'ff' AS TEXT)")
     any_store.run(read)
 
 
@@ -1226,6 +1272,27 @@ def test_a_row_of_a_newer_version_says_so(any_store: Store, body: str) -> None:
 
     any_store.run(write)
     raw(any_store.path, f"UPDATE facts SET body='{body}'")
+    any_store.run(read)
+
+
+def test_damage_is_found_however_many_rows_there_are(
+    any_store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def write(journal: Journal) -> None:
+        epoch = await journal.claim("s", "me", 30)
+        for text in "abcdefg":
+            await journal.append("s", epoch, [note(text)], sync=False)
+        assert await journal.check("s") == []
+
+    async def read(journal: Journal) -> None:
+        found = [(damage.seq, damage.what) for damage in await journal.check("s")]
+        assert [seq for seq, _ in found] == [5, 5, 7]
+        assert found[1] == (5, "its row is not text")
+
+    monkeypatch.setattr(rowcheck, "CHUNK_ROWS", 2)
+    any_store.run(write)
+    raw(any_store.path, "UPDATE facts SET body=CAST(x'ff' AS TEXT) WHERE at & 0xffffffff = 5")
+    raw(any_store.path, "UPDATE facts SET body=replace(body, 'g', 'x') WHERE at & 0xffffffff = 7")
     any_store.run(read)
 
 

@@ -145,6 +145,8 @@ def test_only_the_named_run_is_told_of(path: Path) -> None:
         ("UPDATE ledger SET spent=spent-1 WHERE spent=2430000", "ledger"),
         ("UPDATE ledger SET reserved=5 WHERE spent=2430000", "ledger"),
         ("UPDATE documents SET body=x'7b7d'", "manifest"),
+        ("UPDATE documents SET body=x'00'", "manifest"),
+        ("UPDATE documents SET body=x'5b5d'", "manifest"),
         ("DELETE FROM documents", "manifest"),
         ("INSERT INTO snapshots VALUES(1,16,x'00')", "snapshot"),
     ],
@@ -219,6 +221,7 @@ def test_a_good_run_breaks_nothing() -> None:
     ("steps", "found"),
     [
         ((START, ASKED, CALLED, BEGUN, DONE, END, END), [(7, "C1")]),
+        ((START, ASKED, CALLED, BEGUN, DONE, OVER, OVER, END), [(7, "C3")]),
         ((START, ASKED, CALLED, BEGUN, DONE, END, ("effect", {"key": "x:y"})), [(7, "C1")]),
         ((START, ASKED, (*START[:1], {**START[1], "run_id": "run_b"}, 0, "run_b")), [(3, "C1")]),
         ((START, ("effect", {"key": "x:y"}, 0, "run_b")), [(2, "order")]),
@@ -236,6 +239,8 @@ def test_a_good_run_breaks_nothing() -> None:
         ((START, ASKED, CALLED, BEGUN, DONE, (END[0], {**SUMS, "cost": 4})), [(6, "C10")]),
         ((START, ASKED, CALLED, BEGUN, DONE, (END[0], {**SUMS, "usage": {}})), [(6, "C10")]),
         ((START, ASKED, CALLED, BEGUN, DONE, (END[0], {**SUMS, "iterations": 2})), [(6, "C10")]),
+        ((START, ASKED, CALLED, BEGUN, DONE, (END[0], {**SUMS, "iterations": 0})), [(6, "C10")]),
+        ((START, ASKED, (CALLED[0], {**CALLED[1], "content": "c"}), BEGUN), [(4, "C3"), (4, "C5")]),
     ],
 )
 def test_a_broken_promise_is_found(
@@ -254,6 +259,29 @@ def test_more_turns_and_money_than_allowed_are_found() -> None:
         start.data = {**start.data, "limits": {"max_turns": 1}}
         [finding] = await verify(journal, result.run_id)
         assert (finding.rule, finding.what) == ("C6", "2 turns, and the limit is 1")
+        start.data = {**start.data, "limits": {"max_turns": "many"}}
+        [finding] = await verify(journal, result.run_id)
+        assert finding.rule == "manifest"
+        assert "its limits cannot be read" in finding.what
+
+    simulate(main)
+
+
+def test_a_limit_that_was_raised_holds_as_it_was_raised() -> None:
+    async def main(world: SimulatedWorld) -> None:
+        journal = MemoryJournal(world)
+        prices = {"price": Price(1.0, 1.0), "usage": Usage(100, 10)}
+        model = ScriptedModel([[use("look")], [use("look")], "done"], **prices)
+        agent = make(world, model, "chat", tools=[Do("look")], journal=journal)
+        result = await agent.run("go")
+        start, asked = result.events[:2]
+        start.data = {**start.data, "limits": {"max_turns": 1}}
+        assert await verify(journal, result.run_id) != []
+        asked.type, asked.data = "effect", {"key": "raised:0", "max_turns": 3}
+        assert "C6" not in [each.rule for each in await verify(journal, result.run_id)]
+        start.data = {**start.data, "limits": {"max_cost_usd": 0.000001}}
+        found = [each.what for each in await verify(journal, result.run_id) if each.rule == "C6"]
+        assert found == ["330000 nano-dollars spent, and the limit is 1000"]
 
     simulate(main)
 

@@ -230,6 +230,13 @@ def test_thinking_waits_for_a_turn_that_began_with_it(
     assert "thinking" in encode(asked, "").body
 
 
+def test_a_history_that_begins_within_a_turn_is_judged_by_what_it_begins_with() -> None:
+    for first, thinks in ((THOUGHT, True), (TextBlock("x"), False)):
+        messages = [Message("assistant", (first, CALL)), RESULT]
+        body = encode(Request("claude-haiku-4-5", messages, thinking_tokens=2000), "").body
+        assert ("thinking" in body) is thinks
+
+
 def test_calls_in_the_history_need_tools() -> None:
     body = wire(Request("claude-haiku-4-5", [user_message("a"), Message("assistant", (CALL,))]))
     assert body["tools"] == [{"name": "t", "input_schema": {"type": "object"}}]
@@ -616,11 +623,15 @@ BOUNDED: Any = {"type": "integer", "minimum": 0}
             "additionalProperties": False,
             "properties": {"n": {"type": "array", "items": BOUNDED}},
         },
-        {
-            "type": "object",
-            "additionalProperties": False,
-            "properties": {"n": {"anyOf": [BOUNDED, {"type": "null"}]}},
-        },
+        *(
+            {"type": "object", "additionalProperties": False, "properties": {"n": each}}
+            for each in (
+                {"anyOf": [BOUNDED, {"type": "null"}]},
+                {"type": "array", "items": {"type": "integer"}, "minItems": 2},
+                {"type": "string", "format": "uri"},
+                {"enum": [[1]]},
+            )
+        ),
     ],
 )
 def test_a_schema_that_claude_cannot_be_held_to_is_told_in_words(schema: Any) -> None:

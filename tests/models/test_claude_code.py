@@ -25,11 +25,13 @@ from lorimer.core.request import Request, Response, TextDelta, ThinkingDelta, To
 from lorimer.models import CredentialBundle, Models
 from lorimer.models.credentials import ProviderCredentials
 from lorimer.models.provider_info import model_info, provider_status
+from lorimer.models.wires.claude_code_answer import MAX_LINE, Lines
 from lorimer.world import RealWorld
 from tests.models.fake_claude import INIT, FakeClaude, event, message, result, streamed
 
 CODE = ExecutorErrorCode
 SPEC = "claude_code_cli:claude-sonnet-4-6"
+USED = Usage(12, 7, cache_read_input_tokens=3)
 HELLO = [user_message("Hello")]
 
 
@@ -57,7 +59,7 @@ def test_an_answer(claude: FakeClaude) -> None:
     texts = [d for d in deltas if isinstance(d, TextDelta | ThinkingDelta)]
     assert texts == [ThinkingDelta("Hm."), TextDelta("Hel"), TextDelta("lo!")]
     assert answer.content == (ThinkingBlock("Hm.", "sealed"), TextBlock("Hello!"))
-    assert answer.usage == Usage(12, 7, cache_read_input_tokens=3)
+    assert answer.usage == USED
     assert (answer.model, answer.id) == ("claude-sonnet-4-6", "msg_1")
     assert answer.extra == {"total_cost_usd": 0.0125}, "as the program says"
     assert answer.cost_nano == 12 * 3000 + 7 * 15_000 + 3 * 300, "by Anthropic's prices"
@@ -81,6 +83,36 @@ def test_an_answer_that_comes_whole(claude: FakeClaude) -> None:
     _, answer = ask(claude.models())
     assert answer.content == (ThinkingBlock("Hm.", "sealed"), TextBlock("Hello!"))
     assert ask(claude.models(), stream=False)[1].text == "Hello!"
+
+
+def test_an_end_without_figures_and_a_text_that_is_no_list(claude: FakeClaude) -> None:
+    bare = {"type": "result", "subtype": "success"}
+    claude.say([*streamed("Hello!")[:-1], bare])
+    _, answer = ask(claude.models())
+    assert answer.usage == Usage(12, 7), "as the stream said"
+    assert "total_cost_usd" not in answer.extra
+    said = message()
+    said["message"]["content"] = "Hello!"
+    claude.say([INIT, said, bare])
+    assert ask(claude.models())[1].text == "Hello!"
+
+
+def test_a_stream_that_broke_off_though_the_program_is_content(claude: FakeClaude) -> None:
+    text = {"type": "text", "text": "Hello!"}
+    claude.say([*streamed("Hel", "lo!")[:4], message(text), result("Hello!")])
+    with pytest.raises(APIError) as failed:
+        ask(claude.models())
+    assert failed.value.code is CODE.EXEC_API_STREAM_INCOMPLETE
+    assert failed.value.usage == USED
+
+
+def test_lines_come_in_any_pieces() -> None:
+    lines = Lines()
+    assert [lines.feed(piece) for piece in (b"a", b"b\nc\n", b"d")] == [[], [b"ab", b"c"], []]
+    assert lines.rest() == b"d"
+    lines.feed(b"x" * (MAX_LINE - 1))
+    with pytest.raises(ValueError, match="longer"):
+        lines.feed(b"x")
 
 
 def test_a_stream_that_began_anew_before_anything_was_shown(claude: FakeClaude) -> None:
@@ -246,7 +278,7 @@ def test_a_failed_call_is_paid_for(claude: FakeClaude) -> None:
     claude.say(failed_with(529, "Overloaded"), code=1)
     with pytest.raises(APIError) as failed:
         ask(claude.models())
-    assert failed.value.usage == Usage(12, 7, cache_read_input_tokens=3)
+    assert failed.value.usage == USED
 
 
 def test_cut_anywhere_it_is_no_answer(claude: FakeClaude) -> None:

@@ -403,11 +403,43 @@ def test_servers_that_do_not_count_their_calls(index: int | None) -> None:
     assert calls_of(*pieces) == [A, B]
 
 
+def test_brackets_and_quotes_within_texts_do_not_end_a_call() -> None:
+    """Of servers that send neither numbers nor ids, which may repeat the name."""
+    odd = {"x": 'a "}{" \\'}
+    text = json.dumps(odd)
+    cut = text.index("}{") + 1  # what comes then looks like the beginning of another
+    parts = [("a", text[:cut]), ("a", text[cut:]), ("a", text), ("b", "{}")]
+    pieces = [call(0, None, name, part) for name, part in parts]
+    assert [(made.name, made.input) for made in calls_of(*pieces)] == [
+        ("a", odd),
+        ("a", odd),
+        ("b", {}),
+    ]
+
+
 def test_servers_that_repeat_the_id_or_send_it_late_or_send_objects() -> None:
     assert calls_of(call(0, "1", "a", '{"x"'), call(0, "1", None, ":1}")) == [A]
     assert calls_of(call(0, "1", "a", '{"x"'), call(0, "1", "a", ":1}")) == [A]
     assert calls_of(call(0, None, "a", '{"x"'), call(0, "1", None, ":1}")) == [A]
     assert calls_of(call(0, "1", "a", {"x": 1})) == [A]
+
+
+def test_arguments_that_are_closed_and_no_json_do_not_end_a_call() -> None:
+    """Of servers that do not count: what is no object yet may go on."""
+    bad = hear(
+        chunk(tool_calls=[call(0, None, "a", '{"x": }')]),
+        chunk(tool_calls=[call(0, None, "b", '{"y":2}')]),
+        chunk("tool_calls"),
+        USAGE,
+    )
+    assert bad.answer.tool_calls == [ToolUse("", "a", {}, raw='{"x": }{"y":2}')]
+
+
+@pytest.mark.parametrize("field", ["content", "reasoning", "refusal"])
+def test_a_surrogate_pair_cut_in_two(field: str) -> None:
+    pieces = [chunk(None, 0, **{field: text}) for text in ("a", "\ud83e", "\udd84b")]
+    heard = hear(*pieces, chunk("stop"), USAGE)
+    assert heard.thinking + heard.text == "a🦄b"
 
 
 def test_ids_come_as_they_were_sent_also_bad_ones() -> None:

@@ -569,6 +569,40 @@ def test_servers_that_stream_whole_items_or_none() -> None:
         assert heard.arguments(0) == '{"x":1}'
 
 
+def test_an_end_that_is_told_twice_and_items_that_say_nothing() -> None:
+    heard = hear(
+        *(make(0, type="web_search_call", id="ws_1") for make in (added, done)),
+        *message(1, "x"),
+        done(1, type="message", content=[{"type": "output_text", "text": "other"}]),
+        *message(2, ""),
+        *(make(3, type="reasoning", id="rs_1", summary=[]) for make in (added, done)),
+        end(usage=USAGE),
+    )
+    assert heard.text == "x"
+    assert heard.answer.content == (TextBlock("x"),)
+
+
+def test_a_surrogate_pair_cut_in_two() -> None:
+    def halves(index: int, kind: str) -> list[dict[str, object]]:
+        return [delta(kind, index, text) for text in ("a", "\ud83e", "\udd84b")]
+
+    call = {"type": "function_call", "call_id": "1", "name": "t"}
+    heard = hear(
+        added(0, type="reasoning", id="rs_1", summary=[]),
+        *halves(0, "reasoning_text"),
+        done(0, type="reasoning", id="rs_1", summary=[]),
+        added(1, type="message", content=[]),
+        *halves(1, "output_text"),
+        done(1, type="message", content=[{"type": "output_text", "text": "a🦄b"}]),
+        added(2, **call, arguments=""),
+        *(delta("function_call_arguments", 2, text) for text in ('{"x":"\ud83e', '\udd84"}')),
+        done(2, **call, arguments='{"x":"🦄"}'),
+        end(usage=USAGE),
+    )
+    assert (heard.thinking, heard.text, heard.arguments(0)) == ("a🦄b", "a🦄b", '{"x":"🦄"}')
+    assert heard.answer.tool_calls == [ToolUse("1", "t", {"x": "🦄"})]
+
+
 def test_the_end_of_an_item_counts_more_than_its_deltas() -> None:
     heard = hear(
         added(0, type="message", content=[]),

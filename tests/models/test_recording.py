@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import stat
+from collections.abc import AsyncGenerator
 from pathlib import Path
 from typing import Any
 
@@ -11,8 +12,8 @@ import pytest
 
 from lorimer import Pipeline
 from lorimer.core.errors import APIError, ConfigError, ExecutorErrorCode
-from lorimer.core.messages import TextBlock, ThinkingBlock
-from lorimer.core.request import TextDelta, ThinkingDelta, Usage
+from lorimer.core.messages import TextBlock, ThinkingBlock, user_message
+from lorimer.core.request import Request, TextDelta, ThinkingDelta, ToolInputDelta, Usage
 from lorimer.core.result import PipelineResult
 from lorimer.models import Models, Recorder
 from lorimer.models.recording import read
@@ -102,6 +103,44 @@ def test_deltas_come_in_the_pieces_in_which_they_came() -> None:
         assert "".join(said).endswith("It works.")
         assert calls[2].error is not None
         assert calls[2].error.usage == Usage(input_tokens=7)
+        assert {(call.provider, call.model) for call in calls} == {("scripted", "real")}
+        pieces = [each for each in calls[1].deltas if isinstance(each, ToolInputDelta)]
+        assert {each.name for each in pieces if each.name} == {"look"}
+        assert json.loads("".join(each.partial_json for each in pieces)) == {"at": "a"}
+
+    simulate(main)
+
+
+def test_a_call_that_its_reader_left_is_told_as_cut_off() -> None:
+    async def main(world: SimulatedWorld) -> None:
+        out: list[str] = []
+        model = ScriptedModel(["said in pieces"])
+        models = Recorder(Models(providers={"scripted": model}), out.append)
+        stream = models.resolve("scripted:x").stream(
+            Request("x", [user_message("go")]), world=world
+        )
+        assert isinstance(stream, AsyncGenerator)
+        await anext(stream)
+        await stream.aclose()
+        [call] = read(out)
+        assert call.response is None
+        assert call.error is not None
+        assert call.error.code is CODE.EXEC_API_TIMEOUT
+        assert "cut off" in str(call.error)
+
+    simulate(main)
+
+
+def test_a_conversation_that_began_anew_is_told_whole() -> None:
+    async def main(world: SimulatedWorld) -> None:
+        out: list[str] = []
+        model = ScriptedModel(["one", "two", "three"])
+        models = Recorder(Models(providers={"scripted": model}), out.append)
+        for text in ("a", "b"):
+            await pipeline(world, models).run(text)
+        calls = read(out)
+        assert [len(call.asked["messages"]) for call in calls] == [1, 1]  # type: ignore[arg-type]
+        assert calls[0].asked["messages"] != calls[1].asked["messages"]
 
     simulate(main)
 
@@ -142,6 +181,10 @@ def test_nothing_of_the_prompt_is_in_it_and_it_grows_with_what_is_new() -> None:
     simulate(main)
 
 
+HEAD = '{"format":"lorimer-recording","version":1}'
+ASKED = '{"same":0,"messages":[]}'
+
+
 @pytest.mark.parametrize(
     ("text", "why"),
     [
@@ -151,6 +194,18 @@ def test_nothing_of_the_prompt_is_in_it_and_it_grows_with_what_is_new() -> None:
         (['{"format":"lorimer-recording","version":9}'], "version 9; this is 1"),
         (['{"format":"lorimer-recording","version":1}', "[]", "{}"], "line 2 .* no JSON object"),
         (['{"format":"lorimer-recording","version":1}', "{}"], "line 2 .* no 'asked'"),
+        (["[" * 100_000], "is no recording"),
+        *(
+            ([HEAD, f'{{"asked":{asked},{rest}}}'], f"line 2 .* {why}")
+            for asked, rest, why in (
+                ('{"messages":[]}', '"error":{}', "does not say how many messages"),
+                ('{"same":0,"messages":"x"}', '"error":{}', "no list of 'messages'"),
+                (ASKED, '"deltas":[]', "no 'error'"),
+                (ASKED, '"error":{"code":"exec.loop.max_turns"}', "is no error of a model"),
+                (ASKED, '"error":{"code":"exec.api.timeout"},"deltas":[7]', "neither text nor"),
+                (ASKED, '"error":{"code":"exec.api.timeout"},"deltas":[{}]', "needs its index"),
+            )
+        ),
     ],
 )
 def test_what_is_no_recording_is_refused(text: list[str], why: str) -> None:

@@ -284,6 +284,17 @@ def test_operators_need_no_blanks_round_them() -> None:
     assert opened == ["x", "y", "z"]
 
 
+def test_backslashes_between_quotes_are_read_as_a_shell_does() -> None:
+    assert parse(r'echo "a\b" "\$c" "\\"').commands[0].argv == ("echo", r"a\b", "$c", "\\")
+    for line, why in (
+        ('echo "a\\\nb"', "a line is continued"),
+        ('echo "a\\', "a quote is not closed"),
+        (">/dev/null", "a redirection has no command"),
+        ("2>/dev/null ls", "a redirection has no command"),
+    ):
+        assert parse(line).complex == why
+
+
 def test_every_redirection_is_told() -> None:
     read = parse("ls > 'a b' 2>> c < d; cat x >/dev/null")
     assert read.commands[0].redirects == (

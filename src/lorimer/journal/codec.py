@@ -127,6 +127,12 @@ def decode(body: object, place: Place, first: int, stream: str) -> tuple[list[Ev
         ) from error
 
 
+def not_text(first: int, stream: str) -> JournalError:
+    """Of a row that cannot even be read."""
+    what = f"fact {first} of stream {stream!r} is damaged: its row is not text"
+    return JournalError(what, hint=DAMAGE_HINT)
+
+
 def length(body: object, first: int, stream: str) -> int:
     """How many facts a row holds. Raises JournalError as `decode` does."""
     return len(decode(body, Place(), first, stream)[0])

@@ -144,11 +144,10 @@ class Fold:
 
     def _forked(self, data: Mapping[str, JSON]) -> None:
         messages = [message_from_json(item) for item in _list(data.get("messages"))]
+        receipt = Receipt.from_json(data["compacted"]) if "compacted" in data else None
         if self.messages or self.runs:
             raise ValueError("the conversation has begun already")
-        self.messages = messages
-        if "compacted" in data:
-            self.receipt = Receipt.from_json(data["compacted"])
+        self.messages, self.receipt = messages, receipt
 
     def _intent(self, fact: Event) -> None:
         data = fact.data
@@ -212,9 +211,8 @@ class Fold:
     def _calls(self) -> list[ToolUse]:
         """The calls that wait for results: those of the last message, if it is a reply."""
         last = self.messages[-1] if self.messages else None
-        if last is not self._called[0]:  # once for all its results
-            asks = last is not None and last.role == "assistant"
-            self._called = (last, last.tool_uses if last is not None and asks else [])
+        if last is not None and last is not self._called[0]:  # once for all its results
+            self._called = (last, last.tool_uses if last.role == "assistant" else [])
         return self._called[1]
 
     def _intended(self, data: Mapping[str, JSON]) -> None:

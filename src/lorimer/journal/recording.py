@@ -111,7 +111,7 @@ async def manifest_of(journal: Journal, start: Event) -> Mapping[str, JSON] | No
     body = await journal.get(digest) if isinstance(digest, str) else None
     try:
         data = cast("JSON", json.loads(body)) if body is not None else None
-    except ValueError:
+    except (ValueError, RecursionError):
         return None
     return data if isinstance(data, Mapping) else None
 

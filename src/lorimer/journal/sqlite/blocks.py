@@ -173,12 +173,12 @@ class RowFinder:
     def row(self, db: Database, at: int) -> FactRow | None:
         """The row that holds the fact of that place; None: it is not there, or damaged."""
         if not (self._lines and self._lines[0].at <= at <= self._end):
-            found = one(db, _SELECT_ROW, at, at >> STREAM_BITS << STREAM_BITS)
-            if found is None or not isinstance(found[0], int) or not isinstance(found[2], int):
-                return None
             try:
+                found = one(db, _SELECT_ROW, at, at >> STREAM_BITS << STREAM_BITS)
+                if found is None or not isinstance(found[0], int) or not isinstance(found[2], int):
+                    return None
                 self._lines = rows_of(found[0], found[1], found[2])
-            except JournalError:
+            except (JournalError, UnicodeDecodeError):
                 return None
             self._end = found[2]
         return self._lines[bisect_right(self._lines, at, key=_place) - 1]

@@ -78,6 +78,9 @@ def describe(error: Exception) -> tuple[str, str]:
             what, hint = f"cannot be read or written ({error})", "Check the disk."
         case apsw.TooBigError():
             what, hint = "cannot hold anything that large", "Keep large content in a file."
+        case UnicodeDecodeError():
+            what = "is damaged: a text in it is none"
+            hint = "`lorimer runs verify` tells where it is, if it is in the facts."
         case UnicodeEncodeError():
             what, hint = "cannot hold a text with half a surrogate pair in it", ""
         case _:

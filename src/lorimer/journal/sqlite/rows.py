@@ -9,7 +9,7 @@ from typing import Final
 from lorimer.core.errors import JournalError
 from lorimer.core.events import Event
 from lorimer.core.journal import RunRow
-from lorimer.journal.codec import DAMAGE_HINT, Place, decode, length, micros
+from lorimer.journal.codec import DAMAGE_HINT, Place, decode, length, micros, not_text
 from lorimer.journal.projection import (
     RUN_KINDS,
     ended_row,
@@ -191,10 +191,11 @@ class Scan:
                 if chars > CHUNK_CHARS:
                     read = CHUNK_ROWS  # there may be more
                     break
-        except JournalError as error:
+        except (JournalError, UnicodeDecodeError) as error:
+            known = isinstance(error, JournalError)
+            self._error = error if known else not_text(self._next, self._stream)
             if not facts:
-                raise
-            self._error = error
+                raise self._error from error
         rows.close()
         self.at_end = read < CHUNK_ROWS and self._error is None
         return facts
