@@ -151,6 +151,8 @@ def test_nothing_of_the_prompt_is_in_it_and_it_grows_with_what_is_new() -> None:
         (['{"format":"lorimer-recording","version":9}'], "version 9; this is 1"),
         (['{"format":"lorimer-recording","version":1}', "[]", "{}"], "line 2 .* no JSON object"),
         (['{"format":"lorimer-recording","version":1}', "{}"], "line 2 .* no 'asked'"),
+        (["[" * 100_000], "is no recording"),
+        (['{"format":"lorimer-recording","version":1}', "[" * 100_000, "{}"], "line 2 .* no JSON"),
     ],
 )
 def test_what_is_no_recording_is_refused(text: list[str], why: str) -> None:

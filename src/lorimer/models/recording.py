@@ -252,7 +252,7 @@ def read(lines: Iterable[str], name: str = "the recording") -> list[Call]:
 def _row(text: str) -> dict[str, JSON] | None:
     try:
         row: JSON = json.loads(text)
-    except ValueError:
+    except (ValueError, RecursionError):
         return None
     return row if isinstance(row, dict) else None
 
