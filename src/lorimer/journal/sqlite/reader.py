@@ -49,7 +49,7 @@ class Reader:
                 if self._db is None:
                     self._db = open_for_reading(self._path, self._vfs)
                 return query(self._db)
-            except (OSError, apsw.Error, UnicodeEncodeError) as error:
+            except (OSError, apsw.Error, UnicodeError) as error:
                 raise explain(error, self._path) from error
 
     def try_query(self, query: Callable[[Database], T]) -> T | None:
@@ -64,7 +64,7 @@ class Reader:
                 return query(self._db)
             except LOCKED:
                 return None
-            except apsw.Error as error:
+            except (apsw.Error, UnicodeDecodeError) as error:
                 raise explain(error, self._path) from error
             finally:
                 wait_for_locks(self._db, True)

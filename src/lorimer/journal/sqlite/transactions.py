@@ -222,7 +222,7 @@ class Transactions:
     def _explained(self, error: Exception) -> Exception:
         if lost_sync(error):
             return self._stop_writing(error)
-        known = isinstance(error, apsw.Error | UnicodeEncodeError)
+        known = isinstance(error, apsw.Error | UnicodeError)
         return explain(error, self._path) if known else error
 
     def _stop_writing(self, error: Exception) -> JournalError:
