@@ -314,3 +314,11 @@ def test_a_notebook_of_another_language_or_format_is_refused(
         assert told in result.stderr
     assert path.read_text() == json.dumps(notebook)
     assert not (tmp_path / "n.py").exists()
+
+
+def test_a_notebook_that_is_nested_too_deeply_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "n.ipynb"
+    path.write_text("[" * 100_000)
+    result = invoke("steps", "show", str(path))
+    assert result.exit_code == 2
+    assert f"{path}: this is no Jupyter notebook: it is nested too deeply" in result.stderr

@@ -311,6 +311,12 @@ def test_a_history_keeps_nothing_empty_and_no_half_characters() -> None:
     assert without_empty_end(user_message("hi")) == HI
 
 
+def test_a_seal_after_what_was_said_is_no_fault() -> None:
+    sealed = model("so", ThinkingBlock("", seal(""), origin="google"))
+    assert faults([HI, sealed]) == []
+    assert repaired([HI, sealed, user("a", "")])[1] is sealed
+
+
 # --- where it is mended ---------------------------------------------------------------------------
 
 

@@ -1255,6 +1255,23 @@ def test_texts_that_are_none_any_more_are_damage(any_store: Store) -> None:
     any_store.run(read)
 
 
+def test_a_text_that_is_none_any_more_is_damage(any_store: Store) -> None:
+    async def write(journal: Journal) -> None:
+        epoch = await journal.claim("s", "me", 30)
+        await journal.append("s", epoch, [start()], sync=False)
+
+    async def read(journal: Journal) -> None:
+        with pytest.raises(JournalError, match="is damaged"):
+            _ = [fact async for fact in journal.read("s")]
+        with pytest.raises(JournalError, match="is damaged"):
+            await journal.runs()
+
+    any_store.run(write)
+    raw(any_store.path, "UPDATE facts SET body=CAST(x'ff5b5d' AS TEXT)")
+    raw(any_store.path, "UPDATE runs SET title=CAST(x'ff' AS TEXT)")
+    any_store.run(read)
+
+
 @pytest.mark.parametrize(
     "body",
     [f'[[{len(FACT_KINDS)},1,0,{{"key":"x"}}]]', "[[1,1,0,[0,1,2,3,4,5]]]", '[[2,1,0,[0,"",99]]]'],

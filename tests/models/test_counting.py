@@ -285,7 +285,11 @@ def test_the_provider_is_asked(spec: str, body: Any, path: str) -> None:
 
 @pytest.mark.parametrize(
     "reply",
-    [Reply.of({"error": {"message": "no"}}, 404), Reply.of({"input_tokens": "many"}), Reply.of([])],
+    [
+        Reply.of({"error": {"message": "no"}}, 404),
+        *[Reply.of({"input_tokens": said}) for said in ("many", -5, True, 10**30)],
+        Reply.of([]),
+    ],
 )
 def test_what_it_does_not_say_is_estimated(reply: Reply) -> None:
     found = counted(Provider(reply), "anthropic:claude-haiku-4-5")

@@ -674,6 +674,18 @@ def test_a_list_without_an_end_is_left() -> None:
     assert provider.requests[-1].url.query == b"pageSize=1000&pageToken=a%2Fb%26c"
 
 
+@pytest.mark.parametrize("token", ["\ud800", "a" * 100_000, {"a": 1}])
+def test_a_list_whose_next_page_cannot_be_asked_for_is_none(token: object) -> None:
+    from lorimer.core.errors import APIError
+
+    world = NoWorld(Provider(Reply.of({"models": [], "nextPageToken": token})))
+    model = models(world).resolve(f"google:{NEW}")
+    assert isinstance(model, ListsModels)
+    with pytest.raises(APIError) as caught:
+        asyncio.run(model.list_models(world=world))
+    assert caught.value.code is Code.EXEC_API_STREAM_INCOMPLETE
+
+
 def test_media_without_type_or_data_are_no_reason_to_be_refused() -> None:
     empty, untyped = ImageBlock(), DocumentBlock(data="eA==")
     body = encode(Request("gemini-3.5-flash", [Message("user", (empty, untyped))]), "").body

@@ -78,7 +78,10 @@ LOOKS = [counted, listed]
 
 
 @pytest.mark.parametrize("look", LOOKS)
-@pytest.mark.parametrize("body", [b"", b"<html>", b"null", b"[]", b"{}", b'{"input_tokens":"x"}'])
+@pytest.mark.parametrize(
+    "body",
+    [b"", b"<html>", b"null", b"[]", b"{}", b'{"input_tokens":"x"}', b'{"input_tokens":-1}'],
+)
 def test_nonsense_is_no_answer(look: Callable[..., Awaitable[object]], body: bytes) -> None:
     with pytest.raises(APIError) as caught:
         told(Provider(Reply([body])), look)

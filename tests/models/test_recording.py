@@ -206,6 +206,7 @@ ASKED = '{"same":0,"messages":[]}'
                 (ASKED, '"error":{"code":"exec.api.timeout"},"deltas":[{}]', "needs its index"),
             )
         ),
+        (['{"format":"lorimer-recording","version":1}', "[" * 100_000, "{}"], "line 2 .* no JSON"),
     ],
 )
 def test_what_is_no_recording_is_refused(text: list[str], why: str) -> None:

@@ -26,7 +26,7 @@ from lorimer.core.redaction import (
     secrets_in,
     veiled,
 )
-from lorimer.core.request import TextDelta
+from lorimer.core.request import Response, StopReason, TextDelta, ToolInputDelta
 from lorimer.journal.sqlite.store import SQLiteJournal
 from lorimer.models import Models, ScriptedModel
 from lorimer.models.scrubbing import Scrubber
@@ -142,6 +142,30 @@ def test_pieces_come_to_the_same_as_the_whole(parts: list[str]) -> None:
     whole = "".join(parts)
     assert "".join(texts) == BOTH.text(whole, deep=False)
     assert KEY not in "".join(texts)
+
+
+ODD = 'pa"ss\\wo/rd+1é'
+
+
+@settings(deadline=None)
+@given(st.sampled_from([1, 2, 3, 5, 8, 100]), st.booleans(), st.text(max_size=5))
+def test_arguments_in_pieces_hold_none_whatever_json_escapes(
+    size: int, ascii: bool, before: str
+) -> None:
+    text = json.dumps({"to": f"{before}{ODD}", "by": [f"{ODD} {KEY}"]}, ensure_ascii=ascii)
+    scrubber = Scrubber(Redactor({ODD: "PASSWORD", KEY: "ANTHROPIC_API_KEY"}))
+    pieces = [ToolInputDelta(0, text[at : at + size]) for at in range(0, len(text), size)]
+    said = [each for piece in pieces for each in scrubber.take(piece)] + scrubber.rest()
+    heard = json.loads("".join([each.partial_json for each in said]))  # type: ignore[union-attr]
+    shown = "[redacted:PASSWORD]"
+    assert heard == {"to": f"{before}{shown}", "by": [f"{shown} [redacted:ANTHROPIC_API_KEY]"]}
+
+
+def test_arguments_that_cannot_be_read_hold_none() -> None:
+    call = ToolUse("c", "f", {}, raw=json.dumps({"to": ODD})[:-1])
+    answer = Response((call,), StopReason.MAX_TOKENS)
+    said = Scrubber(Redactor({ODD: "PASSWORD"})).answer(answer, answer.to_json())
+    assert "[redacted:PASSWORD]" in answer.tool_calls[0].raw and "wo/rd" not in str(said)
 
 
 @pytest.mark.parametrize(

@@ -345,7 +345,8 @@ def test_what_is_forbidden_is_found_anywhere(text: str) -> None:
         ("rm **", "a=r;b=m;$a$b x"),
         ("git push **", "for x in pull push; do git $x; done"), ("git push **", "git $(echo push)"),
         ("git push **", "git `echo push`"), ("rm **", "r$(true)m x"), ("rm **", "r``m x"),
-        ("git push **", "git ${x:-push}"), ("git push **", "g{i,}t push"),
+        ("git push **", "git ${x:-push}"),
+        ("apt-get **", "${x-apt-get install y}"), ("git push **", "g{i,}t push"),
         ("git push **", "{x,gi}t push"),
         ("git push **", "alias g='git push'; g"), ("rm -rf **", "rm x -rf"),
         ("rm -rf **", "rm -r x -f"),
@@ -376,7 +377,10 @@ def test_what_only_has_the_words_of_it_is_not(rule: str, text: str) -> None:
 
 def test_a_long_line_is_scanned_in_bounded_time() -> None:
     rule = CommandRule.parse("git push **")
-    for text in ("git -a " * 50_000, "${" * 100_000, "$'" * 100_000, "{,git" * 50_000):
+    for text in (
+        *("git -a " * 50_000, "${" * 100_000, "$'" * 100_000, "{,git" * 50_000),
+        *("{" + "," * 30_000, "${a" + "-" * 30_000),
+    ):
         assert not rule.forbids(text, parse(text))
 
 

@@ -111,6 +111,7 @@ class Redactor:
     __slots__ = (
         "_deep",
         "_deep_bytes",
+        "_escaped",
         "_exact",
         "_exact_bytes",
         "_lined",
@@ -133,6 +134,9 @@ class Redactor:
         self._exact_bytes = re.compile(_any_of(map(_in_json, self._values)).pattern.encode())
         self._deep = {
             form: shown for value, shown in self._values.items() for form in _encoded(value)
+        }
+        self._escaped = {
+            form: shown for value, shown in self._values.items() for form in _escapes(value)
         }
         self._deep_bytes = tuple([_in_json(form).encode() for form in self._deep])
         self._lined = {
@@ -175,6 +179,13 @@ class Redactor:
                     if form in whole:
                         text = _in_lines(form).sub(shown, text)
         return text
+
+    def json_text(self, text: str) -> str:
+        """A piece of JSON, or what should be some, without secrets: also as strings escape them."""
+        for form, shown in self._escaped.items():
+            if form in text:
+                text = text.replace(form, shown)
+        return self.text(text, deep=False)
 
     def finds(self, body: bytes) -> bool:
         """Whether there is one in this JSON, as it is."""
@@ -233,10 +244,11 @@ class Redactor:
                     data = re.sub(_in_lines(form).pattern.encode(), shown.encode(), data)
         return data
 
-    def held_back(self, text: str) -> int:
+    def held_back(self, text: str, *, in_json: bool = False) -> int:
         """How many of the last characters may be the beginning of a secret whose rest is still to
-        come."""
-        return max([_begun(text, value) for value in self._values])
+        come; `in_json`: also as strings of JSON escape it."""
+        forms = (*self._values, *self._escaped) if in_json else self._values
+        return max([_begun(text, form) for form in forms])
 
     def held_back_raw(self, data: bytes) -> int:
         """The same of bytes, in every form that `raw` looks for."""
@@ -286,12 +298,18 @@ def _encoded(value: str) -> Iterable[str]:
     yield from _in_base64(value)
     quoted = [quote(value, safe=""), quote(value)]
     small = [_PERCENT.sub(lambda found: found[0].lower(), each) for each in quoted]
-    escaped = [_in_json(value), _in_ascii(value), _in_json(value).replace("/", "\\/")]
-    # as other libraries write JSON, so that it may stand in a page
-    escaped += [_MARKUP.sub(lambda found: f"\\u{ord(found[0]):04x}", _in_json(value))]
-    escaped += [_ODD.sub(lambda found: f"\\u{ord(found[0]):04X}", _in_ascii(value))]
-    others = dict.fromkeys([*quoted, *small, *escaped])
+    others = dict.fromkeys([*quoted, *small])
     yield from [form for form in others if form != value]
+    yield from _escapes(value)
+
+
+def _escapes(value: str) -> list[str]:
+    """What it is in a string of JSON, where that is something else."""
+    forms = [_in_json(value), _in_ascii(value), _in_json(value).replace("/", "\\/")]
+    # as other libraries write JSON, so that it may stand in a page
+    forms += [_MARKUP.sub(lambda found: f"\\u{ord(found[0]):04x}", _in_json(value))]
+    forms += [_ODD.sub(lambda found: f"\\u{ord(found[0]):04X}", _in_ascii(value))]
+    return [form for form in dict.fromkeys(forms) if form != value]
 
 
 _PERCENT: Final = re.compile("%[0-9A-F]{2}")

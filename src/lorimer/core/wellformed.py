@@ -157,7 +157,10 @@ def without_empty_end(message: Message) -> Message | None:
         end -= 1
     if end and end < len(content) and _seals(content[end]):
         end += 1
-    return Message(message.role, content[:end]) if end else None
+    if not end:
+        return None
+    # a seal may be all that comes after what was said
+    return message if end == len(content) else Message(message.role, content[:end])
 
 
 def _says(block: Block) -> bool:

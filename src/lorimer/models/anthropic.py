@@ -17,12 +17,18 @@ from lorimer.core.model import Capabilities, ImageLimits
 from lorimer.core.request import Delta, Request, Response
 from lorimer.core.world import World
 from lorimer.models.credentials import VARIABLES, ProviderCredentials
-from lorimer.models.errors import NETWORK_ERRORS, incomplete, network_error, status_error
+from lorimer.models.errors import NETWORK_ERRORS, network_error, status_error
 from lorimer.models.hosted import HostedModel
 from lorimer.models.images import ANTHROPIC
 from lorimer.models.wires.anthropic_answer import AnthropicAnswer
 from lorimer.models.wires.anthropic_request import abilities, encode
-from lorimer.models.wires.shared import encode_body, exchange, read_json, writing
+from lorimer.models.wires.shared import (
+    counted_tokens,
+    encode_body,
+    exchange,
+    read_json,
+    writing,
+)
 
 OFFICIAL_URL = "https://api.anthropic.com"
 MESSAGES: Final = "/v1/messages"
@@ -87,9 +93,7 @@ class AnthropicModel(HostedModel):
             content = self._encoded(body, COUNT)
         found = await read_json(self.provider, await self._post(body, content, {}, world, COUNT))
         counted = found.get("input_tokens") if isinstance(found, dict) else None
-        if not isinstance(counted, int):
-            raise incomplete(self.provider, "it counts no tokens")
-        return counted
+        return counted_tokens(self.provider, counted)
 
     def _encoded(self, body: Mapping[str, JSON], path: str) -> bytes:
         """As it is sent to a path of the wire."""

@@ -28,6 +28,7 @@ from lorimer.models.images import GOOGLE
 from lorimer.models.wires.gemini_answer import GeminiAnswer
 from lorimer.models.wires.gemini_request import encode, listed, model_path
 from lorimer.models.wires.shared import (
+    counted_tokens,
     encode_body,
     exchange,
     read_json,
@@ -39,6 +40,8 @@ VERSION: Final = "v1beta"
 """The version that has every field; `v1`, the SDK's default, is behind it."""
 MAX_PAGES: Final = 20
 """Of the list of models, 1,000 each."""
+MAX_TOKEN: Final = 2_000
+"""Characters by which the next of them is asked for."""
 
 
 class _Client(BaseApiClient):
@@ -95,21 +98,21 @@ class GoogleModel(HostedModel):
             body |= encode(request, self._effort).body
             content = encode_body({"generateContentRequest": body})
         path = path_of(request.model, "countTokens")
-        counted = (await self._ask("post", path, content, world)).get("totalTokens")
-        if not isinstance(counted, int):
-            raise incomplete(self.provider, "it counts no tokens")
-        return counted
+        answer = await self._ask("post", path, content, world)
+        return counted_tokens(self.provider, answer.get("totalTokens"))
 
     async def list_models(self, *, world: World) -> list[str]:
         """The names of the models that generate content. Raises APIError."""
         pages: list[JSON] = []
         token = ""
         while len(pages) < MAX_PAGES:
-            more = f"&pageToken={quote(token, safe='')}" if token else ""
-            page = await self._ask("get", f"models?pageSize=1000{more}", None, world)
+            after = f"&pageToken={quote(token, safe='')}" if token else ""
+            page = await self._ask("get", f"models?pageSize=1000{after}", None, world)
             pages.append(page)
-            token = str(page.get("nextPageToken") or "")
-            if not token:
+            more = page.get("nextPageToken") or ""
+            if not isinstance(more, str) or len(more) > MAX_TOKEN or not more.isascii():
+                raise incomplete(self.provider, "it is no list of models")
+            if not (token := more):
                 break
         return listed(pages)
 

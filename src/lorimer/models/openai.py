@@ -16,7 +16,7 @@ import httpx2
 import openai
 
 from lorimer.core.errors import APIError, ConfigError, ExecutorErrorCode
-from lorimer.core.jsonable import JSON
+from lorimer.core.jsonable import JSON, clean
 from lorimer.core.model import ImageLimits
 from lorimer.core.request import Delta, Request, Response
 from lorimer.core.world import World
@@ -32,6 +32,7 @@ from lorimer.models.wires.chat_request import Encoded, endpoint
 from lorimer.models.wires.responses_answer import ResponsesAnswer
 from lorimer.models.wires.shared import (
     array,
+    counted_tokens,
     encode_body,
     exchange,
     mapping,
@@ -124,19 +125,14 @@ class OpenAIModel(HostedModel):
             wanted = {name: body[name] for name in responses_request.COUNTED if name in body}
             content = encode_body(wanted)
         found = await self._look_up("/responses/input_tokens", content, world)
-        try:
-            counted = mapping(found)["input_tokens"]
-        except (TypeError, KeyError) as error:
-            raise incomplete(self.provider, "it holds no count", cause=error) from error
-        if not isinstance(counted, int):
-            raise incomplete(self.provider, f"{counted!r} is no count")
-        return counted
+        counted = found.get("input_tokens") if isinstance(found, dict) else None
+        return counted_tokens(self.provider, counted)
 
     async def list_models(self, *, world: World) -> list[str]:
         """See `core.model.ListsModels`; by `/models`. At most LOOKUP_S seconds."""
         found = await self._look_up("/models", None, world)
         try:
-            return [string(mapping(one)["id"]) for one in array(mapping(found)["data"])]
+            return [clean(string(mapping(one)["id"])) for one in array(mapping(found)["data"])]
         except (TypeError, KeyError) as error:
             raise incomplete(self.provider, "it is no list of models", cause=error) from error
 

@@ -41,8 +41,12 @@ class Scrubber:
             else:
                 out.append(self._held)
             self._held = None
-        text = self._redactor.text(_said(item), deep=False)
-        kept = self._redactor.held_back(text)
+        in_json = isinstance(item, ToolInputDelta)
+        if in_json:
+            text = self._redactor.json_text(_said(item))
+        else:
+            text = self._redactor.text(_said(item), deep=False)
+        kept = self._redactor.held_back(text, in_json=in_json)
         if kept:
             self._held = _with(item, text[-kept:])
             text = text[:-kept]
@@ -60,7 +64,9 @@ class Scrubber:
     def answer(self, response: Response, plain: dict[str, JSON]) -> dict[str, JSON]:
         """Strike secrets out of an answer; its plain form without them. Reasoning that held one
         has no signature any more, and so is not sent back."""
-        clean = self._redactor.json(plain)
+        # arguments that could not be read are JSON still, with its escapes
+        raw = any(call.raw for call in response.tool_calls)
+        clean = self._redactor.json(plain, deep=raw)
         if clean is plain:
             return plain
         blocks: list[Block] = []

@@ -8,13 +8,12 @@ from lorimer.core.errors import APIError, ExecutorErrorCode
 from lorimer.core.jsonable import JSON
 from lorimer.core.request import Request, Usage
 from lorimer.core.world import World
-from lorimer.models.errors import incomplete
 from lorimer.models.google import GoogleModel, path_of
 from lorimer.models.registry import ProviderContext
 from lorimer.models.spec import ModelSpec
 from lorimer.models.vertex import Access
 from lorimer.models.wires.gemini_request import encode
-from lorimer.models.wires.shared import encode_body, writing
+from lorimer.models.wires.shared import counted_tokens, encode_body, writing
 
 VERSION = "v1beta1"
 
@@ -50,10 +49,7 @@ class VertexGemini(GoogleModel):
             }
             content = encode_body(asked)
         answer = await self._ask("post", path_of(request.model, "countTokens"), content, world)
-        counted = answer.get("totalTokens")
-        if not isinstance(counted, int):
-            raise incomplete(self.provider, "it counts no tokens")
-        return counted
+        return counted_tokens(self.provider, answer.get("totalTokens"))
 
     async def list_models(self, *, world: World) -> list[str]:
         """It has no such list. Raises APIError `exec.api.bad_request`."""

@@ -42,7 +42,8 @@ class Loading:
         finally:
             self._deep = False
             new: list[object] = [sys.modules[name] for name in sys.modules.keys() - there]
-            self._told([each for each in new if isinstance(each, types.ModuleType)])
+            if new:  # most imports, in functions, load nothing
+                self._told([each for each in new if isinstance(each, types.ModuleType)])
 
 
 def _standing_for(loading: Loading) -> Callable[..., Any]:

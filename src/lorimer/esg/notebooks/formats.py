@@ -32,7 +32,11 @@ _FOR_PROSE: Final = "import marimo as mo"
 def read(text: str, *, notebook: bool) -> list[Cell]:
     """All cells of a file. Raises StepError, and ValueError for what is no JSON."""
     if notebook:
-        return all_of_notebook(cast("JSON", json.loads(text)))
+        try:
+            whole = cast("JSON", json.loads(text))
+        except RecursionError:
+            raise StepError("this is no Jupyter notebook: it is nested too deeply") from None
+        return all_of_notebook(whole)
     return of_marimo(text) if _MARIMO in text else all_of_script(text)
 
 

@@ -142,6 +142,8 @@ def read_diff(text: str, sources: Mapping[str, str]) -> Iterator[tuple[str, str]
             more = int(hunk[4] or 1)
             at += 1
             first = begin - 1 if count else begin
+            if not done <= first <= len(old):
+                raise StepError(f"step {step!r} is not as the diff has it: line {begin}")
             new += old[done:first]
             done = first
             while (count or more) and at < len(lines):

@@ -52,7 +52,8 @@ class _Connection(_Cursor, Protocol):
 
 class Database:
     """One connection. Never used by two threads at once: whoever shares it holds a lock.
-    Everything raises apsw.Error, and UnicodeEncodeError for text with half a surrogate pair.
+    Everything raises apsw.Error, UnicodeEncodeError for text with half a surrogate pair, and
+    UnicodeDecodeError for a text in the file that is none.
     `file`: where it is; "": in memory, or wherever a VFS keeps it."""
 
     def __init__(self, connection: _Connection, file: str) -> None:

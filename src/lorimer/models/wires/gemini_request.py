@@ -11,7 +11,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
-from lorimer.core.jsonable import JSON
+from lorimer.core.jsonable import JSON, clean
 from lorimer.core.messages import (
     Block,
     DocumentBlock,
@@ -332,6 +332,8 @@ def listed(pages: Iterable[JSON]) -> list[str]:
         for model in models if isinstance(models, list) else []:
             if isinstance(model, Mapping):
                 methods = model.get("supportedGenerationMethods")
-                if isinstance(methods, list) and "generateContent" in methods:
-                    out.append(str(model.get("name", "")).removeprefix("models/"))
+                name = model.get("name")
+                generates = isinstance(methods, list) and "generateContent" in methods
+                if generates and isinstance(name, str):
+                    out.append(clean(name).removeprefix("models/"))
     return out

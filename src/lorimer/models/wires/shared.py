@@ -302,6 +302,15 @@ def count(value: JSON, default: int = 0) -> int:
     return int(value)
 
 
+def counted_tokens(provider: str, value: JSON) -> int:
+    """The answer of whoever was asked to count a request. Raises APIError
+    `exec.api.stream_incomplete` for what is no number of tokens."""
+    tokens = count(value, -1)
+    if tokens < 0:
+        raise incomplete(provider, "it counts no tokens")
+    return tokens
+
+
 def mapping(value: JSON) -> dict[str, JSON]:
     """`value`, which has to be an object. Raises TypeError."""
     if not isinstance(value, dict):

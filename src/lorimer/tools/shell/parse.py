@@ -55,9 +55,9 @@ _EXPANDED: Final = re.compile(r"\$(?:\{[^{}]*\}|[A-Za-z_][A-Za-z0-9_]*|[0-9@*#?!
 _SET: Final = re.compile(r"(?:^|[\s;&|(])([A-Za-z_][A-Za-z0-9_]*)=([^\s;&|()]*)")
 _LOOP: Final = re.compile(r"\bfor\s+([A-Za-z_][A-Za-z0-9_]*)\s+in\s+([^;\n]*)")
 _NAMED: Final = re.compile(r"\$(?:\{([A-Za-z_][A-Za-z0-9_]*)\}|([A-Za-z_][A-Za-z0-9_]*))")
-_ELSE: Final = re.compile(r"\$\{[A-Za-z0-9_@*#?!-]+:?[-=+]([^{}]*)\}")
+_ELSE: Final = re.compile(r"\$\{(?>[A-Za-z0-9_@*#?!-]+?:?[-=+])([^{}]*+)\}")
 _SUBSTITUTED: Final = re.compile(r"\$\(([^()]*)\)|`([^`]*)`")
-_BRACES: Final = re.compile(r"\{([^{}\s]*,[^{}\s]*)\}")
+_BRACES: Final = re.compile(r"\{([^{}\s,]*+,[^{}\s]*+)\}")
 _MAX_WAYS: Final = 4
 """Values of a variable, and choices between braces, that are looked at."""
 _ESCAPED_IN_QUOTES: Final = '$`"\\'
