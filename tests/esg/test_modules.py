@@ -10,6 +10,7 @@ import pytest
 
 from lorimer.esg import StepExecutor
 from tests.esg.sessions import session_of
+from tests.quick import quick
 
 
 @pytest.fixture
@@ -141,3 +142,10 @@ def test_a_module_whose_file_no_step_makes_any_more(folder: Path) -> None:
     session.graph.edit_step("s0", write.replace("1", "2"))
     session.replay()
     assert session.results["s3"].stdout == "2\n"
+
+
+def test_imports_that_load_nothing_cost_next_to_nothing(folder: Path) -> None:
+    (folder / "mine_a.py").write_text("def f():\n    import json\n    return json\n")
+    with quick():
+        session = session_of("import mine_a\nfor _ in range(20_000): mine_a.f()\nmine_a.k = 1")
+    assert session.results["s0"].ok

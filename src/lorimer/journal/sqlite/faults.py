@@ -50,7 +50,7 @@ def describe(error: Exception) -> tuple[str, str]:
         case apsw.NotADBError():
             what = "is not a SQLite database"
             hint = "Give another path, or move the file away."
-        case apsw.CorruptError() | UnicodeDecodeError():
+        case apsw.CorruptError():
             what = f"is damaged ({error})"
             hint = "Stop writing to it, copy it, and recover it with `sqlite3 FILE .recover`."
         case apsw.ReadOnlyError() | apsw.PermissionsError() | PermissionError():
