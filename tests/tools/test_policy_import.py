@@ -230,6 +230,16 @@ def geny(**lists: JSON) -> Imported:
     return carried(lists, "permissions.yaml", shipped)
 
 
+def test_a_rule_of_geny_with_an_unknown_field_allows_nothing() -> None:
+    slip: JSON = {"tool": "Bash", "patt0ern": "git *"}
+    found = geny(allow=[slip], deny=[slip])
+    assert [(str(rule), rule.action) for rule in found.rules] == [("Bash", Action.DENY)]
+    assert [note for note in found.notes if "patt0ern" in note] == [
+        "deny Bash: carried without patt0ern, which is not known",
+        "allow Bash: not carried; what patt0ern means is not known",
+    ]
+
+
 def test_rules_of_geny() -> None:
     found = geny(
         allow=[

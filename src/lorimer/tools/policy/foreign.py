@@ -53,6 +53,8 @@ _BESIDE: Final = (
     ("disabledMcpjsonServers", "deny mcp:NAME here"),
 )
 """What else of Claude Code's settings keeps something from happening."""
+_OF_GENY: Final = frozenset({"tool", "pattern", "reason"})
+"""What a rule of geny says."""
 _MODES: Final = frozenset({"default", "acceptEdits", "plan", "dontAsk"})
 
 
@@ -202,6 +204,12 @@ def _geny(
     told = (
         f"{action.name.lower()} {tool}({pattern})" if pattern else f"{action.name.lower()} {tool}"
     )
+    unknown = ", ".join(sorted(entry.keys() - _OF_GENY))
+    if unknown:  # which may be all that makes it narrow
+        if action is Action.ALLOW:
+            found.notes.append(f"{told}: not carried; what {unknown} means is not known")
+            return
+        found.notes.append(f"{told}: carried without {unknown}, which is not known")
     if tool == "*":
         if action is Action.ALLOW:
             found.notes.append(f"{told}: not carried; nothing allows everything here")
