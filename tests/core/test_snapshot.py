@@ -155,6 +155,8 @@ def test_whatever_was_changed_is_restored() -> None:
     async def main(world: SimulatedWorld) -> None:
         journal = MemoryJournal(world)
         for change, _ in EACH:
+            if change["kind"] == "set_implementation":  # a stage that only its host has
+                continue
             pipeline = Pipeline(before(), tools=[Do("a"), Do("b")], journal=journal, world=world)
             pipeline.mutate(change)
             taken = Snapshot.from_json((await pipeline.snapshot()).to_json())
