@@ -12,18 +12,17 @@ from typing import Final
 NO_PYTHON: Final = (SyntaxError, ValueError, RecursionError, MemoryError)
 """What the parser and the compiler raise for a text that they do not take: ValueError for a null
 byte, the last two for what is nested too deep."""
-
-
-_MAY_WARN: Final = re.compile(r"\\|\d[A-Za-z]")
-"""An escape that there is not (`"\\d"`), a number that ends in a word (`1if`)."""
+_ODD_ESCAPE: Final = re.compile(r"""\\[^\n\\'"abfnrtvx]""")
+"""One that there is not (`"\\d"`), or that may be too large (`"\\777"`). A raw text has none."""
 
 
 def tree_of(source: str) -> ast.Module:
     """The tree of a text that is only read. Raises `NO_PYTHON`.
 
-    What the parser warns of is told once, by the run: to whoever reads the step's output.
+    What the parser warns of in texts (`"\\d"`) is told once, by the run: to whoever reads the
+    step's output.
     """
-    if not _MAY_WARN.search(source):
+    if "\\" not in source or not _ODD_ESCAPE.search(source):
         return ast.parse(source)
     with _alone(), warnings.catch_warnings():
         warnings.simplefilter("ignore")
