@@ -204,3 +204,44 @@ def test_a_column_of_objects_is_made_again() -> None:
     session.graph.edit_step("s3", "df[0, 'a'].n += 5")
     assert not session.replay().failed
     assert session.namespace()["out"] == 6
+
+
+@pytest.mark.parametrize(
+    "made",
+    [
+        "df = pl.DataFrame({'a': x})",
+        "df = pl.DataFrame({'b': x[1:], 'a': x[:-1]})",
+        "df = pl.Series('a', x).to_frame()",
+        "df = pl.DataFrame({'a': np.zeros(3)})\ndf.insert_column(1, pl.Series('b', x[:3]))",
+        "import pandas as pd\ndf = pl.from_pandas(pd.DataFrame({'a': x}, copy=False))",
+        "import pyarrow as pa\ndf = pl.from_arrow(pa.table({'a': x}))",
+    ],
+)
+@pytest.mark.parametrize("together", [False, True])
+def test_a_frame_in_the_memory_of_an_array(made: str, together: bool) -> None:
+    pytest.importorskip("numpy")
+    for each in ("pandas", "pyarrow"):
+        if each in made:
+            pytest.importorskip(each)
+    first = "x = np.zeros(5)"
+    steps = [f"{first}\n{made}", "pass"] if together else [first, made]
+    session = session_of(
+        "import numpy as np\nimport polars as pl",
+        *steps,
+        "before = df.rows()",
+        "x[:] = 1",
+        "after = df.rows()",
+    )
+    for step, source in (
+        ("s3", "before = df.rows()[::-1]"),
+        ("s4", "x[:] = 5"),
+        ("s5", "after = df.rows()[::-1]"),
+        ("s4", "pass"),
+        ("s4", "x[0] = 7"),
+        ("s1", steps[0].replace("zeros(5)", "ones(4)")),
+    ):
+        session.graph.edit_step(step, source)
+        assert not session.replay().failed, source
+        plain, now = anew(session), session.namespace()
+        assert now["before"] == plain["before"], source
+        assert now["after"] == plain["after"], source

@@ -1,7 +1,8 @@
 """What frames, series and expressions of polars hold. It is not imported here.
 
 What a frame holds is kept as a clone, which shares the memory with it: polars copies before it
-writes to memory that another one shows. Two frames in the very same memory are equal, which is told
+writes to memory that another one shows. Numpy does not: what uses the memory of an array of numpy
+is opaque, and leads to that array. Two frames in the very same memory are equal, which is told
 by addresses; else the bytes decide, and only when somebody compares.
 """
 
@@ -13,10 +14,12 @@ from __future__ import annotations
 
 import ctypes
 import sys
+from collections.abc import Iterator
 from hashlib import blake2b
 from typing import Any, Final
 
 from lorimer.esg.values import quick
+from lorimer.esg.values.arrays import owners
 from lorimer.esg.values.content import Content, Kind, Seen, fields_of, unknown
 
 _HELD: Final = {"DataFrame": "_df", "Series": "_s"}
@@ -101,6 +104,21 @@ class Columns:
 
     __hash__ = None  # pyright: ignore[reportAssignmentType]
 
+    @property
+    def somewhere(self) -> bool:
+        """Nobody can say where the data lie."""
+        return None in self._told()
+
+    def places(self) -> Iterator[int]:
+        """The addresses of all memory that the data lie in."""
+        waiting = [*self._told()]
+        while waiting:
+            each = waiting.pop()
+            if isinstance(each, tuple):
+                waiting += each
+            elif isinstance(each, _At):
+                yield int(each)
+
     def _told(self) -> list[object]:
         """Where the data of each column lie; None where that cannot be said."""
         if self._clone is None:
@@ -110,8 +128,14 @@ class Columns:
         return self._places
 
 
+class _At(int):
+    """An address."""
+
+
 class _Late(Kind):
     """What has `Columns`."""
+
+    lends = True
 
     def late(self, content: Content, /) -> Columns | None:
         return _columns(content)
@@ -141,8 +165,11 @@ class _Outer(_Late):
         kind = type(value).__qualname__
         if _counts(value, self._name) == _ALONE:
             told = _told(getattr(value, self._name))
-            if told is not None:
+            used = _used(told)
+            if told is not None and not used:
                 return Content(self, (kind, told), ())
+            if used:
+                return _using(value, used)
         fields = fields_of(value)
         return unknown(value) if fields is None else Content(self, kind, (fields,))
 
@@ -177,8 +204,9 @@ class _Inner(_Late):
 
     def take(self, value: Any, /) -> Content:
         told = _told(value)
-        if told is None:
-            return unknown(value)
+        used = _used(told)
+        if told is None or used:
+            return _using(value, used)
         return Content(self, (type(value).__name__, told), ())
 
     def lost(self, content: Content, /) -> bool:
@@ -223,9 +251,21 @@ def _told(inner: Any) -> tuple[object, ...] | None:
             (each.name(), repr(kind), *_flags(each), *each.chunk_lengths())
             for each, kind in zip(every, kinds, strict=True)
         )
-        return (*shape, *told, Columns(inner))
+        data = Columns(inner)
+        return None if data.somewhere else (*shape, *told, data)
     except Exception:  # noqa: BLE001 - another version of polars: it cannot be looked into
         return None
+
+
+def _used(told: tuple[object, ...] | None) -> list[object]:
+    """The arrays of numpy in whose memory columns lie."""
+    last = told[-1] if told else None
+    return owners(last.places()) if isinstance(last, Columns) else []
+
+
+def _using(value: object, used: list[object]) -> Content:
+    content = unknown(value)
+    return content._replace(parts=(*content.parts, *used))
 
 
 def _series(inner: Any) -> list[Any]:
@@ -304,7 +344,7 @@ def _place(chunk: Any) -> tuple[object, ...]:
 
 def _placed(array: Any, schema: Any) -> tuple[object, ...]:
     count = array.buffers - (schema.format in _VIEWS)
-    places = [array.places[each] for each in range(count)]
+    places = [_At(array.places[each] or 0) for each in range(count)]
     inside = [
         _placed(array.inside[each].contents, schema.inside[each].contents)
         for each in range(array.children)
