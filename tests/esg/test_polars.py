@@ -178,6 +178,22 @@ def test_copies_beyond_the_limit_are_made_again() -> None:
         assert (now["n"], now["m"]) == (plain["n"], plain["m"])
 
 
+@pytest.mark.parametrize(("most", "ran"), [(2**20, ("s2",)), (1000, ("s1", "s2"))])
+def test_what_a_change_leaves_behind_counts_as_a_copy(most: int, ran: tuple[str, ...]) -> None:
+    session = StepExecutor(snapshot_bytes=most)
+    for step, source in (
+        ("s0", "import polars as pl"),
+        ("s1", "df = pl.DataFrame({'a': range(10_000)})"),
+        ("s2", "n = df['a'].sum()"),
+        ("s3", "df.insert_column(0, pl.Series('b', range(10_000)))\nm = df.width"),
+    ):
+        assert session.execute(step, source).ok
+    session.graph.edit_step("s2", "n = df['a'].max()")
+    assert session.replay().ran == ran
+    found = session.namespace()
+    assert (found["n"], found["m"], found["df"].columns) == (9999, 2, ["b", "a"])
+
+
 @pytest.mark.filterwarnings("ignore")
 def test_an_expression_with_a_function_is_made_again() -> None:
     session = session_of(
