@@ -57,13 +57,18 @@ class Commit:
         self._pinned: list[tuple[int | None, int]] = []
         self._now: dict[Region, list[Content]] = {}
         self._waiting = [*visit.entered]
+        self._last: list[tuple[object, int | None, bool, str]] = []
+        """What may use the memory of arrays, and where it was met: it waits for those."""
         self._left = Left()
 
     def take(self, bound: Mapping[str, object]) -> Left:
         """`bound`: the names that the step has bound to other values than it was lent."""
         for name in sorted(bound):
             self._walk(bound[name], name)
-        while self._waiting:
+        while self._waiting or self._last:
+            if not self._waiting:
+                self._walk_last()
+                continue
             region = self._waiting.pop(0)
             now = self._visit.changed(region)
             if now is None:
@@ -112,6 +117,8 @@ class Commit:
         """Take over a value that was there before any step, beside those given already. Returns
         steps whose regions it turned out to share: they have to run again."""
         self._walk(value, name)
+        while self._last:
+            self._walk_last()
         for region, contents in [self._found(group) for group in self._groups()]:
             region.live = self._store.write(region, self._step, self._store.state(region, contents))
         self._store.bind(name, self._step, value)
@@ -125,7 +132,16 @@ class Commit:
         `pinned`: it is where no other object can be put in its place.
         """
         parent: int | None = None
-        waiting = [(value, parent, pinned)]
+        self._follow([(value, parent, pinned)], label)
+
+    def _walk_last(self) -> None:
+        last, self._last = self._last, []
+        for value, parent, pinned, label in last:
+            self._follow([(value, parent, pinned)], label, last=True)
+
+    def _follow(
+        self, waiting: list[tuple[object, int | None, bool]], label: str, *, last: bool = False
+    ) -> None:
         while waiting:
             value, parent, pinned = waiting.pop()
             if type(value) in ATOMS:
@@ -136,6 +152,9 @@ class Commit:
             if kind.inline:
                 pinned = pinned or type(value) is not tuple
                 waiting += [(each, parent, pinned) for each in reversed(kind.take(value).parts)]
+                continue
+            if kind.lends and not last:
+                self._last.append((value, parent, pinned, label))
                 continue
             key = id(value)
             if pinned:
@@ -290,6 +309,9 @@ class Commit:
                 mine.kind.retie(mine, new)
             region.live = before if all(done) else None
             return
+        for value, mine, new in zip(region.objects, before.contents, contents, strict=True):
+            if mine is not new and mine.kind.lends and not mine.kind.lost(mine):
+                self._store.copied += mine.kind.keep(value, mine)  # it has it: that counts now
         last = region.states.get(self._step)
         state = self._store.write(region, self._step, state)
         region.live = state if all(done) else None

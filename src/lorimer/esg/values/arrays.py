@@ -14,7 +14,11 @@ from __future__ import annotations
 
 import itertools
 import sys
-from collections.abc import Callable
+import weakref
+from bisect import bisect_right
+from collections.abc import Callable, Iterable
+from functools import partial
+from operator import itemgetter
 from typing import Any, Final, cast
 
 from lorimer.esg.values.content import MAIN, Content, Inline, Kind, Seen, fields_of, unknown
@@ -88,6 +92,9 @@ class Array(Kind):
             offset = place - owner.__array_interface__["data"][0]
             return Content(self, (*shape, offset), (owner,))
         held = () if owner is value else (owner,)
+        if not held or not fixed:  # else it shows what another library has
+            gone = partial(_forget, id(value))
+            _KNOWN[id(value)] = (place, place + value.nbytes, weakref.ref(value, gone))
         if value.dtype.hasobject:
             return Content(self, shape, (*held, *value.ravel().tolist()))
         late = value.nbytes > SMALL and type(value).__module__ == "numpy" and _plain(value)
@@ -165,6 +172,27 @@ class Array(Kind):
         except ValueError:
             return False
         return True
+
+
+_KNOWN: Final[dict[int, tuple[int, int, weakref.ref[Any]]]] = {}
+"""Arrays with memory of their own that were looked into: from where to where it goes. What uses
+that memory without telling is told by its address."""
+
+
+def _forget(key: int, _: object) -> None:
+    _KNOWN.pop(key, None)
+
+
+def owners(places: Iterable[int]) -> list[object]:
+    """The arrays in whose memory these addresses are, each once."""
+    known = sorted([*_KNOWN.values()], key=itemgetter(0))
+    starts = [each[0] for each in known]
+    found: dict[int, object] = {}
+    for place in places if known else ():
+        _, end, array = known[bisect_right(starts, place) - 1]
+        if starts[0] <= place < end and (value := array()) is not None:
+            found[id(value)] = value
+    return [*found.values()]
 
 
 def apart(value: Any) -> tuple[Content, object]:

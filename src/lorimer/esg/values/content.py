@@ -76,6 +76,8 @@ class Kind:
     tied = False
     """It knows who else looks at its memory, and what changes one of them in place may depend on
     that: `retie`."""
+    lends = False
+    """It may use the memory of arrays without telling: it is looked into when those are known."""
     hides = False
     """It may lead to objects that are no parts of it: `shut` knows them."""
 

@@ -27,7 +27,7 @@ from typing import Any, Final, cast
 from lorimer.esg.execution.main import MainModule
 from lorimer.esg.execution.namespace import TrackedNamespace
 from lorimer.esg.execution.streams import Stream
-from lorimer.esg.values import arrays, figures
+from lorimer.esg.values import arrays, columnar, figures
 from lorimer.esg.values.containers import Buffer, Cell, Deque, Dice, Dict, List, Raised, Set
 from lorimer.esg.values.content import (
     ATOMS,
@@ -345,6 +345,7 @@ def _kind(kind: type[Any]) -> Kind:
     if issubclass(kind, PurePath) or (issubclass(kind, enum.Enum) and kind.__module__ != MAIN):
         return VALUE
     found = arrays.kind_of(kind, _partly) or figures.kind_of(kind, _partly)
+    found = found or columnar.kind_of(kind)
     if found is not None:
         return found
     if kind.__module__.partition(".")[0] == "numba":

@@ -13,6 +13,7 @@ from hashlib import blake2b
 from itertools import count
 from typing import TYPE_CHECKING, Any, Final, cast
 
+from lorimer.esg.values.columnar import Columns
 from lorimer.esg.values.content import ATOMS, Content, Opaque
 from lorimer.esg.values.objects import kind_of
 from lorimer.esg.values.quick import Data
@@ -105,6 +106,8 @@ class Printer:
                 self.late = True
             else:
                 self._hash.update(extra.digest)
+        elif isinstance(extra, Columns):
+            self.late = True
         elif extra is None or type(extra) in ATOMS:
             self._put(repr(extra))
 
