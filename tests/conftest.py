@@ -24,7 +24,7 @@ settings.load_profile("suite")
 def pytest_xdist_auto_num_workers() -> int:
     """Of `-n auto`: more than there are cores, because tests of the wire and of processes wait for
     real time, a quarter of all."""
-    return (os.cpu_count() or 1) * 2
+    return (os.cpu_count() or 1) * 3 // 2
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
