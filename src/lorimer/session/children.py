@@ -50,8 +50,8 @@ class ChildRuns:
         bus: Bus,
         allowed: Callable[[Plan, Plan], None],
     ) -> None:
-        """`host`, `toolset` and `allowed` as in `Kinds`; `launcher` launches nothing else, and
-        tells `bus`."""
+        """`host`, `toolset` and `allowed` as in `SubAgentPlans`; `launcher` launches nothing else,
+        and tells `bus`."""
         self.plans = SubAgentPlans(catalogue, bindings, host, toolset, allowed)
         self.launcher = launcher
         self._bus = bus
