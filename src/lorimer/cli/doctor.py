@@ -61,12 +61,14 @@ def doctor(store: str | None) -> int:
 
     The exit code is 0 unless something that is needed is broken.
     """
+    from lorimer.cli.printing import print_lines
+
     bad = 0
     for finding in _findings(store):
         mark, colour = _MARKS[finding.state]
-        click.echo(f" {click.style(mark, fg=colour)} {finding.what:<12} {on_line(finding.found)}")
+        print_lines([[(f" {mark} {finding.what:<12} ", colour), (on_line(finding.found), "")]])
         if finding.remedy:
-            click.echo(f"   {'':<12} {click.style('→', fg='cyan')} {on_line(finding.remedy)}")
+            print_lines([[(f"{'→':>15} ", "cyan"), (on_line(finding.remedy), "")]])
         bad += finding.state == "bad"
     if bad:
         click.echo(f"\n{bad} of these {'has' if bad == 1 else 'have'} to be mended first.")

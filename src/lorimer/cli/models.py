@@ -147,11 +147,11 @@ def _cannot(able: object) -> list[str]:
 
 
 def _provider_table(providers: Iterable[ProviderStatus]) -> Table:
-    table = _table("provider", "ready", "key", "base URL", "what is missing")
+    table = _table("provider", "ready", "key", "base URL, or what is missing")
     for one in providers:
-        cells = (one.variable or _NOTHING, one.base_url or "the vendor's", one.why)
-        url = _NOTHING if not one.ready or one.provider == "scripted" else cells[1]
-        _row(table, one.provider, _ready(one), cells[0], url, cells[2])
+        where = _NOTHING if one.provider == "scripted" else one.base_url or "the vendor's"
+        told = where if one.ready else one.why
+        _row(table, one.provider, _ready(one), one.variable or _NOTHING, told)
     return table
 
 
@@ -159,8 +159,8 @@ def _table(*columns: str) -> Table:
     from rich.table import Table
 
     table = Table(box=None, pad_edge=False, header_style="bold", padding=(0, 2, 0, 0))
-    for column in columns:
-        table.add_column(column, overflow="fold")
+    for at, column in enumerate(columns, start=1):  # names stay whole: the last column gives way
+        table.add_column(column, overflow="fold", no_wrap=at < len(columns))
     return table
 
 
