@@ -716,3 +716,55 @@ def test_row_22_an_array_of_a_class_of_a_step_s() -> None:
         session.graph.mark_stale("s2")
         session.replay()
         assert session.namespace()["x"] == unit
+
+
+@pytest.mark.parametrize(
+    ("make", "piece", "change", "use"),
+    [
+        ("w = np.arange(6.0) / 3", "w[:{}]", "w[0] = {}", "t = float([w][0].sum())"),
+        ("w = np.ones((2, 3)) / 3", "w.T[:{}]", "w.fill({})", "t = float([w][0].sum())"),
+        ("w = pd.DataFrame({'q': np.ones(4) / 3})", "w.head({})", "w.loc[0, 'q'] = {}", "t = str(w)"),
+        ("w = pd.DataFrame({'q': np.ones(4) / 3})", "w[:{}]", "w['q'] = {}", "t = str(w)"),
+        ("w = pd.Series(np.ones(4) / 3)", "w[:{}]", "w.iloc[0] = {}", "t = str(w)"),
+    ],
+)  # fmt: skip
+def test_whoever_shows_another_piece_of_what_it_has_made_concerns_nobody(
+    make: str, piece: str, change: str, use: str
+) -> None:
+    def shown(number: int, digits: int) -> str:
+        begin = f"import numpy as np, pandas as pd\n{settings(digits)}"
+        session = session_of(begin, f"{make}\n{piece.format(number)}")
+        return session.results["s1"].shown
+
+    def settings(digits: int) -> str:
+        both = "np.set_printoptions(precision={0})\npd.options.display.precision = {0}"
+        return both.format(digits)
+
+    begin = "import numpy as np, pandas as pd\n"
+    session = session_of(
+        begin + settings(3), f"{make}\n{piece.format(2)}", use, change.format(7), use
+    )
+    whole = session.namespace("s2")["t"]
+
+    session.graph.edit_step("s1", f"{make}\n{piece.format(1)}")
+    assert session.replay().ran == ("s1",), "the whole is what it was"
+    assert session.results["s1"].shown == shown(1, 3)
+    assert session.namespace("s2")["t"] == whole
+
+    session.graph.edit_step("s3", change.format(8))
+    assert session.replay().ran == ("s3", "s4")
+    changed = session.namespace()["t"]
+    assert changed == session_of(begin + settings(3), make, change.format(8), use).namespace()["t"]
+    assert session.namespace("s2")["t"] == whole, "nothing of it reached the place before"
+
+    session.graph.edit_step("s0", begin + settings(4))
+    session.replay()
+    assert session.results["s1"].shown == shown(1, 4), "as it was before it was changed"
+    session.graph.edit_step("s1", f"{make}\npass\n{piece.format(1)}")
+    assert session.replay().ran == ("s1",)
+    assert session.results["s1"].shown == shown(1, 4)
+    session.graph.edit_step("s1", make.replace("/ 3", "/ 4") + f"\n{piece.format(1)}")
+    ran = session.replay().ran
+    assert ran[:2] == ("s1", "s2")
+    assert session.namespace("s2")["t"] != whole
+    assert session.replay().ran == ()

@@ -144,6 +144,8 @@ TEMPLATES = (
     "V = #",
     "F",
 )
+VIEWS = ("F[:#]", "F.head(#)", "F['a']", "F.iloc[:, :1]", "F", "A[:#]", "A[:, 1]", "A", "V", "F.T")
+"""What a step may show last: often it looks at the memory of what the step has made or changed."""
 MEMORY = ("V = F['a'].values", "V = F['a'].values.base")
 """From pandas 3 on these change with the frame or not, by whether anything else that lives looks at
 its memory; what a session keeps lives (a limit that docs/esg.md tells)."""
@@ -203,6 +205,8 @@ def _play(dice: Random) -> None:
 
 def _statement(dice: Random) -> str:
     text = dice.choice(TEMPLATES)
+    if "=" in text and dice.random() < 0.3:
+        text = f"{text}\n{dice.choice(VIEWS)}"
     text = re.sub(r"\b[FADV]\b", lambda found: dice.choice(KINDS[found[0]]), text)
     return re.sub("#", lambda _: str(dice.randint(0, 5)), text)
 

@@ -360,8 +360,8 @@ class Attempts:
         if not self._showing.can_be_kept(value):
             self.store.unbind(SHOWN, step_id)
             return Commit(visit, step_id).take(bound)
-        found = Commit(visit, step_id).take({**bound, SHOWN: value})
-        del found.bound[SHOWN]
+        found = Commit(visit, step_id).take({**bound, SHOWN: value}, apart=SHOWN)
+        found.bound.pop(SHOWN, None)
         return found
 
     def _in_place(

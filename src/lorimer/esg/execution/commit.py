@@ -7,7 +7,7 @@ again (early cut-off).
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence, Set
 from dataclasses import dataclass, field, replace
 from typing import cast
 
@@ -59,12 +59,43 @@ class Commit:
         self._waiting = [*visit.entered]
         self._last: list[tuple[object, int | None, bool, str]] = []
         """What may use the memory of arrays, and where it was met: it waits for those."""
+        self._apart: Set[int] = frozenset()
+        """New objects to which only the value that stands apart leads."""
         self._left = Left()
 
-    def take(self, bound: Mapping[str, object]) -> Left:
-        """`bound`: the names that the step has bound to other values than it was lent."""
-        for name in sorted(bound):
+    def take(self, bound: Mapping[str, object], *, apart: str = "") -> Left:
+        """`bound`: the names that the step has bound to other values than it was lent.
+
+        `apart`: one of them, that no step can read. New objects to which nothing else leads are a
+        region of their own, so that who reads the others is not concerned. It is not kept where it
+        leads to objects that give way to those of the last run.
+        """
+        for name in sorted(bound.keys() - {apart}):
             self._walk(bound[name], name)
+        self._walk_waiting()
+        if apart:
+            self._walk_apart(bound[apart], apart)
+            self._walk_waiting()
+        regions = [self._found(group) for group in self._groups()]
+        before = self._ties()
+        swaps = self._adopt(regions)
+        self._left.shared = self._looked_at(regions, before)
+        if self._let_go(regions, swaps):
+            bound = {name: value for name, value in bound.items() if name != apart}
+            self._store.unbind(apart, self._step)
+        self._write(bound, regions, swaps)
+        return self._left
+
+    def _walk_apart(self, value: object, label: str) -> None:
+        others = {*self._fresh}
+        self._walk(value, label)
+        while self._last:
+            self._walk_last()
+        found = self._fresh.keys() - others
+        if not any(self._fresh[key].content.opaque for key in found):
+            self._apart = found
+
+    def _walk_waiting(self) -> None:
         while self._waiting or self._last:
             if not self._waiting:
                 self._walk_last()
@@ -80,12 +111,6 @@ class Commit:
                     self._walk_parts(new, region.label)
                     if new.kind.tied:
                         self._looks.setdefault(region, set()).update(map(id, new.parts))
-        regions = [self._found(group) for group in self._groups()]
-        before = self._ties()
-        swaps = self._adopt(regions)
-        self._left.shared = self._looked_at(regions, before)
-        self._write(bound, regions, swaps)
-        return self._left
 
     def _ties(self) -> set[int]:
         """What counted the frames that the last run has made as looking at memory."""
@@ -196,7 +221,7 @@ class Commit:
         return True
 
     def _groups(self) -> list[list[_Fresh]]:
-        """New objects that hang together; what is opaque stands alone."""
+        """New objects that hang together; what is opaque stands alone. Those apart come last."""
         root = {key: key for key in self._fresh}
 
         def top(key: int) -> int:
@@ -207,12 +232,14 @@ class Commit:
 
         opaque = {key for key, each in self._fresh.items() if each.content.opaque}
         for one, other in self._edges:
-            if one not in opaque and other not in opaque:
+            if one not in opaque and other not in opaque and one not in self._apart:
                 root[top(other)] = top(one)
         groups: dict[int, list[_Fresh]] = {}
         for key, each in self._fresh.items():
-            groups.setdefault(top(key), []).append(each)
-        return [*groups.values()]
+            if key not in self._apart:
+                groups.setdefault(top(key), []).append(each)
+        apart = [each for key, each in self._fresh.items() if key in self._apart]
+        return [*groups.values(), apart] if apart else [*groups.values()]
 
     def _found(self, group: list[_Fresh]) -> tuple[Region, list[Content]]:
         region = self._store.found(group[0].label, self._step, [each.value for each in group])
@@ -228,12 +255,16 @@ class Commit:
                 key = (region.label, region.states[self._step].known)
                 old.setdefault(key, []).append(region)
         swaps: dict[int, object] = {}
-        for region, contents in [*regions] if old else ():
+        for region, mine in [*regions] if old else ():
+            contents = _all_swapped(mine, swaps) if self._stands_apart(region) else mine
+            if contents is None:
+                continue
             state = self._store.state(region, contents)
             candidates = old.get((region.label, state.known), [])
             twin = next((e for e in candidates if e.states[self._step].alike(state)), None)
             own = set(map(id, region.objects))
-            if twin is None or any(to in own and by not in own for by, to in self._pinned):
+            others = self._apart | own
+            if twin is None or any(to in own and by not in others for by, to in self._pinned):
                 continue  # it is where the old object cannot be put
             if self._revive(twin, region, contents):
                 self._retie(twin, contents)
@@ -241,11 +272,28 @@ class Commit:
                 swaps |= dict(zip(map(id, region.objects), twin.objects, strict=True))
                 self._left.made[twin.name] = twin.states[self._step].print
                 self._store.dissolve(region)
-                regions.remove((region, contents))
+                regions.remove((region, mine))
         for each in old.values():
             for region in each:
                 self._store.dissolve(region)
         return swaps
+
+    def _stands_apart(self, region: Region) -> bool:
+        return id(region.objects[0]) in self._apart
+
+    def _let_go(
+        self, regions: list[tuple[Region, list[Content]]], swaps: Mapping[int, object]
+    ) -> bool:
+        """Whether what stands apart leads to objects that have given way: it is let go then."""
+        region, contents = regions[-1] if regions else (None, [])
+        if region is None or not self._stands_apart(region):
+            return False
+        again = _all_swapped(contents, swaps)
+        if again is not None and all(one is two for one, two in zip(again, contents, strict=True)):
+            return False
+        self._store.dissolve(region)
+        regions.pop()
+        return True
 
     def _revive(self, old: Region, new: Region, contents: list[Content]) -> bool:
         """Make sure that the old objects can be what they were, with the new ones' help."""
@@ -253,12 +301,11 @@ class Commit:
         if can_be(old, state):
             return True
         swaps = dict(zip(map(id, new.objects), old.objects, strict=True))
-        again = [swapped(each, swaps) for each in contents]
-        if None in again:
+        again = _all_swapped(contents, swaps)
+        if again is None:
             return False
         for value, content in zip(new.objects, contents, strict=True):
             content.kind.give(value, content)
-        again = cast("list[Content]", again)
         if any(each.kind.lost(each) for each in again):
             return False
         self._store.write(old, self._step, replace(state, contents=tuple(again)))
@@ -340,6 +387,11 @@ def swapped(content: Content, swaps: Mapping[int, object]) -> Content | None:
         inner = (each for each in content.parts if type(each) not in ATOMS)
         return None if swaps and any(_hidden(each, swaps) for each in inner) else content
     return content._replace(parts=parts)
+
+
+def _all_swapped(contents: Sequence[Content], swaps: Mapping[int, object]) -> list[Content] | None:
+    found = [swapped(each, swaps) for each in contents] if swaps else [*contents]
+    return None if None in found else cast("list[Content]", found)
 
 
 def _hidden(value: object, swaps: Mapping[int, object]) -> bool:
