@@ -723,8 +723,8 @@ def test_row_22_an_array_of_a_class_of_a_step_s() -> None:
     [
         ("w = np.arange(6.0) / 3", "w[:{}]", "w[0] = {}", "t = float([w][0].sum())"),
         ("w = np.ones((2, 3)) / 3", "w.T[:{}]", "w.fill({})", "t = float([w][0].sum())"),
-        ("w = pd.DataFrame({'q': np.ones(4) / 3})", "w.head({})", "w.loc[0, 'q'] = {}", "t = str(w)"),
-        ("w = pd.DataFrame({'q': np.ones(4) / 3})", "w[:{}]", "w['q'] = {}", "t = str(w)"),
+        ("w = pd.DataFrame({'q': [1 / 3] * 4})", "w.head({})", "w.loc[0, 'q'] = {}", "t = str(w)"),
+        ("w = pd.DataFrame({'q': [1 / 3] * 4})", "w[:{}]", "w['q'] = {}", "t = str(w)"),
         ("w = pd.Series(np.ones(4) / 3)", "w[:{}]", "w.iloc[0] = {}", "t = str(w)"),
     ],
 )  # fmt: skip
