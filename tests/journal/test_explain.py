@@ -31,7 +31,7 @@ from lorimer.models.pricing import Price
 from lorimer.models.tiers import Tiers
 from lorimer.stages.catalogue import catalogue
 from lorimer.testing import ScriptedModel, SimulatedWorld, simulate
-from lorimer.tools import AskLater, Rule, ToolRegistry
+from lorimer.tools import NOT_DONE, AskLater, Rule, ToolRegistry
 from lorimer.tools.hooks import Answer, FunctionHook
 from lorimer.tools.policy.modes import Action
 from lorimer.tools.policy.sources import Source
@@ -78,6 +78,24 @@ class Says:
 
     async def approve(self, tool: str, summary: str, reason: str) -> bool:
         return self._answer
+
+    async def approve_again(self, tool: str, summary: str, reason: str) -> bool:
+        return self._answer
+
+
+class Writes:
+    """A person who answers in words, after so many seconds."""
+
+    def __init__(self, world: SimulatedWorld, after_s: float) -> None:
+        self._world, self._after_s = world, after_s
+
+    async def approve(self, tool: str, summary: str, reason: str) -> bool:
+        await self._world.sleep(self._after_s)
+        return True
+
+    async def ask(self, question: object) -> str:
+        await self._world.sleep(self._after_s)
+        return "this one"
 
 
 # --- stages and turns -------------------------------------------------------------------------
@@ -227,6 +245,15 @@ def test_why_a_turn_was_not_the_last_or_was(name: str) -> None:
     simulate(main)
 
 
+def test_without_a_loop_there_is_one_turn() -> None:
+    async def main(world: SimulatedWorld) -> None:
+        found = await explained(world, ["x"], "minimal")
+        assert of(found, "turn") == [("was the last", "built in (single_turn)")]
+        assert why(found, "was the last") == "no stage of the agent begins another turn"
+
+    simulate(main)
+
+
 # --- models -----------------------------------------------------------------------------------
 
 
@@ -311,6 +338,56 @@ def test_a_model_that_is_not_asked_again() -> None:
         assert of(empty, "retry") == [
             ("asked a:m again, and told to answer now", "stages[6].strategies.retry (default)")
         ]
+
+    simulate(main)
+
+
+def test_a_model_that_cools_down_and_a_router_that_may_have_meant_either() -> None:
+    async def main(world: SimulatedWorld) -> None:
+        models = Models(providers={"a": ScriptedModel([down()] * 2), "b": ScriptedModel(["x"] * 2)})
+        pipeline = make(world, [], "chat", change=lambda m: setattr(m.model, "model", "a:m,b:m"))
+        pipeline = type(pipeline)(
+            pipeline.manifest, models=models, journal=pipeline.journal, world=world
+        )
+        await pipeline.run("go")
+        found = await told(pipeline, (await pipeline.run("go on")).run_id)
+        assert of(found, "model", "retry", "failover") == [("asked b:m", "model.model")]
+        assert "cool down" in why(found, "asked b:m")
+
+        router = {
+            "strategies": {"router": "adaptive"},
+            "strategy_configs": {"router": {"light": "a:m", "heavy": "a:m"}},
+        }
+        answer = Response((TextBlock("x"),), model="m-20260101")
+        found = await asked(world, "a:m", [answer], change=_config(api=router))
+        assert of(found, "model") == [("asked m-20260101", "stages[6].strategies.router")]
+        assert why(found, "asked m-20260101") == "the router 'adaptive' chose it for this call"
+
+    simulate(main)
+
+
+def test_a_conversation_that_the_provider_finds_too_long() -> None:
+    def say(request: Any) -> Any:
+        if sum(len(str(message)) for message in request.messages) > 2_500:
+            return APIError("too long", code=CODE.EXEC_API_TOKEN_LIMIT)
+        return "and so on"
+
+    change = _config(context={"strategy_configs": {"compactor": {"keep_recent": 1}}})
+
+    async def main(world: SimulatedWorld) -> None:
+        pipeline = make(world, ScriptedModel(say), "chat", change=change)
+        result = await pipeline.run("tell me " * 20)
+        while not result.receipts:
+            result = await pipeline.run("tell me " * 20)
+        found = await told(pipeline, result.run_id)
+        assert of(found, "retry") == [
+            (
+                "asked scripted:m again, with a shorter conversation",
+                "stages[2].strategies.compactor (default)",
+            )
+        ]
+        [taken] = [each.why for each in found if each.kind == "compaction"]
+        assert taken == "the provider said that the conversation is too long"
 
     simulate(main)
 
@@ -471,6 +548,103 @@ def test_hooks_that_changed_added_and_held_back() -> None:
     simulate(main)
 
 
+def test_a_hook_that_wants_a_person_asked() -> None:
+    hook = FunctionHook("PreToolUse", lambda told: Answer("ask", "look first"), name="guard")
+
+    async def main(world: SimulatedWorld) -> None:
+        found = await explained(
+            world, [CALL, "x"], tools=[send()], hooks=[hook], approver=Says(True)
+        )
+        assert of(found, "hook", "person", "tool") == [
+            ("the hook guard wants a person asked about the call", "hook guard"),
+            ("asked a person about send", "hook guard"),
+            ("a person said yes", "a person (0:0)"),
+            ("allowed send", "a person (0:0)"),
+        ]
+
+    simulate(main)
+
+
+def test_a_tool_that_asks_in_words() -> None:
+    def change(manifest: EnvironmentManifest) -> None:
+        manifest.tools.built_in = ["AskUserQuestion"]
+
+    async def main(world: SimulatedWorld) -> None:
+        tool = "AskUserQuestion"
+        replies = [[use(tool, question="Which?", timeout_seconds=5)], "x"]
+        for person, said in ((Writes(world, 1), "answered"), (Writes(world, 60), None)):
+            found = await explained(world, replies, change=change, approver=person)
+            assert of(found, "person") == [
+                ("asked a person", f"tool {tool}"),
+                ("a person answered" if said else "nobody answered", "a person (0:question:0)"),
+            ]
+            assert why(found, "asked a person") == f"{tool} asks: Which?"
+            if said is None:
+                assert why(found, "nobody answered") == "the time for an answer was over"
+
+    simulate(main)
+
+
+AGAIN: dict[str, tuple[Any, Any, list[tuple[str, str]]]] = {
+    "nobody can tell": (
+        None,
+        None,
+        [("did not make send again", "built in (exec.tool.outcome_unknown)")],
+    ),
+    "its tool can": (NOT_DONE, None, [("made send again", "tool send")]),
+    "a person wants it": (
+        None,
+        True,
+        [
+            (
+                "asked a person whether to make send again",
+                "built in (exec.tool.outcome_unknown)",
+            ),
+            ("a person said yes", "a person (0:again:0:0)"),
+            ("made send again", "a person (0:0)"),
+        ],
+    ),
+    "a person does not": (
+        None,
+        False,
+        [
+            (
+                "asked a person whether to make send again",
+                "built in (exec.tool.outcome_unknown)",
+            ),
+            ("a person said no", "a person (0:again:0:0)"),
+            ("did not make send again", "built in (exec.tool.outcome_unknown)"),
+        ],
+    ),
+}
+
+
+@pytest.mark.parametrize("name", AGAIN)
+def test_whether_an_interrupted_call_was_made_again_and_why(name: str) -> None:
+    known, person, expected = AGAIN[name]
+
+    class Sends(Do):
+        async def reconcile(self, *_: object) -> Any:
+            return known
+
+    async def main(world: SimulatedWorld) -> None:
+        tool = Sends("send", effects=("send",))
+        whole = await make(world, [CALL, "x"], tools=[tool]).run("go")
+        cut = [fact.type for fact in whole.events].index("tool.intent") + 1
+        journal = await held(world, whole.events[:cut], whole.session_id)
+        approver = None if person is None else Says(person)
+        again = make(world, ["x"], tools=[tool], journal=journal, approver=approver)
+        await again.resume(whole.run_id)
+        found = await told(again, whole.run_id)
+        assert of(found, "person", "tool") == [
+            ("allowed send", "the caller (tool send)"),
+            *expected,
+        ]
+        assert len(tool.calls) == 1 + (expected[-1][0] == "made send again")
+
+    simulate(main)
+
+
 # --- ends -------------------------------------------------------------------------------------
 
 
@@ -512,6 +686,35 @@ ENDS: dict[str, tuple[dict[str, Any], str, str]] = {
         "the caller (limits.max_tool_calls)",
     ),
     "guard": ({"change": _guarded}, "ended rejected", "stages[4].strategies.guards"),
+    "turns that a stage allows": (
+        {
+            "change": _config(
+                evaluate={
+                    "strategies": {"strategy": "binary_classify"},
+                    "strategy_configs": {"strategy": {"not_easy_max_turns": 1}},
+                }
+            )
+        },
+        "ended error",
+        "stages[14].strategy_configs.strategy.not_easy_max_turns",
+    ),
+    "input": (
+        {
+            "change": _config(
+                input={
+                    "strategies": {"validator": "strict"},
+                    "strategy_configs": {"validator": {"max_length": 1}},
+                }
+            )
+        },
+        "ended error",
+        "stages[1]",
+    ),
+    "no such host": (
+        {"change": lambda manifest: setattr(manifest.model, "model", "nowhere:m")},
+        "ended error",
+        "host models",
+    ),
 }
 
 
@@ -702,6 +905,14 @@ def test_people_who_were_asked_about_an_answer() -> None:
             ("a person said no", "a person (0:hitl)"),
             ("ended rejected", "a person (hitl)"),
         ]
+        hitl = {
+            "strategies": {"requester": "approver", "timeout": "auto_reject"},
+            "config": {"answers": True},
+        }
+        found = await explained(
+            world, ["x"], change=_config(hitl=hitl), approver=Writes(world, 1000)
+        )
+        assert of(found, "person")[1] == ("nobody answered", "stages[15].strategies.timeout")
 
     simulate(main)
 
