@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import shutil
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
+from contextlib import aclosing
 from pathlib import Path
 from typing import TypeVar
 
@@ -12,7 +13,7 @@ import apsw
 import pytest
 
 from lorimer import PipelinePresets
-from lorimer.core.errors import PipelineError
+from lorimer.core.errors import JournalError, PipelineError
 from lorimer.core.events import Event
 from lorimer.core.journal import Balance, Journal
 from lorimer.core.messages import user_message
@@ -20,7 +21,7 @@ from lorimer.core.purse import Purse
 from lorimer.core.request import Usage
 from lorimer.journal import Fold, MemoryJournal, SQLiteJournal
 from lorimer.journal.chain import mark
-from lorimer.journal.contract import Contract, Finding
+from lorimer.journal.contract import Contract, Finding, RunFacts
 from lorimer.journal.verify import PurseCheck, verify
 from lorimer.models import Models
 from lorimer.models.pricing import Price
@@ -181,6 +182,43 @@ def test_a_row_that_is_no_json_is_told_once_and_what_is_behind_it_too(path: Path
     assert told(found) == [(5, "rows"), (5, "rows"), (11, "rows")]
 
 
+def test_two_rows_with_the_same_fact_are_found(path: Path) -> None:
+    found = changed(path, "INSERT INTO facts SELECT at-1, body, mark FROM facts " + ROW.format(14))
+    assert [each.what for each in found if each.seq == 13] == [
+        "two rows hold this fact",
+        "its row is not as it was written, or the row before it",
+    ]
+
+
+class Unread(MemoryJournal):
+    """A store that loses its disk in the middle."""
+
+    left = 10**6
+
+    async def read(
+        self, stream: str, after: int = 0, *, follow: bool = False
+    ) -> AsyncGenerator[Event, None]:
+        async with aclosing(super().read(stream, after, follow=follow)) as facts:
+            async for fact in facts:
+                self.left -= 1
+                if self.left < 0:
+                    raise JournalError("the disk is gone")
+                yield fact
+
+
+def test_a_store_that_cannot_be_read_further_is_said_and_all_before_it_judged() -> None:
+    async def main(world: SimulatedWorld) -> None:
+        journal = Unread(world)
+        agent = make(world, [[use("look")], "done"], "chat", tools=[Do("look")], journal=journal)
+        result = await agent.run("go")
+        journal.left = 4
+        [finding] = await verify(journal, result.session_id)
+        assert (finding.seq, finding.rule) == (5, "rows")
+        assert "the disk is gone" in finding.what
+
+    simulate(main)
+
+
 # --- the contract: facts that nobody should write ---------------------------------------------
 
 CALLS = [{"type": "tool_use", "id": "c", "name": "send", "input": {}}]
@@ -320,6 +358,22 @@ def test_the_shares_of_a_purse_are_read_once_however_many_runs_have_some() -> No
             ("ledger", "budget job:1 holds 2310000 spent and 0 set aside"),
             ("ledger", "budget job:1 says 5 spent and 0 set aside for it"),
         ]
+
+    simulate(main)
+
+
+def test_a_purse_of_a_run_that_goes_on_is_not_judged_and_one_that_is_none_is_said() -> None:
+    async def main(world: SimulatedWorld) -> None:
+        prices = {"price": Price(1.0, 1.0), "usage": Usage(100, 10)}
+        model = ScriptedModel(["done"], **prices)
+        agent = make(world, model, "chat", journal=MemoryJournal(world))
+        whole = await agent.run("go", budgets=[Purse.usd("job:1", 1)])
+        going = RunFacts.of(whole.events[:-1])  # the ledger has more than its facts, as it may
+        assert await PurseCheck(agent.journal).of(going) == []
+        start = whole.events[0]
+        start.data = {**start.data, "budgets": [{"name": 3}]}
+        found = await PurseCheck(agent.journal).of(RunFacts.of(whole.events))
+        assert told(found) == [(1, "ledger")]
 
     simulate(main)
 
