@@ -22,6 +22,7 @@ from lorimer.core.request import Usage
 from lorimer.journal import Fold, MemoryJournal, SQLiteJournal
 from lorimer.journal.chain import mark
 from lorimer.journal.contract import Contract, Finding, RunFacts
+from lorimer.journal.recording import recorded
 from lorimer.journal.verify import PurseCheck, verify
 from lorimer.models import Models
 from lorimer.models.pricing import Price
@@ -165,6 +166,16 @@ def test_a_snapshot_that_says_something_else_is_found(path: Path) -> None:
         other.messages = [user_message("never said")]
         await journal.put_snapshot("session_stored", 16, other.dump())
 
+    async def put_right(journal: Journal) -> None:
+        right = Fold()
+        async for fact in journal.read("session_stored"):
+            right.apply(fact)
+            if fact.seq == 16:
+                break
+        await journal.put_snapshot("session_stored", 16, right.dump())
+
+    on(path, put_right)
+    assert changed(path) == []
     on(path, put)
     [finding] = changed(path)
     assert (finding.rule, finding.what) == (
@@ -273,6 +284,18 @@ def test_a_good_run_breaks_nothing() -> None:
             [(4, "C3"), (4, "C5")],
         ),
         ((START, ASKED, CALLED, OVER, BEGUN, DONE, END), [(5, "order"), (6, "order")]),
+        (
+            (
+                START,
+                ASKED,
+                (CALLED[0], {**CALLED[1], "usage": {"output_tokens": 2, "note": "x"}}),
+                BEGUN,
+                DONE,
+                OVER,
+                END,
+            ),
+            [],
+        ),
         ((START, ASKED, (*CALLED, 2), END), [(3, "order"), (3, "C2"), (4, "order")]),
         ((START, ASKED, CALLED, BEGUN, DONE, (END[0], {**SUMS, "cost": 4})), [(6, "C10")]),
         ((START, ASKED, CALLED, BEGUN, DONE, (END[0], {**SUMS, "usage": {}})), [(6, "C10")]),
@@ -285,6 +308,23 @@ def test_a_broken_promise_is_found(
     steps: tuple[tuple[object, ...], ...], found: list[tuple[int, str]]
 ) -> None:
     assert broken(*steps) == found
+
+
+def test_a_fact_that_is_missing_is_found_in_the_facts_alone() -> None:
+    contract = Contract()
+    for fact in facts(START, ASKED, CALLED, BEGUN, DONE, OVER, END):
+        if fact.seq != 6:
+            contract.take(fact)
+    assert (7, "rows", "it comes after fact 5") in [
+        (each.seq, each.rule, each.what) for each in contract.found
+    ]
+
+
+def test_a_run_that_is_not_where_the_list_says_is_not_read(path: Path) -> None:
+    run_id = runs_of(path)["Hi"]
+    assert {each.rule for each in changed(path, "UPDATE runs SET first=first-1 WHERE title='Hi'")}
+    with pytest.raises(JournalError, match="are not where the list of runs says"):
+        on(path, lambda journal: recorded(journal, run_id))
 
 
 def test_more_turns_and_money_than_allowed_are_found() -> None:

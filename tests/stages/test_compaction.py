@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lorimer.core.errors import APIError, ExecutorErrorCode
+from lorimer.core.errors import APIError, ExecutorErrorCode, JournalError
 from lorimer.core.history import History
 from lorimer.core.journal import Journal
 from lorimer.core.messages import Message, ToolUse
@@ -97,6 +97,21 @@ def test_what_was_pinned_stays_in_view(rule: str) -> None:
         assert "The first word is alpha." in shown
         assert "[pin] The second word is beta." in shown
         assert len(shown) < 7_000 < len(texts(result.messages))
+
+    simulate(main)
+
+
+def test_a_receipt_of_another_conversation_is_damage() -> None:
+    async def main(world: SimulatedWorld) -> None:
+        pipeline, _ = compacting(world, next(iter(COMPACTORS)), journal=MemoryJournal(world))
+        result = await pipeline.run(f"Question. {WORDS}")
+        while not result.receipts:
+            result = await pipeline.run(f"Another. {WORDS}")
+        run = await recorded(pipeline.journal, result.run_id)
+        run.history = run.history[-1:]
+        with pytest.raises(JournalError, match="is not of the conversation before it") as found:
+            compactions(run)
+        assert f"lorimer runs verify {result.run_id}" in found.value.hint
 
     simulate(main)
 
