@@ -338,6 +338,10 @@ def test_binding_and_unbinding_undo_each_other() -> None:
         ),
         ({"kind": "register_stage", "entry": {"order": 4, "name": "mine"}}, "no stage 'mine'"),
         ({"kind": "restore_snapshot", "manifest": {"version": "9"}}, "version"),
+        (
+            {"kind": "replace_stage", "stage": "cache", "by": {"order": 5, "name": "input"}},
+            "input",
+        ),
     ],
     ids=lambda value: str(value.get("kind")) if isinstance(value, dict) else "",
 )

@@ -21,6 +21,7 @@ from lorimer.core.messages import ToolUse
 from lorimer.core.redaction import (
     Redactor,
     is_secret,
+    logger,
     names_secret,
     of_environment,
     secrets_in,
@@ -401,3 +402,17 @@ def test_what_a_program_writes_on_and_on_is_kept_without(tmp_path: Path) -> None
     )
     assert KEY.encode() not in kept
     assert kept.count(b"[redacted:secret]") == 3000
+
+
+def test_what_is_logged_holds_no_secret(caplog: pytest.LogCaptureFixture) -> None:
+    log = logger("lorimer.test")
+    log.warning("the key is %s, and %d", KEY, 3, extra={"redactor": BOTH})
+    try:
+        raise ValueError(f"refused {OTHER}")
+    except ValueError:
+        log.warning("it failed", exc_info=True, extra={"redactor": BOTH})
+    log.warning("plain %s", "words", extra={"redactor": BOTH})
+    assert KEY not in caplog.text and OTHER not in caplog.text
+    assert "ANTHROPIC_API_KEY" in caplog.text and "GH_TOKEN" in caplog.text
+    assert [record.getMessage() for record in caplog.records][1:] == ["it failed", "plain words"]
+    assert "and 3" in caplog.records[0].getMessage()
