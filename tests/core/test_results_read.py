@@ -189,6 +189,20 @@ def test_a_run_that_waits_for_an_answer_says_so() -> None:
     simulate(main)
 
 
+def test_a_run_that_had_no_turn_ended_for_no_reason_of_one() -> None:
+    def change(manifest: EnvironmentManifest) -> None:
+        manifest.stages["input"].strategies["validator"] = "strict"
+        manifest.stages["input"].strategy_configs["validator"] = {"max_length": 1}
+
+    async def main(world: SimulatedWorld) -> None:
+        pipeline = make(world, ["x", "done"], "chat", change=change)
+        refused = await pipeline.run("too long", raise_on_error=False)
+        assert (refused.status, refused.reason) == ("error", "")
+        assert (await pipeline.run("1")).reason == "end_turn"
+
+    simulate(main)
+
+
 def test_without_an_event_loop(tmp_path: Path) -> None:
     pipeline = PipelinePresets.minimal(
         model="scripted:echo", journal=SQLiteJournal(tmp_path / "runs.db")
