@@ -160,6 +160,21 @@ def test_a_call_of_unknown_outcome_is_told_as_such() -> None:
     simulate(main)
 
 
+def test_a_run_that_was_interrupted_between_two_turns_is_forked_there() -> None:
+    async def main(world: SimulatedWorld) -> None:
+        first, _, _ = agent(world, CALLS, MemoryJournal(world))
+        whole = await first.run("tell Ann")
+        over = kinds(whole.events).index("iteration.end") + 1
+        journal = await held(world, whole.events[:over])
+        other, model, _ = agent(world, ["fine"], journal)
+        await other.fork(whole.run_id, after=1, input="and?")
+        assert asked(model)[:-1] == whole.messages[:3]
+        with pytest.raises(PipelineError, match="1 of its turns"):
+            await other.fork(whole.run_id, after=2, input="and?")
+
+    simulate(main)
+
+
 def test_a_fork_that_was_interrupted_is_resumed_replayed_exported_and_forked() -> None:
     async def main(world: SimulatedWorld) -> None:
         journal = MemoryJournal(world)

@@ -114,6 +114,8 @@ def test_texts_that_are_sent_to_a_run_are_prompts_too() -> None:
                 return Answer("block", "no")
             if told["prompt"] == "odd":
                 raise ValueError("boom")
+            if told["prompt"] == "fine":
+                return Answer(context="mind this", change="FINE")
             return Answer(change=told["prompt"].upper())
 
         journal = MemoryJournal(world)
@@ -132,7 +134,7 @@ def test_texts_that_are_sent_to_a_run_are_prompts_too() -> None:
         pipeline.on("run.start", lambda event: ids.append(event.run_id))
         pipeline.on("hook.refused", lambda event: refused.append(event.data["code"]))
         result = await pipeline.run("go")
-        assert said(model.requests[1])[-2:] == ["GOOD", "FINE"]
+        assert said(model.requests[1])[-3:] == ["GOOD", "mind this", "FINE"]
         assert refused == ["exec.hook.blocked", "exec.hook.failed"]
         assert result.status == "ok"
 

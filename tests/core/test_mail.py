@@ -9,7 +9,7 @@ import pytest
 
 from lorimer import PipelineError
 from lorimer.core import mail
-from lorimer.core.errors import ExecutorErrorCode
+from lorimer.core.errors import ExecutorErrorCode, JournalError, MutationError
 from lorimer.core.events import Event
 from lorimer.core.journal import Post
 from lorimer.core.request import Request
@@ -253,6 +253,63 @@ def test_a_question_is_answered_from_elsewhere(approved: bool) -> None:
         assert approver.cancelled == 1
         assert result.text == "done"
         assert only(result.events, "effect")["from"] == "elsewhere"
+
+    simulate(main)
+
+
+def test_a_change_of_nothing_is_refused() -> None:
+    async def main(world: SimulatedWorld) -> None:
+        with pytest.raises(MutationError, match="there is nothing to change"):
+            await mail.change(MemoryJournal(world), "run", [], id="m")
+
+    simulate(main)
+
+
+class Unread(MemoryJournal):
+    """Its inbox cannot be read for a while."""
+
+    broken = False
+
+    async def posts(self, stream: str) -> list[Post]:
+        if self.broken:
+            raise JournalError("the disk sleeps")
+        return await super().posts(stream)
+
+
+def test_an_inbox_that_cannot_be_read_for_a_while_is_read_later(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    async def main(world: SimulatedWorld) -> None:
+        journal = Unread(world)
+        model = ScriptedModel([[use("look")], [use("look")], "done"], latency_s=2)
+        pipeline = make(world, model, tools=[Do("look")], journal=journal)
+        ids = run_of(pipeline)
+        going = asyncio.ensure_future(pipeline.run("go"))
+        await world.sleep(0.4)
+        journal.broken = True
+        await mail.send(journal, ids[0], "hello", id="m")
+        await world.sleep(2)
+        journal.broken = False
+        result = await going
+        assert f"the inbox of {result.session_id} cannot be read: the disk sleeps" in caplog.text
+        assert caplog.text.count("cannot be read") == 2, "not more often than once a second"
+        assert said(model.requests[2])[-1] == "hello"
+        assert await posted(journal, result) == []
+
+    simulate(main)
+
+
+def test_a_run_ends_whose_inbox_cannot_be_read_any_more() -> None:
+    async def main(world: SimulatedWorld) -> None:
+        journal = Unread(world)
+        pipeline = make(world, ScriptedModel(["done"], latency_s=1), journal=journal)
+        ids = run_of(pipeline)
+        going = asyncio.ensure_future(pipeline.run("go"))
+        await world.sleep(0.4)
+        journal.broken = True
+        await mail.cancel(journal, ids[0])
+        assert (await going).text == "done"
+        assert asyncio.all_tasks() == {asyncio.current_task()}
 
     simulate(main)
 

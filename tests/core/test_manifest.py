@@ -27,6 +27,7 @@ from lorimer.assembly import check_manifest
 from lorimer.core.catalogue import Catalogue
 from lorimer.core.compile import check_document
 from lorimer.core.documents import MAX_BYTES, MAX_YAML_BYTES, dump, parse
+from lorimer.core.jsonable import JSON
 from lorimer.core.limits import Limits
 from lorimer.core.manifest import (
     Metadata,
@@ -912,3 +913,17 @@ def test_one_shipped_tool_needs_no_tuple() -> None:
 def test_numbers_that_could_be_read_and_not_written_are_refused(kind: str, text: str) -> None:
     with quick(), pytest.raises(ConfigError, match="a number in it is too long"):
         parse(text, kind, "agent")
+
+
+def test_tables_within_lists_and_odd_ends_of_lines_come_back_as_they_were() -> None:
+    data: dict[str, JSON] = {
+        "plain": [[{"a": 1, "b c": ["x"]}, 2], []],
+        "text": "one\u0085two\u2028three",
+    }
+    for kind in (".toml", ".yaml", ".json"):
+        assert parse(dump(data, kind), kind, "here") == data
+
+
+def test_yaml_that_says_nowhere_what_is_wrong_with_it() -> None:
+    with pytest.raises(ConfigError, match="here.*special characters are not allowed"):
+        parse("a: \x00b", ".yaml", "here")

@@ -338,6 +338,10 @@ def test_binding_and_unbinding_undo_each_other() -> None:
         ),
         ({"kind": "register_stage", "entry": {"order": 4, "name": "mine"}}, "no stage 'mine'"),
         ({"kind": "restore_snapshot", "manifest": {"version": "9"}}, "version"),
+        (
+            {"kind": "replace_stage", "stage": "cache", "by": {"order": 5, "name": "input"}},
+            "input",
+        ),
     ],
     ids=lambda value: str(value.get("kind")) if isinstance(value, dict) else "",
 )
@@ -960,3 +964,17 @@ def test_a_change_asked_for_while_one_is_written_builds_on_it() -> None:
 
     simulate(main)
     assert prompts(model) == ["", "new", "new"]
+
+
+def test_a_tool_that_was_blocked_is_bound_where_all_others_are_allowed() -> None:
+    async def main(world: SimulatedWorld) -> None:
+        def block(manifest: EnvironmentManifest) -> None:
+            manifest.stages["tool"].tool_binding = ToolBinding(blocked=["a", "b"])
+
+        pipeline = make(world, ["x"], tools=[Do("a"), Do("b")], change=block)
+        pipeline.mutate({"kind": "bind_tool", "stage": "tool", "tool": "a"})
+        binding = pipeline.manifest.stages["tool"].tool_binding
+        assert binding is not None
+        assert (binding.allowed, binding.blocked) == (None, ["b"])
+
+    simulate(main)

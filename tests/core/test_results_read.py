@@ -13,6 +13,7 @@ from lorimer import PipelinePresets
 from lorimer.core.cancel import Reason
 from lorimer.core.errors import ExecutorErrorCode, PipelineError
 from lorimer.core.limits import Limits
+from lorimer.core.manifest import EnvironmentManifest
 from lorimer.core.request import Usage
 from lorimer.core.result import PipelineResult
 from lorimer.journal import MemoryJournal, SQLiteJournal
@@ -168,6 +169,36 @@ def test_a_run_that_has_not_ended_says_how_to_go_on() -> None:
         with pytest.raises(PipelineError) as unknown:
             await pipeline.result("run_nobody")
         assert unknown.value.code is ExecutorErrorCode.EXEC_RUN_UNKNOWN
+
+    simulate(main)
+
+
+def test_a_run_that_waits_for_an_answer_says_so() -> None:
+    def change(manifest: EnvironmentManifest) -> None:
+        manifest.tools.built_in = ["AskUserQuestion"]
+
+    async def main(world: SimulatedWorld) -> None:
+        replies = [[use("AskUserQuestion", question="Which?")], "done"]
+        pipeline = make(world, replies, "chat", change=change)
+        given = await pipeline.run("hi", raise_on_error=False)
+        with pytest.raises(PipelineError, match="waits for an answer") as refused:
+            await pipeline.result(given.run_id)
+        assert refused.value.code is ExecutorErrorCode.EXEC_RUN_WAITING
+        assert f"lorimer runs answer {given.run_id}" in refused.value.hint
+
+    simulate(main)
+
+
+def test_a_run_that_had_no_turn_ended_for_no_reason_of_one() -> None:
+    def change(manifest: EnvironmentManifest) -> None:
+        manifest.stages["input"].strategies["validator"] = "strict"
+        manifest.stages["input"].strategy_configs["validator"] = {"max_length": 1}
+
+    async def main(world: SimulatedWorld) -> None:
+        pipeline = make(world, ["x", "done"], "chat", change=change)
+        refused = await pipeline.run("too long", raise_on_error=False)
+        assert (refused.status, refused.reason) == ("error", "")
+        assert (await pipeline.run("1")).reason == "end_turn"
 
     simulate(main)
 

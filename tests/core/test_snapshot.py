@@ -16,7 +16,8 @@ from lorimer import (
 from lorimer.core.errors import MutationLocked
 from lorimer.core.request import Request
 from lorimer.core.snapshot import Snapshot
-from lorimer.journal import MemoryJournal
+from lorimer.journal import Fold, MemoryJournal, SQLiteJournal
+from lorimer.journal.recording import recorded
 from lorimer.journal.verify import verify
 from lorimer.presets import preset_manifest
 from lorimer.testing import ScriptedModel, SimulatedWorld, simulate
@@ -77,6 +78,27 @@ def test_another_process_restores_it() -> None:
         assert (await second.snapshot()).to_json() == kept
         assert (await second.run("two")).text == "two after 2"
         assert (await second.snapshot()).session_id == kept["session_id"]
+
+    simulate(main)
+
+
+def test_a_place_before_what_the_journal_keeps_folded() -> None:
+    async def main(world: SimulatedWorld) -> None:
+        journal = SQLiteJournal(":memory:", world=world, threads=False)
+        pipeline = make(world, ScriptedModel(said), journal=journal)
+        await pipeline.run("one")
+        kept = await pipeline.snapshot()
+        await pipeline.run("two")
+        later, fold = await pipeline.snapshot(), Fold()
+        async for fact in journal.read(kept.session_id):
+            fold.apply(fact)
+        await pipeline.restore(kept)  # which gives the claim back
+        await journal.put_snapshot(kept.session_id, later.seq, fold.dump())
+        [second] = [row.run_id for row in await journal.runs() if row.title == "two"]
+        before = (await recorded(journal, second)).history
+        assert [message.text for message in before] == ["one", "one after 0"]
+        assert (await pipeline.run("other")).text == "other after 2"
+        await journal.close()
 
     simulate(main)
 

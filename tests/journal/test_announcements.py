@@ -136,6 +136,24 @@ def test_a_call_that_cannot_be_said_to_begin_does_not(
     own.close()
 
 
+def test_a_call_is_made_unannounced_where_the_disk_is_full(
+    path: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    own = CallAnnouncements(path)
+    own.withdraw(own.announce(INTENT))
+
+    def full(*_: object) -> int:
+        raise OSError("no space left")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(announcements.os, "pwrite", full)
+        assert [own.announce(INTENT) for _ in range(PLACES + 1)] == [-1] * (PLACES + 1)
+    place = own.announce(INTENT)
+    assert place >= 0, "none was lost by it"
+    own.withdraw(place)
+    own.close()
+
+
 SCRIPT = """
 import asyncio, os, signal, sys
 from lorimer.core.messages import ToolUse

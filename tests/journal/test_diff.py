@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 from lorimer.core.errors import APIError, ExecutorErrorCode
+from lorimer.core.events import Event
 from lorimer.core.limits import Limits
 from lorimer.core.messages import ThinkingBlock
 from lorimer.core.request import Usage
@@ -124,5 +126,33 @@ def test_manifests_are_compared_field_by_field() -> None:
             ("model.temperature", 0.5),
             ("stages[2].config.stateless", True),
         ]
+
+    simulate(main)
+
+
+def test_a_call_that_was_cut_off_is_no_difference_and_what_was_sent_meanwhile_is_one() -> None:
+    async def main(world: SimulatedWorld) -> None:
+        one = await ran(world, [[use("look", "c1", at="a")], "done"])
+        facts = list(one.facts)
+        at = [fact.type for fact in facts].index("iteration.end")
+        old = facts[at]
+        facts.insert(at, Event("effect", {"key": "abandoned:model:1", "cost": 3}, old.run_id))
+        assert diff(one, replace(one, facts=facts)).differences == []
+        facts[at] = Event("effect", {"key": "embed:1", "vectors": [1]}, old.run_id)
+        assert places(diff(one, replace(one, facts=facts))) == [(0, "effect", "embed:1")]
+
+    simulate(main)
+
+
+def test_damaged_content_is_compared_as_far_as_it_can_be_read() -> None:
+    async def main(world: SimulatedWorld) -> None:
+        one = await ran(world, ["done"])
+        facts = [
+            Event(f.type, {**f.data, "content": [3, *f.data["content"]]}, f.run_id, f.iteration)  # type: ignore[misc]
+            if f.type == "model.reply"
+            else f
+            for f in one.facts
+        ]
+        assert diff(one, replace(one, facts=facts)).differences == []
 
     simulate(main)

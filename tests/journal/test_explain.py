@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import json
+from collections.abc import AsyncIterator
 from dataclasses import replace
 from functools import cache
+from pathlib import Path
 from typing import Any
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from pydantic import BaseModel
 
 from lorimer.cli.runs import explain as runs_explain
 from lorimer.core.cancel import Reason
+from lorimer.core.context import Safety
 from lorimer.core.errors import APIError, ExecutorErrorCode
 from lorimer.core.events import Event
 from lorimer.core.limits import Limits
@@ -20,18 +24,20 @@ from lorimer.core.mail import send as mail_send
 from lorimer.core.manifest import EnvironmentManifest, ToolBinding
 from lorimer.core.messages import TextBlock, ThinkingBlock
 from lorimer.core.request import Response, Usage, UsageDelta
-from lorimer.core.stage import Stage
+from lorimer.core.stage import Slot, Stage
 from lorimer.core.state import Decision
 from lorimer.journal.explain import KINDS, Explanation, explain
 from lorimer.journal.explain.costs import costs
 from lorimer.journal.export import export, read_export
 from lorimer.journal.recording import Recording, recorded
 from lorimer.models import Models
+from lorimer.models.generate import generate_as
 from lorimer.models.pricing import Price
 from lorimer.models.tiers import Tiers
 from lorimer.stages.catalogue import catalogue
+from lorimer.stages.s05_cache import CacheStrategy
 from lorimer.testing import ScriptedModel, SimulatedWorld, simulate
-from lorimer.tools import AskLater, Rule, ToolRegistry
+from lorimer.tools import NOT_DONE, AskLater, Rule, ToolRegistry
 from lorimer.tools.hooks import Answer, FunctionHook
 from lorimer.tools.policy.modes import Action
 from lorimer.tools.policy.sources import Source
@@ -78,6 +84,24 @@ class Says:
 
     async def approve(self, tool: str, summary: str, reason: str) -> bool:
         return self._answer
+
+    async def approve_again(self, tool: str, summary: str, reason: str) -> bool:
+        return self._answer
+
+
+class Writes:
+    """A person who answers in words, after so many seconds."""
+
+    def __init__(self, world: SimulatedWorld, after_s: float) -> None:
+        self._world, self._after_s = world, after_s
+
+    async def approve(self, tool: str, summary: str, reason: str) -> bool:
+        await self._world.sleep(self._after_s)
+        return True
+
+    async def ask(self, question: object) -> str:
+        await self._world.sleep(self._after_s)
+        return "this one"
 
 
 # --- stages and turns -------------------------------------------------------------------------
@@ -140,6 +164,51 @@ def test_a_hosts_own_stages_say_themselves_why() -> None:
         assert why(found, "bypassed weather") == "the sky is clear"
         assert ("was the last", "built in (stage)") in of(found, "turn")
         assert why(found, "was the last") == "a stage said so: I am in a hurry"
+
+    simulate(main)
+
+
+class Shade(Stage[object, object]):
+    name, order = "shade", 5
+    strategy = Slot(
+        CacheStrategy, default="none", known={"none": "lorimer.stages.s05_cache:NoCache"}
+    )
+
+    async def execute(self, input: object, state: Any) -> object:
+        return input
+
+
+def test_the_record_alone_tells_of_a_hosts_own_stages_that_they_were_there() -> None:
+    async def main(world: SimulatedWorld) -> None:
+        def change(input: Any, context: Any) -> str:
+            swap = {"kind": "swap_strategy", "stage": "shade", "slot": "strategy"}
+            pipeline.mutate({**swap, "strategy": "none"})
+            return "changed"
+
+        pipeline = make(world, [CALL, "x"], tools=[Do("send", change, effects=("send",))])
+        pipeline.register_stage(Weather())
+        pipeline.register_stage(Shade())
+        result = await pipeline.run("go")
+        run = await recorded(pipeline.journal, result.run_id)
+        known = {line.what: line for line in await told(pipeline, result.run_id)}
+        found = explain(run, catalogue())
+        assert known["bypassed weather"].why == "the sky is clear"
+        assert why(found, "bypassed weather") == Stage.bypass_reason
+        first = [each.what for each in found if each.iteration == 0 and each.kind == "stage"]
+        assert "entered shade" in first and "entered loop" in first
+        last = [each for each in found if each.iteration == 1]
+        assert of(last, "change")[0][0].startswith("changed the manifest: swap_strategy")
+        assert not of(last, "stage"), "what the change came to is not known here"
+        assert of(last, "end") == [("ended ok", "stages[16].strategies.controller (default)")]
+
+    simulate(main)
+
+
+def test_a_stage_after_the_last_turn_that_has_work() -> None:
+    async def main(world: SimulatedWorld) -> None:
+        change = _config(summarize={"strategies": {"summarizer": "rule_based"}})
+        found = await explained(world, ["x"], change=change)
+        assert ("entered summarize", "stages[19]") in of(found, "stage")
 
     simulate(main)
 
@@ -223,6 +292,15 @@ def test_why_a_turn_was_not_the_last_or_was(name: str) -> None:
     async def main(world: SimulatedWorld) -> None:
         found = await explained(world, replies, tools=[send()], change=change)
         assert (what, origin) in of(found, "turn"), of(found, "turn")
+
+    simulate(main)
+
+
+def test_without_a_loop_there_is_one_turn() -> None:
+    async def main(world: SimulatedWorld) -> None:
+        found = await explained(world, ["x"], "minimal")
+        assert of(found, "turn") == [("was the last", "built in (single_turn)")]
+        assert why(found, "was the last") == "no stage of the agent begins another turn"
 
     simulate(main)
 
@@ -315,6 +393,56 @@ def test_a_model_that_is_not_asked_again() -> None:
     simulate(main)
 
 
+def test_a_model_that_cools_down_and_a_router_that_may_have_meant_either() -> None:
+    async def main(world: SimulatedWorld) -> None:
+        models = Models(providers={"a": ScriptedModel([down()] * 2), "b": ScriptedModel(["x"] * 2)})
+        pipeline = make(world, [], "chat", change=lambda m: setattr(m.model, "model", "a:m,b:m"))
+        pipeline = type(pipeline)(
+            pipeline.manifest, models=models, journal=pipeline.journal, world=world
+        )
+        await pipeline.run("go")
+        found = await told(pipeline, (await pipeline.run("go on")).run_id)
+        assert of(found, "model", "retry", "failover") == [("asked b:m", "model.model")]
+        assert "cool down" in why(found, "asked b:m")
+
+        router = {
+            "strategies": {"router": "adaptive"},
+            "strategy_configs": {"router": {"light": "a:m", "heavy": "a:m"}},
+        }
+        answer = Response((TextBlock("x"),), model="m-20260101")
+        found = await asked(world, "a:m", [answer], change=_config(api=router))
+        assert of(found, "model") == [("asked m-20260101", "stages[6].strategies.router")]
+        assert why(found, "asked m-20260101") == "the router 'adaptive' chose it for this call"
+
+    simulate(main)
+
+
+def test_a_conversation_that_the_provider_finds_too_long() -> None:
+    def say(request: Any) -> Any:
+        if sum(len(str(message)) for message in request.messages) > 2_500:
+            return APIError("too long", code=CODE.EXEC_API_TOKEN_LIMIT)
+        return "and so on"
+
+    change = _config(context={"strategy_configs": {"compactor": {"keep_recent": 1}}})
+
+    async def main(world: SimulatedWorld) -> None:
+        pipeline = make(world, ScriptedModel(say), "chat", change=change)
+        result = await pipeline.run("tell me " * 20)
+        while not result.receipts:
+            result = await pipeline.run("tell me " * 20)
+        found = await told(pipeline, result.run_id)
+        assert of(found, "retry") == [
+            (
+                "asked scripted:m again, with a shorter conversation",
+                "stages[2].strategies.compactor (default)",
+            )
+        ]
+        [taken] = [each.why for each in found if each.kind == "compaction"]
+        assert taken == "the provider said that the conversation is too long"
+
+    simulate(main)
+
+
 # --- calls ------------------------------------------------------------------------------------
 
 
@@ -338,6 +466,16 @@ def test_calls_that_were_allowed_and_by_what() -> None:
     simulate(main)
 
 
+def _reviewed(action: str) -> Any:
+    settings = {"action": action, "destructive_tools": ["send"]}
+    return _config(
+        tool_review={
+            "strategies": {"reviewers": ["destructive"]},
+            "strategy_configs": {"reviewers": {"destructive": settings}},
+        }
+    )
+
+
 REFUSED: dict[str, tuple[dict[str, Any], str]] = {
     "rule of a user": (
         {"rules": [Rule.parse("send", action=Action.DENY, source=Source.USER, reason="no")]},
@@ -352,6 +490,11 @@ REFUSED: dict[str, tuple[dict[str, Any], str]] = {
             "hooks": [FunctionHook("PreToolUse", lambda told: Answer("block", "no"), name="guard")],
         },
         "hook guard",
+    ),
+    "reviewer": ({"change": _reviewed("block")}, "stages[11].strategies.reviewers"),
+    "rule to ask of a user": (
+        {"rules": [Rule.parse("send", action=Action.ASK, source=Source.USER)]},
+        "user rule ask send",
     ),
     "hook that fails": (
         {"rules": ["send"], "hooks": [FunctionHook("PreToolUse", lambda t: 1 / 0, name="guard")]},
@@ -471,6 +614,181 @@ def test_hooks_that_changed_added_and_held_back() -> None:
     simulate(main)
 
 
+def test_a_hook_that_wants_a_person_asked() -> None:
+    hook = FunctionHook("PreToolUse", lambda told: Answer("ask", "look first"), name="guard")
+
+    async def main(world: SimulatedWorld) -> None:
+        found = await explained(
+            world, [CALL, "x"], tools=[send()], hooks=[hook], approver=Says(True)
+        )
+        assert of(found, "hook", "person", "tool") == [
+            ("the hook guard wants a person asked about the call", "hook guard"),
+            ("asked a person about send", "hook guard"),
+            ("a person said yes", "a person (0:0)"),
+            ("allowed send", "a person (0:0)"),
+        ]
+
+    simulate(main)
+
+
+class Rings(Do):
+    approval = "it rings a bell; loudly"
+
+
+class Puts(Do):
+    input_schema = {"type": "object", "properties": {"at": {"type": "string"}}}  # noqa: RUF012
+    subject = "at"
+    paths = ("at",)
+
+
+def test_a_reviewer_and_a_tool_that_want_a_person_asked() -> None:
+    async def main(world: SimulatedWorld) -> None:
+        found = await explained(
+            world, [CALL, "x"], tools=[send()], change=_reviewed("ask"), approver=Says(True)
+        )
+        assert of(found, "person")[0] == (
+            "asked a person about send",
+            "stages[11].strategies.reviewers",
+        )
+        tool = Rings("send", effects=("send",))
+        found = await explained(world, [CALL, "x"], tools=[tool], approver=Says(True))
+        assert of(found, "person")[0] == ("asked a person about send", "tool send")
+        assert why(found, "asked a person about send") == "it rings a bell; loudly"
+
+    simulate(main)
+
+
+def test_a_rule_that_asks_about_a_link_is_told_without_it(tmp_path: Path) -> None:
+    (tmp_path / "there").mkdir()
+    (tmp_path / "a").symlink_to("there")
+
+    def change(manifest: EnvironmentManifest) -> None:
+        manifest.permissions.ask = ["put(b)", "put(a/**)"]
+
+    async def main(world: SimulatedWorld) -> None:
+        calls = [[use("put", at="a/x")], "x"]
+        options = {"approver": Says(True), "workspace": tmp_path}
+        tools = ungranted(Puts("put", effects=("write",)))
+        found = await explained(world, calls, tools=tools, change=change, **options)
+        assert of(found, "person")[0] == ("asked a person about put", "permissions.ask[1]")
+        assert f"a/x leads to {tmp_path}/there/x" in why(found, "asked a person about put")
+        user = Rule.parse("put", action=Action.ASK, source=Source.USER)
+        found = await explained(world, calls, tools=tools, rules=[user], **options)
+        assert of(found, "person")[0] == ("asked a person about put", "user rule ask put")
+
+    simulate(main)
+
+
+def test_a_mode_that_forbids_one_call_of_a_tool(tmp_path: Path) -> None:
+    async def main(world: SimulatedWorld) -> None:
+        tools = ungranted(Puts("look"))
+        found = await explained(
+            world,
+            [[use("look", at="/etc/passwd")], "x"],
+            tools=tools,
+            permission_mode="plan",
+            workspace=tmp_path,
+        )
+        assert of(found, "tool") == [("refused look", "permission mode plan")]
+
+    simulate(main)
+
+
+def test_calls_that_a_tool_makes() -> None:
+    async def both(input: Any, context: Any) -> Any:
+        return (await context.call("send", {"to": "bob"})).content
+
+    async def main(world: SimulatedWorld) -> None:
+        tools = [send(), Do("both", both, effects=("send",))]
+        found = await explained(world, [[use("both")], "x"], tools=tools)
+        assert [(e.what, e.key, str(e.origin)) for e in found if e.kind == "tool"] == [
+            ("allowed both", "0", "the caller (tool both)"),
+            ("allowed send", "0s0", "the caller (tool send)"),
+        ]
+
+    simulate(main)
+
+
+def test_a_tool_that_asks_in_words() -> None:
+    def change(manifest: EnvironmentManifest) -> None:
+        manifest.tools.built_in = ["AskUserQuestion"]
+
+    async def main(world: SimulatedWorld) -> None:
+        tool = "AskUserQuestion"
+        replies = [[use(tool, question="Which?", timeout_seconds=5)], "x"]
+        for person, said in ((Writes(world, 1), "answered"), (Writes(world, 60), None)):
+            found = await explained(world, replies, change=change, approver=person)
+            assert of(found, "person") == [
+                ("asked a person", f"tool {tool}"),
+                ("a person answered" if said else "nobody answered", "a person (0:question:0)"),
+            ]
+            assert why(found, "asked a person") == f"{tool} asks: Which?"
+            if said is None:
+                assert why(found, "nobody answered") == "the time for an answer was over"
+
+    simulate(main)
+
+
+AGAIN: dict[str, tuple[Any, Any, list[tuple[str, str]]]] = {
+    "nobody can tell": (
+        None,
+        None,
+        [("did not make send again", "built in (exec.tool.outcome_unknown)")],
+    ),
+    "its tool can": (NOT_DONE, None, [("made send again", "tool send")]),
+    "a person wants it": (
+        None,
+        True,
+        [
+            (
+                "asked a person whether to make send again",
+                "built in (exec.tool.outcome_unknown)",
+            ),
+            ("a person said yes", "a person (0:again:0:0)"),
+            ("made send again", "a person (0:0)"),
+        ],
+    ),
+    "a person does not": (
+        None,
+        False,
+        [
+            (
+                "asked a person whether to make send again",
+                "built in (exec.tool.outcome_unknown)",
+            ),
+            ("a person said no", "a person (0:again:0:0)"),
+            ("did not make send again", "built in (exec.tool.outcome_unknown)"),
+        ],
+    ),
+}
+
+
+@pytest.mark.parametrize("name", AGAIN)
+def test_whether_an_interrupted_call_was_made_again_and_why(name: str) -> None:
+    known, person, expected = AGAIN[name]
+
+    class Sends(Do):
+        async def reconcile(self, *_: object) -> Any:
+            return known
+
+    async def main(world: SimulatedWorld) -> None:
+        tool = Sends("send", effects=("send",))
+        whole = await make(world, [CALL, "x"], tools=[tool]).run("go")
+        cut = [fact.type for fact in whole.events].index("tool.intent") + 1
+        journal = await held(world, whole.events[:cut], whole.session_id)
+        approver = None if person is None else Says(person)
+        again = make(world, ["x"], tools=[tool], journal=journal, approver=approver)
+        await again.resume(whole.run_id)
+        found = await told(again, whole.run_id)
+        assert of(found, "person", "tool") == [
+            ("allowed send", "the caller (tool send)"),
+            *expected,
+        ]
+        assert len(tool.calls) == 1 + (expected[-1][0] == "made send again")
+
+    simulate(main)
+
+
 # --- ends -------------------------------------------------------------------------------------
 
 
@@ -512,6 +830,35 @@ ENDS: dict[str, tuple[dict[str, Any], str, str]] = {
         "the caller (limits.max_tool_calls)",
     ),
     "guard": ({"change": _guarded}, "ended rejected", "stages[4].strategies.guards"),
+    "turns that a stage allows": (
+        {
+            "change": _config(
+                evaluate={
+                    "strategies": {"strategy": "binary_classify"},
+                    "strategy_configs": {"strategy": {"not_easy_max_turns": 1}},
+                }
+            )
+        },
+        "ended error",
+        "stages[14].strategy_configs.strategy.not_easy_max_turns",
+    ),
+    "input": (
+        {
+            "change": _config(
+                input={
+                    "strategies": {"validator": "strict"},
+                    "strategy_configs": {"validator": {"max_length": 1}},
+                }
+            )
+        },
+        "ended error",
+        "stages[1]",
+    ),
+    "no such host": (
+        {"change": lambda manifest: setattr(manifest.model, "model", "nowhere:m")},
+        "ended error",
+        "host models",
+    ),
 }
 
 
@@ -538,6 +885,13 @@ def test_a_run_that_ran_out_of_time_was_cancelled_or_broke() -> None:
         result = await pipeline.run("go", raise_on_error=False)
         assert of(await told(pipeline, result.run_id), "end") == [
             ("ended cancelled", "the caller (cancel)")
+        ]
+
+        pipeline = make(world, ScriptedModel(["x"], latency_s=60))
+        pipeline.on("model.intent", lambda event: pipeline.cancel(Reason.SHUTDOWN))
+        result = await pipeline.run("go", raise_on_error=False)
+        assert of(await told(pipeline, result.run_id), "suspended", "end") == [
+            ("stopped without an end", "host shutdown")
         ]
 
         pipeline = make(world, ["x"])
@@ -702,6 +1056,14 @@ def test_people_who_were_asked_about_an_answer() -> None:
             ("a person said no", "a person (0:hitl)"),
             ("ended rejected", "a person (hitl)"),
         ]
+        hitl = {
+            "strategies": {"requester": "approver", "timeout": "auto_reject"},
+            "config": {"answers": True},
+        }
+        found = await explained(
+            world, ["x"], change=_config(hitl=hitl), approver=Writes(world, 1000)
+        )
+        assert of(found, "person")[1] == ("nobody answered", "stages[15].strategies.timeout")
 
     simulate(main)
 
@@ -725,6 +1087,56 @@ def test_where_the_money_went() -> None:
         ]
         assert sum(each.nano for each in paid) == result.cost_nano
         json.dumps([each.to_json() for each in paid])
+
+    simulate(main)
+
+
+class Embeds(Stage[object, object]):
+    name, order = "embeds", 5
+
+    async def execute(self, input: object, state: Any) -> object:
+        async def call() -> dict[str, Any]:
+            return {"usage": {"input_tokens": 7}, "cost": 70}
+
+        await state.run.effect("embed", "0", call, request=b"", safety=Safety.READ_ONLY)
+        return input
+
+
+class Stalls(ScriptedModel):
+    """Its second answer has begun, and does not go on."""
+
+    async def stream(self, request: Any, *, world: Any) -> AsyncIterator[Any]:
+        if self.calls:
+            yield UsageDelta(Usage(50, 5))
+            await world.sleep(1000)
+        async for each in super().stream(request, world=world):
+            yield each
+
+
+def test_where_money_went_besides_replies() -> None:
+    class City(BaseModel):
+        name: str
+
+    priced: Any = {"usage": Usage(10, 10), "price": Price(1, 1)}
+
+    async def besides(input: Any, context: Any) -> str:
+        model = ScriptedModel(['{"name": "Ulm"}'], **priced)
+        return (await generate_as(City, "?", model=model, run=context.run)).name
+
+    async def main(world: SimulatedWorld) -> None:
+        model = Stalls([[use("ask")]], **priced)
+        pipeline = make(world, model, tools=[Do("ask", besides)])
+        pipeline.register_stage(Embeds())
+        result = await pipeline.run("go", limits={"timeout_s": 5}, raise_on_error=False)
+        await told(pipeline, result.run_id)
+        paid = costs(await recorded(pipeline.journal, result.run_id), pipeline.catalogue)
+        assert [(each.iteration, each.what, each.who) for each in paid] == [
+            (0, "other", "embed"),
+            (0, "reply", "scripted"),
+            (0, "besides", "scripted"),
+            (1, "cut off", "scripted:m"),
+        ]
+        assert sum(each.nano for each in paid) == result.cost_nano
 
     simulate(main)
 
@@ -830,6 +1242,64 @@ def test_the_command_line_knows_all_kinds_and_the_reasons_all_policies() -> None
     stages = [catalogue().stage(name) for name in catalogue().names]
     bypassing = [s for s in stages if type(s).should_bypass is not Stage.should_bypass]
     assert all(s.bypass_reason != Stage.bypass_reason for s in bypassing)
+
+
+LESS: dict[str, tuple[list[tuple[str, Any]], tuple[str, str, str]]] = {
+    "an end without a turn": (
+        [("run.end", {"status": "ok"})],
+        ("ended ok", "it came to its end", "built in (run.end)"),
+    ),
+    "an error that no stage and no limit made": (
+        [("run.end", {"status": "error", "code": "exec.sandbox.missing", "message": "None."})],
+        ("ended error", "None", "built in (exec.sandbox.missing)"),
+    ),
+    "a rest that an error made": (
+        [("run.suspended", {"code": "exec.journal.conflict"})],
+        (
+            "stopped without an end",
+            "it could not go on (exec.journal.conflict)",
+            "built in (exec.journal.conflict)",
+        ),
+    ),
+    "an attempt without an answer": (
+        [("model.intent", {"key": "0"}), ("model.intent", {"key": "1"})],
+        (
+            "asked the agent's model again",
+            "attempt 1 was interrupted",
+            "stages[6].strategies.retry",
+        ),
+    ),
+    "a call that a sandbox holds": (
+        [("tool.intent", {"key": "0", "tool": "run", "decision": "a sandbox holds it"})],
+        ("allowed run", "a sandbox holds it", "permission mode sandboxed"),
+    ),
+    "a call that had not begun": (
+        [("effect", {"key": "reconcile:0", "tool": "run", "outcome": "not_begun"})],
+        (
+            "made run again",
+            "it had not begun before the interruption",
+            "built in (exec.tool.outcome_unknown)",
+        ),
+    ),
+    "a compaction whose summariser failed": (
+        [("compacted", {"rule": "window", "before": 9, "after": 3, "error": "exec.api.unknown"})],
+        (
+            "took messages out of view: 9 to 3 tokens",
+            "the conversation was longer than window lets it be; its summariser failed "
+            "(exec.api.unknown), a rule without a model stood in",
+            "stages[2].strategies.compactor",
+        ),
+    ),
+}
+
+
+@pytest.mark.parametrize("name", LESS)
+def test_what_single_facts_tell(name: str) -> None:
+    given, expected = LESS[name]
+    facts = [("run.start", {"input": "x", "limits": {}}), *given]
+    events = [Event(kind, data, run_id="r", seq=at) for at, (kind, data) in enumerate(facts, 1)]
+    last = explain(Recording("r", "s", [], events, None), catalogue())[-1]
+    assert (last.what, last.why, str(last.origin)) == expected
 
 
 def test_an_error_made_to_be_slow_to_explain_is_not() -> None:

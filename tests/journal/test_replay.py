@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from typing import Any
 
 import pytest
@@ -15,7 +16,8 @@ import pytest
 from lorimer import Pipeline
 from lorimer.core import mail
 from lorimer.core.cancel import Reason
-from lorimer.core.errors import APIError, ExecutorErrorCode, PipelineError
+from lorimer.core.context import Safety
+from lorimer.core.errors import APIError, ExecutorErrorCode, JournalError, PipelineError
 from lorimer.core.events import Event
 from lorimer.core.jsonable import JSON
 from lorimer.core.limits import Limits
@@ -32,7 +34,7 @@ from lorimer.journal.verify import verify
 from lorimer.models import Models
 from lorimer.testing import ScriptedModel, SimulatedWorld, simulate
 from lorimer.tools import AskLater, ToolRegistry
-from tests.core.support import Change, Do, held, make, use
+from tests.core.support import Change, Do, held, kinds, make, use
 
 CODE = ExecutorErrorCode
 CALLS: Sequence[Any] = ([use("look", "a"), use("send", "b", to="Ann")], [use("look", "c")], "done")
@@ -334,6 +336,7 @@ def test_code_that_decides_otherwise_shows_where_it_does(
     ("at", "data", "place"),
     [
         (0, {"input": "something else"}, (0, "model.intent", "0")),
+        (1, {"messages": []}, (0, "model.intent", "0")),
         (2, {"content": [use("look", "a").to_json()]}, (0, "tool.intent", "1")),
         (4, {"hash": "0" * 24}, (0, "tool.intent", "1")),
         (4, {"effects": "read"}, None),  # what a tool may do is asked of the tool, not of the run
@@ -380,6 +383,124 @@ def test_a_run_that_goes_on_where_the_recorded_one_had_ended() -> None:
         assert found.why == "this is recorded, and the run ended before"
         assert found.found is not None
         assert found.found["code"] == "exec.loop.max_turns"
+
+    simulate(main)
+
+
+class Notes(Stage[object, object]):
+    """Records something of its own, by now."""
+
+    name, order = "notes", 7
+
+    async def execute(self, input: object, state: PipelineState) -> object:
+        if state.run.replaying:
+            await state.run.record("effect", {"key": "note:0", "said": "x"}, key="note:0")
+        return input
+
+
+def test_a_fact_that_is_not_recorded() -> None:
+    async def main(world: SimulatedWorld) -> None:
+        journal = MemoryJournal(world)
+        first = build(world, journal=journal)
+        first.register_stage(Notes())
+        result = await first.run("go")
+        again = never(world, journal)
+        again.register_stage(Notes())
+        found = only(await again.replay(result.run_id))
+        assert (found.iteration, found.type, found.key) == (0, "effect", "note:0")
+        assert (found.why, found.recorded) == ("this is not recorded", None)
+        assert found.found is not None and found.found["said"] == "x"
+
+    simulate(main)
+
+
+class Swallows(Stage[object, object]):
+    """Asks outside for what is not recorded, and makes nothing of being refused, twice."""
+
+    name, order = "swallows", 7
+
+    async def execute(self, input: object, state: PipelineState) -> object:
+        async def call() -> dict[str, JSON]:
+            return {}
+
+        for number in range(2) if state.run.replaying else ():
+            with suppress(JournalError):
+                await state.run.effect(
+                    "extra", str(number), call, request=b"", safety=Safety.READ_ONLY
+                )
+        return input
+
+
+def test_the_first_divergence_is_told_whatever_comes_after_it() -> None:
+    async def main(world: SimulatedWorld) -> None:
+        journal = MemoryJournal(world)
+        first = build(world, journal=journal)
+        first.register_stage(Swallows())
+        result = await first.run("go")
+        again = never(world, journal)
+        again.register_stage(Swallows())
+        found = only(await again.replay(result.run_id))
+        assert (found.iteration, found.type, found.key) == (0, "effect", "extra:0")
+        assert found.why == "no result of this call is recorded"
+
+    simulate(main)
+
+
+class Quits(Stage[object, object]):
+    """Stops the run before its second model call."""
+
+    name, order = "quits", 5
+    every_call = True
+
+    async def execute(self, input: object, state: PipelineState) -> object:
+        if state.iteration and not state.run.replaying:
+            state.run.cancel(Reason.CALLER)
+            await asyncio.sleep(0)
+        return input
+
+
+def test_a_run_that_was_stopped_between_two_turns() -> None:
+    async def main(world: SimulatedWorld) -> None:
+        journal = MemoryJournal(world)
+        pipeline = build(world, journal=journal)
+        pipeline.register_stage(Quits())
+        first = await pipeline.run("go", raise_on_error=False)
+        assert first.status == "cancelled"
+        assert kinds(first.events)[-2:] == ["iteration.end", "run.end"]
+        again = never(world, journal)
+        again.register_stage(Quits())
+        replayed = await again.replay(first.run_id)
+        assert replayed.divergence is None
+        assert (replayed.result.status, replayed.result.code) == (first.status, first.code)
+
+    simulate(main)
+
+
+class Waits(Stage[object, object]):
+    name, order = "waits", 7
+    reached = False
+
+    async def execute(self, input: object, state: PipelineState) -> object:
+        if state.run.replaying:
+            self.reached = True
+            await asyncio.Event().wait()
+        return input
+
+
+def test_who_cancels_a_replay_is_obeyed() -> None:
+    async def main(world: SimulatedWorld) -> None:
+        journal = MemoryJournal(world)
+        first, stage = build(world, journal=journal), Waits()
+        first.register_stage(stage)
+        result = await first.run("go")
+        again = never(world, journal)
+        again.register_stage(stage)
+        going = asyncio.ensure_future(again.replay(result.run_id))
+        while not stage.reached:
+            await asyncio.sleep(0)
+        going.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await going
 
     simulate(main)
 

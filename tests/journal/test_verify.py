@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import shutil
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
+from contextlib import aclosing
 from pathlib import Path
 from typing import TypeVar
 
@@ -12,7 +13,7 @@ import apsw
 import pytest
 
 from lorimer import PipelinePresets
-from lorimer.core.errors import PipelineError
+from lorimer.core.errors import JournalError, PipelineError
 from lorimer.core.events import Event
 from lorimer.core.journal import Balance, Journal
 from lorimer.core.messages import user_message
@@ -20,7 +21,8 @@ from lorimer.core.purse import Purse
 from lorimer.core.request import Usage
 from lorimer.journal import Fold, MemoryJournal, SQLiteJournal
 from lorimer.journal.chain import mark
-from lorimer.journal.contract import Contract, Finding
+from lorimer.journal.contract import Contract, Finding, RunFacts
+from lorimer.journal.recording import recorded
 from lorimer.journal.verify import PurseCheck, verify
 from lorimer.models import Models
 from lorimer.models.pricing import Price
@@ -164,6 +166,16 @@ def test_a_snapshot_that_says_something_else_is_found(path: Path) -> None:
         other.messages = [user_message("never said")]
         await journal.put_snapshot("session_stored", 16, other.dump())
 
+    async def put_right(journal: Journal) -> None:
+        right = Fold()
+        async for fact in journal.read("session_stored"):
+            right.apply(fact)
+            if fact.seq == 16:
+                break
+        await journal.put_snapshot("session_stored", 16, right.dump())
+
+    on(path, put_right)
+    assert changed(path) == []
     on(path, put)
     [finding] = changed(path)
     assert (finding.rule, finding.what) == (
@@ -179,6 +191,43 @@ def test_a_row_that_is_no_json_is_told_once_and_what_is_behind_it_too(path: Path
         "UPDATE facts SET body=replace(body,'sent','lost') " + ROW.format(11),
     )
     assert told(found) == [(5, "rows"), (5, "rows"), (11, "rows")]
+
+
+def test_two_rows_with_the_same_fact_are_found(path: Path) -> None:
+    found = changed(path, "INSERT INTO facts SELECT at-1, body, mark FROM facts " + ROW.format(14))
+    assert [each.what for each in found if each.seq == 13] == [
+        "two rows hold this fact",
+        "its row is not as it was written, or the row before it",
+    ]
+
+
+class Unread(MemoryJournal):
+    """A store that loses its disk in the middle."""
+
+    left = 10**6
+
+    async def read(
+        self, stream: str, after: int = 0, *, follow: bool = False
+    ) -> AsyncGenerator[Event, None]:
+        async with aclosing(super().read(stream, after, follow=follow)) as facts:
+            async for fact in facts:
+                self.left -= 1
+                if self.left < 0:
+                    raise JournalError("the disk is gone")
+                yield fact
+
+
+def test_a_store_that_cannot_be_read_further_is_said_and_all_before_it_judged() -> None:
+    async def main(world: SimulatedWorld) -> None:
+        journal = Unread(world)
+        agent = make(world, [[use("look")], "done"], "chat", tools=[Do("look")], journal=journal)
+        result = await agent.run("go")
+        journal.left = 4
+        [finding] = await verify(journal, result.session_id)
+        assert (finding.seq, finding.rule) == (5, "rows")
+        assert "the disk is gone" in finding.what
+
+    simulate(main)
 
 
 # --- the contract: facts that nobody should write ---------------------------------------------
@@ -235,6 +284,18 @@ def test_a_good_run_breaks_nothing() -> None:
             [(4, "C3"), (4, "C5")],
         ),
         ((START, ASKED, CALLED, OVER, BEGUN, DONE, END), [(5, "order"), (6, "order")]),
+        (
+            (
+                START,
+                ASKED,
+                (CALLED[0], {**CALLED[1], "usage": {"output_tokens": 2, "note": "x"}}),
+                BEGUN,
+                DONE,
+                OVER,
+                END,
+            ),
+            [],
+        ),
         ((START, ASKED, (*CALLED, 2), END), [(3, "order"), (3, "C2"), (4, "order")]),
         ((START, ASKED, CALLED, BEGUN, DONE, (END[0], {**SUMS, "cost": 4})), [(6, "C10")]),
         ((START, ASKED, CALLED, BEGUN, DONE, (END[0], {**SUMS, "usage": {}})), [(6, "C10")]),
@@ -247,6 +308,23 @@ def test_a_broken_promise_is_found(
     steps: tuple[tuple[object, ...], ...], found: list[tuple[int, str]]
 ) -> None:
     assert broken(*steps) == found
+
+
+def test_a_fact_that_is_missing_is_found_in_the_facts_alone() -> None:
+    contract = Contract()
+    for fact in facts(START, ASKED, CALLED, BEGUN, DONE, OVER, END):
+        if fact.seq != 6:
+            contract.take(fact)
+    assert (7, "rows", "it comes after fact 5") in [
+        (each.seq, each.rule, each.what) for each in contract.found
+    ]
+
+
+def test_a_run_that_is_not_where_the_list_says_is_not_read(path: Path) -> None:
+    run_id = runs_of(path)["Hi"]
+    assert {each.rule for each in changed(path, "UPDATE runs SET first=first-1 WHERE title='Hi'")}
+    with pytest.raises(JournalError, match="are not where the list of runs says"):
+        on(path, lambda journal: recorded(journal, run_id))
 
 
 def test_more_turns_and_money_than_allowed_are_found() -> None:
@@ -320,6 +398,22 @@ def test_the_shares_of_a_purse_are_read_once_however_many_runs_have_some() -> No
             ("ledger", "budget job:1 holds 2310000 spent and 0 set aside"),
             ("ledger", "budget job:1 says 5 spent and 0 set aside for it"),
         ]
+
+    simulate(main)
+
+
+def test_a_purse_of_a_run_that_goes_on_is_not_judged_and_one_that_is_none_is_said() -> None:
+    async def main(world: SimulatedWorld) -> None:
+        prices = {"price": Price(1.0, 1.0), "usage": Usage(100, 10)}
+        model = ScriptedModel(["done"], **prices)
+        agent = make(world, model, "chat", journal=MemoryJournal(world))
+        whole = await agent.run("go", budgets=[Purse.usd("job:1", 1)])
+        going = RunFacts.of(whole.events[:2])  # the ledger has more than its facts, as it may
+        assert await PurseCheck(agent.journal).of(going) == []
+        start = whole.events[0]
+        start.data = {**start.data, "budgets": [{"name": 3}]}
+        found = await PurseCheck(agent.journal).of(RunFacts.of(whole.events))
+        assert told(found) == [(1, "ledger")]
 
     simulate(main)
 

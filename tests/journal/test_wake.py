@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 
-from lorimer.journal.wake import Wakers
+from lorimer.journal.wake import Wakers, Watchers
 
 
 def test_only_those_who_wait_for_the_stream_are_woken() -> None:
@@ -45,3 +45,22 @@ def test_readers_that_are_gone_do_no_harm() -> None:
     asyncio.run(test())
     assert not left.done()
     assert not wakers.waiting
+
+
+def test_a_watcher_whose_loop_is_closed_keeps_nobody_from_being_told() -> None:
+    watchers, told = Watchers(), list[str]()
+
+    async def add(name: str) -> None:
+        watchers.add("s", lambda: told.append(name))
+
+    gone = asyncio.new_event_loop()
+    gone.run_until_complete(add("gone"))
+    gone.close()
+
+    async def test() -> None:
+        await add("here")
+        watchers.tell("s")
+        await asyncio.sleep(0)
+
+    asyncio.run(test())
+    assert told == ["here"]

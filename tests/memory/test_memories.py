@@ -346,3 +346,18 @@ def test_a_file_that_others_open_at_this_moment_is_waited_for(tmp_path: Path) ->
 
     asyncio.run(main())
     other.close()
+
+
+@pytest.mark.parametrize(
+    ("data", "told"),
+    [
+        ([], "must be an object"),
+        ({"id": 3, "text": "x"}, "must be text"),
+        ({"id": "a", "text": "x", "tags": "y"}, "its tags a list"),
+        ({"id": "a", "text": "x", "time": "now"}, "must be numbers"),
+    ],
+)
+def test_what_is_no_item_is_said(data: Any, told: str) -> None:
+    with pytest.raises(ValueError, match=told):
+        MemoryItem.from_json(data)
+    assert MemoryItem.from_json({"id": "a", "text": "x", "tags": ["y"]}).tags == ("y",)

@@ -21,12 +21,15 @@ from lorimer.core.messages import ToolUse
 from lorimer.core.redaction import (
     Redactor,
     is_secret,
+    logger,
     names_secret,
     of_environment,
     secrets_in,
     veiled,
 )
 from lorimer.core.request import Response, StopReason, TextDelta, ToolInputDelta
+from lorimer.core.stage import Stage
+from lorimer.core.state import PipelineState
 from lorimer.journal.sqlite.store import SQLiteJournal
 from lorimer.models import Models, ScriptedModel
 from lorimer.models.scrubbing import Scrubber
@@ -401,3 +404,42 @@ def test_what_a_program_writes_on_and_on_is_kept_without(tmp_path: Path) -> None
     )
     assert KEY.encode() not in kept
     assert kept.count(b"[redacted:secret]") == 3000
+
+
+def test_what_is_logged_holds_no_secret(caplog: pytest.LogCaptureFixture) -> None:
+    log = logger("lorimer.test")
+    log.warning("the key is %s, and %d", KEY, 3, extra={"redactor": BOTH})
+    try:
+        raise ValueError(f"refused {OTHER}")
+    except ValueError:
+        log.warning("it failed", exc_info=True, extra={"redactor": BOTH})
+    log.warning("plain %s", "words", extra={"redactor": BOTH})
+    assert KEY not in caplog.text and OTHER not in caplog.text
+    assert "ANTHROPIC_API_KEY" in caplog.text and "GH_TOKEN" in caplog.text
+    assert [record.getMessage() for record in caplog.records][1:] == ["it failed", "plain words"]
+    assert "and 3" in caplog.records[0].getMessage()
+
+
+class Blabs(Stage[object, object]):
+    name, order = "blabs", 7
+
+    async def execute(self, input: object, state: PipelineState) -> object:
+        raise ValueError(f"cannot open {KEY}")
+
+
+def test_a_stage_that_crashes_with_a_secret_tells_nobody(tmp_path: Path) -> None:
+    async def main() -> None:
+        journal = SQLiteJournal(tmp_path / "runs.db")
+        pipeline = agent(journal, ScriptedModel(["x"]), [KEY])
+        pipeline.register_stage(Blabs())
+        told: list[str] = []
+        pipeline.on("*", lambda event: told.append(json.dumps(event.data, default=str)))
+        result = await pipeline.run("go", raise_on_error=False)
+        await pipeline.aclose()
+        await journal.close()
+        assert "cannot open [redacted:secret]" in str(result.error)
+        assert KEY not in str(result.error) + "".join(told) + str([e.data for e in result.events])
+        assert "cannot open [redacted:secret]" in "".join(told)
+
+    asyncio.run(main())
+    assert KEY.encode() not in (tmp_path / "runs.db").read_bytes()

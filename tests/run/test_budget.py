@@ -649,3 +649,8 @@ async def test_the_rule_of_honest_budgets_finds_what_is_charged_to_nobody() -> N
         run = Evidence(result.run_id, "", result.events, balance, shares=shares)
         assert (not list(RULES["honest budgets"](run))) == sound
     assert not list(RULES["honest budgets"](replace(run, shares=None))), "not looked at"
+
+
+def test_a_window_that_is_no_time_is_refused() -> None:
+    with pytest.raises(ConfigError, match="its window .*timedelta"):
+        Purse.usd("job:1", 1, window=7)  # type: ignore[arg-type]

@@ -528,6 +528,7 @@ async def test_a_run_costs_the_same_however_many_there_were() -> None:
         return count
 
     executor, costs = executor_of(lambda request: "hello"), list[int]()
+    before = sys.gettrace()  # that of a measurement of coverage
     for number in range(300):
         counted = [0]
         if number in (10, 20, 299):  # Python 3.12 counts nothing the first time
@@ -535,7 +536,7 @@ async def test_a_run_costs_the_same_however_many_there_were() -> None:
         try:
             await executor.run(RunnableAgent(), "hi")
         finally:
-            sys.settrace(None)
+            sys.settrace(before)
         costs.append(counted[0])
     assert 1_000 < costs[299] < costs[20] * 1.02
 

@@ -337,3 +337,21 @@ def test_who_is_made_to_take_no_pictures_has_no_limits_of_them() -> None:
     blind = Capabilities(images=False)
     assert limits_of(Fitted(limited(OPENAI), blind)) is None
     assert limits_of(Fitted(limited(OPENAI), Capabilities(tools=False))) is OPENAI
+
+
+@pytest.mark.parametrize(
+    ("data", "size"),
+    [
+        (b"\xff\xd8\xff\xff\xc0\x00\x11\x08\x00\x05\x00\x07", (7, 5)),  # filled
+        (b"\xff\xd8\xff\x01\xff\xd0\xff\xc2\x00\x11\x08\x00\x05\x00\x07", (7, 5)),
+        (b"\xff\xd8\xff\xc4\x00\x04ab\xff\xc0\x00\x11\x08\x00\x05\x00\x07", (7, 5)),
+        (b"\xff\xd8\xff\xe0\x00\x04abcdefghijk", None),  # where a segment should begin, none does
+        (b"\xff\xd8\xff\xe0\x7f\xff" + b"a" * 20, None),
+        (b"RIFF\x00\x00\x00\x00WEBPVP8?" + b"\0" * 20, None),
+        (b"RIFF\x00\x00\x00\x00WEBPVP8X", None),
+    ],
+)
+def test_pictures_that_are_odd_or_damaged_have_a_size_or_none(
+    data: bytes, size: tuple[int, int] | None
+) -> None:
+    assert pixels(data) == size

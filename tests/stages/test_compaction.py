@@ -11,10 +11,18 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lorimer.core.errors import APIError, ExecutorErrorCode
+from lorimer.core.errors import APIError, ExecutorErrorCode, JournalError
 from lorimer.core.history import History
 from lorimer.core.journal import Journal
-from lorimer.core.messages import Message, ToolUse
+from lorimer.core.messages import (
+    ImageBlock,
+    Message,
+    TextBlock,
+    ThinkingBlock,
+    ToolResultBlock,
+    ToolUse,
+)
+from lorimer.core.outline import outline, transcript
 from lorimer.core.receipt import Receipt
 from lorimer.core.request import Request, Usage
 from lorimer.core.result import PipelineResult
@@ -97,6 +105,21 @@ def test_what_was_pinned_stays_in_view(rule: str) -> None:
         assert "The first word is alpha." in shown
         assert "[pin] The second word is beta." in shown
         assert len(shown) < 7_000 < len(texts(result.messages))
+
+    simulate(main)
+
+
+def test_a_receipt_of_another_conversation_is_damage() -> None:
+    async def main(world: SimulatedWorld) -> None:
+        pipeline, _ = compacting(world, next(iter(COMPACTORS)), journal=MemoryJournal(world))
+        result = await pipeline.run(f"Question. {WORDS}")
+        while not result.receipts:
+            result = await pipeline.run(f"Another. {WORDS}")
+        run = await recorded(pipeline.journal, result.run_id)
+        run.history = run.history[-1:]
+        with pytest.raises(JournalError, match="is not of the conversation before it") as found:
+            compactions(run)
+        assert f"lorimer runs verify {result.run_id}" in found.value.hint
 
     simulate(main)
 
@@ -469,3 +492,21 @@ def test_the_model_reads_back_what_it_is_not_shown_any_more() -> None:
         assert [step.is_error for step in result.steps] == [False, False, True, True, False]
 
     simulate(main)
+
+
+def test_what_has_no_words_is_told_in_some_or_left_out() -> None:
+    picture = ImageBlock("image/png", "aGk=")
+    messages = [
+        Message("user", (TextBlock("look"), picture, TextBlock("  "))),
+        Message("assistant", (ThinkingBlock("hm"), ToolUse("c", "look", {"at": 1}))),
+        Message("user", (ToolResultBlock("c", (TextBlock("a"), picture, TextBlock("b"))),)),
+    ]
+    assert outline(messages, "before", 1000).splitlines() == [
+        "before",
+        "User: look",
+        "User: (a image)",
+        'Called look({"at":1})',
+        "  -> a b",
+    ]
+    said = [each["said"] for each in json.loads(transcript(messages, 4000, arguments=True))]
+    assert said == ["look\n[a image]\n  ", '[calls look({"at":1})]', "[gave: a\nb]"]

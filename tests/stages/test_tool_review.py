@@ -157,6 +157,21 @@ class Shy(CallReviewer):
         return "it is loud" if "!" in "".join(call.texts) else ""
 
 
+def test_of_several_reviewers_the_strictest_is_told_first_and_all_are_flagged() -> None:
+    change = choose(
+        "tool_review",
+        "reviewers",
+        ["size", "sensitive"],
+        size={"action": "ask", "max_chars": 1},
+        sensitive={"action": "block"},
+    )
+    person = Asked(True)
+    result, tool, told, _ = run([use("send", text=KEY)], change, approver=person)
+    assert tool.calls == [] and person.reasons == []
+    assert "the reviewer 'sensitive' refused this call of send" in str(result.steps[0].content)
+    assert [flag["reviewer"] for flag in told] == ["sensitive", "size"]
+
+
 def test_a_reviewer_of_the_hosts_own_and_one_that_fails() -> None:
     async def main(world: SimulatedWorld) -> None:
         tool = Do("send")

@@ -489,10 +489,14 @@ def test_what_strangers_say_in_a_step_counts() -> None:
             {**TWICE, "steps": TWICE["steps"][::-1]},
             "step 1 uses {first}, which only a later step saves",
         ),  # type: ignore[index]
+        (
+            {**TWICE, "steps": [TWICE["steps"][0], *TWICE["steps"]]},
+            "step 2 saves 'first', which is taken",
+        ),  # type: ignore[misc]
         ({**GREET, "parameters": {"who": {"type": "no"}, "mood": {}}}, "tools.ad_hoc: "),
         ({**GREET, "name": "Read"}, "there is already a tool named 'Read'"),
     ],
-    ids=range(15),
+    ids=range(16),
 )
 def test_faults_are_told_with_their_place(tool: dict[str, Any], fault: str) -> None:
     manifest = PipelinePresets.agent().manifest.to_dict()

@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from lorimer.cli.policy_files import shipped
 from lorimer.core.errors import ConfigError
 from lorimer.core.jsonable import JSON, dumps
 from lorimer.tools import Rule, Tool, ToolContext, ToolInput, ToolRegistry, ToolResult
 from lorimer.tools.builtin import builtin_tools
-from lorimer.tools.policy.effects import Place, call_of
+from lorimer.tools.policy.effects import Place, call_of, host_use, path_use
 from lorimer.tools.policy.engine import Decision, Rules, decide, hidden
+from lorimer.tools.policy.files import read
 from lorimer.tools.policy.modes import Action, Mode
+from lorimer.tools.policy.rules import bind
 from lorimer.tools.policy.sources import Source
 
 ALLOW, ASK, DENY = Action.ALLOW, Action.ASK, Action.DENY
@@ -692,3 +696,103 @@ def test_a_decision_says_all_that_it_rests_on(world: World) -> None:
         "resources": ["command git push > log"],
         "why": "",
     }
+
+
+# --- files of rules, and what a tool has to have for a rule --------------------------------------
+
+
+class Still(Mail):
+    name = "Still"
+    subject = ""
+
+
+@pytest.mark.parametrize(
+    ("text", "source", "told"),
+    [
+        ('allow = ["Bash(ls)"]', Source.MANIFEST, "a manifest can only deny and ask"),
+        ('allow = ["Bash(ls)"]', Source.HOOK, "a hook can only deny and ask"),
+        ('allow = ["Bash(ls **)"]', Source.SESSION, "allows single calls only, word for word"),
+        ('allow = ["Bash"]', Source.SESSION, "allows single calls only, word for word"),
+    ],
+)
+def test_a_file_says_no_more_than_its_source_may(text: str, source: Source, told: str) -> None:
+    with pytest.raises(ConfigError, match=told):
+        read(text, "here", source, shipped)
+    assert read(text.replace("allow", "deny"), "here", source, shipped).rules
+
+
+@pytest.mark.parametrize(
+    ("tool", "spec", "told"),
+    [
+        ("Still", "x", "has no subject that a rule could be about"),
+        ("Bash", "ls [", "is not a pattern for commands"),
+    ],
+)
+def test_a_rule_that_its_tool_cannot_have(world: World, tool: str, spec: str, told: str) -> None:
+    world.registry.register(Still(), granted=False)
+    entry = world.registry.entry(tool)
+    assert entry is not None
+    with pytest.raises(ConfigError, match=told):
+        bind(rule(f"{tool}({spec})"), entry, world.place)
+
+
+def test_without_a_workspace_a_relative_pattern_is_none(world: World) -> None:
+    entry = world.registry.entry("Read")
+    assert entry is not None
+    with pytest.raises(ConfigError, match="there is no working directory"):
+        bind(rule("Read(src/**)"), entry, Place.of(None))
+    bind(rule("Read(//src/**)"), entry, Place.of(None))
+
+
+def test_a_pattern_over_a_command_stands_alone(world: World) -> None:
+    entry = world.registry.entry("Bash")
+    assert entry is not None
+    both = replace(rule("Bash(ls)"), input={"": "ls", "timeout": "5"})
+    with pytest.raises(ConfigError, match="a pattern over a command stands alone"):
+        bind(both, entry, world.place)
+
+
+def test_a_name_that_no_tool_can_have() -> None:
+    with pytest.raises(ConfigError, match="'a/b' is not the name of a tool"):
+        Rule.parse("a/b(c)", pattern=True)
+
+
+def test_an_argument_that_is_not_given_is_neither_denied_nor_allowed(world: World) -> None:
+    mail = world.registry.entry("Mail")
+    pack = world.registry.entry("Pack")
+    assert mail is not None and pack is not None
+    exact = Rule(tool="Mail", input={"how": "x"}, action=DENY, source=Source.USER)
+    rules = Rules([exact, rule("Mail(how=y*)", DENY)], world.place)
+    assert decide(call_of(mail, {}, world.place), rules, Mode.DEFAULT).action is ASK
+    assert decide(call_of(mail, {"how": "yes"}, world.place), rules, Mode.DEFAULT).action is DENY
+    path = Rule(tool="Pack", input={"into": "a", "how": "x"}, action=DENY, source=Source.USER)
+    rules = Rules([path], world.place)
+    for given, action in (({}, ASK), ({"how": "x"}, ASK), ({"how": "x", "into": "a"}, DENY)):
+        assert decide(call_of(pack, given, world.place), rules, Mode.DEFAULT).action is action
+
+
+def test_of_several_rules_the_operators_is_told(world: World) -> None:
+    user, managed = rule("Mail(x*)", DENY), rule("Mail(*x)", DENY, Source.MANAGED)
+    for rules in ([user, managed], [managed, user]):
+        assert world.decide("Mail", "xx", rules).rules[0].source is Source.MANAGED
+    bare = rule("Mail", DENY)
+    assert world.decide("Mail", "xx", [bare, managed]).rules[0].source is Source.MANAGED
+
+
+def test_a_workspace_that_has_another_name_is_the_same(tmp_path: Path) -> None:
+    (tmp_path / "real").mkdir()
+    (tmp_path / "named").symlink_to("real")
+    named = tmp_path / "named"
+    place = Place.of(named)
+    for path in (f"{named}/a", f"{tmp_path}/real/a", "a", f"/{named}/a", f"//{named}/../named/a"):
+        assert path_use("p", path, place).forms == (f"{tmp_path}/real/a",)
+    assert path_use("p", str(named), place).forms == (f"{tmp_path}/real",)
+    assert path_use("p", f"{named}x", place).forms == (f"{named}x",)
+
+
+@pytest.mark.parametrize("url", ["http://[::1", "http://a:b/", "http://a:99999/"])
+def test_a_url_that_is_none_has_no_host(world: World, url: str) -> None:
+    assert host_use("url", url).host == ""
+    allowed = [rule("Get(*)"), rule("Get(a)")]
+    assert world.decide("Get", url, allowed).action is ASK
+    assert world.decide("Get", url, [rule("Get(b)", DENY)]).action is DENY

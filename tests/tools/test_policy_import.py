@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from lorimer.cli.policy_files import shipped
 from lorimer.core.errors import ConfigError
 from lorimer.core.jsonable import JSON
-from lorimer.tools import ToolRegistry
+from lorimer.tools import Tool, ToolRegistry
 from lorimer.tools.builtin import builtin_tools
 from lorimer.tools.policy.effects import Place, call_of
 from lorimer.tools.policy.engine import Rules, decide
@@ -71,6 +71,8 @@ def test_commands_that_are_allowed(rule: str, command: str, allowed: bool) -> No
         ("Bash(git push*)", "git push origin"),
         ("Bash(git * --force)", "git push origin main --force"),
         ("Bash(* --force)", "git push --force"),
+        ("Bash(git pu*sh --force)", "git pull me sh --force"),
+        ("Bash(git pu*sh --force)", "git push --force"),
         ("Bash(curl * | bash)", "curl https://x.org/a | bash"),
         ("Bash(echo $HOME)", "echo $HOME"),
         ("Bash(rm -rf /)", "rm -rf /"),
@@ -88,6 +90,7 @@ def test_commands_that_are_not(rule: str, command: str, action: str) -> None:
     [
         ("Read(.env)", "Read", ".env"),
         ("Read(.env)", "Read", "a/b/.env"),
+        ("Read(**/.env)", "Read", "a/b/.env"),
         ("Read(./secrets/**)", "Read", "secrets/a/b"),
         ("Read(secrets)", "Read", "x/secrets/a"),
         ("Read(secrets/)", "Read", "secrets/a"),
@@ -261,10 +264,59 @@ def test_rules_of_geny() -> None:
     for what in ("had no effect there", "ran there; here it follows the mode", "first rule won"):
         assert what in told
     assert "not carried; nothing allows everything here" in told
-    assert "here it follows" not in "\n".join(geny(deny=[], default_posture="deny").notes)
-    assert [str(rule) for rule in geny(deny=[{"tool": "*", "pattern": "x"}]).rules] == ["*"]
+    closed = geny(deny=[{"tool": "Bash"}], default_posture="deny")
+    assert len(closed.notes) == 1 and "here it follows" not in closed.notes[0]
+    every = geny(deny=[{"tool": "*", "pattern": "x"}])
+    assert (
+        [str(rule) for rule in every.rules]
+        == ["*"]
+        == [str(rule) for rule in geny(deny=[{"tool": "*"}]).rules]
+    )
+    assert "stricter here: every call of every tool" in every.notes[0]
     any_character = geny(deny=[{"tool": "Write", "pattern": "/srv/a?b"}])  # a slash, too
     assert decided(any_character, "Write", file_path="/srv/a/b") == "deny"
+
+
+@pytest.mark.parametrize(
+    ("pattern", "path", "denied"),
+    [
+        ("/etc/passwd", "/etc/passwd", True),
+        ("/etc/passwd", "/etc/passwd2", False),
+        ("**/*.key", "a/b/c.key", True),
+        ("~/x*", "/home/me/xy", True),
+        ("~/x*", "/home/you/xy", False),
+        ("[ab]", "anything", True),  # what cannot be said denies more
+        (" ", "anything", True),
+    ],
+)
+def test_paths_that_geny_denies(pattern: str, path: str, denied: bool) -> None:
+    found = geny(deny=[{"tool": "Write", "pattern": pattern}])
+    assert (decided(found, "Write", file_path=path) == "deny") is denied
+    allowing = geny(allow=[{"tool": "Write", "pattern": pattern}])
+    if not denied or pattern in (" ", "[ab]"):
+        assert decided(allowing, "Write", file_path=path) != "allow"
+
+
+def test_what_geny_says_of_tools_without_a_command_a_path_or_a_url() -> None:
+    found = geny(deny=[{"tool": "TodoWrite", "pattern": "x"}, {"tool": "theirs", "pattern": "x"}])
+    assert [str(rule) for rule in found.rules] == ["TodoWrite", "theirs"]
+    assert [note.endswith(f"every call of {tool}") for note, tool in zip(
+        found.notes, ("TodoWrite", "theirs"), strict=False
+    )] == [True, True]  # fmt: skip
+
+
+def test_a_name_that_no_tool_can_have_is_said_to_be_carried_nowhere() -> None:
+    for found in (imported("deny", "a" * 65), geny(deny=[{"tool": "a" * 65}])):
+        assert list(found.rules) == []
+        assert found.notes[0].endswith(": not carried: no tool has such a name here")
+
+
+def test_of_tools_that_a_rule_stands_for_only_those_that_are_here_are_named() -> None:
+    def only_edit(name: str) -> Tool | None:
+        return shipped(name) if name == "Edit" else None
+
+    found = carried({"permissions": {"deny": ["Edit"]}}, "s.json", only_edit)
+    assert [str(rule) for rule in found.rules] == ["Edit"]
 
 
 @pytest.mark.parametrize(

@@ -178,6 +178,8 @@ def test_as_arguments_they_are_words_or_refused() -> None:
         ("* **", "nohup -p rm x"), ("* **", "nice -5 rm x"),
         ("sqlite3 **", "sqlite3 a '.shell rm x'"), ("m4 **", "m4 a"), ("base64 **", "base64 -ox a"),
         ("npm run **", "npm run x"), ("pnpm run **", "pnpm run x"), ("yarn **", "yarn x"),
+        ("pnpm run test **", "pnpm run test --config.script-shell=./x"),
+        ("* **", "LANG=C"), ("git **", "LANG=C TZ=UTC"),
         ("cargo **", "cargo x"), ("go **", "go x"), ("make **", "make x"), ("just **", "just x"),
         ("uv run python **", "uv run python x"),
         ("uniq **", "uniq - x"), ("uniq **", "uniq -- -a -x"), ("xxd **", "xxd -p - x"),
@@ -395,6 +397,14 @@ def test_what_only_looks_like_it_is_not_forbidden(text: str) -> None:
 def test_a_pattern_that_is_none(text: str) -> None:
     with pytest.raises(ConfigError, match="pattern for commands"):
         CommandRule.parse(text)
+
+
+def test_of_more_wildcards_than_can_be_looked_for_the_first_are() -> None:
+    rules = CommandRules([CommandRule.parse("rm **")])
+    few = "; ".join([*[f"x{at}*" for at in range(20)], "/bin/r? a"])
+    assert rules.forbidding(few, parse(few))
+    many = "; ".join(["/bin/r? a", *[f"x{at}*" for at in range(400)]])
+    assert rules.forbidding(many, parse(many))
 
 
 def test_patterns_are_told_as_they_are_written() -> None:

@@ -8,7 +8,8 @@ import pytest
 from pydantic import BaseModel
 
 from lorimer import APIError, Pipeline, tool
-from lorimer.core.jsonable import JSON
+from lorimer.core.jsonable import JSON, dumps
+from lorimer.core.told_schema import told_schema
 from lorimer.models import CredentialBundle, Models, ProviderCredentials, generate_as_sync
 from lorimer.presets import preset_manifest
 from lorimer.testing import FakeLLMServer, ToolCall, Turn
@@ -172,3 +173,20 @@ def test_a_tool_that_is_refused_is_named() -> None:
         agent(server, WIRES[0], fine, measure).run_sync("How large?")
     assert "should match pattern" in caught.value.message
     assert caught.value.message.endswith("(tools.1 is 'measure')")
+
+
+def test_schemas_that_lead_nowhere_or_say_too_much() -> None:
+    loop = {"anyOf": [{"$ref": "#"}, {"$ref": "#/nowhere"}, 3]}
+    told, words = told_schema(loop)
+    assert told["properties"] == {}
+    assert words == f"The arguments have to fit this JSON Schema, too: {dumps(loop)}"
+    round_about: dict[str, JSON] = {
+        "$ref": "#/$defs/a",
+        "$defs": {"a": {"$ref": "#/$defs/b"}, "b": {"$ref": "#/$defs/a"}},
+    }
+    assert told_schema(round_about)[0] == {"$defs": round_about["$defs"]}
+    long: dict[str, JSON] = {
+        "anyOf": [{"properties": {f"field_{at}": {"type": "string"} for at in range(200)}}]
+    }
+    told, words = told_schema(long)
+    assert len(told["properties"]) == 200 and words == ""  # type: ignore[arg-type]

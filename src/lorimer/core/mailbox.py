@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from lorimer.core.state import PipelineState
 
 _log: Final = logger("lorimer.mail")
+_AGAIN_S: Final = 1.0
 
 
 @record
@@ -41,6 +42,7 @@ class Mail:
     task; owns the tasks that look."""
 
     __slots__ = (
+        "_again",
         "_answers",
         "_closed",
         "_context",
@@ -63,6 +65,8 @@ class Mail:
         self._mine: list[str] = []
         """Ids of answers and of a cancel; those of changes are with what is upcoming."""
         self._looking: asyncio.Task[None] | None = None
+        self._again: asyncio.TimerHandle | None = None
+        """The next look, after one that failed."""
 
     @property
     def texts(self) -> bool:
@@ -116,11 +120,18 @@ class Mail:
                 context.cancel(Reason.CALLER)
 
     async def look_or_log(self) -> None:
-        """`look`; a store that fails there fails the run soon enough."""
+        """`look`, and another one later where the inbox cannot be read: a store that works again
+        by then tells nobody what came meanwhile."""
         try:
             await self.look()
         except JournalError as error:
             _log.warning("the inbox of %s cannot be read: %s", self._context.stream, error)
+            if self._again is None and not self._closed:
+                self._again = asyncio.get_running_loop().call_later(_AGAIN_S, self._look_again)
+
+    def _look_again(self) -> None:
+        self._again = None
+        self.look_soon()
 
     def _answered(self, post: Post) -> None:
         name = str(post.message.get("question"))
@@ -160,6 +171,8 @@ class Mail:
     async def close(self) -> None:
         """The run is over. Waits for a look that is under way, whoever cancels meanwhile."""
         self._closed = True
+        if self._again is not None:
+            self._again.cancel()
         cancelled: asyncio.CancelledError | None = None
         with CancelScope(shield=True):
             while self._looking is not None and not self._looking.done():

@@ -116,8 +116,7 @@ class RunFacts:
         """All facts of a run, the first its run.start, whatever is wrong with them."""
         self = cls(facts[0])
         for fact in facts[1:]:
-            for _ in self.take(fact):
-                pass
+            list(self.take(fact))
         return self
 
     def take(self, fact: Event) -> Iterator[tuple[str, str]]:

@@ -42,8 +42,7 @@ async def give_up(
     told = RunFacts.of(facts or [start])
     unpaid = [Event("effect", charged, run_id, last, now) for charged in charges]
     for fact in unpaid:
-        for _ in told.take(fact):
-            pass
+        list(told.take(fact))
     balance = await conversation.journal.balance(run_id)
     owed = sum([whole(charged.get("cost")) for charged in charges])
     end: dict[str, JSON] = {

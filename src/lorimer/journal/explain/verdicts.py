@@ -26,6 +26,9 @@ _REVIEWER: Final = re.compile(r"the reviewer '([^']*)'")
 _APPROVED: Final = "approved"
 _PERSON: Final = "policy.person"
 _NOBODY: Final = ", and nobody is there to ask"
+_MAY: Final = "may "
+_LINK: Final = " leads to "
+"""In what is said of each link in a call, after who wants it asked."""
 _BINDING: Final = "tool_binding"
 _PERMISSION: Final = "permission"
 _TOOLS: Final = "tools.built_in"
@@ -100,15 +103,18 @@ def refusing(
 
 def asking(reason: str, tool: str, in_force: ManifestInForce) -> Origin:
     """What wants a person to be asked."""
-    said = reason.partition("; ")[2]
     if hook := _HOOK.search(reason):
         return Origin("hook", hook[1])
     if _REVIEWER.search(reason):
         return in_force.of_stage("tool_review", "strategies.reviewers")
+    effects, _, said = reason.partition("; ")
+    if not said or not effects.startswith(_MAY):  # the tool's own words
+        return Origin("tool", tool)
+    before, _, last = said.rpartition("; ")
+    while before and _LINK in last:
+        said, (before, _, last) = before, before.rpartition("; ")
     if _RULE.fullmatch(said):
         return _rule(said, in_force)
-    if not said:
-        return Origin("tool", tool)
     return Origin("engine", "policy.tainted" if "strangers" in said else "policy.mode")
 
 

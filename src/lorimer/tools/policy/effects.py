@@ -106,12 +106,8 @@ class Place:
                 return real + path[len(name) :]
         return path
 
-    def holds(self, path: str) -> bool:
-        """This absolute path is one of the roots or beneath one."""
-        return self.beneath(self.canonical(path))
-
     def beneath(self, path: str) -> bool:
-        """The same of a path that is canonical."""
+        """This canonical path is one of the roots or beneath one."""
         for root in self.roots:
             if path.startswith(root) and path[len(root) : len(root) + 1] in ("", "/"):
                 return True

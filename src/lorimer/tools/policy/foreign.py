@@ -267,9 +267,10 @@ def _add(
                 _keep(found, text, action, reason)
         elif action is Action.ALLOW:
             note = "not carried: it cannot be said here"
-        else:
+        elif _keep(found, name, action, reason):
             wider.append(name)
-            _keep(found, name, action, reason)
+        else:
+            note = "not carried: no tool has such a name here"
     if wider:
         note = f"stricter here: every call of {' and '.join(wider)}"
     if note:
@@ -283,10 +284,13 @@ def _rule(text: str, action: Action, reason: str) -> Rule | None:
         return None
 
 
-def _keep(found: Imported, text: str, action: Action, reason: str) -> None:
+def _keep(found: Imported, text: str, action: Action, reason: str) -> bool:
+    """Whether it is a rule."""
     rule = _rule(text, action, reason)
-    if rule is not None:
-        found.rules[rule] = None
+    if rule is None:
+        return False
+    found.rules[rule] = None
+    return True
 
 
 def _claude_notes(said: Mapping[str, JSON], found: Imported) -> None:
