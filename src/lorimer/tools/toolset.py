@@ -142,8 +142,9 @@ class Toolset:
         what is deferred and was not found. The same tuple until one of these changes."""
         self._look_back(state)
         view = self._view(state.run)
-        if view is self._latest[0]:
-            return self._latest[1]
+        latest, specs = self._latest
+        if view is latest:
+            return specs
         specs = self._views.get(view)
         if specs is None:
             if len(self._views) >= _MAX_VIEWS:  # one for each order in which tools were found
