@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import cast
 
 from lorimer import Pipeline, PipelinePresets
 from lorimer.core.events import Event
@@ -83,6 +84,12 @@ def _done(facts: Sequence[Event]) -> int:
     return sum(fact.type == "tool.result" for fact in facts)
 
 
+def _timed(facts: Sequence[Event]) -> list[int]:
+    """How many stages each iteration had, by their times."""
+    ends = [fact for fact in facts if fact.type == "iteration.end"]
+    return [len(cast("Sequence[int | None]", fact.data["times"])) for fact in ends]
+
+
 def test_a_run_cut_after_any_fact_repeats_nothing_and_ends_the_same() -> None:
     facts = simulate(_whole)
     assert [fact.type for fact in facts][-1] == "run.end"
@@ -108,6 +115,7 @@ def test_a_run_cut_after_any_fact_repeats_nothing_and_ends_the_same() -> None:
             types = [fact.type for fact in result.events]
             assert types.count("run.end") == 1
             assert types.count("run.start") == 1
+            assert _timed(result.events) == _timed(facts)
             again = [fact async for fact in journal.read(stream)]
             assert [f.type for f in again] == [f.type for f in result.events]
             if not begun:

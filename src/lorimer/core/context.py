@@ -269,6 +269,10 @@ class RunContext(FactLog):
         unsafe effect that was begun before a crash and has no result, and, before anything is
         called, LimitError when so much money is not left, and JournalError when another process has
         taken the run over."""
+        if self.replayed:
+            answer = self.answer(kind, key, request)
+            if answer is not None:
+                return answer
         digest = short_hash(request)
         intent_type, result_type = FACTS_OF.get(kind, ("effect.intent", "effect"))
         recorded = self._recorded
@@ -278,23 +282,9 @@ class RunContext(FactLog):
             key = f"{kind}:{key}"
             if kind in ASIDES:
                 recorded = self._asides
-        begun: Event | None = None
-        if recorded:
-            begun = recorded.pop((intent_type, self.iteration, key), None)
-            done = recorded.pop((result_type, self.iteration, key), None)
-            known = begun or done
-            if known is not None and known.data.get("hash") != digest:
-                raise JournalError(
-                    f"Run {self.id} cannot go on: {kind} call {key!r} of turn "
-                    f"{self.iteration + 1} is not the one that was recorded.",
-                    code=ExecutorErrorCode.EXEC_JOURNAL_DIVERGED,
-                    hint="The manifest, a stage or a tool changed since. Start a new run, or put "
-                    "back the version that began this one.",
-                )
-            if done is not None:
-                found = done.data
-                self._charge(kind, key, found)
-                return _outcome(found)
+        begun = recorded.pop((intent_type, self.iteration, key), None) if recorded else None
+        if begun is not None and begun.data.get("hash") != digest:
+            raise self._diverged(kind, key)
         self.cancellation.check()
         if self.replayed and not self.cancellation.finished:
             self._go_live()
@@ -356,12 +346,46 @@ class RunContext(FactLog):
             raise error
         return data
 
+    def answer(self, kind: str, key: str, request: bytes) -> Mapping[str, JSON] | None:
+        """What `effect` returns, or raises, of one whose result is recorded; None: there is no
+        result, and `effect` is to be asked. For who has much to prepare for a call."""
+        recorded = self._recorded
+        if kind not in FACTS_OF:
+            key = f"{kind}:{key}"
+            if kind in ASIDES:
+                recorded = self._asides
+        if not recorded:
+            return None
+        intent_type, result_type = FACTS_OF.get(kind, ("effect.intent", "effect"))
+        at = (result_type, self.iteration, key)
+        if at not in recorded:
+            return None
+        if kind == "tool":
+            self.bounds.count_tool()
+        begun, done = recorded.pop((intent_type, self.iteration, key), None), recorded.pop(at)
+        found = done.data
+        asked = found if begun is None else begun.data
+        if asked.get("hash") != short_hash(request):
+            raise self._diverged(kind, key)
+        self._charge(kind, key, found)
+        return _outcome(found) if "error" in found else found
+
+    def _diverged(self, kind: str, key: str) -> JournalError:
+        return JournalError(
+            f"Run {self.id} cannot go on: {kind} call {key!r} of turn {self.iteration + 1} is not "
+            "the one that was recorded.",
+            code=ExecutorErrorCode.EXEC_JOURNAL_DIVERGED,
+            hint="The manifest, a stage or a tool changed since. Start a new run, or put back the "
+            "version that began this one.",
+        )
+
     def _charge(self, kind: str, key: str, done: Mapping[str, JSON]) -> None:
         """What a recorded effect has cost, and with a reply or a phase what was asked besides."""
         if kind in ASIDES:
             self._charge_asides(self.iteration, key)
             return
-        self.spend.charge(done)
+        if "usage" in done or "cost" in done:  # hardly any tool has them
+            self.spend.charge(done)
         if kind in _CHARGES and self._uncharged:
             self._charge_asides(self.iteration)
 

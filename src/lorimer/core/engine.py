@@ -162,7 +162,7 @@ async def _work(plan: Plan, state: PipelineState) -> None:
     await _admit(plan, state)
     context.begin_iteration(0)
     value: object = state.input
-    if context.pending_changes or context.replaying:
+    if context.pending_changes or (context.decided and context.replaying):
         plan = await apply_pending(plan, state)
     if plan.hooks is not None or context.replaying:
         value = await guard_input(plan.hooks, state)
@@ -192,7 +192,7 @@ async def _work(plan: Plan, state: PipelineState) -> None:
             break
         state.iteration += 1
         context.begin_iteration(state.iteration)
-        if context.pending_changes or context.replaying:
+        if context.pending_changes or (context.decided and context.replaying):
             plan = await apply_pending(plan, state)
         if (context.mail is not None or context.replaying) and context.has_mail(state.iteration):
             await deliver(state, plan.hooks)
@@ -235,6 +235,10 @@ async def _stages(
     try:
         if context.has_listeners and context.follows_stages:
             value = await _stages_with_signals(steps, value, state, times)
+        elif context.retold:  # its times too
+            for context.stage, execute, bypass in steps:
+                if bypass is None or not bypass(state):
+                    value = await execute(value, state)
         else:
             clock, took, since = context.world.monotonic, times.append, context.stage_ended_at
             for context.stage, execute, bypass in steps:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterable, Mapping
+from operator import itemgetter
 from typing import Final
 
 from lorimer.core.bus import Listeners
@@ -50,6 +51,7 @@ _RESUMED: Final = "used_s"
 _RAN: Final = "ran_s"
 
 _ASIDES: Final = (f"{ASIDE}:", f"{CHILD}:")
+_CALLS: Final = frozenset({"model.intent", "model.reply", "tool.intent", "tool.result"})
 _DECISIONS: Final = frozenset({"decision", "effect", "effect.intent"})
 _UNASKED: Final = frozenset({"run.suspended", "child"})
 """Facts that no resumed run asks for."""
@@ -70,6 +72,7 @@ class FactLog(Signals):
         "_uncharged",
         "asked_at",
         "asking",
+        "decided",
         "bounds",
         "broken",
         "cut_short",
@@ -79,6 +82,7 @@ class FactLog(Signals):
         "now",
         "over",
         "replayed",
+        "retold",
         "spend",
         "stream",
     )
@@ -116,12 +120,17 @@ class FactLog(Signals):
         """All facts of this run, in order."""
         self.replayed = len(self.facts)
         """How many of them were there when the run was resumed."""
+        self.retold = False
+        """All of this iteration is recorded."""
         self._before = position - self.replayed
         self._recorded: dict[tuple[str, int, str], Event] = {}
         self.replaying = self._recorded
         self._recorded_until = -1
-        self._decided: dict[int, bool] = {}
+        self._decided: set[int] = set()
         """Iterations of which more is recorded than the calls of model and tools."""
+        self.decided = False
+        """The journal has more of this iteration than the calls of model and tools, such as
+        decisions, questions, other effects or changes of its manifest."""
         self._asides: dict[tuple[str, int, str], Event] = {}
         """Recorded facts of the kinds ASIDES."""
         self._uncharged: dict[int, dict[str, Event]] = {}
@@ -140,6 +149,7 @@ class FactLog(Signals):
 
     def _index(self, facts: Iterable[Event]) -> None:
         recorded, spend = self._recorded, self.spend
+        reserved: dict[tuple[str, int, str], int] = {}
         for fact in facts:
             kind, iteration = fact.type, fact.iteration
             if kind == "iteration.end":  # without a key, and the longest data
@@ -149,25 +159,28 @@ class FactLog(Signals):
                 continue
             data = fact.data
             key = str(data.get("key", ""))
-            if kind in _DECISIONS:
-                if key.startswith(RAISED):  # nobody asks for it: it holds from the start
-                    self.bounds.raise_to(raised(self.bounds.limits, data))
-                    continue
-                if key.startswith(_ASIDES):
-                    self._index_aside(fact, key)
-                    continue
-                self._decided[iteration] = True
+            if kind in _CALLS:
+                if "reserve" in data:
+                    amount = whole(data["reserve"])
+                    spend.restore_reserved(amount)
+                    reserved[kind, iteration, key] = amount
+                elif reserved and kind == "model.reply":
+                    spend.restore_reserved(-reserved.get(("model.intent", iteration, key), 0))
+            elif kind not in _DECISIONS:
+                self._decided.add(iteration)
+            elif key.startswith(RAISED):  # nobody asks for it: it holds from the start
+                self.bounds.raise_to(raised(self.bounds.limits, data))
+                continue
+            elif key.startswith(_ASIDES):
+                self._index_aside(fact, key)
+                continue
+            else:
+                self._decided.add(iteration)
                 if key.startswith(ABANDONED):
                     spend.charge(data)
                     continue
-            elif "reserve" in data:
-                spend.restore_reserved(whole(data["reserve"]))
-            elif kind == "model.reply":
-                begun = recorded.get(("model.intent", iteration, key))
-                if begun is not None:
-                    spend.restore_reserved(-whole(begun.data.get("reserve")))
             recorded[(kind, iteration, key)] = fact
-        self._recorded_until = max([iteration for _, iteration, _ in recorded], default=-1)
+        self._recorded_until = max(map(itemgetter(1), recorded), default=-1)
 
     def _index_aside(self, fact: Event, key: str) -> None:
         self._asides[fact.type, fact.iteration, key] = fact
@@ -203,12 +216,6 @@ class FactLog(Signals):
             return self._asides.get(("effect.intent", self.iteration, f"{kind}:{key}"))
         return self.recorded(FACTS_OF[kind][0], key)
 
-    @property
-    def decided(self) -> bool:
-        """The journal has decisions, questions or other effects of this iteration besides the
-        calls of model and tools."""
-        return self.iteration in self._decided
-
     def take(self, fact: Event) -> None:
         """Do as this recorded fact of this iteration says, in place of what led to it: what was
         asked besides on the way is charged."""
@@ -234,6 +241,8 @@ class FactLog(Signals):
     def begin_iteration(self, iteration: int) -> None:
         """The engine enters an iteration: `now` is the time of the fact before it."""
         self.iteration = iteration
+        self.decided = iteration in self._decided
+        self.retold = bool(self._recorded) and ("iteration.end", iteration, "") in self._recorded
         self._look_for_listeners()
         if self._recorded and iteration > self._recorded_until:
             self._skip_recorded()

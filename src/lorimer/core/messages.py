@@ -206,6 +206,8 @@ def block_from_json(data: JSON) -> Block:
             arguments = data.get("input")
             if not isinstance(arguments, (dict, Mapping)):
                 raise ValueError("a 'tool_use' block needs an object 'input'")
+            if len(data) == 4:  # nearly always
+                return ToolUse(text_in(data, "id"), text_in(data, "name"), arguments)
             return ToolUse(
                 text_in(data, "id"),
                 text_in(data, "name"),

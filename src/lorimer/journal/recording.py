@@ -22,6 +22,8 @@ from lorimer.journal.conversation import latest
 from lorimer.journal.fold import Fold
 
 _ORIGIN: Final = ("parent", "title", "budgets", "refused", "invocation")
+_STOPS: Final = frozenset({"effect.intent", "effect", "run.suspended"})
+"""Kinds of facts with which the time of a run may stop, or go on."""
 
 
 @record
@@ -138,16 +140,21 @@ def used_s(facts: Sequence[Event]) -> float:
     used, last = 0.0, facts[0].time if facts else 0.0
     asked = set[str]()
     for fact in facts:
-        data, time = fact.data, fact.time
-        until_then = data.get("used_s", data.get("ran_s"))
+        data, time, kind = fact.data, fact.time, fact.type
+        until_then = None
+        if "used_s" in data or "ran_s" in data:  # hardly ever
+            until_then = data.get("used_s", data.get("ran_s"))
         if isinstance(until_then, int | float):
             used = float(until_then)
         elif time > last and not asked:
             used += time - last
-        if fact.type == "effect.intent" and "question" in data:
-            asked.add(str(data.get("key")))
-        elif fact.type == "effect":
+        last = time
+        if kind not in _STOPS:  # nearly all
+            continue
+        if kind == "run.suspended":
+            last = math.inf  # nobody was here after it
+        elif kind == "effect":
             asked.discard(str(data.get("key")))
-        # nobody was here after it
-        last = math.inf if fact.type == "run.suspended" else time
+        elif "question" in data:
+            asked.add(str(data.get("key")))
     return used

@@ -184,6 +184,7 @@ class _Replay(RunContext):
             key = str(fact.data.get("key", ""))
             self._diverge(fact.type, key, "this is recorded, and was not done", fact, None)
         self.iteration = iteration
+        self.decided = iteration in self._decided
         if not self._recorded and self._end is not None and self._was_stopped():
             self.cancellation.cancel(_reason(self._end.data))
 
@@ -247,6 +248,9 @@ class _Replay(RunContext):
         self.divergence = self._divergence("run.end", "", "the run ends in another way", end, data)
 
     # --- effects -------------------------------------------------------------------------
+
+    def answer(self, kind: str, key: str, request: bytes) -> None:
+        """None: `effect` compares more with the record than a resumed run does."""
 
     async def effect(
         self,

@@ -57,7 +57,6 @@ async def call(
     if caller.aside:
         kind, key = ASIDE, f"{caller.aside}0"
     while True:
-        pull = Pull(caller, target, request, state, reserve, number, prefix)
         fresh = state.unrecorded()
         intent: dict[str, JSON] = (
             {"messages": [message.to_json() for message in fresh]} if fresh else {}
@@ -68,17 +67,21 @@ async def call(
             intent["nudge"] = failures.nudge
         if run.wants("api.request"):
             run.signal("api.request", _described(target, request, number))
+        pull: Pull | None = None
         try:
-            data = await run.effect(
-                kind,
-                key,
-                pull.make,
-                request=asked,
-                safety=_IDEMPOTENT,
-                intent=intent,
-                reserve_nano=reserve,
-                aborted=pull.spent,
-            )
+            data = run.answer(kind, key, asked) if run.replaying else None
+            if data is None:
+                pull = Pull(caller, target, request, state, reserve, number, prefix)
+                data = await run.effect(
+                    kind,
+                    key,
+                    pull.make,
+                    request=asked,
+                    safety=_IDEMPOTENT,
+                    intent=intent,
+                    reserve_nano=reserve,
+                    aborted=pull.spent,
+                )
         except APIError as error:
             if failures is None:
                 failures = _Failures(caller, request, state)
@@ -93,7 +96,8 @@ async def call(
             if fresh and not run.has_begun(kind, key):
                 state.mark_unrecorded(fresh)
             raise
-        response = pull.response or _recorded(data)
+        response = pull.response if pull is not None else None
+        response = response or _recorded(data)
         if reserve:
             note(request, response, state)
         return response, data

@@ -172,7 +172,7 @@ def recorded(state: PipelineState, key: str = "0") -> bool:
     """Do what is recorded of this call: take the compaction up that was made then. True: it is
     recorded, be it that none was made."""
     run = state.run
-    fact = run.recorded("compacted", key)
+    fact = run.recorded("compacted", key) if run.decided else None
     if fact is not None:
         state.messages.receipt = Receipt.from_json(fact.data)
         run.take(fact)

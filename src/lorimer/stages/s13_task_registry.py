@@ -91,7 +91,7 @@ class TaskRegistryStage(Stage[object, object]):
     def should_bypass(self, state: PipelineState) -> bool:
         run = state.run
         if run.replaying:
-            return run.recorded("effect", f"{_KIND}:") is None
+            return not run.decided or run.recorded("effect", f"{_KIND}:") is None
         return run.children is None or not run.children.busy
 
     async def execute(self, input: object, state: PipelineState) -> object:

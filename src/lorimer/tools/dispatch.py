@@ -23,7 +23,7 @@ from lorimer.tools.calling import Told, allowed_by, make
 from lorimer.tools.early import Early
 from lorimer.tools.encode import plain
 from lorimer.tools.hooks.around import Screened, followed, follows, screen
-from lorimer.tools.interrupted import answered, is_recorded
+from lorimer.tools.interrupted import answered, is_recorded, result_of
 from lorimer.tools.permissions import PLAIN_ALLOW
 from lorimer.tools.results import failed
 from lorimer.tools.running import unknown
@@ -44,7 +44,10 @@ async def dispatch(tools: Toolset, use: ToolUse, index: int, run: RunContext) ->
         extra.begins(use, run)
         began = run.world.monotonic()
     found = () if run.review is None else run.review.look(index, use.name, use.input)
-    if run.replaying and is_recorded(tools, use, key, run):
+    data = result_of(key, request, run) if run.replaying else None
+    if data is not None:
+        repeated = True
+    elif run.replaying and is_recorded(tools, use, key, run):
         repeated = run.recorded("tool.result", key) is not None
         data = await answered(tools, use, key, request, extra, run)
     else:

@@ -35,6 +35,15 @@ if TYPE_CHECKING:
     from lorimer.tools.toolset import Toolset
 
 
+def result_of(key: str, request: bytes, run: RunContext) -> Mapping[str, JSON] | None:
+    """The call's recorded result; None: there is none, or `answered` has to look at it. Raises as
+    `RunContext.effect`."""
+    found = run.answer("tool", key, request)
+    if found is not None:
+        _forget_all(key, run)
+    return found
+
+
 def is_recorded(tools: Toolset, use: ToolUse, key: str, run: RunContext) -> bool:
     """The journal has the call's result; or an intent without one, and simply making the call
     again is not what its tool declares safe, then and now; or guards were looking at its result."""

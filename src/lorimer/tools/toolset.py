@@ -131,6 +131,8 @@ class Toolset:
         """Of the deferred tools that there are."""
         self._planning = self.base_policy.planning()
         self._views: dict[Shown, tuple[ToolSpec, ...]] = {}
+        self._latest: tuple[Shown | None, tuple[ToolSpec, ...]] = (None, ())
+        """The last of these that was asked for: mostly the next one too."""
         self._version = -1
         self._seen: tuple[list[PastCall], int, Shown] = ([], 0, AT_FIRST)
         """What was made of the calls of a run the last time."""
@@ -140,11 +142,15 @@ class Toolset:
         what is deferred and was not found. The same tuple until one of these changes."""
         self._look_back(state)
         view = self._view(state.run)
+        latest, specs = self._latest
+        if view is latest:
+            return specs
         specs = self._views.get(view)
         if specs is None:
             if len(self._views) >= _MAX_VIEWS:  # one for each order in which tools were found
                 self._views.clear()
             specs = self._views[view] = self._specs(view)
+        self._latest = (view, specs)
         return specs
 
     def _specs(self, view: Shown) -> tuple[ToolSpec, ...]:
@@ -196,7 +202,7 @@ class Toolset:
         if self._version == self.registry.version:
             return
         self._version = self.registry.version
-        self._views = {}
+        self._views, self._latest = {}, (None, ())
         entries = self.registry.entries()
         self._callable = {
             each.spec.name: each for each in entries if self._admits(each, self.base_policy)
