@@ -10,19 +10,18 @@ from __future__ import annotations
 import asyncio
 import inspect
 import math
-from collections.abc import Coroutine, Generator
+from collections.abc import Awaitable, Coroutine, Generator
 from types import coroutine
-from typing import Any, Final, TypeVar
+from typing import Any, Final
 
 from anyio import CancelScope
 
 from lorimer.core.context import OutcomeUnknown, RunContext
 from lorimer.core.errors import ExecutorErrorCode, LorimerError, ToolExecutionError
+from lorimer.core.first_wait import OVER, keeping
 from lorimer.core.redaction import logger
 from lorimer.tools.base import NotDone, Tool, ToolContext, ToolInput, ToolResult
 from lorimer.tools.encode import describe
-
-T = TypeVar("T")
 
 MAX_REFUSALS: Final = 1000
 """How often one call may answer its cancellation with a new wait before it is given up: a few
@@ -81,15 +80,13 @@ def unknown(why: str = "") -> OutcomeUnknown:
     )
 
 
-async def within(
-    work: Coroutine[Any, Any, object], name: str, timeout_s: float, run: RunContext
-) -> object:
+async def within(work: Awaitable[object], name: str, timeout_s: float, run: RunContext) -> object:
     """What `work`, code of others called `name`, comes to within `timeout_s` seconds; see
     `run_tool` for what is raised."""
-    result: object = None
+    kept: list[object] = []
     error: BaseException | None = None
     with run.cancellation.part_scope() as scope:
-        result, error = await _outcome(work, scope, timeout_s, run)
+        error = await _driven(keeping(work, kept), scope, timeout_s, run)
     if isinstance(error, asyncio.CancelledError) and _wanted(run):
         raise error
     if scope.cancel_called:
@@ -100,7 +97,7 @@ async def within(
             tool_name=name,
         )
     if error is None:
-        return result
+        return kept[0]
     if isinstance(error, LorimerError):
         raise error
     _log.info("tool %s failed", name, exc_info=error, extra={"redactor": run.redactor})
@@ -129,36 +126,39 @@ def _wanted(run: RunContext) -> bool:
 
 
 @coroutine
-def _outcome(
-    work: Coroutine[Any, Any, T], scope: CancelScope, timeout_s: float, run: RunContext
-) -> Generator[Any, Any, tuple[T | None, BaseException | None]]:
-    """What `work` returned, or what it raised: anything that comes *out of* it is its own.
+def _driven(
+    work: Coroutine[Any, Any, None], scope: CancelScope, timeout_s: float, run: RunContext
+) -> Generator[Any, Any, BaseException | None]:
+    """What `work` raised; None: it has returned. Anything that comes *out of* it is its own.
 
     What goes *into* it (a cancellation, the end of this very coroutine) is passed on. Work that
     meets its cancellation with a new wait over and over is closed and counts as cancelled. The
     deadline of `scope` is set when the work first waits: a timer costs more than a quick tool.
     """
     thrown: BaseException | None = None
+    steps = work.__await__()
     clock = run.world.monotonic
     began = clock()
     refusals = 0
     while True:
         try:
-            waiting = work.send(None) if thrown is None else work.throw(thrown)
-        except StopIteration as stop:
-            return stop.value, None
+            waiting = next(steps, OVER) if thrown is None else steps.throw(thrown)
+        except StopIteration:
+            return None
         except BaseException as error:  # noqa: BLE001 - the caller makes a coded error of it
-            return None, error
+            return error
         finally:
             # only now: `asyncio.timeout` cancels the task too, and takes that back by itself
             if isinstance(thrown, asyncio.CancelledError) and not scope.cancel_called:
                 # a plain cancellation comes once, and work may swallow it; the run's comes again
                 run.cancellation.note_cancelled(thrown)
+        if waiting is OVER:
+            return None
         if thrown is not None:
             refusals += 1
             if refusals > MAX_REFUSALS:
                 _close(work)
-                return None, thrown
+                return thrown
         if scope.deadline == math.inf:
             left = timeout_s - (clock() - began)
             scope.deadline = asyncio.get_running_loop().time() + left
