@@ -12,16 +12,18 @@ import inspect
 import math
 from collections.abc import Awaitable, Coroutine, Generator
 from types import coroutine
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 from anyio import CancelScope
 
 from lorimer.core.context import OutcomeUnknown, RunContext
 from lorimer.core.errors import ExecutorErrorCode, LorimerError, ToolExecutionError
-from lorimer.core.first_wait import OVER, keeping
+from lorimer.core.first_wait import OVER
 from lorimer.core.redaction import logger
 from lorimer.tools.base import NotDone, Tool, ToolContext, ToolInput, ToolResult
 from lorimer.tools.encode import describe
+
+T = TypeVar("T")
 
 MAX_REFUSALS: Final = 1000
 """How often one call may answer its cancellation with a new wait before it is given up: a few
@@ -30,17 +32,17 @@ milliseconds for code that swallows every exception in a loop."""
 _log = logger("lorimer.tools")
 
 
-async def run_tool(
+def run_tool(
     tool: Tool, input: ToolInput, context: ToolContext, timeout_s: float, run: RunContext
-) -> ToolResult:
+) -> Awaitable[ToolResult]:
     """Execute a tool within `timeout_s` seconds.
 
     Raises its LorimerError as it is, `exec.tool.crashed` for anything else it raised, and
     `exec.tool.timeout` once its time is over, also when it returned something after that.
     Cancellation of the run, or of the task by others, is raised on.
     """
-    result = await within(_execute(tool, input, context, run), tool.name, timeout_s, run)
-    return result if isinstance(result, ToolResult) else ToolResult(result)
+    kept: list[ToolResult] = []
+    return within(_execute(tool, input, context, run, kept), kept, tool.name, timeout_s, run)
 
 
 class DidNotHappen(Exception):
@@ -54,10 +56,14 @@ async def reconcile_tool(
 
     Raises DidNotHappen, and OutcomeUnknown when the tool cannot tell or fails at it. Cancellation
     is raised on."""
-    why = ""
+    why, kept = "", list[object]()
     try:
         found = await within(
-            _reconcile(tool, input, context), f"reconcile of {tool.name}", timeout_s, run
+            _reconcile(tool, input, context, kept),
+            kept,
+            f"reconcile of {tool.name}",
+            timeout_s,
+            run,
         )
     except LorimerError as error:
         why = f"finding out failed: {error.message}"
@@ -80,13 +86,14 @@ def unknown(why: str = "") -> OutcomeUnknown:
     )
 
 
-async def within(work: Awaitable[object], name: str, timeout_s: float, run: RunContext) -> object:
-    """What `work`, code of others called `name`, comes to within `timeout_s` seconds; see
-    `run_tool` for what is raised."""
-    kept: list[object] = []
+async def within(
+    work: Coroutine[Any, Any, None], kept: list[T], name: str, timeout_s: float, run: RunContext
+) -> T:
+    """What `work`, code of others called `name`, comes to within `timeout_s` seconds: it puts that
+    into `kept`, see `core/first_wait.py`. See `run_tool` for what is raised."""
     error: BaseException | None = None
     with run.cancellation.part_scope() as scope:
-        error = await _driven(keeping(work, kept), scope, timeout_s, run)
+        error = await _driven(work, scope, timeout_s, run)
     if isinstance(error, asyncio.CancelledError) and _wanted(run):
         raise error
     if scope.cancel_called:
@@ -104,17 +111,24 @@ async def within(work: Awaitable[object], name: str, timeout_s: float, run: RunC
     raise ToolExecutionError(describe(error), tool_name=name, cause=error)
 
 
-async def _execute(tool: Tool, input: ToolInput, context: ToolContext, run: RunContext) -> object:
+async def _execute(
+    tool: Tool, input: ToolInput, context: ToolContext, run: RunContext, kept: list[ToolResult]
+) -> None:
     if run.check_claim is not None:
         await run.check_claim()  # once more, as late as can be: the process may have been frozen
     said: object = tool.execute(input, context)
     if not inspect.isawaitable(said):
         raise TypeError(f"{type(tool).__name__}.execute must be async: async def execute(...)")
-    return await said
+    result = await said
+    if not isinstance(result, ToolResult):  # pyright: ignore[reportUnnecessaryIsInstance] - a tool's
+        result = ToolResult(result)
+    kept.append(result)
 
 
-async def _reconcile(tool: Tool, input: ToolInput, context: ToolContext) -> object:
-    return await tool.reconcile(context.idempotency_key, input, context)
+async def _reconcile(
+    tool: Tool, input: ToolInput, context: ToolContext, kept: list[object]
+) -> None:
+    kept.append(await tool.reconcile(context.idempotency_key, input, context))
 
 
 def _wanted(run: RunContext) -> bool:
