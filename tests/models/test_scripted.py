@@ -56,6 +56,30 @@ def answer(model: ScriptedModel, text: str = "hi") -> Response:
     return last
 
 
+def test_what_a_reply_raises_is_raised_where_the_stream_is_read() -> None:
+    def fails(request: Request) -> Response:
+        raise KeyError("mine")
+
+    async def go() -> None:
+        stream = ScriptedModel(fails).stream(Request("m", []), world=NoWorld())
+        with pytest.raises(KeyError, match="mine"):
+            await anext(stream)
+
+    asyncio.run(go())
+
+
+def test_the_stream_of_a_whole_answer_ends_after_it() -> None:
+    async def go() -> None:
+        whole = Response((TextBlock("whole"),))
+        model = ScriptedModel([whole], deltas=False)
+        stream = aiter(model.stream(Request("m", []), world=NoWorld()))
+        assert await anext(stream) is whole
+        with pytest.raises(StopAsyncIteration):
+            await anext(stream)
+
+    asyncio.run(go())
+
+
 def test_every_kind_of_reply() -> None:
     prepared = Response((TextBlock("whole"),), usage=Usage(1, 1))
     model = ScriptedModel(

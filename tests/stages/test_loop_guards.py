@@ -81,6 +81,28 @@ def test_other_calls_with_the_same_result_are_progress() -> None:
     assert (result.status, notes(asked)) == ("ok", [])
 
 
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        [{"at": 1, "of": "a"}, {"of": "a", "at": 1}],
+        [{"at": 1}, {"at": 1.0}],
+        [{"at": [1, {"of": "a"}]}],
+    ],
+)
+def test_the_same_arguments_are_known_however_they_are_written(
+    arguments: list[dict[str, Any]],
+) -> None:
+    turns = [[use("look", **arguments[n % len(arguments)])] for n in range(20)]
+    result, _ = run(turns, guarded(guards=["identical"]), [Do("look")])
+    assert (result.code, result.iterations) == (CODE.EXEC_LOOP_IDENTICAL, 5)
+
+
+def test_other_lists_among_the_arguments_are_progress() -> None:
+    turns = [[use("look", at=[n])] for n in range(20)]
+    result, asked = run(turns, guarded(), [Do("look")])
+    assert (result.status, notes(asked)) == ("ok", [])
+
+
 @pytest.mark.parametrize("marked", ["by the tool", "by the manifest"])
 def test_polling_is_not_stopped(marked: str) -> None:
     look = Do("look")

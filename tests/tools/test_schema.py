@@ -53,6 +53,7 @@ def test_a_whole_number_is_an_integer_however_it_is_written() -> None:
     assert repr(found) == (
         "{'at': 2, 'share': 1.0, 'rows': [{'n': 3, 'x': 4.0}, 5.0], 'other': 6.0}"
     )
+    assert repr(compile_schema(schema, "t")({"rows": [{"n": 3.0}]})) == "{'rows': [{'n': 3}]}"
     assert "input.at must be integer" in fault(schema, {"at": 2.5})
 
 

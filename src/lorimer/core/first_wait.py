@@ -4,9 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Generator
 from types import coroutine
-from typing import Any, TypeVar
+from typing import Any, Final, TypeVar
 
 T = TypeVar("T")
+
+OVER: Final = object()
+"""In place of the next wait of `keeping`: it has ended."""
+
+
+async def keeping(work: Awaitable[T], kept: list[T]) -> None:
+    """Await `work` and keep what it comes to, for who drives this step by step: a coroutine that
+    returns something ends with an exception, which takes longer than work that never waits;
+    with `next(steps, OVER)` this one ends without."""
+    kept.append(await work)
 
 
 @coroutine
@@ -14,11 +24,11 @@ def on_first_wait(work: Awaitable[T], begin: Callable[[], None]) -> Generator[An
     """Await `work`. The first time that it has to wait `begin` is called, just before: so a
     deadline that is set there counts from the first wait, and never exists for work that has none.
     """
-    steps = work.__await__()
-    try:
-        waiting = next(steps)
-    except StopIteration as stop:
-        return stop.value
+    kept: list[T] = []
+    steps = keeping(work, kept).__await__()
+    waiting = next(steps, OVER)
+    if waiting is OVER:
+        return kept[0]
     begin()
     while True:
         try:
@@ -29,7 +39,8 @@ def on_first_wait(work: Awaitable[T], begin: Callable[[], None]) -> Generator[An
         except BaseException as error:  # noqa: BLE001 - goes into the work
             try:
                 waiting = steps.throw(error)
-            except StopIteration as stop:
-                return stop.value
+            except StopIteration:
+                return kept[0]
         else:
-            return (yield from steps)
+            yield from steps
+            return kept[0]

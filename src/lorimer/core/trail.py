@@ -14,9 +14,9 @@ LOOKS_BACK: Final = 16
 _COMPARED: Final = 64
 """Calls of one turn that are looked for one by one; a turn of more is looked for as a whole."""
 
-Made: TypeAlias = tuple[str, str | tuple[TextBlock | ImageBlock, ...], Mapping[str, JSON], str]
-"""A call with what it gave: tool, result, arguments, and those that were no JSON. What differs most
-often stands first: two of them are compared at each turn."""
+Made: TypeAlias = tuple[int, str, str | tuple[TextBlock | ImageBlock, ...], Mapping[str, JSON], str]
+"""A call with what it gave: its mark, tool, result, arguments, and those that were no JSON. Each
+turn is compared with sixteen: what differs most often, and costs least to compare, stands first."""
 
 
 class Trail:
@@ -59,7 +59,7 @@ class Trail:
         for call, result in zip(calls, results, strict=True):
             worked = worked or not result.is_error
             if call.name not in polling:
-                made = (call.name, result.content, call.input, call.raw)
+                made = (_mark(call), call.name, result.content, call.input, call.raw)
                 if not fresh and len(calls) <= _COMPARED:
                     fresh = made not in before
                 turn.append(made)
@@ -83,3 +83,11 @@ class Trail:
                 break
             count += 1
         return count
+
+
+def _mark(call: ToolUse) -> int:
+    """A hash of its arguments: two calls with different ones need not be looked at further."""
+    try:
+        return hash(frozenset(call.input.items()))
+    except TypeError:  # lists or objects are among them
+        return 0

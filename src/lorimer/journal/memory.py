@@ -120,15 +120,17 @@ class MemoryJournal:
                 if ledger.purses:
                     self._purses.apply(ledger, self._world.time())
             events = state.events
+            seq = len(events)
             for fact in facts:
-                events.append(fact)
-                fact.seq = len(events)
+                seq += 1
+                fact.seq = seq
                 fact.pack()
+            events += facts
             if state.posts:
                 state.take(facts)
             if self._wakers.waiting:
                 self._wakers.wake(stream)
-            return len(events)
+            return seq
         finally:
             if moves:
                 self._lock.release()

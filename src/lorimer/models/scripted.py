@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping
 from copy import copy
 from itertools import repeat
 from pathlib import Path
-from typing import TYPE_CHECKING, Final, TypeAlias
+from typing import TYPE_CHECKING, Final, Self, TypeAlias
 
 from lorimer.core.errors import APIError, ConfigError, ExecutorErrorCode, nearest
 from lorimer.core.jsonable import JSON, dumps
@@ -43,6 +43,30 @@ Reply: TypeAlias = Answer | Callable[[Request], Answer]
 DEFAULT_USAGE: Final = Usage(input_tokens=10, output_tokens=5)
 _WORDS: Final = re.compile(r"\s*\S+\s*$|\s*\S+|\s+")
 _CALL: Final = re.compile(r"^CALL ([\w.-]+)[ \t]*(.*)$", re.MULTILINE)
+
+
+class _AtOnce:
+    """The stream of an answer that is there, whole: a generator, which has to be closed, takes
+    longer than the rest of the call."""
+
+    __slots__ = ("_left",)
+
+    def __init__(self, answer: Response) -> None:
+        self._left: Response | None = answer
+
+    def __aiter__(self) -> Self:
+        return self
+
+    async def __anext__(self) -> Response:
+        answer, self._left = self._left, None
+        if answer is None:
+            raise StopAsyncIteration
+        return answer
+
+
+async def _raising(error: BaseException) -> AsyncIterator[Delta | Response]:
+    raise error
+    yield UsageDelta(NO_USAGE)  # what makes it a stream
 
 
 class ScriptedModel:
@@ -149,12 +173,23 @@ class ScriptedModel:
     async def aclose(self) -> None:
         """Nothing to close."""
 
-    async def stream(self, request: Request, *, world: World) -> AsyncIterator[Delta | Response]:
+    def stream(self, request: Request, *, world: World) -> AsyncIterator[Delta | Response]:
         """The next reply. Raises what the script says, or APIError when it is used up."""
         self.calls += 1
         if self.record:
             self.requests.append(_snapshot(request))
-        answer = self._answer(request)
+        try:
+            answer = self._answer(request)
+        except BaseException as error:  # noqa: BLE001 - raised where a stream may raise
+            return _raising(error)
+        at_once = not self.latency_s and not (self.deltas and request.stream)
+        if at_once and isinstance(answer, Response):
+            return _AtOnce(answer)
+        return self._played(answer, request, world)
+
+    async def _played(
+        self, answer: Answer, request: Request, world: World
+    ) -> AsyncIterator[Delta | Response]:
         if self.latency_s:
             if request.stream:
                 yield UsageDelta(NO_USAGE)  # the provider has answered, and the model thinks

@@ -199,6 +199,8 @@ class ContextStage(Stage[object, object]):
 
 def _shown(chosen: Selection, history: History) -> History:
     receipt = history.receipt
+    if chosen is ALL and receipt is None:  # nearly always
+        return history
     return excerpt(history, chosen if receipt is None else chosen.joined(after(receipt)))
 
 

@@ -118,7 +118,9 @@ class LoopStage(Stage[object, object]):
 
     def _polls(self) -> frozenset[str]:
         tools = self._tools
-        return self._polling if tools is None else self._polling | tools.polling
+        if tools is None:
+            return self._polling
+        return self._polling | tools.polling if self._polling else tools.polling
 
     def _tell(self, guard: LoopGuard, action: str, what: str, state: PipelineState) -> None:
         if state.run.wants("loop.guard"):

@@ -17,12 +17,12 @@ from lorimer.core.jsonable import JSON, clean
 from lorimer.core.messages import ToolUse
 from lorimer.core.tool import PastCall
 from lorimer.tools.base import Tool, ToolContext, ToolInput, ToolResult
-from lorimer.tools.encode import plain, text_of
+from lorimer.tools.encode import plain, readable, text_of
 from lorimer.tools.folders import begins
 from lorimer.tools.permissions import decided
 from lorimer.tools.policy.modes import Action
 from lorimer.tools.registry import Entry
-from lorimer.tools.results import failed, into_files, told
+from lorimer.tools.results import failed, into_files, marked, told
 from lorimer.tools.running import run_tool
 from lorimer.tools.shown import succeeded
 from lorimer.tools.steps import Steps
@@ -110,8 +110,10 @@ async def make(
         extra["display"] = text_of(result.display)
     if result.metadata:
         extra["metadata"] = plain(result.metadata)
-    whole = type(result.content) is str and len(result.content) <= most  # nearly always
-    spill = None if whole else tools.spill or into_files(context)
+    content = result.content
+    if type(content) is str and len(content) <= most:  # nearly always
+        return marked(result, readable(content))
+    spill = tools.spill or into_files(context)
     return await told(result, most, spill, call_id, run.redactor)
 
 

@@ -52,15 +52,15 @@ async def told(
     content = result.content
     if result.spilled:
         spill = None
-    if type(content) is str and len(content) <= limit:
-        data: dict[str, JSON] = {"content": readable(content)}
-    else:
-        blocks = _blocks(content)
-        if blocks is None:
-            data = {"content": await shorten(text_of(content), limit, spill, key, redactor)}
-        else:
-            parts = await _parts(blocks, limit, spill, key, redactor)
-            data = {"content": content_to_json(parts)}
+    blocks = _blocks(content)
+    if blocks is None:
+        return marked(result, await shorten(text_of(content), limit, spill, key, redactor))
+    return marked(result, content_to_json(await _parts(blocks, limit, spill, key, redactor)))
+
+
+def marked(result: ToolResult, content: JSON) -> dict[str, JSON]:
+    """The data of `tool.result` with this for its content."""
+    data: dict[str, JSON] = {"content": content}
     if result.is_error is True:
         data["is_error"] = True
     if result.error is not None:

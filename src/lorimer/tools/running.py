@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import inspect
 import math
-from collections.abc import Coroutine, Generator
+from collections.abc import Awaitable, Coroutine, Generator
 from types import coroutine
 from typing import Any, Final, TypeVar
 
@@ -18,6 +18,7 @@ from anyio import CancelScope
 
 from lorimer.core.context import OutcomeUnknown, RunContext
 from lorimer.core.errors import ExecutorErrorCode, LorimerError, ToolExecutionError
+from lorimer.core.first_wait import OVER
 from lorimer.core.redaction import logger
 from lorimer.tools.base import NotDone, Tool, ToolContext, ToolInput, ToolResult
 from lorimer.tools.encode import describe
@@ -31,17 +32,17 @@ milliseconds for code that swallows every exception in a loop."""
 _log = logger("lorimer.tools")
 
 
-async def run_tool(
+def run_tool(
     tool: Tool, input: ToolInput, context: ToolContext, timeout_s: float, run: RunContext
-) -> ToolResult:
+) -> Awaitable[ToolResult]:
     """Execute a tool within `timeout_s` seconds.
 
     Raises its LorimerError as it is, `exec.tool.crashed` for anything else it raised, and
     `exec.tool.timeout` once its time is over, also when it returned something after that.
     Cancellation of the run, or of the task by others, is raised on.
     """
-    result = await within(_execute(tool, input, context, run), tool.name, timeout_s, run)
-    return result if isinstance(result, ToolResult) else ToolResult(result)
+    kept: list[ToolResult] = []
+    return within(_execute(tool, input, context, run, kept), kept, tool.name, timeout_s, run)
 
 
 class DidNotHappen(Exception):
@@ -55,10 +56,14 @@ async def reconcile_tool(
 
     Raises DidNotHappen, and OutcomeUnknown when the tool cannot tell or fails at it. Cancellation
     is raised on."""
-    why = ""
+    why, kept = "", list[object]()
     try:
         found = await within(
-            _reconcile(tool, input, context), f"reconcile of {tool.name}", timeout_s, run
+            _reconcile(tool, input, context, kept),
+            kept,
+            f"reconcile of {tool.name}",
+            timeout_s,
+            run,
         )
     except LorimerError as error:
         why = f"finding out failed: {error.message}"
@@ -82,14 +87,13 @@ def unknown(why: str = "") -> OutcomeUnknown:
 
 
 async def within(
-    work: Coroutine[Any, Any, object], name: str, timeout_s: float, run: RunContext
-) -> object:
-    """What `work`, code of others called `name`, comes to within `timeout_s` seconds; see
-    `run_tool` for what is raised."""
-    result: object = None
+    work: Coroutine[Any, Any, None], kept: list[T], name: str, timeout_s: float, run: RunContext
+) -> T:
+    """What `work`, code of others called `name`, comes to within `timeout_s` seconds: it puts that
+    into `kept`, see `core/first_wait.py`. See `run_tool` for what is raised."""
     error: BaseException | None = None
     with run.cancellation.part_scope() as scope:
-        result, error = await _outcome(work, scope, timeout_s, run)
+        error = await _driven(work, scope, timeout_s, run)
     if isinstance(error, asyncio.CancelledError) and _wanted(run):
         raise error
     if scope.cancel_called:
@@ -100,24 +104,31 @@ async def within(
             tool_name=name,
         )
     if error is None:
-        return result
+        return kept[0]
     if isinstance(error, LorimerError):
         raise error
     _log.info("tool %s failed", name, exc_info=error, extra={"redactor": run.redactor})
     raise ToolExecutionError(describe(error), tool_name=name, cause=error)
 
 
-async def _execute(tool: Tool, input: ToolInput, context: ToolContext, run: RunContext) -> object:
+async def _execute(
+    tool: Tool, input: ToolInput, context: ToolContext, run: RunContext, kept: list[ToolResult]
+) -> None:
     if run.check_claim is not None:
         await run.check_claim()  # once more, as late as can be: the process may have been frozen
     said: object = tool.execute(input, context)
     if not inspect.isawaitable(said):
         raise TypeError(f"{type(tool).__name__}.execute must be async: async def execute(...)")
-    return await said
+    result = await said
+    if not isinstance(result, ToolResult):  # pyright: ignore[reportUnnecessaryIsInstance] - a tool's
+        result = ToolResult(result)
+    kept.append(result)
 
 
-async def _reconcile(tool: Tool, input: ToolInput, context: ToolContext) -> object:
-    return await tool.reconcile(context.idempotency_key, input, context)
+async def _reconcile(
+    tool: Tool, input: ToolInput, context: ToolContext, kept: list[object]
+) -> None:
+    kept.append(await tool.reconcile(context.idempotency_key, input, context))
 
 
 def _wanted(run: RunContext) -> bool:
@@ -129,36 +140,39 @@ def _wanted(run: RunContext) -> bool:
 
 
 @coroutine
-def _outcome(
-    work: Coroutine[Any, Any, T], scope: CancelScope, timeout_s: float, run: RunContext
-) -> Generator[Any, Any, tuple[T | None, BaseException | None]]:
-    """What `work` returned, or what it raised: anything that comes *out of* it is its own.
+def _driven(
+    work: Coroutine[Any, Any, None], scope: CancelScope, timeout_s: float, run: RunContext
+) -> Generator[Any, Any, BaseException | None]:
+    """What `work` raised; None: it has returned. Anything that comes *out of* it is its own.
 
     What goes *into* it (a cancellation, the end of this very coroutine) is passed on. Work that
     meets its cancellation with a new wait over and over is closed and counts as cancelled. The
     deadline of `scope` is set when the work first waits: a timer costs more than a quick tool.
     """
     thrown: BaseException | None = None
+    steps = work.__await__()
     clock = run.world.monotonic
     began = clock()
     refusals = 0
     while True:
         try:
-            waiting = work.send(None) if thrown is None else work.throw(thrown)
-        except StopIteration as stop:
-            return stop.value, None
+            waiting = next(steps, OVER) if thrown is None else steps.throw(thrown)
+        except StopIteration:
+            return None
         except BaseException as error:  # noqa: BLE001 - the caller makes a coded error of it
-            return None, error
+            return error
         finally:
             # only now: `asyncio.timeout` cancels the task too, and takes that back by itself
             if isinstance(thrown, asyncio.CancelledError) and not scope.cancel_called:
                 # a plain cancellation comes once, and work may swallow it; the run's comes again
                 run.cancellation.note_cancelled(thrown)
+        if waiting is OVER:
+            return None
         if thrown is not None:
             refusals += 1
             if refusals > MAX_REFUSALS:
                 _close(work)
-                return None, thrown
+                return thrown
         if scope.deadline == math.inf:
             left = timeout_s - (clock() - began)
             scope.deadline = asyncio.get_running_loop().time() + left

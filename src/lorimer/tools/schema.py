@@ -33,6 +33,8 @@ MAX_REFERENCES: Final = 500_000
 themselves, each level of nesting can double them."""
 
 _MAX_MESSAGE: Final = 1000
+_SURELY_WHOLE: Final = frozenset({int, str, bool, type(None)})
+"""Values that neither are nor hold a `1.0`."""
 _SCHEMES: Final = ("", "http", "https", "ftp", "file", "data")
 _EXTRA: Final = re.compile(r"must not contain (\{.*\}) properties", re.DOTALL)
 
@@ -205,7 +207,10 @@ def compile_schema(schema: object, what: str) -> Check:
         try:
             validate(input, {}, "input")
             if counts:
-                _whole(input, definition)
+                for value in input.values():
+                    if type(value) not in _SURELY_WHOLE:
+                        _whole(input, definition)
+                        break
         except fastjsonschema.JsonSchemaException as fault:
             raise invalid_input(_tidy(str(fault))) from None
         except _TooLong:

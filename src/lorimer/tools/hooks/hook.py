@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Final, TypeAlias, cast
 import anyio
 
 from lorimer.core.errors import ConfigError, ExecutorErrorCode, LorimerError
+from lorimer.core.first_wait import keeping
 from lorimer.core.hooks import NOTHING, Answer, HookEvent
 from lorimer.core.jsonable import JSON
 from lorimer.tools.encode import describe
@@ -122,8 +123,9 @@ class FunctionHook(Hook):
         return checked(self.event, self.name, said)
 
     async def _in_time(self, said: Awaitable[object], run: RunContext) -> object:
+        kept: list[object] = []
         try:
-            return await within(_finish(said), self.name, self.timeout_s, run)
+            return await within(keeping(said, kept), kept, self.name, self.timeout_s, run)
         except LorimerError as error:
             if error.code is ExecutorErrorCode.EXEC_TOOL_TIMEOUT:
                 raise too_slow(self) from error
@@ -136,10 +138,6 @@ class FunctionHook(Hook):
     async def _wait(self, said: Awaitable[object]) -> None:
         with anyio.fail_after(self.timeout_s):
             await said
-
-
-async def _finish(said: Awaitable[object]) -> object:
-    return await said
 
 
 def too_slow(hook: Hook) -> LorimerError:
