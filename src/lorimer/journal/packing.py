@@ -7,8 +7,8 @@ and usual values are packed (`_PACKERS`). Data comes back equal; the order of it
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from typing import Final, TypeAlias, cast
+from collections.abc import Callable, Mapping
+from typing import Final, TypeAlias
 
 from lorimer.core.jsonable import JSON
 
@@ -119,7 +119,7 @@ def _unpack_stop(value: JSON) -> JSON:
 
 def _pack_usage(value: JSON) -> JSON:
     # Counts in the order of USAGE, -1 where there is none.
-    if not isinstance(value, Mapping):
+    if not isinstance(value, (dict, Mapping)):
         return None
     counts: list[JSON] = []
     left = len(value)
@@ -150,16 +150,17 @@ def _unpack_usage(value: JSON) -> JSON:
 
 def _pack_times(value: JSON) -> JSON:
     # A bypassed stage is -1: half the bytes of null.
-    if not isinstance(value, list | tuple):
+    if not isinstance(value, (list, tuple)):
         return None
-    if not _TIMES.issuperset(map(type, value)) or -1 in value:
-        return None
-    checked = cast("Sequence[int | None]", value)
-    times = [-1 if time is None else time for time in checked]
-    return times if min(times, default=0) >= -1 else None
-
-
-_TIMES: Final = frozenset({int, type(None)})
+    times: list[JSON] = []
+    for time in value:
+        if time is None:
+            times.append(-1)
+        elif type(time) is int and time >= 0:
+            times.append(time)
+        else:
+            return None
+    return times
 
 
 def _unpack_times(value: JSON) -> JSON:
@@ -172,11 +173,11 @@ def _pack_content(value: JSON) -> JSON:
     # A text block is its text, a call is [id, name, input]; other blocks stay objects.
     if isinstance(value, str):
         return value
-    if not isinstance(value, list | tuple):
+    if not isinstance(value, (list, tuple)):
         return None
     blocks: list[JSON] = []
     for block in value:
-        if not isinstance(block, Mapping):
+        if not isinstance(block, (dict, Mapping)):  # the type that it nearly always is, first
             return None
         kind = block.get("type")
         if kind == "text" and len(block) == 2 and isinstance(text := block.get("text"), str):

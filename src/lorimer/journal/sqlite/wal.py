@@ -40,6 +40,8 @@ class WriteAheadLog:
         self._path, self._vfs = path, vfs
         self._file: _File | None = None
         self._descriptor = -1
+        self._known: os.stat_result | None = None
+        """Of the descriptor: which file it is does not change."""
 
     def sync(self) -> None:
         """When this returns, what was in the log before outlives a loss of power. Blocks, without
@@ -53,19 +55,20 @@ class WriteAheadLog:
             return
         if self._descriptor < 0:
             self._descriptor = os.open(self._path, os.O_RDWR | os.O_CLOEXEC)
+            self._known = os.fstat(self._descriptor)
         flush(self._descriptor)
 
     def check_in_place(self) -> None:
         """Raises FileMoved when another file, or none, is at the path of the log that was
         synced."""
-        if self._descriptor >= 0:
-            check_same_file(self._path, os.fstat(self._descriptor))
+        if self._known is not None:
+            check_same_file(self._path, self._known)
 
     def close(self) -> None:
         """Twice is fine."""
         file, self._file = self._file, None
         if file is not None:
             file.xClose()
-        descriptor, self._descriptor = self._descriptor, -1
+        descriptor, self._descriptor, self._known = self._descriptor, -1, None
         if descriptor >= 0:
             os.close(descriptor)
