@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from gc import is_tracked
-from typing import TYPE_CHECKING, Final, NotRequired, TypedDict
+from typing import Final, NotRequired, TypedDict
 
 from pydantic_core import PydanticSerializationError, to_json
 
@@ -42,7 +42,7 @@ _LISTS: Final = (list, tuple)
 class Event:
     """Something that happened in a run. Treat as immutable: journals and listeners share it."""
 
-    __slots__ = ("_packed", "data", "iteration", "run_id", "seq", "stage", "time", "type")
+    __slots__ = ("_data", "iteration", "run_id", "seq", "stage", "time", "type")
 
     def __init__(
         self,
@@ -56,9 +56,7 @@ class Event:
     ) -> None:
         self.type = type
         """Dotted name: a kind of fact, or a signal such as `text.delta`."""
-        self.data = data
-        """What happened, typed by a TypedDict per kind. Of a packed event it is made anew each time
-        that it is asked for."""
+        self._data: Mapping[str, JSON] | bytes = data
         self.run_id = run_id
         self.iteration = iteration
         """0-based number of the model call it belongs to."""
@@ -69,30 +67,29 @@ class Event:
         self.seq = seq
         """Position in the stream, from 1; None: a signal."""
 
-    if not TYPE_CHECKING:  # else any other name would seem to be there
+    @property
+    def data(self) -> Mapping[str, JSON]:
+        """What happened, typed by a TypedDict per kind. Of a packed event it is made anew each time
+        that it is asked for."""
+        data = self._data
+        return json.loads(data) if isinstance(data, bytes) else data
 
-        def __getattr__(self, name: str) -> Mapping[str, JSON]:
-            """The data of a packed event: nothing else that it has is ever missing."""
-            if name == "data":
-                return json.loads(self._packed)
-            raise AttributeError(name)
+    @data.setter
+    def data(self, data: Mapping[str, JSON]) -> None:
+        self._data = data
 
     def pack(self) -> None:
         """Keep the data as bytes, for who keeps many events for long: it takes less room, and the
         garbage collector has one thing to look at in place of half a dozen. What it does not look
         at anyway stays as it is, and what has no JSON, such as half a surrogate pair; also what may
         hold pictures, which would be there twice: they are the conversation's own texts."""
-        data = self.data
-        if is_tracked(data):
-            if self.type in _PICTURES and type(data.get(_PICTURES[self.type])) in _LISTS:
+        data = self._data
+        if is_tracked(data):  # bytes never are
+            if self.type in _PICTURES and type(self.data.get(_PICTURES[self.type])) in _LISTS:
                 return
             try:
-                self._packed = to_json(data)
+                self._data = to_json(data)
             except PydanticSerializationError:
-                return
-            try:
-                del self.data
-            except AttributeError:  # it was packed before
                 return
 
     @property
