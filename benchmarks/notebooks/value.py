@@ -67,6 +67,9 @@ def _pieces(value: object, seen: Seen, deep: int) -> Iterator[str | bytes]:
     if isinstance(value, types.ModuleType):
         yield value.__name__
         return
+    if module == "numpy" and any(base.__name__ == "number" for base in kind.__mro__):
+        yield from _numpy(value, seen, deep)  # it never changes: which ones are one is no matter
+        return
     if id(value) in seen or deep > _DEEP:
         yield f"again {seen.get(id(value), ('deep',))[0]}"
         return
