@@ -74,7 +74,19 @@ def run_step(step: str, names: dict[str, object]) -> tuple[str, str]:
                 shown = "" if value is None else repr(value)
     except (Exception, SystemExit) as raised:  # noqa: BLE001 - told to the caller
         error = f"{type(raised).__name__}: {raised}"
-    return "\n".join([masked(out.getvalue()), masked(shown), *_figures(value)]), error
+    pictures = [*_of_value(value), *_figures(value)]
+    return "\n".join([masked(out.getvalue()), masked(shown), *filter(None, pictures)]), error
+
+
+def _of_value(value: object) -> list[str]:
+    """What it gives of itself when it is asked as a notebook asks: that may fill its caches."""
+    for method in ("_repr_png_", "_repr_html_"):
+        if callable(function := getattr(type(value), method, None)):
+            with contextlib.suppress(Exception):
+                found: object = function(value)
+                return [picture(found)] if isinstance(found, bytes) else []
+            return []
+    return []
 
 
 def _figures(value: object) -> list[str]:
@@ -93,7 +105,7 @@ def _drawn(figure: Any) -> str:
     written = io.BytesIO()
     with contextlib.suppress(Exception):
         figure.savefig(written, format="png", dpi=100, bbox_inches="tight")
-    return picture(written.getvalue())
+    return picture(written.getvalue()) if written.getvalue() else ""
 
 
 def picture(data: bytes) -> str:

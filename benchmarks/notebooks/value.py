@@ -114,8 +114,9 @@ def _pieces(value: object, seen: Seen, deep: int) -> Iterator[str | bytes]:
 
 
 def _is_global_state(value: object) -> bool:
-    """The generator that `numpy.random` draws from: no value of a name."""
-    return value is getattr(sys.modules.get("numpy.random.mtrand"), "_rand", None)
+    """The generator that `numpy.random` draws from, or a method of it: no value of a name."""
+    shared = getattr(sys.modules.get("numpy.random.mtrand"), "_rand", None)
+    return shared is not None and (value is shared or getattr(value, "__self__", None) is shared)
 
 
 def _fields(value: object, seen: Seen, deep: int) -> Iterator[str | bytes]:
