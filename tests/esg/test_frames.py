@@ -768,3 +768,28 @@ def test_whoever_shows_another_piece_of_what_it_has_made_concerns_nobody(
     assert ran[:2] == ("s1", "s2")
     assert session.namespace("s2")["t"] != whole
     assert session.replay().ran == ()
+
+
+@pytest.mark.parametrize(
+    ("make", "given", "piece"),
+    [
+        ("w = pd.IntervalIndex.from_breaks([0, 1, 2])", "w.left", "w.right"),
+        ("w = pd.IntervalIndex.from_breaks([0, 1, 2])", "p = w.left", "p = 1"),
+        ("w = pd.MultiIndex.from_product([[1, 2], [3]])", "w.values", "w[:1]"),
+        ("w = pd.MultiIndex.from_product([[1, 2], [3]])", "p = w.values", "p = 1"),
+        ("w = pd.RangeIndex(2)", "w.values", "w[:1]"),
+    ],
+)
+def test_what_an_index_has_given_away_once_is_as_it_was_made(
+    make: str, given: str, piece: str
+) -> None:
+    """It keeps that to give the same again: where it is made anew, the old index does not stay."""
+    change = {
+        "left": "v = w.left\nv.name = str(v.name) + 'x'\nt = v.name",
+        "values": "v = w.values\nv.flags.writeable = True\nv[:] = v[::-1]\nt = str(w.values)",
+    }[given.rpartition(".")[2]]
+    session = session_of("import numpy as np, pandas as pd", f"{make}\n{given}", change)
+    for source in (piece, given, f"pass\n{given}", piece):
+        session.graph.edit_step("s1", f"{make}\n{source}")
+        session.replay()
+        assert session.namespace()["t"] == anew(session)["t"]

@@ -192,6 +192,8 @@ class Commit:
                     continue
                 content = kind.take(value)
                 self._fresh[key] = _Fresh(value, content, label)
+                if kind.remembers:
+                    self._pinned += [(key, id(each)) for each in kind.computed(value)]
                 hard = content.kind.hard
                 waiting += [
                     (each, key, hard) for each in reversed(content.parts) if type(each) not in ATOMS
@@ -266,6 +268,8 @@ class Commit:
             others = self._apart | own
             if twin is None or any(to in own and by not in others for by, to in self._pinned):
                 continue  # it is where the old object cannot be put
+            if self._gave_away(twin):
+                continue
             if self._revive(twin, region, contents):
                 self._retie(twin, contents)
                 candidates.remove(twin)
@@ -277,6 +281,17 @@ class Commit:
             for region in each:
                 self._store.dissolve(region)
         return swaps
+
+    def _gave_away(self, old: Region) -> bool:
+        """Whether objects of the last run lead, unseen, to others that it has left: those may have
+        been changed since, and would be found so."""
+        for value in old.objects:
+            kind = kind_of(value)
+            for each in kind.computed(value) if kind.remembers else ():
+                region = self._store.known(each)
+                if region is not None and region is not old and region.step == self._step:
+                    return True
+        return False
 
     def _stands_apart(self, region: Region) -> bool:
         return id(region.objects[0]) in self._apart

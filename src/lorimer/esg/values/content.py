@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import gc
 import types
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from operator import is_
 from typing import Any, Final, NamedTuple, Protocol, cast
 
@@ -81,6 +81,10 @@ class Kind:
     hides = False
     """It may lead to objects that are no parts of it: `shut` knows them."""
 
+    remembers = False
+    """It may keep objects that it has made once to give them away, and that are no parts of it:
+    `computed`."""
+
     def take(self, value: Any, /) -> Content:
         """What it holds now."""
         raise NotImplementedError
@@ -105,6 +109,11 @@ class Kind:
         """The ids of what counts those who look at its memory, where it is `tied`."""
         del content
         return frozenset()
+
+    def computed(self, value: Any, /) -> Iterable[object]:
+        """Those objects, where it `remembers`."""
+        del value
+        return ()
 
     def shut(self, value: Any, there: Callable[[object], bool], /) -> None:
         """Let go of objects that it leads to unseen and that are not `there` yet."""

@@ -154,6 +154,8 @@ class Partly(Instance):
     """An object of which some attributes do not count: what it has computed once, and counters that
     nobody can see."""
 
+    remembers = True
+
     def __init__(
         self, base: Kind | None, slots: tuple[tuple[str, Any], ...], hidden: frozenset[str]
     ) -> None:
@@ -163,6 +165,15 @@ class Partly(Instance):
     def attributes(self, value: Any, /) -> dict[str, object]:
         fields = fields_of(value) or {}
         return {name: each for name, each in fields.items() if name not in self._hidden}
+
+    def computed(self, value: Any, /) -> Iterable[object]:
+        fields = fields_of(value) or {}
+        caches = [each for name, each in fields.items() if name in self._hidden]
+        found: list[object] = []
+        for each in caches:
+            if isinstance(each, dict):
+                found += cast("dict[object, object]", each).values()
+        return found
 
     def put_attributes(self, value: Any, wanted: dict[str, object], /) -> None:
         fields = fields_of(value)
