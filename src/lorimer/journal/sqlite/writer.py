@@ -23,6 +23,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Mapping, Sequence
+from queue import Empty, SimpleQueue
 from threading import Lock, Thread
 from typing import Final, TypeVar
 
@@ -34,7 +35,6 @@ from lorimer.core.world import World
 from lorimer.journal.projection import refuse_closed
 from lorimer.journal.sqlite.database import Database
 from lorimer.journal.sqlite.faults import Inherited, explain
-from lorimer.journal.sqlite.handover import Handover
 from lorimer.journal.sqlite.transactions import Transactions
 from lorimer.journal.sqlite.work import Batch, Job, LoopWaiters, Work, finish
 
@@ -68,9 +68,8 @@ class Writer:
         self._threads = threads
         self._gate = Lock()
         """Guards the thread's life; never held for long."""
+        self._queue: SimpleQueue[Batch | None] = SimpleQueue()
         self._thread: Thread | None = None
-        self._handed: Handover[Batch] | None = None
-        """To the thread, while there is one."""
         self._loops: Mapping[asyncio.AbstractEventLoop, LoopWaiters] = {}
         """Of each that had somebody wait; replaced by who has the gate."""
         self._closed = False
@@ -229,32 +228,20 @@ class Writer:
                     job.fail(refuse_closed())
                 batch.tell(None)
                 return
-            try:
-                handed = self._to_thread()
-            except (OSError, RuntimeError) as error:
-                for job in batch.jobs:
-                    job.fail(JournalError("the journal cannot start a thread", cause=error))
-                batch.tell(None)
-                return
-            handed.put(batch)
+            if self._thread is None:
+                thread = Thread(target=self._serve, name=THREAD_NAME, daemon=False)
+                try:
+                    thread.start()
+                except RuntimeError as error:
+                    for job in batch.jobs:
+                        job.fail(JournalError("the journal cannot start a thread", cause=error))
+                    batch.tell(None)
+                    return
+                self._thread = thread
+            self._queue.put(batch)
 
-    def _to_thread(self) -> Handover[Batch]:
-        """Starts the thread if there is none. Raises OSError or RuntimeError. The caller holds the
-        gate."""
-        handed = self._handed
-        if handed is None:
-            handed = Handover[Batch]()
-            thread = Thread(target=self._serve, args=(handed,), name=THREAD_NAME, daemon=False)
-            try:
-                thread.start()
-            except BaseException:
-                handed.close()
-                raise
-            self._thread, self._handed = thread, handed
-        return handed
-
-    def _serve(self, handed: Handover[Batch]) -> None:
-        while batches := self._next(handed):
+    def _serve(self) -> None:
+        while batches := self._next():
             try:
                 unsynced = self._write(batches)
             except Exception as error:  # noqa: BLE001 - raised in the tasks that wait for it
@@ -278,25 +265,35 @@ class Writer:
             file.checkpoint_if_due()
         return unsynced
 
-    def _next(self, handed: Handover[Batch]) -> list[Batch]:
+    def _next(self) -> list[Batch]:
         """All that came since it was asked for last; nothing: the thread is to end."""
-        batches = handed.take(IDLE_S)
-        if not batches:
-            with self._gate:  # what was put in this moment is still this thread's to do
-                batches = handed.rest()
-                if not batches:
-                    self._thread = self._handed = None
-                    handed.close()
+        queue = self._queue
+        try:
+            batch = queue.get(timeout=IDLE_S)
+        except Empty:
+            with self._gate:  # what was queued this moment is still this thread's to do
+                batch = None if queue.empty() else queue.get()
+                if batch is None:
+                    self._thread = None
+        batches: list[Batch] = []
+        while batch is not None:
+            batches.append(batch)
+            if queue.empty():
+                return batches
+            batch = queue.get()
+        if batches:
+            queue.put(None)  # once more, when these are done
         return batches
 
     def _shut(self) -> None:
         with self._gate:
             self._shuttered = True
             thread = self._thread
-            if self._handed is not None:
-                self._handed.end()
+            if thread is not None:
+                self._queue.put(None)
         if thread is not None:
             thread.join()
+            self._thread = None
         self._file.close()
 
 
