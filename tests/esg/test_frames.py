@@ -793,3 +793,15 @@ def test_what_an_index_has_given_away_once_is_as_it_was_made(
         session.graph.edit_step("s1", f"{make}\n{source}")
         session.replay()
         assert session.namespace()["t"] == anew(session)["t"]
+
+
+def test_a_value_that_is_shown_ties_no_two_that_it_leads_to() -> None:
+    make = "a, b = np.arange(3.0), np.arange(3.0) * {}\n"
+    session = session_of(
+        "import numpy as np",
+        make.format(2) + "np.array([a[:1], b[:2], None], dtype=object)",
+        "s = [a][0].sum()",
+        "t = [b][0].sum()",
+    )
+    session.graph.edit_step("s1", session.graph.source("s1").replace("* 2", "* 3"))
+    assert session.replay().ran == ("s1", "s3"), "who uses the other array is not concerned"
