@@ -395,6 +395,49 @@ def test_row_36_who_adds_to_a_figure_reads_how_it_is_drawn() -> None:
     assert session.namespace()["width"] == 1.5
 
 
+def test_row_36_what_draws_a_figure_is_put_back() -> None:
+    pytest.importorskip("matplotlib")
+    session = session_of(
+        "import matplotlib\nmatplotlib.use('agg')\nimport matplotlib.pyplot as plt\nk = 1",
+        "kind = k and type(plt.figure().canvas).__name__",
+        "other = 1",
+        "plt.switch_backend('svg')",
+        "later = type(plt.figure().canvas).__name__",
+        "again = matplotlib.get_backend()",
+        "k = 3",
+    )
+    session.graph.edit_step("s0", session.graph.source("s0").replace("k = 1", "k = 2"))
+    assert session.replay().ran == ("s0", "s1")
+    here = session.namespace()
+    assert (here["kind"], here["later"], here["again"]) == (
+        "FigureCanvasAgg",
+        "FigureCanvasSVG",
+        "svg",
+    )
+    session.graph.edit_step("s3", "plt.switch_backend('pdf')")
+    assert session.replay().ran == ("s3", "s4", "s5")
+    assert session.namespace()["later"] == "FigureCanvasPdf"
+    session.graph.move_step("s3", after="s5")
+    assert session.replay().ran == ("s4", "s5")
+    assert session.namespace()["later"] == "FigureCanvasAgg"
+    assert session.execute("s7", "matplotlib.get_backend()").shown == "'pdf'"
+
+
+def test_row_36_the_backend_that_the_first_figure_finds_is_no_change() -> None:
+    pytest.importorskip("matplotlib")
+    session = session_of(
+        "import matplotlib.pyplot as plt\nk = 1",
+        "k\nplt.plot([1])",
+        "k\nplt.plot([2])",
+        "plt.plot([3])",
+    )
+    session.graph.edit_step("s1", "plt.plot([1, 2])")
+    assert session.replay().ran == ("s1",)
+    assert not any(
+        "backend" in name for step in session.graph.steps for name in session.graph.made(step)
+    )
+
+
 def test_row_20_a_figure_is_put_back() -> None:
     pytest.importorskip("matplotlib")
     session = session_of(

@@ -26,7 +26,7 @@ from lorimer.esg.graph.part_reads import PartReads
 from lorimer.esg.graph.steps import ABSENT, UNSEEN, Status
 from lorimer.esg.resources import resources
 from lorimer.esg.resources.files import FileLog, Files
-from lorimer.esg.resources.settings import MATPLOTLIB
+from lorimer.esg.resources.settings import OF_FIGURES
 from lorimer.esg.resources.surroundings import Surroundings, spoken_of
 from lorimer.esg.resources.watching import watch
 from lorimer.esg.values.budget import COPIES, keep_within
@@ -235,7 +235,7 @@ class Attempts:
         kept, settings = trial.lending.using, outcome.used | outcome.used_to_show
         spoken = spoken_of(graph.source(step_id), trial.lent.values(), kept.spoken)
         if any(map(_draws, trial.lent.values())):
-            spoken |= {MATPLOTLIB}
+            spoken |= OF_FIGURES
         used = settings | spoken
         if files.relative:
             used |= {resources.CWD}

@@ -2,9 +2,8 @@
 settings of libraries.
 
 Each is a name of its own in the graph (`rng:random`, `rng:numpy`, `os:cwd`, `os:env`,
-`settings:pandas`, `settings:pandas:works`, `settings:numpy`, `settings:matplotlib`, `file:<path>`).
-States are set to what is right for a step's place before it runs and compared after it. Files:
-files.py.
+`settings:pandas`, `settings:numpy`, `file:<path>`, ...). States are set to what is right for a
+step's place before it runs and compared after it. Files: files.py.
 """
 
 from __future__ import annotations
@@ -20,6 +19,7 @@ from typing import Any, Final, cast
 
 from lorimer.esg.graph.steps import ABSENT
 from lorimer.esg.resources.settings import (
+    BACKEND,
     DECIMAL,
     LOCALE,
     MATPLOTLIB,
@@ -48,6 +48,7 @@ _WORDS: Final[Mapping[str, str]] = {
     PANDAS: "option",
     NUMPY: "printoptions",
     MATPLOTLIB: "rc style",
+    BACKEND: "use backend",
     NUMPY_ERRORS: "seterr",
     DECIMAL: "getcontext setcontext",
     LOCALE: "setlocale",

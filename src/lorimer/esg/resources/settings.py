@@ -1,7 +1,7 @@
 """The settings of libraries that decide what is shown: pandas' options, numpy's way of printing,
-matplotlib's parameters, polars' configuration; and those that decide what is computed, or whether
-it raises: numpy's ways with errors, the context of `decimal`, the locale. None of the libraries is
-imported here; each is a state (resources.py) once somebody has.
+matplotlib's parameters and backend, polars' configuration; and those that decide what is computed,
+or whether it raises: numpy's ways with errors, the context of `decimal`, the locale. None of the
+libraries is imported here; each is a state (resources.py) once somebody has.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import os
 import sys
 from collections.abc import Callable, Mapping
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cache
 from typing import Any, Final, Protocol, cast
 
@@ -28,10 +28,19 @@ LOCALE: Final = "settings:locale"
 PYTHON: Final = "settings:python"
 """How deep calls may go, and how long the text of a number may be."""
 MATPLOTLIB: Final = "settings:matplotlib"
+BACKEND: Final = "settings:matplotlib:backend"
+"""What draws figures, and measures their texts."""
+OF_FIGURES: Final = frozenset({MATPLOTLIB, BACKEND})
 POLARS: Final = "settings:polars"
 """Kept in the environment, where its Rust reads it, and in there itself."""
-_OF_THE_SCREEN: Final = frozenset({"backend", "backend_fallback", "interactive", "toolbar"})
-"""Parameters of matplotlib that its first use changes, and that no figure shows."""
+_BACKEND: Final = "backend"
+_OF_THE_SCREEN: Final = frozenset({_BACKEND, "backend_fallback", "interactive", "toolbar"})
+"""Parameters of matplotlib that its first use changes, and that no figure shows; but for the
+backend, which is a state of its own."""
+_AGG: Final = "agg"
+"""The backend that draws for the screens, too: which one of them no figure shows."""
+_DRAWN_BY_AGG: Final = frozenset({"macosx", "module://matplotlib_inline.backend_inline"})
+"""Those that do not say so by their names."""
 _SHOWN: Final = "display"
 _OF_CONTEXTS: Final = ("prec", "rounding", "Emin", "Emax", "capitals", "clamp")
 _OF_POLARS: Final = b"POLARS_"
@@ -152,11 +161,28 @@ class Reads(Protocol):
 def used(reads: Reads, *, shows: bool, draws: bool = False) -> frozenset[str]:
     """The settings that a piece of code has read, which shows a text, or draws."""
     found = {PANDAS, NUMPY} - reads.told if shows else set[str]()
-    return frozenset(reads.names | found | ({MATPLOTLIB} if draws else set[str]()))
+    return frozenset(reads.names | found | (OF_FIGURES if draws else set[str]()))
 
 
 def _parameters(values: dict[str, object]) -> _Values:
     return {name: each for name, each in _Dict.items(values) if name not in _OF_THE_SCREEN}
+
+
+@dataclass(frozen=True, slots=True)
+class _Backend:
+    """One of matplotlib's: two are the same that draw the same."""
+
+    name: str = field(compare=False, repr=False)
+    draws: str
+
+    @classmethod
+    def of(cls, name: object) -> _Backend:
+        """`name`: not a text where the first figure is to find one for the screen."""
+        if not isinstance(name, str):
+            return cls(_AGG, _AGG)
+        kind = name.lower()
+        agg = kind.endswith(_AGG) or kind in _DRAWN_BY_AGG
+        return cls(name, _AGG if agg else kind)
 
 
 def _options(pandas: Any, *, shown: bool) -> State:
@@ -241,7 +267,14 @@ def _of_matplotlib(matplotlib: Any) -> dict[str, State]:
             lambda: _parameters(matplotlib.rcParams),
             lambda values: _Dict.update(matplotlib.rcParams, cast("_Values", values)),
             lambda: _parameters(matplotlib.rcParamsOrig),
-        )
+        ),
+        BACKEND: State(
+            lambda: _Backend.of(_Dict.get(matplotlib.rcParams, _BACKEND)),
+            lambda value: matplotlib.use(cast("_Backend", value).name),
+            lambda: _Backend.of(
+                os.environ.get("MPLBACKEND") or _Dict.get(matplotlib.rcParamsOrig, _BACKEND)
+            ),
+        ),
     }
 
 

@@ -240,7 +240,7 @@ class _Seeds(Kind):
 
     def put(self, value: Any, content: Content, /) -> bool:
         extra: Any = content.extra
-        value.__setstate_cython__(extra[1].saved)
+        value.__setstate__(extra[1].saved)
         return True
 
 
