@@ -2,7 +2,8 @@
 in that one must be seen here.
 
 Left out, and so taken for equal: what is told by its type alone: figures and axes, iterators,
-groupers, locks, files; names with two underscores; `__slotnames__`; the bodies of modules.
+groupers, locks, files; names with two underscores; `__slotnames__`; the bodies of modules; what an
+expression of sympy keeps that it was asked once (its hash, what is known of it).
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from typing import Any
 
 _ADDRESS = re.compile(r"0x[0-9a-f]{6,}")
 _BY_TYPE = ("matplotlib", "mpl_toolkits", "seaborn", "PIL", "IPython", "_io", "threading")
+_ASKED = {"sympy": frozenset({"_mhash", "_assumptions"})}
 _DEEP = 60
 Seen = dict[int, tuple[int, object]]
 """Id -> the number of the object, and the object, so that no other gets its id meanwhile."""
@@ -126,8 +128,9 @@ def _fields(value: object, seen: Seen, deep: int) -> Iterator[str | bytes]:
         for name in (slots,) if isinstance(slots, str) else tuple(slots):
             with contextlib.suppress(AttributeError):
                 fields[name] = getattr(value, name)
+    asked = _ASKED.get(type(value).__module__.partition(".")[0], frozenset())
     for name, each in sorted(fields.items()):
-        if not name.startswith("__"):
+        if not name.startswith("__") and name not in asked:
             yield name
             yield from _pieces(each, seen, deep + 1)
 

@@ -19,6 +19,8 @@ import types
 from collections.abc import Iterator, Mapping
 from typing import Any, Final, NamedTuple
 
+from lorimer.esg.values.content import home_of
+
 _PLACES: Final = frozenset({"loc", "iloc", "at", "iat"})
 _SIZES: Final = frozenset({"shape", "ndim", "size", "dtype"})
 _ATTRIBUTES: Final[Mapping[str, frozenset[str]]] = {
@@ -134,7 +136,7 @@ def fits(value: Any, paths: tuple[Path, ...]) -> bool:
     kind: type[Any] = type(value)
     if kind in (dict, list, tuple):
         return all(not path.attribute for path in paths)
-    if kind.__module__.partition(".")[0] not in ("numpy", "pandas"):
+    if home_of(kind).partition(".")[0] not in ("numpy", "pandas"):
         return False
     known = _ATTRIBUTES.get(kind.__name__)
     return known is not None and all(

@@ -30,6 +30,7 @@ from lorimer.esg.resources.settings import OF_FIGURES
 from lorimer.esg.resources.surroundings import Surroundings, spoken_of
 from lorimer.esg.resources.watching import watch
 from lorimer.esg.values.budget import COPIES, keep_within
+from lorimer.esg.values.content import home_of
 from lorimer.esg.values.figures import shared
 from lorimer.esg.values.owners import MISSING
 from lorimer.esg.values.store import Lost, VersionStore, Visit
@@ -69,7 +70,7 @@ class _Told(NamedTuple):
 
 def _draws(value: object) -> bool:
     """Who has it may draw with matplotlib: its modules, figures, axes."""
-    home = value.__name__ if type(value) is ModuleType else type(value).__module__
+    home = value.__name__ if type(value) is ModuleType else home_of(type(value))
     return home.partition(".")[0] == "matplotlib"
 
 

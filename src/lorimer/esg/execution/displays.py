@@ -13,6 +13,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final, Protocol, cast
 
+from lorimer.esg.values.content import home_of
+
 MAX_BYTES: Final = 4 * 2**20
 """Of what one step shows in all; what is beyond is left out, and said to be."""
 _DPI: Final = 100
@@ -119,6 +121,6 @@ def _pyplot() -> _Pyplot | None:
 def drawn(value: object, shown: tuple[Display, ...]) -> bool:
     """Something of it may have been drawn by matplotlib. A table of pandas is not; what styles
     one may colour it so."""
-    home = type(value).__module__
+    home = home_of(type(value))
     tables = home == "pandas" or home.startswith("pandas.core.")  # from pandas 3 on, and before
     return any(each.kind == "image/png" or not tables for each in shown)

@@ -23,6 +23,7 @@ from lorimer.esg.resources import resources
 from lorimer.esg.resources.reading import Key, reading
 from lorimer.esg.resources.settings import NUMPY, PANDAS
 from lorimer.esg.resources.surroundings import Surroundings
+from lorimer.esg.values.content import home_of
 from lorimer.esg.values.store import Lost, VersionStore, Visit
 
 SHOWN: Final = "(shown)"
@@ -46,7 +47,7 @@ class Showing:
 
     def can_be_kept(self, value: object) -> bool:
         """Its class shows itself by nothing else than what it holds and the settings."""
-        return type(value).__module__.partition(".")[0] in _LIBRARIES
+        return home_of(type(value)).partition(".")[0] in _LIBRARIES
 
     def ran(self, step_id: str, used: frozenset[str], outcome: Outcome) -> None:
         """A step has run. `used`: settings that it has read, and has not set."""

@@ -21,7 +21,16 @@ from functools import partial
 from operator import itemgetter
 from typing import Any, Final, cast
 
-from lorimer.esg.values.content import MAIN, Content, Inline, Kind, Seen, fields_of, unknown
+from lorimer.esg.values.content import (
+    MAIN,
+    Content,
+    Inline,
+    Kind,
+    Seen,
+    fields_of,
+    home_of,
+    unknown,
+)
 from lorimer.esg.values.quick import Data
 
 _CACHES: Final = frozenset({
@@ -44,7 +53,7 @@ def kind_of(kind: type[Any], partly: Callable[[type[Any], frozenset[str]], Kind]
     not count.
     """
     for each in kind.__mro__:
-        home = each.__module__.partition(".")[0]
+        home = home_of(each).partition(".")[0]
         if home == "numpy" and each.__name__ in _NUMPY:
             return _NUMPY[each.__name__]
         if each.__name__.startswith("BinaryTree") and home == "sklearn":

@@ -20,7 +20,7 @@ from typing import Any, Final
 
 from lorimer.esg.values import quick
 from lorimer.esg.values.arrays import owners
-from lorimer.esg.values.content import Content, Kind, Seen, fields_of, unknown
+from lorimer.esg.values.content import Content, Kind, Seen, fields_of, home_of, unknown
 
 _HELD: Final = {"DataFrame": "_df", "Series": "_s"}
 """Classes of polars, and the attribute by which one of theirs leads to what polars has."""
@@ -34,7 +34,7 @@ def kind_of(kind: type[Any]) -> Kind | None:
     """The sort of a type of polars; None for others, and for those that cannot be looked into."""
     if kind.__module__ == "builtins":
         return _INNER.get(kind.__name__)
-    if kind.__name__ in _HELD and kind.__module__.partition(".")[0] == "polars":
+    if kind.__name__ in _HELD and home_of(kind).partition(".")[0] == "polars":
         return _OUTER[kind.__name__]
     return None
 

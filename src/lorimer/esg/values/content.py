@@ -191,6 +191,12 @@ def referents(value: object) -> tuple[object, ...]:
     return tuple(each for each in found if not isinstance(each, types.CodeType))
 
 
+def home_of(kind: type[Any]) -> str:
+    """The module that a class says it is from; empty where it says none."""
+    home: object = getattr(kind, "__module__", None)
+    return home if isinstance(home, str) else ""
+
+
 def fields_of(value: object) -> dict[str, object] | None:
     """The attributes of an object: the very dict that keeps them; None where there is none."""
     try:

@@ -13,7 +13,7 @@ from collections.abc import Callable, Mapping
 from functools import cache
 from typing import Any, Final, cast
 
-from lorimer.esg.values.content import Kind, Seen
+from lorimer.esg.values.content import Kind, Seen, home_of
 
 _HIDDEN: Final[Mapping[str, frozenset[str]]] = {
     "CallbackRegistry": frozenset({"_cid_gen"}),
@@ -29,7 +29,7 @@ def kind_of(kind: type[Any], partly: Callable[[type[Any], frozenset[str]], Kind]
     `partly`: makes it.
     """
     for each in kind.__mro__:
-        if each.__name__ in _HIDDEN and each.__module__.partition(".")[0] == "matplotlib":
+        if each.__name__ in _HIDDEN and home_of(each).partition(".")[0] == "matplotlib":
             return partly(kind, _HIDDEN[each.__name__])
     return None
 

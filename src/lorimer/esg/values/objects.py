@@ -27,7 +27,7 @@ from typing import Any, Final, cast
 from lorimer.esg.execution.main import MainModule
 from lorimer.esg.execution.namespace import TrackedNamespace
 from lorimer.esg.execution.streams import Stream
-from lorimer.esg.values import arrays, columnar, figures
+from lorimer.esg.values import arrays, columnar, figures, symbolic
 from lorimer.esg.values.containers import Buffer, Cell, Deque, Dice, Dict, List, Raised, Set
 from lorimer.esg.values.content import (
     ATOMS,
@@ -39,6 +39,7 @@ from lorimer.esg.values.content import (
     Opaque,
     Seen,
     fields_of,
+    home_of,
     referents,
     unknown,
 )
@@ -317,6 +318,8 @@ def kind_of(value: object) -> Kind:
     if type(value) is types.ModuleType and _made_by_hand(value):
         return _NAMESPACE
     if isinstance(value, type):
+        if symbolic.is_function(value):
+            return symbolic.FUNCTION
         return CLASS if value.__module__ == MAIN else REFERENCE
     return _OF_FIGURES.kind if value in _OF_FIGURES else _kind(type(value))
 
@@ -345,12 +348,12 @@ def _kind(kind: type[Any]) -> Kind:
     if issubclass(kind, PurePath) or (issubclass(kind, enum.Enum) and kind.__module__ != MAIN):
         return VALUE
     found = arrays.kind_of(kind, _partly) or figures.kind_of(kind, _partly)
-    found = found or columnar.kind_of(kind)
+    found = found or columnar.kind_of(kind) or symbolic.kind_of(kind)
     if found is not None:
         return found
-    if kind.__module__.partition(".")[0] == "numba":
+    if home_of(kind).partition(".")[0] == "numba":
         return COMPILING
-    if kind.__name__ in _VALIDATORS and kind.__module__.startswith("pydantic_core."):
+    if kind.__name__ in _VALIDATORS and home_of(kind).startswith("pydantic_core."):
         return _FIXED
     if issubclass(kind, BaseException):
         return Raised()
