@@ -405,6 +405,71 @@ def test_row_29_a_step_that_uses_other_parts_of_a_value_does_not_run(
     assert last in session.replay().ran
 
 
+OWN = """
+class C:
+    def __init__(self, k, l, n):
+        self.k, self.l, self.n = k, l, n
+    def __repr__(self):
+        return 'C'
+    def total(self):
+        return self.k + self.n
+    both = property(total)
+"""
+ASKED = "C.__getattribute__ = lambda o, x: object.__getattribute__(o, {'k': 'n'}.get(x, x))"
+COMPUTED = "C.l = property(lambda o: o.n, lambda o, value: None)"
+
+
+@pytest.mark.parametrize(
+    "made",
+    [
+        "o = C(k=1, l=[2], n=n)\nsame = o",
+        "o = C(k=1, l=[2], n=0)\nsame = o\n#\no.n = n",
+        "o = C(k=1, l=[2], n=0)\nsame = o\n#\nvars(o)['n'] = n",
+    ],
+    ids=["anew", "inplace", "aside"],
+)
+@pytest.mark.parametrize(
+    ("given", "reader", "runs"),
+    [
+        (given, reader, runs)
+        for given in ("from argparse import Namespace as C", OWN)
+        for reader, runs in (
+            ("y = o.k + 1", False),
+            ("o.k, o.l[0]", False),
+            ("(lambda: o.k)()", False),
+            ("y = o.n", True),
+            ("y = o.k, o", True),
+            ("y = o.l", True),
+            ("o.l.append(o.k)", True),
+            ("y = o.k + same.n", True),
+            ("y = o.k + getattr(same, 'n')", True),
+            ("y = o.k + vars(o)['n']", True),
+            ("y = o.k + o.__dict__['n']", True),
+        )
+    ]
+    + [
+        (OWN, "y = o.total()", True),
+        (OWN, "y = o.k + o.both", True),
+        (OWN + ASKED, "y = o.k", True),
+        (OWN + COMPUTED, "y = o.l", True),
+    ],
+    ids=lambda value: str(value).replace(" ", "")[-24:],
+)
+def test_row_29_a_step_that_uses_other_attributes_of_an_object_does_not_run(
+    given: str, reader: str, runs: bool, made: str
+) -> None:
+    session = session_of("n = 1", given, *made.split("#\n"), reader)
+    last = session.graph.steps[-1]
+    for number in (2, 3):
+        session.graph.edit_step("s0", f"n = {number}")
+        assert (last in session.replay().ran) is runs
+        assert session.replay().ran == ()
+        assert str(session.namespace().get("y")) == str(anew(session).get("y"))
+    session.graph.edit_step("s0", "n = 9")
+    session.graph.edit_step("s2", session.graph.source("s2").replace("k=1, l=[2]", "k=5, l=[6]"))
+    assert last in session.replay().ran
+
+
 def test_row_27_top_level_await() -> None:
     session = session_of("import asyncio", "async def f():\n    return 4", "x = await f()")
     assert session.namespace()["x"] == 4

@@ -27,17 +27,23 @@ pandas: Any = pytest.importorskip("pandas")
 
 EXAMPLES = 2_000 if os.environ.get("LORIMER_CAMPAIGN") else 20
 BEGIN = (
-    "import numpy as np\nimport pandas as pd\nfrom contextlib import suppress",
+    "import numpy as np\nimport pandas as pd\nfrom contextlib import suppress\n"
+    "from argparse import Namespace",
     "f = pd.DataFrame({'a': [1, 2], 'b': [3, 4], 'c': ['x', 'y']})",
     "g = pd.DataFrame(np.arange(6).reshape(2, 3), columns=list('abc'))",
     "a = np.arange(6).reshape(2, 3)",
     "b = np.array([(1, 2), (3, 4)], dtype=[('n', 'i4'), ('m', 'i8')])",
     "d = {'k': 1, 'l': [1, 2], 'f': f}",
     "e = {'k': 2, 'l': [g, 3], 'f': g}",
+    "class C:\n    def __init__(self, k, l, f):\n        self.k, self.l, self.f = k, l, f\n"
+    "    def __repr__(self):\n        return f'C({self.k}, {self.l}, {self.f})'\n"
+    "    def total(self):\n        return self.k + len(self.l)",
+    "o = Namespace(k=1, l=[2, 3], f=f)",
+    "p = C(4, [5, 6], g)",
     "u = 1\nv = [1]\nw = 2",
     "def h():\n    return f['a'].sum()",
 )
-KINDS = {"F": "fg", "A": "ab", "D": "de", "V": "uvw"}
+KINDS = {"F": "fg", "A": "ab", "D": "de", "O": "op", "V": "uvw"}
 """Sort of value in a template -> names that it may stand for."""
 NAMES = "".join(KINDS.values())
 TEMPLATES = (
@@ -73,7 +79,27 @@ TEMPLATES = (
     "exec('F.loc[1, \"b\"] = #')",
     "A.fill(#)",
     "F['a'].values.fill(#)",
+    "O = Namespace(k=#, l=[#, #], f=F)",
+    "O = C(#, [#, A], V)",
+    "O.k = #",
+    "O.l[0] = #",
+    "O.f['a'] = #",
+    "vars(O)['k'] = #",
+    "O.g = C(A, O.k, #)",
+    "O.g.f = #",
     # read in parts
+    "V = O.k",
+    "O.l",
+    "print(O.l[0], O.k)",
+    "V = O.f",
+    "V = O.f['a'].sum()",
+    "O.f.b.sum()",
+    "V = [O.k, O.g.f]",
+    "V = (lambda: O.k)()",
+    "V = O.g.k",
+    "V = O.k + O.total()",
+    "V = O",
+    "O",
     "V = F['a'].sum()",
     "V = int(F['b'].sum()) + int(F['a'].max())",
     "print(F['a'].tolist())",
@@ -207,7 +233,7 @@ def _statement(dice: Random) -> str:
     text = dice.choice(TEMPLATES)
     if "=" in text and dice.random() < 0.3:
         text = f"{text}\n{dice.choice(VIEWS)}"
-    text = re.sub(r"\b[FADV]\b", lambda found: dice.choice(KINDS[found[0]]), text)
+    text = re.sub(r"\b[FADOV]\b", lambda found: dice.choice(KINDS[found[0]]), text)
     return re.sub("#", lambda _: str(dice.randint(0, 5)), text)
 
 

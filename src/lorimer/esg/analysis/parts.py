@@ -1,6 +1,7 @@
-"""Which parts of a value a step uses: one column of a frame, one key of a dict, its shape.
+"""Which parts of a value a step uses: one column of a frame, one key of a dict, its shape, one
+attribute of an object.
 
-A name that a text only ever uses as `frame["a"]`, `rows[3]` or `table.index`, with keys that stand
+A name that a text only ever uses as `frame["a"]`, `rows[3]` or `fitted.score`, with keys that stand
 there, is *used in parts*: with other values in which these parts are alike the step does the same.
 What parts are like is told in part_values.py.
 """
@@ -19,7 +20,7 @@ import types
 from collections.abc import Iterator, Mapping
 from typing import Any, Final, NamedTuple
 
-from lorimer.esg.values.content import home_of
+from lorimer.esg.values.content import fields_of, home_of
 
 _PLACES: Final = frozenset({"loc", "iloc", "at", "iat"})
 _SIZES: Final = frozenset({"shape", "ndim", "size", "dtype"})
@@ -137,12 +138,24 @@ def fits(value: Any, paths: tuple[Path, ...]) -> bool:
     if kind in (dict, list, tuple):
         return all(not path.attribute for path in paths)
     if home_of(kind).partition(".")[0] not in ("numpy", "pandas"):
-        return False
+        return kind.__getattribute__ is object.__getattribute__ and _attributes(value, paths)
     known = _ATTRIBUTES.get(kind.__name__)
     return known is not None and all(
         path.attribute in known
         or (path.key is not _NONE and _subscripted(kind.__name__, path.attribute))
         or (kind.__name__ == "DataFrame" and path.key is _NONE and _column(value, path.attribute))
+        for path in paths
+    )
+
+
+def _attributes(value: Any, paths: tuple[Path, ...]) -> bool:
+    """These are attributes that an object of a class written in Python has itself: to ask for one
+    runs no code of the class."""
+    held = fields_of(value)
+    return held is not None and all(
+        path.key is _NONE
+        and path.attribute in held
+        and not any(path.attribute in vars(each) for each in type(value).__mro__)
         for path in paths
     )
 
