@@ -1,6 +1,6 @@
 """Changes of a pipeline's manifest: checked, made all or none, logged, and told to its live runs.
 
-What a change is: `core/mutation.py`. How a live run takes it up: `core/pending_changes.py`.
+What a change is: `core/mutation`. How a live run takes it up: `core/pending_changes.py`.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ class ChangeLogEntry:
     time: float
     """Wall clock, seconds."""
     changes: Sequence[JSON]
-    """As JSON; see `core/mutation.py`."""
+    """As JSON; see `core/mutation`."""
     parts: Mapping[str, tuple[JSON, JSON]]
     """What of the manifest is another (`model`, `stages.context`), before and after."""
     digest: str

@@ -344,7 +344,7 @@ class Mutated(TypedDict):
     model call of its iteration; a resumed or replayed run changes it again at the same place."""
 
     changes: Sequence[JSON]
-    """Each a change as `core/mutation.py` has it."""
+    """Each a change as `core/mutation` has it."""
     manifest: str
     """Hash of what they come to."""
     posts: NotRequired[Sequence[str]]

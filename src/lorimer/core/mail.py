@@ -113,7 +113,7 @@ async def change(
     """Ask an unfinished run to change its manifest, before its next model call. This run only, and
     no other of its pipeline; all of the changes are made, or none.
 
-    `changes` are the JSON of `core/mutation.py`; `id` as in `send`. Whether they fit, and may be
+    `changes` are the JSON of `core/mutation`; `id` as in `send`. Whether they fit, and may be
     made there, the run says in its fact `mutated`: see `taken`. Raises MutationError for what is no
     change or holds a secret, PipelineError and JournalError as `send` does.
     """

@@ -1,7 +1,7 @@
 """Applies pending changes of the manifest to a live run: before a model call, recorded as the fact
 `mutated`.
 
-What a change is: `mutation.py`. Who asks for one: the program that runs it (`mutable.py`,
+What a change is: `core/mutation`. Who asks for one: the program that runs it (`mutable.py`,
 for all of its runs), or whoever sends that run a message (`mail.py`).
 """
 
