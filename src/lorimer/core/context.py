@@ -73,6 +73,8 @@ class PendingChange:
 
 
 _NOTHING: Final[Mapping[str, JSON]] = {}
+_OTHER_FACTS: Final = ("effect.intent", "effect")
+"""As FACTS_OF, of all other kinds."""
 _CHARGES: Final = ("model", PHASE)
 _CLEAN: Final = ("model", ASIDE)
 """Of these calls `models/pull.py` strikes secrets out, because their answers are objects too."""
@@ -274,21 +276,17 @@ class RunContext(FactLog):
             if answer is not None:
                 return answer
         digest = short_hash(request)
-        intent_type, result_type = FACTS_OF.get(kind, ("effect.intent", "effect"))
-        recorded = self._recorded
+        intent_type, result_type = FACTS_OF.get(kind, _OTHER_FACTS)
         if kind == "tool":
             self.bounds.count_tool()
-        elif kind != "model":
-            key = f"{kind}:{key}"
-            if kind in ASIDES:
-                recorded = self._asides
+        key, recorded = self._filed(kind, key)
         begun = recorded.pop((intent_type, self.iteration, key), None) if recorded else None
         if begun is not None and begun.data.get("hash") != digest:
             raise self._diverged(kind, key)
         self.cancellation.check()
         if self.replayed and not self.cancellation.finished:
             self._go_live()
-        noted = safety is not _READ_ONLY
+        has_intent = safety is not _READ_ONLY
         if begun is not None:
             if safety is _UNSAFE:
                 raise OutcomeUnknown(
@@ -296,67 +294,77 @@ class RunContext(FactLog):
                     "known. It was not run again."
                 )
             reserve_nano = whole(begun.data.get("reserve"))
-        elif noted:
-            entry = self.spend.reserve(reserve_nano)
-            data: dict[str, JSON] = {"key": key, "hash": digest, **intent}
-            if reserve_nano:
-                data["reserve"] = reserve_nano
-            try:
-                await self.record(intent_type, data, key=key, sync=safety is _UNSAFE, ledger=entry)
-            except asyncio.CancelledError:
-                if not self.wrote(intent_type, key):
-                    self.spend.give_back(reserve_nano)
-                raise
-            except LimitError:
-                self.spend.give_back(reserve_nano)
-                raise
-        head: dict[str, JSON] = {"key": key} if noted else {"key": key, "hash": digest}
+        elif has_intent:
+            await self._record_intent(
+                intent_type, {"key": key, "hash": digest, **intent}, reserve_nano, safety
+            )
+        data: dict[str, JSON] = {"key": key} if has_intent else {"key": key, "hash": digest}
         error: LorimerError | None = None
-        data = head
         if self.check_claim is not None:
             await self.check_claim()
         try:
             found = await call()
             if self.redactor is not None and kind not in _CLEAN:
-                found = self.redactor.json(found, deep=True)  # the run has what is recorded
+                found = self.redactor.json(found, deep=True)  # the run gets what is recorded
             data.update(found)
-        except JournalError:  # of an effect within this one: nothing that came of it
+        except JournalError:  # of an effect within this one: there is no result to record
             raise
         except LorimerError as failure:
             error = failure if self.redactor is None else self.redactor.error(failure)
             data.update({"error": failure.to_json(), **_spent(aborted)})
         except (asyncio.CancelledError, Exception):
-            await self._abandon(f"{ABANDONED}{kind}:{key}", _spent(aborted))
+            await self._abandon(kind, key, _spent(aborted))
             raise
-        entry = self.spend.settle(reserve_nano, data)
-        if hold_empty and len(data) == (1 if noted else 2):
+        if hold_empty and len(data) == (1 if has_intent else 2):
+            self.spend.settle(reserve_nano, data)
             self.hold(result_type, data, key=key)
             return data
-        try:
-            await self.record(result_type, data, key=key, ledger=entry, clean=error is None)
-        except asyncio.CancelledError as cancelled:
-            if not self.wrote(result_type, key):
-                self.spend.undo(reserve_nano, data)
-                await self._abandon(f"{ABANDONED}{kind}:{key}", _cost_of(data))
-                raise
-            self.cancellation.note_cancelled(
-                cancelled
-            )  # it is recorded: whoever asked has to see it too
+        await self._record_result(kind, result_type, data, reserve_nano, clean=error is None)
         if error is not None:
             raise error
         return data
 
+    async def _record_intent(
+        self, type: str, data: dict[str, JSON], reserve_nano: int, safety: Safety
+    ) -> None:
+        """Set money aside and record that a call begins; all or nothing."""
+        key = str(data["key"])
+        entry = self.spend.reserve(reserve_nano)
+        if reserve_nano:
+            data["reserve"] = reserve_nano
+        try:
+            await self.record(type, data, key=key, sync=safety is _UNSAFE, ledger=entry)
+        except asyncio.CancelledError:
+            if not self.wrote(type, key):
+                self.spend.give_back(reserve_nano)
+            raise
+        except LimitError:
+            self.spend.give_back(reserve_nano)
+            raise
+
+    async def _record_result(
+        self, kind: str, type: str, data: Mapping[str, JSON], reserve_nano: int, *, clean: bool
+    ) -> None:
+        """Settle what was set aside and record what came of a call."""
+        key = str(data["key"])
+        entry = self.spend.settle(reserve_nano, data)
+        try:
+            await self.record(type, data, key=key, ledger=entry, clean=clean)
+        except asyncio.CancelledError as cancelled:
+            if not self.wrote(type, key):
+                self.spend.undo(reserve_nano, data)
+                await self._abandon(kind, key, _cost_of(data))
+                raise
+            # it is recorded, so the call is over; the cancellation takes effect at the next check
+            self.cancellation.note_cancelled(cancelled)
+
     def answer(self, kind: str, key: str, request: bytes) -> Mapping[str, JSON] | None:
-        """What `effect` returns, or raises, of one whose result is recorded; None: there is no
-        result, and `effect` is to be asked. For who has much to prepare for a call."""
-        recorded = self._recorded
-        if kind not in FACTS_OF:
-            key = f"{kind}:{key}"
-            if kind in ASIDES:
-                recorded = self._asides
+        """What `effect` would return or raise, if that is recorded; None: it is not, and `effect`
+        has to be called. For callers who have much to prepare for a call."""
+        key, recorded = self._filed(kind, key)
         if not recorded:
             return None
-        intent_type, result_type = FACTS_OF.get(kind, ("effect.intent", "effect"))
+        intent_type, result_type = FACTS_OF.get(kind, _OTHER_FACTS)
         at = (result_type, self.iteration, key)
         if at not in recorded:
             return None
@@ -369,6 +377,12 @@ class RunContext(FactLog):
             raise self._diverged(kind, key)
         self._charge(kind, key, found)
         return _outcome(found) if "error" in found else found
+
+    def _filed(self, kind: str, key: str) -> tuple[str, dict[tuple[str, int, str], Event]]:
+        """The key of an effect's facts, and the index of recorded facts that may have them."""
+        if kind in FACTS_OF:
+            return key, self._recorded
+        return f"{kind}:{key}", self._asides if kind in ASIDES else self._recorded
 
     def _diverged(self, kind: str, key: str) -> JournalError:
         return JournalError(
@@ -389,9 +403,10 @@ class RunContext(FactLog):
         if kind in _CHARGES and self._uncharged:
             self._charge_asides(self.iteration)
 
-    async def _abandon(self, key: str, spent: Mapping[str, JSON]) -> None:
-        # a half-done call leaves its intent without a result; only what it cost is noted
+    async def _abandon(self, kind: str, key: str, spent: Mapping[str, JSON]) -> None:
+        """Record what a half-done call cost; its intent stays without a result."""
         if spent:
+            key = f"{ABANDONED}{kind}:{key}"
             entry = self.spend.write_off(spent)
             with self.cancellation.shielded():
                 await self.record("effect", {"key": key, **spent}, key=key, ledger=entry)
