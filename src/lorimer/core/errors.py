@@ -18,16 +18,16 @@ _COMPARED_CHARS: Final = 64
 
 
 def nearest(word: str, known: Iterable[str]) -> str:
-    """The end of an error message: the known names, those most like `word` first.
+    """The end of an error message: the known names, with those most like `word` first.
 
-    Returns "" when nothing is known, else e.g. `; did you mean 'chat'? Known: agent, chat.`
+    Returns "" when no names are known, else e.g. `; did you mean 'chat'? Known: agent, chat.`
     """
     names = sorted(set(known))
     if not names:
         return ""
-    from difflib import get_close_matches  # only who has made a mistake pays for it
+    from difflib import get_close_matches  # imported only when a name is wrong
 
-    # to compare two takes as long as the product of their lengths, and a model may have made both
+    # the comparison takes quadratic time, and a model may have produced both
     short = [name for name in names if len(name) <= _COMPARED_CHARS]
     close = get_close_matches(word, short, n=2, cutoff=0.6) if len(word) <= _COMPARED_CHARS else []
     hint = f"; did you mean {' or '.join(repr(name) for name in close)}?" if close else "."
@@ -35,10 +35,10 @@ def nearest(word: str, known: Iterable[str]) -> str:
 
 
 class LorimerError(Exception):
-    """Base of all errors of ours.
+    """Base of all exceptions of this library.
 
-    `code` is always set; `hint` says what to do next; `result` is the partial result when the
-    error ended a run.
+    `code` is always set; `hint` says what to do next; `result` is the partial result if the error
+    ended a run.
     """
 
     default_code = ExecutorErrorCode.EXEC_UNKNOWN
@@ -61,7 +61,7 @@ class LorimerError(Exception):
 
     @property
     def category(self) -> ErrorCategory:
-        """The kind of trouble, from the code."""
+        """The kind of failure, from the code."""
         return self.code.category
 
     @property
@@ -70,7 +70,7 @@ class LorimerError(Exception):
         return str(self)
 
     def to_json(self) -> dict[str, JSON]:
-        """The plain form that facts and results keep."""
+        """Plain data, as facts and results store it."""
         data: dict[str, JSON] = {"code": self.code.value, "message": str(self)}
         if self.hint:
             data["hint"] = self.hint
@@ -78,13 +78,13 @@ class LorimerError(Exception):
 
 
 class PipelineError(LorimerError):
-    """A run or a pipeline as a whole cannot go on."""
+    """A run, or a pipeline as a whole, cannot continue."""
 
     default_code = ExecutorErrorCode.EXEC_PIPELINE_NOT_INITIALIZED
 
 
 class ConfigError(LorimerError, ValueError):
-    """What the host configured cannot work. `problems` lists every fault found, path first."""
+    """An invalid configuration by the host. `problems` lists every fault found, path first."""
 
     default_code = ExecutorErrorCode.EXEC_PIPELINE_INVALID_MANIFEST
 
@@ -102,19 +102,19 @@ class ConfigError(LorimerError, ValueError):
 
 
 class MutationError(ConfigError):
-    """A change of a manifest that does not fit; nothing was changed."""
+    """An invalid change of a manifest; nothing was changed."""
 
     default_code = ExecutorErrorCode.EXEC_MUTATION_INVALID
 
 
 class MutationLocked(MutationError):
-    """A change of something that is locked; nothing was changed."""
+    """A change of something locked; nothing was changed."""
 
     default_code = ExecutorErrorCode.EXEC_MUTATION_LOCKED
 
 
 class StageError(LorimerError):
-    """A stage raised something that is not one of our errors; the cause is kept."""
+    """A stage raised an exception that is not a LorimerError; it is kept as the cause."""
 
     default_code = ExecutorErrorCode.EXEC_STAGE_FAILED
 
@@ -134,7 +134,7 @@ class StageError(LorimerError):
 
 
 class GuardRejectError(StageError):
-    """A guard of stage 4 said no."""
+    """A guard of stage 4 rejected the request."""
 
     default_code = ExecutorErrorCode.EXEC_STAGE_GUARD_REJECTED
 
@@ -148,10 +148,10 @@ class GuardRejectError(StageError):
 class APIError(LorimerError):
     """A model call failed.
 
-    `status` is the HTTP status if there was one, `retry_after_s` what the provider asked for in
-    seconds, `usage` what the failed attempt is known to have used. `released` is how many
-    characters of its answer listeners were given, `partial` the text of it that another attempt
-    may go on from; both are set by the attempt loop.
+    `status` is the HTTP status if there was one, `retry_after_s` the wait that the provider asked
+    for in seconds, `usage` the known usage of the failed attempt. `released` is the number of
+    characters of its answer that listeners received, `partial` the text from which another attempt
+    may continue; both are set by the attempt loop.
     """
 
     default_code = ExecutorErrorCode.EXEC_API_UNKNOWN
@@ -194,7 +194,7 @@ class APIError(LorimerError):
 
 
 class ToolExecutionError(LorimerError):
-    """A tool failed in a way its author wants the model to be told. Raise it inside a tool."""
+    """A failure of a tool that its author wants to report to the model. Raise it inside a tool."""
 
     default_code = ExecutorErrorCode.EXEC_TOOL_CRASHED
 
@@ -211,43 +211,42 @@ class ToolExecutionError(LorimerError):
 
 
 class HookError(LorimerError):
-    """A guard hook said no, or could not say anything: which comes to the same. The message names
-    it."""
+    """A guard hook refused, or failed, which counts as a refusal. The message names the hook."""
 
     default_code = ExecutorErrorCode.EXEC_HOOK_FAILED
 
 
 class MemoryFailed(LorimerError):
-    """A memory could not be read or written. A run goes on without it."""
+    """A memory could not be read or written. A run continues without it."""
 
     default_code = ExecutorErrorCode.EXEC_MEMORY_FAILED
 
 
 class LimitError(LorimerError):
-    """A bound of `Limits`, or a budget, was reached; the work done so far is on `result`."""
+    """A bound of `Limits`, or a budget, was reached; the partial result is in `result`."""
 
     default_code = ExecutorErrorCode.EXEC_LIMIT_TIMEOUT
 
 
 class RunCancelled(LorimerError):
-    """The run was stopped by somebody. Raised only to callers who did not cancel themselves."""
+    """The run was stopped. Raised only to callers that did not cancel it themselves."""
 
     default_code = ExecutorErrorCode.EXEC_RUN_CANCELLED
 
 
 class JournalError(LorimerError):
-    """The store refused, failed, or holds something that does not fit."""
+    """The store refused or failed, or its content is inconsistent."""
 
     default_code = ExecutorErrorCode.EXEC_JOURNAL_FAILED
 
 
 class StoreFailed(LorimerError):
-    """A store of the kernel's (audit, saved agents) could not be read or written."""
+    """A store of the kernel (audit, saved agents) could not be read or written."""
 
     default_code = ExecutorErrorCode.EXEC_STORE_FAILED
 
 
-# The first that a code begins with counts.
+# the first matching prefix decides
 _CLASSES: Mapping[str, type[LorimerError]] = {
     "exec.run.cancelled": RunCancelled,
     "exec.run.killed": RunCancelled,
@@ -280,7 +279,7 @@ _CLASSES: Mapping[str, type[LorimerError]] = {
 
 
 def error_from_json(data: Mapping[str, JSON]) -> LorimerError:
-    """The reverse of `LorimerError.to_json`: the same code on the class that code belongs to."""
+    """The reverse of `LorimerError.to_json`: restores the class that belongs to the code."""
     try:
         code = ExecutorErrorCode(data.get("code"))
     except ValueError:

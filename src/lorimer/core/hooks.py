@@ -53,9 +53,8 @@ class HookEvent(StrEnum):
     CWD_CHANGED = "CwdChanged"
     """Calls start in another folder from now on."""
 
-    __hash__ = (
-        str.__hash__
-    )  # Enum's own is a Python function, and this is called with every tool call
+    # Enum's own is a Python function, and this is called with every tool call
+    __hash__ = str.__hash__
 
     @property
     def guards(self) -> bool:
