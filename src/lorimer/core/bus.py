@@ -30,8 +30,7 @@ STREAM_EVENTS: Final = 256
 
 DRAIN_S: Final = 2.0
 """Seconds that async handlers get for queued events after the run has ended; then the same again
-for the marker of dropped events and for the last event.
-"""
+for the marker of dropped events and for the last event."""
 
 _log = logger("lorimer.events")
 

@@ -1,6 +1,5 @@
 """RunContext: what stages and tools use of a run: effects, facts, signals, limits. Its money:
-`spend.py`. How it is stopped: `cancel.py`.
-"""
+`spend.py`. How it is stopped: `cancel.py`."""
 
 from __future__ import annotations
 
@@ -89,8 +88,7 @@ def short_hash(data: bytes) -> str:
 
 _CLOCKS_DIFFER_S: Final = 0.001
 """The alarm follows the event loop's clock, the deadline the world's. Less time left than this can
-be a mere difference between the clocks.
-"""
+be a mere difference between the clocks."""
 
 
 class RunContext(FactLog):

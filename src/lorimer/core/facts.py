@@ -31,20 +31,17 @@ ABANDONED: Final = "abandoned:"
 ASIDE: Final = "generate"
 """Kind of a model call that a tool or a stage makes itself (`models/generate.py`). On resume, a
 tool whose result is recorded does not repeat it, so its cost is charged with the reply of its
-iteration, whether it is asked for again or not.
-"""
+iteration, whether it is asked for again or not."""
 
 CHILD: Final = "child"
 """Kind of effect of a child run that is waited for (`core/children.py`). As with ASIDE, the tool
-call that started it has the recorded result.
-"""
+call that started it has the recorded result."""
 
 ASIDES: Final = frozenset({ASIDE, CHILD})
 
 PHASE: Final = "phase"
 """Kind of effect of a phase (`stages/s06_phases.py`). As with a reply, the side calls of its
-iteration are charged with it.
-"""
+iteration are charged with it."""
 
 
 STEP: Final = "step"

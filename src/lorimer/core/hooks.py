@@ -85,8 +85,7 @@ _GUARDS: Final = frozenset(
 
 Verdict: TypeAlias = Literal["", "ask", "block"]
 """`block`: it does not happen. `ask`: a person decides (PreToolUse only). "": no objection, which
-is not a permission.
-"""
+is not a permission."""
 
 VERDICTS: Final = get_args(Verdict)
 

@@ -1,6 +1,5 @@
 """How a live run receives messages (`mail.py`): its inbox is read when something may have arrived,
-and messages wait until the run takes them.
-"""
+and messages wait until the run takes them."""
 
 from __future__ import annotations
 

@@ -16,8 +16,7 @@ MAX_TEXT: Final = 4_000
 """Most characters of one item; the writer cuts longer ones."""
 STRANGERS: Final = "strangers"
 """Tag of items from a run that had read untrusted content: a run that is shown them has read it
-too.
-"""
+too."""
 
 
 @record

@@ -20,8 +20,7 @@ Execute: TypeAlias = "Callable[[object, PipelineState], Awaitable[object]]"
 Bypass: TypeAlias = "Callable[[PipelineState], bool]"
 Step: TypeAlias = "tuple[str, Execute, Bypass | None]"
 """A stage as the engine runs it: name, `execute`, and `should_bypass` if it has one. Attributes are
-looked up once; a plain tuple is unpacked in half the time.
-"""
+looked up once; a plain tuple is unpacked in half the time."""
 
 
 def step_of(stage: AnyStage) -> Step:

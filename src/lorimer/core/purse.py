@@ -103,8 +103,7 @@ class Purse:
 
 Budgets: TypeAlias = Sequence[Purse] | Callable[[], Awaitable[Sequence[Purse]]]
 """The purses that pay for a run, or a function that returns them, called once when the run is about
-to begin. If it raises a LorimerError, the run ends with that before it has called anything.
-"""
+to begin. If it raises a LorimerError, the run ends with that before it has called anything."""
 
 
 def nano_of(usd: float | Decimal, what: str) -> int:

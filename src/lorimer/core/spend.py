@@ -1,6 +1,5 @@
 """What a run has used: tokens, money spent and reserved, and their ceiling. For money that many
-runs share see `purse.py`.
-"""
+runs share see `purse.py`."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Changes read from JSON and written to it, applied to a manifest, and two manifests compared."""
+"""Reads changes from JSON and writes them, applies them to a manifest, and compares manifests."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def read(data: Mapping[str, JSON]) -> Change:
 
 
 def plain(change: Change) -> dict[str, JSON]:
-    """Its JSON."""
+    """The JSON of a change."""
     kept: dict[str, JSON] = change.model_dump(mode="json", exclude_defaults=True)
     return {"kind": str(change.model_dump(include={"kind"})["kind"]), **kept}
 
@@ -40,8 +40,8 @@ def plain(change: Change) -> dict[str, JSON]:
 def apply(
     manifest: EnvironmentManifest, changes: Sequence[Change], declared: Declared
 ) -> EnvironmentManifest:
-    """The manifest with the changes, in order; the given one stays as it is. Raises MutationError
-    for what does not fit. Whether the result can be run, says `compile`."""
+    """The manifest with the changes applied in order; the given one is not modified. Raises
+    MutationError for invalid changes. Whether the result can be run is up to `compile`."""
     draft = manifest.model_copy(deep=True)
     for change in changes:
         try:
@@ -61,7 +61,7 @@ def apply(
 def apply_json(
     manifest: EnvironmentManifest, changes: Sequence[JSON], declared: Declared
 ) -> EnvironmentManifest:
-    """As `apply`, of changes in their JSON; what is no object is passed over."""
+    """As `apply`, for changes given as JSON; anything that is not an object is skipped."""
     read_changes = [read(each) for each in changes if isinstance(each, Mapping)]
     return apply(manifest, read_changes, declared)
 
@@ -76,7 +76,7 @@ def sections(manifest: EnvironmentManifest) -> dict[str, JSON]:
 
 
 def restoring(manifest: EnvironmentManifest) -> Change:
-    """The change after which a manifest is this one."""
+    """The change that restores this manifest."""
     data: Mapping[str, JSON] = {"kind": "restore_snapshot", "manifest": manifest.to_dict()}
     return read(data)
 
@@ -84,7 +84,7 @@ def restoring(manifest: EnvironmentManifest) -> Change:
 def difference(
     before: EnvironmentManifest, after: EnvironmentManifest
 ) -> dict[str, tuple[JSON, JSON]]:
-    """The parts that differ: before and after; None: it was not there, or is not any more."""
+    """The parts that differ: before and after. None: the part did not or does not exist."""
     old, new = sections(before), sections(after)
     names = dict.fromkeys([*old, *new])
     return {n: (old.get(n), new.get(n)) for n in names if old.get(n) != new.get(n)}

@@ -1,4 +1,4 @@
-"""What a change of a manifest is, and what changes of one stage or one slot have in common."""
+"""The base class of changes, and what changes of one stage or one slot have in common."""
 
 from __future__ import annotations
 
@@ -28,12 +28,12 @@ class Change(BaseModel):
 
     @abstractmethod
     def edit(self, draft: EnvironmentManifest, declared: Declared) -> None:
-        """Make it, in a manifest that belongs to the caller. Raises MutationError."""
+        """Make the change in a manifest owned by the caller. Raises MutationError."""
 
 
 class StageChange(Change):
     stage: str
-    """Its name."""
+    """Name of the stage."""
 
     def entry(self, draft: EnvironmentManifest) -> StageEntry:
         if self.stage not in draft.stages:
@@ -48,7 +48,7 @@ class SlotChange(StageChange):
     slot: str
 
     def held(self, draft: EnvironmentManifest, declared: Declared) -> tuple[list[str], bool]:
-        """What is in the slot, and whether it is a chain."""
+        """The strategies in the slot, and whether it is a chain."""
         entry = self.entry(draft)
         slots = declared.slots(entry.name, entry.implementation)
         if self.slot not in slots:
@@ -60,14 +60,14 @@ class SlotChange(StageChange):
         return (list(chosen) if isinstance(chosen, list) else [chosen]), slot.chain
 
     def chain(self, draft: EnvironmentManifest, declared: Declared) -> list[str]:
-        """What is in the chain."""
+        """The strategies in the chain."""
         held, chain = self.held(draft, declared)
         if not chain:
             raise MutationError(f"{self.stage}.{self.slot} holds one strategy: it is no chain")
         return held
 
     def settle(self, draft: EnvironmentManifest, held: list[str]) -> None:
-        """This is in the chain from now on; configurations of what is not, go."""
+        """Replace the strategies in the chain; configurations of removed ones are dropped."""
         entry = self.entry(draft)
         entry.strategies[self.slot] = held
         configs = entry.strategy_configs.pop(self.slot, {})

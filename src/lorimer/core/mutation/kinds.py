@@ -25,8 +25,8 @@ M = TypeVar("M", bound=BaseModel)
 
 
 class SwapStrategy(SlotChange):
-    """Another strategy in a slot, configured anew; in a chain another list of them, or one for a
-    chain of one. `config` maps, where it is a list, strategy to configuration."""
+    """Put another strategy, newly configured, into a slot; into a chain, a list of strategies or a
+    single one. For a list, `config` maps strategies to configurations."""
 
     kind: Literal["swap_strategy"] = "swap_strategy"
     strategy: str | list[str]
@@ -44,8 +44,8 @@ class SwapStrategy(SlotChange):
 
 
 class UpdateStrategyConfig(SlotChange):
-    """Fields of the configuration of a strategy, the others as they are; in a chain `strategy` says
-    whose."""
+    """Set fields of a strategy's configuration and keep the others; in a chain, `strategy` says of
+    which."""
 
     kind: Literal["update_strategy_config"] = "update_strategy_config"
     config: dict[str, Plain]
@@ -68,7 +68,7 @@ class UpdateStrategyConfig(SlotChange):
 
 
 class AddToChain(SlotChange):
-    """One more strategy in a chain: last, or at the place `at`, from 0."""
+    """Add a strategy to a chain: at the end, or at the 0-based index `at`."""
 
     kind: Literal["add_to_chain"] = "add_to_chain"
     strategy: str
@@ -87,7 +87,7 @@ class AddToChain(SlotChange):
 
 
 class RemoveFromChain(SlotChange):
-    """One strategy less in a chain."""
+    """Remove a strategy from a chain."""
 
     kind: Literal["remove_from_chain"] = "remove_from_chain"
     strategy: str
@@ -101,7 +101,7 @@ class RemoveFromChain(SlotChange):
 
 
 class ReorderChain(SlotChange):
-    """The same strategies of a chain in another order."""
+    """Reorder the strategies of a chain."""
 
     kind: Literal["reorder_chain"] = "reorder_chain"
     order: list[str]
@@ -114,7 +114,7 @@ class ReorderChain(SlotChange):
 
 
 class UpdateStageConfig(StageChange):
-    """Fields of a stage's own configuration, the others as they are."""
+    """Set fields of a stage's own configuration and keep the others."""
 
     kind: Literal["update_stage_config"] = "update_stage_config"
     config: dict[str, Plain]
@@ -125,7 +125,7 @@ class UpdateStageConfig(StageChange):
 
 
 class SetStageActive(StageChange):
-    """A stage into the plan, or out of it; in the manifest it stays."""
+    """Activate or deactivate a stage; a deactivated stage stays in the manifest."""
 
     kind: Literal["set_stage_active"] = "set_stage_active"
     active: bool
@@ -135,7 +135,7 @@ class SetStageActive(StageChange):
 
 
 class RegisterStage(Change):
-    """One more stage."""
+    """Add a stage."""
 
     kind: Literal["register_stage"] = "register_stage"
     entry: StageEntry
@@ -147,7 +147,7 @@ class RegisterStage(Change):
 
 
 class RemoveStage(StageChange):
-    """One stage less."""
+    """Remove a stage."""
 
     kind: Literal["remove_stage"] = "remove_stage"
 
@@ -156,7 +156,7 @@ class RemoveStage(StageChange):
 
 
 class ReplaceStage(StageChange):
-    """A stage that is configured anew, with all its slots; its name may be another."""
+    """Replace a stage and all its slots; the name may change."""
 
     kind: Literal["replace_stage"] = "replace_stage"
     by: StageEntry
@@ -169,7 +169,7 @@ class ReplaceStage(StageChange):
 
 
 class SetImplementation(StageChange):
-    """Other code for a stage; "": the usual one."""
+    """Choose the implementation of a stage; "": the usual one."""
 
     kind: Literal["set_implementation"] = "set_implementation"
     implementation: str
@@ -179,7 +179,7 @@ class SetImplementation(StageChange):
 
 
 class SetStageModel(StageChange):
-    """What a stage overrides of the model: all of it; {}: nothing."""
+    """Set all of the model fields that a stage overrides; {}: none."""
 
     kind: Literal["set_stage_model"] = "set_stage_model"
     model: dict[str, Plain]
@@ -189,8 +189,7 @@ class SetStageModel(StageChange):
 
 
 class BindTool(StageChange):
-    """A tool that the stage may call, besides those that it may already; where it had no binding,
-    that one only."""
+    """Allow the stage to call one more tool; if it had no binding, only that one."""
 
     kind: Literal["bind_tool"] = "bind_tool"
     tool: str
@@ -206,7 +205,7 @@ class BindTool(StageChange):
 
 
 class UnbindTool(StageChange):
-    """A tool that the stage may not call any more."""
+    """Forbid the stage to call a tool."""
 
     kind: Literal["unbind_tool"] = "unbind_tool"
     tool: str
@@ -223,7 +222,8 @@ class UnbindTool(StageChange):
 
 
 class SetToolScope(StageChange):
-    """Which tools the stage may call: all of it; neither: every tool of the agent."""
+    """Set all of the stage's tool binding; without `allowed` and `blocked`: every tool of the
+    agent."""
 
     kind: Literal["set_tool_scope"] = "set_tool_scope"
     allowed: list[str] | None = None
@@ -236,7 +236,7 @@ class SetToolScope(StageChange):
 
 
 class UpdateModel(Change):
-    """Fields of `model`, the others as they are."""
+    """Set fields of `model` and keep the others."""
 
     kind: Literal["update_model_config"] = "update_model_config"
     settings: dict[str, Plain]
@@ -247,8 +247,8 @@ class UpdateModel(Change):
 
 
 class UpdatePipeline(Change):
-    """Fields of `metadata`, `limits`, `permissions`, the others as they are. A live run keeps the
-    limits that it began with."""
+    """Set fields of `metadata`, `limits` and `permissions` and keep the others. A live run keeps
+    the limits that it began with."""
 
     kind: Literal["update_pipeline_config"] = "update_pipeline_config"
     metadata: dict[str, Plain] = Field({})
@@ -264,7 +264,7 @@ class UpdatePipeline(Change):
 
 
 class UpdateTools(Change):
-    """Fields of `tools`, the others as they are. Naming a tool grants nothing."""
+    """Set fields of `tools` and keep the others. Naming a tool does not permit its calls."""
 
     kind: Literal["update_tools"] = "update_tools"
     tools: dict[str, Plain]
@@ -275,7 +275,7 @@ class UpdateTools(Change):
 
 
 class RestoreSnapshot(Change):
-    """All of it as it was."""
+    """Restore a complete manifest."""
 
     kind: Literal["restore_snapshot"] = "restore_snapshot"
     manifest: dict[str, Plain]
@@ -315,7 +315,7 @@ AnyChange: TypeAlias = Annotated[
 
 
 def _section(name: str, kind: type[M], said: Mapping[str, Plain]) -> M:
-    """A section of a manifest. Raises MutationError naming every fault by its path."""
+    """Validate a section of a manifest. Raises MutationError naming every fault by its path."""
     try:
         return kind.model_validate(said)
     except ValidationError as error:
