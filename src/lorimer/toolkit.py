@@ -72,40 +72,25 @@ def toolset_of(
         raise ConfigError(
             f"sandbox is {sandbox!r}; it may be {', '.join(map(repr, get_args(SandboxMode)))}"
         )
-    given = _rules(rules)
-    named, described = manifest.tools.built_in, manifest.tools.ad_hoc
-    late, external = manifest.tools.deferred, manifest.tools.external
-    if tools is None and not (named or described or given or late or external or manifest.agents):
+    given, declared = _rules(rules), manifest.tools
+    if tools is None and not (
+        given
+        or manifest.agents
+        or declared.built_in
+        or declared.ad_hoc
+        or declared.deferred
+        or declared.external
+    ):
         return None
-    from lorimer.tools.policy.people import Parties, check_author
+    from lorimer.tools.policy.people import Parties
     from lorimer.tools.registry import ToolRegistry
-    from lorimer.tools.shown import SEARCH
     from lorimer.tools.toolset import Toolset
 
-    shipped = built_in(named) + external_tools(external)
-    at_work = [str(tool.name) for tool in shipped if tool.effects & {"read", "write", "exec"}]
-    at_work += [each.name for each in described if each.kind == "script"]
-    if at_work and workspace is None:
-        raise ConfigError(
-            f"the tools {', '.join(at_work)} work in a folder, and none was given",
-            hint="Pass workspace=... when you build the pipeline.",
-        )
+    shipped = built_in(declared.built_in) + external_tools(declared.external)
+    _require_workspace(shipped, declared.ad_hoc, workspace)
     files = _files_in(workspace, before)
-    registry = ToolRegistry(()) if tools is None else tools
-    known = known or registry
-    if manifest.tools.given is not None:
-        registry = _only_given(manifest, registry)
-    if late and SEARCH not in [*named, *registry.names]:
-        shipped += built_in([SEARCH])
-    if shipped:
-        registry = registry.copy()  # the host's registry is not modified
-        check_author(shipped, author)
-        for tool in shipped:
-            registry.register(tool, granted=False)
-    if described:
-        registry = _with_adhoc(described, registry, variables)
-    if manifest.agents:
-        registry = _with_agents(manifest, registry, known)
+    host = ToolRegistry(()) if tools is None else tools
+    registry = _registry_of(manifest, host, known or host, shipped, author, variables)
     return Toolset(
         registry,
         rules=[*given, *manifest_rules(manifest.permissions)],
@@ -117,10 +102,53 @@ def toolset_of(
         hidden=hidden,
         agent=agent or manifest.metadata.name,
         parties=Parties(author, caller),
-        deferred=_deferred(late, registry),
+        deferred=_deferred(declared.deferred, registry),
         binding=_binding(manifest, registry, variables or {}, derived=derived),
         models=models,
     )
+
+
+def _registry_of(
+    manifest: EnvironmentManifest,
+    host: ToolRegistry,
+    known: ToolRegistry,
+    shipped: list[Tool],
+    author: Person | None,
+    variables: Mapping[str, str] | None,
+) -> ToolRegistry:
+    """The host's tools with all others that the manifest names or describes. `shipped` are those
+    that are not the host's. Raises ConfigError."""
+    from lorimer.tools.policy.people import check_author
+    from lorimer.tools.shown import SEARCH
+
+    registry, declared = host, manifest.tools
+    if declared.given is not None:
+        registry = _only_given(manifest, registry)
+    if declared.deferred and SEARCH not in [*declared.built_in, *registry.names]:
+        shipped = [*shipped, *built_in([SEARCH])]
+    if shipped:
+        registry = registry.copy()  # the host's registry is not modified
+        check_author(shipped, author)
+        for tool in shipped:
+            registry.register(tool, granted=False)
+    if declared.ad_hoc:
+        registry = _with_adhoc(declared.ad_hoc, registry, variables)
+    if manifest.agents:
+        registry = _with_agents(manifest, registry, known)
+    return registry
+
+
+def _require_workspace(
+    shipped: Iterable[Tool], described: Iterable[AdHocTool], workspace: str | Path | None
+) -> None:
+    """Raises ConfigError for tools that work in a folder when there is none."""
+    at_work = [str(tool.name) for tool in shipped if tool.effects & {"read", "write", "exec"}]
+    at_work += [each.name for each in described if each.kind == "script"]
+    if at_work and workspace is None:
+        raise ConfigError(
+            f"the tools {', '.join(at_work)} work in a folder, and none was given",
+            hint="Pass workspace=... when you build the pipeline.",
+        )
 
 
 def _files_in(workspace: str | Path | None, before: Toolset | None) -> RootedFiles | None:
