@@ -57,7 +57,7 @@ class Finding:
 @click.command()
 @store_option
 def doctor(store: str | None) -> int:
-    """Say what works here, and what to do about the rest. Keys are named, never shown.
+    """Check what works here, and how to fix what does not. Keys are named, never shown.
 
     The exit code is 0 unless something that is needed is broken.
     """

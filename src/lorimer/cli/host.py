@@ -19,7 +19,7 @@ VARIABLE: Final = "LORIMER_MODELS"
 models_option = click.option(
     "--models",
     metavar="FILE",
-    help="What this machine says about models: tiers, aliases, providers, prices. Default:"
+    help="The model settings of this machine: tiers, aliases, providers, prices. Default:"
     f" ${VARIABLE}, else lorimer/models.toml in the user's configuration directory.",
 )
 
