@@ -1,13 +1,14 @@
 """Runs as JSON lines, for other programs and other places; and those lines as runs again.
 
-For each run one line that says what it is, then its facts, one a line, as `Event.to_json` has them:
+For each run one line that describes it, then its facts, one per line, as `Event.to_json` gives
+them:
 
     {"type": "lorimer.run", "format": 1, "run_id", "session_id", "digest", "manifest", "messages"}
     {"type": "run.start", "run_id", "iteration", "stage", "time", "seq", "data"}
     ...
 
 `messages` is the conversation before the run, `compacted` the receipt of its last compaction; both
-are left out where the run before it in the file is the one before it in the session.
+are omitted if the previous run in the file is also the previous one in the session.
 """
 
 from __future__ import annotations
@@ -34,8 +35,8 @@ HEAD: Final = "lorimer.run"
 async def export(
     journal: Journal, run_id: str, *, session: bool = False
 ) -> AsyncGenerator[str, None]:
-    """The lines of a run (its id, or the beginning of it), or of its whole session, without line
-    ends. Reads only. Raises as `recorded` does."""
+    """The lines of a run (its id, or the unique beginning of it), or of its whole session, without
+    line ends. Reads only. Raises as `recorded` does."""
     if not session:
         run = await recorded(journal, run_id)
         before = Fold()
@@ -61,10 +62,10 @@ async def export(
 
 
 def read_export(lines: Iterable[str]) -> list[Recording]:
-    """The runs that `export` has written, in its order. Empty lines are passed over.
+    """The runs that `export` has written, in the same order. Empty lines are skipped.
 
-    Raises JournalError naming the line: `exec.journal.version` when a newer version wrote it,
-    `exec.journal.failed` for what no version writes. What the facts say is checked by
+    Raises JournalError naming the line: `exec.journal.version` for lines of a newer version,
+    `exec.journal.failed` for invalid ones. The content of the facts is checked by
     `verify_recording`.
     """
     runs: list[Recording] = []
@@ -117,7 +118,8 @@ def _head(
 
 
 def _finite(text: str) -> float:
-    """Raises ValueError for what no fact can hold: NaN, infinity, and what a float takes for it."""
+    """Raises ValueError for what no fact can contain: NaN, infinity, and numbers too large for a
+    float."""
     number = float(text)
     if not isfinite(number):
         raise ValueError(f"{text} is no number of JSON")
