@@ -158,7 +158,7 @@ def _files_in(workspace: str | Path | None, before: Toolset | None) -> RootedFil
         return None
     root = Path(workspace).resolve()
     if not root.is_dir():
-        raise ConfigError(f"the workspace {str(root)!r} is no folder")
+        raise ConfigError(f"the workspace {str(root)!r} is not a folder")
     if before is not None and before.files is not None:
         return before.files
     from lorimer.world.files import RootedFiles

@@ -135,7 +135,9 @@ def _store(given: str | None) -> Finding:
         while not os.path.exists(place):
             place = place.parent
         if not place.is_dir():
-            return Finding("bad", "store", f"{place} is no folder", "Name another place: --store.")
+            return Finding(
+                "bad", "store", f"{place} is not a folder", "Name another place: --store."
+            )
         if os.access(place, os.W_OK):
             return Finding("ok", "store", f"{path} (made at the first run)")
         return Finding("bad", "store", f"{place} is not writable", "Name another place: --store.")

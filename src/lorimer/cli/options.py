@@ -67,7 +67,9 @@ class Span(click.ParamType[float]):
         found = _SPAN.fullmatch(str(value).strip())
         seconds = float(found[1]) * _SECONDS[found[2]] if found is not None else 0.0
         if seconds <= 0:
-            self.fail(f"{value!r} is no time: write seconds, or e.g. 90s, 5m, 2h, 30d", param, ctx)
+            self.fail(
+                f"{value!r} is not a time: write seconds, or e.g. 90s, 5m, 2h, 30d", param, ctx
+            )
         return seconds
 
 

@@ -98,5 +98,7 @@ def _configured(
             )
         return {**change, "strategy": rest[0], "config": {rest[1]: value}}
     if len(rest) != 1:
-        raise MutationError(f"{entry.name}.{slot} is no chain: write strategy_configs.{slot}.FIELD")
+        raise MutationError(
+            f"{entry.name}.{slot} is not a chain: write strategy_configs.{slot}.FIELD"
+        )
     return {**change, "config": {rest[0]: value}}

@@ -77,7 +77,7 @@ def read_export(lines: Iterable[str]) -> list[Recording]:
         try:
             data = cast("JSON", json.loads(line, parse_constant=_finite, parse_float=_finite))
             if not isinstance(data, Mapping):
-                raise ValueError("it is no object")
+                raise ValueError("it is not an object")
             if data.get("type") == HEAD:
                 fold = _history(data, fold)
                 facts = []
@@ -122,7 +122,7 @@ def _finite(text: str) -> float:
     float."""
     number = float(text)
     if not isfinite(number):
-        raise ValueError(f"{text} is no number of JSON")
+        raise ValueError(f"{text} is not a JSON number")
     return number
 
 
@@ -148,7 +148,7 @@ def _history(head: Mapping[str, JSON], before: Fold) -> Fold:
         before.close()
         return before
     if isinstance(given, str) or not isinstance(given, Sequence):
-        raise ValueError("its messages are no list")
+        raise ValueError("its messages are not a list")
     fold = Fold()
     fold.messages = [message_from_json(item) for item in given]
     compacted = head.get("compacted")
@@ -161,7 +161,7 @@ def _run(head: Mapping[str, JSON], facts: list[Event], before: Fold) -> Recordin
     if not isinstance(run_id, str) or not isinstance(session_id, str):
         raise ValueError("it names no run, or no session")
     if manifest is not None and not isinstance(manifest, Mapping):
-        raise ValueError("its manifest is no object")
+        raise ValueError("its manifest is not an object")
     history = repaired(before.messages)
     return Recording(run_id, session_id, history, facts, manifest, before.receipt)
 

@@ -280,9 +280,7 @@ class MemoryJournal:
         if not run_id:
             return None
         with self._lock:
-            if (
-                len(run_id) >= self._longest
-            ):  # such as each new one: not searched for among thousands
+            if len(run_id) >= self._longest:  # a complete id: not searched for among thousands
                 return self._row(run_id) if run_id in self._starts else None
             return pick(
                 run_id, [self._row(known) for known in self._starts if known.startswith(run_id)]

@@ -127,7 +127,7 @@ class FunctionTool(Tool, Generic[P, R]):
             for name in sorted(names):
                 if name not in known:
                     raise ConfigError(
-                        f"tool {self.name!r}: {option} names {name!r}, which is no parameter of it"
+                        f"tool {self.name!r}: {option} names {name!r}, which is not a parameter of it"
                         f"{nearest(name, known)}"
                     )
 

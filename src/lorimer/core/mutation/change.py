@@ -63,7 +63,7 @@ class SlotChange(StageChange):
         """The strategies in the chain."""
         held, chain = self.held(draft, declared)
         if not chain:
-            raise MutationError(f"{self.stage}.{self.slot} holds one strategy: it is no chain")
+            raise MutationError(f"{self.stage}.{self.slot} holds one strategy: it is not a chain")
         return held
 
     def settle(self, draft: EnvironmentManifest, held: list[str]) -> None:

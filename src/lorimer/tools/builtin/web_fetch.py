@@ -61,7 +61,7 @@ class WebFetch(Tool):
     untrusted = True
 
     async def execute(self, input: ToolInput, context: ToolContext) -> ToolResult:
-        """See the class. A status of 400 and more, what leads elsewhere, and what is no text are
+        """See the class. A status of 400 and more, what leads elsewhere, and what is not text are
         error results."""
         import httpx2  # a tenth of the start-up time: only for those who call out
 
@@ -89,7 +89,7 @@ class WebFetch(Tool):
         kind = kind.strip().lower()
         if b"\0" in found.body[:1024] or not _is_text(kind):
             return ToolResult(
-                f"[{found.url} is no text: {kind}, {len(found.body):,} bytes]", is_error=True
+                f"[{found.url} is not text: {kind}, {len(found.body):,} bytes]", is_error=True
             )
         text = _decoded(found.body, rest)
         if "html" in kind or kind == "application/xml":

@@ -84,7 +84,7 @@ class EnterWorktree(Tool):
         folder = worktree_folder(input)
         place = await _checked(folder, home, context)
         if branch.startswith("-"):
-            raise ToolExecutionError(f"{branch!r} is no name for a branch.")
+            raise ToolExecutionError(f"{branch!r} is not a valid name for a branch.")
         await _at_the_top(context, home)
         await _git(context, home, "check-ref-format", f"refs/heads/{branch}", why="no such name")
         if await context.in_thread(lambda: files.exists(place)):
