@@ -100,7 +100,10 @@ START = {"type": "run.start", "run_id": "r", "stage": "", "iteration": 0, "time"
         ([json.dumps(HEAD), json.dumps({**START, "stage": 1})], "must be text"),
         ([json.dumps(HEAD), json.dumps({**START, "type": "x", "data": {}})], "no kind of fact"),
         (["[" * 100_000], "line 1 is not of an export"),
-        *[([f'{{"type": {number}}}'], f"{number} is no number") for number in ("NaN", "1e999")],
+        *[
+            ([f'{{"type": {number}}}'], f"{number} is not a JSON number")
+            for number in ("NaN", "1e999")
+        ],
     ],
 )
 def test_what_is_no_export_is_refused_with_its_line(lines: list[str], told: str) -> None:

@@ -69,7 +69,8 @@ class Form(Generic[T]):
             ) from None
         root = _Writer(raw, self.name).root()
         self.wrapped = root.get("type") != "object"
-        """The answer is an object whose one field `value` holds it: what is not an object itself."""
+        """The schema is not of an object, so the answer is an object whose only field `value` holds
+        it."""
         self.schema: Mapping[str, JSON] = _object({"value": root}) if self.wrapped else root
         self.closed = closed(self.schema)
         """A provider can hold a model to it word by word."""
