@@ -1,6 +1,6 @@
-"""What a pipeline is made of besides its manifest: the arguments that the host gives, checked, and
-the model and credentials that they come to; and what is wrong with a manifest. The tools that they
-come to: `toolkit.py`."""
+"""What a pipeline consists of besides its manifest: the host's arguments, validated, and the model
+and credentials that follow from them; also, what is wrong with a manifest. For the tools see
+`toolkit.py`."""
 
 from __future__ import annotations
 
@@ -39,62 +39,63 @@ if TYPE_CHECKING:
     from lorimer.tools.registry import ToolRegistry
 
 ToolSource: TypeAlias = "ToolRegistry | Iterable[Tool] | Tool"
-"""Tools of the host's: giving them to a pipeline is the grant to run them."""
+"""Tools of the host's. Passing a tool to a pipeline is what permits its calls."""
 
 SomeLimits: TypeAlias = Limits | Mapping[str, JSON]
-"""Limits instead of the manifest's, or changes to some of them."""
+"""Limits that replace the manifest's, or changes to some of them."""
 
 
 class RunOptions(TypedDict, total=False):
-    """What an executor passes on to each `Pipeline`; all of it optional."""
+    """Options that an executor passes on to each `Pipeline`; all optional."""
 
     journal: Journal
-    """Where runs are kept; a store of the process's memory by default."""
+    """Where runs are stored; by default in memory."""
     world: World
-    """Clock, ids, dice, network and processes; the real ones by default."""
+    """Clock, ids, dice, network and processes; by default the real ones."""
     rules: Iterable[Rule | str]
-    """What shipped tools may do without asking, e.g. `Bash(python analyse.py)`."""
+    """Rules for what shipped tools may do without asking, e.g. `Bash(python analyse.py)`."""
     permission_mode: str
-    """What becomes of calls that no rule is about: `plan default acceptEdits sandboxed dontAsk
+    """How calls are decided that no rule covers: `plan default acceptEdits sandboxed dontAsk
     bypass`; see docs/security.md."""
     approver: Approver
-    """Asks a person about the rest; without one it is refused."""
+    """Asks a person about all other calls; without one they are refused."""
     author: Person
-    """Who wrote the manifest, where that is not the host; see docs/security.md."""
+    """Who wrote the manifest, if not the host; see docs/security.md."""
     caller: Person
-    """For whom it is run, with whose rights."""
+    """On whose behalf, and with whose rights, it runs."""
     workspace: str | Path
-    """The folder that shipped tools work in, and do not leave."""
+    """The folder that shipped tools work in and cannot leave."""
     sandbox: SandboxMode
-    """How programs that tools start are held: the best level that works here (`auto`, the
-    default), L2 or not at all (`require`), or not (`off`). See docs/security.md."""
+    """How programs started by tools are isolated: at the best level that works here (`auto`, the
+    default), at L2 or not at all (`require`), or without a sandbox (`off`). See
+    docs/security.md."""
     network: bool | Iterable[str]
     """The hosts that those programs may reach, e.g. `["pypi.org", "*.pythonhosted.org"]`; True: all
-    public ones. By default none. See docs/security.md."""
+    public ones. None by default. See docs/security.md."""
     hidden: Iterable[Path]
-    """Files and folders that those programs cannot see, besides the journal's and where keys are
-    kept by custom."""
+    """Files and folders hidden from those programs, in addition to the journal's and the usual
+    locations of keys."""
     hooks: Iterable[Hook]
-    """Functions and programs that are asked, or told, at fixed points; see docs/hooks.md."""
+    """Functions and programs that are asked or notified at fixed points; see docs/hooks.md."""
     bindings: Mapping[str, object]
     """Live objects that the manifest names."""
     variables: Mapping[str, str]
-    """What `${NAME}` in the manifest stands for; the environment of the process is not asked."""
+    """Values of `${NAME}` in the manifest; the process environment is not used."""
     owner: str
-    """Who claims its conversations in the journal: a name no other process has. A fresh id by
-    default."""
+    """The owner of its claims in the journal: a name that no other process has. By default a new
+    id."""
     secrets: Iterable[str]
-    """Values that may stand in no fact, signal, file or log, besides the keys of providers and
-    what variables hold whose names say that it is secret. See docs/security.md."""
+    """Values that must not appear in any fact, signal, file or log, in addition to the keys of
+    providers and variables whose names say that they are secret. See docs/security.md."""
     claim_s: float
-    """Seconds after which another process may take a run over from one that does not answer any
-    more; 30 by default. A live process renews its claim three times as often."""
+    """Seconds after which another process may take over a run whose process does not respond; 30 by
+    default. A live process renews its claim three times as often."""
 
 
 def reusable(options: RunOptions) -> RunOptions:
-    """As they can be given to one pipeline after the other: what can be read only once is kept, so
-    that the second has the hooks, rules and secrets of the first. Raises ConfigError for an option
-    that there is not, for a journal that is a path, and for a world or an approver that is none."""
+    """The options in a form that can be given to several pipelines: iterators are read once, so
+    that the second pipeline has the hooks, rules and secrets of the first. Raises ConfigError for
+    an unknown option, a path as journal, and an invalid world or approver."""
     for name in options:
         if name not in RunOptions.__annotations__:
             known = list(RunOptions.__annotations__)
@@ -108,18 +109,18 @@ def reusable(options: RunOptions) -> RunOptions:
 
 
 class PipelineOptions(RunOptions, total=False):
-    """What presets and builder pass on to `Pipeline`; all of it optional."""
+    """Options that presets and builder pass on to `Pipeline`; all optional."""
 
     api_key: str
-    """Of the model's provider; else its own environment variable."""
+    """Key of the model's provider; by default from its environment variable."""
     base_url: str
-    """Of the model's provider, or of a server that speaks its language."""
+    """Base URL of the model's provider, or of a compatible server."""
     credentials: CredentialBundle
     """Keys and base URLs of several providers."""
     models: ModelResolver
-    """Instead of the shipped providers."""
+    """Used instead of the shipped providers."""
     session_id: str
-    """The conversation to go on with; a new one by default."""
+    """The conversation to continue; by default a new one."""
 
 
 def check_parts(
@@ -130,7 +131,8 @@ def check_parts(
     credentials: CredentialBundle | None = None,
     variables: Mapping[str, str] | None = None,
 ) -> None:
-    """What is used long after it was given, perhaps when a call was paid. Raises ConfigError."""
+    """Validates arguments that are used much later, perhaps after a call was paid for. Raises
+    ConfigError."""
     if is_a(journal, str, Path):
         raise wrong("journal", journal, "a journal", 'SQLiteJournal("runs.db")')
     if world is not None:
@@ -148,7 +150,7 @@ def check_parts(
 
 
 def check_people(author: Person | None, caller: Person | None) -> None:
-    """Who wrote an agent, and for whom it is run. Raises ConfigError."""
+    """Who wrote an agent, and on whose behalf it runs. Raises ConfigError."""
     if author is None and caller is None:
         return
     from lorimer.tools.policy.people import Person as Known
@@ -159,20 +161,20 @@ def check_people(author: Person | None, caller: Person | None) -> None:
 
 
 def hosts_of(given: Iterable[str]) -> list[str]:
-    """Those that commands may reach. Raises ConfigError."""
+    """The hosts that commands may reach. Raises ConfigError."""
     found = each_of("network", given, str, 'network=["pypi.org"]')
     return [str(each) for each in found]
 
 
 def paths_of(given: Iterable[Path]) -> list[Path]:
-    """Of one, or of several."""
+    """One memory, or several by name."""
     if isinstance(given, str | Path):
         return [Path(given)]
     return [Path(each) for each in given]
 
 
 def hooks_of(given: Iterable[Hook]) -> list[Hook]:
-    """In their order. Raises ConfigError."""
+    """The hooks, in order. Raises ConfigError."""
     if is_a(given, tuple) and not given:
         return []
     from lorimer.tools.hooks.hook import Hook as Known
@@ -182,7 +184,7 @@ def hooks_of(given: Iterable[Hook]) -> list[Hook]:
 
 
 def secrets_declared(secrets: Iterable[str]) -> dict[str, str]:
-    """Value to the name that is shown in its place. Raises ConfigError."""
+    """Secret value to the name that is shown in its place. Raises ConfigError."""
     given = [secrets] if isinstance(secrets, str) else list(secrets)
     if any(not is_a(one, str) or len(one) < SHORTEST for one in given):
         raise ConfigError(f"secrets: each has to be a text of {SHORTEST} characters or more")
@@ -202,7 +204,7 @@ def registry_of(tools: ToolSource | None) -> ToolRegistry:
 
 
 def limits_of(given: SomeLimits | None, limits: Limits) -> Limits:
-    """Those of one run, of a pipeline with these. Raises ConfigError."""
+    """The limits of one run of a pipeline with these limits. Raises ConfigError."""
     if given is None or isinstance(given, Limits):
         return given or limits
     if not is_a(given, Mapping):
@@ -215,9 +217,8 @@ def check_manifest(
     catalogue: Catalogue | None = None,
     variables: Mapping[str, str] | None = None,
 ) -> list[str]:
-    """Every fault of a manifest in its plain form, as `path: reason`; [] when it can be run.
-    Whether a key is there, and what the host binds, is not looked at; its variables are, where
-    they are given."""
+    """Every fault of a manifest given as plain data, as `path: reason`; [] if it can be run. Keys
+    and bindings of the host are not checked; variables are, if they are given."""
     problems = check_document(data, catalogue or shipped_catalogue(), variables)
     tools = data.get("tools")
     if isinstance(tools, Mapping):
@@ -227,7 +228,7 @@ def check_manifest(
         try:
             manifest_rules(PermissionsConfig.model_validate(permissions))
         except ValidationError:
-            pass  # told already
+            pass  # reported already
         except ConfigError as error:
             problems.extend(error.problems)
     problems.extend(_agent_faults(data, catalogue))
@@ -235,13 +236,13 @@ def check_manifest(
 
 
 def _agent_faults(data: Mapping[str, JSON], catalogue: Catalogue | None) -> list[str]:
-    """What is wrong with its sub-agents; which of their tools the host adds is not known here."""
+    """Faults of its sub-agents; tools added by the host are not known here."""
     if not data.get("agents"):
         return []
     try:
         manifest = EnvironmentManifest.model_validate(data)
     except ValidationError:
-        return []  # told already
+        return []  # reported already
     found = faults(manifest)
     if found:
         return found
@@ -255,7 +256,7 @@ def _agent_faults(data: Mapping[str, JSON], catalogue: Catalogue | None) -> list
 
 
 def _tool_faults(tools: Mapping[str, JSON]) -> list[str]:
-    """What is wrong with the tools of a manifest; which others the host adds is not known here."""
+    """Faults of a manifest's tools; tools added by the host are not known here."""
     named = tools.get("built_in")
     names = [name for name in named if isinstance(name, str)] if isinstance(named, list) else []
     problems: list[str] = []
@@ -268,11 +269,11 @@ def _tool_faults(tools: Mapping[str, JSON]) -> list[str]:
         said = ToolsConfig.model_validate(tools)
         there += external_tools(said.external)
     except ValidationError:
-        return problems  # its own are told already
+        return problems  # its own have been reported already
     except ConfigError as error:
         problems += error.problems
     else:
-        if said.ad_hoc and not problems:  # they may call the others
+        if said.ad_hoc and not problems:  # sub-agents may call each other
             from lorimer.tools.adhoc import register_adhoc
             from lorimer.tools.registry import ToolRegistry
 

@@ -1,5 +1,5 @@
-"""Resumes suspended runs when a message is posted to them. A run that waits costs an entry in a
-table, no task. Which messages there are: `core/mail.py`."""
+"""Resumes suspended runs when a message is posted to them. A waiting run costs an entry in a table,
+not a task. Which messages there are: `core/mail.py`."""
 
 from __future__ import annotations
 
@@ -20,30 +20,31 @@ _log: Final = logger("lorimer.attend")
 
 _CONFLICT: Final = ExecutorErrorCode.EXEC_JOURNAL_CONFLICT
 _ELSEWHERE: Final = (ExecutorErrorCode.EXEC_RUN_BUSY, _CONFLICT)
-"""Somebody is at work on the run, and is told of the message too; or was, and died."""
+"""Another process has the run, and receives the message too; or it had the run, and died."""
 _UNENDED: Final = (*_ELSEWHERE, ExecutorErrorCode.EXEC_JOURNAL_FAILED)
-"""A run that stopped for one of these got no last word."""
+"""Reasons to stop after which a run has recorded no end."""
 _LOOK_S: Final = 0.25
-"""Seconds after which it is looked whether something has gone on that was to come to rest."""
+"""Seconds after which to check whether a run that was to stop has continued."""
 AGAIN_S: Final = 5.0
-"""Seconds after which a run is tried again that somebody had, while a message to it waits."""
+"""Seconds after which a run that another process had is tried again, while a message for it
+waits."""
 
 
 class Attendant:
-    """Resumes suspended and interrupted runs of a journal as soon as something is sent to them.
+    """Resumes suspended and interrupted runs of a journal as soon as a message is sent to them.
 
         async with Attendant(journal, resume) as attendant:
             ...
 
-    `resume` is given the id of a run and goes on with it, as `pipeline.resume` of a pipeline that
-    is stateless, or `executor.resume`; at most `at_once` are going on at a time. On entering, all
-    unfinished runs are looked up, and those to whom something was sent meanwhile are resumed; `add`
-    takes in one that was suspended later, here or by another process, and nothing twice. A run that
-    is suspended again, or was not gone on with, goes on waiting. One that another process has is
-    tried again every 5 s until that one has taken the message, or its claim has run out.
+    `resume` receives the id of a run and resumes it, as `pipeline.resume` of a stateless pipeline
+    or `executor.resume` do; at most `at_once` are live at a time. On entering, all unfinished runs
+    are looked up, and those with new messages are resumed; `add` adds a run that was suspended
+    later, here or in another process. No run is resumed twice at once. A run that is suspended
+    again, or could not be resumed, keeps waiting. A run that another process has is tried again
+    every 5 s until that process has taken the message or its claim has expired.
 
-    On leaving, what is going on is cancelled, and so are its runs, for good. With `shut_down`, such
-    as `executor.shut_down`, that is called instead, until what it suspends has come to rest.
+    On leaving, what is live is cancelled, and so are its runs, permanently. With `shut_down`, such
+    as `executor.shut_down`, that is called instead, until everything it suspends has stopped.
     """
 
     def __init__(
@@ -58,30 +59,30 @@ class Attendant:
         self._resume = resume
         self._shut_down = shut_down
         self._open = False
-        """It was entered, and is not being left."""
+        """Whether it was entered and is not being left."""
         self._slots = asyncio.Semaphore(at_once)
         self._waiting: dict[str, Callable[[], None]] = {}
         self._root_of: dict[str, str] = {}
-        """Runs whose inbox is watched, each with the root of its tree, which a message wakes."""
+        """Runs whose inbox is watched, each with the root of its tree, which a message resumes."""
         self._tasks: dict[str, asyncio.Task[None]] = {}
         self._wake_again: set[str] = set()
         self._streams: dict[str, list[str]] = {}
-        """Of each run that waits, and of those below it."""
+        """For each waiting run, the watched inboxes of it and its descendants."""
         self._timers: dict[str, asyncio.TimerHandle] = {}
-        """Of runs that another process had when they were to be resumed."""
+        """Timers of runs that another process had when they were to be resumed."""
         self._context = copy_context()
 
     def __len__(self) -> int:
-        """How many runs wait."""
+        """Number of waiting runs."""
         return len(self._waiting)
 
     async def __aenter__(self) -> Attendant:
         for row in await self._journal.runs(limit=ALL_RUNS, unfinished=True):
-            await self._wait(row)  # children are among them
+            await self._wait(row)  # includes children
         self._open = True
         for run_id in list(
             self._wake_again
-        ):  # not before: what resumes them may want to call `add`
+        ):  # not earlier: what resumes them may want to call `add`
             self._wake_again.discard(run_id)
             self._wake(run_id)
         return self
@@ -94,7 +95,7 @@ class Attendant:
         tasks = list(self._tasks.values())
         try:
             while self._shut_down is not None and not all(task.done() for task in tasks):
-                self._shut_down()  # again, for what was only about to go on
+                self._shut_down()  # once more, for runs that were just about to continue
                 await asyncio.wait(tasks, timeout=_LOOK_S)
         finally:
             for task in tasks:
@@ -106,14 +107,14 @@ class Attendant:
             self._waiting.clear()
 
     async def add(self, row: RunRow) -> None:
-        """Wait for messages to a run, and to those below it. Raises JournalError."""
+        """Wait for messages to a run and its descendants. Raises JournalError."""
         await self._wait(row)
         async for _, _, below in descendants(self._journal, await facts_of(self._journal, row)):
             if below is not None and not below.status:
                 await self._wait(below)
 
     async def _wait(self, row: RunRow) -> None:
-        """A run that is part of another goes on with it: what is said to it wakes that one."""
+        """A child run is resumed with its root: a message to it resumes that."""
         root = row
         while (above := await parent_run(self._journal, root)) is not None:
             root = above
@@ -137,12 +138,13 @@ class Attendant:
         if run_id not in self._waiting:
             return
         if run_id in self._tasks or not self._open:
-            self._wake_again.add(run_id)  # it may have come too late for the run that is going on
+            self._wake_again.add(run_id)  # it may have arrived too late for the live run
             return
         self._begin(run_id, self._resume_run(run_id))
 
     def _begin(self, run_id: str, work: Coroutine[None, None, None]) -> None:
-        # not in the context of who woke it, of whose run it would be a part: see `core/ancestry.py`
+        # outside the context of the caller, whose child the run would become: see
+        # `core/ancestry.py`
         loop = asyncio.get_running_loop()
         self._tasks[run_id] = loop.create_task(work, context=self._context.copy())
 
@@ -155,7 +157,7 @@ class Attendant:
                     return
                 result = await self._resume(run_id)
             ended = result.status != "suspended" and result.code not in _UNENDED
-            if ended and not result.success:  # an executor gives a result also where it refuses
+            if ended and not result.success:  # an executor also returns a result when it refuses
                 ended = await self._is_over(run_id)
             taken = result.code is _CONFLICT
         except LorimerError as error:
@@ -189,7 +191,7 @@ class Attendant:
             self._begin(run_id, self._resume_if_posted(run_id))
 
     async def _resume_if_posted(self, run_id: str) -> None:
-        """Resume it, if the message is still there: no other process has taken it."""
+        """Resume the run, if the message is still there: no other process has taken it."""
         try:
             posted = [each for each in self._streams[run_id] if await self._journal.posts(each)]
         except JournalError as error:

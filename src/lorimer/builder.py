@@ -38,7 +38,7 @@ _CACHES: Final = {
 class PipelineBuilder:
     """Starts with Input, API, Token, Parse, Yield; each `with_...` adds or configures a stage.
 
-    `build()` compiles; `manifest` is what was written so far.
+    `build()` compiles; `manifest` is the manifest written so far.
     """
 
     def __init__(
@@ -54,7 +54,7 @@ class PipelineBuilder:
         self._limit(max_turns=1)
 
     def with_model(self, model: str | None = None, **settings: JsonValue) -> Self:
-        """Which model, and how it is asked: the fields of the manifest's `model`."""
+        """The model and its settings: the fields of the manifest's `model`."""
         known = ModelConfig.model_fields
         unknown = next((key for key in settings if key not in known), None)
         if unknown is not None:
@@ -71,7 +71,7 @@ class PipelineBuilder:
     def with_system(
         self, prompt: str = "", *, builder: str = "static", **config: JsonValue
     ) -> Self:
-        """The system prompt; `builder` and its `config` say how it is made."""
+        """The system prompt; `builder` and its `config` determine how it is composed."""
         entry = self._stage("system")
         entry.config["prompt"] = prompt
         return self._choose(entry, "builder", builder, config)
@@ -86,9 +86,9 @@ class PipelineBuilder:
         window: int | None = None,
         **config: JsonValue,
     ) -> Self:
-        """Remember the runs before; `strategy` with its `config` chooses what of them the model
-        sees, `compactor` what becomes of them when `window` tokens fill up, `retriever` what is
-        brought from elsewhere."""
+        """Remember earlier runs. `strategy` with its `config` chooses which of their messages the
+        model sees, `compactor` what happens when `window` tokens fill up, `retriever` what is added
+        from elsewhere."""
         entry = self._stage("context")
         if stateless:
             entry.config["stateless"] = True
@@ -109,7 +109,7 @@ class PipelineBuilder:
     ) -> Self:
         """Guards before every call, and the run's hard limits of money and turns.
 
-        `cost_budget_usd` and `max_iterations` are other names of the first two.
+        `cost_budget_usd` and `max_iterations` are aliases of the first two.
         """
         self._stage("guard")
         cost = max_cost_usd if max_cost_usd is not None else cost_budget_usd
@@ -136,8 +136,8 @@ class PipelineBuilder:
         built_in: str | tuple[str, ...] = (),
         deferred: str | tuple[str, ...] = (),
     ) -> Self:
-        """Tools of the host's, granted by being given here, and names of shipped ones; `deferred`
-        names those of both that the model has to find first."""
+        """Tools of the host's, permitted by being passed here, and names of shipped ones;
+        `deferred` names those of either that the model has to find first."""
         self._stage("tool")
         self._stage("system")
         self._tools = registry
@@ -155,7 +155,7 @@ class PipelineBuilder:
         planner: str = "static",
         **config: JsonValue,
     ) -> Self:
-        """Extended thinking, with a budget in tokens beside that of the answer, which `planner`
+        """Extended thinking, with a token budget in addition to that of the answer, which `planner`
         may change with every call; `config` is the processor's."""
         self.with_model(thinking_enabled=enabled, thinking_budget_tokens=budget_tokens)
         self._choose(self._stage("think"), "budget_planner", planner, {})
@@ -170,7 +170,7 @@ class PipelineBuilder:
         on_failure: str | None = None,
         **config: JsonValue,
     ) -> Self:
-        """Judge answers; those not accepted go back to the model."""
+        """Judge answers; rejected ones are returned to the model."""
         entry = self._stage("evaluate")
         given = {
             "max_retries": max_retries,
@@ -181,8 +181,8 @@ class PipelineBuilder:
         return self._choose(entry, "strategy", strategy, config)
 
     def with_tool_review(self, *reviewers: str, **configs: dict[str, JsonValue]) -> Self:
-        """Look at calls before they are made; `reviewers` in order (none named: the usual ones),
-        `configs` reviewer to its configuration."""
+        """Review calls before they are made; `reviewers` in order (default: the usual ones),
+        `configs` maps reviewers to configurations."""
         entry = self._stage("tool_review")
         if reviewers:
             entry.strategies["reviewers"] = list(reviewers)
@@ -197,8 +197,8 @@ class PipelineBuilder:
         dispatch: str = "serial",
         **config: JsonValue,
     ) -> Self:
-        """Sub-agents that the model may give work to; `orchestrator`, with its `config`, says who
-        else does, and `dispatch` how: `serial`, `parallel`, `background`."""
+        """Sub-agents that the model may delegate to; `orchestrator`, with its `config`, decides who
+        else delegates, and `dispatch` how: `serial`, `parallel`, `background`."""
         for stage in ("system", "tool"):
             self._stage(stage)
         self.manifest.agents = [*self.manifest.agents, *agents]
@@ -206,7 +206,7 @@ class PipelineBuilder:
         return self._choose(self._stage("agent"), "orchestrator", orchestrator, config)
 
     def with_task_registry(self, policy: str = "eager_wait", **config: JsonValue) -> Self:
-        """Work of sub-agents in the background; `policy` says whether the run waits for it."""
+        """Background work of sub-agents; `policy` decides whether the run waits for it."""
         return self._choose(self._stage("task_registry"), "policy", policy, config)
 
     def with_hitl(
@@ -219,7 +219,7 @@ class PipelineBuilder:
         on_reject: str = "end",
         **config: JsonValue,
     ) -> Self:
-        """Have a person accept the answers; `config` is the requester's, `timeout_s` that of
+        """Have a person approve the answers; `config` is the requester's, `timeout_s` that of
         `timeout` (`auto_approve`, `auto_reject`)."""
         entry = self._stage("hitl")
         entry.config.update(answers=answers, on_reject=on_reject)
@@ -231,7 +231,7 @@ class PipelineBuilder:
     def with_loop(
         self, max_turns: int = 50, *, controller: str = "standard", **config: JsonValue
     ) -> Self:
-        """Go on while the model calls tools, `max_turns` model calls at most."""
+        """Continue while the model calls tools, for at most `max_turns` model calls."""
         self._limit(max_turns)
         return self._choose(self._stage("loop"), "controller", controller, config)
 
@@ -245,8 +245,8 @@ class PipelineBuilder:
         return self
 
     def with_memory(self, strategy: str = "append_only", **config: JsonValue) -> Self:
-        """What of each run is kept in the memory that is bound; `config` is the strategy's."""
-        if strategy == "reflective":  # it asks a model when the run is over
+        """What is stored of each run in the bound memory; `config` is the strategy's."""
+        if strategy == "reflective":  # it calls a model when the run is over
             cleanup_s = max(60.0, self.manifest.limits.cleanup_s)
             self.manifest.limits = replace(self.manifest.limits, cleanup_s=cleanup_s)
         return self._choose(self._stage("memory"), "strategy", strategy, config)
@@ -258,16 +258,16 @@ class PipelineBuilder:
         importance: str = "heuristic",
         **config: JsonValue,
     ) -> Self:
-        """A summary of each run, and how important it was; `config` is the summarizer's."""
+        """A summary of each run and its importance; `config` is the summarizer's."""
         self._choose(self._stage("summarize"), "importance", importance, {})
         return self._choose(self._stage("summarize"), "summarizer", summarizer, config)
 
     def with_persist(self, cadence: str = "on_growth", **config: JsonValue) -> Self:
-        """Snapshots of the conversation, for opening it fast."""
+        """Snapshots of the conversation, to open it quickly."""
         return self._choose(self._stage("persist"), "cadence", cadence, config)
 
     def with_retry(self, strategy: str, **config: JsonValue) -> Self:
-        """How failed model calls are made again."""
+        """How failed model calls are retried."""
         return self._choose(self._stage("api"), "retry", strategy, config)
 
     def with_router(self, strategy: str, **config: JsonValue) -> Self:
@@ -275,7 +275,7 @@ class PipelineBuilder:
         return self._choose(self._stage("api"), "router", strategy, config)
 
     def build(self) -> Pipeline:
-        """The pipeline. Raises ConfigError listing everything that is wrong."""
+        """The pipeline. Raises ConfigError listing every fault."""
         return Pipeline(self.manifest, tools=self._tools, **self._options)
 
     def _stage(self, name: str) -> StageEntry:

@@ -33,48 +33,48 @@ class CompiledManifest:
         catalogue: Catalogue,
         bindings: Bindings,
     ) -> None:
-        """Raises ConfigError naming every fault of the manifest. `catalogue` belongs to this from
-        now on."""
+        """Raises ConfigError naming every fault of the manifest. Takes ownership of `catalogue`."""
         self.manifest = manifest
         self._catalogue = catalogue
         self._bindings = bindings
         self._earlier: dict[str, EnvironmentManifest] = {}
-        """The manifests that it had before, by hash."""
+        """Earlier manifests, by hash."""
         self._plan = self._compile(manifest, bindings)
 
     @property
     def plan(self) -> Plan:
-        """What runs: compiled again whenever the manifest is changed through this pipeline."""
+        """The plan that runs, compiled again whenever the manifest is changed through this
+        pipeline."""
         return self._plan
 
     @property
     def catalogue(self) -> Catalogue:
-        """What the names of its stages and strategies mean: also those that the host registered."""
+        """The stages and strategies that the manifest can name, including those registered by the
+        host."""
         return self._catalogue
 
     def plan_of(self, digest: str) -> Plan:
-        """The plan of the manifest of this hash, where that was this pipeline's; else the present
-        one."""
+        """The plan of this pipeline's manifest with this hash; else the current plan."""
         manifest = self._earlier.get(digest)
         return self._plan if manifest is None else self._plan_for(manifest)[0]
 
     @property
     def model_spec(self) -> str:
-        """Whom it asks: a spec, or a chain of them, with the variables in their places."""
+        """The models it calls: a spec, or a chain of them, with variables replaced."""
         return spec_of(with_variables(self.manifest, self._bindings.variables))
 
     @property
     def has_changed(self) -> bool:
-        """Its manifest is another than it was made with."""
+        """Whether its manifest has changed since it was made."""
         return bool(self._earlier)
 
     def configure_capabilities(self, target: str = "", **able: bool) -> None:
-        """Say what models can and cannot, as `Models.configure_capabilities` does: of a provider
-        or a spec; without `target`, of every model that this pipeline asks. Holds from the next
-        model call on, and for whoever else uses the same Models.
+        """Declare what models support, as `Models.configure_capabilities` does: for a provider or a
+        spec; without `target`, for every model that this pipeline calls. Takes effect with the next
+        model call, also for others that use the same Models.
 
-        Raises ConfigError for an unknown capability or provider, and for models that the host
-        brought which are no Models.
+        Raises ConfigError for an unknown capability or provider, and if the host's models are not a
+        Models.
         """
         models = self._bindings.models
         if not isinstance(models, Models):
@@ -87,7 +87,8 @@ class CompiledManifest:
             models.configure_capabilities(spec, **able)
 
     def _plan_for(self, manifest: EnvironmentManifest) -> tuple[Plan, Bindings]:
-        """The plan of another manifest, and what it was compiled with. Raises MutationError."""
+        """The plan of another manifest, and the bindings it was compiled with. Raises
+        MutationError."""
         try:
             bindings = self._bindings
             if tools_part(manifest) != tools_part(self.manifest):
@@ -100,7 +101,7 @@ class CompiledManifest:
 
     def _compile(self, manifest: EnvironmentManifest, bindings: Bindings) -> Plan:
         def with_changes(changes: Sequence[JSON]) -> Plan:
-            from lorimer.core import mutation  # only who changes something pays for it
+            from lorimer.core import mutation  # imported only when something is changed
 
             return self._plan_for(mutation.apply_json(manifest, changes, self._catalogue))[0]
 
@@ -115,21 +116,21 @@ class CompiledManifest:
         )
 
     def _require_live_change(self, before: Plan, after: Plan) -> None:
-        """Raises ConfigError when a live run may not be changed so, for somebody who asks for
-        it."""
+        """Raises ConfigError when a live run may not be changed in this way at somebody's
+        request."""
 
     def _tools_for(self, manifest: EnvironmentManifest) -> Toolset | None:
         """The tools of another manifest. Raises ConfigError."""
         raise MutationError("the tools of this agent cannot be changed")
 
     def _set_hooks(self, hooks: Hooks) -> None:
-        """Have these asked in runs that begin later."""
+        """Use these hooks in runs that begin later."""
         self._bindings = replace(self._bindings, hooks=hooks)
         self._plan = replace(self._plan, hooks=hooks)
 
     def introspect(self) -> list[dict[str, JSON]]:
-        """Every stage that it may have, whether it has it, and what may be in its slots, and is:
-        see `lorimer.core.introspect`. Loads all of them: some 100 ms."""
+        """Every stage it may have, whether it has it, and the possible and current content of its
+        slots: see `lorimer.core.introspect`. Imports all of them, which takes some 100 ms."""
         return introspect(self._catalogue, self.manifest)
 
     def describe(self) -> list[dict[str, JSON]]:

@@ -1,6 +1,7 @@
-"""Changes of a pipeline's manifest: checked, made all or none, logged, and told to its live runs.
+"""Changes of a pipeline's manifest: validated, made all or none, logged, and passed to its live
+runs.
 
-What a change is: `core/mutation.py`. How a live run takes it up: `core/pending_changes.py`.
+What a change is: `core/mutation`. How a live run applies it: `core/pending_changes.py`.
 """
 
 from __future__ import annotations
@@ -28,36 +29,36 @@ if TYPE_CHECKING:
     from lorimer.core.mutation import Change
 
 LOGGED: Final = 1000
-"""Changes that a pipeline remembers, and manifests that it had; the oldest are forgotten."""
+"""Most changes and former manifests that a pipeline remembers; the oldest are dropped."""
 
 
 @record
 class ChangeLogEntry:
-    """One entry of the change log: what was done at once."""
+    """One entry of the change log: changes made together."""
 
     time: float
     """Wall clock, seconds."""
     changes: Sequence[JSON]
-    """As JSON; see `core/mutation.py`."""
+    """As JSON; see `core/mutation`."""
     parts: Mapping[str, tuple[JSON, JSON]]
-    """What of the manifest is another (`model`, `stages.context`), before and after."""
+    """The parts of the manifest that differ (`model`, `stages.context`), before and after."""
     digest: str
-    """Of the manifest after it."""
+    """Hash of the manifest afterwards."""
 
 
 @record
 class _Draft:
-    """Changes that were not made yet."""
+    """Changes that have not been made yet."""
 
     changes: list[Change]
     catalogue: Catalogue
-    """What names in them mean."""
+    """The catalogue that they refer to."""
     manifest: EnvironmentManifest
-    """The manifest with them."""
+    """The manifest with these changes."""
 
 
 class MutableManifest(CompiledManifest):
-    """A compiled manifest that can be changed while runs go on: `mutate`, `batch`, `lock`."""
+    """A compiled manifest that can be changed while runs are live: `mutate`, `batch`, `lock`."""
 
     world: World
 
@@ -72,19 +73,19 @@ class MutableManifest(CompiledManifest):
 
     @property
     def change_log(self) -> tuple[ChangeLogEntry, ...]:
-        """What was changed, oldest first: the last 1,000 changes."""
+        """The log of changes, oldest first: the last 1,000."""
         return tuple(self._log)
 
     def mutate(self, *changes: Change | Mapping[str, JSON]) -> None:
-        """Change the manifest: all of these changes, or none. Runs that begin later have it; a live
-        one takes it up before it prepares its next model call, and records it as the fact
-        `mutated`, so that it is the same again when it is resumed or replayed. Limits are those
-        that a run began with. Call it on the event loop that the runs are on.
+        """Change the manifest: all of these changes, or none. They apply to runs that begin later.
+        A live run applies them before it prepares its next model call, and records them as the fact
+        `mutated`, so that they are the same when it is resumed or replayed. A run keeps the limits
+        that it began with. Call this on the event loop of the runs.
 
         `changes` are those of `lorimer.core.mutation`, or their JSON. Raises MutationError, and
-        changes nothing, when they do not fit, `exec.mutation.locked` for what is locked.
+        changes nothing, when they are invalid; with `exec.mutation.locked` for what is locked.
         """
-        from lorimer.core import mutation  # only who changes something pays for it
+        from lorimer.core import mutation  # imported only when something is changed
 
         made = [
             each if isinstance(each, mutation.Change) else mutation.read(each) for each in changes
@@ -98,8 +99,8 @@ class MutableManifest(CompiledManifest):
 
     @contextmanager
     def batch(self) -> Generator[None]:
-        """Changes that are made at once, when the block ends: all or, when it raises or the result
-        cannot be run, none. In between the manifest may be one that cannot be run."""
+        """Changes that are made together when the block ends: all, or none if it raises or the
+        result is invalid. Within the block the manifest may be invalid."""
         if self._draft is not None:
             raise MutationError("a batch of changes is open already")
         self._draft = _Draft([], self._catalogue.copy(), self.manifest)
@@ -112,7 +113,7 @@ class MutableManifest(CompiledManifest):
 
     def lock(self, *parts: str) -> None:
         """Refuse changes of these: names of stages, or `metadata`, `model`, `limits`, `tools`,
-        `permissions`. Raises MutationError for what there is not."""
+        `permissions`. Raises MutationError for unknown ones."""
         for part in parts:
             self._locked.add(self._part(part))
 
@@ -122,9 +123,9 @@ class MutableManifest(CompiledManifest):
             self._locked.discard(self._part(part))
 
     def register_stage(self, stage: AnyStage | Stage[object, object]) -> None:
-        """Add a stage of your own. One with the name of another replaces it; else it runs right
-        after the built-in of its order. Holds as `mutate` says. Raises ConfigError for a bad name
-        or order, and as `mutate` does."""
+        """Add a stage of your own. It replaces a stage of the same name; otherwise it runs right
+        after the built-in stage of its order. Takes effect as with `mutate`. Raises ConfigError for
+        an invalid name or order, and as `mutate` does."""
         if not is_a(stage, Stage):
             raise wrong("stage", stage, "an instance of a Stage", "register_stage(MyStage())")
         if not inspect.iscoroutinefunction(stage.execute):
@@ -151,11 +152,11 @@ class MutableManifest(CompiledManifest):
         strategy: str | type[Strategy] | list[str | type[Strategy]],
         config: Mapping[str, JSON] | None = None,
     ) -> None:
-        """Put another strategy into a slot: a shipped one by name, or a class of your own. A slot
-        that holds a chain takes a list, or one for a chain of one; `config` then maps a strategy
-        to its configuration, or configures the only one. Holds as `mutate` says.
+        """Put another strategy into a slot: a shipped one by name, or a class of your own. A chain
+        takes a list, or one strategy for a chain of one; for a list, `config` maps strategies to
+        configurations. Takes effect as with `mutate`.
 
-        Raises MutationError and changes nothing when that does not fit.
+        Raises MutationError, and changes nothing, when that is invalid.
         """
         with self._joined_batch() as draft:
             several = isinstance(strategy, list)
@@ -173,7 +174,7 @@ class MutableManifest(CompiledManifest):
 
     @contextmanager
     def _joined_batch(self) -> Generator[_Draft]:
-        """A batch, of its own unless one is open: what is added to its catalogue stays only when
+        """A batch of its own, unless one is open: what is added to its catalogue is kept only if
         the changes are made."""
         if self._draft is not None:
             yield self._draft
@@ -183,11 +184,11 @@ class MutableManifest(CompiledManifest):
                 yield self._draft
 
     def _current_manifest(self) -> EnvironmentManifest:
-        """The manifest, with the changes of a batch that is open."""
+        """The manifest, including the changes of an open batch."""
         return self.manifest if self._draft is None else self._draft.manifest
 
     def _drafted(self, changes: list[Change], catalogue: Catalogue) -> _Draft:
-        """Raises MutationError when they do not fit."""
+        """Raises MutationError when the changes are invalid."""
         from lorimer.core import mutation
 
         return _Draft(changes, catalogue, mutation.apply(self.manifest, changes, catalogue))
@@ -219,8 +220,8 @@ class MutableManifest(CompiledManifest):
         self._log.append(ChangeLogEntry(self.world.time(), changes, parts, plan.digest))
 
     def _for_run(self, run: RunContext, changes: Sequence[JSON], plan: Plan) -> PendingChange:
-        """The changes of a live run, whose manifest may be an earlier one. Raises MutationError
-        when they do not fit it."""
+        """The changes for a live run, which may have an earlier manifest. Raises MutationError when
+        they are invalid for it."""
         its = run.pending_changes[-1].plan if run.pending_changes else run.plan
         if its is None or its.with_changes is None:
             raise MutationError(f"run {run.id} cannot be changed")
@@ -233,8 +234,8 @@ class MutableManifest(CompiledManifest):
         return PendingChange(changes, after)
 
     def _prepare(self, manifest: EnvironmentManifest, bindings: Bindings) -> None:
-        """Make all else that runs of this manifest need. Raises ConfigError, and changes nothing,
-        when it cannot be had."""
+        """Prepare whatever else runs of this manifest need. Raises ConfigError, and changes
+        nothing, when that fails."""
 
     def _live_runs(self) -> Sequence[RunContext]:
         """The live runs."""
@@ -248,7 +249,7 @@ class MutableManifest(CompiledManifest):
         self._check_live(after)
 
     def _check_live(self, plan: Plan) -> None:
-        """Raises ConfigError when a live run may not record the changes that lead to this."""
+        """Raises ConfigError when a live run may not record the changes that lead to this plan."""
 
     def _require_unlocked(self, before: EnvironmentManifest, after: EnvironmentManifest) -> None:
         if not self._locked:
@@ -274,7 +275,7 @@ class MutableManifest(CompiledManifest):
 
 
 def require_unchanged(what: str, same: bool, run: str = "a run") -> None:
-    """Raises MutationError for what a run keeps as long as it goes on, unless it is the `same`."""
+    """Raises MutationError, unless `same`, for something that a run keeps until it ends."""
     if not same:
         raise MutationError(
             f"{what} cannot be changed while {run} is going on",

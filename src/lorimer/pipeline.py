@@ -61,8 +61,8 @@ if TYPE_CHECKING:
     from lorimer.tools.toolset import Toolset
 
 _CHILD_RUNS: Final = "lorimer.session.children:ChildRuns"
-"""Runs within runs: `core/children.py`. Like a stage it is named here, and loaded where a manifest
-has sub-agents: it is made of what is above this."""
+"""Child runs: `core/children.py`. Named here like a stage, and imported only if a manifest has
+sub-agents, because it depends on higher layers."""
 
 T = TypeVar("T")
 H = TypeVar("H", bound=Handler)
@@ -70,11 +70,11 @@ F = TypeVar("F", bound="Function")
 
 
 class Pipeline(MutableManifest, Runner):
-    """Runs one agent. One default conversation, if it has a Context stage; never two runs at
-    once in it. Use `aclose()` or `async with` where connections should be closed early.
+    """Runs one agent. Has one default conversation if it has a Context stage, in which two runs are
+    never live at once. Use `aclose()` or `async with` to close connections early.
 
-    What it takes and does: docs/using.md. Raises ConfigError at once for a manifest that cannot be
-    run, with every fault, and for arguments of the wrong kind; models are not asked before a run.
+    Arguments and behaviour: docs/using.md. Raises ConfigError at once for a manifest that cannot be
+    run, with every fault, and for arguments of the wrong type; models are not called before a run.
     """
 
     _name_in_code = "pipeline"
@@ -184,8 +184,8 @@ class Pipeline(MutableManifest, Runner):
         catalogue: Catalogue | None = None,
         **options: Unpack[PipelineOptions],
     ) -> Pipeline:
-        """From a manifest, its plain form, or its file. Raises ConfigError naming path and
-        reason of every error at once."""
+        """A pipeline from a manifest, its plain data, or its file. Raises ConfigError naming path
+        and reason of every error at once."""
         if isinstance(manifest, str | Path):
             manifest = read_document(manifest)
         if not is_a(manifest, EnvironmentManifest, Mapping):
@@ -211,19 +211,19 @@ class Pipeline(MutableManifest, Runner):
         catalogue: Catalogue | None = None,
         **options: Unpack[PipelineOptions],
     ) -> Pipeline:
-        """As `from_manifest`, for a running event loop: a file is read in a thread."""
+        """As `from_manifest`, within a running event loop: a file is read in a thread."""
         if isinstance(manifest, str | Path):
             manifest = await to_thread.run_sync(read_document, manifest)
         return cls.from_manifest(manifest, tools=tools, catalogue=catalogue, **options)
 
     @property
     def models(self) -> ModelResolver:
-        """Who answers."""
+        """The models that answer."""
         return self._models
 
     def _prepare(self, manifest: EnvironmentManifest, bindings: Bindings) -> None:
-        """Runs of this pipeline that begin later may have runs of the manifest's sub-agents; those
-        that are resumed have the sub-agents that they began with, also where it has none by now."""
+        """Allow runs that begin later to have the manifest's sub-agents. Resumed runs keep the
+        sub-agents that they began with, even if the manifest has none now."""
         if not manifest.agents and self._launcher.child_runs is None:
             return
         make = cast("Callable[..., ChildRunProvider]", load(_CHILD_RUNS))
@@ -238,18 +238,18 @@ class Pipeline(MutableManifest, Runner):
         self._launcher.child_runs = relatives
 
     def branch(self, session_id: str) -> Launcher:
-        """What launches runs of this pipeline in another conversation than its own: for sessions,
-        which are made by a SessionManager."""
+        """A launcher for another conversation than the pipeline's own: for sessions, which a
+        SessionManager creates."""
         return self._launcher.branch(self._claims.for_session(session_id))
 
     async def restore(self, snapshot: Snapshot) -> None:
-        """Be what a snapshot says: its manifest, as by `mutate`, and its place in the journal. The
-        next run goes on there: in the same conversation, or, where that has gone on since then, in
-        a new one that begins with what was said until then.
+        """Return to a snapshot: to its manifest, as by `mutate`, and its position in the journal.
+        The next run continues there: in the same conversation or, if that has grown since then, in
+        a new one that begins with its messages up to that point.
 
-        Raises PipelineError while a run is going on (`exec.run.busy`), and when the journal does
-        not hold the conversation (`exec.run.unknown`); MutationError when the manifest cannot be
-        had here. Then nothing is changed.
+        Raises PipelineError while a run is live (`exec.run.busy`), and when the journal does not
+        have the conversation (`exec.run.unknown`); MutationError when the manifest is invalid here.
+        Then nothing is changed.
         """
         from lorimer.core.mutation import restoring
 
@@ -268,12 +268,12 @@ class Pipeline(MutableManifest, Runner):
     def on(
         self, type: str, handler: Handler | None = None
     ) -> Callable[[H], H] | Callable[[], None]:
-        """Listen to an event type, a `prefix.*` or `*`: `@pipeline.on("stage.enter")`, or
-        `stop = pipeline.on("stage.enter", function)`. Handlers may be async."""
+        """Listen to an event type, a `prefix.*` or `*`: `@pipeline.on("stage.enter")`, or `stop =
+        pipeline.on("stage.enter", function)`. Handlers may be async."""
         return self._bus.on(type) if handler is None else self._bus.on(type, handler)
 
     def on_below(self, type: str, handler: Handler) -> Callable[[], None]:
-        """As `on`, of the runs that are part of this pipeline's: those of its sub-agents."""
+        """As `on`, for child runs of this pipeline's runs: those of its sub-agents."""
         return self._child_bus.on(type, handler)
 
     def hook(
@@ -284,9 +284,9 @@ class Pipeline(MutableManifest, Runner):
         name: str = "",
         timeout_s: float = 30.0,
     ) -> Callable[[F], F]:
-        """Have a function asked, or told, at a point of every run that begins later:
-        `@pipeline.hook("PreToolUse", tools=["Bash"])`. It takes a dict, and at points where it is
-        asked returns an Answer or None; it may be async. After the hooks that were there before.
+        """Add a hook at a point of every run that begins later: `@pipeline.hook("PreToolUse",
+        tools=["Bash"])`. The function receives a dict, and returns an Answer or None if it is asked
+        rather than notified; it may be async. It runs after existing hooks.
 
         Raises ConfigError for an unknown point. See docs/hooks.md.
         """
@@ -318,7 +318,7 @@ class Pipeline(MutableManifest, Runner):
 
     @property
     def _toolset(self) -> Toolset | None:
-        """The one that there is now: with the manifest, it changes."""
+        """The current toolset, which changes with the manifest."""
         return cast("Toolset | None", self._bindings.tools)
 
     def _tools_for(self, manifest: EnvironmentManifest) -> Toolset | None:
@@ -334,7 +334,7 @@ class Pipeline(MutableManifest, Runner):
         self._manifests.refuse_secrets(plan.manifest.to_bytes())
 
     def _hook_failed(self, run_id: str, data: Mapping[str, JSON]) -> bool:
-        """Signal it. Whether somebody listens: after a run's last event nobody does."""
+        """Send a signal, if anyone listens: after a run's last event no one does."""
         for context in self._launcher.live:
             if context.id == run_id and context.wants("hook.failed"):
                 context.signal("hook.failed", data)
@@ -342,8 +342,8 @@ class Pipeline(MutableManifest, Runner):
         return False
 
     async def aclose(self) -> None:
-        """Close connections and give the conversation back. The journal stays open: it belongs
-        to whoever made it."""
+        """Close connections and release the conversation. The journal stays open: it belongs to
+        whoever created it."""
         await self._launcher.release()
         await self._models.aclose()
 

@@ -1,4 +1,4 @@
-"""Presets: functions that write manifests, and pipelines made of them."""
+"""Presets: functions that write manifests, and pipelines made from them."""
 
 from __future__ import annotations
 
@@ -55,14 +55,14 @@ CODING_PROMPT: Final = (
 
 
 def minimal_manifest(*, model: str = DEFAULT_MODEL) -> EnvironmentManifest:
-    """Input, API, Parse, Yield: one question, one answer, nothing remembered."""
+    """Input, API, Parse, Yield: one question, one answer, no memory."""
     return _manifest("minimal", MINIMAL, model, "")
 
 
 def chat_manifest(
     *, model: str = DEFAULT_MODEL, system_prompt: str = "", max_turns: int = 20
 ) -> EnvironmentManifest:
-    """A conversation that is remembered, with tools and a memory if there are any."""
+    """A conversation with memory of earlier runs, with tools and a memory store if given."""
     return _manifest("chat", CHAT, model, system_prompt, max_turns)
 
 
@@ -73,13 +73,13 @@ def agent_manifest(
     max_turns: int = 50,
     output_schema: type[object] | Mapping[str, JsonValue] | None = None,
 ) -> EnvironmentManifest:
-    """Every stage there is: an agent that works on its own with tools. With an `output_schema` its
-    answer is data of this form, and goes back to the model with the reason while it is not."""
+    """All stages: an agent that works autonomously with tools. With an `output_schema` its answer
+    is data of this form, and is returned to the model with the reason if it does not conform."""
     manifest = _manifest("agent", AGENT, model, system_prompt, max_turns)
     if output_schema is not None:
         answer_in_form(manifest, output_schema)
     manifest.stages["cache"].strategies["strategy"] = "aggressive_cache"
-    # builds and test suites take their time; the model asks for more than 2 minutes itself
+    # builds and test suites take time; for more than 2 minutes the model sets a timeout itself
     manifest.limits = replace(manifest.limits, tool_timeout_s=600.0)
     return manifest
 
@@ -89,11 +89,11 @@ def answer_in_form(
     schema: type[object] | Mapping[str, JsonValue],
     **evaluate: JsonValue,
 ) -> None:
-    """Change an agent so that it answers with data of this form: a BaseModel, a dataclass, a
-    TypedDict, or the JSON Schema of an object. An answer that does not fit goes back to the model;
-    how often, and what then becomes of the run, stage 14 says, whose settings are `evaluate`.
-    Raises ConfigError for what describes no object, and for an agent that reads no answers."""
-    from lorimer.models.typed import object_schema  # only for those who want one
+    """Make an agent answer with data of this form: a BaseModel, a dataclass, a TypedDict, or the
+    JSON Schema of an object. An invalid answer is returned to the model; how often, and how the run
+    ends then, is decided by stage 14, whose settings are `evaluate`. Raises ConfigError for what
+    does not describe an object, and for an agent that does not parse answers."""
+    from lorimer.models.typed import object_schema  # imported only if one is wanted
 
     manifest.model.output_schema = object_schema(schema)
     manifest.stages["parse"].strategies["parser"] = "structured_output"
@@ -113,8 +113,8 @@ def evaluator_manifest(
     pass_threshold: float = 0.7,
     max_retries: int = 2,
 ) -> EnvironmentManifest:
-    """An answer, judged by a model and made better until it is good enough: `criteria` are name to
-    what is looked for, `judge` is the spec of the model that judges, if it is another."""
+    """An answer that a model judges, improved until it is good enough: `criteria` maps names to
+    what is judged; `judge` is the spec of the judging model, if it is a different one."""
     manifest = _manifest("evaluator", EVALUATOR, model, system_prompt, max_retries + 1)
     entry = manifest.stages["evaluate"]
     entry.config.update(max_retries=max_retries, pass_threshold=pass_threshold, on_failure="accept")
@@ -135,8 +135,8 @@ def evaluator_manifest(
 def coding_manifest(
     *, model: str = DEFAULT_MODEL, system_prompt: str = "", max_turns: int = 50
 ) -> EnvironmentManifest:
-    """An agent that works on files, runs programs, and computes in steps that depend on each
-    other. Its tools need a workspace, and are asked about where they change something."""
+    """An agent that works on files, runs programs, and computes in steps that depend on each other.
+    Its tools need a workspace, and ask before they change something."""
     manifest = agent_manifest(
         model=model, system_prompt=system_prompt or CODING_PROMPT, max_turns=max_turns
     )
@@ -152,7 +152,7 @@ PRESETS: Final[Mapping[str, Callable[..., EnvironmentManifest]]] = {
     "evaluator": evaluator_manifest,
     "coding": coding_manifest,
 }
-"""Name to the function that writes its manifest."""
+"""Preset name to the function that writes its manifest."""
 
 
 def _shipped(name: str) -> Callable[..., EnvironmentManifest] | None:
@@ -167,9 +167,9 @@ def preset_names() -> list[str]:
 def preset_manifest(
     name: str, *, model: str = DEFAULT_MODEL, **settings: JsonValue
 ) -> EnvironmentManifest:
-    """The manifest of a preset by name, a shipped one or that of an installed package; `settings`
-    are what the preset takes besides. Raises ConfigError with the nearest names, and for a package
-    whose preset is broken."""
+    """The manifest of a preset by name, shipped or from an installed package; `settings` are passed
+    to the preset. Raises ConfigError with the nearest names, and for a package whose preset is
+    broken."""
     shipped = _shipped(name)
     if shipped is not None:
         return shipped(model=model, **settings)
@@ -195,11 +195,11 @@ def preset_manifest(
 
 
 class PipelinePresets:
-    """Ready pipelines. Every one takes the options of `Pipeline` too."""
+    """Ready pipelines. Each accepts the options of `Pipeline` too."""
 
     @staticmethod
     def minimal(*, model: str = DEFAULT_MODEL, **options: Unpack[PipelineOptions]) -> Pipeline:
-        """One question, one answer, one model call; nothing is remembered."""
+        """One question, one answer, one model call; no memory."""
         return Pipeline(minimal_manifest(model=model), **options)
 
     @staticmethod
@@ -226,11 +226,10 @@ class PipelinePresets:
         output_schema: type[object] | Mapping[str, JsonValue] | None = None,
         **options: Unpack[PipelineOptions],
     ) -> Pipeline:
-        """An agent with tools, in a conversation. `built_in` names shipped tools; they are asked
-        about, or need rules, where they change something. `output_schema`: the answer is data, in
-        `result.output`; a BaseModel, a dataclass, a TypedDict, or the JSON Schema of an object. An
-        answer that does not fit goes back to the model with the reason, twice at most; then the run
-        ends in error."""
+        """An agent with tools, in a conversation. `built_in` names shipped tools; those that change
+        something ask first, or need rules. `output_schema`: the answer is data, in `result.output`;
+        a BaseModel, a dataclass, a TypedDict, or the JSON Schema of an object. An invalid answer is
+        returned to the model with the reason, at most twice; then the run ends in an error."""
         manifest = agent_manifest(
             model=model,
             system_prompt=system_prompt,
@@ -253,8 +252,8 @@ class PipelinePresets:
         max_retries: int = 2,
         **options: Unpack[PipelineOptions],
     ) -> Pipeline:
-        """Answers, has the answer judged by a model, and makes it better until it reaches
-        `pass_threshold`, `max_retries` times at most; the last answer counts in any case.
+        """Answers, lets a model judge the answer, and improves it until it reaches
+        `pass_threshold`, at most `max_retries` times; the last answer counts in any case.
         `result.output` has the text with its `evaluation_score` (0 to 1) and
         `evaluation_feedback`."""
         manifest = evaluator_manifest(
@@ -276,9 +275,9 @@ class PipelinePresets:
         max_turns: int = 50,
         **options: Unpack[PipelineOptions],
     ) -> Pipeline:
-        """The agent with a persona, whose answers go on as feelings and as sentences to be spoken.
-        The preset, with the strategies that it names, is a package's: `examples/plugin`. Raises
-        ConfigError where that is not installed."""
+        """The agent with a persona, whose answers are turned into emotions and sentences to be
+        spoken. The preset and its strategies come from a package: `examples/plugin`. Raises
+        ConfigError if that is not installed."""
         manifest = preset_manifest(
             VTUBER, model=model, system_prompt=system_prompt, max_turns=max_turns
         )
@@ -293,9 +292,9 @@ class PipelinePresets:
         max_turns: int = 50,
         **options: Unpack[PipelineOptions],
     ) -> Pipeline:
-        """An agent that works on the files of its `workspace`, runs programs, and computes in
-        steps that depend on each other (docs/esg.md). What it changes or runs is asked about, or
-        needs rules; `permission_mode="sandboxed"` lets run what a sandbox holds."""
+        """An agent that works on the files of its `workspace`, runs programs, and computes in steps
+        that depend on each other (docs/esg.md). It asks before it changes or runs something, or
+        needs rules; `permission_mode="sandboxed"` permits what runs in a sandbox."""
         manifest = coding_manifest(model=model, system_prompt=system_prompt, max_turns=max_turns)
         return Pipeline(manifest, tools=tools, **options)
 
@@ -307,7 +306,7 @@ def _manifest(
     system_prompt: str,
     max_turns: int = 1,
 ) -> EnvironmentManifest:
-    # as one piece: each part that is made by itself has a validator of its own built for it
+    # as a whole: each part validated separately would build a validator of its own
     manifest = EnvironmentManifest.from_dict(
         {
             "metadata": {"name": preset, "base_preset": preset},

@@ -1,4 +1,4 @@
-"""Begins, goes on with, reads and stops runs: what a pipeline and each of its sessions can."""
+"""Starts, resumes, reads and stops runs: what a pipeline and each of its sessions can do."""
 
 from __future__ import annotations
 
@@ -35,36 +35,35 @@ T = TypeVar("T")
 
 
 class Runner(ABC):
-    """What runs a plan. Never two runs at once in a conversation."""
+    """Runs a plan. Two runs are never live at once in a conversation."""
 
     _launcher: Launcher
     _models: ModelResolver
     _name_in_code: str
-    """What a person calls it in code, for hints."""
+    """The name of the object in code, for hints."""
 
     @property
     @abstractmethod
     def plan(self) -> Plan:
-        """What runs."""
+        """The plan that runs."""
 
     @abstractmethod
     def plan_of(self, digest: str) -> Plan:
-        """The plan of the manifest of this hash, where that was this pipeline's; else the present
-        one."""
+        """The plan of this pipeline's manifest with this hash; else the current plan."""
 
     @property
     @abstractmethod
     def catalogue(self) -> Catalogue:
-        """What the names of its stages and strategies mean."""
+        """The stages and strategies that the manifest can name."""
 
     @property
     @abstractmethod
     def has_changed(self) -> bool:
-        """Its manifest is another than it was made with."""
+        """Whether its manifest has changed since it was made."""
 
     @property
     def journal(self) -> Journal:
-        """Where the runs are kept."""
+        """Where the runs are stored."""
         return self._launcher.journal
 
     async def run(
@@ -76,15 +75,15 @@ class Runner(ABC):
         wait_s: float = 0.0,
         raise_on_error: bool = True,
     ) -> PipelineResult:
-        """Run to the end. `limits` hold for this run: a mapping changes some of the manifest's
-        (`{"max_cost_usd": 0.5}`), Limits replace them all. `budgets` are shared accounts that it
-        and its sub-agents are charged to, besides (see docs/kernel.md). When a process that died
-        has the conversation, its claim has to run out first: `wait_s` is how many seconds to wait
-        for that at most, and then JournalError says who has it, and until when.
+        """Run to the end. `limits` apply to this run: a mapping changes some of the manifest's
+        limits (`{"max_cost_usd": 0.5}`), Limits replace all. `budgets` are further shared accounts
+        that the run and its sub-agents are charged to (see docs/kernel.md). If a process that died
+        holds the conversation, its claim has to expire first: `wait_s` is how many seconds to wait
+        for that at most; then JournalError names the owner and until when the claim holds.
 
-        Raises the typed error when the run did not end well; it carries the partial `result`.
-        With `raise_on_error=False` the result is returned either way. Cancelling the caller
-        ends the run, journals that, and then raises CancelledError.
+        Raises the typed error when the run did not end normally, with the partial `result`. With
+        `raise_on_error=False` the result is returned in any case. Cancelling the caller ends the
+        run, journals that, and then raises CancelledError.
         """
         run = await self._start(input, limits, None, budgets, wait_s)
         return _outcome(await run.execute(), raise_on_error)
@@ -113,8 +112,8 @@ class Runner(ABC):
         wait_s: float = 0.0,
     ) -> AsyncGenerator[Event, None]:
         """`run`, yielding every event; the last one is `pipeline.complete` or `pipeline.error`,
-        whose `data["result"]` is the result. A slow reader slows the run. Leaving the loop
-        early ends the run and its spending."""
+        whose `data["result"]` is the result. A slow reader slows the run. Leaving the loop early
+        ends the run and its spending."""
         tap = Tap()
         run = await self._start(input, limits, tap, budgets, wait_s)
         async with aclosing(run.events(tap)) as events:
@@ -130,15 +129,14 @@ class Runner(ABC):
         wait_s: float = 0.0,
         raise_on_error: bool = True,
     ) -> PipelineResult:
-        """Go on with a run that was interrupted: what its journal holds is not done again. When
-        its owner died without giving it back, the claim has to run out first: `wait_s` is how
-        many seconds to wait for that at most.
+        """Resume an interrupted run: what its journal contains is not done again. If its owner
+        died, the claim has to expire first: `wait_s` is how many seconds to wait for that at most.
 
-        `decision` answers what it waits for first, as `core.mail.answer` does: True or False, or a
-        text to a question of a tool; `question` says to which, where there are several.
+        `decision` first answers the question it waits for, as `core.mail.answer` does: True or
+        False, or a text for a question of a tool; `question` selects one if there are several.
 
-        Raises PipelineError when there is no such run or it has ended, ConfigError when this
-        pipeline is not the one that began it, JournalError when another process has it.
+        Raises PipelineError when there is no such run or it has ended, ConfigError when it was
+        begun by a different pipeline, JournalError when another process has it.
         """
         if decision is not None:
             run_id = (await find(self.journal, run_id)).run_id
@@ -150,7 +148,7 @@ class Runner(ABC):
     async def resume_stream(
         self, run_id: str, *, wait_s: float = 0.0
     ) -> AsyncGenerator[Event, None]:
-        """`resume`, yielding the events of what is new."""
+        """`resume`, yielding only new events."""
         tap = Tap()
         plan = await self._plan_that_began(run_id)
         run = await self._launcher.resume(plan, run_id, tap, wait_s=wait_s)
@@ -159,13 +157,13 @@ class Runner(ABC):
                 yield event
 
     async def result(self, run_id: str) -> PipelineResult:
-        """What an ended run gave, as its facts tell it, whichever process and pipeline ran it:
-        all that `run` returned. `run_id` may be the beginning of one. Of `output` only plain data
-        is kept (else it is None), and of the error its class, code and message. Never raises that
-        error. Costs about 10 us a fact.
+        """The result of an ended run, from its facts, whichever process and pipeline ran it:
+        everything that `run` returned. `run_id` may be the unique beginning of an id. Of `output`
+        only plain data is stored (otherwise it is None), and of the error its class, code and
+        message. Never raises that error. Takes about 10 us per fact.
 
-        Raises PipelineError, with what to do about it, when there is no such run
-        (`exec.run.unknown`), when it waits for an answer (`exec.run.waiting`), was suspended
+        Raises PipelineError, saying what to do about it, when there is no such run
+        (`exec.run.unknown`), or it waits for an answer (`exec.run.waiting`), was suspended
         (`exec.run.shutdown`), or is unfinished (`exec.run.busy`).
         """
         return outcome(await recorded(self.journal, run_id))
@@ -175,15 +173,15 @@ class Runner(ABC):
         return self._sync("result", self.result(run_id))
 
     async def replay(self, run: str | Recording) -> Replayed:
-        """Run a recorded run again from its facts alone: no model and no tool is called, nothing
-        is written. Says the first thing that this pipeline would do otherwise than is recorded.
+        """Replay a recorded run from its facts alone: no model and no tool is called, and nothing
+        is written. Reports the first thing that this pipeline would do differently.
 
-        A run that was begun before this pipeline's manifest was changed is run again with the
+        A run that was begun before this pipeline's manifest was changed is replayed with the
         manifest that it began with.
 
-        `run` is an id, or the beginning of one, in this pipeline's journal; or what `read_export`
-        gave. The run may be unfinished: then it is replayed as far as it is recorded. Raises
-        PipelineError when there is no such run.
+        `run` is an id, or the unique beginning of one, in this pipeline's journal; or a run from
+        `read_export`. An unfinished run is replayed as far as it is recorded. Raises PipelineError
+        when there is no such run.
         """
         from lorimer.journal.replay import replay
 
@@ -191,11 +189,11 @@ class Runner(ABC):
         return await replay(self.plan_of(recording.digest), recording, self._launcher.redactor)
 
     async def explain(self, run: str | Recording) -> list[Explanation]:
-        """Why a recorded run went as it did: its decisions in order, each with a reason and with
-        the path of the manifest, the rule, the limit or the person that made it. `run` is as in
-        `replay`, and may be any agent's; it may be unfinished. Nothing is called or written.
+        """Why a recorded run took its course: its decisions in order, each with a reason and with
+        the manifest path, rule, limit or person responsible. `run` is as in `replay`, and may be
+        any agent's; it may be unfinished. Nothing is called or written.
 
-        Costs about 40 us a fact. Raises PipelineError when there is no such run.
+        Takes about 40 us per fact. Raises PipelineError when there is no such run.
         """
         from lorimer.journal.explain import explain
 
@@ -212,15 +210,14 @@ class Runner(ABC):
         budgets: Budgets | None = None,
         raise_on_error: bool = True,
     ) -> PipelineResult:
-        """Go on from the middle of a run, with this pipeline, in a conversation of its own: with
-        all that was said until the run's turn number `after` (from 1), results of calls included,
-        and nothing of it done again. The run itself stays as it is.
+        """Continue from the middle of a run, with this pipeline, in a new conversation: with
+        everything said up to the run's turn number `after` (from 1), including results of calls,
+        none of which is repeated. The run itself is not changed.
 
-        With an `input`, that comes next; without one, this pipeline's model is asked in place of
-        the one that was asked then. `run` is as in `replay`; `budgets` as in `run`, by default
-        those of the other run. Raises PipelineError when there is no
-        such run, when it has not so many turns, or when turn `after` is an answer and there is no
-        input.
+        `input` comes next; without it, this pipeline's model is called in place of the model that
+        was called then. `run` is as in `replay`; `budgets` as in `run`, by default those of the
+        other run. Raises PipelineError when there is no such run, when it has fewer turns, or when
+        turn `after` is an answer and there is no input.
         """
         parent = await recorded(self.journal, run) if isinstance(run, str) else run
         forked = await self._launcher.fork(
@@ -229,19 +226,20 @@ class Runner(ABC):
         return _outcome(await forked.execute(), raise_on_error)
 
     async def snapshot(self) -> Snapshot:
-        """What it is now: its manifest, and where its conversation is in the journal. Of a live run
-        also what is recorded so far. `Pipeline.restore` is the reverse. Raises JournalError."""
+        """The current state: the manifest, and the position of the conversation in the journal,
+        including what a live run has recorded so far. `Pipeline.restore` is the reverse. Raises
+        JournalError."""
         manifest = self.plan.manifest.model_copy(deep=True)
         return Snapshot(manifest, *await self._launcher.position())
 
     async def abandon(self, run_id: str, *, wait_s: float = 0.0) -> None:
-        """Give an interrupted run up: it ends as cancelled, and its conversation can go on
-        without it. `wait_s` is as in `resume`. Raises PipelineError when there is no such run, or
-        it has ended, JournalError when another process has it."""
+        """Abandon an interrupted run: it ends as cancelled, and its conversation can continue
+        without it. `wait_s` is as in `resume`. Raises PipelineError when there is no such run or it
+        has ended, JournalError when another process has it."""
         await self._launcher.abandon(run_id, wait_s=wait_s)
 
     def cancel(self, reason: Reason = Reason.CALLER) -> bool:
-        """Stop what is running here, from whatever thread. The run ends as cancelled; with
+        """Stop what is running here, from any thread. The run ends as cancelled; with
         Reason.SHUTDOWN it is suspended, and can be resumed. Returns whether there was one."""
         live = self._launcher.live
         for context in live:
@@ -249,9 +247,9 @@ class Runner(ABC):
         return bool(live)
 
     def shut_down(self, within_s: float = 10.0) -> bool:
-        """Suspend what is running here: it begins nothing new, calls of tools under way
-        that change something have `within_s` seconds to end, and `resume` goes on later. From
-        whatever thread. Returns whether there was one."""
+        """Suspend what is running here: it begins nothing new, tool calls in progress that change
+        something have `within_s` seconds to finish, and `resume` continues it later. From any
+        thread. Returns whether there was one."""
         live = self._launcher.live
         for context in live:
             context.cancellation.in_its_loop(partial(context.drain, within_s))
@@ -269,8 +267,8 @@ class Runner(ABC):
         invocation: Mapping[str, JSON] | None = None,
     ) -> Awaitable[Run]:
         """A run that is about to begin: `await run.execute()` runs it, `run.context` stops it. For
-        whoever drives runs, such as an executor; `invocation` is recorded in its run.start (see
-        `core.events.Invoked`). It has to be run. Raises as `Launcher.start` does."""
+        code that drives runs, such as an executor; `invocation` is recorded in its run.start (see
+        `core.events.Invoked`). It has to be executed. Raises as `Launcher.start` does."""
         return self._launcher.start(
             lambda: self.plan,
             input,
@@ -283,7 +281,7 @@ class Runner(ABC):
         )
 
     async def begin_resumed(self, run_id: str) -> Run:
-        """As `begin`, of a run that was interrupted. Raises as `resume` does."""
+        """As `begin`, for an interrupted run. Raises as `resume` does."""
         plan = await self._plan_that_began(run_id)
         return await self._launcher.resume(plan, run_id, None, wait_s=0.0)
 

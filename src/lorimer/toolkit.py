@@ -1,5 +1,5 @@
-"""The tools that a pipeline has: the host's, shipped ones, those of packages, those that its
-manifest describes, and those by which it gives work to its sub-agents."""
+"""The tools of a pipeline: the host's, shipped ones, those of packages, those that its manifest
+describes, and those that delegate to its sub-agents."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ if TYPE_CHECKING:
 
 _GUARDS: Final = "guards"
 _PERMISSION: Final = "permission"
-"""A guard of stage 4 about the tools that there are."""
+"""A guard of stage 4 that restricts the tools."""
 _NO_VARIABLES: Final[Mapping[str, str]] = MappingProxyType({})
 
 
@@ -62,50 +62,35 @@ def toolset_of(
     models: ModelResolver | None = None,
     derived: bool = False,
 ) -> Toolset | None:
-    """The host's tools, and those that the manifest names; None: no tools at all. `agent` is who
-    rules are about, unless it is the manifest; `before` the one in whose place it comes, with the
-    same workspace; `known` are tools of the host's that its sub-agents may have, unless they are
-    `tools`; `models` answer tools that ask one; `derived`: the manifest was made of another, and
-    may name tools that only that one has. Raises ConfigError, also for a tool that the
-    manifest's author may not name."""
+    """The host's tools and those that the manifest names; None: no tools at all. `agent` is the
+    agent that rules apply to, by default the manifest's name; `before` is the toolset that this one
+    replaces, with the same workspace; `known` are tools of the host's that sub-agents may have, by
+    default `tools`; `models` serve tools that call a model; `derived`: the manifest was derived
+    from another, and may name tools that only that one has. Raises ConfigError, also for a tool
+    that the manifest's author may not name."""
     if sandbox not in get_args(SandboxMode):
         raise ConfigError(
             f"sandbox is {sandbox!r}; it may be {', '.join(map(repr, get_args(SandboxMode)))}"
         )
-    given = _rules(rules)
-    named, described = manifest.tools.built_in, manifest.tools.ad_hoc
-    late, external = manifest.tools.deferred, manifest.tools.external
-    if tools is None and not (named or described or given or late or external or manifest.agents):
+    given, declared = _rules(rules), manifest.tools
+    if tools is None and not (
+        given
+        or manifest.agents
+        or declared.built_in
+        or declared.ad_hoc
+        or declared.deferred
+        or declared.external
+    ):
         return None
-    from lorimer.tools.policy.people import Parties, check_author
+    from lorimer.tools.policy.people import Parties
     from lorimer.tools.registry import ToolRegistry
-    from lorimer.tools.shown import SEARCH
     from lorimer.tools.toolset import Toolset
 
-    shipped = built_in(named) + external_tools(external)
-    at_work = [str(tool.name) for tool in shipped if tool.effects & {"read", "write", "exec"}]
-    at_work += [each.name for each in described if each.kind == "script"]
-    if at_work and workspace is None:
-        raise ConfigError(
-            f"the tools {', '.join(at_work)} work in a folder, and none was given",
-            hint="Pass workspace=... when you build the pipeline.",
-        )
+    shipped = built_in(declared.built_in) + external_tools(declared.external)
+    _require_workspace(shipped, declared.ad_hoc, workspace)
     files = _files_in(workspace, before)
-    registry = ToolRegistry(()) if tools is None else tools
-    known = known or registry
-    if manifest.tools.given is not None:
-        registry = _only_given(manifest, registry)
-    if late and SEARCH not in [*named, *registry.names]:
-        shipped += built_in([SEARCH])
-    if shipped:
-        registry = registry.copy()  # the host's own stays as it is
-        check_author(shipped, author)
-        for tool in shipped:
-            registry.register(tool, granted=False)
-    if described:
-        registry = _with_adhoc(described, registry, variables)
-    if manifest.agents:
-        registry = _with_agents(manifest, registry, known)
+    host = ToolRegistry(()) if tools is None else tools
+    registry = _registry_of(manifest, host, known or host, shipped, author, variables)
     return Toolset(
         registry,
         rules=[*given, *manifest_rules(manifest.permissions)],
@@ -117,19 +102,63 @@ def toolset_of(
         hidden=hidden,
         agent=agent or manifest.metadata.name,
         parties=Parties(author, caller),
-        deferred=_deferred(late, registry),
+        deferred=_deferred(declared.deferred, registry),
         binding=_binding(manifest, registry, variables or {}, derived=derived),
         models=models,
     )
 
 
+def _registry_of(
+    manifest: EnvironmentManifest,
+    host: ToolRegistry,
+    known: ToolRegistry,
+    shipped: list[Tool],
+    author: Person | None,
+    variables: Mapping[str, str] | None,
+) -> ToolRegistry:
+    """The host's tools with all others that the manifest names or describes. `shipped` are those
+    that are not the host's. Raises ConfigError."""
+    from lorimer.tools.policy.people import check_author
+    from lorimer.tools.shown import SEARCH
+
+    registry, declared = host, manifest.tools
+    if declared.given is not None:
+        registry = _only_given(manifest, registry)
+    if declared.deferred and SEARCH not in [*declared.built_in, *registry.names]:
+        shipped = [*shipped, *built_in([SEARCH])]
+    if shipped:
+        registry = registry.copy()  # the host's registry is not modified
+        check_author(shipped, author)
+        for tool in shipped:
+            registry.register(tool, granted=False)
+    if declared.ad_hoc:
+        registry = _with_adhoc(declared.ad_hoc, registry, variables)
+    if manifest.agents:
+        registry = _with_agents(manifest, registry, known)
+    return registry
+
+
+def _require_workspace(
+    shipped: Iterable[Tool], described: Iterable[AdHocTool], workspace: str | Path | None
+) -> None:
+    """Raises ConfigError for tools that work in a folder when there is none."""
+    at_work = [str(tool.name) for tool in shipped if tool.effects & {"read", "write", "exec"}]
+    at_work += [each.name for each in described if each.kind == "script"]
+    if at_work and workspace is None:
+        raise ConfigError(
+            f"the tools {', '.join(at_work)} work in a folder, and none was given",
+            hint="Pass workspace=... when you build the pipeline.",
+        )
+
+
 def _files_in(workspace: str | Path | None, before: Toolset | None) -> RootedFiles | None:
-    """The files of the workspace, which is the one of the toolset `before`. Raises ConfigError."""
+    """The files of the workspace, taken from the toolset `before` if there is one. Raises
+    ConfigError."""
     if workspace is None:
         return None
     root = Path(workspace).resolve()
     if not root.is_dir():
-        raise ConfigError(f"the workspace {str(root)!r} is no folder")
+        raise ConfigError(f"the workspace {str(root)!r} is not a folder")
     if before is not None and before.files is not None:
         return before.files
     from lorimer.world.files import RootedFiles
@@ -154,7 +183,7 @@ def _with_agents(
 ) -> ToolRegistry:
     from lorimer.tools.builtin.tasks import agent_tools
 
-    registry = registry.copy()  # the host's own stays as it is
+    registry = registry.copy()  # the host's registry is not modified
     given = manifest.tools.given
     agents = [
         each
@@ -168,7 +197,7 @@ def _with_agents(
 
 
 def _only_given(manifest: EnvironmentManifest, registry: ToolRegistry) -> ToolRegistry:
-    """Those of the host's tools that the manifest names. Raises ConfigError."""
+    """The host's tools that the manifest names. Raises ConfigError."""
     wanted = manifest.tools.given or []
     own = {each.name for each in manifest.agents if each.inputs is not None}
     problems = [
@@ -186,8 +215,8 @@ def _only_given(manifest: EnvironmentManifest, registry: ToolRegistry) -> ToolRe
 
 
 def _may_hear_strangers(agent: SubAgent, known: ToolRegistry) -> bool:
-    """Whether a sub-agent may bring in words of strangers (docs/security.md): it, or a sub-agent of
-    its own, has a tool that does."""
+    """Whether a sub-agent may bring in untrusted content (docs/security.md): it, or one of its own
+    sub-agents, has a tool that does."""
     from lorimer.tools.builtin import CATALOGUE, GROUPS
 
     own = agent.manifest
@@ -212,9 +241,10 @@ def _binding(
     *,
     derived: bool,
 ) -> ToolBinding | None:
-    """Which of its tools the agent may call: what both stage 10 and the guard `permission` admit.
-    Raises ConfigError for a name that is none of them: what is misspelt would not be blocked.
-    Those of MCP servers may come later; the guard may block shipped ones that are not there."""
+    """Which of its tools the agent may call: those that both stage 10 and the guard `permission`
+    admit. Raises ConfigError for unknown names, because a misspelt one would not be blocked. Tools
+    of MCP servers may come later; the guard may block shipped tools that the agent does not
+    have."""
     entry = _entry(manifest, "tool")
     own = None if entry is None else entry.tool_binding
     problems = [] if own is None else _unknown_names(own, registry, "stages[10].tool_binding")
@@ -238,7 +268,7 @@ def _binding(
 def _unknown_names(
     binding: ToolBinding, registry: ToolRegistry, where: str, known: Collection[str] = ()
 ) -> list[str]:
-    """A fault for each name in a binding that is no tool."""
+    """One fault for each name in a binding that is not a tool."""
     return [
         f"{where}: this agent has no tool {name!r}{nearest(name, registry.names)}"
         for name in [*(binding.allowed or ()), *binding.blocked]
@@ -253,8 +283,8 @@ def _entry(manifest: EnvironmentManifest, name: str) -> StageEntry | None:
 def _guard(
     manifest: EnvironmentManifest, variables: Mapping[str, str] = _NO_VARIABLES
 ) -> ToolBinding | None:
-    """What the guard `permission` admits; None: it is not chosen, or not configured as it has to
-    be, for which the manifest is refused when it is compiled."""
+    """The tools that the guard `permission` admits; None: it is not chosen, or is configured
+    wrongly, which is reported when the manifest is compiled."""
     entry = _entry(manifest, "guard")
     if entry is None or _PERMISSION not in entry.strategies.get(_GUARDS, ()):
         return None
@@ -271,8 +301,8 @@ def _guard(
 
 
 def external_tools(names: Sequence[str]) -> list[Tool]:
-    """What installed packages offer under these names. Raises ConfigError for all names that none
-    does, and for all broken packages."""
+    """What installed packages offer under these names. Raises ConfigError with all unknown names
+    and all broken packages."""
     if not names:
         return []
     from lorimer.tools.base import Tool
@@ -298,7 +328,7 @@ def external_tools(names: Sequence[str]) -> list[Tool]:
 
 
 def tools_part(manifest: EnvironmentManifest) -> tuple[object, ...]:
-    """What of a manifest `toolset_of` reads."""
+    """The parts of a manifest that `toolset_of` reads."""
     bindings = [
         entry.tool_binding for entry in manifest.stages if entry.active and entry.tool_binding
     ]
@@ -307,7 +337,7 @@ def tools_part(manifest: EnvironmentManifest) -> tuple[object, ...]:
 
 
 def _deferred(names: Sequence[str], registry: ToolRegistry) -> list[str]:
-    """Of the tools that there are. Raises ConfigError for a name that is none of theirs."""
+    """The names of the deferred tools. Raises ConfigError for an unknown name."""
     from lorimer.tools.builtin import GROUPS
     from lorimer.tools.shown import SEARCH
 
@@ -322,7 +352,7 @@ def _deferred(names: Sequence[str], registry: ToolRegistry) -> list[str]:
 
 
 def manifest_rules(said: PermissionsConfig) -> list[Rule]:
-    """What a manifest denies and asks for. Raises ConfigError."""
+    """The rules of a manifest, which deny or ask. Raises ConfigError."""
     from lorimer.tools.policy.modes import Action
     from lorimer.tools.policy.rules import Rule
     from lorimer.tools.policy.sources import Source
@@ -345,7 +375,7 @@ def _with_adhoc(
 ) -> ToolRegistry:
     from lorimer.tools.adhoc import check_steps, register_adhoc
 
-    registry = registry.copy()  # the host's own stays as it is
+    registry = registry.copy()  # the host's registry is not modified
     try:
         register_adhoc(described, registry, variables)
         check_steps(described, registry)

@@ -101,4 +101,4 @@ def test_a_store_where_none_can_be_made(own_place: Path) -> None:
     (own_place / "notes").write_text("no folder", "utf-8")
     result = invoke("doctor", "--store", "notes/runs.db")
     assert result.exit_code == 1
-    assert "notes is no folder" in result.stdout
+    assert "notes is not a folder" in result.stdout

@@ -355,7 +355,7 @@ def test_no_url_at_all(wire: str, scheme: str, monkeypatch: pytest.MonkeyPatch) 
     monkeypatch.setenv(WIRES[wire].key, KEY)
     monkeypatch.setenv(WIRES[wire].address, scheme)
     line = one_line(invoke("models", "check", WIRES[wire].spec))
-    assert "is no http:// or https:// URL" in line
+    assert "is not an http:// or https:// URL" in line
     assert Code.EXEC_API_NO_CLIENT.value in line
 
 

@@ -311,7 +311,7 @@ def test_a_program_gets_the_answer_as_it_is() -> None:
 def test_a_base_url_that_is_none_is_not_called_a_missing_key(url: str) -> None:
     result = invoke("run", "hi", "--base-url", url)
     assert result.exit_code == 2
-    assert "the base URL for 'anthropic' is no http:// or https:// URL" in result.stderr
+    assert "the base URL for 'anthropic' is not an http:// or https:// URL" in result.stderr
     assert url in result.stderr
 
 

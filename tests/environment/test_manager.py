@@ -86,7 +86,7 @@ def test_a_name_leads_nowhere_else(folder: EnvironmentManager, tmp_path: Path, n
         lambda: folder.import_file(tmp_path / "x.json", name or "../x"),
         lambda: folder.save(preset_manifest("chat"), name or ".."),
     ):
-        with pytest.raises(ConfigError, match="is no name for a manifest"):
+        with pytest.raises(ConfigError, match="is not a valid name for a manifest"):
             call()
     assert sorted(path.name for path in tmp_path.iterdir()) == ["envs", "x.json"]
 
@@ -94,7 +94,7 @@ def test_a_name_leads_nowhere_else(folder: EnvironmentManager, tmp_path: Path, n
 def test_a_link_that_leads_out_is_not_followed(folder: EnvironmentManager, tmp_path: Path) -> None:
     preset_manifest("chat").save(tmp_path / "secret.json")
     os.symlink(tmp_path / "secret.json", folder.folder / "link.json")
-    with pytest.raises(ConfigError, match=r"link\.json: is no file of this folder"):
+    with pytest.raises(ConfigError, match=r"link\.json: is not a file of this folder"):
         folder.load("link")
     os.mkfifo(folder.folder / "pipe.json")
     assert [each.name for each in folder.list_all() if each.fault] == ["link"]

@@ -89,18 +89,21 @@ START = {"type": "run.start", "run_id": "r", "stage": "", "iteration": 0, "time"
     ("lines", "told"),
     [
         (["nonsense"], "line 1 is not of an export"),
-        (["[]"], "line 1 is not of an export: it is no object"),
+        (["[]"], "line 1 is not of an export: it is not an object"),
         ([json.dumps({**START, "data": {}})], "line 1 .* does not begin with"),
         ([json.dumps({**HEAD, "run_id": 7})], "names no run"),
-        ([json.dumps({**HEAD, "manifest": 7})], "its manifest is no object"),
-        ([json.dumps({**HEAD, "messages": "x"})], "its messages are no list"),
+        ([json.dumps({**HEAD, "manifest": 7})], "its manifest is not an object"),
+        ([json.dumps({**HEAD, "messages": "x"})], "its messages are not a list"),
         ([json.dumps(HEAD)], "run r has no run.start"),
         ([json.dumps(HEAD), "", json.dumps(START)], "line 3 .* data of a fact"),
         ([json.dumps(HEAD), json.dumps({**START, "seq": "1"})], "must be numbers"),
         ([json.dumps(HEAD), json.dumps({**START, "stage": 1})], "must be text"),
         ([json.dumps(HEAD), json.dumps({**START, "type": "x", "data": {}})], "no kind of fact"),
         (["[" * 100_000], "line 1 is not of an export"),
-        *[([f'{{"type": {number}}}'], f"{number} is no number") for number in ("NaN", "1e999")],
+        *[
+            ([f'{{"type": {number}}}'], f"{number} is not a JSON number")
+            for number in ("NaN", "1e999")
+        ],
     ],
 )
 def test_what_is_no_export_is_refused_with_its_line(lines: list[str], told: str) -> None:

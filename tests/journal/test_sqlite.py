@@ -1200,7 +1200,7 @@ DAMAGE = {
     "not JSON": "'[[5,1,0,{'",
     "not a list": """'{"a":1}'""",
     "no facts": "'[]'",
-    "a fact that is no list": "'[7]'",
+    "a fact that is not a list": "'[7]'",
     "too few parts": "'[[5,1,0]]'",
     "no number": """'[[5,"1",0,{}]]'""",
     "NaN": """'[[5,1,0,{"key":NaN}]]'""",

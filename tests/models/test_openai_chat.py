@@ -425,7 +425,7 @@ def test_servers_that_repeat_the_id_or_send_it_late_or_send_objects() -> None:
 
 
 def test_arguments_that_are_closed_and_no_json_do_not_end_a_call() -> None:
-    """Of servers that do not count: what is no object yet may go on."""
+    """Of servers that do not count: what is not an object yet may go on."""
     bad = hear(
         chunk(tool_calls=[call(0, None, "a", '{"x": }')]),
         chunk(tool_calls=[call(0, None, "b", '{"y":2}')]),

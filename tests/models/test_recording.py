@@ -188,20 +188,20 @@ ASKED = '{"same":0,"messages":[]}'
 @pytest.mark.parametrize(
     ("text", "why"),
     [
-        ([], "is no recording"),
-        (["{}"], "is no recording"),
-        (["nonsense"], "is no recording"),
+        ([], "is not a recording"),
+        (["{}"], "is not a recording"),
+        (["nonsense"], "is not a recording"),
         (['{"format":"lorimer-recording","version":9}'], "version 9; this is 1"),
         (['{"format":"lorimer-recording","version":1}', "[]", "{}"], "line 2 .* no JSON object"),
         (['{"format":"lorimer-recording","version":1}', "{}"], "line 2 .* no 'asked'"),
-        (["[" * 100_000], "is no recording"),
+        (["[" * 100_000], "is not a recording"),
         *(
             ([HEAD, f'{{"asked":{asked},{rest}}}'], f"line 2 .* {why}")
             for asked, rest, why in (
                 ('{"messages":[]}', '"error":{}', "does not say how many messages"),
                 ('{"same":0,"messages":"x"}', '"error":{}', "no list of 'messages'"),
                 (ASKED, '"deltas":[]', "no 'error'"),
-                (ASKED, '"error":{"code":"exec.loop.max_turns"}', "is no error of a model"),
+                (ASKED, '"error":{"code":"exec.loop.max_turns"}', "is not an error of a model"),
                 (ASKED, '"error":{"code":"exec.api.timeout"},"deltas":[7]', "neither text nor"),
                 (ASKED, '"error":{"code":"exec.api.timeout"},"deltas":[{}]', "needs its index"),
             )

@@ -142,7 +142,7 @@ def test_what_stands_round_an_answer_is_passed_over(text: str) -> None:
     ],
 )
 def test_a_value_may_come_without_its_object(wanted: Any, text: str, value: object) -> None:
-    """What is no object is asked for as `{"value": ...}`; many models give it as it is."""
+    """What is not an object is asked for as `{"value": ...}`; many models give it as it is."""
     assert Form(wanted).read(text) == value
 
 

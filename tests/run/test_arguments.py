@@ -74,7 +74,7 @@ WRONG: dict[str, tuple[Callable[[], object], str]] = {
     "mode": (lambda: executor_of([], permission_mode="yolo"), "there is no permission mode 'yolo'"),
     "rule": (lambda: executor_of([], rules=["Bash("]), "'Bash(' is not a rule"),
     "no rule": (lambda: executor_of([], rules=[3]), "each of rules must be a Rule, not int"),
-    "workspace": (lambda: executor_of([], workspace="/no/such"), "'/no/such' is no folder"),
+    "workspace": (lambda: executor_of([], workspace="/no/such"), "'/no/such' is not a folder"),
     "sandbox": (lambda: executor_of([], sandbox="L9"), "sandbox is 'L9'; it may be"),
     "channel": (lambda: Target("channel", X or 42), "Target.id must be text, not int"),
     "artifact": (lambda: Artifact("a", "b", X or "c"), "Artifact.data must be bytes, not str"),

@@ -73,7 +73,7 @@ def opened(picture: ImageBlock | TextBlock) -> Any:
 
 
 def shown(request: Request) -> list[Any]:
-    """What of a request is no text of the user's: pictures, and the notes in their place."""
+    """What of a request is not text of the user's: pictures, and the notes in their place."""
     found: list[Any] = []
     for message in request.messages:
         for part in message.content:

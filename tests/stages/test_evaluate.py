@@ -517,7 +517,7 @@ def test_an_agent_is_made_with_the_form_of_its_answer(form: Any) -> None:
 @pytest.mark.parametrize(
     ("form", "says"),
     [
-        (int, "a value of int is no object"),
+        (int, "a value of int is not an object"),
         ("City", "output_schema must be a class or a JSON Schema, not str"),
         (list[int], "output_schema must be a class or a JSON Schema, not GenericAlias"),
         ({"type": 5}, "the schema of the answer must have type 'object'"),

@@ -531,8 +531,11 @@ def test_a_function_can_be_told_what_a_class_can() -> None:
     ("options", "said"),
     [
         ({"idempotant": True}, "@tool has no option 'idempotant'; did you mean 'idempotent'"),
-        ({"paths": ["pth"]}, "paths names 'pth', which is no parameter of it; did you mean 'path'"),
-        ({"subject": "url"}, "subject names 'url', which is no parameter of it"),
+        (
+            {"paths": ["pth"]},
+            "paths names 'pth', which is not a parameter of it; did you mean 'path'",
+        ),
+        ({"subject": "url"}, "subject names 'url', which is not a parameter of it"),
     ],
     ids=["unknown", "no parameter", "no subject"],
 )

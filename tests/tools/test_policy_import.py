@@ -325,7 +325,7 @@ def test_of_tools_that_a_rule_stands_for_only_those_that_are_here_are_named() ->
         ({}, "neither permissions nor a list"),
         ({"permissions": 3}, "has to be a table"),
         ({"allow": "Bash"}, "allow has to be a list"),
-        ({"deny": [3]}, r"deny\[0\] is no rule"),
+        ({"deny": [3]}, r"deny\[0\] is not a rule"),
         ({"permissions": {"ask": ["Ba sh"]}}, r"ask\[0\]: 'Ba sh' is not a rule"),
         ({"allow": [{"pattern": "x"}]}, "a rule names its tool"),
         ({"allow": [{"tool": "Bash", "pattern": 5}]}, "the pattern of a rule is text"),

@@ -105,7 +105,7 @@ def test_what_comes_back_says_where_it_is_from() -> None:
     assert fetched(page("<b>", "text/plain"))[0].endswith("\n<b>")
     assert fetched(page("gone", status=404)) == ("[https://a.org/x, status 404.]\ngone", True)
     text, failed = fetched(page("\0\1", "image/png"))
-    assert (text, failed) == ("[https://a.org/x is no text: image/png, 2 bytes]", True)
+    assert (text, failed) == ("[https://a.org/x is not text: image/png, 2 bytes]", True)
 
 
 def test_long_pages_are_read_in_parts() -> None:

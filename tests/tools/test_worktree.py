@@ -161,7 +161,7 @@ def test_one_that_is_there_is_entered_again(root: Path) -> None:
     ("arguments", "told"),
     [
         ({"branch": "a..b"}, "git check-ref-format: no such name"),
-        ({"branch": "-x"}, "'-x' is no name for a branch"),
+        ({"branch": "-x"}, "'-x' is not a valid name for a branch"),
         ({"branch": "@{-1}"}, "git check-ref-format: no such name"),
         ({"branch": "b", "path": "../out"}, "cannot be a worktree's folder"),
         ({"branch": "b", "path": "/tmp/out"}, "cannot be a worktree's folder"),

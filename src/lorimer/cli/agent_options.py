@@ -98,13 +98,15 @@ def _options(presets: str, verb: str) -> tuple[Callable[[Command], Command], ...
             "-m", "--model", metavar="SPEC", help="e.g. claude-sonnet-4-6, openai:gpt-5.2."
         ),
         click.option(
-            "--provider", metavar="NAME", help="Who answers, if the model's name does not tell."
+            "--provider",
+            metavar="NAME",
+            help="The provider, if not implied by the model.",
         ),
         click.option("--system", metavar="TEXT", help="The system prompt."),
         click.option(
             "--tools",
             metavar="NAMES",
-            help="Shipped tools or groups of them, by comma, '*' for all, '' for none. Default, for"
-            f" the preset agent: {_USUAL}.",
+            help="Shipped tools or groups, separated by commas; '*' for all, '' for none. Default"
+            f" for the preset agent: {_USUAL}.",
         ),
     )

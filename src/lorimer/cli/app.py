@@ -20,22 +20,22 @@ from lorimer.core.redaction import Redactor, of_environment
 
 COMMANDS: Final[Mapping[str, tuple[str, str]]] = {
     "run": ("lorimer.cli.run:run", "Give an agent a task and watch it work."),
-    "chat": ("lorimer.cli.chat.command:chat", "Talk with an agent on the terminal."),
+    "chat": ("lorimer.cli.chat.command:chat", "Chat with an agent in the terminal."),
     "sessions": ("lorimer.cli.sessions:sessions", "List and delete conversations."),
     "runs": ("lorimer.cli.runs.command:runs", "List, read, check and resume runs."),
     "audit": ("lorimer.cli.audit:audit", "Read and verify the audit of a host's runs."),
     "permissions": (
         "lorimer.cli.permissions:permissions",
-        "Explain, check and trust rules of what tools may do.",
+        "Explain, check and trust the rules for tools.",
     ),
-    "models": ("lorimer.cli.models:models", "List and check the models that can be asked."),
+    "models": ("lorimer.cli.models:models", "List and check the available models."),
     "steps": (
         "lorimer.cli.steps.command:steps",
-        "Run a script's cells again only where they are stale.",
+        "Run the stale cells of a script or notebook again.",
     ),
     "manifest": ("lorimer.cli.manifest.command:manifest", "Write, check and explain manifests."),
-    "doctor": ("lorimer.cli.doctor:doctor", "Say what works here, and what to do about the rest."),
-    "demo": ("lorimer.cli.demo.command:demo", "See an agent work, be killed, and go on."),
+    "doctor": ("lorimer.cli.doctor:doctor", "Check what works here, and how to fix the rest."),
+    "demo": ("lorimer.cli.demo.command:demo", "Watch an agent work, be killed, and resume."),
 }
 """Name to `module:command` and what it does."""
 
@@ -182,7 +182,12 @@ def _version(context: click.Context, _: click.Parameter, wanted: bool) -> None:
 
 @click.group(cls=Lazy, context_settings={"help_option_names": ["-h", "--help"]})
 @click.option(
-    "--version", is_flag=True, is_eager=True, expose_value=False, callback=_version, help="Show it."
+    "--version",
+    is_flag=True,
+    is_eager=True,
+    expose_value=False,
+    callback=_version,
+    help="Show the version.",
 )
 @click.option(
     "--debug", is_flag=True, expose_value=False, help="Show a traceback when something fails."

@@ -57,7 +57,7 @@ class Finding:
 @click.command()
 @store_option
 def doctor(store: str | None) -> int:
-    """Say what works here, and what to do about the rest. Keys are named, never shown.
+    """Check what works here, and how to fix what does not. Keys are named, never shown.
 
     The exit code is 0 unless something that is needed is broken.
     """
@@ -135,7 +135,9 @@ def _store(given: str | None) -> Finding:
         while not os.path.exists(place):
             place = place.parent
         if not place.is_dir():
-            return Finding("bad", "store", f"{place} is no folder", "Name another place: --store.")
+            return Finding(
+                "bad", "store", f"{place} is not a folder", "Name another place: --store."
+            )
         if os.access(place, os.W_OK):
             return Finding("ok", "store", f"{path} (made at the first run)")
         return Finding("bad", "store", f"{place} is not writable", "Name another place: --store.")

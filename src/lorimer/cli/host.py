@@ -19,7 +19,7 @@ VARIABLE: Final = "LORIMER_MODELS"
 models_option = click.option(
     "--models",
     metavar="FILE",
-    help="What this machine says about models: tiers, aliases, providers, prices. Default:"
+    help="The model settings of this machine: tiers, aliases, providers, prices. Default:"
     f" ${VARIABLE}, else lorimer/models.toml in the user's configuration directory.",
 )
 
@@ -33,7 +33,7 @@ def host_path(given: str | None) -> Path | None:
         return usual if usual.is_file() else None
     path = expanded(named)
     if not os.path.isfile(path):
-        what = "is no file" if os.path.exists(path) else "is not there"
+        what = "is not a file" if os.path.exists(path) else "is not there"
         raise Fault(
             f"the host file {path} {what}",
             hint=f"It was named by {'--models' if given else VARIABLE}.",

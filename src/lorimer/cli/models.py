@@ -38,14 +38,14 @@ _NOTHING: Final = "-"
 
 @click.group(cls=Group)
 def models() -> None:
-    """List and check the models that can be asked."""
+    """List and check the available models."""
 
 
 @models.command()
 @models_option
 @format_option
 def ls(models: str | None, output_format: str) -> None:
-    """List tiers, aliases and providers: who is asked, where, with which key, at what price.
+    """List tiers, aliases and providers: models, addresses, keys and prices.
 
     Nothing is sent anywhere. Prices are dollars per million tokens.
     """
@@ -189,7 +189,7 @@ def _dollars(price: float | None) -> str:
     metavar="TIME",
     help="For each of them: seconds, or 90s, 5m.",
 )
-@click.option("--allow-unpriced", is_flag=True, help="Also ask models whose price is not known.")
+@click.option("--allow-unpriced", is_flag=True, help="Also ask models of unknown price.")
 @format_option
 def check(
     specs: tuple[str, ...],
@@ -198,7 +198,7 @@ def check(
     allow_unpriced: bool,
     output_format: str,
 ) -> int:
-    """Ask each model one tiny question: SPECS, else all that tiers and aliases stand for.
+    """Send each model a tiny request: SPECS, or by default all models of tiers and aliases.
 
     Costs at most a cent a model; what could cost more is not asked. Says whether it can be
     reached, who answered, whether tools work, and what to do if not. Exit code 1 if one fails.

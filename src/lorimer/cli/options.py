@@ -67,7 +67,9 @@ class Span(click.ParamType[float]):
         found = _SPAN.fullmatch(str(value).strip())
         seconds = float(found[1]) * _SECONDS[found[2]] if found is not None else 0.0
         if seconds <= 0:
-            self.fail(f"{value!r} is no time: write seconds, or e.g. 90s, 5m, 2h, 30d", param, ctx)
+            self.fail(
+                f"{value!r} is not a time: write seconds, or e.g. 90s, 5m, 2h, 30d", param, ctx
+            )
         return seconds
 
 
@@ -80,7 +82,7 @@ store_option = click.option(
     "--store",
     metavar="PATH",
     callback=_named,
-    help="The SQLite file that runs are kept in. Default: $LORIMER_STORE, else one in the user's"
+    help="The SQLite file that stores runs. Default: $LORIMER_STORE, else one in the user's"
     " data directory.",
 )
 
@@ -92,7 +94,7 @@ limit_option = click.option(
     metavar="N",
     default=20,
     show_default=True,
-    help="How many at most.",
+    help="Most entries to list.",
 )
 
 
@@ -158,7 +160,7 @@ def _with_terms(command: F) -> F:
             click.option(
                 "--workspace",
                 type=click.Path(exists=True, file_okay=False, path_type=Path),
-                help="The folder that tools work in and do not leave. Default: this one.",
+                help="The folder that tools work in and cannot leave. Default: the current one.",
             ),
             click.option(
                 "--allow",
@@ -170,34 +172,34 @@ def _with_terms(command: F) -> F:
             click.option(
                 "--permission-mode",
                 type=OneOf([mode.value for mode in Mode]),
-                help="What becomes of calls that no rule is about. Default: default on a terminal,"
+                help="How calls are decided that no rule covers. Default: default on a terminal,"
                 " dontAsk where nobody can be asked.",
             ),
             click.option(
                 "--sandbox",
                 type=OneOf(get_args(SandboxMode)),
-                help="How commands are held: at the best level that works here (the default); at"
-                " level 2 (bubblewrap) or not at all; or not. See: lorimer doctor.",
+                help="Sandbox commands at the best level that works here (auto, the default), only"
+                " at level 2 with bubblewrap (require), or not (off). See: lorimer doctor.",
             ),
             click.option(
                 "--network",
                 metavar="HOSTS",
                 multiple=True,
-                help="Hosts that commands may reach, with commas between: pypi.org,"
+                help="Hosts that commands may reach, separated by commas: pypi.org,"
                 " *.pythonhosted.org, localhost:8000; '*' for all public ones. Default: none.",
             ),
             click.option(
                 "--env",
                 metavar="NAMES",
                 multiple=True,
-                help="Variables of the environment that the manifest's ${NAME} may stand for, with"
-                " commas between. Default: none.",
+                help="Environment variables that the manifest may use as ${NAME}, separated by"
+                " commas. Default: none.",
             ),
-            click.option("--base-url", metavar="URL", help="Another address than the vendor's."),
+            click.option("--base-url", metavar="URL", help="Instead of the provider's address."),
             click.option(
                 "--api-key-env",
                 metavar="NAME",
-                help="The variable whose key is sent to --base-url; without it, none of yours is.",
+                help="The variable with the key for --base-url; without it, no key is sent.",
             ),
             models_option,
             store_option,
@@ -213,7 +215,7 @@ def _with_outcome(command: F) -> F:
             click.option(
                 "--ask-later",
                 is_flag=True,
-                help="Ask nobody now: a call that needs a person suspends the run until"
+                help="Do not ask now: a call that needs a person suspends the run until"
                 " `lorimer runs answer`.",
             ),
             click.option(
@@ -221,13 +223,12 @@ def _with_outcome(command: F) -> F:
                 type=OneOf(FORMATS),
                 default="text",
                 show_default=True,
-                help="What stdout gets: the answer; one JSON object; or every fact as it comes,"
-                " one a line.",
+                help="Print the answer, one JSON object, or every fact at once, one per line.",
             ),
             click.option(
                 "--include-partial-messages",
                 is_flag=True,
-                help="With stream-json: pieces of text as they come.",
+                help="With stream-json: also pieces of text as they arrive.",
             ),
             click.option("-q", "--quiet", is_flag=True, help="No progress; only errors."),
         )

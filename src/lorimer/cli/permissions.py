@@ -20,13 +20,13 @@ if TYPE_CHECKING:
 _workspace = click.option(
     "--workspace",
     type=click.Path(exists=True, file_okay=False, path_type=Path),
-    help="The folder whose rules hold. Default: this one.",
+    help="The folder whose rules apply. Default: the current one.",
 )
 
 
 @click.group(cls=Group)
 def permissions() -> None:
-    """Explain, check and trust the rules that say what tools may do."""
+    """Explain, check and trust the rules for what tools may do."""
 
 
 @permissions.command()
@@ -38,7 +38,7 @@ def permissions() -> None:
     help="Default: what the files of rules say, else default.",
 )
 @click.option("--allow", metavar="RULE", multiple=True, help="As of `lorimer run`.")
-@click.option("--tainted", is_flag=True, help="As after a page of the web has been read.")
+@click.option("--tainted", is_flag=True, help="As after reading a web page.")
 @click.option("--json", "as_json", is_flag=True, help="The whole decision as one JSON object.")
 @_workspace
 def explain(
@@ -49,7 +49,7 @@ def explain(
     as_json: bool,
     workspace: Path | None,
 ) -> None:
-    """Say what becomes of CALL and by which rule: 'Bash(git push)', 'Write(src/a.py)'.
+    """Show how CALL is decided and by which rule: 'Bash(git push)', 'Write(src/a.py)'.
 
     Nothing is run. Exit code 0, whatever the decision.
     """
@@ -119,7 +119,7 @@ def _tell(decision: Decision, mode: Mode, hooks: Iterable[str], why_hidden: str)
 @permissions.command()
 @_workspace
 def test(workspace: Path | None) -> None:
-    """Read every file of rules that holds here, and try its examples.
+    """Read every rule file that applies here, and test its examples.
 
     Exit code 2 for a rule that cannot be, or an example that it does not keep.
     """
@@ -135,7 +135,7 @@ def test(workspace: Path | None) -> None:
 @click.option("-y", "--yes", is_flag=True, help="Do not ask.")
 @_workspace
 def trust(workspace: Path | None, yes: bool) -> None:
-    """Let this project's .lorimer/permissions.toml allow what it says, and run its hooks.
+    """Trust this project's .lorimer/permissions.toml: apply its allow rules, and run its hooks.
 
     A change of the file, or of .lorimer/hooks, ends that. What it denies and asks for holds without
     trust. Hooks run with your rights: read .lorimer/hooks first.
@@ -160,7 +160,7 @@ def trust(workspace: Path | None, yes: bool) -> None:
 @permissions.command("import")
 @click.argument("file", type=click.Path(exists=True, dir_okay=False, path_type=Path))
 def import_(file: Path) -> None:
-    """Print the rules of another program's FILE as ours: Claude Code's settings.json, geny's YAML.
+    """Convert another program's rules in FILE: Claude Code's settings.json, geny's YAML.
 
     Nothing is installed: look at what it says, and put it where you want it to hold. Notes on what
     means something else here, or cannot be carried, go to stderr. Nothing becomes looser.

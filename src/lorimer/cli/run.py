@@ -27,23 +27,23 @@ from lorimer.cli.standard_input import UNREAD, UNREAD_BESIDE_FILE, has_more, pip
 @click.option(
     "--output-schema",
     type=click.Path(exists=True, dir_okay=False, path_type=Path),
-    help="The answer is JSON of the form that this file describes, a JSON Schema (.json, .yaml,"
-    " .toml). One that does not fit goes back to the model, twice at most.",
+    help="Answer with JSON that conforms to the JSON Schema in this file (.json, .yaml, .toml). An"
+    " invalid answer is returned to the model, at most twice.",
 )
-@click.option("--max-turns", type=Whole(min=1), metavar="N", help="Model calls at most.")
-@click.option("--max-cost-usd", type=Dollars(), metavar="USD", help="US dollars at most.")
+@click.option("--max-turns", type=Whole(min=1), metavar="N", help="Most model calls.")
+@click.option("--max-cost-usd", type=Dollars(), metavar="USD", help="Most US dollars to spend.")
 @click.option(
     "--allow-unpriced",
     is_flag=True,
-    help="Under a cost limit, also call a model whose price is not known: it counts as free.",
+    help="Under a cost limit, also call models of unknown price; they count as free.",
 )
 @click.option(
     "--record",
     type=click.Path(dir_okay=False, path_type=Path),
-    help="Write what the models are asked (as digests) and say into this file; play it again with"
+    help="Record the models' answers, with digests of the requests, in this file; replay it with"
     " -m scripted:FILE.jsonl.",
 )
-@click.option("--timeout", type=Span(), metavar="TIME", help="Seconds, or 90s, 5m, 2h at most.")
+@click.option("--timeout", type=Span(), metavar="TIME", help="Time limit: seconds, or 90s, 5m, 2h.")
 @execution_options
 def run(
     words: tuple[str, ...],
@@ -57,12 +57,12 @@ def run(
     wanted: AgentOptions,
     terms: Terms,
 ) -> int:
-    """Give an agent a TASK and watch it work. `-` is what comes on standard input: the task, or
-    after a TASK what it is about. Without `-` standard input is not read.
+    """Give an agent a TASK and watch it work. `-` reads standard input: as the task or, after a
+    TASK, as the material for it. Without `-` standard input is not read.
 
-    The answer goes to stdout, progress to stderr. Reading is always allowed beneath the
-    workspace; whatever changes something or runs a program needs a rule (--allow), or is asked
-    about on the terminal, or is refused.
+    The answer goes to stdout, progress to stderr. Reading is always allowed within the workspace.
+    To change something or run a program, the agent needs a rule (--allow) or your confirmation on
+    the terminal; otherwise the call is refused.
 
     \b
     Examples:

@@ -28,7 +28,7 @@ def sessions() -> None:
 @click.option("--json", "as_json", is_flag=True, help="One JSON object a line.")
 @store_option
 def ls(limit: int, as_json: bool, store: str | None) -> None:
-    """List the conversations that were used last. Go on with one: lorimer chat --session ID."""
+    """List the latest conversations. To continue one: lorimer chat --session ID."""
     asyncio.run(_ls(limit, as_json, store))
 
 
@@ -37,7 +37,7 @@ def ls(limit: int, as_json: bool, store: str | None) -> None:
 @click.option("-y", "--yes", is_flag=True, help="Do not ask.")
 @store_option
 def delete(session: str, yes: bool, store: str | None) -> None:
-    """Remove all that is kept of SESSION, an id or its beginning. Nothing brings it back."""
+    """Remove everything stored of SESSION, an id or its beginning. This cannot be undone."""
     asyncio.run(_delete(session, yes, store))
 
 

@@ -175,31 +175,16 @@ class Story:
         # one with a reason is none that a person gave
         if kind == "approval" and data.get("approved") is False and not data.get("why"):
             self._denied.add(key)
-        if kind == "approval" and self._recorded:
-            word, colour = ("yes", "green") if data.get("approved") is True else ("no", "red")
-            yield [("  ? ", "yellow"), ("a person was asked and said ", ""), (word, colour)]
-        elif kind == STEP and self._recorded:
-            failed = data.get("is_error") is True
-            told = one_line(result_text(data.get("content")), 120)
-            mark = ("    ✗ ", "red") if failed else ("    ✓ ", "green")
-            yield [mark, (f"{data.get('tool')}: {told}", "")]
-        elif kind == "hook" and "change" in data:
+        if kind == "hook" and "change" in data:
             what = _CHANGED.get(key.partition(":")[0], "")
             yield [("  ↷ ", "yellow"), (f"the hook {data.get('hook')} changed {what}", "")]
-        elif kind == "question" and self._recorded:
-            said = one_line(str(data.get("answer") or "nothing"), 120)
-            yield [("  ? ", "yellow"), ("a person was asked and said ", ""), (said, "")]
-        elif kind == "tasks" and self._recorded:
-            tasks = data.get("tasks")
-            for task in tasks if isinstance(tasks, list | tuple) else ():
-                if isinstance(task, Mapping):
-                    told = one_line(str(task.get("text")), 120)
-                    yield [("  ⤶ ", "blue"), (f"{task.get('id')} {task.get('status')}: {told}", "")]
+        elif kind == "abandoned":
+            yield [("  ■ ", "yellow"), (f"a {key.partition(':')[0]} call was cut off", "")]
         elif kind == PHASE:
             how = str(data.get("instead") or data.get("status"))
             yield [("  ⤶ ", "blue"), (f"{data.get('name')} ", ""), (how, "dim")]
-        elif kind == "abandoned":
-            yield [("  ■ ", "yellow"), (f"a {key.partition(':')[0]} call was cut off", "")]
+        elif self._recorded:
+            yield from _recorded_effect(kind, data)
 
     def _result(self, data: Mapping[str, JSON], time: float) -> Line:
         self.calls += 1
@@ -252,6 +237,26 @@ class Story:
             f"turn {max(self.turns, 1)} · {tokens(into)} in, {tokens(self.usage.output_tokens)} out"
             f" · {cost(self.cost_nano, self.usage.total)}"
         )
+
+
+def _recorded_effect(kind: str, data: Mapping[str, JSON]) -> Iterator[Line]:
+    """The lines for an effect that is shown by other means while the run is live."""
+    if kind == "approval":
+        word, colour = ("yes", "green") if data.get("approved") is True else ("no", "red")
+        yield [("  ? ", "yellow"), ("a person was asked and said ", ""), (word, colour)]
+    elif kind == "question":
+        said = one_line(str(data.get("answer") or "nothing"), 120)
+        yield [("  ? ", "yellow"), ("a person was asked and said ", ""), (said, "")]
+    elif kind == STEP:
+        mark = ("    ✗ ", "red") if data.get("is_error") is True else ("    ✓ ", "green")
+        told = one_line(result_text(data.get("content")), 120)
+        yield [mark, (f"{data.get('tool')}: {told}", "")]
+    elif kind == "tasks":
+        tasks = data.get("tasks")
+        for task in tasks if isinstance(tasks, list | tuple) else ():
+            if isinstance(task, Mapping):
+                told = one_line(str(task.get("text")), 120)
+                yield [("  ⤶ ", "blue"), (f"{task.get('id')} {task.get('status')}: {told}", "")]
 
 
 def _shown(line: Line) -> Line:

@@ -24,11 +24,11 @@ MAX_SCRIPT_CHARS: Final = 10_000
 MAX_STEPS: Final = 20
 
 PLACE: Final = re.compile(r"\{([A-Za-z_][A-Za-z0-9_]{0,63})\}")
-"""A place for a value in a text: `{name}`. There is nothing else to it: no attributes, no
-indexes, no formats, and braces round anything else are only braces."""
+"""A placeholder for a value in a text: `{name}`. No attributes, indexes or formats; braces around
+anything else are plain text."""
 
 VARIABLE: Final = re.compile(r"\$\{([A-Z][A-Z0-9_]{0,99})\}")
-"""A place for a variable of the host's, in a text of an `http` tool."""
+"""A placeholder for a variable of the host's, in a text of an `http` tool."""
 
 _ORIGIN: Final = re.compile(r"https?://[^/?#{}@\s]+[/?#]|https?://[^/?#{}@\s]+\Z")
 
@@ -52,20 +52,20 @@ class _Part(BaseModel):
 
 class _Tool(_Part):
     name: _Name
-    """What the model calls it."""
+    """Name of the tool."""
     description: _Text = ""
     """What the model reads to decide whether to call it."""
     parameters: dict[str, JsonValue] = {}
     """JSON Schema of each argument, by name."""
     required: list[str] | None = None
-    """Arguments that have to be given; none: all of them."""
+    """Required arguments; null: all of them."""
 
     def texts(self) -> Iterator[str]:
-        """All texts with places for values."""
+        """All texts with placeholders."""
         yield from ()
 
     def extra_names(self) -> set[str]:
-        """Names that have values, besides the arguments."""
+        """Names with values, in addition to the arguments."""
         return set()
 
     @model_validator(mode="after")
@@ -82,23 +82,23 @@ class _Tool(_Part):
 
 
 class HttpTool(_Tool):
-    """One request to a place on the public internet that the manifest names."""
+    """One request to an address on the public internet that the manifest gives."""
 
     kind: Literal["http"]
-    """What it is."""
+    """Kind of the tool."""
     url: _Text
-    """Scheme and host as they are; `{name}` may stand in what follows, and is percent-encoded."""
+    """Scheme and host are fixed; `{name}` may be used in what follows, and is percent-encoded."""
     method: Literal["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE"] = "GET"
-    """A redirect is followed for GET and HEAD only."""
+    """Redirects are followed for GET and HEAD only."""
     headers: dict[_Header, str] = {}
-    """Sent as they are, but for `{name}` and `${NAME}`. A key does not belong here: a variable
-    has it."""
+    """Headers; `{name}` and `${NAME}` are replaced. Keys do not belong here: use a variable."""
     body: JsonValue = None
-    """Sent as JSON; of a text, as text. `{name}` alone is the value itself."""
+    """Sent as JSON, or as text if it is a string. `{name}` alone is replaced by the value
+    itself."""
     result: str = ""
-    """Which part of a JSON answer is told: names and numbers, with dots between; none: all."""
+    """The part of a JSON answer to return: names and numbers separated by dots; null: all of it."""
     timeout_s: Annotated[float, Field(gt=0, le=600)] = 30.0
-    """Seconds."""
+    """Timeout in seconds."""
 
     def texts(self) -> Iterator[str]:
         """See `_Tool`."""
@@ -125,24 +125,24 @@ class HttpTool(_Tool):
 
 
 class ScriptTool(_Tool):
-    """Python code that defines `execute(input)`, run in a process of its own, sandboxed as the
-    host says."""
+    """Python code that defines `execute(input)`, run in a process of its own, in the host's
+    sandbox."""
 
     kind: Literal["script"]
-    """What it is."""
+    """Kind of the tool."""
     script: Annotated[str, StringConstraints(min_length=1, max_length=MAX_SCRIPT_CHARS)]
-    """The code. What `execute` returns, and what is printed, is told."""
+    """The code. The return value of `execute` and everything printed are returned."""
     timeout_s: Annotated[float, Field(gt=0, le=600)] = 60.0
-    """Seconds."""
+    """Timeout in seconds."""
 
 
 class TemplateTool(_Tool):
-    """A text with the arguments in it."""
+    """A text with the arguments filled in."""
 
     kind: Literal["template"]
-    """What it is."""
+    """Kind of the tool."""
     template: _Text
-    """`{name}` stands for an argument."""
+    """`{name}` is replaced by an argument."""
 
     def texts(self) -> Iterator[str]:
         """See `_Tool`."""
@@ -153,23 +153,22 @@ class CompositeStep(_Part):
     """One call of another tool."""
 
     tool: _Name
-    """Which."""
+    """Name of the tool."""
     input: dict[str, JsonValue] = {}
-    """Its arguments. `{name}` stands for an argument, or for the result of a step before."""
+    """Its arguments. `{name}` is replaced by an argument, or by the result of an earlier step."""
     save: Annotated[str, StringConstraints(pattern=r"^([A-Za-z_][A-Za-z0-9_]{0,63})?$")] = ""
-    """The name that its result has from then on."""
+    """The name under which later steps can use its result."""
 
 
 class CompositeTool(_Tool):
-    """Calls of other tools, one after the other, each decided about by itself; the first that
-    fails ends it."""
+    """A sequence of calls of other tools, each permitted separately; ends at the first failure."""
 
     kind: Literal["composite"]
-    """What it is."""
+    """Kind of the tool."""
     steps: Annotated[list[CompositeStep], Field(min_length=1, max_length=MAX_STEPS)]
-    """In order."""
+    """The steps, in order."""
     result: str = ""
-    """The text that is told; none: the result of the last step."""
+    """The text that is returned; null: the result of the last step."""
 
     def texts(self) -> Iterator[str]:
         """See `_Tool`."""
@@ -202,5 +201,5 @@ AdHocTool: TypeAlias = Annotated[
 
 
 def places(text: str) -> list[str]:
-    """The names that a text has places for."""
+    """The names of the placeholders in a text."""
     return PLACE.findall(text)

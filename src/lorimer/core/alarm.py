@@ -1,8 +1,8 @@
 """One timer for all the deadlines of a run; none for a run that never waits.
 
-A model call has three clocks and a run has its own; each of them as a timer of the event loop
-would cost more than the rest of the bookkeeping. Here a deadline is a number: the one timer looks
-at all of them when it fires, and goes to sleep again until the next.
+A model call has three deadlines and a run has its own; a timer of the event loop for each would
+cost more than all other bookkeeping. Here a deadline is a number: when the only timer fires, it
+checks all of them, and sleeps again until the next.
 """
 
 from __future__ import annotations
@@ -17,10 +17,11 @@ LOOK_S: Final = 10.0
 
 
 class Clock(Protocol):
-    """Something with a deadline. It may move later by itself; nearer, it says so to the alarm."""
+    """Something with a deadline. The deadline may move later at any time; if it moves nearer, the
+    alarm has to be notified."""
 
     def deadline(self) -> float:
-        """On the loop's clock; `inf`: none now."""
+        """On the loop's clock; `inf`: none at present."""
         ...
 
     def ring(self, now: float) -> None:
@@ -34,9 +35,9 @@ class Alarm:
     __slots__ = ("_at", "_clocks", "_own", "_ring", "_timer", "loop")
 
     def __init__(self, own: float, ring: Callable[[], None]) -> None:
-        """`own` seconds from now `ring` is called, unless it is moved."""
+        """`ring` is called after `own` seconds, unless that deadline is moved."""
         self.loop = asyncio.get_running_loop()
-        """The run's; to ask for the running one takes a system call."""
+        """The run's loop; getting the running one takes a system call."""
         self._own = self.loop.time() + own
         self._ring = ring
         self._clocks: tuple[Clock, ...] = ()
@@ -54,7 +55,7 @@ class Alarm:
         self._arm(self._own)
 
     def watch(self, clock: Clock) -> None:
-        """Take a clock in."""
+        """Add a clock."""
         self._clocks += (clock,)
         self._arm(clock.deadline())
 
@@ -63,11 +64,11 @@ class Alarm:
         self._arm(clock.deadline())
 
     def forget(self, clock: Clock) -> None:
-        """Let a clock go."""
+        """Remove a clock."""
         self._clocks = tuple([other for other in self._clocks if other is not clock])
 
     def pending(self) -> tuple[float, ...]:
-        """When the clocks that it watches would ring. Content of an answer moves that of its
+        """When the clocks it watches would ring. Each piece of an answer moves the deadline of its
         model call."""
         return tuple([clock.deadline() for clock in self._clocks])
 
@@ -94,6 +95,6 @@ class Alarm:
 
     def _sleep(self, now: float) -> None:
         due = min([self._own, *[clock.deadline() for clock in self._clocks]])
-        # a deadline that has rung and not moved must not be looked at in a busy loop
+        # a deadline that has passed and not moved must not be checked in a busy loop
         self._at = min(due, now + LOOK_S) if due > now else now + LOOK_S
         self._timer = self.loop.call_at(self._at, self._look)

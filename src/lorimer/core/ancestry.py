@@ -1,9 +1,9 @@
-"""The chain of runs that led to a run, and the checks before another is begun below it: depth,
-number of descendants, and that no agent is given work by itself.
+"""The chain of runs that led to a run, and the checks before a child run starts: depth, number of
+descendants, and that no agent is given work by itself.
 
-The chain is kept in memory, in a context variable that is set in a run's own task: so whatever a
-tool of the run begins is below it, be it a sub-agent (`session/family.py`) or a run of an executor
-(`run/executor.py`).
+The chain is in memory, in a context variable that is set in a run's own task: so everything that a
+tool of the run starts is a descendant, whether a sub-agent (`session/family.py`) or a run of an
+executor (`run/executor.py`).
 """
 
 from __future__ import annotations
@@ -19,28 +19,28 @@ _CURRENT: Final[ContextVar[Ancestry | None]] = ContextVar("lorimer_ancestry", de
 
 
 class Ancestry:
-    """A run, and the chain of those above it."""
+    """A run and the chain of its ancestors."""
 
     __slots__ = ("_above", "_agent", "_begun", "_limits", "_over", "_root", "run_id")
 
     def __init__(
         self, run_id: str, agent: Hashable, limits: Limits, above: Ancestry | None = None
     ) -> None:
-        """`agent`: who runs, as `admit` compares it; `limits`: of the run."""
+        """`agent`: identity of the agent, as `admit` compares it; `limits`: those of the run."""
         self.run_id = run_id
         self._agent = agent
         self._limits = limits
         self._above = above
         self._root: Ancestry = self if above is None else above._root
         self._begun = 0
-        """Of the root: how many runs are below it."""
+        """For the root: how many descendants it has had."""
         self._over = False
 
     def admit(self, agent: Hashable, name: str) -> None:
-        """Whether a run of `agent`, called `name`, may be begun below this one. Raises LimitError:
-        it is at work above already (`exec.child.ancestor`), it would be deeper than `max_depth` of
-        a run above allows (`exec.child.depth`), or one more than `max_descendants` of the root
-        (`exec.child.descendants`)."""
+        """Check whether a run of `agent`, called `name`, may start as a child of this one. Raises
+        LimitError if the agent is already at work above (`exec.child.ancestor`), if the child would
+        be deeper than `max_depth` of a run above allows (`exec.child.depth`), or if it would exceed
+        `max_descendants` of the root (`exec.child.descendants`)."""
         depth, line = 0, self
         while True:
             depth += 1
@@ -69,36 +69,35 @@ class Ancestry:
             )
 
     def count_descendants(self, runs: int = 1) -> None:
-        """Count runs that were begun below this one."""
+        """Count runs that were started below this one."""
         self._root._begun += runs
 
     @property
     def nearest_live(self) -> Ancestry | None:
-        """This run, or the nearest above it that has not ended."""
+        """This run, or its nearest ancestor that has not ended."""
         line: Ancestry | None = self
         while line is not None and line._over:
             line = line._above
         return line
 
     def child(self, run_id: str, agent: Hashable, limits: Limits) -> Ancestry:
-        """The chain of a run that is begun below this one."""
+        """The chain of a child of this run."""
         return Ancestry(run_id, agent, limits, self)
 
     def enter(self) -> None:
-        """From here on the present task is this run's, until `leave`."""
+        """The current task belongs to this run, until `leave`."""
         _CURRENT.set(self)
 
     def leave(self) -> None:
-        """The present task is again what it was when it entered. What it has left behind in other
-        tasks is below the run no more."""
+        """The current task belongs to whatever it did before `enter`. What the run has left behind
+        in other tasks is no longer below it."""
         self._over = True
         _CURRENT.set(self._above)
 
 
 def enter_run(run_id: str, agent: Hashable, name: str, limits: Limits) -> Ancestry:
-    """Enter a run of `agent`, called `name`, in the present task, below the one that the task is
-    in, if it is in one; `leave` ends that. Raises LimitError where it may not be, as
-    `Ancestry.admit` says."""
+    """Enter a run of `agent`, called `name`, in the current task, as a child of the run that the
+    task belongs to, if any; `leave` ends that. Raises LimitError as `Ancestry.admit` does."""
     above = current()
     if above is None:
         line = Ancestry(run_id, agent, limits)
@@ -111,6 +110,6 @@ def enter_run(run_id: str, agent: Hashable, name: str, limits: Limits) -> Ancest
 
 
 def current() -> Ancestry | None:
-    """Of the run in which the present task is; None: in none that says so and goes on."""
+    """The run that the current task belongs to, unless that has ended; None: there is none."""
     line = _CURRENT.get()
     return None if line is None else line.nearest_live

@@ -1,4 +1,4 @@
-"""Arguments of the wrong kind are told in words: most callers have no type checker."""
+"""Readable errors for arguments of the wrong type: most callers have no type checker."""
 
 from __future__ import annotations
 
@@ -9,19 +9,20 @@ from lorimer.core.errors import ConfigError
 
 
 def is_a(value: object, *kinds: type) -> bool:
-    """Whether it is, where its declared type says that it must be."""
+    """Checks a type that is declared already, so that type checkers do not consider it
+    redundant."""
     return isinstance(value, kinds)
 
 
 def wrong(name: str, value: object, wanted: str, example: str) -> ConfigError:
-    """`name` is what the caller calls it."""
+    """The error for a wrong argument; `name` is the caller's name for it."""
     return ConfigError(
         f"{name} must be {wanted}, not {type(value).__name__}", hint=f"For instance: {example}"
     )
 
 
 def each_of(name: str, values: object, kind: type, example: str) -> tuple[object, ...]:
-    """A list, or another collection, of this kind, as a tuple; one alone is one. Raises
+    """A collection of this type as a tuple; a single value counts as a collection of one. Raises
     ConfigError."""
     if isinstance(values, kind):
         return (values,)
@@ -35,13 +36,13 @@ def each_of(name: str, values: object, kind: type, example: str) -> tuple[object
 
 
 def check_port(name: str, port: object, kind: type, example: str) -> None:
-    """It has the methods of a protocol. Raises ConfigError."""
+    """Check that a value has the methods of a protocol. Raises ConfigError."""
     needed = [each for each, its in vars(kind).items() if callable(its) and each[0] != "_"]
     missing = [each for each in needed if not callable(getattr(port, each, None))]
     if isinstance(port, type) or missing:
         has = "is a class, not made yet" if isinstance(port, type) else f"has no {missing[0]}()"
         name_of = getattr(port, "__name__", "")
-        what = repr(name_of) if name_of else _a(type(port))  # its text could hold a key
+        what = repr(name_of) if name_of else _a(type(port))  # its repr could contain a key
         raise ConfigError(
             f"{name} must be {_a(kind)}, and {what} {has}",
             hint=f"For instance: {example}",

@@ -1,4 +1,4 @@
-"""Live objects beside the manifest. The manifest names them; it never holds them."""
+"""Live objects for a manifest, which names them but never contains them."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ from lorimer.core.stage import AnyStage
 from lorimer.core.tool import Approver, Toolbox
 
 MEMORY: Final = "memory"
-"""The name under which a memory is bound, unless the manifest says another."""
+"""The name under which a memory is bound, unless the manifest gives another."""
 
 
 @record
 class Bindings:
-    """What the host hands to `compile`."""
+    """What the host passes to `compile`."""
 
     models: ModelResolver | None = None
     tools: Toolbox | None = None
@@ -33,23 +33,24 @@ class Bindings:
     named: Mapping[str, object] = field(default_factory=dict[str, object])
     """Objects that a manifest refers to by name (callbacks, clients)."""
     variables: Mapping[str, str] = field(default_factory=dict[str, str])
-    """What `${NAME}` in a manifest stands for; what is not in here is not there."""
+    """Values of `${NAME}` in a manifest; others are not available."""
     limits: Limits = field(default_factory=Limits)
-    """Filled by compile() from the manifest."""
+    """Set by compile() from the manifest."""
     model: ModelConfig = field(default_factory=ModelConfig)
-    """Filled by compile() from the manifest, with what the stage overrides."""
+    """Set by compile() from the manifest, with the stage's overrides."""
     model_override: Mapping[str, JSON] = field(default_factory=dict[str, JSON])
-    """Filled by compile(): what the stage overrides of it."""
+    """Set by compile(): the stage's overrides of it."""
     stages: Mapping[str, AnyStage] = field(default_factory=dict[str, AnyStage])
-    """Filled by compile(): the other stages of the plan, by name."""
+    """Set by compile(): the other stages of the plan, by name."""
 
     def memory(self, name: str, where: str) -> Memory | None:
-        """The memory bound to `name`; None: nothing is bound to the usual name, so there is none.
-        Raises ConfigError saying what is missing or wrong."""
+        """The memory bound to `name`; None: the usual name is not bound, so there is none. Raises
+        ConfigError saying what is missing or wrong."""
         value = self.named.get(name)
         if value is None and name == MEMORY:
             return None
-        if not isinstance(value, Memory) or isinstance(value, type):  # a class has its methods too
+        # a class has the methods too
+        if not isinstance(value, Memory) or isinstance(value, type):
             near = nearest(name, self.named) if value is None else ""
             kind = "class" if isinstance(value, type) else type(value).__name__
             what = "nothing" if value is None else f"no memory but a {kind}"

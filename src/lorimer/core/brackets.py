@@ -1,10 +1,10 @@
-"""Where JSON that comes in pieces is whole, without parsing it again and again."""
+"""Detects when JSON that arrives in pieces is complete, without parsing it repeatedly."""
 
 from __future__ import annotations
 
 
 class Brackets:
-    """Follows the brackets of one JSON object or list; each character is looked at once."""
+    """Follows the brackets of one JSON object or list, reading each character once."""
 
     __slots__ = ("_depth", "_escaped", "_in_text", "closed")
 
@@ -13,10 +13,10 @@ class Brackets:
         self._in_text = False
         self._escaped = False
         self.closed = False
-        """The bracket that was opened first is closed. Whether that is JSON is for a parser."""
+        """The outermost bracket is closed. Whether the text is JSON is for a parser to say."""
 
     def look(self, piece: str) -> None:
-        """The next piece. Once it is closed nothing more is looked at."""
+        """Read the next piece. After the end, nothing more is read."""
         if self.closed:
             return
         for sign in piece:

@@ -1,10 +1,10 @@
-"""Who listens to a pipeline, and how events reach them without holding up the run.
+"""Who listens to a pipeline, and how events reach listeners without holding up the run.
 
-Sync handlers run in line and are guarded: what they raise is logged, never the run's problem.
-Each async handler has a bounded queue and a pump task of the run; when it is too slow it loses
-the oldest events and is told so by an `events.dropped` marker, but it gets the last one.
-`run_stream` is different: it slows the run instead of losing anything. Only where code sends
-signals without ever waiting, as a tool may its progress, they are bounded there too.
+Sync handlers are called inline; an exception in one is logged and never reaches the run. Each async
+handler has a bounded queue and a pump task owned by the run. A handler that is too slow loses the
+oldest events and receives an `events.dropped` marker, but always gets the last event. `run_stream`
+slows the run down instead of losing anything; only signals sent from code that cannot wait, such as
+a tool's progress, are bounded there too.
 """
 
 from __future__ import annotations
@@ -23,14 +23,14 @@ Handler: TypeAlias = Callable[[Event], Awaitable[None] | None]
 H = TypeVar("H", bound=Handler)
 
 QUEUE_EVENTS: Final = 1024
-"""How many undelivered events one async handler may have."""
+"""Most undelivered events that one async handler may have."""
 
 STREAM_EVENTS: Final = 256
-"""How many undelivered events slow a streamed run down."""
+"""Number of undelivered events at which a streamed run is slowed down."""
 
 DRAIN_S: Final = 2.0
-"""Seconds that async handlers have for what is queued when the run has ended; then as many for
-the marker of what was dropped, and for the last event."""
+"""Seconds that async handlers get for queued events after the run has ended; then the same again
+for the marker of dropped events and for the last event."""
 
 _log = logger("lorimer.events")
 
@@ -43,10 +43,10 @@ class Bus:
         self._resolved: dict[str, tuple[Handler, ...]] = {}
         self._wanted = _Wanted(self._handlers)
         self.wants: Callable[[str], bool] = self._wanted.__getitem__
-        """Somebody listens to this type. Asked some twenty times in an iteration."""
+        """Whether anyone listens to this type. Called some twenty times per iteration."""
         self._count = 0
         self.silent = True
-        """Nobody listens to anything."""
+        """Whether no one listens to anything."""
 
     @overload
     def on(self, type: str) -> Callable[[H], H]: ...
@@ -94,7 +94,7 @@ class Bus:
         self._wanted.clear()
 
     def handlers(self, type: str) -> tuple[Handler, ...]:
-        """Who listens to this event type. Resolved once per type."""
+        """The handlers of this event type. Resolved once per type."""
         found = self._resolved.get(type)
         if found is None:
             self._resolved[type] = found = _resolve(self._handlers, type)
@@ -112,7 +112,7 @@ def _resolve(handlers: Mapping[str, list[Handler]], type: str) -> tuple[Handler,
 
 
 class _Wanted(dict[str, bool]):
-    """Whether somebody listens, by type, for each that was asked about."""
+    """By type, whether anyone listens; filled as types are asked for."""
 
     def __init__(self, handlers: Mapping[str, list[Handler]]) -> None:
         super().__init__()
@@ -127,7 +127,7 @@ class _Pump:
     """The queue of one async handler during one run, and the task that empties it."""
 
     def __init__(self, handler: Handler, first: Event, waiting: Awaitable[None]) -> None:
-        """The handler was called with `first` already, and gave `waiting`."""
+        """`first` has already been passed to the handler, which returned `waiting`."""
         self._handler = handler
         self._queue: deque[Event] = deque()
         self._dropped = 0
@@ -148,7 +148,7 @@ class _Pump:
         self._wake.set()
 
     def hurry(self) -> None:
-        """Break off the delivery under way, drop what is queued but for the last event."""
+        """Abort the delivery in progress and drop the queue except for the last event."""
         while len(self._queue) > 1:
             self._queue.popleft()
             self._dropped += 1
@@ -176,7 +176,7 @@ class _Pump:
         try:
             if waiting is None:
                 waiting = self._handler(event)
-            if inspect.isawaitable(waiting):  # what else it returns is its own affair
+            if inspect.isawaitable(waiting):  # any other return value is ignored
                 await waiting
         except asyncio.CancelledError:
             if self._hurried:
@@ -184,7 +184,7 @@ class _Pump:
                 self.task.uncancel()
             elif self.task.cancelling():
                 raise
-            else:  # of its own making
+            else:  # raised by the handler itself
                 _log.exception("a handler of %r failed", event.type)
         except Exception:  # noqa: BLE001 - a listener is never the run's problem; logged
             _log.exception("a handler of %r failed", event.type)
@@ -201,7 +201,7 @@ class Tap:
 
     @property
     def full(self) -> bool:
-        """The reader is behind."""
+        """Whether the reader is behind."""
         return self._queue.qsize() >= STREAM_EVENTS
 
     def put(self, event: Event | None) -> None:
@@ -255,19 +255,19 @@ class Listeners:
     def __init__(self, bus: Bus, tap: Tap | None = None) -> None:
         self.bus = bus
         self._pumps: dict[int, _Pump] = {}
-        """Of async handlers that were called already, by the handler's identity: not every
+        """Pumps of async handlers that were called before, by the handler's identity: not every
         callable can be hashed."""
         self.tap = tap
         self.wants: Callable[[str], bool] = bus.wants if tap is None else _everything
-        """Somebody listens to this type; else the event need not even be built."""
+        """Whether anyone listens to this type; if not, the event need not be built."""
 
     @property
     def idle(self) -> bool:
-        """There is nothing to close."""
+        """Whether there is nothing to close."""
         return self.tap is None and not self._pumps
 
     def send(self, event: Event) -> None:
-        """Hand an event to everyone who listens. Never blocks, never raises."""
+        """Hand an event to every listener. Never blocks, never raises."""
         if self.tap is not None:
             self.tap.put(event)
         for handler in self.bus.handlers(event.type):
@@ -283,13 +283,13 @@ class Listeners:
         except (Exception, asyncio.CancelledError):  # noqa: BLE001 - as above
             _log.exception("a handler of %r failed", event.type)
             return
-        # whatever gives an awaitable is async, a plain function that does so too
+        # whatever returns an awaitable is async, even a plain function
         if waiting is not None and inspect.isawaitable(waiting):
             self._pumps[id(handler)] = _Pump(handler, event, waiting)
 
     async def close(self) -> None:
-        """Let the pumps finish what is queued, for `DRAIN_S` at most, then deliver the last event,
-        and end them. Cancelled meanwhile, they end at once."""
+        """Let the pumps deliver what is queued, for at most `DRAIN_S`, then the last event, and end
+        them. If cancelled meanwhile, they end at once."""
         pumps = list(self._pumps.values())
         self._pumps.clear()
         try:
@@ -297,7 +297,7 @@ class Listeners:
                 for pump in pumps:
                     pump.close()
                 late = await _late(pumps)
-                for _ in range(2):  # first to the marker of what is lost, then to the last event
+                for _ in range(2):  # first the marker of dropped events, then the last event
                     for pump in late:
                         pump.hurry()
                     late = await _late(late)
@@ -312,7 +312,7 @@ class Listeners:
 
 
 async def _late(pumps: list[_Pump]) -> list[_Pump]:
-    """Those that have not ended after `DRAIN_S`."""
+    """Pumps that have not ended within `DRAIN_S`."""
     if pumps:
         await asyncio.wait([pump.task for pump in pumps], timeout=DRAIN_S)
     return [pump for pump in pumps if not pump.task.done()]

@@ -1,14 +1,13 @@
-"""Cancelling a run: by whom, what it reaches, what is not promised.
+"""Cancelling a run: who can, what it reaches, what is not guaranteed.
 
-Whoever wants a run to stop (caller, a closed stream, the time limit, its supervisor, shutdown, a
-lost lease, a question that nobody here can answer) calls `cancel(reason)`. The first reason wins
-and gives the run its status, whatever exception it causes on the way. It reaches every await of the
-run, again and again until the code there gives way: code that swallows one CancelledError meets the
-next; only what is shielded is left alone.
-When somebody cancels the *task* that the run is in, that becomes a reason too, and goes on to
-them once the run has ended.
+Whoever wants a run to stop (the caller, a closed stream, the time limit, its supervisor, shutdown,
+a lost lease, a question that nobody here can answer) calls `cancel(reason)`. The first reason wins
+and decides the status of the run, whatever exception the cancellation causes on the way. It reaches
+every await of the run, and keeps doing so until the run's code gives way: code that swallows one
+CancelledError meets the next. Only shielded code is left alone. If somebody cancels the *task* that
+executes the run, that becomes a reason too, and is passed on once the run has ended.
 
-Not promised: stopping a thread, interrupting code that never waits, undoing an effect.
+Not guaranteed: stopping a thread, interrupting code that never awaits, undoing an effect.
 """
 
 from __future__ import annotations
@@ -43,19 +42,20 @@ _PASSED_ON: Final = {
 
 
 def inherited(reason: Reason | None) -> Reason:
-    """Why a run is stopped that is part of one that is stopped for `reason` (None: its end)."""
+    """The reason for which a child run is stopped when its parent is stopped for `reason`; None:
+    the parent has ended."""
     return Reason.CALLER if reason is None else _PASSED_ON.get(reason, reason)
 
 
 @cache
 def _scope_class() -> type[CancelScope]:
-    """The event loop's. `CancelScope()` looks up the loop's library each time, which takes longer
-    than all it does then."""
+    """The scope class of the event loop's library. `CancelScope()` looks that up each time, which
+    takes longer than everything else it does."""
     return type(CancelScope())
 
 
 class Stopped(asyncio.CancelledError):
-    """The run noticed by itself that it was cancelled; nobody cancelled the task that it is in."""
+    """The run itself noticed that it was cancelled; its task was not."""
 
 
 def _running() -> asyncio.AbstractEventLoop | None:
@@ -66,7 +66,7 @@ def _running() -> asyncio.AbstractEventLoop | None:
 
 
 class Cancellation:
-    """The way to stop one run. Belongs to the run's task; any task of its loop may cancel."""
+    """Stops one run. Belongs to the run's task; any task of its loop may cancel."""
 
     __slots__ = (
         "_before",
@@ -84,32 +84,32 @@ class Cancellation:
 
     def __init__(self) -> None:
         self.scope = _scope_class()()
-        """Round all that a run does but its last words."""
+        """Around everything the run does except recording its end."""
         self.reason: Reason | None = None
         self.kill_reason = ""
-        """Why its supervisor killed it, in its words."""
+        """The supervisor's reason for killing the run, as text."""
         self.interrupted: asyncio.CancelledError | None = None
-        """What cancelled the run's task; to be raised again when the run has ended."""
+        """What cancelled the run's task; raised again after the run has ended."""
         self.finished = False
-        """The loop has ended well; only stages 17 to 21 are left, and their time is bounded."""
+        """The loop has ended normally; only stages 17 to 21 are left, and their time is bounded."""
         self.expired = False
-        """That time is over."""
+        """The time for stages 17 to 21 is over."""
         self.children: tuple[Cancellation, ...] = ()
-        """Of the child runs: what stops this run stops them."""
+        """Cancellations of the child runs: they are stopped together with this run."""
         self._changing = 0
-        """Calls under way that change something."""
+        """Number of calls in progress that change something."""
         self._drained: asyncio.TimerHandle | None = None
         self._task: asyncio.Task[object] | None = None
         self._before = 0
 
     def enter(self, loop: asyncio.AbstractEventLoop) -> None:
-        """The run begins, in the calling task of `loop`."""
+        """Start of the run, in the calling task of `loop`."""
         self._task = asyncio.current_task(loop)
         self._before = self._task.cancelling() if self._task is not None else 0
 
     def in_its_loop(self, stop: Callable[[], None]) -> None:
-        """Call one of the ways to stop from whatever thread: at once where the run's loop is
-        running, else soon. Where that loop is closed there is nothing left to stop."""
+        """Call one of the methods that stop the run from any thread: at once on the run's loop,
+        else soon. Does nothing if that loop is closed."""
         loop = self._task.get_loop() if self._task is not None else None
         if loop is None or loop is _running():
             stop()
@@ -120,8 +120,8 @@ class Cancellation:
             return
 
     def cancel(self, reason: Reason) -> None:
-        """Stop the run. The first reason counts; calling again is harmless. Once the loop has
-        ended well there is nothing left to stop."""
+        """Stop the run. The first reason counts; calling again is harmless. Does nothing once the
+        loop has ended normally."""
         if self.reason is None and not self.finished:
             self.reason = reason
             for heir in self.children:
@@ -129,15 +129,15 @@ class Cancellation:
             self.scope.cancel(reason.value)
 
     def kill(self, why: str) -> None:
-        """Its supervisor stops the run."""
+        """Stop the run on behalf of its supervisor."""
         if self.reason is None and not self.finished:
             self.kill_reason = why
         self.cancel(Reason.KILLED)
 
     def drain(self, reason: Reason, within_s: float) -> None:
-        """Stop the run at its next call to the outside (`check`). Calls under way that change
-        something have `within_s` seconds to end, so that their results are recorded; all else is
-        cut off now."""
+        """Stop the run at its next call to the outside (`check`). Calls in progress that change
+        something have `within_s` seconds to finish, so that their results are recorded; everything
+        else is cut off now."""
         if self.reason is None and not self.finished:
             self.reason = reason
         for heir in self.children:
@@ -149,17 +149,17 @@ class Cancellation:
             self._drained = loop.call_later(within_s, self._force)
 
     def begin_change(self) -> None:
-        """A call that changes something begins: a shutdown gives it time to end."""
+        """A call that changes something begins: a shutdown gives it time to finish."""
         self._changing += 1
 
     def end_change(self) -> None:
-        """It has ended, in whatever way."""
+        """Such a call has ended, in whatever way."""
         self._changing -= 1
         if self._drained is not None and not self._changing:
             self._force()
 
     def _force(self) -> None:
-        # a drained run has nothing under way any more, or no time left
+        # a drained run has nothing in progress any more, or no time left
         if self.reason is not None:
             self.scope.cancel(self.reason.value)
 
@@ -174,7 +174,7 @@ class Cancellation:
         self.scope.cancel()
 
     def check(self) -> None:
-        """Raises Stopped when the run was cancelled, also where code swallowed that."""
+        """Raises Stopped if the run was cancelled, even when the run's code swallowed that."""
         task = self._task
         if task is not None and task.cancelling() > self._before and self._task_cancelled():
             self.interrupt(asyncio.CancelledError())
@@ -183,35 +183,35 @@ class Cancellation:
 
     @property
     def stopping(self) -> bool:
-        """Somebody wants the run, or the task it is in, to stop."""
+        """Whether anyone wants the run, or its task, to stop."""
         return self.reason is not None or self.expired or self._task_cancelled()
 
     def note_cancelled(self, error: asyncio.CancelledError) -> None:
-        """Code of the run met a CancelledError: if somebody cancelled the run's own task, the
-        whole run is cancelled, so that it is told again and again."""
+        """The run's code received a CancelledError. If the run's own task was cancelled, the whole
+        run is, so that every later await is cancelled too."""
         if self.reason is None and self._task is asyncio.current_task() and self._task_cancelled():
             self.interrupt(error)
             self.scope.cancel()
 
     def interrupt(self, error: asyncio.CancelledError) -> None:
-        """The run's task itself was cancelled: the run ends, and then `error` goes on to whoever
-        did it."""
+        """The run's task itself was cancelled: the run ends, then `error` is raised to whoever did
+        it."""
         if self.interrupted is None:
             self.interrupted = error
         if self.reason is None and not self.finished:
             self.reason = Reason.CALLER
 
     def part_scope(self) -> CancelScope:
-        """A scope for a part of the run."""
+        """A cancel scope for a part of the run."""
         return _scope_class()()
 
     @staticmethod
     def shielded() -> AbstractContextManager[object, bool | None]:
-        """A shield for what has to be written although the run was stopped. Keep it short."""
+        """Shields what must be written even though the run was stopped. Keep it short."""
         return CancelScope(shield=True)
 
     def _task_cancelled(self) -> bool:
-        # once our own scope is cancelled, the task's count says nothing about others any more
+        # once our own scope is cancelled, the task's count no longer says anything about others
         task = self._task
         return (
             task is not None and not self.scope.cancel_called and task.cancelling() > self._before

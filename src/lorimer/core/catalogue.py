@@ -1,6 +1,6 @@
-"""What the names in a manifest mean: the stages and strategies that it may choose from.
+"""What the names in a manifest refer to: the stages and strategies that can be chosen.
 
-Which are shipped: `stages/catalogue.py`. What a manifest comes to with them: `compile.py`.
+The shipped ones: `stages/catalogue.py`. How a manifest becomes a plan with them: `compile.py`.
 """
 
 from __future__ import annotations
@@ -17,9 +17,9 @@ from lorimer.core.stage import AnyStage, Slot, Stage, Strategy
 
 
 class Catalogue:
-    """What names in a manifest mean: stages, and the strategies that hosts add to slots.
+    """The stages and strategies that a manifest can name: shipped ones, and those that hosts add.
 
-    A manifest cannot name code by itself; whatever it may choose from is in here.
+    A manifest cannot refer to code directly; only to what is registered here.
     """
 
     def __init__(
@@ -27,15 +27,15 @@ class Catalogue:
         stages: Mapping[str, tuple[int, str]],
         implementations: Mapping[tuple[str, str], str] | None = None,
     ) -> None:
-        """`stages`: name to number and `module:Class`; `implementations`: name of a stage and of
-        another implementation of it to `module:Class`."""
+        """`stages`: name to number and `module:Class`; `implementations`: stage name and name of an
+        alternative implementation to `module:Class`."""
         self._known = dict(stages)
         self._others = dict(implementations or {})
         self._custom: dict[tuple[str, str], Callable[[], AnyStage]] = {}
         self._strategies: dict[tuple[str, str], dict[str, Callable[[], Strategy]]] = {}
 
     def copy(self) -> Catalogue:
-        """An independent copy, for one pipeline to add to."""
+        """An independent copy that one pipeline can add to."""
         twin = Catalogue(self._known, self._others)
         twin._custom.update(self._custom)
         twin._strategies.update({key: dict(value) for key, value in self._strategies.items()})
@@ -54,29 +54,31 @@ class Catalogue:
         return [*self._known, *(name for name in own if name not in self._known)]
 
     def order(self, name: str) -> int:
-        """The place of a built-in stage; 0 for another."""
+        """The order of a built-in stage; 0 for any other."""
         return self._known[name][0] if name in self._known else 0
 
     def path(self, order: int, name: str) -> str:
-        """How people are told of a stage's entry: `stages[6]`; a host's own, `stages[mine]`."""
+        """How messages refer to a stage's entry: `stages[6]`, or `stages[mine]` for a host's
+        own."""
         return f"stages[{order}]" if self.order(name) == order else f"stages[{name}]"
 
     def add_stage(
         self, name: str, factory: Callable[[], AnyStage], *, implementation: str = ""
     ) -> None:
-        """Make a stage of the host's known by name; one of the same name is replaced. With an
-        `implementation` only where a manifest chooses that one."""
+        """Register a stage of the host's, replacing one of the same name. With `implementation`, it
+        is used only where a manifest chooses that implementation."""
         self._custom[name, implementation] = factory
 
     def add_strategy(
         self, stage: str, slot: str, name: str, factory: Callable[[], Strategy]
     ) -> None:
-        """Make a strategy of the host's selectable in a slot."""
+        """Make a strategy of the host's available in a slot."""
         self._strategies.setdefault((stage, slot), {})[name] = factory
 
     def stage(self, name: str, implementation: str = "") -> AnyStage:
-        """A new instance: the host's, else the shipped one, else that of an installed package.
-        Raises ConfigError for an unknown name, with the nearest, and for a broken package."""
+        """A new instance of a stage: the host's, else the shipped one, else an installed package's.
+        Raises ConfigError for an unknown name (with the nearest known one) and for a broken
+        package."""
         if (name, implementation) in self._custom:
             return self._custom[name, implementation]()
         if name in self._known and not implementation:
@@ -97,19 +99,19 @@ class Catalogue:
         raise ConfigError(f"there is no stage {name!r}{nearest(name, known)}")
 
     def slots(self, stage: str, implementation: str = "") -> Mapping[str, Slot[Strategy]]:
-        """Those of a stage, by name. Raises ConfigError as `stage` does."""
+        """The slots of a stage, by name. Raises ConfigError as `stage` does."""
         return self.stage(stage, implementation).slots()
 
     def implementations(self, name: str) -> list[str]:
-        """The names of those of a stage that a manifest may choose instead of the usual one."""
+        """The alternative implementations of a stage that a manifest may choose."""
         ours = (*self._custom, *self._others)
         own = [each for stage, each in ours if stage == name and each]
         return sorted({*own, *plugins.offered(plugins.STAGES, f"{name}.")})
 
     def strategy(self, stage: str, slot: Slot[Strategy], name: str) -> Strategy:
-        """A new instance: the host's, else the shipped one, else that of an installed package.
-        Raises ConfigError for an unknown name, with the nearest, for one of the host's without the
-        method that the stage calls, and for a broken package."""
+        """A new instance of a strategy: the host's, else the shipped one, else an installed
+        package's. Raises ConfigError for an unknown name (with the nearest known one), for a host's
+        strategy without the method that the stage calls, and for a broken package."""
         custom = self._strategies.get((stage, slot.name), {})
         if name in custom:
             return _checked_methods(custom[name](), slot)
@@ -122,14 +124,15 @@ class Catalogue:
         raise ConfigError(f"there is no strategy {name!r}{nearest(name, known)}")
 
     def strategies(self, stage: str, slot: Slot[Strategy]) -> list[str]:
-        """The names that may be chosen in a slot: shipped, the host's, of installed packages."""
+        """The names that can be chosen in a slot: shipped, added by the host, from installed
+        packages."""
         own = self._strategies.get((stage, slot.name), {})
         offered = plugins.offered(plugins.STRATEGIES, f"{stage}.{slot.name}.")
         return list(dict.fromkeys([*slot.known, *own, *offered]))
 
 
 def _checked_methods(strategy: Strategy, slot: Slot[Strategy]) -> Strategy:
-    """One of the host's, which only now meets the stage that calls it. Raises ConfigError."""
+    """Check a host's strategy, now that the stage that calls it is known. Raises ConfigError."""
     called = {
         name: inspect.iscoroutinefunction(method)
         for name, method in vars(slot.protocol).items()
@@ -148,6 +151,6 @@ def _checked_methods(strategy: Strategy, slot: Slot[Strategy]) -> Strategy:
 
 @cache
 def load(path: str) -> type[object]:
-    """What stands at `module:Name`, imported."""
+    """The object at `module:Name`, imported."""
     module, _, name = path.partition(":")
     return cast("type[object]", vars(import_module(module))[name])

@@ -1,9 +1,9 @@
-"""The port to child runs: runs that are part of another. Shipped: `lorimer.session.children`.
+"""The port to child runs: runs that are part of another run. Shipped: `lorimer.session.children`.
 
-A child has a stream of its own: the fact `child` in its parent's names it, `parent` in its
-run.start its parent. It shares its parent's money (never more than is left), time, rules (never
-wider) and end. That it has ended is an effect of its parent's; so a parent that is resumed takes
-what an ended child said from that one's journal, and goes on with one that had not ended.
+A child has a stream of its own: the parent's fact `child` names it, and `parent` in its run.start
+names the parent. It shares the parent's money (never more than is left), time, rules (never wider)
+and end. That a child has ended is an effect of the parent; so a resumed parent reads the result of
+an ended child from the child's journal, and resumes a child that had not ended.
 """
 
 from __future__ import annotations
@@ -21,19 +21,19 @@ RUNNING, WAITING = "running", "waiting"
 
 @record
 class ChildEnd:
-    """How a child came to its end, or to rest."""
+    """How a child ended, or why it waits."""
 
     run_id: str
     agent: str
     status: str
-    """Of its run.end; `suspended`: it has none yet."""
+    """The status of its run.end; `suspended` if it has none yet."""
     text: str = ""
-    """What it has said last, be it only a part."""
+    """Its last text, which may be incomplete."""
     code: ExecutorErrorCode | None = None
     message: str = ""
     usage: Mapping[str, JSON] | None = None
     cost_nano: int = 0
-    """Of it and all below it."""
+    """Cost of the child and everything below it."""
 
 
 @record
@@ -46,11 +46,11 @@ class Task:
     agent: str
     input: str
     status: str
-    """`running`, `waiting` (for a person), or that of its run.end."""
+    """`running`, `waiting` (for a person), or the status of its run.end."""
 
 
 def describe_end(end: ChildEnd) -> str:
-    """The text by which a model learns how a child has ended."""
+    """The text that tells the model how a child ended."""
     if end.status == "ok":
         return end.text
     code = f" {end.code.value}" if end.code is not None else ""
@@ -62,66 +62,67 @@ class Children(Protocol):
     """The children of one run. All methods raise JournalError."""
 
     async def call(self, agent: str, prompt: JSON, key: str) -> ChildEnd:
-        """Have a sub-agent work until its end; `prompt` is the input of its run. `key` names the
-        call within its iteration: made again under it, it is the same child.
+        """Run a sub-agent until it ends; `prompt` is the input of its run. `key` identifies the
+        call within its iteration: repeated under the same key, it is the same child.
 
-        Journals `child`, and as the effect `child:<key>` what it cost. Raises
-        LimitError where it may not. When the caller is cancelled so is the child; when it waits
-        for a person, the run is suspended.
+        Journals `child`, and its cost as the effect `child:<key>`. Raises LimitError when no child
+        may be started. If the caller is cancelled, so is the child; if the child waits for a
+        person, the run is suspended.
         """
         ...
 
     async def transcript(self, end: ChildEnd) -> Sequence[Message]:
-        """All that was said in a child that has ended."""
+        """Everything that was said in a child that has ended."""
         ...
 
     async def begin(self, agent: str, prompt: str, key: str) -> Task:
-        """Have a sub-agent work in the background. Journals `child`. Raises as `call`
-        does."""
+        """Start a sub-agent in the background. Journals `child`. Raises as `call` does."""
         ...
 
     @property
     def busy(self) -> bool:
-        """There are children in the background of which the run was not told yet how they
-        ended."""
+        """Whether there are children in the background whose end has not been reported to the
+        run."""
         ...
 
     async def revive(self) -> None:
-        """Of a resumed run: go on with those in the background that had not ended."""
+        """For a resumed run: resume the children in the background that had not ended."""
         ...
 
     async def tasks(self) -> Sequence[Task]:
-        """All that were begun in the background, oldest first."""
+        """All children started in the background, oldest first."""
         ...
 
     async def output(self, task: Task) -> str:
-        """All that it has said until now, the unfinished piece of an answer included."""
+        """Everything the child has said so far, including the unfinished piece of an answer."""
         ...
 
     async def tell(self, task: Task, text: str, id: str) -> bool:
-        """Send it a text, which it sees before its next model call; once under one `id`, see
+        """Send a child a text, which it sees before its next model call; once per `id`, see
         `core.mail.send`. False: it has ended."""
         ...
 
     async def stop(self, task: Task) -> None:
-        """Cancel it, and wait until it has ended."""
+        """Cancel a child and wait until it has ended."""
         ...
 
     async def wait(self, timeout_s: float, task: Task | None = None) -> None:
-        """Wait until one in the background, or all of them, have ended or wait for a person."""
+        """Wait until one child in the background, or all of them, have ended or wait for a
+        person."""
         ...
 
     @property
     def has_ended_tasks(self) -> bool:
-        """One in the background has ended, and the run was not told yet."""
+        """Whether a child in the background has ended without this having been reported to the
+        run."""
         ...
 
     def suspend_if_waiting(self) -> None:
-        """The run has nothing else to do: when one in the background waits for a person, it is
-        suspended until there is an answer."""
+        """The run has nothing else to do: if a child in the background waits for a person, the run
+        is suspended until there is an answer."""
         ...
 
     def harvest(self) -> Mapping[str, JSON]:
-        """How those came to their end of which the run was not told yet: `tasks`, each with `id`,
-        `agent`, `status` and `text`; with what they cost, for the effect that tells of them."""
+        """How children ended whose end has not been reported to the run: `tasks`, each with `id`,
+        `agent`, `status` and `text`; with their cost, for the effect that reports them."""
         ...

@@ -1,6 +1,6 @@
 """`compile(manifest, catalogue, bindings) -> Plan`: the only way to make a pipeline.
 
-Finds every fault before anything runs, and names them all at once.
+Finds all faults before anything runs, and reports them together.
 """
 
 from __future__ import annotations
@@ -30,14 +30,14 @@ from lorimer.core.stage import AnyStage, Strategy
 from lorimer.core.variables import missing, undecided, with_variables
 
 REQUIRED: Final = ("input", "api", "parse", "yield")
-"""Stages without which nothing can be answered."""
+"""Stages without which no input can be answered."""
 
 LOOP_FROM, LOOP_TO = 6, 16
 
 
 def compile(manifest: EnvironmentManifest, catalogue: Catalogue, bindings: Bindings) -> Plan:
-    """Build the plan. Raises ConfigError listing every fault as `path: reason`; has no effects
-    but importing the modules of the chosen stages and strategies."""
+    """Build the plan. Raises ConfigError listing every fault as `path: reason`. Has no side effects
+    except importing the modules of the chosen stages and strategies."""
     built, model, problems = _with_variables(manifest, catalogue, bindings.variables)
     if problems:
         redactor = Redactor.of(secrets_in(bindings.variables))
@@ -83,8 +83,8 @@ def strategies_of(stage: AnyStage) -> list[Strategy]:
 def check_document(
     data: Mapping[str, JSON], catalogue: Catalogue, variables: Mapping[str, str] | None = None
 ) -> list[str]:
-    """Every fault of a manifest that may be broken anywhere, as `path: reason`. What variables
-    give is only looked at when they are there; None: nobody has said yet which there are."""
+    """Every fault of a manifest that may be malformed anywhere, as `path: reason`. Values with
+    variables are checked only where the variables are given; None: they are not known yet."""
     if not isinstance(data, Mapping):  # pyright: ignore[reportUnnecessaryIsInstance] - from a file
         return [f"must be an object, not {type(data).__name__}"]
     try:
@@ -105,8 +105,8 @@ def _with_variables(
     variables: Mapping[str, str] | None,
     whole: bool = True,
 ) -> tuple[list[tuple[AnyStage, StageEntry]], ModelConfig, list[str]]:
-    """What is built with the variables in their places, the model with them, and what is wrong. A
-    fault of what one of them will give is none as long as it is not there."""
+    """What is built with the variables filled in, its model likewise, and its faults. A fault in a
+    value with a variable that is not given is ignored."""
     given = variables or {}
     filled = with_variables(manifest, given)
     built, problems = _build(filled, catalogue, whole)
@@ -123,7 +123,7 @@ def _with_variables(
 
 
 def _sound_entries(data: Mapping[str, JSON], catalogue: Catalogue) -> tuple[list[StageEntry], bool]:
-    """What can be looked at further of the entries, and whether that is all of them."""
+    """The entries that can be checked further, and whether these are all of them."""
     entries = data.get("stages", [])
     if isinstance(entries, str) or not isinstance(entries, Sequence):
         return [], False
@@ -132,8 +132,8 @@ def _sound_entries(data: Mapping[str, JSON], catalogue: Catalogue) -> tuple[list
 
 
 def _sound(entry: JSON, catalogue: Catalogue) -> StageEntry | None:
-    """The entry without those of its fields that are malformed, which are among the problems
-    already; None where nobody can say which stage is meant."""
+    """The entry without its malformed fields, which have been reported already; None if it is
+    unclear which stage is meant."""
     try:
         return StageEntry.model_validate(entry)
     except ValidationError as error:
@@ -150,7 +150,7 @@ def _sound(entry: JSON, catalogue: Catalogue) -> StageEntry | None:
         found = StageEntry.model_validate(rest)
     except ValidationError:
         return None
-    # a number that no stage has is what people are told it by
+    # an order that no stage has is what messages refer to it by
     numbered = "order" in wrong and isinstance(given, int)
     return found.model_copy(update={"order": given}) if numbered else found
 
@@ -161,7 +161,7 @@ def _build(
     problems: list[str] = []
     active = [entry for entry in manifest.stages if entry.active]
     names = [entry.name for entry in active]
-    # not `whole`: with a malformed entry nobody can say what is missing
+    # not `whole`: with a malformed entry it is unknown what is missing
     problems.extend(
         f"stages: {name!r} is missing and required; add {{order: {catalogue.order(name)}, "
         f"name: {name}}}"
@@ -172,7 +172,7 @@ def _build(
         f"stages: {name!r} is there twice"
         for name in sorted({n for n in names if names.count(n) > 1})
     )
-    # a custom stage runs right after the built-in of its order
+    # a custom stage runs right after the built-in stage of the same order
     active.sort(key=lambda entry: (entry.order, catalogue.order(entry.name) != entry.order))
     built: list[tuple[AnyStage, StageEntry]] = []
     slots: list[dict[str, Strategy | tuple[Strategy, ...]]] = []
@@ -195,21 +195,21 @@ def _build(
         problems.extend(faults or _stage_faults(stage, entry, manifest))
         built.append((stage, entry))
         slots.append(chosen)
-    if not problems:  # a stage of the host's own may be in a plan that goes on running
+    if not problems:  # the stage may be a host's own, used by a plan that goes on running
         for (stage, _), chosen in zip(built, slots, strict=True):
             vars(stage).update(chosen)
     return built, problems
 
 
 def overridden(model: ModelConfig, override: Mapping[str, JSON]) -> ModelConfig:
-    """The model of a stage. Raises pydantic's ValidationError."""
+    """The model settings of a stage. Raises pydantic's ValidationError."""
     return ModelConfig.model_validate({**model.model_dump(exclude_unset=True), **override})
 
 
 def _stage_faults(
     stage: AnyStage, entry: StageEntry, manifest: EnvironmentManifest
 ) -> Iterable[str]:
-    """What a stage finds wrong with the manifest, as it sees it: with its own model."""
+    """A stage's own complaints about the manifest, which it sees with its own model settings."""
     own = entry.model_override
     if not own:
         return stage.check(manifest)
@@ -222,7 +222,7 @@ def _stage_faults(
 def _override_faults(
     stage: AnyStage, entry: StageEntry, model: ModelConfig, where: str
 ) -> list[str]:
-    """What is wrong with its model_override."""
+    """The faults of a stage's model_override."""
     if not entry.model_override:
         return []
     where = f"{where}.model_override"
@@ -245,7 +245,7 @@ def _override_faults(
 def _configure(
     stage: AnyStage, entry: StageEntry, catalogue: Catalogue, where: str
 ) -> tuple[list[str], dict[str, Strategy | tuple[Strategy, ...]]]:
-    """What is wrong with an entry, and what belongs into the slots."""
+    """The faults of an entry, and what belongs into its slots."""
     problems: list[str] = []
     filled: dict[str, Strategy | tuple[Strategy, ...]] = {}
     if entry.config and _takes_no_config(stage):

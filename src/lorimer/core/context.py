@@ -1,4 +1,4 @@
-"""RunContext: what stages and tools use of a run. Effects, facts, signals, limits. Its money:
+"""RunContext: what stages and tools use of a run: effects, facts, signals, limits. Its money:
 `spend.py`. How it is stopped: `cancel.py`."""
 
 from __future__ import annotations
@@ -42,23 +42,23 @@ if TYPE_CHECKING:
 
 
 class Safety(Enum):
-    """What may be done again when nobody knows whether an effect happened."""
+    """What may be repeated when it is unknown whether an effect took place."""
 
     READ_ONLY = "read_only"
-    """Changes nothing: no intent is recorded, it is simply run again."""
+    """Changes nothing: no intent is recorded; it is simply repeated."""
     IDEMPOTENT = "idempotent"
-    """Run again with the same key: happens once."""
+    """Repeated with the same key: takes effect once."""
     UNSAFE = "unsafe"
-    """Never run again without a decision. Its intent is synced before it starts."""
+    """Never repeated without a decision. Its intent is synced before it starts."""
 
 
-# Looked up once: a member of an Enum's class is found by a slow path of the interpreter.
+# looked up once: access to a member through its Enum class is slow
 _READ_ONLY: Final = Safety.READ_ONLY
 _UNSAFE: Final = Safety.UNSAFE
 
 
 class OutcomeUnknown(LorimerError):
-    """An unsafe effect was started before a crash and nobody knows how it ended."""
+    """An unsafe effect was started before a crash, and its outcome is unknown."""
 
     default_code = ExecutorErrorCode.EXEC_TOOL_OUTCOME_UNKNOWN
 
@@ -69,28 +69,31 @@ class PendingChange:
 
     changes: Sequence[JSON]
     plan: Plan
-    """What they make of its plan."""
+    """The plan with these changes."""
 
 
 _NOTHING: Final[Mapping[str, JSON]] = {}
+_OTHER_FACTS: Final = ("effect.intent", "effect")
+"""The facts of all other kinds of effect, as in FACTS_OF."""
 _CHARGES: Final = ("model", PHASE)
 _CLEAN: Final = ("model", ASIDE)
-"""Of these calls `models/pull.py` strikes secrets out, because their answers are objects too."""
+"""Kinds of call from which `models/pull.py` removes secrets, because their answers are objects too.
+"""
 
 
 def short_hash(data: bytes) -> str:
-    """12 bytes of BLAKE2b in hex: the form in which facts keep hashes."""
+    """12 bytes of BLAKE2b in hex: the form in which facts store hashes."""
     return blake2b(data, digest_size=12).hexdigest()
 
 
 _CLOCKS_DIFFER_S: Final = 0.001
-"""The alarm goes by the loop's clock, the deadline by the world's: what is left of it may be no
-more than what one is ahead of the other."""
+"""The alarm follows the event loop's clock, the deadline the world's. Less time left than this can
+be a mere difference between the clocks."""
 
 
 class RunContext(FactLog):
-    """One run's access to the outside, and all that belongs to the run alone. Belongs to the run's
-    task; tools may use it from tasks that the run started."""
+    """One run's access to the outside, and everything that belongs to this run only. Owned by the
+    run's task; tools may use it from tasks that the run started."""
 
     __slots__ = (
         "_dice",
@@ -158,84 +161,84 @@ class RunContext(FactLog):
         )
         self.redactor = redactor
         self.seed = seed
-        """Of the run's dice; recorded, so a resumed run throws the same."""
+        """Seed of the run's dice; recorded, so that a resumed run draws the same numbers."""
         self.origin = origin
-        """What its run.start says besides: `parent` of a fork and of a child, its `budgets`, why it
-        was `refused`."""
+        """Further data of its run.start: `parent` of a fork or child, its `budgets`, why it was
+        `refused`."""
         self.refused = _refused(origin) if origin else None
-        """Why it ends before it has called anything."""
+        """Why the run ends before it has called anything."""
         self.root = id
-        """Of the run that it is part of, however deep; its own, of one that is nobody's."""
+        """Id of the topmost run of the tree it belongs to; its own id, if it has no parent."""
         self.session: Mapping[str, JSON] = _NOTHING
-        """What is told of a session that is taken up with this run; {}: none is."""
+        """Data of the session that is opened with this run; {}: none is."""
         self.cancellation = Cancellation()
         self.alarm: Alarm
-        """The run's deadlines; there from `enter` on."""
+        """The run's deadlines; set by `enter`."""
         self.mail: Mail | None = None
-        """What others tell it; None: nobody has yet. See `mailbox.py`."""
+        """Messages from others; None: there have been none. See `mailbox.py`."""
         self.messages: Sequence[Message] = ()
-        """The conversation as it is, for tools that look back on it."""
+        """The current conversation, for tools that look back on it."""
         self.owned = OwnedResources()
-        """What tools of the run have going on between their calls."""
+        """Resources that tools keep between their calls."""
         self.children: Children | None = None
-        """The runs that it may have beside it; None: its agent has no sub-agents."""
+        """Its child runs; None: its agent has no sub-agents."""
         self.below: tuple[RunContext, ...] = ()
-        """Runs that are part of this one, and go on here."""
+        """Live child runs in this process."""
         self.above: RunContext | None = None
-        """The run that it is part of, where that goes on here."""
+        """The parent run, if that is live in this process."""
         self._deadline_passed = False
-        """Its deadline passed by the clock while a person was asked, which does not count."""
+        """The deadline passed by the clock while a person was being asked, which does not count."""
         self.leaves_unfinished = False
-        """It stops without a run.end, and can be resumed."""
+        """The run stops without a run.end, and can be resumed."""
         self.review: Review | None = None
-        """Looks at calls before they are made; None: there are no reviewers."""
+        """Checks calls before they are made; None: there are no reviewers."""
         self.snapshot_at = snapshot_at
-        """For how many of the stream's facts its last snapshot stands."""
+        """Number of the stream's facts that its last snapshot covers."""
         self.runs_since_snapshot = runs_since_snapshot
-        """How many runs have ended in the stream since then, before this one."""
+        """Number of runs that have ended in the stream since that snapshot, before this one."""
         self.snapshot_due = False
         """Stage 20 wants the conversation's fold to be stored when this run has ended."""
         self.strangers: set[str] | None = None
-        """Tools of which a result, the words of strangers, is in the conversation; None: nobody
-        has looked yet."""
+        """Tools whose untrusted results are in the conversation; None: not determined yet."""
         self.plan: Plan | None = None
-        """What it runs at this moment; None: it is about to begin."""
+        """The plan in execution; None: the run has not begun."""
         self.stage_ended_at = 0.0
-        """When its last stage was over, on the monotonic clock."""
+        """When its last stage ended, on the monotonic clock."""
         self.pending_changes: Sequence[PendingChange] = ()
-        """Changes of the plan that it applies before its next model call, in order."""
+        """Changes of the plan to apply before the next model call, in order."""
         self.past_calls: list[PastCall] | None = None
-        """Calls of the conversation that tools look back on; None: nobody has looked yet."""
+        """The conversation's calls that tools look back on; None: not determined yet."""
         self._catching_up = False
-        """It was resumed and still answers from its journal: the time limit is not enforced yet."""
+        """The run was resumed and still answers from its journal: the time limit is not enforced
+        yet."""
         self.check_claim = check_claim
-        """Raises JournalError when this process has lost its claim on the stream; None: it cannot
-        lose it."""
+        """Raises JournalError when this process has lost its claim on the stream; None: that cannot
+        happen."""
         self._dice: Random | None = None
         self._asked: dict[tuple[int, str], int] = {}
 
     @property
     def follows_record(self) -> bool:
-        """What it does next is recorded; in a replay, be it only its end."""
+        """Whether what it does next is recorded; in a replay, even if only its end is."""
         return bool(self._recorded)
 
     @property
     def dice(self) -> Random:
-        """Random numbers of this run: the same again when it is resumed or replayed."""
+        """The run's random numbers: the same ones when it is resumed or replayed."""
         if self._dice is None:
             self._dice = self.world.dice(self.seed)
         return self._dice
 
     def has_mail(self, iteration: int, *, nudges: bool = True) -> bool:
-        """Texts have come for the model; or, in a replay, had come before this iteration.
-        `nudges`: those of its supervisor count."""
+        """Whether texts for the model have arrived; in a replay, whether any had arrived before
+        this iteration. `nudges`: include those of its supervisor."""
         if self._recorded:
             return ("effect", iteration, "inbox:") in self._recorded
         return self.mail is not None and (self.mail.texts or (nudges and self.mail.nudged))
 
     def nth(self, name: str) -> int:
-        """How often this was asked for before in this iteration. Makes the keys of equal effects
-        unique, and the same again when the run is resumed."""
+        """How often this was called with this name before in this iteration. Makes the keys of
+        otherwise equal effects unique, and reproducible when the run is resumed."""
         count = self._asked.get((self.iteration, name), 0)
         self._asked[self.iteration, name] = count + 1
         return count
@@ -253,42 +256,39 @@ class RunContext(FactLog):
         aborted: Callable[[], Mapping[str, JSON]] | None = None,
         hold_empty: bool = False,
     ) -> Mapping[str, JSON]:
-        """Call the outside once, recorded. The one door of a run to the world.
+        """Call the outside once, recorded. The only way of a run to the world.
 
         `kind` is `model`, `tool` or any other word; `key` makes the effect unique within its
-        iteration. `request` is what is asked, in canonical bytes: a resumed run that asks
-        something else stops (`exec.journal.diverged`) and runs nothing. `call` returns plain
-        data, which becomes the fact `model.reply`, `tool.result` or `effect`; a LorimerError it
-        raises is recorded too and raised again on resume. `intent` is added to the intent's
-        fact; `reserve_nano` nano-dollars are set aside in it, of the run's account and of its
-        purses, and settled against the result's `cost`. `aborted` gives what is recorded when the
-        call is cancelled half-way, or raises what is not a LorimerError. `hold_empty`: a result
-        without any data is recorded together with the next fact, see `hold`.
+        iteration. `request` is what is asked, as canonical bytes: a resumed run that asks something
+        else stops (`exec.journal.diverged`) and calls nothing. `call` returns plain data, which
+        becomes the fact `model.reply`, `tool.result` or `effect`; a LorimerError that it raises is
+        recorded too and raised again on resume. `intent` is added to the intent's fact.
+        `reserve_nano` nano-dollars are reserved with the intent, in the account of the run and in
+        its purses, and settled against the result's `cost`. `aborted` returns what is recorded when
+        the call is cancelled, or raises anything but a LorimerError. `hold_empty`: a result without
+        data is recorded together with the next fact, see `hold`.
 
-        Returns the call's data, from the journal if it is there. Raises OutcomeUnknown for an
-        unsafe effect that was begun before a crash and has no result, and, before anything is
-        called, LimitError when so much money is not left, and JournalError when another process has
-        taken the run over."""
+        Returns the call's data, from the journal if it is recorded. Raises OutcomeUnknown for an
+        unsafe effect that was begun before a crash and has no result. Before anything is called,
+        raises LimitError when not enough money is left, and JournalError when another process has
+        taken over the run.
+        """
         if self.replayed:
             answer = self.answer(kind, key, request)
             if answer is not None:
                 return answer
         digest = short_hash(request)
-        intent_type, result_type = FACTS_OF.get(kind, ("effect.intent", "effect"))
-        recorded = self._recorded
+        intent_type, result_type = FACTS_OF.get(kind, _OTHER_FACTS)
         if kind == "tool":
             self.bounds.count_tool()
-        elif kind != "model":
-            key = f"{kind}:{key}"
-            if kind in ASIDES:
-                recorded = self._asides
+        key, recorded = self._filed(kind, key)
         begun = recorded.pop((intent_type, self.iteration, key), None) if recorded else None
         if begun is not None and begun.data.get("hash") != digest:
             raise self._diverged(kind, key)
         self.cancellation.check()
         if self.replayed and not self.cancellation.finished:
             self._go_live()
-        noted = safety is not _READ_ONLY
+        has_intent = safety is not _READ_ONLY
         if begun is not None:
             if safety is _UNSAFE:
                 raise OutcomeUnknown(
@@ -296,67 +296,77 @@ class RunContext(FactLog):
                     "known. It was not run again."
                 )
             reserve_nano = whole(begun.data.get("reserve"))
-        elif noted:
-            entry = self.spend.reserve(reserve_nano)
-            data: dict[str, JSON] = {"key": key, "hash": digest, **intent}
-            if reserve_nano:
-                data["reserve"] = reserve_nano
-            try:
-                await self.record(intent_type, data, key=key, sync=safety is _UNSAFE, ledger=entry)
-            except asyncio.CancelledError:
-                if not self.wrote(intent_type, key):
-                    self.spend.give_back(reserve_nano)
-                raise
-            except LimitError:
-                self.spend.give_back(reserve_nano)
-                raise
-        head: dict[str, JSON] = {"key": key} if noted else {"key": key, "hash": digest}
+        elif has_intent:
+            await self._record_intent(
+                intent_type, {"key": key, "hash": digest, **intent}, reserve_nano, safety
+            )
+        data: dict[str, JSON] = {"key": key} if has_intent else {"key": key, "hash": digest}
         error: LorimerError | None = None
-        data = head
         if self.check_claim is not None:
             await self.check_claim()
         try:
             found = await call()
             if self.redactor is not None and kind not in _CLEAN:
-                found = self.redactor.json(found, deep=True)  # the run has what is recorded
+                found = self.redactor.json(found, deep=True)  # the run gets what is recorded
             data.update(found)
-        except JournalError:  # of an effect within this one: nothing that came of it
+        except JournalError:  # of an effect within this one: there is no result to record
             raise
         except LorimerError as failure:
             error = failure if self.redactor is None else self.redactor.error(failure)
             data.update({"error": failure.to_json(), **_spent(aborted)})
         except (asyncio.CancelledError, Exception):
-            await self._abandon(f"{ABANDONED}{kind}:{key}", _spent(aborted))
+            await self._abandon(kind, key, _spent(aborted))
             raise
-        entry = self.spend.settle(reserve_nano, data)
-        if hold_empty and len(data) == (1 if noted else 2):
+        if hold_empty and len(data) == (1 if has_intent else 2):
+            self.spend.settle(reserve_nano, data)
             self.hold(result_type, data, key=key)
             return data
-        try:
-            await self.record(result_type, data, key=key, ledger=entry, clean=error is None)
-        except asyncio.CancelledError as cancelled:
-            if not self.wrote(result_type, key):
-                self.spend.undo(reserve_nano, data)
-                await self._abandon(f"{ABANDONED}{kind}:{key}", _cost_of(data))
-                raise
-            self.cancellation.note_cancelled(
-                cancelled
-            )  # it is recorded: whoever asked has to see it too
+        await self._record_result(kind, result_type, data, reserve_nano, clean=error is None)
         if error is not None:
             raise error
         return data
 
+    async def _record_intent(
+        self, type: str, data: dict[str, JSON], reserve_nano: int, safety: Safety
+    ) -> None:
+        """Reserve money and record that a call begins: both, or neither."""
+        key = str(data["key"])
+        entry = self.spend.reserve(reserve_nano)
+        if reserve_nano:
+            data["reserve"] = reserve_nano
+        try:
+            await self.record(type, data, key=key, sync=safety is _UNSAFE, ledger=entry)
+        except asyncio.CancelledError:
+            if not self.wrote(type, key):
+                self.spend.give_back(reserve_nano)
+            raise
+        except LimitError:
+            self.spend.give_back(reserve_nano)
+            raise
+
+    async def _record_result(
+        self, kind: str, type: str, data: Mapping[str, JSON], reserve_nano: int, *, clean: bool
+    ) -> None:
+        """Settle the reservation and record the result of a call."""
+        key = str(data["key"])
+        entry = self.spend.settle(reserve_nano, data)
+        try:
+            await self.record(type, data, key=key, ledger=entry, clean=clean)
+        except asyncio.CancelledError as cancelled:
+            if not self.wrote(type, key):
+                self.spend.undo(reserve_nano, data)
+                await self._abandon(kind, key, _cost_of(data))
+                raise
+            # it is recorded, so the call is over; the cancellation takes effect at the next check
+            self.cancellation.note_cancelled(cancelled)
+
     def answer(self, kind: str, key: str, request: bytes) -> Mapping[str, JSON] | None:
-        """What `effect` returns, or raises, of one whose result is recorded; None: there is no
-        result, and `effect` is to be asked. For who has much to prepare for a call."""
-        recorded = self._recorded
-        if kind not in FACTS_OF:
-            key = f"{kind}:{key}"
-            if kind in ASIDES:
-                recorded = self._asides
+        """What `effect` would return or raise, if that is recorded; None: it is not, and `effect`
+        has to be called. For callers who have much to prepare for a call."""
+        key, recorded = self._filed(kind, key)
         if not recorded:
             return None
-        intent_type, result_type = FACTS_OF.get(kind, ("effect.intent", "effect"))
+        intent_type, result_type = FACTS_OF.get(kind, _OTHER_FACTS)
         at = (result_type, self.iteration, key)
         if at not in recorded:
             return None
@@ -370,6 +380,12 @@ class RunContext(FactLog):
         self._charge(kind, key, found)
         return _outcome(found) if "error" in found else found
 
+    def _filed(self, kind: str, key: str) -> tuple[str, dict[tuple[str, int, str], Event]]:
+        """The key of an effect's facts, and the index of recorded facts that may have them."""
+        if kind in FACTS_OF:
+            return key, self._recorded
+        return f"{kind}:{key}", self._asides if kind in ASIDES else self._recorded
+
     def _diverged(self, kind: str, key: str) -> JournalError:
         return JournalError(
             f"Run {self.id} cannot go on: {kind} call {key!r} of turn {self.iteration + 1} is not "
@@ -380,18 +396,20 @@ class RunContext(FactLog):
         )
 
     def _charge(self, kind: str, key: str, done: Mapping[str, JSON]) -> None:
-        """What a recorded effect has cost, and with a reply or a phase what was asked besides."""
+        """Charge the cost of a recorded effect; for a reply or phase also that of its side
+        calls."""
         if kind in ASIDES:
             self._charge_asides(self.iteration, key)
             return
-        if "usage" in done or "cost" in done:  # hardly any tool has them
+        if "usage" in done or "cost" in done:  # few tools have them
             self.spend.charge(done)
         if kind in _CHARGES and self._uncharged:
             self._charge_asides(self.iteration)
 
-    async def _abandon(self, key: str, spent: Mapping[str, JSON]) -> None:
-        # a half-done call leaves its intent without a result; only what it cost is noted
+    async def _abandon(self, kind: str, key: str, spent: Mapping[str, JSON]) -> None:
+        """Record the cost of an aborted call, whose intent stays without a result."""
         if spent:
+            key = f"{ABANDONED}{kind}:{key}"
             entry = self.spend.write_off(spent)
             with self.cancellation.shielded():
                 await self.record("effect", {"key": key, **spent}, key=key, ledger=entry)
@@ -399,13 +417,13 @@ class RunContext(FactLog):
     # --- time and cancellation ------------------------------------------------------------
 
     async def sleep(self, seconds: float) -> None:
-        """Wait; not at all while a resumed run answers from its journal."""
+        """Wait, but not while a resumed run answers from its journal."""
         if not self._recorded:
             await self.world.sleep(seconds)
 
     @property
     def reason(self) -> Reason | None:
-        """Who stopped the run; None: nobody has."""
+        """Why the run was stopped; None: it was not."""
         return self.cancellation.reason
 
     def cancel(self, reason: Reason) -> None:
@@ -417,8 +435,8 @@ class RunContext(FactLog):
         self.cancellation.drain(reason, within_s)
 
     def enter(self) -> None:
-        """The engine starts the run in this task, and its time limit begins. A resumed run has
-        at least `cleanup_s` to answer from its journal; it calls nothing once its time is over."""
+        """The engine starts the run in this task, and its time limit begins. A resumed run has at
+        least `cleanup_s` to answer from its journal, but calls nothing once its time is over."""
         left = self.bounds.deadline - self.world.monotonic()
         self._catching_up = bool(self.replayed)
         if self._catching_up:
@@ -427,7 +445,7 @@ class RunContext(FactLog):
         self.cancellation.enter(self.alarm.loop)
 
     def _go_live(self) -> None:
-        # nothing is left to answer from: from here on the time limit holds
+        # nothing recorded is left to answer from: from here on the time limit applies
         now = self.world.monotonic()
         self.bounds.check_time(now)
         if self._catching_up:
@@ -435,8 +453,8 @@ class RunContext(FactLog):
             self.alarm.move(self.bounds.deadline - now, self._time_over)
 
     def begin_question(self) -> None:
-        """A person is asked: until `end_question` no time of the run is used, nor of those that it
-        is part of."""
+        """A person is being asked: until `end_question`, neither this run nor its ancestors use up
+        time."""
         run: RunContext | None = self
         while run is not None:
             if not run.asking:
@@ -447,7 +465,7 @@ class RunContext(FactLog):
             run = run.above
 
     def end_question(self) -> None:
-        """The question has its answer, or is given up."""
+        """The question was answered or withdrawn."""
         run: RunContext | None = self
         while run is not None:
             run.asking -= 1
@@ -461,10 +479,10 @@ class RunContext(FactLog):
 
     def _time_over(self) -> None:
         if self.asking:
-            self._deadline_passed = True  # `end_question` sets it anew
+            self._deadline_passed = True  # `end_question` sets the alarm again
             return
         left = self.bounds.deadline - self.world.monotonic()
-        if left > _CLOCKS_DIFFER_S and not self._catching_up:  # it was raised meanwhile
+        if left > _CLOCKS_DIFFER_S and not self._catching_up:  # the limit was raised meanwhile
             self.alarm.move(left, self._time_over)
             return
         self.cancellation.cancel(Reason.TIMEOUT)
@@ -477,7 +495,7 @@ def _refused(origin: Mapping[str, JSON]) -> LorimerError | None:
 
 def _outcome(data: Mapping[str, JSON]) -> Mapping[str, JSON]:
     error = data.get("error")
-    if isinstance(error, dict):  # of a tool it is a code, and the model was told
+    if isinstance(error, dict):  # a tool's error is only a code, which the model has seen
         raise error_from_json(error)
     return data
 

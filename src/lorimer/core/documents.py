@@ -1,4 +1,4 @@
-"""Reading documents that people write: JSON, YAML, TOML. Strict and bounded."""
+"""Reading documents written by people: JSON, YAML, TOML. Strict and bounded."""
 
 from __future__ import annotations
 
@@ -12,33 +12,32 @@ from lorimer.core.jsonable import JSON
 from lorimer.core.toml import to_toml
 
 MAX_BYTES: Final = 4_000_000
-"""A larger document is refused."""
+"""Largest document that is accepted."""
 
 MAX_YAML_BYTES: Final = 1_000_000
-"""Reading YAML takes a hundred times as long as reading JSON."""
+"""Largest YAML document that is accepted: YAML takes a hundred times as long as JSON."""
 
 MAX_DEPTH: Final = 64
-"""Objects and lists within each other; what is nested more deeply is refused."""
+"""Most levels of nested objects and lists."""
 
 _MAX_BITS: Final = 4096
-"""Of a whole number."""
+"""Most digits of an integer."""
 _MAX_DIGITS: Final = 2000
 _LONG_NUMBER: Final = "a number in it is too long"
 
 _PART: Final = r"""(?:(?<![\w-])[\w-]+|"[^"\n]*"|'[^'\n]*')[ \t]*"""
 _LONG_KEY: Final = re.compile(rf"(?:{_PART}\.[ \t]*){{{MAX_DEPTH}}}")
-"""A TOML key of more parts, `a.b.c`, than levels are allowed."""
+"""A TOML key with more parts, `a.b.c`, than levels are allowed."""
 
 _LINE_ENDS: Final = ("\x85", "\u2028", "\u2029")
-"""Characters that end a line in YAML and nowhere else."""
+"""Line separators that only YAML knows."""
 
 SUFFIXES: Final = (".json", ".yaml", ".yml", ".toml")
 
 
 def parse(text: str, kind: str, where: str) -> Mapping[str, JSON]:
-    """The mapping that a document holds. `kind` is one of `SUFFIXES`; `where` names the document
-    in errors. Raises ConfigError with line and reason. Duplicate keys, YAML tags and aliases
-    are refused."""
+    """The mapping in a document. `kind` is one of `SUFFIXES`; `where` names the document in errors.
+    Raises ConfigError with line and reason. Duplicate keys, YAML tags and aliases are rejected."""
     if len(text) > (limit := MAX_YAML_BYTES if kind in (".yaml", ".yml") else MAX_BYTES):
         raise ConfigError(
             f"{where}: larger than {limit:,} bytes",
@@ -53,7 +52,7 @@ def parse(text: str, kind: str, where: str) -> Mapping[str, JSON]:
             case ".toml":
                 import tomllib
 
-                if _LONG_KEY.search(text) is not None:  # it takes memory by the square
+                if _LONG_KEY.search(text) is not None:  # it takes quadratic memory
                     raise RecursionError
                 value = tomllib.loads(text)
             case _:
@@ -74,7 +73,7 @@ def parse(text: str, kind: str, where: str) -> Mapping[str, JSON]:
 
 
 def _has_long_number(value: JSON) -> bool:
-    """One that Python reads, written by sixteens, and then cannot write."""
+    """A hexadecimal number that Python can read but then refuses to write."""
     if isinstance(value, Mapping):
         return any(map(_has_long_number, value.values()))
     if isinstance(value, list | tuple):
@@ -83,7 +82,7 @@ def _has_long_number(value: JSON) -> bool:
 
 
 def deeper(value: JSON, levels: int) -> bool:
-    """Whether objects and lists lie within each other more than so many levels deep."""
+    """Whether objects and lists are nested more than so many levels deep."""
     here = [value]
     for _ in range(levels):
         here = [
@@ -106,12 +105,12 @@ def _said(value: object) -> str:
 
 def dump(data: Mapping[str, JSON], kind: str) -> str:
     """A document that `parse` reads back. Raises ConfigError for another kind, and for null in
-    TOML, which has none."""
+    TOML, which cannot express it."""
     if kind in (".yaml", ".yml"):
         import yaml
 
         text = yaml.safe_dump(data, sort_keys=False, allow_unicode=True)
-        if any(mark in text for mark in _LINE_ENDS):  # it would write them as they are
+        if any(mark in text for mark in _LINE_ENDS):  # it would write them unescaped
             text = yaml.safe_dump(data, sort_keys=False)
         return text
     if kind == ".json":
@@ -138,7 +137,7 @@ def _yaml(text: str) -> object:
     import yaml
 
     class Strict(yaml.SafeLoader):
-        """No aliases (they can blow up), no duplicate keys."""
+        """Rejects aliases (which can blow up) and duplicate keys."""
 
         def __init__(self, stream: str) -> None:
             super().__init__(stream)
@@ -150,7 +149,7 @@ def _yaml(text: str) -> object:
                 raise ValueError("aliases are not allowed")
             self.seen.add(id(node))
             if node is not None and node.tag.endswith(":int") and len(node.value) > _MAX_DIGITS:
-                raise ValueError(_LONG_NUMBER)  # to read one by sixties takes the square of it
+                raise ValueError(_LONG_NUMBER)  # reading a base-60 number takes quadratic time
             if isinstance(node, yaml.MappingNode):
                 _unique([(str(key.value), None) for key, _ in node.value])
             return node

@@ -2,8 +2,8 @@
 
     admit -> setup -> [bounds -> loop stages -> iteration.end] ... -> surface -> run.end
 
-A resumed run takes the same way from the start: its effects are answered from the journal until
-that runs dry. The run's task owns everything below it and ends it before it returns.
+A resumed run takes the same path from the start: its effects are answered from the journal until
+that is exhausted. The run's task owns everything below it and ends it before it returns.
 """
 
 from __future__ import annotations
@@ -58,20 +58,20 @@ def status_of(error: LorimerError | None) -> str:
 
 _AS_IT_IS: Final = nullcontext()
 
-# Looked up once: a member of an Enum's class is found by a slow path of the interpreter.
+# looked up once: access to a member through its Enum class is slow
 _CONTINUE: Final = Decision.CONTINUE
 _COMPLETE: Final = Decision.COMPLETE
 
 _YIELD_TURNS: Final = 32
-"""A model that never waits must not keep the event loop to itself."""
+"""Number of iterations after which a model that never waits has to yield to the event loop."""
 
 
 async def run(plan: Plan, state: PipelineState) -> PipelineResult:
-    """Run a plan to its one terminal record, all in the calling task.
+    """Run a plan to its one terminal fact, all in the calling task.
 
-    Never raises for what happens in the run: the result says it. When the task is cancelled the
-    result says so too, and the caller of this has to raise `cancellation.interrupted` on.
-    Journals run.start, whatever the stages do, and run.end (or run.suspended, no end).
+    Never raises for failures within the run: they are in the result. If the task is cancelled, the
+    result says so, and the caller has to raise `cancellation.interrupted` again. Journals run.start
+    before any stage runs, and at the end run.end, or run.suspended instead.
     """
     context = state.run
     context.messages = state.messages
@@ -87,9 +87,9 @@ async def run(plan: Plan, state: PipelineState) -> PipelineResult:
             except Exception as error:  # noqa: BLE001 - a coded error of it: every run has an end
                 failure = _uncoded(error, context.stage)
     except Stopped:
-        pass  # noticed before our own scope got to say so
+        pass  # noticed before our own scope reported it
     except asyncio.CancelledError as error:
-        # not by our own scope: whoever cancelled the task we are in
+        # not from our own scope: our task was cancelled
         cancellation.interrupt(error)
     finally:
         context.alarm.stop()
@@ -99,7 +99,7 @@ async def run(plan: Plan, state: PipelineState) -> PipelineResult:
     if context.broken is not None and context.broken.category is ErrorCategory.STORE:
         failure = failure if _leaves_unfinished(context, failure) else context.broken
     if failure is not None and failure.code is ExecutorErrorCode.EXEC_JOURNAL_FAILED:
-        pass  # whoever else stopped it: what is recorded of it may not be all
+        pass  # takes precedence over a stop: the record may be incomplete
     elif cancellation.reason is not None:
         failure = _stopped(context, cancellation.reason)
     elif cancellation.expired:
@@ -114,7 +114,7 @@ async def run(plan: Plan, state: PipelineState) -> PipelineResult:
 
 
 def _leaves_unfinished(context: RunContext, failure: LorimerError | None) -> bool:
-    """Whether it is going to stop without an end."""
+    """Whether the run is about to stop without an end."""
     if context.reason is not None:
         return context.reason in (Reason.SHUTDOWN, Reason.WAITING, Reason.FENCED)
     return failure is not None and (
@@ -156,7 +156,7 @@ async def _admit(plan: Plan, state: PipelineState) -> None:
 
 
 async def _work(plan: Plan, state: PipelineState) -> None:
-    """All of a run but its end. The plan may be changed on the way."""
+    """The whole run except its end. The plan may change on the way."""
     context, bounds = state.run, state.run.bounds
     clock = context.world.monotonic
     await _admit(plan, state)
@@ -210,7 +210,7 @@ async def _work(plan: Plan, state: PipelineState) -> None:
 
 
 def _has_new_message(context: RunContext) -> bool:
-    """Somebody sent a text while the last answer was made, and there is a turn left for it."""
+    """Whether a text arrived while the last answer was produced, and a turn is left for it."""
     before = context.recorded("iteration.end")
     if before is not None:
         return before.data.get("reason") == "message"
@@ -230,12 +230,12 @@ def _end_iteration(state: PipelineState, decision: Decision, times: list[int | N
 async def _stages(
     steps: tuple[Step, ...], value: object, state: PipelineState, times: list[int | None]
 ) -> object:
-    """Run stages in order; `times` takes the microseconds in each, None for a bypassed one."""
+    """Run stages in order; `times` receives the microseconds of each, None for a bypassed one."""
     context = state.run
     try:
         if context.has_listeners and context.follows_stages:
             value = await _stages_with_signals(steps, value, state, times)
-        elif context.retold:  # its times too
+        elif context.retold:  # its times are recorded too
             for context.stage, execute, bypass in steps:
                 if bypass is None or not bypass(state):
                     value = await execute(value, state)
@@ -270,7 +270,7 @@ async def _stages(
 async def _stages_with_signals(
     steps: tuple[Step, ...], value: object, state: PipelineState, times: list[int | None]
 ) -> object:
-    """`_stages` with somebody who listens to them."""
+    """`_stages` when somebody listens to them."""
     context = state.run
     for context.stage, execute, bypass in steps:
         if bypass is not None and bypass(state):
@@ -311,7 +311,7 @@ def _error_data(error: LorimerError) -> dict[str, JSON]:
 
 
 def _stopped(context: RunContext, reason: Reason) -> LorimerError:
-    """The error of a run that somebody stopped: by the reason, never by the exception."""
+    """The error of a run that was stopped: determined by the reason, never by the exception."""
     if reason is Reason.TIMEOUT:
         return context.bounds.timed_out()
     if reason is Reason.KILLED:
@@ -385,7 +385,7 @@ async def _end(state: PipelineState, failure: LorimerError | None) -> PipelineRe
 
 
 def _undisturbed(context: RunContext) -> AbstractContextManager[object, bool | None]:
-    """What stopped the run is not told again to its last words."""
+    """Shields recording the end from whatever stopped the run."""
     cancellation = context.cancellation
     stopped = cancellation.reason is not None or cancellation.interrupted is not None
     return cancellation.shielded() if stopped else _AS_IT_IS
@@ -400,7 +400,7 @@ async def _record_end(state: PipelineState, status: str, failure: LorimerError |
     if failure is not None:
         diverged = failure.code is ExecutorErrorCode.EXEC_JOURNAL_DIVERGED
         if failure.category is ErrorCategory.STORE and not diverged:
-            return  # a store that failed, or is somebody else's by now, gets no last word
+            return  # nothing more is written to a store that failed or is now another process's
         if status == "suspended":
             await context.record("run.suspended", {"code": failure.code.value}, sync=True)
             return

@@ -1,7 +1,7 @@
-"""Facts and signals: one class, two lives.
+"""Facts and signals: one class, two lifetimes.
 
-A *fact* has a sequence number, is journalled and never dropped. A *signal* (`seq` is None)
-exists only while someone listens. What each kind of fact holds is said by the TypedDicts here.
+A *fact* has a sequence number, is journalled and never dropped. A *signal* (`seq` is None) exists
+only while someone listens. The TypedDicts here define the data of each kind of fact.
 """
 
 from __future__ import annotations
@@ -32,10 +32,11 @@ FACT_KINDS: Final = (
     "effect.intent",
     "forked",
 )
-"""Every kind of fact, in the order in which their short codes were given out: add at the end."""
+"""Every kind of fact, in the order in which their short codes were assigned: append new ones."""
 
 _PICTURES: Final[Mapping[str, str]] = {"run.start": "input", "tool.result": "content"}
-"""Where a list, instead of a text, is one of blocks that are not made of text alone."""
+"""Fields whose value, if it is a list rather than a text, is a list of blocks with more than text.
+"""
 _LISTS: Final = (list, tuple)
 
 
@@ -69,8 +70,8 @@ class Event:
 
     @property
     def data(self) -> Mapping[str, JSON]:
-        """What happened, typed by a TypedDict per kind. Of a packed event it is made anew each time
-        that it is asked for."""
+        """What happened, typed by one TypedDict per kind. For a packed event it is decoded on each
+        access."""
         data = self._data
         return json.loads(data) if isinstance(data, bytes) else data
 
@@ -79,10 +80,11 @@ class Event:
         self._data = data
 
     def pack(self) -> None:
-        """Keep the data as bytes, for who keeps many events for long: it takes less room, and the
-        garbage collector has one thing to look at in place of half a dozen. What it does not look
-        at anyway stays as it is, and what has no JSON, such as half a surrogate pair; also what may
-        hold pictures, which would be there twice: they are the conversation's own texts."""
+        """Store the data as bytes, for holders of many events: this takes less space, and the
+        garbage collector has one object to visit instead of half a dozen. Left unpacked are data
+        that the collector does not visit anyway, data that JSON cannot express, such as half a
+        surrogate pair, and data that may hold images, which would be stored twice: they share their
+        text with the conversation."""
         data = self._data
         if is_tracked(data):  # bytes never are
             if self.type in _PICTURES and type(self.data.get(_PICTURES[self.type])) in _LISTS:
@@ -94,11 +96,11 @@ class Event:
 
     @property
     def is_fact(self) -> bool:
-        """Journalled, numbered, never dropped."""
+        """Whether it is journalled, numbered and never dropped."""
         return self.seq is not None
 
     def to_json(self) -> dict[str, JSON]:
-        """A plain form for other programs (`--output-format stream-json`, export)."""
+        """Plain data for other programs (`--output-format stream-json`, export)."""
         return {
             "type": self.type,
             "run_id": self.run_id,
@@ -133,7 +135,7 @@ class Event:
 
 
 class ErrorData(TypedDict):
-    """An error as facts keep it."""
+    """An error as facts store it."""
 
     code: str
     message: str
@@ -141,67 +143,68 @@ class ErrorData(TypedDict):
     status: NotRequired[int]
     retry_after_s: NotRequired[float]
     released: NotRequired[int]
-    """Of a model call: characters of its answer that listeners had been given."""
+    """For a model call: number of characters of its answer that listeners had received."""
     partial: NotRequired[str]
-    """Of a model call: the text of its answer, where another attempt may go on from it."""
+    """For a model call: the text of its answer, from which another attempt may continue."""
 
 
 class Parent(TypedDict):
-    """Where a fork left another run; or the run that a child is part of."""
+    """Where a fork left another run; or the parent of a child run."""
 
     run: str
     iteration: int
-    """0-based: of a fork, the last iteration that it took over; of a child, the one it began in."""
+    """0-based: for a fork, the last iteration it took over; for a child, the one that started
+    it."""
     agent: NotRequired[str]
-    """Of a child: which sub-agent it is."""
+    """For a child: which sub-agent it is."""
 
 
 class Forked(TypedDict):
-    """`forked`: the first fact of a conversation that goes on from the middle of another."""
+    """`forked`: the first fact of a conversation that continues another from the middle."""
 
     parent: Parent
     messages: Sequence[JSON]
-    """All that was said until then."""
+    """All messages up to that point."""
     compacted: NotRequired[Mapping[str, JSON]]
-    """The receipt of its last compaction until then."""
+    """The receipt of its last compaction before that point."""
 
 
 class Invoked(TypedDict, total=False):
-    """What a host tells of a run that it begins."""
+    """What a host records about a run that it starts."""
 
     agent: str
     subject: str
-    """The id under which the host keeps the agent, where it is not its name."""
+    """The id under which the host stores the agent, if that differs from its name."""
     version: int
-    """Which version of it, where it is one that is saved; from 1."""
+    """The version of a saved agent; from 1."""
     caller: str
     channel: str
     parent: str
-    """The run that it belongs to in the host's eyes."""
+    """The run that the host considers its parent."""
     inputs: Mapping[str, JSON]
 
 
 class RunStart(TypedDict):
-    """`run.start`: synced before the run's id is told."""
+    """`run.start`: synced before the run's id is returned."""
 
     run_id: str
     input: JSON
     manifest: str
     """Hash under which the manifest is stored."""
     seed: int
-    """Of the run's dice."""
+    """Seed of the run's dice."""
     limits: NotRequired[Mapping[str, JSON]]
-    """Only when they are not the manifest's."""
+    """Only if they differ from the manifest's."""
     parent: NotRequired[Parent]
-    """Of a fork: where it left its parent; of a child: whose it is."""
+    """Where a fork left its parent; or the parent of a child."""
     title: NotRequired[str]
-    """Of a fork without an input of its own: what its parent was called."""
+    """For a fork without an input of its own: the id of the parent run."""
     invocation: NotRequired[Invoked]
-    """Of a run of an executor."""
+    """For a run of an executor."""
     budgets: NotRequired[Sequence[Mapping[str, JSON]]]
-    """The shared accounts that it is charged to, as `core.purse.Purse.to_json` gives them."""
+    """The shared accounts that are charged, as `core.purse.Purse.to_json` gives them."""
     refused: NotRequired[Mapping[str, JSON]]
-    """The error that it ends with before it has called anything."""
+    """The error with which it ends before it has called anything."""
 
 
 class ModelIntent(TypedDict):
@@ -210,17 +213,17 @@ class ModelIntent(TypedDict):
     key: str
     hash: str
     messages: NotRequired[Sequence[JSON]]
-    """Messages added to the conversation since the last fact, other than replies and results."""
+    """Messages added to the conversation since the last fact, except replies and results."""
     reserve: NotRequired[int]
-    """Nano-dollars set aside."""
+    """Nano-dollars reserved."""
     target: NotRequired[str]
-    """Who is asked, when it is not the first model of its chain."""
+    """Which model is called, if it is not the first of its chain."""
     nudge: NotRequired[str]
-    """What the question ends with after an empty answer. Not part of the conversation."""
+    """Text appended to the request after an empty answer. Not part of the conversation."""
 
 
 class ModelReply(TypedDict, total=False):
-    """`model.reply`: what came back, or how it failed. Visible before anyone acts on it."""
+    """`model.reply`: the answer, or the failure. Visible before anyone acts on it."""
 
     key: str
     content: Sequence[JSON]
@@ -242,40 +245,40 @@ class ToolIntent(TypedDict):
     idempotent: NotRequired[bool]
     decision: NotRequired[str]
     hook: NotRequired[str]
-    """Of a call whose input a hook has changed: to what, and who, says its fact `effect`."""
+    """For a call whose input a hook has changed: its `effect` says to what, and by whom."""
 
 
 class ToolResultFact(TypedDict, total=False):
-    """`tool.result`: what the model will be told. Visible before it is."""
+    """`tool.result`: what the model will be shown. Visible before that."""
 
     key: str
     content: JSON
     is_error: bool
     error: str
-    """Code, when the call failed."""
+    """Error code, if the call failed."""
     hash: str
-    """Of the call, when there was no intent to hold it."""
+    """Hash of the call, if there was no intent to hold it."""
     decision: str
-    """Of a call without an intent: by what it was allowed, where that is no plain allow. Of one of
-    a tool that the model is not shown: why it is not."""
+    """For a call without an intent: what allowed it, unless that is a plain allow. For a tool that
+    the model is not shown: why it is not."""
 
 
 class IterationEnd(TypedDict):
     """`iteration.end`: shares a row with the next model.intent."""
 
     decision: NotRequired[str]
-    """Absent: continue."""
+    """Absent: `continue`."""
     reason: NotRequired[str]
-    """Absent: tool_calls."""
+    """Absent: `tool_calls`."""
     times: Sequence[int | None]
     """Microseconds in each stage of the iteration, in order; None: bypassed. The first iteration
-    begins with stages 1 to 5, a later one with those that run before every call."""
+    begins with stages 1 to 5, later ones with those that run before every call."""
 
 
 class Effect(TypedDict, total=False):
-    """`effect`: an effect that is neither a model's nor a tool's, such as an approval; under a
-    key that begins with `abandoned:`, what a cancelled call had cost; with `reconcile:`, that an
-    interrupted tool call did not take effect, synced before it is made again."""
+    """`effect`: an effect other than a model or tool call, such as an approval. Under a key that
+    begins with `abandoned:`, the cost of an aborted call; with `reconcile:`, that an interrupted
+    tool call did not take effect, synced before it is repeated."""
 
     key: str
     hash: str
@@ -283,84 +286,86 @@ class Effect(TypedDict, total=False):
     cost: int
     error: ErrorData
     outcome: str
-    """Of an interrupted call: `not_done`."""
+    """For an interrupted call: `not_done`."""
     runs: Sequence[str]
-    """Runs that are part of this one, have ended, and are paid for with this."""
+    """Child runs that have ended and are paid for with this."""
 
 
 class ChildFact(TypedDict):
-    """`child`: a run that is part of this one is about to begin, on the stream of its own id."""
+    """`child`: a child run is about to begin, on the stream with its own id."""
 
     key: str
-    """The call that it begins with."""
+    """The call that starts it."""
     run: str
     agent: str
     task: NotRequired[str]
-    """Of one in the background: what the model calls it."""
+    """For a background child: what the model calls it."""
     input: NotRequired[str]
-    """Of one in the background: what it is to do."""
+    """For a background child: its task."""
     mode: NotRequired[str]
-    """`plan`: it may only look, as its parent."""
+    """`plan`: it may only read, as its parent."""
     heard: NotRequired[Sequence[str]]
-    """Tools by which its parent had heard words of strangers."""
+    """Tools by which its parent had read untrusted content."""
 
 
 class DecisionFact(TypedDict):
-    """`decision`: a call was refused. An allow that is not a plain one rides in its intent."""
+    """`decision`: a call was refused. An allow that is not a plain one is recorded in the
+    intent."""
 
     key: str
     tool: str
     code: str
     rule: str
-    """Who or what said no."""
+    """Who or what refused it."""
 
 
 class Compacted(TypedDict):
-    """`compacted`: what of the conversation the model is not shown any more; the messages that it
-    names stay where they are. See `receipt.py`."""
+    """`compacted`: which part of the conversation the model is no longer shown. The messages
+    themselves stay where they are. See `receipt.py`."""
 
     key: str
     rule: str
     """The compactor."""
     start: int
     end: int
-    """The messages from `start` to before `end`, counted from 0, are out, but for those kept."""
+    """The messages from `start` up to `end`, 0-based and exclusive, are hidden, except those
+    kept."""
     kept: Sequence[int]
     dropped: Sequence[int]
-    """Of those that an earlier compaction had kept."""
+    """Hidden messages among those that an earlier compaction had kept."""
     recap: str
-    """What the model reads in their place, and in that of those taken out before."""
+    """The text that the model reads instead of all messages hidden so far."""
     digest: str
-    """Of the first `end` messages."""
+    """Digest of the first `end` messages."""
     before: int
     after: int
-    """Tokens of what the model is shown, about."""
+    """Approximate tokens of what the model is shown."""
     error: NotRequired[str]
-    """The code of why the summariser failed, where a rule without a model stood in for it."""
+    """Code of the error of the summariser, if a rule without a model replaced it."""
 
 
 class Mutated(TypedDict):
-    """`mutated`: from here on the run has another manifest. Before the stages that prepare the
-    model call of its iteration; a resumed or replayed run changes it again at the same place."""
+    """`mutated`: from here on the run has another manifest. Recorded before the stages that prepare
+    the model call of its iteration; a resumed or replayed run changes it at the same place."""
 
     changes: Sequence[JSON]
-    """Each a change as `core/mutation.py` has it."""
+    """Changes, each as `core/mutation` defines them."""
     manifest: str
-    """Hash of what they come to."""
+    """Hash of the resulting manifest."""
     posts: NotRequired[Sequence[str]]
-    """Ids of the messages that asked for changes, refused ones too."""
+    """Ids of the messages that asked for changes, including refused ones."""
     refused: NotRequired[Sequence[JSON]]
-    """What was asked for and not made: `code` and `why`, and the id of its `post`."""
+    """Changes that were refused: `code` and `why`, and the id of the `post`."""
 
 
 class RunSuspended(TypedDict):
-    """`run.suspended`: the run stopped without an end; it waits to be resumed."""
+    """`run.suspended`: the run stopped without an end, and can be resumed."""
 
     code: str
 
 
 class RunEnd(TypedDict):
-    """`run.end`: the one terminal record, synced, last."""
+    """`run.end`: the only terminal fact, synced, last."""
 
     status: str
     code: NotRequired[str]
@@ -369,6 +374,6 @@ class RunEnd(TypedDict):
     cost: int
     iterations: int
     output: NotRequired[JSON]
-    """Of stage 21, where it is not the text; None: it was no plain data."""
+    """Output of stage 21, if it differs from the text; None: it was not plain data."""
     posts: NotRequired[Sequence[str]]
-    """Ids of messages to the run that are of no use any more."""
+    """Ids of messages to the run that no longer have a use."""

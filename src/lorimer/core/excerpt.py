@@ -1,5 +1,5 @@
-"""A part of a conversation for the model to see, kept up with the conversation at no more than the
-cost of what is new."""
+"""The part of a conversation that the model sees, kept up to date at a cost that depends only on
+what is new."""
 
 from __future__ import annotations
 
@@ -14,18 +14,18 @@ from lorimer.core.record import record
 
 @record
 class Selection:
-    """Which messages of a conversation are shown: those of `kept`, then `notes`, then all from
-    `start` on. What stands alone in `kept` is in order by itself: messages without calls and
-    results of calls."""
+    """Which messages of a conversation are shown: those in `kept`, then `notes`, then everything
+    from `start` on. Messages that `kept` names without their neighbours must have neither calls
+    nor results of calls."""
 
     start: int
     kept: tuple[int, ...] = ()
-    """Places before `start`, ascending."""
+    """Indexes before `start`, ascending."""
     notes: tuple[Message, ...] = ()
-    """Of the user's side; not part of the conversation."""
+    """Messages of the user role; not part of the conversation."""
 
     def joined(self, other: Selection) -> Selection:
-        """What both of them show from the later start on, and what either keeps before."""
+        """Both selections, from the later start on, with everything that either keeps before it."""
         start = max(self.start, other.start)
         kept = sorted({each for each in (*self.kept, *other.kept) if each < start})
         return Selection(start, tuple(kept), (*self.notes, *other.notes))
@@ -39,7 +39,7 @@ class Excerpt:
     def __init__(self, history: History, selection: Selection) -> None:
         self.selection = selection
         self.shown = History()
-        """The messages, fit for every provider."""
+        """The messages, valid for every provider."""
         for index in selection.kept:
             self.shown.append(history[index], clean=True)
         for note in selection.notes:
@@ -50,11 +50,11 @@ class Excerpt:
         self.shown.mend(0)
 
     def fits(self, history: History, selection: Selection) -> bool:
-        """It is of this conversation, and shows this selection of it."""
+        """Whether it is an excerpt of this conversation with this selection."""
         return selection == self.selection and history.digest_at(self._taken) == self._digest
 
     def follow(self, history: History) -> History:
-        """Take in what was said since."""
+        """Add the messages since the last time."""
         for message in history.since(self._taken):
             self.shown.append(message, clean=True)
         self._taken, self._digest = len(history), history.digest
@@ -62,7 +62,7 @@ class Excerpt:
 
 
 def excerpt(history: History, selection: Selection) -> History:
-    """What a selection shows. Costs what is new, while the selection stays the same."""
+    """What a selection shows. Costs only what is new, as long as the selection stays the same."""
     if not selection.start:
         return history
     known = history.excerpt
@@ -73,8 +73,8 @@ def excerpt(history: History, selection: Selection) -> History:
 
 
 class Trailed(Sequence[Message]):
-    """A conversation, or what is shown of it, and one message behind it that is not part of it. It
-    comes last, so that what stands before it stays the same from call to call, and providers can
+    """A conversation, or an excerpt, followed by one message that is not part of it. That message
+    comes last, so that everything before it stays the same from call to call and providers can
     cache it."""
 
     __slots__ = ("_last", "digest", "said")
@@ -84,11 +84,11 @@ class Trailed(Sequence[Message]):
         self._last = last
         body = canonical_message(last)
         self.digest = blake2b(messages.digest + body, digest_size=16).digest()
-        """As that of a History."""
+        """As in a History."""
 
     @property
     def pictured(self) -> list[int]:
-        """As of a History."""
+        """As in a History."""
         return self.said.pictured
 
     def __len__(self) -> int:
@@ -111,10 +111,11 @@ class Trailed(Sequence[Message]):
 
 
 def stands_alone(message: Message) -> bool:
-    """It holds neither calls nor results, so it can be shown without its neighbours."""
+    """Whether it holds neither calls nor results, so that it can be shown without its
+    neighbours."""
     return not any(block.type in ("tool_use", "tool_result") for block in message.content)
 
 
 def may_begin(message: Message) -> bool:
-    """What is shown may begin with it: it does not answer calls of the message before."""
+    """Whether an excerpt may begin with it: it does not answer calls of the message before."""
     return not any(block.type == "tool_result" for block in message.content)

@@ -1,6 +1,6 @@
-"""The facts of one run: what is recorded already, and how more are added.
+"""The facts of one run: which are recorded already, and how more are added.
 
-Which kinds there are: `events.py`. Where they are kept: the journal.
+The kinds of facts: `events.py`. Where they are stored: the journal.
 """
 
 from __future__ import annotations
@@ -23,29 +23,29 @@ from lorimer.core.spend import Spend, whole
 from lorimer.core.world import World
 
 FACTS_OF: Final = {"model": ("model.intent", "model.reply"), "tool": ("tool.intent", "tool.result")}
-"""The facts of an effect's kind: that it begins, and what came of it."""
+"""The facts of an effect, by its kind: its intent and its result."""
 
 ABANDONED: Final = "abandoned:"
-"""Begins the key of what a call had cost that was cancelled half-way."""
+"""Prefix of the key under which the cost of an aborted call is recorded."""
 
 ASIDE: Final = "generate"
-"""The kind of a model call that a tool or a stage makes besides (`models/generate.py`). A tool
-whose result is recorded does not make it again when the run is resumed: what it cost is charged
-with the reply of its iteration, whoever asks or does not ask for it."""
+"""Kind of a model call that a tool or a stage makes itself (`models/generate.py`). On resume, a
+tool whose result is recorded does not repeat it, so its cost is charged with the reply of its
+iteration, whether it is asked for again or not."""
 
 CHILD: Final = "child"
-"""The kind of effect that a run is which is part of this one, and is waited for
-(`core/children.py`): as with ASIDE, the tool call that began it has the recorded result."""
+"""Kind of effect of a child run that is waited for (`core/children.py`). As with ASIDE, the tool
+call that started it has the recorded result."""
 
 ASIDES: Final = frozenset({ASIDE, CHILD})
 
 PHASE: Final = "phase"
-"""The kind of effect that a phase is (`stages/s06_phases.py`): as with a reply, what its iteration
-asked besides is charged with it."""
+"""Kind of effect of a phase (`stages/s06_phases.py`). As with a reply, the side calls of its
+iteration are charged with it."""
 
 
 STEP: Final = "step"
-"""The kind of a tool call that another tool makes (`tools/steps.py`)."""
+"""Kind of a tool call that another tool makes (`tools/steps.py`)."""
 
 _RESUMED: Final = "used_s"
 _RAN: Final = "ran_s"
@@ -54,12 +54,12 @@ _ASIDES: Final = (f"{ASIDE}:", f"{CHILD}:")
 _CALLS: Final = frozenset({"model.intent", "model.reply", "tool.intent", "tool.result"})
 _DECISIONS: Final = frozenset({"decision", "effect", "effect.intent"})
 _UNASKED: Final = frozenset({"run.suspended", "child"})
-"""Facts that no resumed run asks for."""
+"""Facts that a resumed run never asks for."""
 
 
 class FactLog(Signals):
-    """What is recorded of one run, and what it comes to: the part of a RunContext that writes. In
-    a resumed run a fact that is there already is answered with, and not added again."""
+    """The recorded facts of one run, and their sums: the part of a RunContext that writes. In a
+    resumed run, facts that are recorded already are answered from, and not added again."""
 
     __slots__ = (
         "_asides",
@@ -111,48 +111,49 @@ class FactLog(Signals):
         self.now = 0.0
         """Wall clock, seconds; fixed within an iteration and recorded."""
         self.broken: JournalError | None = None
-        """Why facts of it cannot be recorded any more; nothing may come of what it does then."""
+        """Why its facts can no longer be recorded; from then on nothing it does may have an
+        effect."""
         self.cut_short = False
-        """It was stopped before all that is recorded of it was answered again."""
+        """It was stopped before all of its recorded facts had been asked for again."""
         self.over = False
-        """It writes its last fact, or has written it."""
+        """It is writing its last fact, or has written it."""
         self.facts: list[Event] = list(recorded)
         """All facts of this run, in order."""
         self.replayed = len(self.facts)
-        """How many of them were there when the run was resumed."""
+        """How many of them existed when the run was resumed."""
         self.retold = False
-        """All of this iteration is recorded."""
+        """This iteration is recorded completely."""
         self._before = position - self.replayed
         self._recorded: dict[tuple[str, int, str], Event] = {}
         self.replaying = self._recorded
         self._recorded_until = -1
         self._decided: set[int] = set()
-        """Iterations of which more is recorded than the calls of model and tools."""
+        """Iterations with more recorded facts than model and tool calls."""
         self.decided = False
-        """The journal has more of this iteration than the calls of model and tools, such as
-        decisions, questions, other effects or changes of its manifest."""
+        """The journal has more of this iteration than model and tool calls: decisions, questions,
+        other effects or changes of the manifest."""
         self._asides: dict[tuple[str, int, str], Event] = {}
-        """Recorded facts of the kinds ASIDES."""
+        """Recorded facts of the kinds in ASIDES."""
         self._uncharged: dict[int, dict[str, Event]] = {}
-        """Those of them that are not charged yet, by iteration and key."""
+        """Those of them that have not been charged yet, by iteration and key."""
         if self.facts:
             self._index(self.facts)
         self._held: list[Event] = []
-        """Waiting for the next fact."""
+        """Facts to be written together with the next one."""
         self._time_field = _RESUMED if self.facts else ""
-        """The field in which its next fact records the seconds used so far, as `Bounds` counts
-        them: `used_s` after a resume, `ran_s` while a person is asked in a child; "": none."""
+        """The field of the next fact that records the seconds used so far, as `Bounds` counts them:
+        `used_s` after a resume, `ran_s` while a person is asked in a child; "": none."""
         self.asking = 0
-        """Questions to people that have no answer yet, of it and of what is part of it."""
+        """Number of unanswered questions to people, of this run and its children."""
         self.asked_at = 0.0
-        """When the first of them was put; monotonic."""
+        """When the first of them was asked; monotonic."""
 
     def _index(self, facts: Iterable[Event]) -> None:
         recorded, spend = self._recorded, self.spend
         reserved: dict[tuple[str, int, str], int] = {}
         for fact in facts:
             kind, iteration = fact.type, fact.iteration
-            if kind == "iteration.end":  # without a key, and the longest data
+            if kind == "iteration.end":  # has no key, and the longest data
                 recorded[(kind, iteration, "")] = fact
                 continue
             if kind in _UNASKED:
@@ -168,7 +169,7 @@ class FactLog(Signals):
                     spend.restore_reserved(-reserved.get(("model.intent", iteration, key), 0))
             elif kind not in _DECISIONS:
                 self._decided.add(iteration)
-            elif key.startswith(RAISED):  # nobody asks for it: it holds from the start
+            elif key.startswith(RAISED):  # in force from the start; never asked for
                 self.bounds.raise_to(raised(self.bounds.limits, data))
                 continue
             elif key.startswith(_ASIDES):
@@ -194,7 +195,8 @@ class FactLog(Signals):
             self._uncharged.setdefault(fact.iteration, {})[key] = fact
 
     def _charge_asides(self, iteration: int, key: str = "") -> None:
-        """Charge an iteration's recorded side calls (`ASIDES`), or one of them: each once."""
+        """Charge an iteration's recorded side calls (`ASIDES`), or only that with `key`; each
+        once."""
         due = self._uncharged.get(iteration, {})
         for name in [key] if key else list(due):
             fact = due.pop(name, None)
@@ -203,32 +205,32 @@ class FactLog(Signals):
 
     @property
     def position(self) -> int:
-        """How many facts the stream has."""
+        """Number of facts in the stream."""
         return self._before + len(self.facts)
 
     def recorded(self, type: str, key: str = "") -> Event | None:
-        """The recorded fact of this iteration, if the run is being resumed and has it."""
+        """This iteration's recorded fact, if the run is being resumed and has it."""
         return self._recorded.get((type, self.iteration, key)) if self._recorded else None
 
     def begun(self, kind: str, key: str) -> Event | None:
-        """The recorded intent of this iteration's effect; see `RunContext.effect`."""
+        """The recorded intent of an effect of this iteration; see `RunContext.effect`."""
         if kind == ASIDE:
             return self._asides.get(("effect.intent", self.iteration, f"{kind}:{key}"))
         return self.recorded(FACTS_OF[kind][0], key)
 
     def take(self, fact: Event) -> None:
-        """Do as this recorded fact of this iteration says, in place of what led to it: what was
-        asked besides on the way is charged."""
+        """Follow this recorded fact of this iteration instead of what led to it: the side calls on
+        the way are charged."""
         self._recorded.pop((fact.type, self.iteration, str(fact.data.get("key", ""))), None)
         self._charge_asides(self.iteration)
 
     def forget(self, type: str, key: str) -> None:
-        """Nobody will ask for this fact of this iteration, if it is recorded."""
+        """Drop a recorded fact of this iteration that will not be asked for."""
         self._recorded.pop((type, self.iteration, key), None)
 
     def has_begun(self, kind: str, key: str) -> bool:
-        """A fact tells of this iteration's effect, whatever became of it. Looks through the facts
-        of the iteration: not for the hot path."""
+        """Whether a fact of this iteration belongs to that effect, whatever its result. Scans the
+        facts of the iteration, so not for the hot path."""
         intent_type, result_type = FACTS_OF[kind]
         for fact in reversed(self.facts):
             if fact.iteration < self.iteration:
@@ -239,7 +241,7 @@ class FactLog(Signals):
         return False
 
     def begin_iteration(self, iteration: int) -> None:
-        """The engine enters an iteration: `now` is the time of the fact before it."""
+        """The engine enters an iteration. `now` becomes the time of the fact before it."""
         self.iteration = iteration
         self.decided = iteration in self._decided
         self.retold = bool(self._recorded) and ("iteration.end", iteration, "") in self._recorded
@@ -261,12 +263,12 @@ class FactLog(Signals):
         ledger: LedgerEntry | None = None,
         clean: bool = False,
     ) -> None:
-        """Add a fact. Visible when this returns; with `sync`, proof against power loss too.
-        Secrets are struck out of it, unless it is `clean` already.
+        """Add a fact. It is visible when this returns; with `sync`, it also survives power loss.
+        Secrets are removed, unless the data is `clean` already.
 
-        A fact that is already recorded (of a resumed run) is not added again. Not interrupted
-        by cancellation once begun. Raises JournalError; LimitError when a purse has not so much
-        left as `ledger` sets aside: the run may go on.
+        In a resumed run, a fact that is recorded already is not added again. Once begun, it is not
+        interrupted by cancellation. Raises JournalError; LimitError when a purse has less left than
+        `ledger` reserves, after which the run can continue.
         """
         if self._recorded and self._recorded.pop((type, self.iteration, key), None) is not None:
             return
@@ -284,12 +286,12 @@ class FactLog(Signals):
         try:
             await self.journal.append(self.stream, self.epoch, facts, sync=sync, ledger=ledger)
         except asyncio.CancelledError:
-            if fact.seq is not None:  # cancelled while it was being written, but written
+            if fact.seq is not None:  # cancelled while it was being written, but it was written
                 self._publish(facts)
             else:
                 self._held, self._time_field = [*facts[:-1], *self._held], tells
             raise
-        except LimitError:  # nothing is recorded: the next fact tells it
+        except LimitError:  # nothing was recorded: the next fact says so
             self._held, self._time_field = [*facts[:-1], *self._held], tells
             raise
         except JournalError as error:
@@ -301,12 +303,12 @@ class FactLog(Signals):
             self.facts += facts
 
     def _time(self) -> float:
-        """The wall clock in whole microseconds: what a store keeps, so that a fact reads back as it
-        was written."""
+        """The wall clock in whole microseconds: the precision of stores, so that a fact reads back
+        as it was written."""
         return int(self.world.time() * 1_000_000) / 1_000_000
 
     def wrote(self, type: str, key: str) -> bool:
-        """This fact is recorded: for who was cancelled while recording it."""
+        """Whether this fact was recorded, for callers that were cancelled while recording it."""
         if not self.facts:
             return False
         last = self.facts[-1]
@@ -314,7 +316,7 @@ class FactLog(Signals):
         return same and last.data.get("key") == key
 
     def hold(self, type: str, data: Mapping[str, JSON], *, key: str = "") -> None:
-        """Add a fact together with the next one, in one row: for what is lost without harm when
+        """Add a fact together with the next one, in one row: for facts whose loss does no harm if
         the process is killed in between."""
         if self._recorded:
             done = self._recorded.pop((type, self.iteration, key), None)
@@ -330,7 +332,7 @@ class FactLog(Signals):
 
     def record_time_used(self) -> None:
         """A person is asked in a child: from now on facts record the time used, up to the first
-        that is written when nobody is asked any more."""
+        fact written after that."""
         self._time_field = self._time_field or _RAN
 
     def _add_time_used(self, data: Mapping[str, JSON]) -> None:
@@ -347,7 +349,8 @@ class FactLog(Signals):
                 listeners.send(fact)
 
     def finish(self) -> None:
-        """The run is about to write its last fact: nothing is answered any more."""
+        """The run is about to write its last fact: nothing is answered from the journal any
+        more."""
         self.over = True
         self.cut_short = bool(self._recorded)
         if self.replayed:
@@ -356,7 +359,7 @@ class FactLog(Signals):
             self.iteration = max(self.iteration, self.facts[-1].iteration)
 
     def _skip_recorded(self) -> None:
-        # what is recorded and nobody asked for again was spent all the same
+        # recorded calls that were not asked for again were paid for all the same
         for fact in self._recorded.values():
             self.spend.charge(fact.data)
             if fact.type in ("model.intent", "model.reply"):

@@ -1,4 +1,4 @@
-"""How the faults of a document are told: each as `path: reason`, all at once."""
+"""How the faults of a document are reported: all at once, each as `path: reason`."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ NO_FIELD: Final = "there is no such field"
 
 
 def problems_of(error: ValidationError, prefix: str, kind: object = None) -> list[str]:
-    """Pydantic's errors about what stands at `prefix`, as `path: reason`. With the `kind` of what
-    stands there, a model or several, an unknown field is told with the nearest."""
+    """Pydantic's errors for the value at `prefix`, as `path: reason`. With `kind`, the model or
+    models expected there, an unknown field is reported with the nearest known one."""
     found: list[str] = []
     for item in error.errors(include_url=False, include_context=False):
         reason = item["msg"].removeprefix("Value error, ")
-        if reason.startswith(f"{prefix}."):  # our own, which has its path
+        if reason.startswith(f"{prefix}."):  # one of ours, which has its path already
             found.extend(reason.split("; "))
         else:
             found.append(fault(item, prefix, item["loc"], kind))
@@ -28,7 +28,7 @@ def problems_of(error: ValidationError, prefix: str, kind: object = None) -> lis
 
 
 def fault(item: ErrorDetails, path: str, loc: tuple[int | str, ...], kind: object) -> str:
-    """One of pydantic's errors, about what stands at `loc` beneath `path`."""
+    """One of pydantic's errors, for the value at `loc` below `path`."""
     parts, models = _resolve(kind, loc)
     for part in parts:
         path += f"[{part}]" if isinstance(part, int) else f".{part}" if path else part
@@ -54,7 +54,7 @@ def fault(item: ErrorDetails, path: str, loc: tuple[int | str, ...], kind: objec
                 reason = f"is missing and required: {', '.join(known)}"
         case "value_error" if _FIELD_FIRST.match(
             reason
-        ):  # a model's own, which says the field itself
+        ):  # from a model validator, which names the field itself
             return f"{path}.{reason}" if path else reason
         case _:
             pass
@@ -65,14 +65,15 @@ _FIELD_FIRST: Final = re.compile(r"[A-Za-z_][\w.\[\]-]*: ")
 """`field: reason`."""
 
 _OF_A_KEY: Final = "[key]"
-"""Pydantic's word for the name of a field, after that name."""
+"""Pydantic's word for a field name, following that name."""
 
 
 def _resolve(
     kind: object, loc: Sequence[int | str]
 ) -> tuple[list[int | str], list[type[BaseModel]]]:
-    """The path in the document that a place of pydantic's is, and which models may stand there.
-    Pydantic says also which of several kinds of part is meant; no document has that in its path."""
+    """The path in the document for pydantic's location, and the models that may be there.
+    Pydantic's location also contains the chosen variant of a union, which documents do not have in
+    their paths."""
     path: list[int | str] = []
     models = _models_in(kind)
     for part in loc:
@@ -97,7 +98,7 @@ def _resolve(
 
 
 def _tags(model: type[BaseModel]) -> dict[str, str]:
-    """Its fields that can have one value only, which tells it from others."""
+    """Its fields with only one possible value, which distinguish it from others."""
     found: dict[str, str] = {}
     for name, field in model.model_fields.items():
         if get_origin(field.annotation) is Literal and len(get_args(field.annotation)) == 1:
@@ -106,7 +107,7 @@ def _tags(model: type[BaseModel]) -> dict[str, str]:
 
 
 def _discriminator(models: Sequence[type[BaseModel]]) -> tuple[str, list[str]]:
-    """By which field several models are told apart, and what may stand in it."""
+    """The field that distinguishes several models, and its possible values."""
     tags = [_tags(model) for model in models]
     field = next((name for name in tags[0] if all(name in each for each in tags)), "")
     return field, [each[field] for each in tags if field in each]
@@ -118,7 +119,7 @@ def _fields(model: type[BaseModel]) -> list[str]:
 
 def _models_in(kind: object) -> list[type[BaseModel]]:
     if isinstance(kind, type) and issubclass(kind, BaseModel):
-        kind.model_rebuild()  # a field may name a class that was not there yet
+        kind.model_rebuild()  # a field may name a class that did not exist yet
         return [kind]
     return [model for inner in get_args(kind) for model in _models_in(inner)]
 

@@ -1,4 +1,4 @@
-"""Calls back when an awaitable first waits: work that never waits needs no timer."""
+"""Calls a function when an awaitable first waits: work that never waits needs no timer."""
 
 from __future__ import annotations
 
@@ -9,21 +9,20 @@ from typing import Any, Final, TypeVar
 T = TypeVar("T")
 
 OVER: Final = object()
-"""In place of the next wait of `keeping`: it has ended."""
+"""Signals that the awaitable of `keeping` is done, in place of its next wait."""
 
 
 async def keeping(work: Awaitable[T], kept: list[T]) -> None:
-    """Await `work` and keep what it comes to, for who drives this step by step: a coroutine that
-    returns something ends with an exception, which takes longer than work that never waits;
-    with `next(steps, OVER)` this one ends without."""
+    """Await `work` and keep its result, for callers that drive this step by step. A coroutine that
+    returns ends with an exception, which takes longer than work that never waits; with `next(steps,
+    OVER)` this one ends without."""
     kept.append(await work)
 
 
 @coroutine
 def on_first_wait(work: Awaitable[T], begin: Callable[[], None]) -> Generator[Any, Any, T]:
-    """Await `work`. The first time that it has to wait `begin` is called, just before: so a
-    deadline that is set there counts from the first wait, and never exists for work that has none.
-    """
+    """Await `work`, and call `begin` just before it waits for the first time: so a deadline set
+    there counts from the first wait, and never exists for work that does not wait."""
     kept: list[T] = []
     steps = keeping(work, kept).__await__()
     waiting = next(steps, OVER)

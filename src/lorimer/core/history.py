@@ -28,19 +28,19 @@ if TYPE_CHECKING:
     from lorimer.core.excerpt import Excerpt
 
 IMAGE_TOKENS: Final = 2_000
-"""What a picture is taken to cost; providers scale larger ones down to less."""
+"""The assumed size of a picture; providers scale larger ones down to less."""
 DOCUMENT_TOKENS: Final = 3_000
-"""What a document costs at least; one that is only linked, ten times as much."""
+"""The least assumed size of a document; one given by URL counts ten times as much."""
 
 
 def weight(message: Message, body: bytes) -> int:
-    """The size of a message for estimates, in bytes of about 4 a token: its JSON, but media by
-    what they come to and not by their base64. `body` is that JSON."""
+    """The size of a message for estimates, in bytes of about 4 per token: its JSON, with media
+    counted by their assumed size rather than their base64. `body` is that JSON."""
     return len(body) + sum([_excess(block) for block in message.content])
 
 
 def _excess(block: Block) -> int:
-    """By how much media come to more than their base64; below 0: to less."""
+    """By how much the assumed size of media exceeds their base64; may be negative."""
     if isinstance(block, ToolResultBlock):
         return 0 if isinstance(block.content, str) else sum([_excess(b) for b in block.content])
     if isinstance(block, ImageBlock):
@@ -53,13 +53,13 @@ def _excess(block: Block) -> int:
 
 @record
 class PromptCount:
-    """What a provider counted of a prompt: a conversation's first messages, and what stood round
-    them."""
+    """The provider's token count of a prompt: the first messages of a conversation, and what
+    surrounded them."""
 
     length: int
-    """How many messages."""
+    """Number of messages."""
     digest: bytes
-    """Theirs."""
+    """Their tokens."""
     tokens: int
     model: str
     system: str
@@ -68,13 +68,14 @@ class PromptCount:
 
 @record
 class RecordedCount:
-    """The last of them that facts tell of: which request it was of, its hash says."""
+    """The last provider count that the facts contain, with the hash of the request it belongs
+    to."""
 
     length: int
-    """How many messages of the conversation it had."""
+    """Number of messages of the conversation in that request."""
     tokens: int
     hash: str
-    """As in the fact of its intent."""
+    """The request's hash, as in the fact of its intent."""
 
 
 class History(Sequence[Message]):
@@ -104,42 +105,42 @@ class History(Sequence[Message]):
     def __init__(self, messages: Sequence[Message] = ()) -> None:
         self._items: list[Message] = []
         self.length = 0
-        """How many messages: `len()` of it, which takes five times as long."""
+        """Number of messages: `len()`, which takes five times as long."""
         self.pictured: list[int] = []
-        """Places of the messages that hold pictures, in order."""
+        """Indexes of the messages with pictures, in order."""
         self.digest: bytes = b""
         """A hash over all messages in order; equal histories have equal digests."""
         self.size: int = 0
-        """Of all messages, for estimates: bytes, about 4 a token; see `weight`."""
+        """Size of all messages for estimates, in bytes of about 4 per token; see `weight`."""
         self._digests = [self.digest]
         self._sizes = [self.size]
         self._turns: list[int] = []
         self._waiting: tuple[str, ...] = ()
-        """Calls of the last message, which the next one has to answer."""
+        """Calls of the last message, which the next message has to answer."""
         self._needs_mending = False
-        """Something may be out of place: `mend` has to look."""
+        """Whether something may be out of order, so that `mend` has to check."""
         self.call_ids: dict[str, int] = {}
-        """The ids of all calls in it, each with the index of the message that has it first."""
+        """The ids of all calls, each with the index of the first message that has it."""
         self.counted: PromptCount | None = None
-        """The last that a provider has counted of it; kept under a cost limit only."""
+        """The last provider count of this conversation; kept under a cost limit only."""
         self.redactor: Redactor | None = None
-        """Strikes secrets out of what a run adds; None: none are known, or it comes out of a
-        journal."""
+        """Removes secrets from messages that a run adds; None: no secrets are known, or the
+        messages come from a journal."""
         self.recorded: RecordedCount | None = None
-        """The same of another process, from its facts."""
+        """The provider's count from another process, read from the facts."""
         self.receipt: Receipt | None = None
-        """Of the last compaction: what of it the model is not shown any more."""
+        """The last compaction: which messages the model is no longer shown."""
         self.excerpt: Excerpt | None = None
-        """What was last shown of it, where that is not all: see `excerpt.py`."""
+        """The last excerpt shown to the model, if not everything: see `excerpt.py`."""
         for message in messages:
             self.append(message)
 
     def append(
         self, message: Message, plain: Mapping[str, JSON] | None = None, *, clean: bool = False
     ) -> bool:
-        """Add one message at the end, as `without_empty_end` leaves it. False: that is nothing.
-        `plain` is its `to_json`, where the caller has it. Secrets are struck out of it, unless it
-        is `clean`: what was recorded, or is about to be, stays as it is."""
+        """Append one message, in the form that `without_empty_end` gives it. Returns False if
+        nothing is left of it. `plain` is its `to_json`, if the caller has it. Secrets are removed,
+        unless it is `clean`: what was recorded, or is about to be, stays as it is."""
         kept = without_empty_end(message)
         if kept is None:
             return False
@@ -152,7 +153,7 @@ class History(Sequence[Message]):
             kept, body = message_from_json(struck), fingerprint(struck)
         items, role, waiting = self._items, kept.role, self._waiting
         size, at = len(body), len(items)
-        named: list[str] = []  # the calls that it makes, or answers
+        named: list[str] = []  # the calls that it makes or answers
         for block in kept.content:
             kind = type(block)
             if kind is TextBlock:
@@ -198,7 +199,7 @@ class History(Sequence[Message]):
             pictured.append(at)
 
     def truncate(self, length: int) -> None:
-        """Forget the messages from `length` on."""
+        """Drop the messages from `length` on."""
         if length >= self.length:
             return
         self._needs_mending = True
@@ -219,8 +220,8 @@ class History(Sequence[Message]):
             self.receipt = None
 
     def mend(self, since: int) -> None:
-        """Repair the messages from `since` on, in time that grows with their number only. Those
-        before have been repaired, and their calls answered."""
+        """Repair the messages from `since` on, in time that depends on their number only. Earlier
+        messages have been repaired already, and their calls answered."""
         if not self._needs_mending and not self._waiting:
             return
         fresh = self._items[since:]
@@ -231,13 +232,12 @@ class History(Sequence[Message]):
                 self.append(message, clean=True)
 
     def turn(self, back: int) -> int:
-        """Index at which the last `back` turns of the user begin, 0 if there are not so many. A
-        turn begins with a user message that holds no results, so never between a call and its
-        results."""
+        """Index at which the last `back` user turns begin, 0 if there are fewer. A turn begins with
+        a user message without tool results, so never between a call and its results."""
         return self._turns[-back] if back <= len(self._turns) else 0
 
     def turns(self, back: int, most: int) -> list[int]:
-        """Where the turns of the user begin that come before the last `back`: the `most` newest."""
+        """Where the user turns before the last `back` begin: the `most` newest of them."""
         end = max(0, len(self._turns) - back)
         return self._turns[max(0, end - most) : end]
 
@@ -246,20 +246,20 @@ class History(Sequence[Message]):
         return self.size - self._sizes[index]
 
     def begins_with(self, counted: PromptCount) -> bool:
-        """It begins with the messages that were counted."""
+        """Whether it begins with the counted messages."""
         length = counted.length
         return length <= len(self._items) and self._digests[length] == counted.digest
 
     def digest_at(self, length: int) -> bytes | None:
-        """The digest of the first `length` messages; None: there are not so many."""
+        """The digest of the first `length` messages; None: there are fewer."""
         return self._digests[length] if length < len(self._digests) else None
 
     def first_within(self, size: int) -> int:
-        """The first message from which on all others come to no more than `size`."""
+        """Index of the first message from which on everything fits into `size`."""
         return bisect_left(self._sizes, self.size - size)
 
     def adopt_receipt(self, receipt: Receipt | None) -> None:
-        """Take over the receipt of an earlier compaction, if it is of these messages."""
+        """Adopt the receipt of an earlier compaction, if it is about these messages."""
         digest = self.digest_at(receipt.end) if receipt is not None else None
         if receipt is not None and digest is not None and digest.hex() == receipt.digest:
             self.receipt = receipt

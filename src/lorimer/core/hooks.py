@@ -1,9 +1,10 @@
-"""The port to hooks: functions and programs of the host that a run asks, or tells, at fixed points.
+"""The port to hooks: functions and programs of the host that a run calls at fixed points.
 
-*Guards* are asked before something happens and may forbid it, change it, or add to it. Asking them
-is an effect: recorded, and answered from the journal when the run is resumed. *Observers* are told,
-and change nothing. Whether a person is asked, and what rules say, is decided elsewhere; a hook only
-tightens. Shipped: `lorimer.tools.hooks`, which also has the points round tool calls.
+*Guards* are asked before something happens, and may forbid it, change it, or add to it. Asking them
+is an effect: it is recorded, and answered from the journal when the run is resumed. *Observers* are
+notified and change nothing. Whether a person is asked, and what rules say, is decided elsewhere; a
+hook can only tighten. Shipped: `lorimer.tools.hooks`, which also holds the points around tool
+calls.
 """
 
 from __future__ import annotations
@@ -21,20 +22,20 @@ from lorimer.core.state import Decision, PipelineState
 
 
 class HookEvent(StrEnum):
-    """The points at which hooks are asked or told."""
+    """The points at which hooks are asked or notified."""
 
     USER_PROMPT_SUBMIT = "UserPromptSubmit"
-    """Asked about each text of the caller's, before the model is given it."""
+    """Asked about each text of the caller's before the model sees it."""
     PRE_TOOL_USE = "PreToolUse"
-    """Asked about a call that no rule forbids, before a person is, and before it is made."""
+    """Asked about a call that no rule forbids, before a person is asked and before it is made."""
     POST_TOOL_USE = "PostToolUse"
-    """Asked about the result of a call, before the model is told it."""
+    """Asked about the result of a call before the model sees it."""
     POST_TOOL_FAILURE = "PostToolFailure"
-    """The same, of a call that was made and failed."""
+    """Asked about the result of a call that was made and failed."""
     STOP = "Stop"
-    """Asked when the model has answered without a call: is that the end?"""
+    """Asked when the model has answered without a call: is the run complete?"""
     PIPELINE_START = "PipelineStart"
-    """Told of from here on: a run begins, or goes on."""
+    """Notified, like all that follow: a run begins or resumes."""
     PIPELINE_END = "PipelineEnd"
     STAGE_ENTER = "StageEnter"
     STAGE_EXIT = "StageExit"
@@ -44,24 +45,26 @@ class HookEvent(StrEnum):
     PERMISSION_DENIED = "PermissionDenied"
     """A call was refused."""
     NOTIFICATION = "Notification"
-    """The run has come to rest, and waits for somebody."""
+    """The run has stopped for now and waits for somebody."""
     SESSION_START = "SessionStart"
-    """A conversation is taken up here, with its first run since it was."""
+    """A conversation is opened here, with its first run since then."""
     SESSION_END = "SessionEnd"
-    """It is given back; whoever uses it next takes it up again."""
+    """A conversation is closed; whoever uses it next opens it again."""
     CWD_CHANGED = "CwdChanged"
-    """Calls begin in another folder."""
+    """Calls start in another folder from now on."""
 
-    __hash__ = str.__hash__  # that of an Enum is a Python function, and is called with every call
+    # Enum's own is a Python function, and this is called with every tool call
+    __hash__ = str.__hash__
 
     @property
     def guards(self) -> bool:
-        """Hooks are asked; else they are told."""
+        """Whether hooks are asked here rather than notified."""
         return self in _GUARDS
 
     @classmethod
     def named(cls, name: str) -> HookEvent:
-        """By its name, also as `pre_tool_use`. Raises ConfigError for an unknown one."""
+        """The event of that name, also written `pre_tool_use`. Raises ConfigError for an unknown
+        one."""
         wanted = name.replace("_", "").casefold()
         for event in cls:
             if event.value.casefold() == wanted:
@@ -81,29 +84,29 @@ _GUARDS: Final = frozenset(
 )
 
 Verdict: TypeAlias = Literal["", "ask", "block"]
-"""`block`: it does not happen. `ask`: a person decides (PreToolUse only). "": nothing against it,
-which is no permission."""
+"""`block`: it does not happen. `ask`: a person decides (PreToolUse only). "": no objection, which
+is not a permission."""
 
 VERDICTS: Final = get_args(Verdict)
 
 
 @record
 class Answer:
-    """What a guard says. Of several guards the strictest verdict holds."""
+    """The answer of a guard. Of several guards' answers the strictest verdict holds."""
 
     decision: Verdict = ""
     reason: str = ""
-    """Why; the model, or whoever started the run, is told."""
+    """The reason, shown to the model or to whoever started the run."""
     change: JSON = None
-    """In place of what it was asked about: `tool_input` (an object), `prompt` (text, or an object
-    as the input was), `tool_output` (text). None: as it is."""
+    """Replaces what the guard was asked about: `tool_input` (an object), `prompt` (text, or an
+    object if the input was one), `tool_output` (text). None: no change."""
     context: str = ""
-    """Text that the model is given besides."""
+    """Additional text for the model."""
     hook: str = ""
-    """Who says so; of several, who decides. Filled in by whoever asks."""
+    """The guard that answered; of several, the one that decided. Filled in by whoever asks."""
 
     def to_json(self) -> dict[str, JSON]:
-        """As it is recorded; what says nothing is left out."""
+        """As recorded; empty fields are left out."""
         data: dict[str, JSON] = {}
         if self.decision:
             data["decision"] = self.decision
@@ -119,21 +122,21 @@ class Answer:
 
 
 NOTHING: Final = Answer()
-"""Nothing against it, and nothing to add."""
+"""Whether there is neither an objection nor an addition."""
 
 
 class Hooks(Protocol):
     """The hooks of one pipeline."""
 
     def guards(self, event: HookEvent, tool: str = "") -> bool:
-        """Somebody wants to be asked at this point, about a call of this tool."""
+        """Whether any hook is to be asked at this point about a call of this tool."""
         ...
 
     async def ask(
         self, event: HookEvent, payload: Mapping[str, JSON], run: RunContext
     ) -> Mapping[str, JSON]:
-        """What all guards of this point come to, as `Answer.to_json` gives it. Raises HookError
-        when one fails, takes too long, or says something that means nothing."""
+        """The combined answer of all guards of this point, as `Answer.to_json` gives it. Raises
+        HookError when one fails, takes too long, or gives an invalid answer."""
         ...
 
 
@@ -151,14 +154,14 @@ async def consult(
     request: bytes = b"",
     intent: Mapping[str, JSON] = _PASSED,
 ) -> Answer:
-    """Ask the guards of a point, once: the effect `hook:<event>:<key>`. What is recorded of it
-    holds when the run is resumed, whichever hooks there are by then; where nobody is to be asked
-    and nothing is recorded, nothing happens.
+    """Ask the guards of a point once, as the effect `hook:<event>:<key>`. The recorded answer holds
+    when the run is resumed, whatever hooks there are by then. Does nothing when there is no one to
+    ask and nothing recorded.
 
-    `request` are the bytes of what it is about; left out, those of the payload. With an `intent`
-    that is recorded first; that they have nothing to say is recorded with the next fact. A process
-    that dies while they are asked asks them again when the run
-    is resumed. Raises HookError, also again from the record.
+    `request` are the bytes of what is asked about; by default those of the payload. With `intent`,
+    an intent is recorded first, and an empty answer together with the next fact. If the process
+    dies while guards are asked, they are asked again when the run is resumed. Raises HookError,
+    also from the record.
     """
     name = f"{event}:{key}"
     wanted = hooks is not None and hooks.guards(event, tool)
@@ -181,7 +184,7 @@ async def consult(
 
 
 _QUIET: Final = 2
-"""Fields of an effect's fact that has nothing to say: its key, and the hash of what was asked."""
+"""The fields of an effect's fact with an empty answer: its key, and the hash of the request."""
 
 
 def answer_of(data: Mapping[str, JSON]) -> Answer:
@@ -197,13 +200,14 @@ def answer_of(data: Mapping[str, JSON]) -> Answer:
 
 
 def is_recorded(event: HookEvent, key: str, run: RunContext) -> bool:
-    """The journal has what the guards said at this point, or that they were about to be asked."""
+    """Whether the journal has the guards' answer at this point, or that they were about to be
+    asked."""
     name = f"hook:{event}:{key}"
     return any(run.recorded(kind, name) is not None for kind in ("effect", "effect.intent"))
 
 
 def blocked(answer: Answer, what: str) -> HookError:
-    """The error of what a guard forbids."""
+    """The error for what a guard forbids."""
     why = f": {answer.reason}" if answer.reason else ""
     return HookError(
         f"The hook {answer.hook!r} refused {what}{why}.",
@@ -211,13 +215,13 @@ def blocked(answer: Answer, what: str) -> HookError:
     )
 
 
-# --- the points that the engine passes ------------------------------------------------------------
+# --- the points in the engine ---------------------------------------------------------------------
 
 
 async def guard_input(hooks: Hooks | None, state: PipelineState) -> JSON:
-    """Ask the guards of UserPromptSubmit about the run's input; returns it as they leave it. Raises
-    HookError when one refuses it, or fails."""
-    if state.input is None:  # a fork that goes on from what was said
+    """Ask the guards of UserPromptSubmit about the run's input; returns the input with their
+    changes. Raises HookError when one refuses it or fails."""
+    if state.input is None:  # a fork that continues without new input
         return None
     answer = await consult(
         hooks, HookEvent.USER_PROMPT_SUBMIT, "", {"prompt": state.input}, state.run
@@ -230,9 +234,9 @@ async def guard_input(hooks: Hooks | None, state: PipelineState) -> JSON:
 
 
 async def add_guarded_text(hooks: Hooks | None, text: str, at: int, state: PipelineState) -> None:
-    """Add a text that was sent to the live run, number `at` of this iteration, to the conversation,
-    as the guards of UserPromptSubmit leave it. One that they refuse, or fail at, is left out, and
-    signalled (`hook.refused`)."""
+    """Add a text that was sent to the live run, the `at`th of this iteration, to the conversation,
+    with the changes of the guards of UserPromptSubmit. A text that they refuse, or fail on, is left
+    out and signalled (`hook.refused`)."""
     try:
         answer = await consult(
             hooks, HookEvent.USER_PROMPT_SUBMIT, str(at), {"prompt": text}, state.run
@@ -249,9 +253,9 @@ async def add_guarded_text(hooks: Hooks | None, text: str, at: int, state: Pipel
 
 
 async def guard_stop(hooks: Hooks | None, state: PipelineState) -> Decision:
-    """Ask the guards of Stop whether the run is complete: one may want the model to go on, and its
-    reason is what the model is told next. The limits of the run hold all the same. Raises HookError
-    when one fails: whether the work is done is not known then."""
+    """Ask the guards of Stop whether the run is complete. A guard may want the model to continue;
+    its reason is then the next message to the model. The run's limits hold all the same. Raises
+    HookError when a guard fails, since it is then unknown whether the work is done."""
     payload: dict[str, JSON] = {"text": state.text, "held_back": state.held_back}
     answer = await consult(hooks, HookEvent.STOP, "", payload, state.run)
     if not answer.decision:

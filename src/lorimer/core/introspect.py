@@ -30,8 +30,8 @@ from lorimer.core.stage import AnyStage, Slot, Strategy
 def introspect(
     catalogue: Catalogue, manifest: EnvironmentManifest | None = None
 ) -> list[dict[str, JSON]]:
-    """Every stage that a manifest may name, in order: shipped, the host's, of installed packages.
-    What a package has broken says so under "broken"; nothing is raised for it."""
+    """Every stage that a manifest may name, in order: shipped, the host's, from installed packages.
+    A broken package is reported under "broken"; nothing is raised for it."""
     names = [*catalogue.names]
     names += [name for name in plugins.offered(plugins.STAGES) if "." not in name]
     told = [introspect_stage(catalogue, name, manifest) for name in dict.fromkeys(names)]
@@ -41,10 +41,10 @@ def introspect(
 def introspect_stage(
     catalogue: Catalogue, name: str, manifest: EnvironmentManifest | None = None
 ) -> dict[str, JSON]:
-    """One of them. Raises ConfigError for a name that is none, with the nearest."""
+    """The description of one stage. Raises ConfigError for an unknown name, with the nearest."""
     entry = manifest.stages[name] if manifest is not None and name in manifest.stages else None
     if name not in catalogue.names and name not in plugins.offered(plugins.STAGES):
-        catalogue.stage(name)  # which says that there is none
+        catalogue.stage(name)  # raises the error for an unknown name
     try:
         stage = catalogue.stage(name, entry.implementation if entry is not None else "")
     except ConfigError as error:
@@ -114,6 +114,6 @@ def _schema(config: type[BaseModel] | None) -> JSON:
 
 
 def about(stage: AnyStage) -> str:
-    """The first sentence of what its author says about a stage."""
+    """The first sentence of a stage's docstring."""
     text = " ".join((type(stage).__doc__ or "").split())
     return text.partition(". ")[0].rstrip(".") + "." if text else ""

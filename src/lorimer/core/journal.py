@@ -1,4 +1,4 @@
-"""The port to the store of facts, the records that cross it, and how a run is found in it."""
+"""The port to the store of facts, the records that it exchanges, and how a run is looked up."""
 
 from __future__ import annotations
 
@@ -16,28 +16,29 @@ if TYPE_CHECKING:
 
 
 ALL_RUNS: Final = 2**31
-"""As the `limit` of `Journal.runs`: no limit."""
+"""`limit` of `Journal.runs` for no limit."""
 
 
 @record
 class LedgerEntry:
-    """A movement of money that belongs to the facts it is appended with. Nano-dollars."""
+    """A movement of money that belongs to the facts it is appended with, in nano-dollars."""
 
     account: str
-    """Usually the run at the root of the tree."""
+    """The account; usually the run at the root of the tree."""
     reserved: int = 0
-    """Added to what is set aside; negative: given back."""
+    """Added to the reserved amount; negative: released."""
     spent: int = 0
-    """Added to what is spent."""
+    """Added to the spent amount."""
     purses: tuple[Purse, ...] = ()
-    """Shared accounts in which the same is moved."""
+    """Shared accounts in which the same is booked."""
     below: int = 0
-    """Part of `spent` that runs below this one have spent: purses were charged with it by them."""
+    """The part of `spent` that child runs have spent: they have charged the purses with it
+    already."""
 
 
 @record
 class Balance:
-    """What stands in an account. Nano-dollars."""
+    """The state of an account, in nano-dollars."""
 
     reserved: int = 0
     spent: int = 0
@@ -53,12 +54,12 @@ class RunRow:
     """Wall clock, seconds."""
     title: str = ""
     status: str = ""
-    """Of run.end; "" while there is none."""
+    """The status of run.end; "" while there is none."""
     ended: float | None = None
     iterations: int = 0
-    """Of run.end; 0 while there is none."""
+    """The cost in run.end; 0 while there is none."""
     cost_nano: int = 0
-    """The same; what a run has cost until now, `balance` says."""
+    """The usage in run.end; for the cost of an unfinished run see `balance`."""
     code: str = ""
     first: int = 0
     """Seq of its run.start in the stream."""
@@ -66,16 +67,16 @@ class RunRow:
 
 @record
 class Damage:
-    """A place where a stream is not as it was written."""
+    """A place where a stream differs from what was written."""
 
     seq: int
-    """The fact that it begins with."""
+    """The first fact of the damaged row."""
     what: str
 
 
 @record
 class Post:
-    """A message in the inbox of a stream: there until a fact of the stream's writer takes it."""
+    """A message in the inbox of a stream: it stays until a fact of the stream's writer takes it."""
 
     id: str
     message: Mapping[str, JSON]
@@ -87,12 +88,12 @@ class RunJournal(Protocol):
     """What a run itself needs of a journal.
 
     A commit is *visible* (survives kill -9) when `append` returns, and *synced* (survives power
-    loss) if `sync` was asked for. All methods raise JournalError.
+    loss) if `sync` was requested. All methods raise JournalError.
     """
 
     @property
     def durable(self) -> bool:
-        """What is in it outlives the process."""
+        """Whether its contents outlive the process."""
         ...
 
     async def append(
@@ -104,18 +105,19 @@ class RunJournal(Protocol):
         sync: bool,
         ledger: LedgerEntry | None = None,
     ) -> int:
-        """Add facts as one row, in one transaction with `ledger`; returns the last one's seq.
+        """Append facts as one row, in one transaction with `ledger`; returns the seq of the last
+        one.
 
-        Sets `seq` on each fact, 1, 2, 3 ... in the stream. Takes the posts whose ids a fact's
-        data lists in `posts`. Raises JournalError `exec.journal.conflict` when `epoch` is no
-        longer that of the stream's last claim; LimitError `exec.budget.exceeded`, and nothing is
-        recorded, when `ledger` sets aside more than one of its purses has left.
+        Sets `seq` on each fact: 1, 2, 3 ... in the stream. Takes the posts whose ids a fact lists
+        in its `posts`. Raises JournalError `exec.journal.conflict` when `epoch` is no longer that
+        of the stream's last claim. Raises LimitError `exec.budget.exceeded`, and records nothing,
+        when `ledger` reserves more than one of its purses has left.
         """
         ...
 
     def never_began(self, intent: Event) -> bool:
-        """The process that appended this intent, to be synced, is dead, and `append` had not
-        returned to it. False: nobody knows."""
+        """Whether the process that was appending this intent with `sync` is known to have died
+        before `append` returned. False: unknown."""
         ...
 
     async def posts(self, stream: str) -> list[Post]:
@@ -123,18 +125,18 @@ class RunJournal(Protocol):
         ...
 
     def watch(self, stream: str, tell: Callable[[], None]) -> Callable[[], None]:
-        """Have `tell` called on the running event loop whenever something was posted to the
-        stream, also by another process. Returns what ends that. Costs no task."""
+        """Call `tell` on the running event loop whenever something is posted to the stream, also by
+        another process. Returns a function that ends this. Needs no task."""
         ...
 
 
 @runtime_checkable
 class KeptInFiles(Protocol):
-    """A journal that keeps its facts where a program could read them."""
+    """A journal whose facts are in files that a program could read."""
 
     @property
     def files(self) -> Sequence[Path]:
-        """Those that there may be: hidden from the programs that tools start."""
+        """The files that there may be; hidden from programs that tools start."""
         ...
 
 
@@ -145,104 +147,105 @@ class Journal(RunJournal, Protocol):
     def read(
         self, stream: str, after: int = 0, *, follow: bool = False
     ) -> AsyncGenerator[Event, None]:
-        """The facts with seq > `after`, in order; with `follow`, then new ones as they come."""
+        """The facts with seq > `after`, in order; with `follow`, also new ones as they are
+        appended."""
         ...
 
     async def claim(self, stream: str, owner: str, ttl: float) -> int:
-        """Become the one writer of a stream for `ttl` seconds; returns the epoch to append with.
+        """Become the only writer of a stream for `ttl` seconds; returns the epoch to append with.
 
-        The same owner may claim again (renews, same epoch). Raises `exec.journal.conflict`
-        while another owner's claim is in force.
+        The same owner may claim again: that renews the claim, with the same epoch. Raises
+        `exec.journal.conflict` while another owner's claim is in force.
         """
         ...
 
     async def renew(self, stream: str, epoch: int, ttl: float) -> None:
-        """Prolong the claim that gave this epoch: it holds for `ttl` seconds from now, also when it
-        had run out. Raises `exec.journal.conflict`, and changes nothing, when it was given back,
-        or somebody has claimed the stream since, whether that claim is in force or not.
-        """
+        """Renew the claim with this epoch for `ttl` seconds from now, even if it has expired.
+        Raises `exec.journal.conflict`, and changes nothing, when the claim was released or somebody
+        has claimed the stream since, whether that claim is still in force or not."""
         ...
 
     async def release(self, stream: str, epoch: int) -> None:
-        """Give a claim back early. An older epoch is ignored."""
+        """Release a claim early. An older epoch is ignored."""
         ...
 
     async def holder(self, stream: str) -> tuple[str, float] | None:
-        """Who claimed the stream last and did not give it back, and until when (wall clock,
-        seconds) that claim holds; None: nobody. A process that dies gives nothing back."""
+        """Who claimed the stream last and has not released it, and until when (wall clock, seconds)
+        that claim holds; None: nobody. A process that dies releases nothing."""
         ...
 
     async def post(self, stream: str, id: str, message: Mapping[str, JSON]) -> bool:
-        """Put a message into the inbox of a stream; whoever knows the stream may. Synced.
+        """Put a message into the inbox of a stream; anyone who knows the stream may. Synced.
 
-        False: a message of that id was posted there before, taken or not; nothing changes then.
-        Raises JournalError for a stream that nobody ever claimed, and when the inbox is full.
+        Returns False, and changes nothing, if a message with that id was posted there before, taken
+        or not. Raises JournalError for a stream that was never claimed, and when the inbox is full.
         """
         ...
 
     async def put(self, digest: str, body: bytes) -> None:
-        """Keep a document under its hash (manifests), or one that belongs to a run under
-        `word:run_id`. The same one twice is once. Put it while holding the stream of a run that
-        names it: then no `sweep` removes it before the run's first fact is there."""
+        """Store a document under its hash (manifests), or one that belongs to a run under
+        `word:run_id`. Storing the same document again changes nothing. Store it while holding the
+        stream of a run that refers to it: then no `sweep` removes it before the run's first fact
+        exists."""
         ...
 
     async def get(self, digest: str) -> bytes | None:
-        """The document of that hash, or None."""
+        """The document with that hash, or None."""
         ...
 
     async def put_snapshot(self, stream: str, seq: int, body: bytes) -> None:
-        """Keep a fold of the facts up to `seq`, replacing the stream's older one."""
+        """Store a fold of the facts up to `seq`, replacing the stream's older one."""
         ...
 
     async def snapshot(self, stream: str) -> tuple[int, bytes] | None:
-        """The stream's latest fold and the seq it stands for, or None."""
+        """The stream's latest fold and the seq up to which it goes, or None."""
         ...
 
     async def runs(
         self, *, limit: int = 50, stream: str = "", unfinished: bool = False
     ) -> list[RunRow]:
-        """The latest runs, newest first; of one stream only, or only those without an end."""
+        """The latest runs, newest first; optionally of one stream, or only those without an end."""
         ...
 
     async def find_run(self, run_id: str) -> RunRow | None:
-        """The run of that id, or of the one id that begins with it; None: there is none.
-        Raises JournalError when several begin with it."""
+        """The run with that id, or the only one whose id begins with it; None: there is none.
+        Raises JournalError when several ids begin with it."""
         ...
 
     async def check(self, stream: str) -> list[Damage]:
-        """Where the rows of a stream are not as they were written; []: nowhere. What the facts in
-        them say is not looked at."""
+        """Where the rows of a stream differ from what was written; []: nowhere. The content of the
+        facts is not checked."""
         ...
 
     async def drop(self, stream: str, *, before: float) -> bool:
-        """Remove a stream's facts, runs, snapshot and accounts, in one transaction, if all its runs
-        ended before `before` (wall clock, seconds). False, and nothing is changed: a run of it has
-        no end or a later one, somebody's claim is in force, or there are no runs in it."""
+        """Remove a stream's facts, runs, snapshot and accounts in one transaction, if all its runs
+        ended before `before` (wall clock, seconds). Returns False, and changes nothing, if a run
+        has not ended or ended later, if a claim is in force, or if the stream has no runs."""
         ...
 
     async def compact(self, stream: str, *, before: float) -> int | None:
-        """Keep the facts of a stream in less room, if `drop` would remove it; nothing that reads
-        them sees a difference, and the stream can go on. Returns the bytes saved, 0 when there is
-        nothing to gain; None, and nothing is changed, where `drop` says False. Rows that are
-        damaged, and those after them, stay as they are."""
+        """Store the facts of a stream in less space, if `drop` would remove it. Readers see no
+        difference, and the stream can be continued. Returns the bytes saved, 0 if nothing can be
+        saved; None, with nothing changed, where `drop` would return False. Damaged rows, and all
+        rows after them, stay as they are."""
         ...
 
     async def sweep(self) -> int:
-        """Remove the documents that no run names; how many. None while a claim on any stream is in
-        force: its holder may be about to begin a run."""
+        """Remove the documents that no run refers to; returns their number. Returns None while a
+        claim on any stream is in force: its holder may be about to begin a run."""
         ...
 
     async def balance(self, account: str) -> Balance:
-        """What stands in an account of the ledger: of a run, or of a purse by its name."""
+        """The state of an account of the ledger: of a run, or of a purse by its name."""
         ...
 
     async def used(self, purse: Purse) -> Balance:
-        """What counts of a purse at this moment: set aside, and spent within its window."""
+        """What counts against a purse now: reserved, and spent within its window."""
         ...
 
     async def shares(self, name: str) -> Mapping[str, Balance]:
-        """What the runs have of the purse of that name, by run id; "": those that are not kept any
-        more. They come to its balance. Takes longer the more runs there are."""
+        """The shares of the runs in the purse of that name, by run id; under "", those of runs that
+        are no longer stored. They add up to its balance. Takes longer the more runs there are."""
         ...
 
     async def close(self) -> None:
@@ -251,8 +254,9 @@ class Journal(RunJournal, Protocol):
 
 
 async def find(journal: Journal, run_id: str, *, whole: bool = False) -> RunRow:
-    """The run of that id, or, unless it has to be `whole`, of the one id that begins so. Raises
-    PipelineError `exec.run.unknown`, JournalError when several begin so."""
+    """The run with that id, or, unless it has to be the `whole` id, the only one whose id begins
+    with it. Raises PipelineError `exec.run.unknown`, JournalError when several ids begin with
+    it."""
     row = await journal.find_run(run_id)
     if row is None or (whole and row.run_id != run_id):
         raise PipelineError(

@@ -1,4 +1,4 @@
-"""Where the JSON is in what a model has answered: words, fences and thoughts stand round it."""
+"""Finds the JSON in a model's answer, among words, code fences and thoughts."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ _THOUGHT_BEGINS: Final = "<think>"
 
 
 def json_texts(text: str, *, lists: bool = False) -> Iterator[str]:
-    """The parts of a text that may be JSON, the likeliest first: all of it, what is fenced, and
-    from the first brace to the last one, with `lists` also from bracket to bracket. Of a text that
-    thinks first (`<think>...</think>`, as of servers that leave thoughts in the text) it is what
-    comes behind that. None of them is read."""
+    """The parts of a text that may be JSON, likeliest first: all of it, the fenced parts, and from
+    the first brace to the last; with `lists` also from bracket to bracket. If the text begins with
+    thoughts (`<think>...</think>`, which some servers leave in the text), only what follows them.
+    Nothing is parsed."""
     yield text.strip()
     said = after_thoughts(text)
     if said is not text:
@@ -29,8 +29,8 @@ def json_texts(text: str, *, lists: bool = False) -> Iterator[str]:
 
 
 def after_thoughts(text: str) -> str:
-    """What of a text comes behind the thoughts with which it begins; "": it still thinks. Some
-    servers leave out the mark at the beginning."""
+    """The part of a text that follows the thoughts at its beginning; "": it is still thinking. Some
+    servers omit the opening mark."""
     _, mark, said = text.rpartition(_THOUGHT_ENDS)
     if mark:
         return said

@@ -22,8 +22,8 @@ def _encoder(*, sort_keys: bool) -> Callable[[object], str]:
     make = cast("Callable[..., _Pieces] | None", vars(encoder).get("c_make_encoder"))
     if make is None:
         return made.encode
-    # what `made.encode` makes anew for each value, which takes longer than to encode a small one;
-    # without markers a circle is a RecursionError
+    # `made.encode` would create these for each value, which takes longer than encoding a small one.
+    # Without its table of markers a circular value is a RecursionError.
     text = encoder.encode_basestring
     pieces = make(None, made.default, text, None, ":", ",", sort_keys, False, False)
     return lambda value: "".join(pieces(value, 0))
@@ -34,22 +34,23 @@ _encode_sorted = _encoder(sort_keys=True)
 
 
 def no_data() -> dict[str, JSON]:
-    """An empty object, as a default: to call `dict[str, JSON]` takes three times as long."""
+    """An empty object, as a default: calling `dict[str, JSON]` takes three times as long."""
     return {}
 
 
 def dumps(value: JSON) -> str:
-    """Encode compactly, keys in the order given. Raises ValueError on NaN, TypeError on objects."""
+    """Encode compactly, with keys in the given order. Raises ValueError on NaN, TypeError on
+    objects."""
     return _encode(value)
 
 
 def canonical(value: JSON) -> bytes:
-    """The one byte form of a value (sorted keys, no spaces): what hashes and comparisons use."""
+    """The canonical bytes of a value (sorted keys, no spaces), for hashes and comparisons."""
     return _encode_sorted(value).encode("utf-8", "surrogatepass")
 
 
 def plain(value: object) -> JSON:
-    """A copy of a value, as a journal gives it back; None for what would come back as another."""
+    """A copy of a value as a journal would return it; None if that would differ from the value."""
     try:
         copy = cast("JSON", loads(_encode(value)))
     except (TypeError, ValueError, RecursionError):
@@ -58,7 +59,7 @@ def plain(value: object) -> JSON:
 
 
 def texts_in(value: JSON) -> Iterator[str]:
-    """All texts of a JSON value, but for the keys of objects."""
+    """All texts in a JSON value, except the keys of objects."""
     if isinstance(value, str):
         yield value
     elif isinstance(value, Mapping):
@@ -71,9 +72,9 @@ def texts_in(value: JSON) -> Iterator[str]:
 
 def clean(text: str) -> str:
     """`text` with surrogate pairs joined and lone surrogates replaced, so that it can be encoded;
-    the same object when it can be as it is.
+    the same object if nothing has to change.
 
-    JSON may hold them as escapes, and a server may cut a pair in two.
+    JSON may contain surrogates as escapes, and a server may cut a pair in two.
     """
     if text.isascii():
         return text
@@ -85,15 +86,16 @@ def clean(text: str) -> str:
 
 
 def fingerprint(value: JSON) -> bytes:
-    """Bytes to hash: equal for values built the same way, keys in the same order. A quarter of
-    the time of `canonical`, to which it falls back for text that is not valid Unicode."""
+    """Bytes for hashing: equal for values built in the same way, with keys in the same order. Takes
+    a quarter of the time of `canonical`, to which it falls back for text that is not valid
+    Unicode."""
     body = utf8(value)
     return canonical(value) if body is None else body
 
 
 def utf8(value: JSON) -> bytes | None:
-    """The value as JSON, keys in the order given; None for text that is not valid Unicode, such
-    as half a surrogate pair."""
+    """The value as JSON, with keys in the given order; None for text that is not valid Unicode,
+    such as half a surrogate pair."""
     try:
         return to_json(value)
     except PydanticSerializationError:

@@ -1,7 +1,7 @@
-"""The bounds that always hold. Stages 4 and 16 are policy on top and may only stop earlier.
+"""The bounds that always hold. Stages 4 and 16 are policy on top of them and can only stop earlier.
 
-The engine checks them before each model call and each batch of tools; no manifest can switch
-them off.
+The engine checks them before each model call and each batch of tools. No manifest can switch them
+off.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ class Limits:
     max_turns: Annotated[int, Field(ge=1)] = 50
     """Iterations: model calls with their tool calls. `exec.loop.max_turns`."""
     timeout_s: Annotated[float, Field(gt=0)] = 1800.0
-    """Wall seconds of the whole run, but for those in which a person is asked.
+    """Wall seconds of the whole run, excluding time spent waiting for a person.
     `exec.limit.timeout`."""
     max_cost_usd: Annotated[float | None, Field(ge=0)] = None
     """US dollars, reserved before each model call. None: no ceiling. `exec.limit.cost`."""
@@ -50,7 +50,7 @@ class Limits:
     max_result_chars: Annotated[int, Field(ge=1)] = 50_000
     """Characters of one tool result that the model sees; longer ones are spilled to a file."""
     connect_timeout_s: Annotated[float, Field(gt=0)] = 30.0
-    """Seconds until a provider's first sign of life: the headers of its answer."""
+    """Seconds until a provider's first response: the headers of its answer."""
     idle_timeout_s: Annotated[float, Field(gt=0)] = 120.0
     """Seconds without any content in a model's stream (and to its first piece: x 2.5)."""
     model_timeout_s: Annotated[float, Field(gt=0)] = 600.0
@@ -71,7 +71,7 @@ class Limits:
         if any(bad):
             problems = tuple([fault for fault in bad if fault])
             raise ConfigError("; ".join(problems), problems=problems)
-        # 2 and 2.0 are equal limits, so they are written the same
+        # 2 and 2.0 are equal limits, so they are written alike
         for name, value in seconds:
             object.__setattr__(self, name, float(value))
         if self.max_cost_usd is not None:
@@ -83,7 +83,7 @@ class Limits:
         return None if self.max_cost_usd is None else round(self.max_cost_usd * 1e9)
 
     def to_json(self) -> dict[str, JSON]:
-        """Only what differs from the defaults."""
+        """Only the fields that differ from the defaults."""
         pairs = zip(_NAMES, _values_of(self), _values_of(_USUAL), strict=True)
         return {name: value for name, value, usual in pairs if value != usual}
 
@@ -149,7 +149,7 @@ def _dollars(value: float | None) -> str:
         return ""
     if not is_a(value, int, float):
         return f"limits.max_cost_usd: must be a number or None, not {value!r}"
-    fits = 0 <= value < 1e299  # its nano-dollars are a finite number too
+    fits = 0 <= value < 1e299  # its nano-dollars must be a finite number too
     return "" if fits else "limits.max_cost_usd: must be a finite number, not negative"
 
 
@@ -160,8 +160,7 @@ _USUAL: Final = Limits()
 
 @cache
 def limits_adapter() -> TypeAdapter[Limits]:
-    """Checks what stands in a document. To make one takes milliseconds, so it is made when it is
-    first needed."""
+    """Validates limits in a document. Takes milliseconds to build, so it is built on first use."""
     return TypeAdapter(Limits)
 
 
@@ -181,40 +180,41 @@ class Bounds:
 
     def __init__(self, limits: Limits, started: float) -> None:
         self.given = limits
-        """What the run began with."""
+        """The limits that the run began with."""
         self.limits = limits
-        """What holds now: see `raised.py`."""
+        """The limits in force now; see `raised.py`."""
         self.most_s = limits.timeout_s
-        """The most seconds to which `timeout_s` may be raised: of a run within a run its own limit,
-        where it began with less because its parent had less."""
+        """The most seconds to which `timeout_s` may be raised: for a child run its own limit, if it
+        began with less because its parent had less left."""
         self.started = started
-        """On the run's monotonic clock."""
+        """Start, on the run's monotonic clock."""
         self.deadline = started + limits.timeout_s
-        """On the same."""
+        """End of the run's time, on the same clock."""
         self.turns = 0
         self.tool_calls = 0
         self.narrowed: tuple[int, str] | None = None
-        """Turns that a stage allows at most, and the path of the manifest that says so; None: no
-        stage says anything."""
+        """The fewest turns that a stage allows, and the path of that setting in the manifest; None:
+        no stage limits them."""
 
     @property
     def max_turns(self) -> int:
-        """Turns at most, by the limits and by stages."""
+        """The most turns allowed, by the limits and by stages."""
         most = self.limits.max_turns
         return most if self.narrowed is None else min(most, self.narrowed[0])
 
     def raise_to(self, limits: Limits) -> None:
-        """Have these limits hold from now on."""
+        """Replace the limits in force."""
         self.limits = limits
         self.deadline = self.started + limits.timeout_s
 
     def postpone(self, seconds: float) -> None:
-        """Do not count so many seconds, in which a person was asked."""
+        """Exclude seconds that were spent waiting for a person."""
         self.started += seconds
         self.deadline += seconds
 
     def check_turn(self) -> None:
-        """Before a model call. Raises LimitError when it would be one too many."""
+        """Count a turn in before its model call. Raises LimitError when it would be one too
+        many."""
         if self.turns >= self.limits.max_turns:
             raise LimitError(
                 f"Stopped after {self.turns} model turns, the limit.",
@@ -243,7 +243,7 @@ class Bounds:
         )
 
     def count_tool(self) -> None:
-        """Before every tool call. Raises LimitError when it would be one too many."""
+        """Count a tool call. Raises LimitError when it would be one too many."""
         if self.tool_calls >= self.limits.max_tool_calls:
             raise LimitError(
                 f"Stopped after {self.tool_calls} tool calls, the limit.",

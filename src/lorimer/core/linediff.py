@@ -1,4 +1,4 @@
-"""What differs between two texts, line by line, in time that is bounded whatever they hold."""
+"""The differences between two texts, line by line, in time that is bounded for any input."""
 
 from __future__ import annotations
 
@@ -8,15 +8,15 @@ from typing import Final, Literal, TypeAlias
 
 Opcode: TypeAlias = tuple[Literal["replace", "delete", "insert", "equal"], int, int, int, int]
 _COMPARED: Final = 4_000_000
-"""Pairs of lines that are compared, some 0.3 s: difflib takes as long as their number, and longer.
-Of more, all are told as replaced by all."""
+"""Most pairs of lines that are compared, some 0.3 s: difflib's time grows at least with their
+number. Beyond that, all lines are reported as replaced."""
 
 
 def unified(
     before: Sequence[str], after: Sequence[str], name: str, *, context: int = 3, end: str = "\n"
 ) -> Iterator[str]:
-    """The lines of a unified diff, as `difflib.unified_diff` has them; none where nothing is
-    different. `end` comes after its own lines."""
+    """The lines of a unified diff, as `difflib.unified_diff` gives them; none if the texts are
+    equal. `end` is appended to its own lines."""
     found = _Known(list(opcodes(before, after)))
     for number, group in enumerate(found.get_grouped_opcodes(context)):
         if not number:
@@ -33,19 +33,20 @@ def unified(
 
 
 class _Known(SequenceMatcher[str]):
-    """With what is different already known."""
+    """As `unified`, with the differences already known."""
 
     def __init__(self, opcodes: list[Opcode]) -> None:
         super().__init__(None, "", "")
         self._known = opcodes
 
     def get_opcodes(self) -> list[Opcode]:
-        """As they were given."""
+        """The lines unchanged."""
         return self._known
 
 
 def opcodes(before: Sequence[str], after: Sequence[str]) -> Iterator[Opcode]:
-    """What makes the one of the other, as `difflib.SequenceMatcher.get_opcodes` has it."""
+    """The operations that turn one into the other, as `difflib.SequenceMatcher.get_opcodes` gives
+    them."""
     head, tail = same_ends(before, after)
     old, new = len(before) - tail, len(after) - tail
     if head:
@@ -61,7 +62,7 @@ def opcodes(before: Sequence[str], after: Sequence[str]) -> Iterator[Opcode]:
 
 
 def same_ends(before: Sequence[str], after: Sequence[str]) -> tuple[int, int]:
-    """How many lines are the same at the beginning, and how many of the others at the end."""
+    """The number of equal lines at the beginning, and of further ones at the end."""
     same = min(len(before), len(after))
     head = next((n for n in range(same) if before[n] != after[n]), same)
     rest = same - head
@@ -69,6 +70,6 @@ def same_ends(before: Sequence[str], after: Sequence[str]) -> tuple[int, int]:
 
 
 def _range(first: int, end: int) -> str:
-    """As unified diffs number lines: from 1; of none, the one before."""
+    """Line ranges as unified diffs number them: from 1; an empty range by the line before it."""
     count = end - first
     return f"{first + 1}" if count == 1 else f"{first + bool(count)},{count}"

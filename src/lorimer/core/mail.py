@@ -1,9 +1,10 @@
-"""What others may tell a run, from any process: `send` a text, `answer` a question, `change` its
-manifest, `cancel`. A run is named by its whole id.
+"""Messages to a run from any process: `send` a text, `answer` a question, `change` its manifest,
+`cancel` it. A run is identified by its full id.
 
-A message goes into the inbox of the run's stream and stays there until a fact of the run takes
-it, so it is neither lost nor taken twice. A live run is told at once; one that is suspended finds
-it when it is resumed: see `mailbox.py`. How a journal keeps messages: `journal/sqlite/inbox.py`.
+A message goes into the inbox of the run's stream and stays there until a fact of the run takes it,
+so it is neither lost nor taken twice. A live run is notified at once; a suspended one finds the
+message when it is resumed: see `mailbox.py`. How a journal stores messages:
+`journal/sqlite/inbox.py`.
 """
 
 from __future__ import annotations
@@ -21,56 +22,58 @@ from lorimer.core.record import record
 from lorimer.core.redaction import of_environment
 
 MAX_TEXT_CHARS: Final = 100_000
-"""Of a text that is sent to a run."""
+"""Most characters of a text that is sent to a run."""
 
 _APPROVAL: Final = "approval:"
 
 
 @record
 class Question:
-    """What a run asks a person: may this call run? Or, with `wants` "text", what a tool asks."""
+    """A question of a run to a person: may this call be made? With `wants` "text": a question of a
+    tool."""
 
     id: str
-    """`<iteration>:<place of the call>`."""
+    """`<iteration>:<index of the call>`."""
     tool: str
     input: str
     """The arguments, as JSON."""
     reason: str
-    """Why they are asked; of what a tool asks, the question."""
+    """Why the person is asked; for a tool's question, the question itself."""
     wants: Literal["approval", "text"] = "approval"
     options: tuple[str, ...] = ()
-    """Of a text: answers to choose from; any other is one too."""
+    """Suggested answers to a question for text; any other text is valid too."""
     run: str = ""
-    """The run that asks, where it is part of the one that was looked at."""
+    """The run that asks, if it is a child of the one that was asked about."""
 
     @property
     def name(self) -> str:
-        """What tells it from the others of a run and all below it."""
+        """Identifies it among the questions of a run and all its descendants."""
         return f"{self.run}:{self.id}" if self.run else self.id
 
 
 async def send(journal: Journal, run_id: str, text: str, *, id: str) -> bool:
     """Add a text to the conversation of an unfinished run, before its next model call.
 
-    `id` names the message: sent again under the same id it changes nothing, and False is
-    returned. A run that has its answer already goes on with it, within its limits. Raises
-    PipelineError when there is no such run or it has ended, JournalError when nothing was kept.
+    `id` identifies the message: sent again under the same id it changes nothing, and False is
+    returned. A run that has its answer already continues, within its limits. Raises PipelineError
+    when there is no such run or it has ended, JournalError when the message could not be stored.
     """
     if not text.strip() or len(text) > MAX_TEXT_CHARS:
         raise _wrong(f"A message to a run has 1 to {MAX_TEXT_CHARS} characters.")
     row = await _unfinished(journal, run_id)
     redactor = of_environment()
-    if redactor is not None:  # it is kept as it is posted
+    if redactor is not None:  # it is stored as it is posted
         text = redactor.text(text)
     message: dict[str, JSON] = {"kind": "text", "run": row.run_id, "text": clean(text)}
     return await journal.post(row.stream, id, message)
 
 
 async def answer(journal: Journal, run_id: str, answer: bool | str, *, question: str = "") -> bool:
-    """Answer what a run asks: True or False whether a call may run, a text to what a tool asks.
+    """Answer a question of a run: True or False to whether a call may be made, a text to a tool's
+    question.
 
-    `question` may be left out when there is but one. The first answer counts: False says that
-    there was one. Raises PipelineError when nothing is asked, or something else.
+    `question` may be omitted when there is only one. The first answer counts: False means that
+    there was one already. Raises PipelineError when nothing is asked, or something else.
     """
     row = await _unfinished(journal, run_id)
     asked = {each.name: each for each in await questions(journal, row)}
@@ -100,8 +103,8 @@ async def answer(journal: Journal, run_id: str, answer: bool | str, *, question:
 
 
 async def cancel(journal: Journal, run_id: str) -> bool:
-    """Ask whoever has the run to cancel it; False: that was asked before. A run that nobody has
-    is not ended by this: see `Pipeline.abandon`."""
+    """Ask whichever process executes the run to cancel it; False: that was requested before. A run
+    that no process executes is not ended by this: see `Pipeline.abandon`."""
     row = await _unfinished(journal, run_id)
     message: dict[str, JSON] = {"kind": "cancel", "run": row.run_id}
     return await journal.post(row.stream, f"cancel {row.run_id}", message)
@@ -113,7 +116,7 @@ async def change(
     """Ask an unfinished run to change its manifest, before its next model call. This run only, and
     no other of its pipeline; all of the changes are made, or none.
 
-    `changes` are the JSON of `core/mutation.py`; `id` as in `send`. Whether they fit, and may be
+    `changes` are the JSON of `core/mutation`; `id` as in `send`. Whether they fit, and may be
     made there, the run says in its fact `mutated`: see `taken`. Raises MutationError for what is no
     change or holds a secret, PipelineError and JournalError as `send` does.
     """
@@ -144,8 +147,8 @@ async def taken(journal: Journal, row: RunRow, id: str) -> Event | None:
 
 
 async def questions(journal: Journal, row: RunRow) -> list[Question]:
-    """What a run asks and nobody has answered; also runs that are part of it, each once, whatever
-    facts say that others wrote. One that has ended asks nothing any more."""
+    """The unanswered questions of a run and of its child runs, each once, whatever facts written by
+    others say. A run that has ended has none."""
     found: list[Question] = []
     known = {row.run_id}
     waiting = [] if row.status else [row]
@@ -162,7 +165,7 @@ async def questions(journal: Journal, row: RunRow) -> list[Question]:
 
 
 async def _asked(journal: Journal, row: RunRow) -> tuple[list[Question], list[str]]:
-    """What a run itself asks, and the runs that it has begun."""
+    """The questions of a run itself, and the child runs that it has started."""
     asked: dict[str, Question] = {}
     below: dict[str, None] = {}
     async for fact in journal.read(row.stream, row.first - 1):
@@ -181,7 +184,7 @@ async def _asked(journal: Journal, row: RunRow) -> tuple[list[Question], list[st
 
 
 def question_in(fact: Event) -> Question | None:
-    """The question that a fact puts."""
+    """The question in a fact."""
     asked = fact.data.get("question")
     if fact.type != "effect.intent" or not isinstance(asked, Mapping):
         return None
@@ -206,7 +209,7 @@ def _wrong(message: str) -> PipelineError:
 
 
 async def _unfinished(journal: Journal, run_id: str) -> RunRow:
-    row = await find(journal, run_id, whole=True)  # what is sent to one is not for another
+    row = await find(journal, run_id, whole=True)  # a message to one run is not for another
     if row.status:
         raise PipelineError(
             f"Run {row.run_id} has ended ({row.status}); nobody would read it.",

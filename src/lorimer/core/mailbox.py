@@ -1,6 +1,5 @@
-"""How a live run hears what others tell it (`mail.py`): its inbox is looked into when something may
-have come, and what has come waits until the run takes it.
-"""
+"""How a live run receives messages (`mail.py`): its inbox is read when something may have arrived,
+and messages wait until the run takes them."""
 
 from __future__ import annotations
 
@@ -31,15 +30,15 @@ _AGAIN_S: Final = 1.0
 
 @record
 class Nudge:
-    """What the program that runs a run shows to its model."""
+    """Something that the host program wants to show the model."""
 
     text: str
     images: tuple[ImageBlock, ...] = ()
 
 
 class Mail:
-    """The messages to one live run, from the first look into its inbox on. Belongs to the run's
-    task; owns the tasks that look."""
+    """The messages to one live run, from the first time its inbox is read. Belongs to the run's
+    task; owns the tasks that read the inbox."""
 
     __slots__ = (
         "_again",
@@ -63,29 +62,29 @@ class Mail:
         self._waiting: dict[str, asyncio.Future[Post]] = {}
         self._seen: set[str] = set()
         self._mine: list[str] = []
-        """Ids of answers and of a cancel; those of changes are with what is upcoming."""
+        """Ids of answers and of a cancel request; those of changes are with the pending changes."""
         self._looking: asyncio.Task[None] | None = None
         self._again: asyncio.TimerHandle | None = None
-        """The next look, after one that failed."""
+        """The next attempt to read the inbox, after one that failed."""
 
     @property
     def texts(self) -> bool:
-        """There are texts that the model was not shown yet."""
+        """Whether there are texts that the model has not been shown."""
         return bool(self._texts)
 
     @property
     def nudged(self) -> bool:
-        """The program that runs it has something to show to the model."""
+        """Whether the host program has something to show the model."""
         return bool(self._nudges)
 
     def nudge(self, text: str, images: Sequence[ImageBlock] = ()) -> None:
-        """Words and pictures of the program that runs it: shown to the model before its next call,
-        if there is one. Unlike a text that is sent they keep no run going that has its answer, and
-        are lost with the process until then."""
+        """Text and images from the host program, shown to the model before its next call, if there
+        is one. Unlike a sent text, they do not keep a run going that has its answer, and are lost
+        if the process dies first."""
         self._nudges.append(Nudge(text[:MAX_TEXT_CHARS], tuple(images)))
 
     def look_soon(self) -> None:
-        """Something may have come."""
+        """Something may have arrived."""
         if self._closed:
             return
         if self._looking is None or self._looking.done():
@@ -120,8 +119,8 @@ class Mail:
                 context.cancel(Reason.CALLER)
 
     async def look_or_log(self) -> None:
-        """`look`, and another one later where the inbox cannot be read: a store that works again
-        by then tells nobody what came meanwhile."""
+        """`look`, repeated later if the inbox cannot be read: a store that recovers does not
+        announce what arrived meanwhile."""
         try:
             await self.look()
         except JournalError as error:
@@ -152,14 +151,14 @@ class Mail:
 
     @property
     def obsolete(self) -> list[str]:
-        """The ids of messages that nobody needs once this run has ended."""
+        """The ids of messages that are no longer needed once this run has ended."""
         asked = [
             each.post for each in self._context.pending_changes if isinstance(each, RequestedChange)
         ]
         return [*self._mine, *asked]
 
     def take_texts(self) -> list[Post]:
-        """All texts that have come; they are the caller's to record."""
+        """All texts that have arrived; the caller has to record them."""
         taken, self._texts = self._texts, []
         return taken
 
@@ -169,7 +168,7 @@ class Mail:
         return taken
 
     async def close(self) -> None:
-        """The run is over. Waits for a look that is under way, whoever cancels meanwhile."""
+        """The run is over. Waits for a read in progress, even if cancelled meanwhile."""
         self._closed = True
         if self._again is not None:
             self._again.cancel()
@@ -192,9 +191,9 @@ def mail_of(run: RunContext) -> Mail:
 
 
 async def deliver(state: PipelineState, hooks: Hooks | None) -> None:
-    """Add the texts that were sent to the run, and its nudges, to its conversation, as `hooks`
-    leave them: what is recorded of this iteration, else all that have come. Journals `effect` under
-    the key `inbox:`, in which `posts` names the messages taken, and `images` has pictures by the
+    """Add the texts sent to the run, and its nudges, to its conversation, with the changes of
+    `hooks`: those recorded for this iteration, else all that have arrived. Journals `effect` under
+    the key `inbox:`, in which `posts` lists the messages taken, and `images` has the images by the
     number of the text that they came with."""
     run = state.run
     mail = run.mail

@@ -1,7 +1,7 @@
-"""The EnvironmentManifest: all of an agent, as data.
+"""The EnvironmentManifest: everything about an agent, as data.
 
-JSON, YAML or TOML with a published JSON Schema. Builder and presets write manifests; `compile`
-reads them; nothing else makes a pipeline. Live objects and keys are never in it.
+JSON, YAML or TOML with a published JSON Schema. Builder and presets write manifests, `compile`
+reads them, and there is no other way to make a pipeline. It never contains live objects or keys.
 """
 
 from __future__ import annotations
@@ -51,10 +51,10 @@ Plain: TypeAlias = Annotated[JsonValue, AfterValidator(_finite)]
 
 
 class _Kind(type(BaseModel)):
-    """What code makes wrongly is told as what a file says wrongly. Not in `__init__`: pydantic
-    calls one of ours for each part of a document, too."""
+    """Reports invalid arguments in code as it reports invalid files. Not done in `__init__`,
+    because pydantic would call it for each part of a document too."""
 
-    if not TYPE_CHECKING:  # to checkers the signature is the fields
+    if not TYPE_CHECKING:  # for type checkers the signature is that of the fields
 
         def __call__(cls, **given: object) -> object:
             try:
@@ -68,7 +68,7 @@ class _Part(BaseModel, metaclass=_Kind):
 
     @classmethod
     def _faults(cls, error: ValidationError, given: Mapping[str, object]) -> list[str]:
-        """What is wrong with one that is given these fields, each with its path in a manifest."""
+        """What is wrong with one made from these fields, each fault with its path in a manifest."""
         return problems_of(error, _PATHS.get(cls.__name__, ""), cls)
 
     def __setattr__(self, name: str, value: object) -> None:
@@ -78,15 +78,15 @@ class _Part(BaseModel, metaclass=_Kind):
             raise invalid(self._faults(error, {**self.__dict__, name: value})) from None
 
     def __deepcopy__(self, memo: dict[int, object] | None = None) -> Self:
-        """As pydantic does it, in a quarter of the time: no text or number is looked up in `memo`.
-        Each change of a pipeline takes a copy."""
+        """Copies as pydantic does, in a quarter of the time, because strings and numbers are not
+        looked up in `memo`. Each change of a pipeline takes a copy."""
         twin = self.model_copy()
         vars(twin).update({name: _own(value) for name, value in vars(self).items()})
         return twin
 
 
 def _own(value: object) -> object:
-    """The value, copied as far as it can be changed."""
+    """A copy of the value as far as it is mutable."""
     if value is None or isinstance(value, str | int | float | Limits):
         return value
     if type(value) is dict:
@@ -105,58 +105,58 @@ _PATHS: Final = {
 
 
 class Metadata(_Part):
-    """Who the agent is, for people."""
+    """Describes the agent to people."""
 
     name: str = "agent"
-    """What it is called."""
+    """The agent's name."""
     description: str = ""
-    """What it is for."""
+    """What the agent is for."""
     author: str = ""
     """Who wrote it."""
     tags: list[str] = []
-    """Words to find it by."""
+    """Keywords to find it by."""
     base_preset: str = ""
     """The preset it was made from."""
 
 
 class ModelConfig(_Part):
-    """Which model answers, and how it is asked."""
+    """Which model answers, and with which settings."""
 
     model: str = DEFAULT_MODEL
     """A spec: `provider:model`, a bare model name, with an optional `:low|:medium|:high`."""
     max_tokens: Annotated[int, Field(ge=1)] = 8192
-    """Bounds the visible answer."""
+    """Most tokens of the visible answer."""
     temperature: Annotated[float, Field(ge=0, le=2)] | None = None
-    """Randomness; none: the provider's default."""
+    """Sampling temperature; null: the provider's default."""
     top_p: Annotated[float, Field(ge=0, le=1)] | None = None
-    """Share of the probability mass to choose from."""
+    """Nucleus sampling: share of the probability mass to choose from."""
     top_k: Annotated[int, Field(ge=1)] | None = None
-    """How many tokens to choose from, where the provider has it."""
+    """Number of tokens to sample from, if the provider supports it."""
     stop_sequences: list[str] = []
-    """Texts at which the answer ends."""
+    """Texts that end the answer."""
     thinking_enabled: bool = False
-    """Let the model reason before it answers, where it can."""
+    """Let the model reason before it answers, if it can."""
     thinking_budget_tokens: Annotated[int, Field(ge=1024)] = 10_000
-    """Tokens for that, beside `max_tokens`."""
+    """Tokens for reasoning, in addition to `max_tokens`."""
     seed: Annotated[int, Field(ge=0, lt=2**31)] | None = None
-    """For sampling, where the provider has it."""
+    """Seed for sampling, if the provider supports it."""
     output_schema: dict[str, Plain] | None = None
-    """JSON Schema of an object: the answer is JSON of this form, where the provider has it."""
+    """JSON Schema of an object: the answer is JSON of this form, if the provider supports it."""
     api: Literal["", "chat", "responses"] = ""
-    """Which wire of OpenAI; none: `responses` there, `chat` at other servers."""
+    """Which of OpenAI's wires to use; null: `responses` at OpenAI, `chat` at other servers."""
 
 
 class ToolBinding(_Part):
-    """Which of the agent's tools a stage may call. The others are not shown to the model, and a
-    call of one is answered with an error."""
+    """Which of the agent's tools a stage may call. The model is not shown the others, and a call of
+    one is answered with an error."""
 
     allowed: list[str] | None = None
-    """Names of tools; none given: all but the blocked ones."""
+    """Names of tools; null: all except the blocked ones."""
     blocked: list[str] = []
-    """Names of tools, also of allowed ones."""
+    """Names of tools that are excluded, even if they are allowed."""
 
     def admits(self, name: str) -> bool:
-        """The stage may call this tool."""
+        """Whether the stage may call this tool."""
         return (self.allowed is None or name in self.allowed) and name not in self.blocked
 
 
@@ -164,23 +164,23 @@ class StageEntry(_Part):
     """One stage: its strategies and their configuration."""
 
     order: Annotated[int, Field(ge=1, le=21)]
-    """Its place."""
+    """Position of the stage in the pipeline."""
     name: str
-    """Which stage."""
+    """Name of the stage."""
     active: bool = True
-    """False: it stays in the manifest and out of the plan."""
+    """False: it stays in the manifest but is left out of the plan."""
     strategies: dict[str, str | list[str]] = {}
-    """Slot to strategy; of a chain: the list of them, in order."""
+    """Strategy by slot; for a chain: the list of strategies, in order."""
     strategy_configs: dict[str, dict[str, Plain]] = {}
-    """Slot to the configuration of its strategy; of a chain: strategy to its configuration."""
+    """Configuration by slot; for a chain: by slot and strategy."""
     config: dict[str, Plain] = {}
-    """The stage's own."""
+    """Configuration of the stage itself."""
     implementation: str = ""
-    """Which code does its work, where a package or the host has another than the shipped one."""
+    """An alternative implementation of the stage, offered by a package or the host."""
     model_override: dict[str, Plain] = {}
-    """Fields of `model` that are others in this stage, if it asks a model."""
+    """Fields of `model` that this stage overrides, if it calls a model."""
     tool_binding: ToolBinding | None = None
-    """Of the stage that calls tools: which."""
+    """For the stage that calls tools: which ones it may call."""
 
     @classmethod
     def _faults(cls, error: ValidationError, given: Mapping[str, object]) -> list[str]:
@@ -188,7 +188,8 @@ class StageEntry(_Part):
 
 
 class StageEntries(RootModel[list[StageEntry]]):
-    """The stages, in order. `stages[6]` is the stage of that number, `stages["api"]` by name."""
+    """The stages, in order. `stages[6]` is the stage with that order, `stages["api"]` the one with
+    that name."""
 
     def __getitem__(self, key: int | str) -> StageEntry:
         for entry in self.root:
@@ -208,63 +209,64 @@ class StageEntries(RootModel[list[StageEntry]]):
 
 
 class ToolsConfig(_Part):
-    """Which shipped tools the agent has. Naming them here grants nothing."""
+    """Which shipped tools the agent has. Naming a tool here does not permit its calls."""
 
     built_in: list[str] = []
     """Names of tools, or of groups; see docs/tools.md."""
     deferred: list[str] = []
-    """Names of tools that the agent has, or of groups, which its model is not shown until it has
-    found them with `ToolSearch`; that tool is there then."""
+    """Names of the agent's tools, or of groups, that the model is not shown until it has found them
+    with `ToolSearch`, which is added automatically."""
     ad_hoc: Annotated[list[AdHocTool], Field(max_length=MAX_TOOLS)] = []
     """Tools that the manifest describes itself, each of a `kind`: `http`, `script`, `template`,
     `composite`."""
     external: list[str] = []
     """Names of tools that installed packages offer."""
     given: list[str] | None = None
-    """Names of tools that the agent has, of those that the host gives and those of its `agents`
-    with `inputs`. None: all of them."""
+    """Names of the host's tools that the agent has, and of its `agents` with `inputs`. Null: all of
+    them."""
 
 
 class PermissionsConfig(_Part):
-    """What the agent's tools may not do, or not without a person. A manifest cannot allow."""
+    """What the agent's tools may not do, or only after a person agrees. A manifest cannot allow
+    anything."""
 
     deny: list[str] = []
     """Rules whose calls are refused: `Tool`, `Tool(pattern)` or `@effect`."""
     ask: list[str] = []
-    """Rules whose calls a person is asked about; where nobody is there, they are refused."""
+    """Rules whose calls need a person's approval; refused if nobody can be asked."""
 
 
 _WHOLE: Final = {"type": ["object", "null"], "description": "A whole document like this one"}
-"""What the schema says of it: pydantic has no way to name the root of a document in itself."""
+"""Description in the schema: pydantic cannot name the root of a document in itself."""
 
 
 class SubAgent(_Part):
-    """An agent that this one may give work to. Its runs are part of this one's: they share its
-    money, time, rules and end."""
+    """An agent that this one can delegate work to. Its runs are part of this agent's runs: they
+    share its money, time, rules and end."""
 
     name: Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]{1,64}$")]
-    """What it is called."""
+    """Name of the sub-agent."""
     description: Annotated[str, Field(min_length=1, max_length=2000)]
-    """When to use it: the model chooses by this."""
+    """When to use it; the model chooses by this text."""
     prompt: str = ""
-    """Its system prompt. All that is not said here is as in this manifest, but for what is done
-    with its answers."""
+    """Its system prompt. Everything not set here is as in this manifest, except what is done with
+    its answers."""
     manifest: Annotated[EnvironmentManifest | None, WithJsonSchema(_WHOLE)] = None
-    """All of it, instead of a prompt and a model."""
+    """A complete manifest, instead of a prompt and a model."""
     tools: list[str] | None = None
-    """The tools that it has, of this agent's or shipped; `Agent`: it may give work to the others.
-    None: this agent's. Beside a `manifest`: tools of the host's that it has too."""
+    """Its tools, from this agent's tools or shipped ones; `Agent`: it may delegate to the other
+    sub-agents. Null: this agent's tools. With a `manifest`: additional tools of the host."""
     model: str = ""
-    """Its model; none: this agent's."""
+    """Its model; null: this agent's."""
     inputs: dict[str, Plain] | None = None
-    """JSON Schema of the object that it is given: then it has a tool of its own, with its name.
-    None: it is given a text, with the tool `Agent`."""
+    """JSON Schema of its input object: it then becomes a tool of its own, under its name. Null: it
+    is given a text, with the tool `Agent`."""
     identity: str = ""
-    """Who it is, where others here are the same: no agent is given work on what it is at work on
-    already. None: its name."""
+    """Its identity, if several names stand for the same agent: no agent is given work while it is
+    working already. Null: its name."""
     limits: dict[str, Plain] = {}
-    """Limits of each of its runs, where they are stricter than its manifest's; never more than
-    what is left of the run that it works for."""
+    """Limits of each of its runs, where stricter than those of its manifest; never more than what
+    is left of the parent run."""
 
     @classmethod
     def _faults(cls, error: ValidationError, given: Mapping[str, object]) -> list[str]:
@@ -272,7 +274,7 @@ class SubAgent(_Part):
 
 
 class EnvironmentManifest(_Part):
-    """All of an agent."""
+    """Everything about an agent."""
 
     version: Literal["1"] = VERSION
     metadata: Metadata = Field(default_factory=Metadata)
@@ -281,7 +283,7 @@ class EnvironmentManifest(_Part):
     tools: ToolsConfig = Field(default_factory=ToolsConfig)
     permissions: PermissionsConfig = Field(default_factory=PermissionsConfig)
     agents: Annotated[list[SubAgent], Field(max_length=50)] = []
-    """Whom it may give work to, with the tool `Agent`."""
+    """The sub-agents it can delegate work to, with the tool `Agent`."""
     stages: StageEntries = Field(default_factory=lambda: StageEntries([]))
 
     @field_validator("version", mode="before")
@@ -289,7 +291,7 @@ class EnvironmentManifest(_Part):
     def _readable(cls, version: object) -> object:
         if version in ("1.0", "2.0", "3.0"):
             raise ValueError("is one of geny-executor; carry it over: lorimer manifest import FILE")
-        if type(version) is int:  # in YAML without its quotes
+        if type(version) is int:  # in YAML without quotes
             version = str(version)
         if isinstance(version, str) and version.isdecimal() and int(version) > int(VERSION):
             raise ValueError(f"a later Lorimer wrote this; this one reads version {VERSION}")
@@ -310,7 +312,7 @@ class EnvironmentManifest(_Part):
             raise invalid(faults_of(error, data)) from None
 
     def to_dict(self) -> dict[str, JSON]:
-        """Without what equals the defaults: short, and read back the same."""
+        """Without what equals the defaults: short, and lossless."""
         data: dict[str, JSON] = {
             "version": self.version,
             **self.model_dump(mode="json", exclude_defaults=True, exclude={"limits"}),
@@ -325,14 +327,14 @@ class EnvironmentManifest(_Part):
         return cls.from_dict(read_document(path))
 
     def save(self, path: str | Path) -> None:
-        """Write a .json, .yaml or .toml file. Raises ConfigError for another suffix, and for null
-        in TOML, which has none; OSError."""
+        """Write a .json, .yaml or .toml file. Raises ConfigError for another suffix and for null in
+        TOML, which cannot express it; OSError."""
         path = Path(path)
         path.write_text(dump(self.to_dict(), path.suffix.lower()), "utf-8")
 
     def to_bytes(self) -> bytes:
-        """As journals keep it. Keys stay in their order: models are shown some of them, such as
-        those of a schema, and a run that goes on from here has to ask the same."""
+        """As journals store it. Keys keep their order: models are shown some of them, such as those
+        of a schema, and a resumed run has to send the same request."""
         return dumps(self.to_dict()).encode("utf-8", "surrogatepass")
 
     @property
@@ -342,12 +344,12 @@ class EnvironmentManifest(_Part):
 
 
 def manifest_digest(manifest: JSON) -> str:
-    """The digest of a manifest in its plain form."""
+    """The digest of a manifest given as plain data."""
     return blake2b(canonical(manifest), digest_size=16).hexdigest()
 
 
 def read_document(path: str | Path) -> Mapping[str, JSON]:
-    """Read a manifest's file without checking what it says. Raises ConfigError."""
+    """Read a manifest's file without validating its content. Raises ConfigError."""
     path = Path(path)
     try:
         with path.open("rb") as file:
@@ -362,7 +364,7 @@ def read_document(path: str | Path) -> Mapping[str, JSON]:
 
 
 def faults_of(error: ValidationError, data: Mapping[str, JSON]) -> list[str]:
-    """Every fault of the manifest `data`, which pydantic refused, as `path: reason`."""
+    """Every fault of the manifest `data`, which pydantic rejected, as `path: reason`."""
     found: list[str] = []
     for item in error.errors(include_url=False, include_context=False):
         loc = item["loc"]
@@ -374,7 +376,7 @@ def faults_of(error: ValidationError, data: Mapping[str, JSON]) -> list[str]:
 
 
 def _stage_path(data: Mapping[str, JSON], index: int | str) -> str:
-    """As everywhere, a stage is named by its number; one without by its place in the list."""
+    """As everywhere, a stage is identified by its order; one without by its index in the list."""
     entries = data.get("stages")
     if isinstance(index, int) and isinstance(entries, list | tuple):
         entry = entries[index]
@@ -386,7 +388,7 @@ def _stage_path(data: Mapping[str, JSON], index: int | str) -> str:
 
 
 def _limits_faults(limits: JSON) -> list[str]:
-    # one by one: together, the first unknown name would hide all the rest
+    # one by one: together, the first unknown name would hide all the others
     given = limits if isinstance(limits, Mapping) else {"": limits}
     found: list[str] = []
     known = [field.name for field in fields(Limits)]

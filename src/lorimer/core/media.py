@@ -1,4 +1,5 @@
-"""What pictures say of themselves: their kind and size. Names and declared types may be wrong."""
+"""What the bytes of an image say about it: type and size. File names and declared types may be
+wrong."""
 
 from __future__ import annotations
 
@@ -14,20 +15,20 @@ _MARKS: Final = (
 )
 
 SNIFFED: Final = 16
-"""Bytes at the beginning that decide it."""
+"""Number of bytes at the beginning that are enough to decide."""
 
 
 def image_type(data: bytes) -> str:
-    """`image/png`, `image/jpeg`, `image/gif`, `image/webp`: what every provider with images takes;
-    "" for anything else."""
+    """`image/png`, `image/jpeg`, `image/gif` or `image/webp`, which every provider with image
+    support accepts; "" for anything else."""
     if data[:4] == b"RIFF" and data[8:12] == b"WEBP":
         return "image/webp"
     return next((kind for mark, kind in _MARKS if data.startswith(mark)), "")
 
 
 def pixels(data: bytes) -> tuple[int, int] | None:
-    """Width and height as the header of a picture has them; None: it is of no kind that is known
-    here, or the beginning in `data` is too short to say."""
+    """Width and height from the header of an image; None: the type is unknown, or `data` is too
+    short."""
     try:
         match image_type(data):
             case "image/png":
@@ -47,7 +48,7 @@ def pixels(data: bytes) -> tuple[int, int] | None:
 
 
 def _webp(data: bytes) -> tuple[int, int] | None:
-    """By the form of the first chunk (RFC 9649)."""
+    """Determined by the first chunk (RFC 9649)."""
     if len(data) < 30:
         return None
     match data[12:16]:
@@ -67,13 +68,13 @@ def _webp(data: bytes) -> tuple[int, int] | None:
 
 
 def _jpeg(data: bytes) -> tuple[int, int] | None:
-    """From segment to segment, until the frame's own (ITU T.81, table B.1)."""
+    """From segment to segment, up to the frame's own (ITU T.81, table B.1)."""
     at = 2
     while at + 9 <= len(data):
         if data[at] != 0xFF:
             return None
         marker = data[at + 1]
-        if marker == 0xFF:  # filling
+        if marker == 0xFF:  # padding
             at += 1
         elif 0xC0 <= marker <= 0xCF and marker not in (0xC4, 0xC8, 0xCC):
             height, width = unpack_from(">HH", data, at + 5)

@@ -1,7 +1,7 @@
-"""The port of a memory: things to be found again in later runs. It is never history, which is the
-journal's; and may be absent: then nothing is remembered beyond the conversation.
+"""The port of a memory: items to be found again in later runs. It never holds the history, which is
+in the journal. Without a memory, nothing is remembered beyond the conversation.
 
-Shipped: `lorimer.memory`. What is written to it: stages 18 and 19; what is read of it: stage 2.
+Shipped: `lorimer.memory`. Written by stages 18 and 19, read by stage 2.
 """
 
 from __future__ import annotations
@@ -13,32 +13,33 @@ from lorimer.core.jsonable import JSON
 from lorimer.core.record import record
 
 MAX_TEXT: Final = 4_000
-"""Characters of one item; who writes cuts longer ones."""
+"""Most characters of one item; the writer cuts longer ones."""
 STRANGERS: Final = "strangers"
-"""Tag of what comes from a run that had heard words of strangers: who is told it has heard them."""
+"""Tag of items from a run that had read untrusted content: a run that is shown them has read it
+too."""
 
 
 @record
 class MemoryItem:
-    """One thing that is remembered."""
+    """One remembered item."""
 
     id: str
-    """Unique in its memory: what is put again under an id takes the place of what was there."""
+    """Unique in its memory: an item stored under an existing id replaces the older one."""
     text: str
     kind: str = "note"
     """`exchange`, `insight`, `summary`, or a word of the host's."""
     time: float = 0.0
-    """When it was learnt: wall clock, seconds."""
+    """When it was stored: wall clock, seconds."""
     session_id: str = ""
-    """Of the conversation that it comes from."""
+    """The conversation it comes from."""
     importance: float = 0.5
     """0 to 1."""
     pinned: bool = False
-    """It is shown in every run, whatever it is about."""
+    """Shown in every run, whatever it is about."""
     tags: tuple[str, ...] = ()
 
     def to_json(self) -> dict[str, JSON]:
-        """The plain form; lossless."""
+        """Plain data, lossless."""
         data: dict[str, JSON] = {
             "id": self.id,
             "text": self.text,
@@ -77,15 +78,15 @@ class MemoryItem:
 
 @runtime_checkable
 class Memory(Protocol):
-    """Keeps items and finds them. One object is one scope: a user, a project, an agent; several
-    runs use it at once. What goes wrong is raised, as MemoryFailed where it is known."""
+    """Stores items and finds them. One object is one scope: a user, a project, an agent; several
+    runs use it at once. Failures are raised, as MemoryFailed where the cause is known."""
 
     async def put(self, items: Sequence[MemoryItem]) -> None:
-        """Keep them, each in place of what has its id. Doing it again changes nothing."""
+        """Store items, each replacing the one with its id. Repeating it changes nothing."""
         ...
 
     async def search(self, query: str, *, limit: int) -> Sequence[MemoryItem]:
-        """What has to do with a text, the most relevant first; [] for nothing."""
+        """The items relevant to a text, most relevant first; [] if there are none."""
         ...
 
     async def pinned(self, *, limit: int) -> Sequence[MemoryItem]:
@@ -93,5 +94,5 @@ class Memory(Protocol):
         ...
 
     async def remove(self, ids: Sequence[str]) -> int:
-        """Forget them. Returns how many there were."""
+        """Remove items. Returns how many existed."""
         ...

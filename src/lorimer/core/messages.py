@@ -21,12 +21,12 @@ class TextBlock:
 
     text: str
     phase: str = ""
-    """OpenAI's: `commentary` (what is said on the way) or `final_answer`; goes back to OpenAI,
-    whose models do worse without. "": not told."""
+    """OpenAI's marker: `commentary` (interim text) or `final_answer`; sent back to OpenAI, whose
+    models do worse without it. "": not given."""
     type: ClassVar[str] = "text"
 
     def to_json(self) -> dict[str, JSON]:
-        """The plain form; lossless."""
+        """Plain data, lossless."""
         if self.phase:
             return {"type": "text", "text": self.text, "phase": self.phase}
         return {"type": "text", "text": self.text}
@@ -42,7 +42,7 @@ class ImageBlock:
     type: ClassVar[str] = "image"
 
     def to_json(self) -> dict[str, JSON]:
-        """The plain form; lossless."""
+        """Plain data, lossless."""
         return _media_json("image", self.media_type, self.data, self.url, "")
 
 
@@ -57,7 +57,7 @@ class DocumentBlock:
     type: ClassVar[str] = "document"
 
     def to_json(self) -> dict[str, JSON]:
-        """The plain form; lossless."""
+        """Plain data, lossless."""
         return _media_json("document", self.media_type, self.data, self.url, self.title)
 
 
@@ -70,13 +70,14 @@ class ThinkingBlock:
     signature: str = ""
     redacted: str = ""
     origin: str = ""
-    """Which wire gave it: `openai`, `google`; "" is Anthropic's, or one that seals nothing."""
+    """The wire that produced it: `openai`, `google`; "" for Anthropic, or a provider without
+    signatures."""
     id: str = ""
-    """The provider's own name of it, where it has one."""
+    """The provider's own id for it, if it has one."""
     type: ClassVar[str] = "thinking"
 
     def to_json(self) -> dict[str, JSON]:
-        """The plain form; lossless."""
+        """Plain data, lossless."""
         data: dict[str, JSON] = {"type": "thinking", "text": self.text}
         if self.signature:
             data["signature"] = self.signature
@@ -91,18 +92,19 @@ class ThinkingBlock:
 
 @record
 class ToolUse:
-    """A call the model wants. `raw` keeps arguments that were not a JSON object, as sent."""
+    """A tool call requested by the model. `raw` keeps arguments that were not a JSON object, as
+    sent."""
 
     id: str
     name: str
     input: Mapping[str, JSON]
     raw: str = ""
     signature: str = ""
-    """Google's seal of the thought behind it: goes back to Google byte for byte."""
+    """Google's signature of the thought behind it: sent back to Google byte for byte."""
     type: ClassVar[str] = "tool_use"
 
     def to_json(self) -> dict[str, JSON]:
-        """The plain form; lossless."""
+        """Plain data, lossless."""
         data: dict[str, JSON] = {
             "type": "tool_use",
             "id": self.id,
@@ -118,7 +120,7 @@ class ToolUse:
 
 @record
 class ToolResultBlock:
-    """What a call gave. `content` is text, or text and image blocks."""
+    """The result of a call. `content` is text, or text and image blocks."""
 
     tool_use_id: str
     content: str | tuple[TextBlock | ImageBlock, ...] = ""
@@ -126,7 +128,7 @@ class ToolResultBlock:
     type: ClassVar[str] = "tool_result"
 
     def to_json(self) -> dict[str, JSON]:
-        """The plain form; lossless."""
+        """Plain data, lossless."""
         data: dict[str, JSON] = {
             "type": "tool_result",
             "tool_use_id": self.tool_use_id,
@@ -144,7 +146,7 @@ Block: TypeAlias = (
 
 @record
 class Message:
-    """One turn of one side."""
+    """A message of the user or the model."""
 
     role: Role
     content: tuple[Block, ...]
@@ -156,11 +158,11 @@ class Message:
 
     @property
     def tool_uses(self) -> list[ToolUse]:
-        """The calls in it, in order."""
+        """The tool calls in it, in order."""
         return [block for block in self.content if isinstance(block, ToolUse)]
 
     def to_json(self) -> dict[str, JSON]:
-        """The plain form; lossless."""
+        """Plain data, lossless."""
         return {"role": self.role, "content": [block.to_json() for block in self.content]}
 
 
@@ -170,7 +172,7 @@ def joined(content: Sequence[Block]) -> str:
 
 
 def content_to_json(content: str | Sequence[TextBlock | ImageBlock]) -> JSON:
-    """The plain form of a tool result's content: a string stays a string."""
+    """A tool result's content as plain data: a string stays a string."""
     return content if isinstance(content, str) else [block.to_json() for block in content]
 
 
@@ -180,7 +182,7 @@ def _media_json(kind: str, media_type: str, data: str, url: str, title: str) -> 
 
 
 def text_in(data: Mapping[str, JSON], key: str, default: str | None = None) -> str:
-    """A string of stored data. Raises ValueError when there is another thing, or none and no
+    """A string in stored data. Raises ValueError for anything else, or if it is missing without a
     default."""
     value = data.get(key, default)
     if not isinstance(value, str):
@@ -190,7 +192,7 @@ def text_in(data: Mapping[str, JSON], key: str, default: str | None = None) -> s
 
 def block_from_json(data: JSON) -> Block:
     """The reverse of a block's `to_json`. Raises ValueError naming what is wrong."""
-    if not isinstance(data, (dict, Mapping)):  # the type that it nearly always is, first
+    if not isinstance(data, (dict, Mapping)):  # by far the most frequent type, first
         raise ValueError("a content block must be an object")
     match data.get("type"):
         case "text":
@@ -206,7 +208,7 @@ def block_from_json(data: JSON) -> Block:
             arguments = data.get("input")
             if not isinstance(arguments, (dict, Mapping)):
                 raise ValueError("a 'tool_use' block needs an object 'input'")
-            if len(data) == 4:  # nearly always
+            if len(data) == 4:  # by far the most frequent
                 return ToolUse(text_in(data, "id"), text_in(data, "name"), arguments)
             return ToolUse(
                 text_in(data, "id"),
@@ -269,5 +271,5 @@ def user_message(text: str) -> Message:
 
 
 def canonical_message(message: Message) -> bytes:
-    """Bytes that are equal for equal messages, for hashing and measuring."""
+    """Bytes that are equal for equal messages; for hashing and measuring."""
     return fingerprint(message.to_json())

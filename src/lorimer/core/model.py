@@ -1,4 +1,4 @@
-"""The ports to models: one call, and the resolver that finds who answers a spec."""
+"""The ports to models: one call, and the resolver that finds the models of a spec."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from lorimer.core.world import World
 
 
 class Model(Protocol):
-    """One way to reach models. Holds no state of a run; may be shared by many at once."""
+    """One way to call a model. Holds no state of a run, so many runs may share it."""
 
     @property
     def provider(self) -> str:
@@ -20,19 +20,19 @@ class Model(Protocol):
 
     @property
     def name(self) -> str:
-        """The provider's own name of the model, put into each Request."""
+        """The provider's own name of the model; used in each Request."""
         ...
 
     def stream(self, request: Request, *, world: World) -> AsyncIterator[Delta | Response]:
-        """Deltas, then exactly one Response, last. Without `request.stream`: just the Response.
+        """Yields deltas, then exactly one Response, last. Without `request.stream`: only the
+        Response.
 
-        The first item of a stream, be it an empty UsageDelta, comes as soon as the provider has
-        answered: until then the connect time-out runs, afterwards the idle one.
+        The first item of a stream, even an empty UsageDelta, is yielded as soon as the provider has
+        responded: until then the connect timeout applies, afterwards the idle timeout.
 
-        Raises APIError with the code of what went wrong; a stream that ends before the
-        provider's own terminal event is `exec.api.stream_incomplete`, never an answer. Closing
-        the iterator early ends the connection. Ids of calls may be missing or repeat themselves:
-        a run gives such calls others.
+        Raises APIError with the code of the failure; a stream that ends before the provider's own
+        terminal event is `exec.api.stream_incomplete`, never an answer. Closing the iterator early
+        closes the connection. Call ids may be missing or repeated: a run replaces such ids.
         """
         ...
 
@@ -43,30 +43,30 @@ class Model(Protocol):
 
 @record
 class Capabilities:
-    """What one model at one provider takes. What it does not take is left out of its requests and
-    named in the answer's `extra["dropped"]`."""
+    """What one model at one provider supports. Unsupported parts are left out of its requests and
+    listed in the answer's `extra["dropped"]`."""
 
     tools: bool = True
     tool_choice: bool = True
-    """Says which tool has to be called, or that one has to be."""
+    """Can be forced to call a tool, or a particular one."""
     images: bool = True
     documents: bool = True
     thinking: bool = True
-    """Reasons before it answers, within a budget or an effort."""
+    """Reasons before it answers, within a budget or at an effort."""
     output_schema: bool = True
-    """Is held to a JSON schema by the provider."""
+    """The provider enforces a JSON schema."""
     stop_sequences: bool = True
     temperature: bool = True
     top_p: bool = True
     top_k: bool = True
     seed: bool = True
     cache_marks: bool = True
-    """Takes marks of where a prompt can be cached."""
+    """Accepts markers of where a prompt can be cached."""
 
 
 @runtime_checkable
 class Capable(Protocol):
-    """A model that tells what it takes; of others everything is assumed."""
+    """A model that declares what it supports; others are assumed to support everything."""
 
     @property
     def capabilities(self) -> Capabilities:
@@ -76,30 +76,30 @@ class Capable(Protocol):
 
 @record
 class ImageLimits:
-    """Which pictures a model takes, of those that are sent as data. 0: there is no such limit."""
+    """Which images a model accepts, of those that are sent as data. 0: no such limit."""
 
     kinds: frozenset[str] = frozenset()
     """Media types; empty: any."""
     chars: int = 0
-    """Characters of base64 of one."""
+    """Characters of base64 in one image."""
     side: int = 0
-    """Pixels of its longer side."""
+    """Pixels of the longer side."""
     count: int = 0
-    """Pictures in one request."""
+    """Images in one request."""
     total_chars: int = 0
-    """Of all in one request together."""
+    """Characters of base64 in all images of one request."""
     many: int = 0
-    """From more than so many on, `many_side` holds in place of `side`."""
+    """With more than this many images, `many_side` applies instead of `side`."""
     many_side: int = 0
 
 
 @runtime_checkable
 class LimitsImages(Protocol):
-    """A model that tells which pictures it takes; others are sent what there is."""
+    """A model that declares which images it accepts; to others, images are sent unchanged."""
 
     @property
     def image_limits(self) -> ImageLimits | None:
-        """Does not ask the provider. None: not known."""
+        """Does not ask the provider. None: unknown."""
         ...
 
 
@@ -108,22 +108,22 @@ class KnowsSecrets(Protocol):
     """A resolver that knows which values are secret: keys, headers."""
 
     def secrets(self) -> Mapping[str, str]:
-        """Value to the name that is shown in its place."""
+        """Secret value to the name that is shown in its place."""
         ...
 
 
 @runtime_checkable
 class CountsTokens(Protocol):
-    """A model whose provider counts a prompt's tokens."""
+    """A model whose provider counts the tokens of a prompt."""
 
     async def count_tokens(self, request: Request, *, world: World) -> int:
-        """Tokens of the prompt, tools and system included. Raises APIError."""
+        """Tokens of the prompt, including tools and system prompt. Raises APIError."""
         ...
 
 
 @runtime_checkable
 class ListsModels(Protocol):
-    """A model whose provider tells which models it has."""
+    """A model whose provider lists its models."""
 
     async def list_models(self, *, world: World) -> list[str]:
         """Names, as the provider writes them. Raises APIError."""
@@ -132,31 +132,32 @@ class ListsModels(Protocol):
 
 @runtime_checkable
 class KnowsWindow(Protocol):
-    """A model that knows how much fits into one prompt."""
+    """A model that knows its context window."""
 
     @property
     def context_window(self) -> int | None:
-        """Tokens; None: not known. Does not ask the provider."""
+        """Tokens; None: unknown. Does not ask the provider."""
         ...
 
 
 @record
 class Target:
-    """One of the models that a spec names, in the order in which they are asked."""
+    """One of the models that a spec names, in the order in which they are tried."""
 
     spec: str
-    """`provider:model`, with the effort where the spec says one. Unique in its chain: what facts
-    and listeners call it."""
+    """`provider:model`, with the effort if the spec has one. Unique in its chain; the name that
+    facts and listeners use."""
     model: Model
     effort: str = ""
     """As in `Request.effort`."""
     place: str = ""
-    """`provider:model`, and behind a space the base URL where there is one: what can be down."""
+    """`provider:model`, followed by a space and the base URL if there is one: the unit that can be
+    down."""
 
 
 @record
 class ModelCall:
-    """One attempt at a model, as sinks are told of it: failed and cancelled ones too."""
+    """One attempt at a model, as sinks receive it; also failed and cancelled ones."""
 
     run_id: str
     iteration: int
@@ -166,36 +167,36 @@ class ModelCall:
     target: str
     """`Target.spec`."""
     model: str
-    """That answered, as the provider names it; else that was asked."""
+    """The model that answered, as the provider names it; else the requested one."""
     usage: Usage
-    """As the provider told; what a dead attempt had said and nobody had counted is estimated.
-    Tokens read from a cache count, also when there are no others."""
+    """As reported by the provider; for a failed attempt, the uncounted part is estimated. Tokens
+    read from a cache are included."""
     cost_nano: int
     """Nano-dollars."""
     duration_s: float
-    """Of the attempt, on the run's monotonic clock; what listeners took is part of it."""
+    """Duration of the attempt on the run's monotonic clock; includes time spent by listeners."""
     code: str
-    """Of its error; "": it answered."""
+    """Code of the error; "" if it answered."""
 
 
 @runtime_checkable
 class UsageSink(Protocol):
-    """Is told what every attempt used, once each, when it is over. Nothing is told again when a
-    resumed or replayed run answers from its journal."""
+    """Receives the usage of every attempt, once each, when it is over. Nothing is reported again
+    when a resumed or replayed run answers from its journal."""
 
     def record_usage(self, call: ModelCall) -> None:
-        """Called on the run's loop: be quick. What it raises is logged."""
+        """Called on the run's loop, so it has to be quick. Exceptions are logged."""
         ...
 
 
 @runtime_checkable
 class TraceSink(Protocol):
-    """Is told what every attempt asked and was answered: prompts and texts, so mind who reads it.
-    Else as UsageSink."""
+    """Receives the request and answer of every attempt: prompts and texts, so consider who can read
+    them. Otherwise as UsageSink."""
 
     def record_trace(self, call: ModelCall, request: Request, response: Response | None) -> None:
-        """`response`: None if it failed. The messages of `request` go on growing: copy what is to
-        be kept."""
+        """`response`: None if it failed. The messages of `request` keep growing: copy what is to be
+        stored."""
         ...
 
 
@@ -208,8 +209,8 @@ class ModelResolver(Protocol):
         ...
 
     def targets(self, spec: str) -> Sequence[Target]:
-        """The models of a chain `a,b,c`, in order; of a single spec that one. The same object
-        again while nothing has changed. Raises ConfigError naming every part that cannot be
+        """The models of a chain `a,b,c`, in order; for a single spec, that one. Returns the same
+        object as long as nothing has changed. Raises ConfigError naming every part that cannot be
         used."""
         ...
 

@@ -23,8 +23,8 @@ _RESULT_CHARS: Final = 80
 
 
 def outline(messages: Iterable[Message], before: str, max_chars: int) -> str:
-    """A line for what each message says, each call and each result, after the lines of `before`.
-    When they get longer than `max_chars`, lines are left out after the first fourth."""
+    """One line for each message, call and result, after the lines of `before`. Beyond `max_chars`,
+    lines after the first quarter are left out."""
     lines = before.splitlines()
     for message in messages:
         for block in message.content:
@@ -40,8 +40,8 @@ def outline(messages: Iterable[Message], before: str, max_chars: int) -> str:
 
 
 def transcript(messages: Sequence[Message], max_chars: int, *, arguments: bool) -> str:
-    """The messages as JSON for a model to read, about `max_chars` at most: long ones are cut in
-    the middle. `arguments`: those of calls too. Media and thinking are left out."""
+    """The messages as JSON for a model to read, limited to about `max_chars`: long ones are cut in
+    the middle. `arguments`: include those of calls. Media and thinking are left out."""
     each = max(200, max_chars // max(1, len(messages)))
     told: list[JSON] = [
         {"role": message.role, "said": shortened(told_text(message, arguments=arguments), each)}
@@ -59,7 +59,7 @@ def text_of(block: ToolResultBlock) -> str:
 
 
 def shortened_line(text: str, chars: int) -> str:
-    """The text in one line of so many characters at most."""
+    """The text on one line, limited to so many characters."""
     line = " ".join(text[: 4 * chars].split())
     return line if len(line) <= chars else line[: chars - 3] + "..."
 
@@ -82,7 +82,7 @@ def _line(message: Message, block: Block) -> str:
 
 
 def _within(lines: Iterable[str], chars: int) -> list[str]:
-    """As many of the first of them as fit."""
+    """As many of the first lines as fit."""
     found: list[str] = []
     for line in lines:
         chars -= len(line) + 1
@@ -93,7 +93,7 @@ def _within(lines: Iterable[str], chars: int) -> list[str]:
 
 
 def told_text(message: Message, *, arguments: bool = True) -> str:
-    """All that a message says, calls and results too; media only by name, thinking not."""
+    """All text of a message, including calls and results; media by name only, without thinking."""
     parts: list[str] = []
     for block in message.content:
         match block:
@@ -113,7 +113,7 @@ def told_text(message: Message, *, arguments: bool = True) -> str:
 
 
 def shortened(text: str, chars: int) -> str:
-    """The text, cut in the middle where it is longer than so many characters."""
+    """The text, cut in the middle if it is longer than so many characters."""
     if len(text) <= chars:
         return text
     half = chars // 2

@@ -13,8 +13,8 @@ T = TypeVar("T")
 
 
 def in_own_loop(name: str, work: Coroutine[object, None, T], models: ModelResolver | None) -> T:
-    """Do it in an event loop of its own, and close the connections of `models` then. Raises
-    PipelineError where a loop is running; `name` is what has to be awaited there instead."""
+    """Run it in an event loop of its own, and then close the connections of `models`. Raises
+    PipelineError if a loop is running already; `name` is the function to await there instead."""
     try:
         asyncio.get_running_loop()
     except RuntimeError:
@@ -32,7 +32,7 @@ def in_own_loop(name: str, work: Coroutine[object, None, T], models: ModelResolv
         try:
             return await work
         finally:
-            if models is not None:  # they end with this loop
+            if models is not None:  # they belong to this loop
                 await models.aclose()
 
     return asyncio.run(main())

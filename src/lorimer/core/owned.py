@@ -1,6 +1,5 @@
-"""Resources that a run owns between its calls, such as programs in the background: all are ended
-before its last fact. They live in this process only: a run that is resumed elsewhere begins without
-them.
+"""Resources that a run owns between its calls, such as background programs: all are ended before
+its last fact. They live in this process only: a run that is resumed elsewhere starts without them.
 """
 
 from __future__ import annotations
@@ -13,10 +12,10 @@ O = TypeVar("O", bound="OwnedResource")  # noqa: E741 - the letter that the fiel
 
 
 class OwnedResource(Protocol):
-    """Something that a run started and that goes on between its calls."""
+    """Something that a run started and that continues between its calls."""
 
     async def end(self) -> None:
-        """End it and all that it has started, in bounded time. Called once, from any task of the
+        """End it and everything it has started, in bounded time. Called once, from any task of the
         run's loop; does not raise."""
         ...
 
@@ -31,12 +30,12 @@ class OwnedResources:
         self._over = False
 
     def get(self, kind: type[O]) -> O | None:
-        """The one of that class, if there is one."""
+        """The resource of that class, if there is one."""
         found = self._things.get(kind)
         return found if isinstance(found, kind) else None
 
     def own(self, kind: type[O], make: Callable[[], O]) -> O:
-        """The resource of that class, made when there is none. Raises RuntimeError once the run
+        """The resource of that class, created if there is none. Raises RuntimeError once the run
         ends."""
         found = self.get(kind)
         if found is None:
@@ -46,8 +45,8 @@ class OwnedResources:
         return found
 
     async def end(self) -> asyncio.CancelledError | None:
-        """End all of them, side by side, however often this is cancelled meanwhile; with what, is
-        returned."""
+        """End all of them concurrently, however often this is cancelled meanwhile; returns the
+        cancellation, if there was one."""
         self._over = True
         loop = asyncio.get_running_loop()
         things, self._things = self._things, {}

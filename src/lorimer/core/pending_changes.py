@@ -1,7 +1,7 @@
 """Applies pending changes of the manifest to a live run: before a model call, recorded as the fact
 `mutated`.
 
-What a change is: `mutation.py`. Who asks for one: the program that runs it (`mutable.py`,
+What a change is: `core/mutation`. Who asks for one: the program that runs it (`mutable.py`,
 for all of its runs), or whoever sends that run a message (`mail.py`).
 """
 
@@ -21,19 +21,19 @@ from lorimer.core.state import PipelineState
 
 @record
 class RequestedChange(PendingChange):
-    """Changes that a message asks for. `plan` is what the run had when the message came: whether
-    they fit is checked when they are applied."""
+    """Changes that a message asks for. `plan` is the run's plan when the message arrived: whether
+    the changes are valid is checked when they are applied."""
 
     post: str
-    """The id of the message."""
+    """Id of the message."""
 
 
 async def apply_pending(plan: Plan, state: PipelineState) -> Plan:
-    """The plan from this iteration on: with the changes that are recorded of it or, in a live run,
-    those that are pending. Called before the stages that prepare the model call.
+    """The plan from this iteration on: with the recorded changes or, in a live run, the pending
+    ones. Called before the stages that prepare the model call.
 
-    Journals `mutated`, also for what was refused. Raises JournalError `exec.journal.diverged` for
-    a recorded change that cannot be made here.
+    Journals `mutated`, also for refused changes. Raises JournalError `exec.journal.diverged` for a
+    recorded change that cannot be made here.
     """
     run = state.run
     known = run.recorded("mutated")
@@ -45,7 +45,7 @@ async def apply_pending(plan: Plan, state: PipelineState) -> Plan:
         data, after = _apply(plan, pending, run)
     else:
         return plan
-    run.plan = after  # changes that come while this is being recorded build on it
+    run.plan = after  # changes that arrive while this is being recorded build on it
     await run.record("mutated", data)
     if after is not plan:
         _reset_prepared(plan, after, state)
@@ -55,7 +55,7 @@ async def apply_pending(plan: Plan, state: PipelineState) -> Plan:
 def _apply(
     plan: Plan, pending: Sequence[PendingChange], run: RunContext
 ) -> tuple[Mapping[str, JSON], Plan]:
-    """The data of the fact `mutated`, and the plan with the changes. Changes that came together
+    """The data of the fact `mutated`, and the plan with the changes. Changes that arrived together
     are all made, or all refused."""
     made: list[JSON] = []
     posts: list[JSON] = []
@@ -85,7 +85,7 @@ def _apply(
 
 
 def _reapply(plan: Plan, known: Event, run: RunContext) -> Plan:
-    """The plan with the changes that are recorded."""
+    """The plan with the recorded changes."""
     told = known.data.get("changes")
     changes: Sequence[JSON] = told if isinstance(told, list | tuple) else ()
     digest = str(known.data.get("manifest"))
@@ -110,18 +110,18 @@ def _reapply(plan: Plan, known: Event, run: RunContext) -> Plan:
 
 def _reset_prepared(before: Plan, after: Plan, state: PipelineState) -> None:
     """Reset what stages of the former plan have prepared for the model call."""
-    state.run.review = None  # stage 10 asks the reviewers that there are now
-    state.run.bounds.narrowed = None  # stage 14 says so again, if it still does
+    state.run.review = None  # stage 10 asks the current reviewers
+    state.run.bounds.narrowed = None  # stage 14 sets it again, if it still applies
     state.context = state.messages
     state.system, state.tools, state.cache = "", (), NO_MARKS
-    there = {stage.name for stage in after.stages} - {"system"}  # which says its own anew
+    there = {stage.name for stage in after.stages} - {"system"}  # sets its own again
     state.volatile = {name: text for name, text in state.volatile.items() if name in there}
     if _model_choice(before) != _model_choice(after):
         state.models = ""
 
 
 def _model_choice(plan: Plan) -> tuple[JSON, ...]:
-    """What says whom stage 6 asks."""
+    """The part of the plan that decides whom stage 6 calls."""
     entry = plan.manifest.stages["api"]
     model = entry.model_override.get("model") or plan.manifest.model.model
     return (model, entry.config.get("provider"))

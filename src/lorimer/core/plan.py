@@ -19,8 +19,8 @@ if TYPE_CHECKING:
 Execute: TypeAlias = "Callable[[object, PipelineState], Awaitable[object]]"
 Bypass: TypeAlias = "Callable[[PipelineState], bool]"
 Step: TypeAlias = "tuple[str, Execute, Bypass | None]"
-"""A stage as the engine runs it: its name, `execute`, and `should_bypass`, where it has one. What
-is looked up for each is looked up once; a plain tuple is taken apart in half the time."""
+"""A stage as the engine runs it: name, `execute`, and `should_bypass` if it has one. Attributes are
+looked up once; a plain tuple is unpacked in half the time."""
 
 
 def step_of(stage: AnyStage) -> Step:
@@ -30,34 +30,34 @@ def step_of(stage: AnyStage) -> Step:
 
 
 def _own(stage: AnyStage) -> list[type]:
-    """The classes of a stage that are not Stage itself."""
+    """The classes of a stage other than Stage itself."""
     return [kind for kind in type(stage).__mro__ if kind not in (Stage, Generic, object)]
 
 
 @record
 class Plan:
-    """The stages to run, in order, and the bounds to keep."""
+    """The stages to run, in order, and the limits that apply."""
 
     manifest: EnvironmentManifest
     digest: str
-    """Hash of the manifest: facts name it by this."""
+    """Hash of the manifest, by which facts refer to it."""
     limits: Limits
     stages: tuple[AnyStage, ...]
-    """All of them, in order."""
+    """All stages, in order."""
     setup: tuple[Step, ...]
     """Stages 1 to 5, once, before the first model call."""
     recurring: tuple[Step, ...]
-    """Those of them that run again before every later call."""
+    """The setup stages that run again before every later call."""
     loop: tuple[Step, ...]
     """Stages 6 to 16."""
     surface: tuple[Step, ...]
-    """Stages 17 to 21, once, when the loop has ended well."""
+    """Stages 17 to 21, once, when the loop has ended normally."""
     converses: bool
-    """Its runs share one conversation: a stage of it remembers."""
+    """Whether its runs share one conversation: one of its stages remembers."""
     hooks: Hooks | None = None
     with_changes: Callable[[Sequence[JSON]], Plan] | None = None
-    """The plan with changes of the manifest, in their JSON; None: it cannot be changed. Raises
+    """The plan with changes of the manifest, given as JSON; None: it cannot be changed. Raises
     MutationError."""
     with_requested_changes: Callable[[Sequence[JSON]], Plan] | None = None
-    """As `changed`, for whoever asks a live run for it: raises MutationError also for what is
-    locked, and for what a run keeps as long as it goes on."""
+    """As `changed`, when a live run is asked for it: also raises MutationError for what is locked
+    and for what a run cannot change while it is live."""

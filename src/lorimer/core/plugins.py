@@ -41,17 +41,17 @@ _WORDS: Final = {
 
 @record
 class Plugin:
-    """One thing that a package offers, loaded."""
+    """A loaded offer of a package."""
 
     group: str
     name: str
     package: str
-    """Name and version."""
+    """Name and version of the package."""
     value: object
 
     def make(self, kind: type[T]) -> T:
-        """An instance of `kind`, which the package offers itself or the class of. Raises
-        ConfigError, which names the package, when it cannot."""
+        """An instance of `kind`, which the package offers either directly or as a class. Raises
+        ConfigError, which names the package, if that fails."""
         made = self.value
         if isinstance(made, type) and issubclass(made, kind):
             try:
@@ -63,14 +63,14 @@ class Plugin:
         raise self.broken(f"it is {self.value!r}, no {kind.__name__}")
 
     def broken(self, why: str, cause: Exception | None = None) -> ConfigError:
-        """The error that says so, and names the package."""
+        """The error for a broken package, which names it."""
         return _broken(self.group, self.name, self.package, why, cause)
 
 
 def find(group: str, name: str) -> Plugin | None:
-    """What an installed package offers under a name of a group, whatever its case; None: no
-    package does. Raises ConfigError for one that cannot be loaded, and for a name that several
-    packages offer."""
+    """What an installed package offers under a name of a group, case-insensitively; None: nothing.
+    Raises ConfigError for an offer that cannot be loaded, and for a name that several packages
+    offer."""
     found = sorted([one for one in _installed(group) if _same(one.name, name)], key=package_of)
     if not found:
         return None
@@ -91,20 +91,20 @@ def find(group: str, name: str) -> Plugin | None:
 
 
 def offered(group: str, prefix: str = "") -> list[str]:
-    """The names that `find` would find something under, sound or broken, without the prefix that
-    they begin with; sorted."""
+    """The names for which `find` would find something, intact or broken, without their common
+    prefix; sorted."""
     names = {one.name for one in _installed(group)}
     return sorted(name.removeprefix(prefix) for name in names if name.startswith(prefix))
 
 
 def package_of(entry: EntryPoint) -> str:
-    """Name and version of whoever offers it."""
+    """Name and version of the package of an entry point."""
     dist = entry.dist
     return f"{dist.name} {dist.version}" if dist is not None else entry.value
 
 
 def _installed(group: str) -> Iterable[EntryPoint]:
-    from importlib.metadata import entry_points  # takes a hundredth of a second
+    from importlib.metadata import entry_points  # takes 10 ms
 
     return entry_points(group=group)
 

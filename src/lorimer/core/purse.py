@@ -1,8 +1,8 @@
-"""A purse: money that many runs may spend together, in whatever processes they are.
+"""A purse: a budget shared by many runs, in any number of processes.
 
-Who decides what: this says what a purse is; whether a call still fits into it is decided by the
-journal, in the transaction that records the call's intent (`journal/purses.py`). The account of one
-run is `spend.py`.
+This module defines a purse; whether a call still fits into it is decided by the journal, in the
+transaction that records the call's intent (`journal/purses.py`). For the account of one run see
+`spend.py`.
 """
 
 from __future__ import annotations
@@ -28,31 +28,31 @@ from lorimer.core.jsonable import JSON
 from lorimer.core.record import record
 
 MAX_NANO: Final = 2**53
-"""Nano-dollars, 9 million dollars: no ceiling is higher."""
+"""Highest ceiling, in nano-dollars: 9 million dollars."""
 MAX_WINDOW_S: Final = 366 * 86_400.0
 MAX_PURSES: Final = 8
-"""Of one run."""
+"""Most purses of one run."""
 MAX_NAME: Final = 200
 _EXAMPLE: Final = 'Purse.usd("job:review", 5)'
 ASK_S: Final = 10.0
-"""Seconds within which it has to be said who pays for a run."""
+"""Seconds within which the payer of a run has to be determined."""
 
 
 @record
 class Purse:
-    """A shared account and what may be spent of it. Two with one name are one account, which holds
-    to the ceiling that each run brings along.
+    """A shared account and its ceiling. Purses with the same name are the same account, which is
+    held to the ceiling that each run brings along.
 
-    Raises ConfigError for a name, a ceiling or a window that cannot be.
+    Raises ConfigError for an invalid name, ceiling or window.
     """
 
     name: str
-    """`kind:whose`, as in `caller:alice`; the colon tells it from a run's own account."""
+    """`kind:owner`, such as `caller:alice`; the colon distinguishes it from a run's own account."""
     ceiling_nano: int
-    """Nano-dollars that may be spent and set aside within the window; 0: nothing."""
+    """Nano-dollars that may be spent and reserved within the window; 0: nothing."""
     window_s: float | None = None
-    """Seconds after which what was spent does not count any more; None: it always counts. What is
-    set aside counts until it is settled or given back, however long that takes."""
+    """Seconds after which spent money no longer counts; None: it always counts. Reserved money
+    counts until it is settled or released, however long that takes."""
     allow_unpriced: bool = False
     """Also call models whose price is unknown; they count as free."""
 
@@ -84,15 +84,15 @@ class Purse:
         window: timedelta | None = None,
         allow_unpriced: bool = False,
     ) -> Purse:
-        """With a ceiling in US dollars. Raises ConfigError, also for NaN, infinity and less than
-        nothing."""
+        """A purse with a ceiling in US dollars. Raises ConfigError, also for NaN, infinity and
+        negative amounts."""
         if not is_a(window, timedelta, NoneType):
             raise wrong(f"budget {name}: its window", window, "a timedelta", "timedelta(days=7)")
         seconds = None if window is None else window.total_seconds()
         return cls(name, nano_of(usd, f"budget {name}"), seconds, allow_unpriced)
 
     def to_json(self) -> dict[str, JSON]:
-        """The plain form, as a run.start keeps it."""
+        """Plain data, as a run.start stores it."""
         data: dict[str, JSON] = {"name": self.name, "ceiling": self.ceiling_nano}
         if self.window_s is not None:
             data["window_s"] = self.window_s
@@ -102,12 +102,12 @@ class Purse:
 
 
 Budgets: TypeAlias = Sequence[Purse] | Callable[[], Awaitable[Sequence[Purse]]]
-"""The purses that pay for a run, or who says which: asked once, when the run is about to begin. A
-LorimerError that it raises is why the run ends before it has called anything."""
+"""The purses that pay for a run, or a function that returns them, called once when the run is about
+to begin. If it raises a LorimerError, the run ends with that before it has called anything."""
 
 
 def nano_of(usd: float | Decimal, what: str) -> int:
-    """Whole nano-dollars. Raises ConfigError for what is no amount of money."""
+    """Whole nano-dollars. Raises ConfigError for an invalid amount."""
     try:
         nano = -1 if isinstance(usd, bool) else round(Decimal(usd) * 1_000_000_000)
     except (TypeError, ValueError, ArithmeticError):  # NaN and infinity too
@@ -118,7 +118,7 @@ def nano_of(usd: float | Decimal, what: str) -> int:
 
 
 def purses_json(purses: Sequence[Purse]) -> list[JSON]:
-    """The plain form of the purses of a run. Raises ConfigError for too many, and for one twice."""
+    """The purses of a run as plain data. Raises ConfigError for too many, and for duplicates."""
     names = [purse.name for purse in purses]
     if len(names) > MAX_PURSES or len({*names}) != len(names):
         raise ConfigError(f"a run has at most {MAX_PURSES} budgets, each once, not {names}")
@@ -126,8 +126,8 @@ def purses_json(purses: Sequence[Purse]) -> list[JSON]:
 
 
 def purses_of(start: Mapping[str, JSON]) -> tuple[Purse, ...]:
-    """Those that the data of a run.start names. Raises JournalError for what cannot be read: a run
-    whose budgets nobody knows does not go on."""
+    """The purses in the data of a run.start. Raises JournalError for unreadable data: a run with
+    unknown budgets does not continue."""
     given = start.get("budgets")
     if given is None:
         return ()
@@ -153,8 +153,8 @@ def _purse(data: JSON) -> Purse:
 
 
 async def ask_budgets(budgets: Budgets) -> tuple[dict[str, JSON], LorimerError | None]:
-    """Ask which purses pay for a run. Returns what run.start records of them, and the error when
-    the run is refused: also when no answer comes within `ASK_S` seconds, or asking fails."""
+    """Determine which purses pay for a run. Returns what run.start records of them, and the error
+    if the run is refused, which includes no answer within `ASK_S` seconds and a failure."""
     if not callable(budgets):
         return _budgets_json(_purses(budgets)), None
     task = asyncio.current_task()
@@ -166,7 +166,7 @@ async def ask_budgets(budgets: Budgets) -> tuple[dict[str, JSON], LorimerError |
     except asyncio.CancelledError as error:
         if task is not None and task.cancelling() > before:
             raise
-        refused = _undecided("it was cancelled", error)  # its own work, not this run
+        refused = _undecided("it was cancelled", error)  # cancels its own work, not this run
     except LorimerError as error:
         undecided = error.category in (ErrorCategory.STORE, ErrorCategory.CANCELLED)
         refused = _undecided(str(error), error) if undecided else error
@@ -178,13 +178,13 @@ async def ask_budgets(budgets: Budgets) -> tuple[dict[str, JSON], LorimerError |
 
 
 def _purses(given: object) -> tuple[Purse, ...]:
-    """Raises ConfigError for what is no list of purses; so is None, which is given by a budget that
-    forgets to say."""
+    """Raises ConfigError for anything but a list of purses, including the None of a function that
+    forgets to return one."""
     return cast("tuple[Purse, ...]", each_of("budgets", given, Purse, _EXAMPLE))
 
 
 def _checked_answer(given: object) -> tuple[Purse, ...]:
-    """What whoever was asked gave. Raises LimitError for what is no answer."""
+    """Check the answer of a budget function. Raises LimitError for an invalid one."""
     try:
         return _purses(given)
     except ConfigError as error:

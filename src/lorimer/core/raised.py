@@ -1,7 +1,6 @@
-"""Limits of a live run that whoever supervises it raises: turns and time. Never lowered, and never
-those of money.
+"""Limits of a live run that its supervisor raises: turns and time. Never lowered, and never money.
 
-What is raised is recorded, so a run that is resumed, replayed or checked has it too.
+Raised limits are recorded, so that a resumed, replayed or verified run has them too.
 """
 
 from __future__ import annotations
@@ -17,7 +16,7 @@ if TYPE_CHECKING:
     from lorimer.core.context import RunContext
 
 RAISED: Final = "raised:"
-"""Begins the key of the effect that says which limits hold from then on."""
+"""Prefix of the key of the effect that raises limits."""
 
 
 def raised(limits: Limits, data: Mapping[str, JSON]) -> Limits:
@@ -32,12 +31,12 @@ def raised(limits: Limits, data: Mapping[str, JSON]) -> Limits:
 
 
 async def raise_limits(run: RunContext, *, max_turns: int = 0, timeout_s: float = 0.0) -> bool:
-    """Have a live run go on for so many turns, and so many seconds, in all; returns whether either
-    is more than it had; of time no more than `bounds.most_s`. Runs that are part of it, and have
-    less time than they were to have because it had less, get as much more.
+    """Raise the total turns and seconds of a live run; returns whether either is now higher. Time
+    is raised to at most `bounds.most_s`. Child runs that were given less time because this run had
+    less are given as much more.
 
     Journals `effect` under a key that begins with `raised:`. Does nothing to a run that answers
-    from its journal, or is ending. Raises JournalError.
+    from its journal or is ending. Raises JournalError.
     """
     bounds = run.bounds
     asked = {"max_turns": max_turns, "timeout_s": min(timeout_s, bounds.most_s)}

@@ -1,7 +1,7 @@
-"""The receipt of a compaction: what the model is not shown any more, and by which rule.
+"""The receipt of a compaction: what the model is no longer shown, and by which rule.
 
-Nothing is lost by compaction: the conversation in the journal stays whole, and a receipt names the
-messages of it. Who decides what is taken out: `stages/s02_compaction.py`.
+Nothing is lost by compaction: the conversation in the journal stays complete, and a receipt refers
+to its messages. What is compacted is decided in `stages/s02_compaction.py`.
 """
 
 from __future__ import annotations
@@ -15,53 +15,52 @@ from lorimer.core.record import record
 
 @record
 class Receipt:
-    """One compaction, as its fact `compacted` tells it. Messages are named by their place in the
-    conversation, from 0."""
+    """One compaction, as its fact `compacted` records it. Messages are referred to by their 0-based
+    index in the conversation."""
 
     rule: str
-    """The compactor that did it."""
+    """The compactor that made it."""
     start: int
-    """The first message that it took out."""
+    """The first message that it hid."""
     end: int
-    """All before this one are out, but for `kept`."""
+    """All messages before this one are hidden, except for `kept`."""
     kept: tuple[int, ...]
-    """The pinned ones before `end`, of earlier compactions too."""
+    """The pinned messages before `end`, including those of earlier compactions."""
     dropped: tuple[int, ...]
-    """What an earlier one had kept, and this one did not."""
+    """Messages that an earlier compaction kept and this one did not."""
     recap: str
-    """What the model reads in place of all that is out, of earlier compactions too."""
+    """What the model reads instead of all hidden messages, including those of earlier
+    compactions."""
     digest: str
-    """Of the conversation's first `end` messages: whether a conversation is the one that it is
-    of."""
+    """Digest of the conversation's first `end` messages, which identifies the conversation."""
     before: int
-    """Tokens of what the model would have been shown, about."""
+    """Approximate tokens that the model would have been shown."""
     after: int
-    """Tokens of what it is shown, about."""
+    """Approximate tokens that it is shown."""
     error: str = ""
-    """The code of why the summariser failed, where its fallback did it."""
+    """Code of the error of the summariser, if its fallback was used."""
 
     @property
     def indexes(self) -> list[int]:
-        """The places of the messages that this compaction took out."""
+        """The indexes of the messages that this compaction hid."""
         kept = set(self.kept)
         fresh = [index for index in range(self.start, self.end) if index not in kept]
         return [*self.dropped, *fresh]
 
     @property
     def count(self) -> int:
-        """How many messages are out, by this compaction and those before it."""
+        """How many messages are hidden, by this compaction and earlier ones."""
         return self.end - len(self.kept)
 
     def removed(self, messages: Sequence[Message]) -> list[Message]:
-        """The messages that this compaction took out of what the model sees, as they were.
-        `messages` are the conversation, for instance `result.messages`. Raises ValueError when
-        that is too short to be it."""
+        """The messages that this compaction hid from the model, unchanged. `messages` is the
+        conversation, for instance `result.messages`. Raises ValueError if that is too short."""
         if len(messages) < self.end:
             raise ValueError(f"the receipt is about {self.end} messages, not {len(messages)}")
         return [messages[index] for index in self.indexes]
 
     def to_json(self) -> dict[str, JSON]:
-        """The plain form; lossless."""
+        """Plain data, lossless."""
         data: dict[str, JSON] = {
             "rule": self.rule,
             "start": self.start,

@@ -11,10 +11,10 @@ T = TypeVar("T")
 
 @dataclass_transform(frozen_default=True, field_specifiers=(field,))
 def record(cls: type[T]) -> type[T]:
-    """A slotted dataclass that type checkers hold to be frozen, equal and hashed by its fields.
+    """A slotted dataclass that type checkers treat as frozen, equal and hashed by its fields.
 
-    A dataclass that is frozen at run time too takes three times as long to make, and a model
-    call makes a dozen. One that writes its own `__eq__`, `__hash__` and `__repr__` takes twice as
+    A dataclass that is frozen at run time too takes three times as long to create, and a model call
+    creates a dozen. One that defines its own `__eq__`, `__hash__` and `__repr__` takes twice as
     long to define, and `import lorimer` defines sixty.
     """
     made = dataclass(slots=True, eq=False, repr=False)(cls)

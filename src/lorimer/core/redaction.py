@@ -1,10 +1,10 @@
-"""The one place that strikes secrets out of what is kept or told: facts, signals, spilled results,
-recordings, log lines, error messages.
+"""The only place that removes secrets from what is stored or shown: facts, signals, spilled
+results, recordings, log lines, error messages.
 
-Secrets are values that this process knows: of environment variables whose names say so, of the
-credentials given to providers, and those that the host declares. They are struck out where text
-comes into a run, before anything is recorded or shown, so what is replayed later is what the run
-itself had; what is recorded already is never touched again.
+Secrets are values known to this process: of environment variables whose names say so, of the
+credentials given to providers, and those declared by the host. They are removed where text enters a
+run, before anything is recorded or shown, so that a replay sees exactly what the run saw; what is
+recorded already is never changed.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from lorimer.core.jsonable import JSON, dumps, utf8
 T = TypeVar("T")
 
 SHORTEST: Final = 8
-"""Characters of a value that counts; shorter ones would garble text and hide nothing."""
+"""Least length of a secret; removing shorter values would garble text and protect nothing."""
 
 _NAMES: Final = re.compile(
     r"(api[_-]?key|token|secret|passw(or)?d|passphrase"
@@ -35,19 +35,19 @@ _NAMES: Final = re.compile(
 _PASSWORD: Final = re.compile(r"[a-z][a-z0-9+.-]*://[^/?#\s]*?:([^/?#\s]+)@", re.IGNORECASE)
 _LONG: Final = 20
 _LINE: Final = 24
-"""Characters of one line of a secret of several lines that count by themselves."""
+"""Least length of a line of a multi-line secret that counts on its own."""
 _PATH_PART: Final = 32
 
 
 def names_secret(name: str) -> bool:
-    """Whether a variable or header of this name holds a secret by custom."""
+    """Whether a variable or header of this name usually holds a secret."""
     return _NAMES.search(name) is not None
 
 
 def veiled(value: JSON) -> JSON:
-    """A value whose texts and numbers under names of secrets, however deep, are `[redacted]`. Of
-    what is called `key` or `keys`, more often a name, only what looks like a secret is; numbers of
-    tokens are counts."""
+    """A value in which texts and numbers under the names of secrets, at any depth, are
+    `[redacted]`. Under `key` or `keys`, which are usually names, only what looks like a secret is;
+    numbers of tokens are counts."""
     if isinstance(value, Mapping):
         return {
             name: _struck(inner, name.lower()) if names_secret(name) else veiled(inner)
@@ -69,7 +69,7 @@ def _struck(value: JSON, name: str) -> JSON:
 
 
 def is_secret(value: str) -> bool:
-    """Whether a value is fit to be one: not a word, a number, a path, a placeholder."""
+    """Whether a value can be a secret: not a word, a number, a path or a placeholder."""
     if len(value) < SHORTEST or value.isdecimal():
         return False
     if value.startswith(("/", "~/", "./")) and max(map(len, value.split("/"))) <= _PATH_PART:
@@ -80,8 +80,8 @@ def is_secret(value: str) -> bool:
 
 
 def secrets_in(variables: Mapping[str, str]) -> dict[str, str]:
-    """Secrets among variables or headers, value to name: by the name, or as the password in a
-    URL."""
+    """Secrets among variables or headers, value to name: recognized by the name, or as the password
+    in a URL."""
     found: dict[str, str] = {}
     for name, text in variables.items():
         if "://" in text:
@@ -101,11 +101,11 @@ _SCHEMES: Final = ("bearer", "basic", "token")
 
 
 class Redactor:
-    """Strikes known values out of text and plain data: each becomes `[redacted:NAME]`.
+    """Removes known values from text and plain data: each becomes `[redacted:NAME]`.
 
-    Whatever holds none is given back as it is, the same object. The values themselves are looked
-    for everywhere; `deep` also looks for them in base64 (also broken into lines), hexadecimal and
-    as part of a URL, as programs print them. Immutable.
+    A value without secrets is returned as the same object. Plain occurrences are found everywhere;
+    `deep` also finds base64 (also broken into lines), hexadecimal and URL-encoded ones, as programs
+    print them. Immutable.
     """
 
     __slots__ = (
@@ -130,7 +130,7 @@ class Redactor:
                 forms.setdefault(form, f"[redacted:{name}]")
         self._values = dict(sorted(forms.items(), key=lambda item: len(item[0]), reverse=True))
         self._exact = _any_of(self._values)
-        # as JSON has them, with every escape
+        # as JSON writes them, with every escape
         self._exact_bytes = re.compile(_any_of(map(_in_json, self._values)).pattern.encode())
         self._deep = {
             form: shown for value, shown in self._values.items() for form in _encoded(value)
@@ -151,12 +151,12 @@ class Redactor:
         sizes += [len(form) + len(form) // 16 + 2 for form in self._lined]
         self._shortest = min(sizes)
         self.longest = max(sizes)
-        """Characters of the longest that is looked for."""
+        """Length of the longest pattern."""
 
     @staticmethod
     def of(*found: Mapping[str, str]) -> Redactor | None:
-        """Of all these, value to name, the first that tells a value's name; None: there are no
-        secrets, and nothing to look for."""
+        """The redactor of all these values (value to name); the first name of a value counts. None:
+        there are no secrets."""
         secrets: dict[str, str] = {}
         for some in found:
             for value, name in some.items():
@@ -181,18 +181,18 @@ class Redactor:
         return text
 
     def json_text(self, text: str) -> str:
-        """A piece of JSON, or what should be some, without secrets: also as strings escape them."""
+        """A piece of JSON, or of what should be JSON, without secrets, including escaped ones."""
         for form, shown in self._escaped.items():
             if form in text:
                 text = text.replace(form, shown)
         return self.text(text, deep=False)
 
     def finds(self, body: bytes) -> bool:
-        """Whether there is one in this JSON, as it is."""
+        """Whether this JSON contains a secret."""
         return self._exact_bytes.search(body) is not None
 
     def json(self, data: T, *, deep: bool = False) -> T:
-        """Plain data without secrets, in keys too."""
+        """Plain data without secrets, including its keys."""
         body = utf8(cast("JSON", data))
         if body is not None:
             if len(body) < self._shortest:
@@ -219,13 +219,13 @@ class Redactor:
         return data
 
     def error(self, error: LorimerError) -> LorimerError:
-        """The error itself, its words without secrets. What caused it is left as it is."""
+        """The error itself, with secrets removed from its text. Its cause is left unchanged."""
         words = str(error)
         clean = self.text(words)
         if clean != words:
             error.args = (clean, *error.args[1:])
         error.hint = self.text(error.hint)
-        error.__notes__ = [self.text(note) for note in error.__notes__]  # anybody adds some
+        error.__notes__ = [self.text(note) for note in error.__notes__]  # anyone may add notes
         if isinstance(error, APIError):
             error.partial = self.text(error.partial)
         elif isinstance(error, ConfigError):
@@ -233,7 +233,7 @@ class Redactor:
         return error
 
     def raw(self, data: bytes) -> bytes:
-        """Bytes without secrets, whatever else they are."""
+        """Bytes without secrets, whatever their encoding."""
         for form, shown in self._raw.items():
             if form in data:
                 data = data.replace(form, shown)
@@ -245,19 +245,19 @@ class Redactor:
         return data
 
     def held_back(self, text: str, *, in_json: bool = False) -> int:
-        """How many of the last characters may be the beginning of a secret whose rest is still to
-        come; `in_json`: also as strings of JSON escape it."""
+        """How many of the last characters may be the beginning of a secret that continues;
+        `in_json`: also escaped as in JSON."""
         forms = (*self._values, *self._escaped) if in_json else self._values
         return max([_begun(text, form) for form in forms])
 
     def held_back_raw(self, data: bytes) -> int:
-        """The same of bytes, in every form that `raw` looks for."""
-        text = data[-max(map(len, self._raw)) :].decode("latin-1")  # a character for each byte
+        """The same for bytes, in every form that `raw` finds."""
+        text = data[-max(map(len, self._raw)) :].decode("latin-1")  # one character per byte
         return max([_begun(text, form.decode("latin-1")) for form in self._raw])
 
 
 def _begun(data: str, form: str) -> int:
-    """How much of `form`, but not all of it, stands at the end of `data`."""
+    """How much of `form`, but not all of it, `data` ends with."""
     start = max(0, len(data) - len(form) + 1)
     while (at := data.find(form[:1], start)) >= 0:
         size = len(data) - at
@@ -304,9 +304,9 @@ def _encoded(value: str) -> Iterable[str]:
 
 
 def _escapes(value: str) -> list[str]:
-    """What it is in a string of JSON, where that is something else."""
+    """Its form in a JSON string, if that differs."""
     forms = [_in_json(value), _in_ascii(value), _in_json(value).replace("/", "\\/")]
-    # as other libraries write JSON, so that it may stand in a page
+    # as other libraries write JSON, so that it may be embedded in a page
     forms += [_MARKUP.sub(lambda found: f"\\u{ord(found[0]):04x}", _in_json(value))]
     forms += [_ODD.sub(lambda found: f"\\u{ord(found[0]):04X}", _in_ascii(value))]
     return [form for form in dict.fromkeys(forms) if form != value]
@@ -320,7 +320,7 @@ _ODD: Final = re.compile("[&'+<>`]")
 def _in_base64(value: str) -> Iterable[str]:
     raw = value.encode("utf-8", "surrogatepass")
     for skipped in range(3):
-        # in base64 it depends on what stands before it; the first and last letter on both sides
+        # in base64 it depends on what precedes it, as do the first and last letter
         text = base64.b64encode(bytes(skipped) + raw).decode().rstrip("=")
         inner = text[(0, 2, 3)[skipped] : -1]
         if len(inner) >= SHORTEST:
@@ -331,12 +331,12 @@ def _in_base64(value: str) -> Iterable[str]:
 
 @lru_cache(maxsize=32)
 def _in_lines(form: str) -> re.Pattern[str]:
-    """It, as programs break it into lines."""
+    """Its form when programs break it into lines."""
     return re.compile(r"\r?\n?".join(map(re.escape, form)))
 
 
 def of_environment(*more: Mapping[str, str]) -> Redactor | None:
-    """What the environment of this process knows, and `more` (value to name)."""
+    """The redactor for the environment of this process, and `more` (value to name)."""
     return Redactor.of(*more, secrets_in(os.environ))
 
 
@@ -344,8 +344,8 @@ def of_environment(*more: Mapping[str, str]) -> Redactor | None:
 
 
 class _Clean(logging.Filter):
-    """Strikes out what the environment knows, and what the record's `redactor` does. Only for
-    records that somebody is to read, so it may take its time."""
+    """Removes the secrets of the environment, and those of the record's `redactor`. Only for
+    records that are emitted, so it need not be fast."""
 
     def filter(self, record: logging.LogRecord) -> bool:
         own: object = record.__dict__.pop("redactor", None)
@@ -368,8 +368,8 @@ def _clean(record: logging.LogRecord, redactor: Redactor) -> None:
 
 
 def logger(name: str) -> logging.Logger:
-    """The logger of that name; what it tells holds no secrets. A secret that only one run knows
-    is struck out where `extra={"redactor": ...}` comes with the call."""
+    """The logger of that name, whose messages contain no secrets. For secrets that only one run
+    knows, pass `extra={"redactor": ...}`."""
     found = logging.getLogger(name)
     if not any(isinstance(each, _Clean) for each in found.filters):
         found.addFilter(_Clean())

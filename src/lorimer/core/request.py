@@ -1,4 +1,4 @@
-"""What a model is asked, and what it answers: requests, responses, usage, deltas.
+"""What a model is asked and what it answers: requests, responses, usage, deltas.
 
 Every provider is translated from and to these. They are plain immutable values; `to_json` and
 `*_from_json` are lossless.
@@ -20,17 +20,17 @@ from lorimer.core.record import record
 
 @record
 class Usage:
-    """Tokens, counted by the provider. A new kind of token is a new field here, and one vendor's
-    mapping: adding, storing and reporting go over the declared fields."""
+    """Tokens, counted by the provider. A new kind of token is a new field here and in one
+    provider's mapping: adding, storing and reporting iterate over the declared fields."""
 
     input_tokens: int = 0
     """Prompt tokens that were neither read from nor written to a cache."""
     output_tokens: int = 0
-    """Everything generated, reasoning included."""
+    """Everything generated, including reasoning."""
     cache_creation_input_tokens: int = 0
     cache_read_input_tokens: int = 0
     reasoning_tokens: int = 0
-    """Part of `output_tokens`, where the provider tells."""
+    """Part of `output_tokens`, if the provider reports it."""
 
     def __add__(self, other: Usage) -> Usage:
         return Usage(*map(add, _counts(self), _counts(other)))
@@ -46,7 +46,7 @@ class Usage:
         )
 
     def to_json(self) -> dict[str, int]:
-        """The fields that are not zero. Written out: it is asked for with each reply."""
+        """The fields that are not zero. Written out because it is called for each reply."""
         data: dict[str, int] = {}
         if self.input_tokens:
             data["input_tokens"] = self.input_tokens
@@ -89,7 +89,7 @@ class StopReason(StrEnum):
 
 _END_TURN: Final = StopReason.END_TURN
 _STOPS: Final[Mapping[JSON, StopReason]] = {reason.value: reason for reason in StopReason}
-"""By what they are written as: `StopReason(...)` takes five times as long."""
+"""Lookup by value: `StopReason(...)` takes five times as long."""
 
 
 @record
@@ -100,9 +100,9 @@ class ToolSpec:
     description: str
     input_schema: Mapping[str, JSON]
     fingerprint: bytes = field(init=False, repr=False, compare=False)
-    """12 bytes that differ when anything of it differs."""
+    """12 bytes that change with any part of it."""
     size: int = field(init=False, repr=False, compare=False)
-    """Bytes of it in canonical JSON: about 4 a token."""
+    """Size in bytes of canonical JSON, about 4 per token."""
 
     def __post_init__(self) -> None:
         body = canonical(self.to_json())
@@ -110,7 +110,7 @@ class ToolSpec:
         object.__setattr__(self, "size", len(body))
 
     def to_json(self) -> dict[str, JSON]:
-        """The plain form; lossless."""
+        """Plain data, lossless."""
         return {
             "name": self.name,
             "description": self.description,
@@ -120,7 +120,7 @@ class ToolSpec:
 
 @record
 class CacheMarks:
-    """Where prompt-cache breakpoints go, for providers that take them."""
+    """Where prompt-cache breakpoints go, for providers that support them."""
 
     system: bool = False
     tools: bool = False
@@ -133,7 +133,7 @@ NO_MARKS: Final = CacheMarks()
 
 @record
 class OutputSchema:
-    """The form that the answer's text has to have: JSON that fits a schema."""
+    """The required form of the answer's text: JSON that conforms to a schema."""
 
     name: str
     """Letters, digits, `_` and `-`; at most 64."""
@@ -153,7 +153,7 @@ class Request:
     tool_choice: str = "auto"
     """`auto`, `any`, `none`, or the name of a tool."""
     max_tokens: int = 8192
-    """Bounds the visible answer; a provider adds the thinking budget on the wire."""
+    """Most tokens of the visible answer; a provider adds the thinking budget on the wire."""
     temperature: float | None = None
     top_p: float | None = None
     top_k: int | None = None
@@ -161,15 +161,15 @@ class Request:
     thinking_tokens: int | None = None
     """Budget for thinking, in tokens; None: off."""
     effort: str = ""
-    """`low`, `medium`, `high` or "": the model's own."""
+    """`low`, `medium`, `high` or "": the model's default."""
     stream: bool = True
     cache: CacheMarks = NO_MARKS
     output: OutputSchema | None = None
-    """The answer's text is to be JSON of this form; None: any text."""
+    """The answer's text has to be JSON of this form; None: any text."""
     seed: int | None = None
-    """For sampling, where the provider has it."""
+    """Seed for sampling, if the provider supports it."""
     api: str = ""
-    """Which of its wires a provider uses, if it has several: `chat` or `responses`; "": it
+    """The wire to use, if a provider has several: `chat` or `responses`; "": the provider
     chooses."""
 
 
@@ -184,9 +184,9 @@ class Response:
     """The model that answered, as the provider names it."""
     id: str = ""
     cost_nano: int = 0
-    """Nano-dollars, by the price table or as the provider says."""
+    """Nano-dollars, by the price table or as reported by the provider."""
     extra: Mapping[str, JSON] = field(default_factory=no_data)
-    """What only this provider says."""
+    """Provider-specific data."""
 
     @property
     def text(self) -> str:
@@ -195,7 +195,7 @@ class Response:
 
     @property
     def tool_calls(self) -> list[ToolUse]:
-        """The calls in it, in order."""
+        """The tool calls in it, in order."""
         return [block for block in self.content if isinstance(block, ToolUse)]
 
     @property
@@ -204,7 +204,7 @@ class Response:
         return Message("assistant", self.content)
 
     def to_json(self) -> dict[str, JSON]:
-        """The plain form; lossless."""
+        """Plain data, lossless."""
         data: dict[str, JSON] = {"content": [block.to_json() for block in self.content]}
         if self.stop is not _END_TURN:
             data["stop"] = str(self.stop)
@@ -263,7 +263,7 @@ class ToolInputDelta:
 
 @record
 class UsageDelta:
-    """What the provider has counted so far; what a cancelled or failed attempt is charged."""
+    """The provider's count so far; charged if the attempt is cancelled or fails."""
 
     usage: Usage
 

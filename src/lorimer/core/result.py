@@ -24,12 +24,12 @@ STATUSES = (
     "rejected",
     "suspended",
 )
-"""How a run can end. `suspended` is not an end: it waits to be resumed."""
+"""How a run can end. `suspended` is not an end: the run can be resumed."""
 
 
 @record
 class Step:
-    """One tool call of a run, as its facts tell it."""
+    """One tool call of a run, as its facts record it."""
 
     iteration: int
     tool: str
@@ -39,7 +39,7 @@ class Step:
 
 
 class Ended:
-    """What every result of a run tells."""
+    """What every result of a run has."""
 
     __slots__ = ()
 
@@ -49,17 +49,17 @@ class Ended:
 
     @property
     def success(self) -> bool:
-        """The run ended, and well."""
+        """Whether the run ended normally."""
         return self.status == "ok"
 
     @property
     def error(self) -> str:
-        """What went wrong, in a sentence; "" when nothing did."""
+        """The error message; "" if there was no error."""
         return str(self.exception) if self.exception is not None else ""
 
     @property
     def code(self) -> ExecutorErrorCode | None:
-        """The code of what went wrong."""
+        """The error code."""
         return self.exception.code if self.exception is not None else None
 
     @property
@@ -70,29 +70,29 @@ class Ended:
 
 @dataclass(slots=True)
 class PipelineResult(Ended):
-    """What a run gave. Complete also when the run failed: then with what was done so far."""
+    """The result of a run. Complete even if the run failed: then with what was done until then."""
 
     run_id: str
     status: str
     """One of `STATUSES`."""
     text: str = ""
-    """The last answer's text."""
+    """The text of the last answer."""
     output: object = None
-    """What stage 21 made of the answer; the text by default."""
+    """The output made by stage 21; by default the text."""
     exception: LorimerError | None = None
-    """The typed error, when the run did not end well."""
+    """The typed exception, if the run did not end normally."""
     iterations: int = 0
     """Model turns made."""
     usage: Usage = NO_USAGE
-    """Tokens, failed and abandoned attempts included."""
+    """Tokens, including failed and aborted attempts."""
     cost_nano: int = 0
     events: list[Event] = field(default_factory=list[Event], repr=False)
     """The facts of the run, in order."""
     session_id: str = ""
-    """The stream of the journal it is in."""
+    """The stream of the journal that holds the run."""
     history: History = field(default_factory=History, repr=False)
     length: int = 0
-    """How much of `history` belongs to this result."""
+    """How many messages of `history` belong to this result."""
 
     @property
     def messages(self) -> list[Message]:
@@ -101,15 +101,15 @@ class PipelineResult(Ended):
 
     @property
     def receipts(self) -> list[Receipt]:
-        """Of this run's compactions, in order: `receipt.removed(result.messages)` are the messages
-        that the model was not shown any more."""
+        """The receipts of this run's compactions, in order: `receipt.removed(result.messages)` are
+        the messages that the model was no longer shown."""
         return [Receipt.from_json(fact.data) for fact in self.events if fact.type == "compacted"]
 
     @property
     def reason(self) -> str:
-        """Why the last iteration was the last, as its `iteration.end` says: `end_turn`, or e.g.
-        `controller_max_turns` where stage 16 has ended a run that still called tools, and `text`
-        may be empty though the run ended well. "": no iteration came to its end."""
+        """Why the last iteration was the last, from its `iteration.end`: `end_turn`, or e.g.
+        `controller_max_turns` when stage 16 has ended a run that still called tools; `text` may
+        then be empty although the run ended normally. "": no iteration was completed."""
         for fact in reversed(self.events):
             if fact.type == "iteration.end":
                 return str(fact.data.get("reason", "tool_calls"))
@@ -117,8 +117,8 @@ class PipelineResult(Ended):
 
     @property
     def steps(self) -> list[Step]:
-        """The tool calls of this run, in the order of the replies that made them, with what they
-        gave."""
+        """The tool calls of this run with their results, in the order of the replies that made
+        them."""
         steps: dict[tuple[int, int], Step] = {}
         calls: list[Mapping[str, JSON]] = []
         for fact in self.events:
@@ -144,14 +144,14 @@ class PipelineResult(Ended):
 
     @property
     def recorded_output(self) -> JSON:
-        """`output` as the journal has it, without secrets; None: it is the text, or no plain data,
-        or the run has not ended."""
+        """`output` as recorded, without secrets; None: it equals the text, or is not plain data, or
+        the run has not ended."""
         last = self.events[-1] if self.events else None
         return last.data.get("output") if last is not None and last.type == "run.end" else None
 
     def to_json(self) -> dict[str, JSON]:
-        """The plain form the command line prints with `--output-format json`. It has an `output`
-        where that is data, not the text: the recorded one."""
+        """Plain data, as printed by `--output-format json`. Has `output` if that differs from the
+        text: the recorded one."""
         data: dict[str, JSON] = {
             "run_id": self.run_id,
             "session_id": self.session_id,

@@ -1,5 +1,5 @@
-"""What the reviewers of stage 11 find in the calls of a run. They are asked before a call is made,
-on the one path of every call (`tools/dispatch.py`); the stage tells what they found."""
+"""The findings of the reviewers of stage 11 about the calls of a run. Reviewers are asked before a
+call is made, on the path of all calls (`tools/dispatch.py`); the stage reports their findings."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from lorimer.core.jsonable import JSON
 from lorimer.core.record import record
 
 Action: TypeAlias = Literal["annotate", "ask", "block"]
-"""`annotate`: it is told to whoever runs the agent. `ask`: a person decides, whatever rules allow.
+"""`annotate`: reported to whoever runs the agent. `ask`: a person decides, whatever rules allow.
 `block`: the call is not made, and the model is told why."""
 
 _STRICTNESS: Final[Mapping[Action, int]] = {"annotate": 0, "ask": 1, "block": 2}
@@ -25,12 +25,12 @@ class Call:
     tool: str
     input: Mapping[str, JSON]
     texts: tuple[str, ...]
-    """All texts in its input, names of fields left out."""
+    """All texts in its input, excluding field names."""
 
 
 @record
 class Finding:
-    """What a reviewer has found in a call."""
+    """A finding of a reviewer about a call."""
 
     reviewer: str
     action: Action
@@ -38,28 +38,28 @@ class Finding:
 
 
 class Reviewer(Protocol):
-    """Looks at calls. Strategies of stage 11."""
+    """Reviews calls. Base of the strategies of stage 11."""
 
     name: ClassVar[str]
 
     def find(self, call: Call) -> Finding | None:
-        """What it finds; None: nothing. Must be quick, and find the same in the same call again:
-        nothing of it is recorded."""
+        """The finding; None: there is none. Must be quick and deterministic, because it is not
+        recorded."""
         ...
 
 
 class Review:
-    """The reviewers of one run, with what they have found. Belongs to the run's task."""
+    """The reviewers of one run and their findings. Belongs to the run's task."""
 
     __slots__ = ("_reviewers", "findings")
 
     def __init__(self, reviewers: Sequence[Reviewer]) -> None:
         self._reviewers = reviewers
         self.findings: list[tuple[int, Finding]] = []
-        """Of this iteration: the call's place in the reply, and what was found in it."""
+        """Findings of this iteration: the index of the call in the reply, and the finding."""
 
     def of(self, tool: str, input: Mapping[str, JSON]) -> list[Finding]:
-        """What they find in a call, the strictest first. One that fails lets nothing through."""
+        """The findings for a call, strictest first. A reviewer that fails blocks the call."""
         texts: list[str] = []
         _gather(input.values(), 1, texts)
         call = Call(tool, input, tuple(texts))
@@ -76,7 +76,7 @@ class Review:
         return found
 
     def look(self, index: int, tool: str, input: Mapping[str, JSON]) -> list[Finding]:
-        """`of`, and keep it for stage 11."""
+        """As `of`, and keep the findings for stage 11."""
         found = self.of(tool, input)
         if found:
             self.findings.extend([(index, finding) for finding in found])
@@ -84,14 +84,14 @@ class Review:
 
 
 def _gather(values: Iterable[JSON], depth: int, texts: list[str]) -> None:
-    """Add all texts in some values to `texts`, of those nested too deep none: such a call is
+    """Add all texts in some values to `texts`; for values nested too deeply none: such a call is
     refused anyway."""
     for value in values:
         if isinstance(value, str):
             texts.append(value)
         elif type(value) in _TEXTLESS or depth > _MAX_DEPTH:
             continue
-        elif isinstance(value, (dict, Mapping)):  # the type that it nearly always is, first
+        elif isinstance(value, (dict, Mapping)):  # by far the most frequent type, first
             _gather(value.values(), depth + 1, texts)
         elif isinstance(value, (list, tuple)):
             _gather(value, depth + 1, texts)

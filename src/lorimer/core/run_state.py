@@ -1,4 +1,4 @@
-"""The progress of a run and its limits, as its tools may read them while it goes on."""
+"""The progress and limits of a live run, for its tools to read."""
 
 from __future__ import annotations
 
@@ -13,27 +13,27 @@ if TYPE_CHECKING:
 
 @record
 class RunState:
-    """At one moment. Each figure has beside it what the run may come to: see `Limits`."""
+    """A snapshot. For the limit of each figure see `Limits`."""
 
     run_id: str
     turns: int
-    """Model calls with their tool calls, the one at hand included."""
+    """Model calls with their tool calls, including the current one."""
     max_turns: int
     tool_calls: int
-    """The one that asks included."""
+    """Tool calls, including the one that asks."""
     max_tool_calls: int
     usage: Usage
-    """Tokens until now, those of failed attempts and ended sub-agents included."""
+    """Tokens so far, including failed attempts and ended sub-agents."""
     cost_usd: float
     max_cost_usd: float | None
-    """None: there is no ceiling."""
+    """None: there is no limit."""
     elapsed_s: float
-    """Of the run's own time, earlier lives of a resumed run included."""
+    """Seconds of the run's own time, including those before it was resumed."""
     timeout_s: float
 
     @classmethod
     def of(cls, run: RunContext) -> RunState:
-        """Of a run that goes on."""
+        """The state of a live run."""
         bounds, limits, spend = run.bounds, run.bounds.limits, run.spend
         left = bounds.deadline - run.world.monotonic()
         return cls(

@@ -1,6 +1,6 @@
-"""Signals to listeners while a run goes on: nothing here is recorded, or changes the run.
+"""Signals to listeners while a run is live: nothing here is recorded or changes the run.
 
-Who listens, and how it reaches them: `bus.py`. What is recorded: `facts.py`.
+Who listens, and how signals reach listeners: `bus.py`. What is recorded: `facts.py`.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ _NOTHING: Final[Mapping[str, JSON]] = {}
 
 
 class Signals:
-    """A run as its listeners see it: the part of a RunContext that tells them."""
+    """A run as its listeners see it: the part of a RunContext that notifies them."""
 
     __slots__ = (
         "_listeners",
@@ -39,17 +39,17 @@ class Signals:
         self.world = world
         self.iteration = 0
         self.stage = ""
-        """Of the stage that runs, the name."""
+        """Name of the stage that is running."""
         self.replaying: Collection[object] = ()
-        """Recorded facts that are still to be answered from; empty: what it does is new."""
+        """Recorded facts that have not been answered from yet; empty: the run is live."""
         self._listeners = listeners
         self.redactor: Redactor | None = None
-        """Strikes secrets out of what is recorded and told; None: none are known."""
+        """Removes secrets from what is recorded and sent; None: no secrets are known."""
         self.has_listeners = listeners.tap is not None or not listeners.bus.silent
-        """Somebody listens to this run; checked again in each iteration."""
+        """Whether anyone listens to this run; checked again in each iteration."""
         self.wants: Callable[[str], bool] = self._wants if self.has_listeners else _NOBODY
-        """`wants(type)`: somebody listens to signals of this type, and this is no replay. Ask
-        before building a signal's data; while nobody listens, asking costs nothing."""
+        """`wants(type)`: whether anyone listens to signals of this type, and this is not a replay.
+        Check before building a signal's data: without listeners, the check costs nothing."""
 
     def _look_for_listeners(self) -> None:
         listeners = self._listeners
@@ -63,8 +63,8 @@ class Signals:
         return self.has_listeners and not self.replaying and self._listeners.wants(type)
 
     def signal(self, type: str, data: Mapping[str, JSON] = _NOTHING) -> None:
-        """Tell whoever listens; nobody needs to. While a resumed run answers from its journal,
-        signals are not repeated."""
+        """Send a signal to whoever listens, if anyone. While a resumed run answers from its
+        journal, signals are not repeated."""
         if not self.wants(type):
             return
         if self.redactor is not None:
@@ -75,17 +75,17 @@ class Signals:
 
     @property
     def follows_stages(self) -> bool:
-        """Somebody listens to stages, now or once a resumed run has caught up."""
+        """Whether anyone listens to stages, now or once a resumed run has caught up."""
         wants = self._listeners.wants
         return wants("stage.enter") or wants("stage.exit") or wants("stage.bypass")
 
     def refresh_listeners(self) -> bool:
-        """Somebody listens at this moment."""
+        """Check again whether anyone listens."""
         self._look_for_listeners()
         return self.has_listeners
 
     def announce(self, type: str, data: Mapping[str, JSON]) -> None:
-        """A signal about the run as a whole: sent in a replay too."""
+        """Send a signal about the run as a whole; also in a replay."""
         if self._listeners.wants(type):
             self._listeners.send(
                 Event(type, data, run_id=self.id, iteration=self.iteration, time=self.world.time())
@@ -93,7 +93,7 @@ class Signals:
 
     @property
     def silent(self) -> bool:
-        """There are neither pumps nor a stream to end."""
+        """Whether there are neither pumps nor a stream to end."""
         return self._listeners.idle
 
     async def close(self) -> None:

@@ -12,16 +12,16 @@ from lorimer.core.record import record
 
 @record
 class Snapshot:
-    """What an agent was at a moment. What was said is in the journal: it is small."""
+    """What an agent was at one moment. It is small, because the conversation is in the journal."""
 
     manifest: EnvironmentManifest
     session_id: str = ""
-    """The stream of its conversation; "": it has none yet, or remembers nothing."""
+    """The stream of its conversation; "": it has none yet, or does not remember."""
     seq: int = 0
-    """The fact of it after which the next run goes on."""
+    """The fact of that stream after which the next run continues."""
 
     def to_json(self) -> dict[str, JSON]:
-        """Plain data, from which `from_json` makes an equal one."""
+        """Plain data; `from_json` restores an equal snapshot."""
         return {
             "manifest": self.manifest.to_dict(),
             "session_id": self.session_id,

@@ -1,5 +1,5 @@
-"""What a run has used: tokens, money spent and set aside, and the ceiling of both. What many runs
-share: `purse.py`."""
+"""What a run has used: tokens, money spent and reserved, and their ceiling. For money that many
+runs share see `purse.py`."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ _NONE: Final = (0,) * len(USAGE_FIELDS)
 
 
 class Spend:
-    """The account of one run. Money is in whole nano-dollars.
+    """The account of one run, in whole nano-dollars.
 
-    Keeps count only: each change that the ledger has to know is returned as a LedgerEntry, to be
+    Only does the sums: each change that concerns the ledger is returned as a LedgerEntry, to be
     recorded in one transaction with its fact.
     """
 
@@ -40,33 +40,32 @@ class Spend:
         above: Spend | None = None,
         purses: tuple[Purse, ...] = (),
     ) -> None:
-        """`above`: of the run that this one is part of, whose ceiling holds for both."""
+        """`above`: the account of the parent run, whose ceiling holds for both."""
         self._account = account
         self._ceiling_nano = ceiling_nano
         self._above = above
         self._reserved_nano = 0
         self._below = 0
-        """What the runs that are part of this one have spent or set aside, and this one has not
-        been charged for yet."""
+        """What child runs have spent or reserved and this run has not been charged for yet."""
         self._tokens: dict[str, int] = {}
         self.nano = 0
         """Spent so far."""
         self.purses = purses
-        """Shared accounts that its calls are charged to, too."""
+        """Shared accounts that are charged as well."""
 
     @property
     def tokens(self) -> dict[str, JSON]:
-        """`usage` in its plain form."""
+        """`usage` as plain data."""
         return {name: count for name, count in self._tokens.items() if count}
 
     @property
     def usage(self) -> Usage:
-        """Tokens so far, failed and abandoned attempts included."""
+        """Tokens so far, including failed and aborted attempts."""
         return Usage(*map(self._tokens.get, USAGE_FIELDS, _NONE))
 
     def charge(self, result: Mapping[str, JSON], sign: int = 1) -> int:
-        """Add the `cost` and the `usage` of an effect's data (take them back with `sign` -1);
-        returns the cost."""
+        """Add the `cost` and `usage` in an effect's data (with `sign` -1: take them back); returns
+        the cost."""
         usage, cost = result.get("usage"), result.get("cost")
         if isinstance(usage, dict):
             tokens = self._tokens
@@ -79,8 +78,8 @@ class Spend:
         return cost
 
     def reserve(self, nano: int) -> LedgerEntry | None:
-        """Set aside the most that a call can cost. Raises LimitError over the ceiling of this run
-        or of one that it is part of."""
+        """Reserve the most that a call can cost. Raises LimitError over the ceiling of this run or
+        an ancestor."""
         account: Spend | None = self
         while account is not None:
             account._require(nano)
@@ -107,30 +106,30 @@ class Spend:
             account = account._above
 
     def give_back(self, nano: int) -> None:
-        """Free a reservation that was not recorded."""
+        """Release a reservation that was not recorded."""
         self._reserved_nano -= nano
         self._add_to_ancestors(-nano)
 
     def add_uncharged(self, nano: int) -> None:
-        """Of a resumed run: count what its child runs had spent or reserved before it was
-        interrupted, and it was not charged for."""
+        """For a resumed run: count what its child runs had spent or reserved before the
+        interruption without it having been charged."""
         self._below += nano
 
     def remove_uncharged(self, nano: int) -> None:
-        """A child run has ended, and this one is about to be charged for it: it counts as charged
-        from now on."""
+        """A child run has ended, and this run is about to be charged for it: from now on it counts
+        as charged."""
         self._below -= nano
         self._add_to_ancestors(-nano)
 
     def restore_reserved(self, nano: int) -> None:
-        """Reserve, or free (below 0), an amount that the ledger has already, from recorded
+        """Reserve, or release (negative), an amount that the ledger already has, from recorded
         facts."""
         self._reserved_nano += nano
 
     def settle(self, reserved: int, result: Mapping[str, JSON]) -> LedgerEntry | None:
-        """Charge a call's data in place of what was set aside for it."""
+        """Charge a call's data in place of its reservation."""
         if not reserved and "usage" not in result and "cost" not in result:
-            return None  # of nearly all tools
+            return None  # as with nearly all tools
         cost = self.charge(result)
         self._reserved_nano -= reserved
         if self._above is not None:
@@ -141,20 +140,20 @@ class Spend:
         return LedgerEntry(self._account, -reserved, cost, self.purses, below)
 
     def undo(self, reserved: int, result: Mapping[str, JSON]) -> None:
-        """The opposite of `settle`: its fact was not written."""
+        """The reverse of `settle`, when its fact was not written."""
         cost = self.charge(result, -1)
         self._reserved_nano += reserved
         self._add_to_ancestors(reserved - cost)
 
     def write_off(self, data: Mapping[str, JSON]) -> LedgerEntry | None:
-        """Charge what a half-done call cost; what was set aside for it stays."""
+        """Charge the cost of an aborted call; its reservation stays."""
         cost = self.charge(data)
         self._add_to_ancestors(cost)
         below = cost if "runs" in data else 0
         return LedgerEntry(self._account, 0, cost, self.purses, below) if cost else None
 
     def release(self) -> LedgerEntry | None:
-        """Give back what is still set aside; goes with run.end."""
+        """Release what is still reserved; recorded with run.end."""
         left, self._reserved_nano = self._reserved_nano, 0
         self._add_to_ancestors(-left)
         return LedgerEntry(self._account, -left, 0, self.purses) if left else None

@@ -27,8 +27,8 @@ Out = TypeVar("Out")
 
 
 class Settings(BaseModel):
-    """A configuration of which no more than the fields is asked: what is given is validated, what
-    is not has its default. Nothing is built for that before something is given."""
+    """The configuration of something that declares only its fields: given values are validated,
+    others have their defaults. Nothing is built before a value is given."""
 
     model_config = ConfigDict(extra="forbid", defer_build=True)
 
@@ -42,37 +42,37 @@ def configured(kind: type[BaseModel], given: Mapping[str, JSON]) -> BaseModel:
 
 
 class Strategy:
-    """One way of doing what a slot of a stage is for. Holds its configuration, never a run's
-    state: one instance serves many runs at once."""
+    """One way of doing the work of a stage's slot. Holds its configuration, never a run's state:
+    one instance serves many runs at once."""
 
     name: ClassVar[str] = ""
     description: ClassVar[str] = ""
     Config: ClassVar[type[BaseModel] | None] = None
-    """The schema of its configuration; None: `configure` gets the mapping as it is."""
+    """The schema of its configuration; None: `configure` receives the mapping unchanged."""
 
-    # Any: a subclass says `config: Config`, and no narrower type here allows that.
+    # Any: subclasses declare `config: Config`, which no narrower type allows
     config: Any
-    """The validated configuration, where `Config` is given."""
+    """The validated configuration, if there is a `Config`."""
 
     def configure(self, config: Mapping[str, JSON]) -> None:
-        """Take the configuration, once, before the first run. Raises pydantic's
-        ValidationError for a bad one, or ConfigError, its `problems` each as `field: reason`."""
+        """Receive the configuration, once, before the first run. Raises pydantic's ValidationError,
+        or ConfigError with each of its `problems` as `field: reason`, for an invalid one."""
         if self.Config is not None:
             self.config = configured(self.Config, config)
 
     def bind(self, bindings: Bindings) -> None:
-        """Take the live objects it needs, once, after `configure`."""
+        """Receive the live objects it needs, once, after `configure`."""
 
 
 S = TypeVar("S", bound=Strategy)
 
 
 class Slot(Generic[S]):
-    """A place in a stage for one strategy. A class attribute of the stage; on an instance it is
-    the strategy itself.
+    """A place in a stage for one strategy. A class attribute of the stage; on an instance it is the
+    strategy itself.
 
-    `known` maps the names a manifest may use to `"module:Class"`; a module is imported when its
-    strategy is chosen.
+    `known` maps the names that a manifest may use to `"module:Class"`; a module is imported when
+    its strategy is chosen.
     """
 
     def __init__(self, protocol: type[S], *, default: str, known: Mapping[str, str]) -> None:
@@ -99,7 +99,7 @@ class Slot(Generic[S]):
 
 
 class Chain(Slot[S]):
-    """A place for an ordered list of strategies; on an instance it is a tuple, maybe empty."""
+    """A place for an ordered list of strategies; on an instance it is a tuple, possibly empty."""
 
     chain: ClassVar[bool] = True
 
@@ -121,30 +121,29 @@ class Chain(Slot[S]):
 
 
 class Stage(Generic[In, Out]):
-    """One step of the pipeline. Subclass it, name it, give it an order and `execute`.
+    """One step of the pipeline. Subclass it, give it a name, an order and `execute`.
 
-    A stage holds no state of a run: one instance serves many runs at once. What it learns goes
-    into the PipelineState.
+    A stage holds no state of a run: one instance serves many runs at once. It keeps what it finds
+    out in the PipelineState.
     """
 
     name: ClassVar[str] = ""
     order: ClassVar[int] = 0
-    """1 to 21: its place. A stage with another name than the built-in of that order runs right
-    after it; one with the same name replaces it."""
+    """1 to 21: its position. A stage with another name than the built-in stage of that order runs
+    right after it; one with the same name replaces it."""
     category: ClassVar[str] = ""
     every_call: ClassVar[bool] = False
-    """Of a setup stage (1 to 5): run again before every later model call."""
+    """For a setup stage (1 to 5): whether it runs again before every later model call."""
     Config: ClassVar[type[BaseModel] | None] = None
-    """The schema of the stage's own configuration; None: it takes none."""
+    """The schema of the stage's own configuration; None: it has none."""
     calls_tools: ClassVar[bool] = False
-    """A manifest may say which: `tool_binding`."""
+    """Whether it calls tools, so that a manifest may restrict which: `tool_binding`."""
     overrides: ClassVar[frozenset[str]] = frozenset()
-    """Fields of the manifest's `model` that it takes from its `model_override`, where that has
-    them."""
+    """Fields of the manifest's `model` that its `model_override` may override."""
     bypass_reason: ClassVar[str] = "its own condition for a bypass held"
-    """When `should_bypass` says True, in words: told to who asks why it was bypassed."""
+    """Why `should_bypass` returns True, in words, for explanations."""
     bypass_path: ClassVar[str] = ""
-    """What in the stage's entry decides that, such as `strategies.guards`; "": nothing does."""
+    """What in the stage's entry decides that, such as `strategies.guards`; "": nothing."""
 
     config: Any  # as in Strategy
     _slots: ClassVar[Mapping[str, Slot[Strategy]]] = {}
@@ -159,29 +158,29 @@ class Stage(Generic[In, Out]):
         }
 
     def configure(self, config: Mapping[str, JSON]) -> None:
-        """Take the configuration, once, before the first run."""
+        """Receive the configuration, once, before the first run."""
         if self.Config is not None:
             self.config = configured(self.Config, config)
 
     def check(self, manifest: EnvironmentManifest) -> Iterable[str]:
-        """What of its configuration does not fit the rest of the manifest, each fault as
-        `path: reason`. Called after `configure`."""
+        """Conflicts of its configuration with the rest of the manifest, each as `path: reason`.
+        Called after `configure`."""
         return ()
 
     def bind(self, bindings: Bindings) -> None:
-        """Take the live objects it needs, once, after `configure`."""
+        """Receive the live objects it needs, once, after `configure`."""
 
     @property
     def remembers(self) -> bool:
-        """A pipeline with this stage keeps one conversation over its runs."""
+        """Whether a pipeline with this stage keeps one conversation over its runs."""
         return False
 
     def should_bypass(self, state: PipelineState) -> bool:
-        """True: skip it this time. Must be cheap and must change nothing."""
+        """Whether to skip the stage this time. Must be cheap and must change nothing."""
         return False
 
     async def execute(self, input: In, state: PipelineState) -> Out:
-        """Do the work. `input` is what the stage before returned."""
+        """Do the work. `input` is what the previous stage returned."""
         raise TypeError(f"{type(self).__name__} has no execute method")
 
     @classmethod

@@ -1,4 +1,4 @@
-"""What the stages of one run speak through: typed fields, one instance a run."""
+"""What the stages of one run share: typed fields, one instance per run."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ if TYPE_CHECKING:
 
 
 SCORE: Final = "evaluation_score"
-"""In `state.shared`: how good the last answer was that stage 14 judged, 0 to 1."""
+"""In `state.shared`: the score of the last answer that stage 14 judged, 0 to 1."""
 FEEDBACK: Final = "evaluation_feedback"
-"""In `state.shared`: what was said about it."""
+"""In `state.shared`: the comment on that answer."""
 MISFIT: Final = "structured_output_error"
-"""In `state.shared`: why the last answer is not the data that stage 9 looks for; "": it is."""
+"""In `state.shared`: why the last answer is not the data that stage 9 expects; "": it is."""
 
 
 class Decision(StrEnum):
@@ -35,7 +35,8 @@ class Decision(StrEnum):
 
 
 def decided(said: str) -> Decision:
-    """What a host's own stage has written as text. Raises StageError for what is no decision."""
+    """A decision that a host's own stage may have written as text. Raises StageError for an invalid
+    one."""
     try:
         return Decision(said)
     except ValueError:
@@ -47,8 +48,8 @@ def decided(said: str) -> Decision:
 
 
 class PipelineState:
-    """One run, one task. Shipped stages speak through the typed fields; a custom stage may keep
-    plain data of its own in `shared`."""
+    """The state of one run, used by its task only. Shipped stages communicate through the typed
+    fields; a custom stage may keep plain data of its own in `shared`."""
 
     __slots__ = (
         "began",
@@ -85,19 +86,19 @@ class PipelineState:
         self.run = run
         """The run's context: effects, signals, limits, world."""
         self.input = input
-        """What the caller gave."""
+        """The caller's input."""
         messages.redactor = run.redactor
         self.messages = messages
         """The whole conversation, append-only."""
         self.began = messages.length
-        """Where its part of them begins."""
+        """Index at which the messages of this run begin."""
         self.recorded_length = messages.length
-        """How many of the messages are recorded; the next model.intent holds the rest."""
+        """How many of the messages are recorded; the next model.intent records the rest."""
         self.context: Sequence[Message] = messages
-        """What of it goes to the model: stage 2 decides."""
+        """The messages that go to the model, chosen by stage 2."""
         self.volatile: dict[str, str] = {}
-        """What the model is told behind the conversation, in this call only, by who says it: what
-        changes from run to run, and would spoil what providers can cache if it stood before."""
+        """Text sent behind the conversation in this call only, by its source: what changes from run
+        to run, and would defeat the provider's cache if it came earlier."""
         self.iteration = 0
         """0-based number of the model call."""
         self.system = ""
@@ -113,32 +114,31 @@ class PipelineState:
         self.thinking: list[str] = []
         """Reasoning texts of this run, as stage 8 left them."""
         self.signal = ""
-        """What the last reply says of itself, where stage 9 looks for that: `complete`, ...; the
-        detail beside it."""
+        """The signal in the last reply that stage 9 found, such as `complete`; with its detail."""
         self.signal_detail = ""
         self.decision: Decision | None = None
-        """What this iteration came to; None: nobody has decided yet."""
+        """The outcome of this iteration; None: not decided yet."""
         self.reason = ""
-        """Why that decision."""
+        """The reason for the decision."""
         self.failure: LorimerError | None = None
-        """What ends the run, where a stage has decided for ERROR and has an error of its own."""
+        """The error that ends the run, if a stage has decided for ERROR and has one."""
         self.trail: Trail | None = None
-        """The last turns, for the guards of stage 16; None: they have not looked yet."""
+        """The last turns, for the guards of stage 16; None: not determined yet."""
         self.held_back = 0
-        """How often a hook has kept the run from its end."""
+        """How often a hook has kept the run from ending."""
         self.text = ""
         """The answer so far: the text of the last response."""
         self.output: object = None
-        """What stage 21 made of it; None: the text."""
+        """The output made by stage 21; None: the text."""
         self.shared: dict[str, JSON] = {}
         self.models = ""
-        """Whom stage 6 asks in this run: a spec or a chain without tiers and aliases; "": it has
-        asked nobody yet."""
+        """Whom stage 6 calls in this run: a spec or chain with tiers and aliases resolved; "": it
+        has not called a model yet."""
         self.unsupported: tuple[tuple[str, str, str], ...] = ()
-        """Provider, model and field of what was left out of requests, once it was told."""
+        """Provider, model and field of what was left out of requests, once that was reported."""
 
     def begin_turn(self) -> None:
-        """Forget what belongs to one iteration."""
+        """Reset the fields of an iteration."""
         self.response = None
         self.calls = []
         self.results = []
@@ -146,8 +146,8 @@ class PipelineState:
         self.reason = ""
 
     def add_recorded(self, message: Message, plain: Mapping[str, JSON] | None = None) -> None:
-        """Add a reply or the results of its calls: what facts of their own already hold. `plain`
-        is its `to_json`, where the caller has it."""
+        """Add a reply, or the results of its calls, which facts of their own record. `plain` is its
+        `to_json`, if the caller has it."""
         if self.recorded_length != self.messages.length:
             raise StageError(
                 "A message was added between a reply and the results of its calls; add it "
@@ -157,18 +157,18 @@ class PipelineState:
         self.recorded_length = self.messages.length
 
     def unrecorded(self) -> list[Message]:
-        """The messages that no fact tells of yet; they count as told once this returns."""
+        """The messages that no fact contains yet; they count as recorded once this returns."""
         fresh = self.messages.since(self.recorded_length)
         self.recorded_length = self.messages.length
         return fresh
 
     def mark_unrecorded(self, messages: Sequence[Message]) -> None:
-        """What `unrecorded` returned was not recorded after all."""
+        """The messages that `unrecorded` returned were not recorded after all."""
         self.recorded_length -= len(messages)
 
     def close_turn(self) -> None:
-        """Make the history what a later run may build on: without an input that no model saw,
-        with a result for every call, and fit for every provider."""
+        """Prepare the history for later runs: without an input that no model saw, with a result for
+        every call, and valid for every provider."""
         history = self.messages
         history.truncate(self.recorded_length)
         last = history[-1] if history.length else None
@@ -179,7 +179,7 @@ class PipelineState:
         self.recorded_length = history.length
 
     def _begun(self) -> set[int]:
-        """The calls of this iteration that an intent tells of."""
+        """This iteration's calls for which an intent is recorded."""
         keys: set[int] = set()
         for fact in reversed(self.run.facts):
             if fact.iteration != self.run.iteration:
@@ -190,7 +190,8 @@ class PipelineState:
 
     @property
     def context_size(self) -> int:
-        """Of what goes to the model: bytes, about 4 a token; media by what they come to."""
+        """Size of the messages that go to the model, in bytes of about 4 per token, with media at
+        their assumed size."""
         context = self.context
         if isinstance(context, History):
             return context.size
@@ -198,7 +199,7 @@ class PipelineState:
 
     @property
     def usage(self) -> Usage:
-        """Tokens of this run so far, failed and abandoned attempts included."""
+        """Tokens of this run so far, including failed and aborted attempts."""
         return self.run.spend.usage
 
     @property

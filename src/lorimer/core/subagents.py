@@ -1,4 +1,4 @@
-"""What a sub-agent of a manifest is when it runs: a manifest of its own, and limits. Pure."""
+"""What a sub-agent of a manifest runs as: a manifest of its own, and limits. Pure functions."""
 
 from __future__ import annotations
 
@@ -19,21 +19,22 @@ from lorimer.core.manifest import (
 )
 
 AGENT: Final = "Agent"
-"""The tool that gives work to a sub-agent."""
+"""The tool that delegates to a sub-agent."""
 TASKS: Final = "task_registry"
-"""The stage without which there is no work in the background."""
+"""The stage that is required for background work."""
 
 _FOR_AGENTS: Final = frozenset(
     {AGENT, "TaskCreate", "TaskGet", "TaskList", "TaskUpdate", "TaskStop", "TaskOutput"}
 )
-"""Tools that are there where there are sub-agents."""
+"""Tools that exist if there are sub-agents."""
 
 _NOT_ITS: Final = frozenset({"agent", "evaluate", "hitl", "emit", "memory", "summarize", "persist"})
-"""Stages about the answer to the caller, which a sub-agent's is not. Its form is not, either."""
+"""Stages concerned with the answer to the caller, which a sub-agent does not give; nor does the
+answer's form apply to it."""
 
 
 def has_tasks(manifest: EnvironmentManifest) -> bool:
-    """Whether its model may begin work in the background."""
+    """Whether its model may start background work."""
     return any(each.inputs is None for each in manifest.agents) and any(
         entry.active and entry.name == TASKS for entry in manifest.stages
     )
@@ -42,8 +43,8 @@ def has_tasks(manifest: EnvironmentManifest) -> bool:
 def manifest_of(
     home: EnvironmentManifest, agent: SubAgent, host: Collection[str]
 ) -> tuple[EnvironmentManifest, frozenset[str]]:
-    """The manifest of a sub-agent of `home`, and those of the host's tools (`host`) that it has.
-    Raises ConfigError for limits that cannot be."""
+    """The manifest of a sub-agent of `home`, and which of the host's tools (`host`) it has. Raises
+    ConfigError for invalid limits."""
     if agent.manifest is not None:
         own = agent.manifest
         named = frozenset([*(agent.tools or ()), *(own.tools.given or ())]) & frozenset(host)
@@ -74,7 +75,7 @@ def manifest_of(
 
 
 def _given(other: SubAgent, agent: SubAgent, wanted: Collection[str]) -> bool:
-    """Whether a sub-agent with these tools may give work to another."""
+    """Whether a sub-agent with these tools may delegate to another."""
     if other.inputs is not None:
         return other.name in wanted
     return AGENT in wanted and other.name != agent.name
@@ -83,7 +84,7 @@ def _given(other: SubAgent, agent: SubAgent, wanted: Collection[str]) -> bool:
 def _bound(
     binding: ToolBinding, made: EnvironmentManifest, wanted: Collection[str] | None
 ) -> ToolBinding:
-    """The binding of its home, as far as it is about tools that the sub-agent has."""
+    """Its parent's tool binding, restricted to tools that the sub-agent has."""
 
     def has(name: str) -> bool:
         if name in _FOR_AGENTS:
@@ -129,7 +130,7 @@ def _together(one: list[str], other: list[str]) -> list[str]:
 
 
 def faults(manifest: EnvironmentManifest) -> list[str]:
-    """What is wrong with its sub-agents that no one of them shows alone, as `path: reason`."""
+    """Faults of its sub-agents that only show when they are taken together, as `path: reason`."""
     found: list[str] = []
     seen: set[str] = set()
     for at, agent in enumerate(manifest.agents):
@@ -151,12 +152,12 @@ def faults(manifest: EnvironmentManifest) -> list[str]:
 
 
 def place_of(agent: SubAgent, at: int) -> str:
-    """Where in a document what is said of a sub-agent stands."""
+    """Path of a sub-agent in the document."""
     return f"agents[{at}]." + ("manifest." if agent.manifest is not None else "")
 
 
 def limits_within(wanted: Limits, above: Bounds, now: float) -> Limits:
-    """Limits of a run that is part of another: never more than those, and what is left of them."""
+    """Limits of a child run: never more than its own, and than what is left of the parent's."""
     mine: dict[str, float | None] = asdict(wanted)
     theirs: dict[str, float | None] = asdict(above.limits)
     theirs["timeout_s"] = max(above.deadline - now, 0.001)
@@ -165,7 +166,7 @@ def limits_within(wanted: Limits, above: Bounds, now: float) -> Limits:
 
 
 def _less(one: float | None, other: float | None) -> float | None:
-    """The stricter of two limits; of two yes or no: both."""
+    """The stricter of two limits; for booleans: both."""
     if one is None or other is None:
         return other if one is None else one
     return min(one, other)

@@ -1,7 +1,8 @@
-"""What models are told of a tool's schema: that form of it which every provider takes.
+"""The form of a tool's schema that models are shown, which every provider accepts.
 
-OpenAI and Anthropic refuse a whole request for one tool with alternatives at the top of its schema,
-or (OpenAI) with a list that does not say of what. The check of a call is that of the whole schema.
+OpenAI and Anthropic reject a whole request because of one tool with alternatives at the top level
+of its schema, and OpenAI because of a list without item types. Calls are checked against the full
+schema.
 """
 
 from __future__ import annotations
@@ -12,15 +13,16 @@ from typing import Final
 from lorimer.core.jsonable import JSON, dumps
 
 _REFUSED: Final = ("anyOf", "oneOf", "allOf", "not", "if", "then", "else", "enum", "const")
-"""Keywords that may not stand at the top."""
+"""Keywords that are not allowed at the top level."""
 _MAX_WORDS: Final = 2_000
 _MAX_HOPS: Final = 10
 
 
 def told_schema(schema: Mapping[str, JSON]) -> tuple[dict[str, JSON], str]:
-    """The schema as a model is told it, and in words what of it has no place there."""
+    """The schema as a model is shown it, and a description in words of what cannot be part of
+    it."""
     out = _with_items(schema)
-    if "$ref" in out:  # of a type that refers to itself: what stands beside it says nothing
+    if "$ref" in out:  # a recursive type: what is next to the reference says nothing
         out = {**_resolved(out, out), **{k: out[k] for k in ("$defs", "definitions") if k in out}}
     taken = {name: out.pop(name) for name in _REFUSED if name in out}
     if not taken:
@@ -41,7 +43,7 @@ def told_schema(schema: Mapping[str, JSON]) -> tuple[dict[str, JSON], str]:
 def _branches(
     schema: Mapping[str, JSON], root: Mapping[str, JSON], depth: int
 ) -> Iterator[Mapping[str, JSON]]:
-    """The alternatives of a schema, and theirs."""
+    """The alternatives of a schema, and their alternatives."""
     if depth > _MAX_HOPS:
         return
     for keyword in ("allOf", "anyOf", "oneOf"):
@@ -67,7 +69,8 @@ def _resolved(schema: JSON, root: Mapping[str, JSON]) -> Mapping[str, JSON]:
 
 
 def _with_items(schema: Mapping[str, JSON]) -> dict[str, JSON]:
-    """A copy in which each list says of what: one with a type for each place, of any of them."""
+    """A copy in which each list has an item type; one with a type for each position, any of
+    them."""
     out: dict[str, JSON] = {}
     for name, value in schema.items():
         if name in ("enum", "const", "default", "examples"):  # values, not schemas

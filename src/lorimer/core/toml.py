@@ -1,4 +1,4 @@
-"""Writing TOML; the standard library reads it. What stands in a manifest, and no more."""
+"""Writing TOML, as far as manifests need it; the standard library can only read it."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def to_toml(data: Mapping[str, JSON]) -> str:
 
 
 def _table(data: Mapping[str, JSON], path: tuple[str, ...]) -> Iterator[str]:
-    """The lines of a table: plain values first, for what follows a header belongs to it."""
+    """The lines of a table: plain values first, because whatever follows a header belongs to it."""
     for name, value in data.items():
         if not _is_table(value) and not _is_tables(value):
             yield f"{_key(name)} = {_value(value, (*path, name))}"
@@ -65,5 +65,5 @@ def _key(name: str) -> str:
 
 
 def _text(text: str) -> str:
-    # the escapes of JSON are TOML's too, but for one character
+    # the escapes of JSON are valid in TOML, except for one character
     return json.dumps(text, ensure_ascii=False).replace("\x7f", "\\u007f")

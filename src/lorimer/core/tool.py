@@ -19,62 +19,62 @@ if TYPE_CHECKING:
 
 
 class Toolbox(Protocol):
-    """The tools of one pipeline, and the one path of every call to them."""
+    """The tools of one pipeline, and the only path of calls to them."""
 
     def specs(self, state: PipelineState) -> tuple[ToolSpec, ...]:
-        """What the model is shown next. The same tuple object until something changes."""
+        """The tools that the model is shown next. The same tuple until something changes."""
         ...
 
     @property
     def polling(self) -> frozenset[str]:
-        """Tools that are called again and again on purpose, until something has changed."""
+        """Tools that are called repeatedly on purpose, until something has changed."""
         ...
 
     def concurrency_safe(self, use: ToolUse) -> bool:
-        """This call may run beside its neighbours."""
+        """Whether this call may run in parallel with its neighbours."""
         ...
 
     def planning(self, run: RunContext) -> bool:
-        """At this moment of a run nothing may be changed: plan mode is on."""
+        """Whether nothing may be changed at this point of a run: plan mode is on."""
         ...
 
     async def call(
         self, name: str, input: Mapping[str, JSON], key: str, state: PipelineState
     ) -> ToolResultBlock:
-        """A call that a stage makes in the model's place: decided about and recorded as one that
-        another tool makes (`tools/steps.py`). `key` is the stage's own."""
+        """A call that a stage makes instead of the model: decided on and recorded like one that
+        another tool makes (`tools/steps.py`). `key` is chosen by the stage."""
         ...
 
     def early(self, state: PipelineState) -> EarlyCalls:
-        """Begins calls of a reply that is still being written; made anew for each reply."""
+        """Starts calls of a reply that is still being generated; created anew for each reply."""
         ...
 
     def dispatch(
         self, use: ToolUse, index: int, state: PipelineState
     ) -> Awaitable[ToolResultBlock]:
-        """Validate, permit, record, run. `index` is the call's place in the reply.
+        """Validate, permit, record, execute. `index` is the position of the call in the reply.
 
-        Whatever the tool does, this returns a result for the model; only cancellation of the
-        run and errors of the journal are raised.
+        Always returns a result for the model, whatever the tool does; raises only on cancellation
+        of the run and for errors of the journal.
         """
         ...
 
 
 class EarlyCalls(Protocol):
-    """Calls that are begun before the reply that asks for them is complete."""
+    """Calls that are started before the reply that requests them is complete."""
 
     def piece(self, item: ToolInputDelta) -> None:
         """A piece of the arguments of a call."""
         ...
 
     def anew(self) -> None:
-        """What was begun and not taken is not wanted any more."""
+        """Give up the calls that were started and not collected."""
         ...
 
 
 @record
 class PastCall:
-    """A call of a conversation, and what came of it."""
+    """A call of a conversation, and its result."""
 
     use: ToolUse
     result: ToolResultBlock
@@ -82,49 +82,52 @@ class PastCall:
 
 @record
 class TextQuestion:
-    """What a tool asks a person, in words."""
+    """A question of a tool to a person, for an answer in words."""
 
     text: str
     options: tuple[str, ...] = ()
-    """Answers to choose from; any other is one too."""
+    """Suggested answers; any other is valid too."""
     default: str | None = None
-    """What counts where nobody answers; None: nothing does."""
+    """The answer if nobody answers; None: there is none."""
     timeout_s: float = inf
-    """Seconds to wait for an answer while somebody is being asked; a run that is suspended waits
-    for as long as it takes."""
+    """Seconds to wait for an answer while somebody is being asked; a suspended run waits for as
+    long as it takes."""
 
 
 class Later(Exception):
-    """Raised by an Approver that cannot have an answer now: the run is suspended, and goes on
-    with the answer that somebody gives it (`core/mail.py`) when it is resumed."""
+    """Raised by an Approver that cannot get an answer now: the run is suspended. It continues, when
+    resumed, with the answer given to it (`core/mail.py`)."""
 
 
 class Approver(Protocol):
     """Asks a person. Shipped: a terminal prompt in the CLI, and `tools.AskLater`."""
 
     async def approve(self, tool: str, summary: str, reason: str) -> bool:
-        """True: the call may run, this once. `summary` is its arguments as JSON; of more
-        than 100,000 characters the end is left out, and "[cut here: ..." says so. They are as the
-        model wrote them: characters that a screen hides or acts on (bidirectional marks, control
-        characters) are for whoever shows them. Cancelled when the answer came from elsewhere."""
+        """Returns True if the call may run, this once. `summary` is its arguments as JSON; beyond
+        100,000 characters it is cut, marked by "[cut here: ...". The arguments are as the model
+        wrote them: characters that a screen hides or interprets (bidirectional marks, control
+        characters) have to be handled by whoever displays them. Cancelled when an answer came from
+        elsewhere."""
         ...
 
 
 @runtime_checkable
 class RepeatApprover(Approver, Protocol):
-    """An approver that may also be asked whether to make a call again that was interrupted and
-    perhaps took effect. Any other is not: a yes to "may this run" is none to "may it run twice"."""
+    """An approver that can also be asked whether to repeat a call that was interrupted and may have
+    taken effect. Others are not asked: a yes to "may this run" is not a yes to "may it run
+    twice"."""
 
     async def approve_again(self, tool: str, summary: str, reason: str) -> bool:
-        """True: it may be made again, this once."""
+        """Returns True if it may be repeated, this once."""
         ...
 
 
 @runtime_checkable
 class Asker(Protocol):
-    """An approver that can also put questions that are answered with a text. Where there is none,
-    such a question suspends the run."""
+    """An approver that can also ask questions that are answered with text. Without one, such a
+    question suspends the run."""
 
     async def ask(self, question: TextQuestion) -> str:
-        """The answer; "": none. Cancelled when it came from elsewhere, or the time is over."""
+        """The answer; "": none. Cancelled when an answer came from elsewhere, or the time is
+        over."""
         ...

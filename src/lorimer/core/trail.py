@@ -1,4 +1,4 @@
-"""The last turns of a run, as the guards of stage 16 look back on them."""
+"""The last turns of a run, for the guards of stage 16 to look back on."""
 
 from __future__ import annotations
 
@@ -9,40 +9,40 @@ from lorimer.core.jsonable import JSON
 from lorimer.core.messages import ImageBlock, TextBlock, ToolResultBlock, ToolUse
 
 LOOKS_BACK: Final = 16
-"""Turns that are kept: what repeats itself in longer cycles is not noticed."""
+"""Number of turns that are kept: repetition in longer cycles is not noticed."""
 
 _COMPARED: Final = 64
-"""Calls of one turn that are looked for one by one; a turn of more is looked for as a whole."""
+"""Most calls of one turn that are compared one by one; a turn with more is compared as a whole."""
 
 Made: TypeAlias = tuple[int, str, str | tuple[TextBlock | ImageBlock, ...], Mapping[str, JSON], str]
-"""A call with what it gave: its mark, tool, result, arguments, and those that were no JSON. Each
-turn is compared with sixteen: what differs most often, and costs least to compare, stands first."""
+"""A call and its result: its mark, tool, result, arguments, and invalid arguments. Each turn is
+compared with sixteen others, so what differs most often and is cheapest to compare comes first."""
 
 
 class Trail:
-    """The last turns in which calls were made, newest last. Belongs to one run; its memory does
-    not grow, and neither does the cost of a turn."""
+    """The last turns with tool calls, newest last. Belongs to one run; its memory and the cost of a
+    turn do not grow."""
 
     __slots__ = ("_made", "failures", "polls", "stale", "warned", "turns")
 
     def __init__(self) -> None:
         # lists: a deque takes 760 bytes for its first element
         self.turns: list[tuple[Made, ...]] = []
-        """Calls that wait for something to change are left out."""
+        """Turns without the calls that wait for something to change."""
         self._made: list[Made] = []
         """The calls of all these turns."""
         self.stale = 0
-        """How many turns in a row, up to now, brought nothing new."""
+        """Number of latest turns in a row that brought nothing new."""
         self.failures = 0
-        """How many turns in a row, up to now, had only calls that failed."""
+        """Number of latest turns in a row in which every call failed."""
         self.polls = False
-        """The newest turn did nothing but wait for something to change."""
+        """The latest turn only waited for something to change."""
         self.warned: set[str] = set()
-        """Guards that have warned, and whose reason to still holds."""
+        """Guards that have warned and whose condition still holds."""
 
     @property
     def advances(self) -> bool:
-        """The newest turn brought something new, and not all of its calls failed."""
+        """Whether the latest turn brought something new, and not all of its calls failed."""
         return not self.stale and not self.failures
 
     def add(
@@ -51,8 +51,8 @@ class Trail:
         results: Sequence[ToolResultBlock],
         polling: Container[str],
     ) -> None:
-        """A turn, once its calls were made. `polling` holds the names of tools that are called
-        again and again on purpose."""
+        """Add a turn after its calls were made. `polling` holds the names of tools that are called
+        repeatedly on purpose."""
         worked = fresh = False
         turn: list[Made] = []
         before = self._made
@@ -63,7 +63,7 @@ class Trail:
                 if not fresh and len(calls) <= _COMPARED:
                     fresh = made not in before
                 turn.append(made)
-        if len(calls) > _COMPARED:  # else it takes as long as the square of their number
+        if len(calls) > _COMPARED:  # else it takes quadratic time
             fresh = tuple(turn) not in self.turns
         self.failures = 0 if worked else self.failures + 1
         self.polls = not turn
@@ -76,7 +76,7 @@ class Trail:
         before.extend(turn)
 
     def repeated(self, period: int) -> int:
-        """How many of the newest turns in a row are the same as the one `period` turns before."""
+        """How many of the latest turns in a row equal the one `period` turns before."""
         turns, count = self.turns, 0
         for at in range(len(turns) - 1, period - 1, -1):
             if turns[at] != turns[at - period]:
@@ -86,7 +86,7 @@ class Trail:
 
 
 def _mark(call: ToolUse) -> int:
-    """A hash of its arguments: two calls with different ones need not be looked at further."""
+    """A hash of the arguments: calls with different hashes need not be compared further."""
     try:
         return hash(frozenset(call.input.items()))
     except TypeError:  # lists or objects are among them

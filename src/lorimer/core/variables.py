@@ -1,9 +1,9 @@
 """References to variables in a manifest: `${NAME}`, in texts of `model`, of a stage's configuration
-and of an `http` tool. `$${NAME}` stands for the text `${NAME}`.
+and of an `http` tool. `$${NAME}` stands for the literal text `${NAME}`.
 
-Which variables there are, the host says; the environment of the process is none by itself, for a
-manifest may be a stranger's. A value is put in where it is used, when it is used: manifest, hash,
-journal and saved files only ever hold the reference.
+Which variables exist is up to the host; the process environment is not used by itself, because a
+manifest may come from a stranger. A value is inserted where and when it is used: manifest, hash,
+journal and saved files only ever contain the reference.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ REFERENCE: Final = re.compile(r"\$(\$?)\{([A-Z][A-Z0-9_]{0,99})\}")
 
 
 def names_in(value: JSON) -> Iterator[str]:
-    """The variables that the texts of a value refer to."""
+    """The variables that the texts in a value refer to."""
     for text in texts_in(value):
         for escaped, name in REFERENCE.findall(text):
             if not escaped:
@@ -29,8 +29,7 @@ def names_in(value: JSON) -> Iterator[str]:
 
 
 def replaced(value: JSON, variables: Mapping[str, str]) -> JSON:
-    """The value with the variables in their places, in one pass; one that is not there stays a
-    reference."""
+    """The value with variables replaced, in one pass; a reference to an unknown one is kept."""
     if isinstance(value, str):
         return REFERENCE.sub(lambda found: _substitute(found, variables), value)
     if isinstance(value, Mapping):
@@ -41,7 +40,7 @@ def replaced(value: JSON, variables: Mapping[str, str]) -> JSON:
 
 
 def verbatim(text: str, variables: Collection[str] = ()) -> str:
-    """A text that comes out of `replaced` as it is, but for references to `variables`."""
+    """A text that `replaced` leaves as it is, except for references to `variables`."""
     return REFERENCE.sub(
         lambda found: found[0] if found[2] in variables and not found[1] else f"${found[0]}", text
     )
@@ -52,7 +51,7 @@ def _substitute(found: re.Match[str], variables: Mapping[str, str]) -> str:
 
 
 def references(manifest: EnvironmentManifest) -> dict[str, list[str]]:
-    """Path to the variables that are referred to there, of all that is active."""
+    """Path to the variables referred to there, in everything that is active."""
     found: dict[str, list[str]] = {}
     settings = [_texts_of(manifest.model).items()]
     settings += [_settings(entry) for entry in manifest.stages if entry.active]
@@ -60,7 +59,7 @@ def references(manifest: EnvironmentManifest) -> dict[str, list[str]]:
         if names := list(dict.fromkeys(names_in(value))):
             found[path] = names
     for tool in manifest.tools.ad_hoc:
-        # the others have no places for variables: `${NAME}` is text in a script
+        # the others have no variables: `${NAME}` is plain text in a script
         if tool.kind == "http" and (names := list(dict.fromkeys(tool.variables()))):
             found[f"tools.ad_hoc[{tool.name}]"] = names
     for agent in manifest.agents:
@@ -76,7 +75,7 @@ def references(manifest: EnvironmentManifest) -> dict[str, list[str]]:
 
 
 def _texts_of(model: ModelConfig) -> dict[str, JSON]:
-    """Path to setting, of those of a model that are texts, or may hold some."""
+    """Path to setting, for those of a model that are or contain texts."""
     said = {name: cast("JSON", value) for name, value in model if name in model.model_fields_set}
     return {
         f"model.{name}": value
@@ -98,7 +97,7 @@ def _settings(entry: StageEntry) -> Iterable[tuple[str, JSON]]:
 
 
 def missing(manifest: EnvironmentManifest, variables: Mapping[str, str]) -> dict[str, list[str]]:
-    """Path to what is referred to there and is not one of the variables."""
+    """Path to the references there that are not among the variables."""
     found = {
         path: [name for name in names if name not in variables]
         for path, names in references(manifest).items()
@@ -109,8 +108,8 @@ def missing(manifest: EnvironmentManifest, variables: Mapping[str, str]) -> dict
 def with_variables(
     manifest: EnvironmentManifest, variables: Mapping[str, str]
 ) -> EnvironmentManifest:
-    """The manifest with the variables in its model and in the configuration of its stages; itself,
-    where it refers to none there. Only for what is compiled of it: it is written nowhere."""
+    """The manifest with variables replaced in its model and in the configuration of its stages; the
+    same object if there are none. Only for compiling: it is never written anywhere."""
     entries = [
         entry if not _refers(value for _, value in _settings(entry)) else _filled(entry, variables)
         for entry in manifest.stages
@@ -147,7 +146,7 @@ def _filled_model(model: ModelConfig, variables: Mapping[str, str]) -> ModelConf
 
 
 def undecided(problem: str, paths: Iterable[str]) -> bool:
-    """Whether it is about a value, at one of these paths, that a variable will give."""
+    """Whether a fault is about a value, at one of these paths, that contains a variable."""
     return problem.startswith(tuple([f"{path}{mark}" for path in paths for mark in (":", ".")]))
 
 

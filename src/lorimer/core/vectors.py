@@ -1,7 +1,7 @@
 """Texts as vectors, and an index of them in memory.
 
 A vector is made by hashing the words of a text into buckets (the hashing trick: Weinberger et al.,
-2009), so that nothing has to be learnt, asked or stored, and the same text has the same vector in
+2009), so nothing has to be trained, requested or stored, and the same text has the same vector in
 every process.
 """
 
@@ -16,17 +16,17 @@ from typing import Final
 
 BUCKETS: Final = 1 << 16
 MAX_WORDS: Final = 2_000
-"""Of one text; what follows does not count."""
+"""Most words of one text; the rest is ignored."""
 _POSTINGS: Final = 512
-"""Of one bucket: the newest, so that a search costs the same however many texts there are."""
+"""Most texts in one bucket: the newest, so that a search costs the same however many texts there
+are."""
 _STEM: Final = 6
 _WORD: Final = re.compile(r"\w+")
 
 
 def embed(text: str) -> dict[int, float]:
-    """The vector of a text, of length 1, without its zeros: bucket to value. Words count by their
-    first letters, so that "deploy" is found by "deployment", and by the logarithm of how often
-    they occur."""
+    """The sparse vector of a text, of length 1: bucket to value. Words count by their first
+    letters, so that "deploy" is found by "deployment", and by the logarithm of their frequency."""
     words = _WORD.findall(text.casefold())[:MAX_WORDS]
     counts = Counter([_bucket(word[:_STEM]) for word in words if len(word) > 2 or word.isdigit()])
     values = {bucket: log1p(count) for bucket, count in counts.items()}
@@ -41,15 +41,15 @@ def _bucket(word: str) -> int:
 
 
 class Vectors:
-    """Texts in the order in which they were added, each found by its number, from 0."""
+    """Texts in the order in which they were added, each identified by its number, from 0."""
 
     def __init__(self) -> None:
         self.length = 0
-        """How many there are."""
+        """Number of texts."""
         self._postings: dict[int, deque[tuple[int, float]]] = {}
 
     def add(self, text: str) -> int:
-        """Take in a text. Returns its number."""
+        """Add a text. Returns its number."""
         at = self.length
         for bucket, value in embed(text).items():
             self._postings.setdefault(bucket, deque(maxlen=_POSTINGS)).append((at, value))
@@ -59,9 +59,9 @@ class Vectors:
     def search(
         self, text: str, top_k: int, *, min_score: float = 0.0, before: int | None = None
     ) -> list[int]:
-        """The numbers, below `before`, of the texts most like this one, the most like it first:
-        those with a score (the cosine of the two) above 0 and not below `min_score`. Rare words
-        count for more, by their inverse document frequency."""
+        """The numbers, below `before`, of the most similar texts, most similar first: those whose
+        score (cosine similarity) is above 0 and at least `min_score`. Rare words count for more, by
+        their inverse document frequency."""
         scores: dict[int, float] = {}
         asked = self._weighted(embed(text))
         for bucket, value in asked.items():

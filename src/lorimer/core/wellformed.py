@@ -1,19 +1,20 @@
-"""What makes messages fit for every provider.
+"""What makes messages acceptable to every provider.
 
-The one home of that: `faults` says what is wrong with messages, `repaired` mends it, for all
-providers together, so a history may go to any of them, and from one to another. Mended is
+`faults` finds what is wrong with messages, `repaired` mends it, for all providers at once, so that
+a history can be sent to any of them, and from one to another. The following is repaired:
 
-- what is loaded from a journal, for a new run or a resumed one: `journal/conversation.py`;
-- what a run has added, at its end, however it ended: `PipelineState.close_turn`;
-- the part of a conversation that a strategy of stage 2 chose, so also what compaction leaves.
+- what is loaded from a journal for a new or resumed run: `journal/conversation.py`;
+- what a run has added, when it ends in whatever way: `PipelineState.close_turn`;
+- the part of a conversation that a strategy of stage 2 selected, and so also what compaction
+  leaves.
 
-In between a history stays fit by itself: `History` keeps nothing empty, a model call gives its
-tool calls ids of their own, and every call is answered before the next request. So nothing here
-is done over a whole history while a run is going on.
+In between a history stays valid by construction: `History` keeps nothing empty, a model call gives
+its tool calls unique ids, and every call is answered before the next request. So a whole history is
+never processed here while a run is live.
 
-The encoders (`models/*_request.py`) rely on the rules and only spell: they merge neighbours of
-one role, leave out what their wire has no place for (blank text, another provider's thinking),
-and write ids and names in its alphabet.
+The encoders (`models/*_request.py`) rely on these rules and only translate: they merge consecutive
+messages of one role, leave out what their wire cannot express (blank text, another provider's
+thinking), and adapt ids and names to its alphabet.
 """
 
 from __future__ import annotations
@@ -54,7 +55,7 @@ NO_RESULT: Final = (
 )
 
 IsTaken: TypeAlias = Callable[[str], bool]
-"""Whether an id is that of a call earlier in the conversation."""
+"""Whether an id belongs to an earlier call of the conversation."""
 
 
 def answers(
@@ -62,9 +63,9 @@ def answers(
     done: Mapping[str, ToolResultBlock],
     begun: Collection[int] = (),
 ) -> Message:
-    """One user message with a result for every call, in call order: providers demand it. A call
-    without one is said not to have been run; or, when its index is in `begun`, that nobody knows
-    what became of it."""
+    """One user message with a result for every call, in call order, as providers require. A call
+    without a result is reported as not run; or, if its index is in `begun`, as having an unknown
+    outcome."""
     return Message(
         "user",
         tuple(
@@ -82,8 +83,8 @@ def answers(
 def own_ids(
     reply: tuple[Block, ...], taken: Container[str], fresh: Callable[[str], str]
 ) -> tuple[Block, ...]:
-    """The content of a reply, each call with an id of its own: a fresh one (`World.new_id`) for
-    what is missing, or taken by a call before. The same object when nothing has to change."""
+    """The content of a reply in which each call has a unique id: a fresh one (`World.new_id`) where
+    the id is missing or was used before. The same object when nothing has to change."""
     ids = [block.id for block in reply if isinstance(block, ToolUse)]
     if not ids or (ids[0] and len(ids) == 1 and ids[0] not in taken):
         return reply
@@ -103,7 +104,7 @@ def own_ids(
 
 
 def renamed(use: ToolUse, id: str) -> ToolUse:
-    """The call with another id; what seals it does not seal that."""
+    """The call with another id, and without its signature, which does not cover that id."""
     return ToolUse(id, use.name, use.input, use.raw, use.signature)
 
 
@@ -112,24 +113,25 @@ def renamed(use: ToolUse, id: str) -> ToolUse:
 
 @record
 class Fault:
-    """One thing in a list of messages that a provider would refuse."""
+    """One fault in a list of messages, for which a provider would refuse it."""
 
     index: int
-    """Of the message."""
+    """Index of the message."""
     rule: str
     """`begin empty block text id unanswered orphan order`: see `faults`."""
     words: str
 
 
 def faults(messages: Iterable[Message], taken: IsTaken | None = None) -> list[Fault]:
-    """What some provider would refuse of these messages, in order; [] for most.
+    """The faults of these messages for which some provider would refuse them, in order; usually [].
 
-    `begin`: the first is the user's. `empty`: each says something, last of all. `block`: each
-    block stands on the side that may have it, and has its content. `text`: no unpaired
-    surrogates. `id`: every call has an id of its own. `unanswered`: and one result, in the
-    user's turn right after; `orphan`: nothing else has one; `order`: results come first in their
-    turn. Messages of one role in a row are one turn. `taken`, for messages that go on a
-    conversation, tells the ids of the calls before them; then they need not begin with the user.
+    `begin`: the first message is not the user's. `empty`: a message has no content. `block`: a
+    block in a role that may not have it, or without content. `text`: unpaired surrogates. `id`: a
+    call without a unique id. `unanswered`: a call without exactly one result in the user turn right
+    after it. `orphan`: a result without a call. `order`: a result after other content of its turn.
+    Consecutive messages of one role are one turn. `taken` is for messages that continue a
+    conversation: it knows the ids of earlier calls, and then the first message need not be the
+    user's.
     """
     messages = list(messages)
     found = misplaced(messages, taken)
@@ -142,9 +144,8 @@ def faults(messages: Iterable[Message], taken: IsTaken | None = None) -> list[Fa
 
 
 def without_empty_end(message: Message) -> Message | None:
-    """The message without blank text and thinking at its end, where no provider takes them;
-    Google's seal of what was said stays, as the other providers are not sent it. None: nothing is
-    left."""
+    """The message without blank text and thinking at its end, which no provider accepts. Google's
+    signature is kept, since other providers are not sent it. None: nothing is left."""
     content = message.content
     last = content[-1] if content else None
     if type(last) is TextBlock:  # nearly always
@@ -159,7 +160,7 @@ def without_empty_end(message: Message) -> Message | None:
         end += 1
     if not end:
         return None
-    # a seal may be all that comes after what was said
+    # a signature may be all that follows the text
     return message if end == len(content) else Message(message.role, content[:end])
 
 
@@ -175,7 +176,7 @@ def _seals(block: Block) -> bool:
 
 
 def readable(message: Message) -> Message:
-    """The message with text that can be encoded; itself, if it can be."""
+    """The message with text that can be encoded; the same object if it can be already."""
     plain = message.to_json()
     if utf8(plain) is not None:
         return message
@@ -183,7 +184,7 @@ def readable(message: Message) -> Message:
 
 
 def fits(role: Role, block: Block) -> bool:
-    """That side may say such a block, and it has its content."""
+    """Whether that role may have such a block, and the block has content."""
     match block:
         case TextBlock():
             return True
@@ -196,12 +197,12 @@ def fits(role: Role, block: Block) -> bool:
 
 
 def misplaced(messages: Sequence[Message], taken: IsTaken | None) -> list[Fault]:
-    """The `faults` that are about what stands where: all but `empty` and `text`."""
+    """The `faults` concerning order and position: all except `empty` and `text`."""
     found: list[Fault] = []
     if messages and messages[0].role != "user" and taken is None:
         found.append(Fault(0, "begin", "a conversation begins with the user"))
     used: set[str] = set()
-    waiting: dict[str, int] = {}  # calls without a result, each with the index of its message
+    waiting: dict[str, int] = {}  # calls without a result so far, with the index of their message
     turn, said = "", False
     for index, message in enumerate(messages):
         role = message.role
@@ -244,20 +245,20 @@ def _unanswered(waiting: Mapping[str, int]) -> list[Fault]:
 
 
 def repaired(messages: Iterable[Message], taken: IsTaken | None = None) -> list[Message]:
-    """The messages without their `faults`. What is in order stays as it is, the same objects;
-    repairing twice changes nothing.
+    """The messages without their `faults`. Valid messages stay the same objects; repairing twice
+    changes nothing.
 
-    A call without a result gets one that says so (`NO_RESULT`), never that it was or was not
-    run. Left out is what no provider takes: results of no call, blocks on the wrong side, empty
-    messages, and what the model said before the user's first word. A result of a call is never
-    made to look like words of the user.
+    A call without a result gets one that says so (`NO_RESULT`), never that it was or was not run.
+    Whatever no provider accepts is left out: results without a call, blocks in the wrong role,
+    empty messages, and model messages before the user's first. A tool result is never turned into
+    text of the user.
     """
     messages = list(messages)
     if not faults(messages, taken):
         return messages
     out: list[Message] = []
     ids = _Ids(taken)
-    calls: list[tuple[str, ToolUse]] = []  # of the turn before, each with the id that it had
+    calls: list[tuple[str, ToolUse]] = []  # of the previous turn, each with its former id
     for role, group in groupby(_fitting(messages), attrgetter("role")):
         turn: list[Message] = list(group)
         if role == "user":
@@ -272,7 +273,7 @@ def repaired(messages: Iterable[Message], taken: IsTaken | None = None) -> list[
 
 
 def _fitting(messages: Iterable[Message]) -> Iterator[Message]:
-    """Each message by itself in order; not those that have nothing to say."""
+    """Each message repaired by itself, in order; without those that become empty."""
     for message in messages:
         content = tuple([block for block in message.content if fits(message.role, block)])
         if len(content) < len(message.content):
@@ -287,7 +288,7 @@ def _free(call_id: str) -> bool:
 
 
 class _Ids:
-    """Gives calls ids of their own, the same ones every time."""
+    """Gives calls unique ids, deterministically."""
 
     def __init__(self, taken: IsTaken | None) -> None:
         self._taken = taken or _free
@@ -304,7 +305,7 @@ class _Ids:
 
 
 def _with_calls(message: Message, calls: Sequence[ToolUse]) -> Message:
-    """The message with these for its calls, in order."""
+    """The message with these calls in place of its own, in order."""
     if all(new is old for new, old in zip(calls, message.tool_uses, strict=True)):
         return message
     given = iter(calls)
@@ -313,7 +314,7 @@ def _with_calls(message: Message, calls: Sequence[ToolUse]) -> Message:
 
 
 def _answered(calls: Sequence[tuple[str, ToolUse]], turn: list[Message]) -> list[Message]:
-    """The user's turn after these calls: first a result for every one, then the rest."""
+    """The user turn after these calls: first a result for every call, then the rest."""
     asked = Message("assistant", tuple([use for _, use in calls]))
     as_they_were = all(had == use.id for had, use in calls)
     if as_they_were and not misplaced([asked, *turn], _free):
@@ -337,7 +338,7 @@ def _answered(calls: Sequence[tuple[str, ToolUse]], turn: list[Message]) -> list
 
 
 def _result(use: ToolUse, given: deque[ToolResultBlock] | None) -> ToolResultBlock:
-    """The first that is left of the results given for a call."""
+    """The first unused result for a call."""
     if not given:
         return ToolResultBlock(use.id, NO_RESULT, is_error=True)
     found = given.popleft()

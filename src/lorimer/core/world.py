@@ -1,7 +1,7 @@
 """The port to everything that is not a pure function: clock, ids, dice, HTTP, processes.
 
-Code outside `lorimer.world` never asks the operating system for any of these itself (a lint
-holds that), so a run can be resumed, replayed and simulated under virtual time.
+Code outside `lorimer.world` never asks the operating system for any of these (a lint rule checks
+that), so a run can be resumed, replayed and simulated under virtual time.
 """
 
 from __future__ import annotations
@@ -22,50 +22,50 @@ if TYPE_CHECKING:
 
 
 Level: TypeAlias = Literal["L0", "L1", "L2"]
-"""How far a process is held: L0 by limits, a clean environment and the end of its tree; L1 also by
-Landlock and seccomp; L2 also by namespaces of its own (bubblewrap)."""
+"""How strongly a process is isolated. L0: limits, a clean environment, and its whole tree is ended;
+L1: also Landlock and seccomp; L2: also namespaces of its own (bubblewrap)."""
 
 
 SandboxMode: TypeAlias = Literal["auto", "require", "off"]
-"""What a host wants: the best level that works here; L2 or nothing; no sandbox."""
+"""What a host asks for: the best level that works here; L2 or nothing; no sandbox."""
 
 
 @record
 class Sandbox:
-    """What one child process tree may reach. All of the disk can be read but what is hidden."""
+    """What one child process tree may access. The whole disk can be read except what is hidden."""
 
     at_least: Level = "L0"
-    """The best level that works here is taken; if it is below this one, nothing is started."""
+    """The best level that works here is used; if it is below this one, nothing is started."""
     hosts: tuple[str, ...] = ()
-    """What it may reach of the network, through a proxy of ours; nothing by default. `*` is any
-    public host; see `lorimer.world.hosts`."""
+    """Network hosts it may access, through our proxy; none by default. `*` is any public host; see
+    `lorimer.world.hosts`."""
     writable: tuple[Path, ...] = ()
-    """Folders that can be written, besides a temporary one of its own."""
+    """Folders that can be written, in addition to a temporary one of its own."""
     hidden: tuple[Path, ...] = ()
-    """Files and folders that cannot be seen, whether they exist or not."""
+    """Files and folders that are invisible, whether they exist or not."""
 
     @property
     def network(self) -> bool:
-        """It may reach something of the network."""
+        """Whether it may access any of the network."""
         return bool(self.hosts)
 
     @property
     def requested(self) -> str:
-        """`auto`, or the level without which nothing is started."""
+        """`auto`, or the least level at which a process is started."""
         return "auto" if self.at_least == "L0" else self.at_least
 
 
 @record
 class Isolation:
-    """How far a process that was to be sandboxed was really held."""
+    """How strongly a process that was to be sandboxed was actually isolated."""
 
     requested: str
     in_force: Level
     gaps: tuple[str, ...] = ()
-    """What this level does not hold, in a few words each."""
+    """What this level does not enforce, in a few words each."""
 
     def to_json(self) -> dict[str, JSON]:
-        """For results and events."""
+        """Plain data, for results and events."""
         return {
             "requested": self.requested,
             "in_force": self.in_force,
@@ -82,63 +82,65 @@ class ProcessLimits:
     max_output_bytes: int = 1_048_576
     """Bytes of output kept in memory: the first half and the last half; the rest is counted."""
     sandbox: Sandbox | None = None
-    """What it may reach; None: whatever this process may."""
+    """What it may access; None: the same as this process."""
     apart: bool = False
-    """Keep what it writes to stderr apart, in as many bytes; not with a sandbox."""
+    """Keep its stderr separately, limited to as many bytes; not with a sandbox."""
 
 
 PORTS: Final = frozenset({80, 443, 8000, 8080, 8443})
-"""Where web servers listen. Others would make us speak HTTP to a mail server."""
+"""Ports of web servers. A request to another port would speak HTTP to, say, a mail server."""
 
 
 @record
 class Reach:
-    """Where guarded requests may go: the public internet, and what is named here."""
+    """Where guarded requests may go: the public internet, and hosts listed here."""
 
     hosts: frozenset[str] | None = None
-    """Only these names, and those beneath `*.name`; None: any."""
+    """Only these names, and subdomains of `*.name`; None: any."""
     private: frozenset[str] = frozenset()
-    """Names that may have private addresses; a metadata service never may."""
+    """Names that may resolve to private addresses; never to a metadata service."""
     ports: frozenset[int] = PORTS
 
 
 @record
 class Finished:
-    """How a child process ended. `output` is stdout and stderr interleaved as they came."""
+    """How a child process ended. `output` is stdout and stderr, interleaved as they arrived."""
 
     returncode: int
-    """Exit status; negative: the signal that ended it. At level L2 a program that exits with 128
-    and a signal's number cannot be told from one that the signal ended, and counts as that."""
+    """Exit status; negative: the signal that ended it. At level L2, a program that exits with 128
+    plus a signal's number cannot be distinguished from one ended by the signal, and counts as
+    that."""
     output: bytes
     """At most `max_output_bytes`: all of it, or head and tail around a marker line."""
     total_bytes: int
-    """Bytes the process really wrote."""
+    """Bytes that the process wrote in total."""
     timed_out: bool
     duration_s: float
     isolation: Isolation | None = None
-    """How far it was held; None: no sandbox was asked for."""
+    """How strongly it was isolated; None: no sandbox was asked for."""
     refused: tuple[str, ...] = ()
-    """What of the network it asked for and did not get: `host:port: why`, each once."""
+    """Network access that was refused: `host:port: why`, each once."""
     out_of_memory: bool = False
-    """The kernel killed it, while it also killed something for want of memory."""
+    """It was killed while the kernel killed some process because memory ran out."""
     errors: bytes = b""
-    """What it wrote to stderr, where that was kept apart; then `output` is stdout alone."""
+    """Its stderr, if that was kept separately; then `output` is stdout alone."""
 
 
 class Sink(Protocol):
-    """Takes the output of a program while it runs, besides the part that `Finished` keeps. Called
+    """Receives the output of a program while it runs, beyond the part that `Finished` keeps. Called
     on the event loop."""
 
     def begun(self, isolation: Isolation | None) -> None:
-        """The program runs, held so far; None: no sandbox was asked for."""
+        """The program runs with this isolation; None: no sandbox was asked for."""
         ...
 
     def take(self, chunk: bytes) -> bool:
-        """What it wrote. False: that is enough, so nothing more is read until `drain` is done."""
+        """Receive output. Return False when no more can be taken: nothing is read until `drain` is
+        done."""
         ...
 
     async def drain(self) -> None:
-        """Make room. Cancelled when the program has ended and nobody waits any longer."""
+        """Make room. Cancelled when the program has ended and no one waits any longer."""
         ...
 
 
@@ -146,11 +148,11 @@ class World(Protocol):
     """Clock, ids, dice, HTTP and processes of one run. Shipped: `RealWorld`, `SimulatedWorld`."""
 
     def time(self) -> float:
-        """Wall clock, seconds since the epoch. For records only, never for time-outs."""
+        """Wall clock, seconds since the epoch. For records only, never for timeouts."""
         ...
 
     def monotonic(self) -> float:
-        """Seconds on a clock that never goes back. For durations and time-outs."""
+        """Seconds on a clock that never goes back. For durations and timeouts."""
         ...
 
     async def sleep(self, seconds: float) -> None:
@@ -158,24 +160,25 @@ class World(Protocol):
         ...
 
     def new_id(self, prefix: str) -> str:
-        """A fresh identifier `prefix_xxxxxxxx...`, unique for ever and unguessable."""
+        """A fresh identifier `prefix_xxxxxxxx...`, unique forever and unguessable."""
         ...
 
     def dice(self, seed: int | str | None = None) -> Random:
-        """A generator of pseudo-random numbers; without a seed, a fresh unpredictable one."""
+        """A pseudo-random number generator; without a seed, an unpredictable one."""
         ...
 
     def http(self) -> httpx2.AsyncClient:
-        """A new HTTP client. The caller owns it and closes it. No time-outs are set on it:
-        connect, idle and total clocks are the caller's, so that they work on virtual time."""
+        """A new HTTP client. The caller owns and closes it. It has no timeouts: connect, idle and
+        total timeouts are up to the caller, so that they work on virtual time."""
         ...
 
     def guarded_http(self, reach: Reach = Reach()) -> httpx2.AsyncClient:
-        """A new HTTP client for places that nobody of ours chose (a model, a page, a redirect).
+        """A new HTTP client for addresses that the host did not choose (given by a model, a page, a
+        redirect).
 
-        It connects to public addresses only, and to that which it has checked. The caller owns it;
-        redirects and what a URL may be are `lorimer.world.guarded.fetch`'s to hold, which is the
-        way to use it.
+        It connects only to public addresses, and only to the address that it has checked. The
+        caller owns it. Use it through `lorimer.world.guarded.fetch`, which also checks URLs and
+        redirects.
         """
         ...
 
@@ -189,21 +192,21 @@ class World(Protocol):
         limits: ProcessLimits = ProcessLimits(),
         sink: Sink | None = None,
     ) -> Finished:
-        """Run a program to its end, never through a shell of ours. An iterator is asked for more
-        input when the program has taken what there was; its end is the input's. A socket becomes
-        the program's standard input as it is, and stays the caller's to close.
+        """Run a program to its end, never through a shell of ours. With an iterator, more input is
+        requested when the program has consumed the previous piece; its end is the end of the input.
+        A socket becomes the program's standard input; the caller still has to close it.
 
-        The environment is clean: a short allow-list of this process's variables plus `env`.
-        At the time-out, and when the caller is cancelled, the whole process tree is killed and
-        reaped before this returns. Raises OSError when the program cannot be started, and
-        `exec.sandbox.missing` when `limits.sandbox` wants a level that does not work here.
+        The environment is clean: a short allow-list of this process's variables plus `env`. On
+        timeout, and when the caller is cancelled, the whole process tree is killed and reaped
+        before this returns. Raises OSError when the program cannot be started, and
+        `exec.sandbox.missing` when `limits.sandbox` requires a level that does not work here.
         """
         ...
 
     def outside(self, what: str) -> AbstractContextManager[None]:
         """Announce work that virtual time cannot see (a thread, a socket, a child process).
 
-        Under simulation the clock stands still inside the block; an unannounced thread, socket
-        or process fails the test. In the real world this does nothing.
+        Under simulation the clock stands still inside the block; an unannounced thread, socket or
+        process fails the test. In the real world this does nothing.
         """
         ...

@@ -24,7 +24,7 @@ _FIELDS: Final = (
 def assigned(
     manifest: EnvironmentManifest, path: str, value: JSON, catalogue: Catalogue
 ) -> _Change:
-    """The change, in the JSON of `core/mutation.py`, after which a manifest says `value` at `path`:
+    """The change, in the JSON of `core/mutation`, after which a manifest says `value` at `path`:
     `model.temperature`, `stages[3].config.prompt` or `stages[system].config.prompt`,
     `stages[6].strategies.retry`. Raises MutationError for a path at which nothing can be said;
     whether the value fits, is seen when it is made."""
@@ -98,5 +98,7 @@ def _configured(
             )
         return {**change, "strategy": rest[0], "config": {rest[1]: value}}
     if len(rest) != 1:
-        raise MutationError(f"{entry.name}.{slot} is no chain: write strategy_configs.{slot}.FIELD")
+        raise MutationError(
+            f"{entry.name}.{slot} is not a chain: write strategy_configs.{slot}.FIELD"
+        )
     return {**change, "config": {rest[0]: value}}

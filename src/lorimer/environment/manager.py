@@ -156,7 +156,7 @@ class EnvironmentManager:
             raw, more = self._files.read_bytes(file, MAX_BYTES)
             text = raw.decode("utf-8")
         except (OutsideRoots, NotRegularFile) as error:
-            raise ConfigError(f"{file}: is no file of this folder", cause=error) from None
+            raise ConfigError(f"{file}: is not a file of this folder", cause=error) from None
         except UnicodeDecodeError as error:
             raise ConfigError(f"{file}: is not UTF-8 text", cause=error) from None
         if more:
@@ -170,7 +170,7 @@ class EnvironmentManager:
 def _named(name: str) -> str:
     if not _NAME.fullmatch(name):
         raise ConfigError(
-            f"{name!r} is no name for a manifest",
+            f"{name!r} is not a valid name for a manifest",
             hint="Letters, digits, - and _, at most 64, beginning with a letter or digit.",
         )
     return name

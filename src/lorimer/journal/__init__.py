@@ -1,7 +1,7 @@
-"""Where facts are kept, and what is read out of them.
+"""Where facts are stored, and what is read from them.
 
-Decides: how facts are stored, folded and resumed from. Which facts there are: `core/events.py`;
-when they are written: `core/`.
+Decides how facts are stored, folded and resumed from. Which facts exist: `core/events.py`; when
+they are written: `core/`.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ __all__ = [
 
 
 def __getattr__(name: str) -> object:
-    # SQLite costs 15 ms to import, and runs that keep nothing never need it.
+    # SQLite takes 15 ms to import, which runs without a file never need
     if name == "SQLiteJournal":
         from lorimer.journal.sqlite.store import SQLiteJournal
 

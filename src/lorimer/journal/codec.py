@@ -28,10 +28,10 @@ from lorimer.journal.packing import Newer, pack, unpack
 
 
 class Place(NamedTuple):
-    """What a row leaves unsaid, because the rows before it said it."""
+    """What a row omits because earlier rows have it."""
 
     run_id: str = ""
-    """Of the stream's last run.start."""
+    """Run id of the stream's last run.start."""
     base: int = 0
     """Its time, microseconds since the epoch."""
 
@@ -48,10 +48,11 @@ _LATEST: Final = 2**53
 
 
 def micros(time: float) -> int:
-    """Seconds as whole microseconds, which is all that is stored of a time.
+    """Seconds as whole microseconds, the stored form of a time.
 
-    `micros(t) / 1e6 == t` for every t that was rounded to 6 places. Raises JournalError for a
-    time that is no number.
+    `micros(t)
+    1e6 == t` for every t that was rounded to 6 places. Raises JournalError for a time that is not a
+    number.
     """
     try:
         return round(time * 1e6)
@@ -60,9 +61,9 @@ def micros(time: float) -> int:
 
 
 def encode(facts: Sequence[Event], place: Place) -> tuple[str, Place]:
-    """The row for `facts` after what `place` says, and the place after it.
+    """The row for `facts` following `place`, and the place after it.
 
-    Raises JournalError for what is not JSON (NaN and infinities included) or not a fact.
+    Raises JournalError for what is not JSON (including NaN and infinities) or not a fact.
     """
     run_id, last = place
     row: list[JSON] = []
@@ -105,10 +106,10 @@ _escaped = JSONEncoder(separators=(",", ":"), allow_nan=False).encode
 
 
 def decode(body: object, place: Place, first: int, stream: str) -> tuple[list[Event], Place]:
-    """The facts of a row whose first one has the sequence number `first`; the place after it.
+    """The facts of a row whose first fact has the sequence number `first`, and the place after it.
 
-    Rows are untrusted. Raises JournalError naming stream and row: `exec.journal.failed` when it
-    is damaged, `exec.journal.version` when it was written by a newer version.
+    Rows are untrusted. Raises JournalError naming stream and row: `exec.journal.failed` for a
+    damaged row, `exec.journal.version` for one written by a newer version.
     """
     try:
         return _decode(body, place, first)
@@ -128,7 +129,7 @@ def decode(body: object, place: Place, first: int, stream: str) -> tuple[list[Ev
 
 
 def not_text(first: int, stream: str) -> JournalError:
-    """Of a row that cannot even be read."""
+    """The error for a row that cannot even be read."""
     what = f"fact {first} of stream {stream!r} is damaged: its row is not text"
     return JournalError(what, hint=DAMAGE_HINT)
 
@@ -150,8 +151,8 @@ def _decode(body: object, place: Place, first: int) -> tuple[list[Event], Place]
         raise ValueError("the row is not text")
     row: JSON
     try:
-        row = from_json(body, allow_inf_nan=False)  # in half the time of the other
-    except ValueError:  # damaged; or half a surrogate pair, or nested deeper than it takes
+        row = from_json(body, allow_inf_nan=False)  # twice as fast as the parser below
+    except ValueError:  # damaged; or half a surrogate pair, or nested too deeply for it
         row = _parser.decode(body)
     if not isinstance(row, list) or not row:
         raise ValueError("the row is not a list of facts")
@@ -182,7 +183,7 @@ def _decode(body: object, place: Place, first: int) -> tuple[list[Event], Place]
 
 
 def _unusual(item: list[JSON], run_id: str) -> tuple[JSON, JSON, JSON, JSON, str, str]:
-    """The parts of a fact that says its stage, and perhaps its run."""
+    """The parts of a fact that contains its stage, and perhaps its run."""
     if len(item) == 5:
         item = [*item, run_id]
     if len(item) != 6:

@@ -1,5 +1,6 @@
-"""What the facts of a stream have to keep to, whoever wrote them: the part of DESIGN's contract
-(C1 to C10) that facts can show. Pure; `verify.py` reads the stream and the rest of the store."""
+"""The rules that the facts of a stream obey, whoever wrote them: the part of the design contract
+(C1 to C10) that can be checked on facts. Pure functions; `verify.py` reads the stream and the rest
+of the store."""
 
 from __future__ import annotations
 
@@ -17,22 +18,22 @@ from lorimer.journal.fold import Fold
 
 @record
 class Finding:
-    """One thing that is wrong."""
+    """One violation."""
 
     seq: int
-    """The fact where it shows; 0: in no fact."""
+    """The fact where it shows; 0: none."""
     rule: str
     """`C1` to `C10`, or `rows`, `order`, `list`, `ledger`, `manifest`, `snapshot`."""
     run_id: str
     what: str
 
     def to_json(self) -> dict[str, JSON]:
-        """A plain form for other programs."""
+        """Plain data for other programs."""
         return {"seq": self.seq, "rule": self.rule, "run_id": self.run_id, "what": self.what}
 
 
 class Contract:
-    """Reads the facts of one stream in order; `found` is what is wrong with them."""
+    """Reads the facts of one stream in order; `found` has the violations."""
 
     def __init__(self) -> None:
         self.found: list[Finding] = []
@@ -45,7 +46,7 @@ class Contract:
         """The facts could be folded so far."""
 
     def take(self, fact: Event) -> None:
-        """The next fact."""
+        """Check the next fact."""
         seq = fact.seq or 0
         if self._seq and seq != self._seq + 1:
             self._tell(fact, "rows", f"it comes after fact {self._seq}")
@@ -90,7 +91,7 @@ class Contract:
 
 
 class RunFacts:
-    """What the facts of one run have told so far."""
+    """What the facts of one run have said so far."""
 
     def __init__(self, start: Event) -> None:
         self.run_id = start.run_id
@@ -98,14 +99,14 @@ class RunFacts:
         self.end: Event | None = None
         self.cost_nano = 0
         self.below_nano = 0
-        """Part of it that runs below this one have spent."""
+        """The part of it that child runs have spent."""
         self._usage: dict[str, int] = {}
         self.turns = 0
         """Iterations with a model call."""
         self._raised: list[Mapping[str, JSON]] = []
         self._iteration = 0
         self._over = False
-        """The iteration has its end."""
+        """Whether the iteration has ended."""
         self._calls = 0
         """Tool calls of the iteration's reply."""
         self._seen: set[tuple[str, str]] = set()
@@ -113,14 +114,14 @@ class RunFacts:
 
     @classmethod
     def of(cls, facts: Sequence[Event]) -> RunFacts:
-        """All facts of a run, the first its run.start, whatever is wrong with them."""
+        """Take all facts of a run, the first of them its run.start, whatever is wrong with them."""
         self = cls(facts[0])
         for fact in facts[1:]:
             list(self.take(fact))
         return self
 
     def take(self, fact: Event) -> Iterator[tuple[str, str]]:
-        """The next fact of the run: rule and what is wrong."""
+        """The violations of the next fact of the run, each with its rule."""
         data = fact.data
         yield from self._place(fact)
         if fact.type != "run.end":
@@ -152,18 +153,18 @@ class RunFacts:
                 pass
 
     def raised(self, limits: Limits) -> Limits:
-        """The limits that it began with, as they were raised."""
+        """The limits that it began with, including raises."""
         for data in self._raised:
             limits = raised(limits, data)
         return limits
 
     @property
     def tokens(self) -> dict[str, JSON]:
-        """The usage of all of them, as run.end tells it."""
+        """The usage of all of them, in the form of run.end."""
         return {name: number for name, number in self._usage.items() if number}
 
     def _announced(self, key: str, data: Mapping[str, JSON]) -> bool:
-        # a read-only call, and one that was refused, has its hash in the result instead
+        # read-only and refused calls have their hash in the result instead
         not_run = data.get("error") == ExecutorErrorCode.EXEC_TOOL_NOT_RUN.value
         return ("tool.intent", key) in self._seen or "hash" in data or not_run
 

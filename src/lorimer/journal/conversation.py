@@ -1,7 +1,7 @@
 """One stream of a journal, opened for writing by this process.
 
-Decides: what of a stream is history, and where the next fact goes. When to snapshot is said by
-`stages/s20_persist.py`; what an unfinished run does next by whoever resumes it.
+Decides what of a stream is history, and where the next fact goes. When to take a snapshot is
+decided in `stages/s20_persist.py`; what becomes of an unfinished run, by whoever resumes it.
 """
 
 from __future__ import annotations
@@ -21,22 +21,22 @@ from lorimer.journal.fold import Fold, RunSummary
 from lorimer.journal.projection import RUN_KINDS
 
 CLAIM_S: Final = 30.0
-"""Seconds for which a claim holds, where nothing else is said."""
+"""Seconds for which a claim holds, by default."""
 
 _log = logger("lorimer.journal")
 
 
 @dataclass(slots=True)
 class Sums:
-    """What the ended runs of a conversation come to."""
+    """The sums over the ended runs of a conversation."""
 
     runs: int = 0
     iterations: int = 0
     cost_nano: int = 0
     began: float = 0.0
-    """Wall clock of the first one's start, seconds; 0: there is none."""
+    """When the first one started: wall clock, seconds; 0: there is none."""
     last_used: float = 0.0
-    """Of the last one's end, where that was seen; else of its start."""
+    """When the last one ended, if that was seen; else when it started."""
 
     @classmethod
     def of(cls, runs: Iterable[RunSummary]) -> Sums:
@@ -57,7 +57,7 @@ class Sums:
 class Conversation:
     """The claim on a stream, the messages of its ended runs, and its position.
 
-    The caller appends facts to `journal` under `epoch`, tells `add` about them, and appends the
+    The caller appends facts to `journal` under `epoch`, reports them to `add`, and appends the
     messages of a live run to `history` itself.
     """
 
@@ -86,28 +86,28 @@ class Conversation:
         claim_s: float,
         claimed: float,
     ) -> None:
-        """Use `open`. `claimed`: on the monotonic clock, no later than when the claim was made."""
+        """Use `open`. `claimed`: on the monotonic clock, no later than the claim."""
         self.journal = journal
         self.stream = stream
         self.epoch = epoch
-        """To append with."""
+        """The epoch to append with."""
         self.claim_s = claim_s
-        """Seconds for which the claim holds each time it is made."""
+        """Seconds for which each claim or renewal holds."""
         self.history = History()
-        """Messages of all ended runs, well-formed; the live run adds its own."""
+        """Messages of all ended runs, well-formed; a live run adds its own."""
         self.unfinished: list[Event] = []
-        """Facts of the last run, from its run.start on, if it has no run.end: it waits to be
+        """Facts of the last run, from its run.start on, if it has no run.end, so that it can be
         resumed. They are not in `history`."""
         self.seq = 0
-        """Of the stream's last fact."""
+        """Seq of the stream's last fact."""
         self.snapshot_at = 0
-        """Of the last fact that the stream's snapshot stands for; 0: there is none."""
+        """Seq of the last fact that the stream's snapshot covers; 0: there is no snapshot."""
         self.snapshot_runs = 0
-        """How many runs it stands for."""
+        """How many runs the snapshot covers."""
         self.sums = Sums()
-        """Of all ended runs."""
+        """Sums over all ended runs."""
         self.taken_up = False
-        """A run of a session has been in it since it was opened; listeners were told."""
+        """A run of a session took place since it was opened, and listeners were notified."""
         self._world = world
         self._claimed = claimed
 
@@ -115,13 +115,13 @@ class Conversation:
     async def open(
         cls, journal: Journal, stream: str, owner: str, world: World, claim_s: float = CLAIM_S
     ) -> Conversation:
-        """Claim a stream, new or not, and read it: the latest snapshot and what came after.
+        """Claim a stream, new or not, and read it: the latest snapshot and what follows it.
 
         `owner` must name this process, not only its program: claims of one owner are one claim.
         Raises JournalError `exec.journal.conflict` while another owner's claim is in force, and
-        `exec.journal.failed` when the facts do not fit together; then the claim is given back.
+        `exec.journal.failed` when the facts are inconsistent; the claim is then released.
         """
-        now = world.monotonic()  # a process may be frozen before it hears of its claim
+        now = world.monotonic()  # the process may be frozen before it learns of its claim
         epoch = await journal.claim(stream, owner, claim_s)
         self = cls(journal, stream, world, epoch, claim_s, now)
         try:
@@ -138,8 +138,8 @@ class Conversation:
         return self
 
     def add(self, facts: Sequence[Event]) -> None:
-        """Take note of facts that were appended. Raises JournalError when they do not follow on
-        what is known here."""
+        """Take note of appended facts. Raises JournalError when they do not follow those known
+        here."""
         if facts and facts[0].seq != self.seq + 1:
             raise JournalError(
                 f"{self.stream!r} goes on with fact {facts[0].seq}, not {self.seq + 1}",
@@ -155,15 +155,15 @@ class Conversation:
 
     @property
     def fresh(self) -> bool:
-        """Most of the claim's time is left."""
+        """Whether most of the claim's time is left."""
         return self._world.monotonic() - self._claimed < self.claim_s / 3
 
     async def renew(self) -> None:
-        """Prolong the claim; each run begins with it. Costs nothing while it is fresh.
+        """Renew the claim; each run begins with this. Costs nothing while the claim is fresh.
 
-        Raises JournalError `exec.journal.conflict` when another owner has, or had, the stream:
-        what is known here is out of date, and it must be opened again. The other one's claim
-        stays as it is, even if it is slow and has let it run out.
+        Raises JournalError `exec.journal.conflict` when another owner has or had the stream: what
+        is known here is outdated, and the stream must be opened again. The other owner's claim is
+        not touched, even if it is slow and has let it expire.
         """
         if self.fresh:
             return
@@ -172,8 +172,8 @@ class Conversation:
         self._claimed = now
 
     async def check(self) -> None:
-        """Before something is begun outside: a process that was frozen may have lost the stream
-        without noticing, so a claim that has run out is prolonged. Costs nothing before.
+        """Called before something is begun outside: a process that was frozen may have lost the
+        stream without noticing, so an expired claim is renewed. Costs nothing before it expires.
 
         Raises JournalError as `renew` does.
         """
@@ -181,9 +181,9 @@ class Conversation:
             await self.renew()
 
     async def snapshot(self, known: Sequence[Event] = ()) -> None:
-        """Keep the fold of all ended runs, so that the next `open` reads only what came after.
-        Its size is that of the conversation: ask for it rarely. `known` are the stream's last
-        facts, if the caller has them; nothing is read again that they tell."""
+        """Store the fold of all ended runs, so that the next `open` only reads what follows. Its
+        size is that of the conversation, so call this rarely. `known` are the stream's last facts,
+        if the caller has them; nothing that they contain is read again."""
         folded, _, kept = await read(self.journal, self.stream, known)
         self.snapshot_at, self.snapshot_runs = kept
         if folded.seq > self.snapshot_at:
@@ -192,17 +192,17 @@ class Conversation:
 
     @property
     def runs_since_snapshot(self) -> int:
-        """How many runs have ended since its snapshot, or at all where there is none."""
+        """How many runs have ended since the snapshot, or in total if there is none."""
         return self.sums.runs - self.snapshot_runs
 
     async def release(self) -> None:
-        """Give the claim back. Nothing may be appended with this epoch afterwards."""
+        """Release the claim. Nothing may be appended with this epoch afterwards."""
         await self.journal.release(self.stream, self.epoch)
 
 
 def _take(folded: Fold, pending: list[Event], fact: Event) -> list[Event]:
-    """The facts of the run that `fact` belongs to, with it, until that run has ended."""
-    # a run without an end before another one was given up
+    """The facts of the run that `fact` belongs to, including it, until that run has ended."""
+    # a run without an end that is followed by another was abandoned
     if pending and fact.type == "run.start":
         pending = _absorb(folded, pending)
     pending.append(fact)
@@ -220,8 +220,8 @@ def _absorb(folded: Fold, facts: list[Event]) -> list[Event]:
 async def read(
     journal: Journal, stream: str, known: Sequence[Event] = ()
 ) -> tuple[Fold, list[Event], tuple[int, int]]:
-    """The fold of everything in a stream but an unfinished last run, the facts of that run, and
-    what the stream's snapshot stands for: its last fact, and how many runs. `known` as in
+    """The fold of everything in a stream except an unfinished last run, the facts of that run, and
+    what the stream's snapshot covers: its last fact, and how many runs. `known` as in
     `Conversation.snapshot`."""
     folded = await latest(journal, stream)
     kept = folded.seq, len(folded.runs)
@@ -239,14 +239,13 @@ async def read(
 
 
 async def latest(journal: Journal, stream: str) -> Fold:
-    """The fold that the stream's snapshot keeps; an empty one when there is none that can be
-    read."""
+    """The fold in the stream's snapshot; an empty one if there is none, or it is unreadable."""
     kept = await journal.snapshot(stream)
     if kept is None:
         return Fold()
     try:
         state = Fold.load(kept[1])
-    except JournalError as error:  # the facts say the same, only slower
+    except JournalError as error:  # the facts contain the same, but take longer to read
         _log.warning("the snapshot of %r is not used: %s", stream, error)
         return Fold()
     return state

@@ -1,4 +1,4 @@
-"""Two runs side by side: what went in, what the model said and called, what came back."""
+"""Two runs compared: inputs, the model's answers and calls, and results."""
 
 from __future__ import annotations
 
@@ -29,30 +29,30 @@ _KINDS: Final = (
     "result",
     "end",
 )
-"""In the order in which they are told within an iteration."""
+"""In the order in which they are listed within an iteration."""
 
 _ALWAYS: Final = frozenset({"key", "hash", "usage", "cost", "used_s", "ran_s", "posts"})
-"""Of an effect: what differs without anything being different, or is told in the figures."""
+"""Fields of an effect whose difference is meaningless, or shown in the figures."""
 
 
 @record
 class Difference:
-    """One place where two runs are not the same."""
+    """One difference between two runs."""
 
     iteration: int
     """0-based."""
     kind: str
     """`manifest`, `limits`, `input`, `asked` (messages added for the model), `attempt` (a failed
-    one), `thinking`, `reply` (its text), `call`, `decision`, `effect`, `result`, `end` (how the
-    turn was decided on)."""
+    one), `thinking`, `reply` (its text), `call`, `decision`, `effect`, `result`, `end` (the
+    decision at the end of the turn)."""
     key: str
-    """Of a call, its place in the reply; of a manifest's field, its path."""
+    """For a call, its index in the reply; for a manifest's field, its path."""
     left: JSON
     """None: there is none."""
     right: JSON
 
     def to_json(self) -> dict[str, JSON]:
-        """A plain form for other programs."""
+        """Plain data for other programs."""
         return {
             "iteration": self.iteration,
             "kind": self.kind,
@@ -75,10 +75,10 @@ class Figures:
     usage: Usage
     cost_nano: int
     seconds: float
-    """For which it ran; the times between its interruptions left out."""
+    """Seconds for which it was running, without the times when it was interrupted."""
 
     def to_json(self) -> dict[str, JSON]:
-        """A plain form for other programs."""
+        """Plain data for other programs."""
         return {
             "run_id": self.run_id,
             "status": self.status,
@@ -93,14 +93,14 @@ class Figures:
 
 @record
 class Comparison:
-    """What `diff` found."""
+    """The result of `diff`."""
 
     left: Figures
     right: Figures
     differences: Sequence[Difference]
 
     def to_json(self) -> dict[str, JSON]:
-        """A plain form for other programs."""
+        """Plain data for other programs."""
         return {
             "left": self.left.to_json(),
             "right": self.right.to_json(),
@@ -109,8 +109,8 @@ class Comparison:
 
 
 def diff(left: Recording, right: Recording) -> Comparison:
-    """Compare two runs, aligned by iteration, kind and place. Ids, times, seeds and hashes of
-    requests are not compared: they differ between any two runs."""
+    """Compare two runs, aligned by iteration, kind and index. Ids, times, seeds and hashes of
+    requests are not compared, because they always differ."""
     ours, theirs = dict(_items(left)), dict(_items(right))
     found = [
         Difference(place[0], place[2], place[3], ours.get(place), theirs.get(place))
@@ -204,7 +204,7 @@ def _reply(content: JSON) -> Iterator[tuple[str, str, JSON]]:
 
 
 def leaves(value: JSON, path: str = "") -> Iterator[tuple[str, JSON]]:
-    """Every value of a document with the path to it; stages by number."""
+    """Every value of a document with its path; stages by their order."""
     if isinstance(value, Mapping) and value:
         for name, inner in value.items():
             yield from leaves(inner, f"{path}.{name}" if path else name)

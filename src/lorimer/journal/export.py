@@ -1,13 +1,14 @@
 """Runs as JSON lines, for other programs and other places; and those lines as runs again.
 
-For each run one line that says what it is, then its facts, one a line, as `Event.to_json` has them:
+For each run one line that describes it, then its facts, one per line, as `Event.to_json` gives
+them:
 
     {"type": "lorimer.run", "format": 1, "run_id", "session_id", "digest", "manifest", "messages"}
     {"type": "run.start", "run_id", "iteration", "stage", "time", "seq", "data"}
     ...
 
 `messages` is the conversation before the run, `compacted` the receipt of its last compaction; both
-are left out where the run before it in the file is the one before it in the session.
+are omitted if the previous run in the file is also the previous one in the session.
 """
 
 from __future__ import annotations
@@ -34,8 +35,8 @@ HEAD: Final = "lorimer.run"
 async def export(
     journal: Journal, run_id: str, *, session: bool = False
 ) -> AsyncGenerator[str, None]:
-    """The lines of a run (its id, or the beginning of it), or of its whole session, without line
-    ends. Reads only. Raises as `recorded` does."""
+    """The lines of a run (its id, or the unique beginning of it), or of its whole session, without
+    line ends. Reads only. Raises as `recorded` does."""
     if not session:
         run = await recorded(journal, run_id)
         before = Fold()
@@ -61,10 +62,10 @@ async def export(
 
 
 def read_export(lines: Iterable[str]) -> list[Recording]:
-    """The runs that `export` has written, in its order. Empty lines are passed over.
+    """The runs that `export` has written, in the same order. Empty lines are skipped.
 
-    Raises JournalError naming the line: `exec.journal.version` when a newer version wrote it,
-    `exec.journal.failed` for what no version writes. What the facts say is checked by
+    Raises JournalError naming the line: `exec.journal.version` for lines of a newer version,
+    `exec.journal.failed` for invalid ones. The content of the facts is checked by
     `verify_recording`.
     """
     runs: list[Recording] = []
@@ -76,7 +77,7 @@ def read_export(lines: Iterable[str]) -> list[Recording]:
         try:
             data = cast("JSON", json.loads(line, parse_constant=_finite, parse_float=_finite))
             if not isinstance(data, Mapping):
-                raise ValueError("it is no object")
+                raise ValueError("it is not an object")
             if data.get("type") == HEAD:
                 fold = _history(data, fold)
                 facts = []
@@ -117,10 +118,11 @@ def _head(
 
 
 def _finite(text: str) -> float:
-    """Raises ValueError for what no fact can hold: NaN, infinity, and what a float takes for it."""
+    """Raises ValueError for what no fact can contain: NaN, infinity, and numbers too large for a
+    float."""
     number = float(text)
     if not isfinite(number):
-        raise ValueError(f"{text} is no number of JSON")
+        raise ValueError(f"{text} is not a JSON number")
     return number
 
 
@@ -146,7 +148,7 @@ def _history(head: Mapping[str, JSON], before: Fold) -> Fold:
         before.close()
         return before
     if isinstance(given, str) or not isinstance(given, Sequence):
-        raise ValueError("its messages are no list")
+        raise ValueError("its messages are not a list")
     fold = Fold()
     fold.messages = [message_from_json(item) for item in given]
     compacted = head.get("compacted")
@@ -159,7 +161,7 @@ def _run(head: Mapping[str, JSON], facts: list[Event], before: Fold) -> Recordin
     if not isinstance(run_id, str) or not isinstance(session_id, str):
         raise ValueError("it names no run, or no session")
     if manifest is not None and not isinstance(manifest, Mapping):
-        raise ValueError("its manifest is no object")
+        raise ValueError("its manifest is not an object")
     history = repaired(before.messages)
     return Recording(run_id, session_id, history, facts, manifest, before.receipt)
 

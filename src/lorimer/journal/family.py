@@ -15,7 +15,7 @@ from lorimer.journal.recording import facts_of
 
 @record
 class ChildRecord:
-    """The fact `child`, by which a parent records a child before it begins."""
+    """The fact `child`, with which a parent records a child before it begins."""
 
     run_id: str
     agent: str
@@ -54,12 +54,12 @@ class ChildRecord:
 
 
 def children_in(facts: Iterable[Event]) -> list[ChildRecord]:
-    """The children that are recorded in a run's facts, oldest first."""
+    """The children recorded in a run's facts, oldest first."""
     return [ChildRecord.of(fact) for fact in facts if fact.type == "child"]
 
 
 def charged(facts: Iterable[Event]) -> set[str]:
-    """The children that a run has been charged for: they have ended."""
+    """The children that a run has been charged for, and which have therefore ended."""
     found: set[str] = set()
     for fact in facts:
         if fact.type == "effect":
@@ -69,20 +69,19 @@ def charged(facts: Iterable[Event]) -> set[str]:
 
 
 def uncharged(facts: Sequence[Event]) -> list[ChildRecord]:
-    """The children that a run was not charged for yet: whether they have ended is not known."""
+    """The children that a run was not charged for yet; they may or may not have ended."""
     done = charged(facts)
     return [each for each in children_in(facts) if each.run_id not in done]
 
 
 def parent_of(start: Event) -> Mapping[str, JSON] | None:
-    """What the run.start of a child says of its parent; None: it is no child."""
+    """What the run.start of a child says about its parent; None: it is not a child."""
     parent = start.data.get("parent")
     return parent if isinstance(parent, Mapping) and "agent" in parent else None
 
 
 async def parent_run(journal: Journal, row: RunRow) -> RunRow | None:
-    """The run that this one is part of, if there is one, it is kept, and what tells of it is not
-    damaged."""
+    """The parent of this run, if it has one that is stored and can be read."""
     if row.stream != row.run_id:  # a child's stream is its own
         return None
     try:
@@ -99,8 +98,8 @@ async def parent_run(journal: Journal, row: RunRow) -> RunRow | None:
 async def root_of(
     journal: Journal, row: RunRow, parents: dict[str, RunRow | None] | None = None
 ) -> RunRow:
-    """The run at the top of the tree that this one belongs to, as far as it is kept; itself, when
-    it has no parent. `parents` caches parents over many calls."""
+    """The run at the top of this run's tree, as far as it is stored; itself, if it has no parent.
+    `parents` caches parents over many calls."""
     parents = {} if parents is None else parents
     known = {row.run_id}
     while True:
@@ -125,7 +124,7 @@ async def root_runs(journal: Journal, limit: int) -> list[RunRow]:
 
 
 async def uncharged_cost(journal: Journal, run_id: str) -> int:
-    """Nano-dollars that a child, and all below it, have spent or set aside until now."""
+    """Nano-dollars that a child and its descendants have spent or reserved so far."""
     total, known, waiting = 0, {run_id}, [run_id]
     while waiting:
         row = await journal.find_run(waiting.pop())
@@ -149,8 +148,8 @@ async def descendants(
     journal: Journal, facts: Iterable[Event]
 ) -> AsyncIterator[tuple[int, ChildRecord, RunRow | None]]:
     """The descendants of a run with these facts: depth (from 1), record and row of each, parents
-    first. The row is None when the run has not begun, or is not kept any more. Each comes once,
-    also where facts name it twice: they are untrusted."""
+    first. The row is None if the run has not begun or is no longer stored. Each comes once, even if
+    facts name it twice: they are untrusted."""
     known: set[str] = set()
     waiting = [(1, each) for each in reversed(children_in(facts))]
     while waiting:

@@ -1,4 +1,4 @@
-"""The conversation as it was in the middle of a run, for another run to go on from there."""
+"""The conversation as it was in the middle of a run, for another run to continue from."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ from lorimer.journal.recording import Recording
 
 
 def history_after(run: Recording, turns: int, *, prompted: bool) -> History:
-    """All that was said before the run, and its first `turns` turns with the results of their
-    calls. `prompted`: an input comes next.
+    """All messages before the run, and its first `turns` turns with the results of their calls.
+    `prompted`: an input comes next.
 
-    Raises ConfigError when `turns` is no whole number, PipelineError `exec.input.invalid` when the
-    run has not so many turns that are over, and when the last of them is an answer and no input
-    comes: then there is nothing to do.
+    Raises ConfigError when `turns` is not an integer; PipelineError `exec.input.invalid` when the
+    run has fewer completed turns, and when the last of them is an answer and no input follows, so
+    that there is nothing to do.
     """
     if not is_a(turns, int):
         raise wrong("after", turns, "a whole number", "after=3")
@@ -62,15 +62,15 @@ class ForkPoint:
 
     history: History
     parent: Mapping[str, JSON]
-    """The run and the iteration that the fact belongs to, as `forked` tells it."""
+    """The run and the iteration that the fact belongs to, in the form of `forked`."""
     last: bool
     """No fact comes after it."""
 
 
 async def history_at(journal: Journal, stream: str, seq: int) -> ForkPoint:
-    """All that was said in a conversation until its fact number `seq`; of a run that was going on
-    then, with an answer to every call. Claims nothing. Raises PipelineError `exec.run.unknown` when
-    the journal does not hold it."""
+    """All messages of a conversation up to its fact number `seq`; if a run was live then, with an
+    answer to every call. Claims nothing. Raises PipelineError `exec.run.unknown` when the journal
+    does not have it."""
     fold = await latest(journal, stream)
     if fold.seq > seq:
         fold = Fold()
@@ -106,8 +106,8 @@ async def open_fork(
     parent: JSON,
     claim_s: float,
 ) -> Conversation:
-    """A new conversation that begins with the fact `forked`, which holds these messages. The first
-    run's first fact, which comes next, is synced, and this with it."""
+    """A new conversation that begins with the fact `forked`, which contains these messages. The
+    first run's first fact, which comes next, is synced, and this with it."""
     now = world.monotonic()
     epoch = await journal.claim(stream, owner, claim_s)
     data: dict[str, JSON] = {
@@ -125,7 +125,7 @@ async def open_fork(
 
 
 def turns_of(run: Recording) -> int:
-    """How many turns of a run are over: of an unfinished one the last may not be."""
+    """How many turns of a run are complete: the last turn of an unfinished run may not be."""
     begun = [fact.iteration + 1 for fact in run.facts if fact.type == "model.intent"]
     if run.end is not None:
         return max(begun, default=0)

@@ -1,4 +1,4 @@
-"""Writes the end of an interrupted run that will not be resumed. Who may give one up:
+"""Writes the end of an interrupted run that will not be resumed. When a run may be abandoned:
 `launch/interrupted.py`."""
 
 from __future__ import annotations
@@ -17,8 +17,8 @@ from lorimer.journal.conversation import Conversation
 
 
 def charge(child_id: str, end: Mapping[str, JSON]) -> dict[str, JSON]:
-    """What a run is charged for a child that it was not told of: all that this used, as the data
-    of its run.end tells."""
+    """What a run is charged for a child that it was not told of: everything that the child used, as
+    the data of its run.end."""
     return {
         "key": f"{ABANDONED}child:{child_id}",
         "runs": [child_id],
@@ -33,9 +33,9 @@ async def give_up(
     charges: Sequence[Mapping[str, JSON]],
     now: float,
 ) -> None:
-    """End the unfinished run of a conversation as cancelled, with all that it used and those
-    charges, and free what it had set aside. `now`: wall clock. Of a run that is damaged some or all
-    facts may be missing: the ledger knows what it cost. Raises JournalError."""
+    """End the unfinished run of a conversation as cancelled, with everything it used and those
+    charges, and release what it had reserved. `now`: wall clock. Some or all facts of a damaged run
+    may be missing: the ledger knows its cost. Raises JournalError."""
     facts = conversation.unfinished
     start = facts[0] if facts else Event("run.start", {}, run_id)
     last = facts[-1].iteration if facts else 0

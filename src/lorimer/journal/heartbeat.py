@@ -1,4 +1,4 @@
-"""The heartbeat of a run: renews the claim on its conversation while it lasts."""
+"""The heartbeat of a run: renews the claim on its conversation as long as it is live."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _log: Final = logger("lorimer.journal")
 
 
 class Heartbeat:
-    """Renews a claim three times in the span for which it holds. Owns the task of a renewal."""
+    """Renews a claim three times in the time for which it holds. Owns the task of a renewal."""
 
     def __init__(self, conversation: Conversation, lost: Callable[[], None]) -> None:
         """From now until `stop`, on the running event loop. `lost` is called when another process
@@ -44,7 +44,7 @@ class Heartbeat:
             self._timer = self._loop.call_later(self._conversation.claim_s / 3, self._beat)
 
     async def stop(self) -> None:
-        """The run is over. Waits for a renewal that is under way, whoever cancels meanwhile."""
+        """The run is over. Waits for a renewal in progress, even if cancelled meanwhile."""
         self._stopped = True
         self._timer.cancel()
         cancelled: asyncio.CancelledError | None = None

@@ -1,4 +1,4 @@
-"""The journal of runs that need not outlive the process: facts kept as packed objects."""
+"""The journal for runs that need not outlive the process: facts are stored as packed objects."""
 
 from __future__ import annotations
 
@@ -44,12 +44,12 @@ class _Stream:
         self.until = 0.0
         self.events: list[Event] = []
         self.run = ""
-        """The last run while it has no end, else ""."""
+        """The last run if it has no end, else ""."""
         self.snapshot: tuple[int, bytes] | None = None
         self.posts: dict[str, Post] = {}
         self.taken: set[str] | None = None
-        """Ids of posts that facts have taken; None: of none. An empty set is 216 bytes, of each
-        run."""
+        """Ids of posts that facts have taken; None if there are none, as an empty set takes 216
+        bytes per run."""
 
     def take(self, facts: Sequence[Event]) -> None:
         for fact in facts:
@@ -61,11 +61,11 @@ class _Stream:
 
 
 class MemoryJournal:
-    """A Journal in memory: readers get the very Event objects appended, which are packed. Event
-    loops of several threads may share it."""
+    """A Journal in memory: readers get the very Event objects that were appended, which are packed.
+    Event loops of several threads may share it."""
 
     def __init__(self, world: World | None = None) -> None:
-        """`world` gives the time for claims; the real one by default."""
+        """`world` provides the time for claims; by default the real one."""
         self._world = world or RealWorld()
         self._streams: dict[str, _Stream] = {}
         self._starts: dict[str, Event] = {}
@@ -80,9 +80,9 @@ class MemoryJournal:
         self._watchers = Watchers()
         self._closed = False
         self._lock = RLock()
-        """Held for an instant, by whoever changes what all runs share, or looks through it."""
+        """Held briefly by whoever changes, or iterates over, what all runs share."""
         self._longest = 0
-        """Characters of the longest id of a run: no id begins with one that is as long."""
+        """Length of the longest run id: no id begins with another of that length."""
 
     durable = False
 
@@ -95,7 +95,7 @@ class MemoryJournal:
         sync: bool,
         ledger: LedgerEntry | None = None,
     ) -> int:
-        """See Journal. About 2 us; never waits. `sync` means nothing here."""
+        """See Journal. About 2 us; never waits. `sync` has no meaning here."""
         moves = ledger is not None and bool(ledger.purses)
         if moves:  # other threads may move the same
             self._lock.acquire()
@@ -136,7 +136,7 @@ class MemoryJournal:
                 self._lock.release()
 
     def _project(self, stream: str, state: _Stream, facts: Sequence[Event]) -> None:
-        # All is checked before anything is kept: a refused append changes nothing.
+        # everything is checked before anything is stored: a refused append changes nothing
         with self._lock:
             run = state.run
             begun: dict[str, Event] = {}
@@ -280,14 +280,14 @@ class MemoryJournal:
         if not run_id:
             return None
         with self._lock:
-            if len(run_id) >= self._longest:  # such as each new one: not looked for among thousands
+            if len(run_id) >= self._longest:  # a complete id: not searched for among thousands
                 return self._row(run_id) if run_id in self._starts else None
             return pick(
                 run_id, [self._row(known) for known in self._starts if known.startswith(run_id)]
             )
 
     async def check(self, stream: str) -> list[Damage]:
-        """See Journal. Objects in memory have no rows: nothing is ever found."""
+        """See Journal. Objects in memory have no rows, so nothing is ever found."""
         return []
 
     async def drop(self, stream: str, *, before: float) -> bool:
@@ -307,12 +307,12 @@ class MemoryJournal:
             return True
 
     async def compact(self, stream: str, *, before: float) -> int | None:
-        """See Journal. Objects in memory have no rows: there is nothing to gain."""
+        """See Journal. Objects in memory have no rows, so nothing can be saved."""
         with self._lock:
             return 0 if self._settled(stream, before) is not None else None
 
     def _settled(self, stream: str, before: float) -> _Stream | None:
-        """A stream that nobody holds, all of whose runs ended before `before`."""
+        """A stream without a claim, all of whose runs ended before `before`."""
         state = self._streams.get(stream)
         if state is None or (state.owner and state.until > self._world.time()):
             return None
@@ -353,5 +353,5 @@ class MemoryJournal:
             return self._purses.shares(name)
 
     async def close(self) -> None:
-        """Refuses appends from now on; what is there can still be read."""
+        """Refuses appends from now on; what is stored can still be read."""
         self._closed = True

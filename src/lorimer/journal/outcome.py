@@ -19,12 +19,12 @@ _SUSPENDED = (ExecutorErrorCode.EXEC_RUN_WAITING, ExecutorErrorCode.EXEC_RUN_SHU
 
 
 def outcome(recording: Recording) -> PipelineResult:
-    """The result of a run, with every field that `run` gave. Of `output` only plain data is kept
-    (else it is None), of the error its class, code and message, not its hint or cause.
+    """The result of a run, with every field that `run` returned. Of `output` only plain data is
+    stored (otherwise it is None), of the error its class, code and message, not its hint or cause.
 
-    Raises PipelineError when the run has not ended: `exec.run.waiting` when it waits for an
-    answer, `exec.run.shutdown` when it was suspended, else `exec.run.busy`. Raises JournalError
-    for facts that do not fit together.
+    Raises PipelineError when the run has not ended: `exec.run.waiting` when it waits for an answer,
+    `exec.run.shutdown` when it was suspended, else `exec.run.busy`. Raises JournalError for
+    inconsistent facts.
     """
     end = recording.end
     if end is None:

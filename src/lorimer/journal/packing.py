@@ -1,8 +1,9 @@
-"""Packs the usual data of facts into short forms, and unpacks them; codec.py has the row round it.
+"""Packs the usual data of facts into short forms, and unpacks them; codec.py has the row around
+them.
 
-`data` is an object as it is or, where all its keys are in the SHAPES of its kind, a list of
-their values in that order: null is a key that is absent, absent ones at the end are left out,
-and usual values are packed (`_PACKERS`). Data comes back equal; the order of its keys may not.
+`data` is an object as it is or, if all its keys are in the SHAPES of its kind, a list of their
+values in that order: null is an absent key, absent ones at the end are omitted, and usual values
+are packed (`_PACKERS`). Data is restored equal, but its keys may be in another order.
 """
 
 from __future__ import annotations
@@ -43,7 +44,7 @@ STOPS: Final = ("end_turn", "tool_use", "max_tokens")
 
 
 class Newer(Exception):
-    """A row says something this version has no name for."""
+    """A row contains something that this version does not know."""
 
 
 def pack(kind: str, data: Mapping[str, JSON]) -> JSON:
@@ -68,8 +69,8 @@ def pack(kind: str, data: Mapping[str, JSON]) -> JSON:
 
 
 def unpack(kind: str, packed: JSON) -> Mapping[str, JSON]:
-    """The reverse of `pack`. Raises ValueError for what it never makes, Newer for what this
-    version has no name for."""
+    """The reverse of `pack`. Raises ValueError for invalid data, Newer for data of a newer
+    version."""
     if not isinstance(packed, list):
         if isinstance(packed, dict):
             return packed
@@ -84,7 +85,7 @@ def unpack(kind: str, packed: JSON) -> Mapping[str, JSON]:
     return data
 
 
-# Each packs a value of the usual form, or says None: then the data is kept as an object.
+# Each packs a value of the usual form, or returns None: then the data is stored as an object.
 
 
 def _pack_key(value: JSON) -> JSON:
@@ -177,7 +178,7 @@ def _pack_content(value: JSON) -> JSON:
         return None
     blocks: list[JSON] = []
     for block in value:
-        if not isinstance(block, (dict, Mapping)):  # the type that it nearly always is, first
+        if not isinstance(block, (dict, Mapping)):  # by far the most frequent type, first
             return None
         kind = block.get("type")
         if kind == "text" and len(block) == 2 and isinstance(text := block.get("text"), str):

@@ -1,5 +1,5 @@
-"""What all stores share: the list of runs that they keep beside the facts (one row a run, from its
-run.start and run.end), its rules, and the errors with which a call is refused."""
+"""What all stores share: the list of runs that they keep in addition to the facts (one row per run,
+from its run.start and run.end), its rules, and the errors of refused calls."""
 
 from __future__ import annotations
 
@@ -19,26 +19,26 @@ TAKING: Final = frozenset({"effect", "mutated", "run.end"})
 """Facts that may take posts."""
 
 MAX_POSTS: Final = 1000
-"""Messages that may wait in one inbox."""
+"""Most messages that may wait in one inbox."""
 MAX_POST_CHARS: Final = 1_000_000
-"""Of one message as JSON."""
+"""Most bytes of one message as JSON."""
 MAX_POST_ID: Final = 200
 
 TITLE_CHARS: Final = 100
-"""Of the input, where a run was given no title."""
+"""Length of the title taken from the input, if a run was given none."""
 
 MONEY_MAX: Final = 2**53
-"""Nano-dollars, 9 million dollars: what one movement of the ledger may not reach."""
+"""Limit of one movement of the ledger in nano-dollars: 9 million dollars."""
 
 
 def started_row(stream: str, seq: int, fact: Event) -> RunRow:
-    """The row of the run that `fact`, a run.start, begins."""
+    """The row of the run that begins with `fact`, a run.start."""
     title = _text(fact.data.get("title")) or _headline(fact.data.get("input"))
     return RunRow(fact.run_id, stream, fact.time, title, first=seq)
 
 
 def ended_row(row: RunRow, fact: Event) -> RunRow:
-    """The row once `fact`, its run.end, is there."""
+    """The row after `fact`, its run.end."""
     data = fact.data
     return replace(
         row,
@@ -51,7 +51,8 @@ def ended_row(row: RunRow, fact: Event) -> RunRow:
 
 
 def refuse_start(run_id: str) -> JournalError:
-    """A run.start without an id, or whose id is taken: run ids are unique in a journal."""
+    """The error for a run.start without an id, or whose id is taken: run ids are unique in a
+    journal."""
     return JournalError(
         f"there is a run {run_id!r} already" if run_id else "a run.start fact has no run id",
         code=ExecutorErrorCode.EXEC_JOURNAL_CONFLICT,
@@ -59,7 +60,7 @@ def refuse_start(run_id: str) -> JournalError:
 
 
 def refuse_end(run_id: str) -> JournalError:
-    """A run.end that is not the one end of the stream's last run."""
+    """The error for a run.end that is not the only end of the stream's last run."""
     return JournalError(
         f"run {run_id!r} cannot be ended: it is not the last run of this stream, or has ended",
         code=ExecutorErrorCode.EXEC_JOURNAL_CONFLICT,
@@ -67,7 +68,7 @@ def refuse_end(run_id: str) -> JournalError:
 
 
 def refuse_epoch(stream: str) -> JournalError:
-    """An append without a claim, or with one that somebody else's claim has replaced."""
+    """The error for an append without a claim, or whose claim was replaced by another owner's."""
     return JournalError(
         f"this process is no longer the writer of {stream!r}",
         code=ExecutorErrorCode.EXEC_JOURNAL_CONFLICT,
@@ -76,7 +77,7 @@ def refuse_epoch(stream: str) -> JournalError:
 
 
 def refuse_claim(stream: str, owner: str, until: float, now: float) -> JournalError:
-    """A claim while another owner's is in force, until then (wall clock, seconds)."""
+    """The error for a claim while another owner's is in force, until then (wall clock, seconds)."""
     left = until - now
     return JournalError(
         f"{stream!r} is being written by {owner!r}, whose claim holds until "
@@ -88,24 +89,24 @@ def refuse_claim(stream: str, owner: str, until: float, now: float) -> JournalEr
 
 
 def refuse_closed() -> JournalError:
-    """A call after `close`."""
+    """The error for a call after `close`."""
     return JournalError("the journal is closed")
 
 
 def refuse_snapshot(stream: str) -> JournalError:
-    """A snapshot of a stream that nobody ever claimed."""
+    """The error for a snapshot of a stream that was never claimed."""
     return JournalError(f"there is no stream {stream!r} to keep a snapshot of")
 
 
 def refuse_post(stream: str) -> JournalError:
-    """A post to a stream that nobody ever claimed."""
+    """The error for a post to a stream that was never claimed."""
     return JournalError(
         f"there is no stream {stream!r} to post to", code=ExecutorErrorCode.EXEC_RUN_UNKNOWN
     )
 
 
 def refuse_full(stream: str) -> JournalError:
-    """A post to an inbox in which MAX_POSTS messages wait."""
+    """The error for a post to an inbox in which MAX_POSTS messages wait."""
     return JournalError(
         f"the inbox of {stream!r} is full: {MAX_POSTS} messages wait in it",
         hint="Resume the run that they are for, or give it up.",
@@ -113,7 +114,8 @@ def refuse_full(stream: str) -> JournalError:
 
 
 def post_body(id: str, message: Mapping[str, JSON]) -> str:
-    """A message as it is kept. Raises JournalError for what is not plain JSON, or too large."""
+    """A message in its stored form. Raises JournalError for what is not plain JSON, or too
+    large."""
     if not 0 < len(id) <= MAX_POST_ID or not id.isprintable():
         raise JournalError(f"the id of a message is 1 to {MAX_POST_ID} printable characters")
     try:
@@ -135,7 +137,7 @@ def taken_by(fact: Event) -> Sequence[str]:
 
 
 def check_append(facts: int, ledger: LedgerEntry | None) -> None:
-    """Raises JournalError for an append without facts or with an absurd amount."""
+    """Raises JournalError for an append without facts or with an impossible amount."""
     if not facts:
         raise JournalError("an append needs at least one fact")
     if ledger is not None and not (
@@ -147,7 +149,8 @@ def check_append(facts: int, ledger: LedgerEntry | None) -> None:
 
 
 def pick(prefix: str, found: list[RunRow]) -> RunRow | None:
-    """The one run of `found` that `prefix` names. Raises JournalError when it names several."""
+    """The only run in `found` whose id begins with `prefix`. Raises JournalError when there are
+    several."""
     exact = [row for row in found if row.run_id == prefix]
     if len(found) > 1 and not exact:
         names = ", ".join([row.run_id for row in found[:3]])
@@ -160,12 +163,12 @@ def pick(prefix: str, found: list[RunRow]) -> RunRow | None:
 
 
 def _text(value: JSON) -> str:
-    # Shown to people only: half a surrogate pair, which no store takes, becomes "?".
+    # only shown to people: half a surrogate pair, which no store accepts, becomes "?"
     return value.encode(errors="replace").decode() if isinstance(value, str) else ""
 
 
 def _headline(input: JSON) -> str:
-    """The beginning of what the run was asked, on one line."""
+    """The beginning of a run's input, on one line."""
     text = input.get("text") if isinstance(input, Mapping) else input
     if not isinstance(text, str):
         return ""

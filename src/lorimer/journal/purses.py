@@ -1,14 +1,14 @@
-"""Purses, the accounts that many runs share, as a journal keeps them: the rules of all stores, and
-the store in memory. In a SQLite file: `sqlite/purse_tables.py`.
+"""Purses, the accounts that many runs share, in a journal: the rules of all stores, and the store
+in memory. In a SQLite file: `sqlite/purse_tables.py`.
 
-A call's upper price is set aside in the transaction of its intent, and only if it still fits: that
-is why runs side by side, in one process or many, never come to more than the ceiling together.
-What is set aside counts until the run settles it, ends, or is given up. Nothing else frees it: a
-run that was killed and is never resumed holds it for ever, because nobody knows what it has spent.
+A call's highest price is reserved in the transaction of its intent, and only if it still fits: so
+concurrent runs, in one process or many, never exceed the ceiling together. A reservation counts
+until the run settles it, ends, or is abandoned. Nothing else releases it: a run that was killed and
+is never resumed keeps it forever, because it is unknown what it has spent.
 
-What was spent counts until the window has gone over it. It is kept in slots of time, a 168th of the
-window long (an hour of a week), and counts as spent at the end of its slot: never too short, and
-too long by one slot at most.
+Spent money counts until the window has passed. It is stored in time slots of a 168th of the window
+(an hour of a week), and counts as spent at the end of its slot: never too short, and at most one
+slot too long.
 """
 
 from __future__ import annotations
@@ -22,15 +22,15 @@ from lorimer.core.purse import MAX_WINDOW_S, Purse
 from lorimer.journal.codec import micros
 
 SLOTS: Final = 168
-"""Of a window. A look at a purse reads one more at most."""
+"""Slots per window. A look at a purse reads at most one more."""
 SLOT_OF_ALL: Final = 3_600_000_000
 """Width of a slot in microseconds, for a purse without a window."""
 GONE: Final = ""
-"""In place of a run's id: runs that are not kept any more."""
+"""In place of a run's id: runs that are no longer stored."""
 
 
 def slot_of(purse: Purse, now: float) -> int:
-    """The end, in microseconds, of the slot in which something is spent now."""
+    """The end, in microseconds, of the current slot."""
     window = purse.window_s
     width = SLOT_OF_ALL if window is None else max(1, micros(window) // SLOTS)
     return (micros(now) // width + 1) * width
@@ -42,19 +42,19 @@ def since(purse: Purse, now: float) -> int | None:
 
 
 def oldest(now: float) -> int:
-    """Slots that ended earlier count in no window that can be."""
+    """Slots that ended earlier count in no possible window."""
     return micros(now - MAX_WINDOW_S)
 
 
 def must_fit(purse: Purse, nano: int, used: Balance) -> None:
-    """Raises LimitError when there is not so much left."""
+    """Raises LimitError when less than that is left."""
     if used.spent + used.reserved + nano > purse.ceiling_nano:
         call = f"Stopped before a model call that could cost ${nano / 1e9:.4f}"
         raise exceeded(call, purse, used)
 
 
 def exceeded(what: str, purse: Purse, used: Balance) -> LimitError:
-    """The error of something that was not done, because a purse has not so much left."""
+    """The error of something that was not done, because a purse has too little left."""
     window = purse.window_s
     within = "" if window is None else f" within {_span(window)}"
     held = f", and ${used.reserved / 1e9:.4f} set aside for other calls" if used.reserved else ""
@@ -75,12 +75,12 @@ def _span(seconds: float) -> str:
 
 
 def spent_of(entry: LedgerEntry) -> int:
-    """What of an entry its purses are charged with."""
+    """The part of an entry that its purses are charged with."""
     return entry.spent - entry.below
 
 
 class Purses:
-    """Those of a journal in memory. Their balances are in `ledger`, where the runs' are."""
+    """The purses of a journal in memory. Their balances are in `ledger`, with those of the runs."""
 
     __slots__ = ("_ledger", "_shares", "_spending")
 
@@ -129,7 +129,7 @@ class Purses:
                     _add(shares, GONE, *shares.pop(run))
 
     def sweep(self, now: float) -> None:
-        """Forget the slots that count in no window."""
+        """Drop the slots that count in no window."""
         before = oldest(now)
         for slots in self._spending.values():
             for until in [until for until in slots if until < before]:

@@ -1,7 +1,7 @@
-"""The compactions of recorded runs, and the messages that they took out of what the model sees.
+"""The compactions of recorded runs, and the messages that they hid from the model.
 
-The conversation is whole in the journal: a message is brought back by its place in it, as it was
-when the receipt was made. Who decides what is taken out: `stages/s02_compaction.py`.
+The conversation is complete in the journal: a message is found by its index in it, as it was when
+the receipt was made. What is compacted is decided in `stages/s02_compaction.py`.
 """
 
 from __future__ import annotations
@@ -23,23 +23,24 @@ class Compaction:
     """One compaction of a run."""
 
     iteration: int
-    """Before which model call, from 0."""
+    """The model call before which it was made, from 0."""
     time: float
     """Wall clock, seconds."""
     receipt: Receipt
     removed: Sequence[tuple[int, Message]]
-    """What it took out: place in the conversation, from 0, and message."""
+    """The hidden messages, each with its index in the conversation, from 0."""
 
 
 def compactions(run: Recording) -> list[Compaction]:
-    """All of a run, in order. Raises JournalError when a receipt is not of this conversation."""
+    """All compactions of a run, in order. Raises JournalError when a receipt does not belong to
+    this conversation."""
     fold = Fold()
     fold.messages = list(run.history)
     found: list[Compaction] = []
     for fact in run.facts:
         fold.apply(fact)
         if fact.type == "compacted" and fold.receipt is not None:
-            fold.close()  # results of the last turn, of which the next fact tells
+            fold.close()  # results of the last turn, which are in the next fact
             found.append(_compaction(fact, fold.receipt, fold.messages))
     return found
 

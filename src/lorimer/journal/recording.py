@@ -1,4 +1,4 @@
-"""One run as it is recorded: what replay, fork, diff and export read."""
+"""One recorded run: what replay, fork, diff and export read."""
 
 from __future__ import annotations
 
@@ -23,36 +23,36 @@ from lorimer.journal.fold import Fold
 
 _ORIGIN: Final = ("parent", "title", "budgets", "refused", "invocation")
 _STOPS: Final = frozenset({"effect.intent", "effect", "run.suspended"})
-"""Kinds of facts with which the time of a run may stop, or go on."""
+"""Kinds of facts with which the time of a run may stop or continue."""
 
 
 @record
 class Recording:
-    """A run, ended or not, with what it needs to be run again without its journal."""
+    """A run, ended or not, with everything needed to replay it without its journal."""
 
     run_id: str
     session_id: str
-    """The stream it is in."""
+    """The stream that it is in."""
     history: Sequence[Message]
     """The conversation before it."""
     facts: Sequence[Event]
-    """All of the run, in order; the first is its run.start."""
+    """All facts of the run, in order; the first is its run.start."""
     manifest: Mapping[str, JSON] | None
-    """What it was begun with; None: the store does not have it."""
+    """The manifest it was begun with; None: it is not in the store."""
     receipt: Receipt | None = None
-    """Of the last compaction before it."""
+    """The receipt of the last compaction before it."""
     durable: bool | None = field(default=None, compare=False)
-    """Its journal outlives the process; None: that is not known."""
+    """Whether its journal outlives the process; None: unknown."""
 
     def before(self) -> History:
-        """The conversation before it, for a run to go on from."""
+        """The conversation before it, for a run to continue."""
         history = History(self.history)
         history.adopt_receipt(self.receipt)
         return history
 
     @property
     def digest(self) -> str:
-        """Of the manifest."""
+        """Digest of the manifest."""
         return str(self.facts[0].data.get("manifest", ""))
 
     @property
@@ -70,8 +70,8 @@ async def facts_of(journal: Journal, row: RunRow) -> list[Event]:
 
 
 async def readable_facts(journal: Journal, row: RunRow) -> tuple[list[Event], JournalError | None]:
-    """The facts of one run, in order, up to the first that is damaged; and the error of that one,
-    if there is one."""
+    """The facts of one run, in order, up to the first damaged one; and the error of that one, if
+    there is one."""
     facts: list[Event] = []
     try:
         async with aclosing(journal.read(row.stream, row.first - 1)) as stream:
@@ -85,8 +85,8 @@ async def readable_facts(journal: Journal, row: RunRow) -> tuple[list[Event], Jo
 
 
 async def recorded(journal: Journal, run_id: str) -> Recording:
-    """Read a run. `run_id` may be the beginning of one. Claims nothing, so the run may go on
-    meanwhile. Raises as `find`, and JournalError for damaged facts."""
+    """Read a run. `run_id` may be the unique beginning of an id. Claims nothing, so the run may
+    continue meanwhile. Raises as `find`, and JournalError for damaged facts."""
     row = await find(journal, run_id)
     facts = await facts_of(journal, row)
     if not facts or facts[0].type != "run.start" or facts[0].run_id != row.run_id:
@@ -102,13 +102,14 @@ async def recorded(journal: Journal, run_id: str) -> Recording:
 
 
 def origin_of(start: Event) -> dict[str, JSON]:
-    """What a run.start says of where its run comes from, who pays for it, why it was refused,
-    and what an executor told of it: mostly nothing."""
+    """What a run.start says about the run's origin, who pays for it, why it was refused, and what
+    an executor recorded: usually nothing."""
     return {name: start.data[name] for name in _ORIGIN if name in start.data}
 
 
 async def manifest_of(journal: Journal, start: Event) -> Mapping[str, JSON] | None:
-    """What the run of this run.start was begun with; None when the store does not have it."""
+    """The manifest that the run of this run.start was begun with; None if it is not in the
+    store."""
     digest = start.data.get("manifest")
     body = await journal.get(digest) if isinstance(digest, str) else None
     try:
@@ -134,15 +135,15 @@ async def _before(journal: Journal, row: RunRow) -> Fold:
 
 
 def used_s(facts: Sequence[Event]) -> float:
-    """Seconds for which a run has been running: without the times between its interruptions (the
-    first fact after each tells how much it was until then), and those when a person was asked; in
-    a child, the facts at that time tell it (`ran_s`)."""
+    """Seconds for which a run has been running: without the times when it was interrupted (the
+    first fact after each says how much it was until then), and without those when a person was
+    asked; in a child, the facts at that time say so (`ran_s`)."""
     used, last = 0.0, facts[0].time if facts else 0.0
     asked = set[str]()
     for fact in facts:
         data, time, kind = fact.data, fact.time, fact.type
         until_then = None
-        if "used_s" in data or "ran_s" in data:  # hardly ever
+        if "used_s" in data or "ran_s" in data:  # rare
             until_then = data.get("used_s", data.get("ran_s"))
         if isinstance(until_then, int | float):
             used = float(until_then)
@@ -152,7 +153,7 @@ def used_s(facts: Sequence[Event]) -> float:
         if kind not in _STOPS:  # nearly all
             continue
         if kind == "run.suspended":
-            last = math.inf  # nobody was here after it
+            last = math.inf  # no process had it after this
         elif kind == "effect":
             asked.discard(str(data.get("key")))
         elif "question" in data:

@@ -1,4 +1,4 @@
-"""Runs a recorded run again, from its facts alone: no model, no tool, no network.
+"""Replays a recorded run from its facts alone: no model, no tool, no network.
 
 The engine and the stages are the usual ones. Only the RunContext is replaced: it answers every
 effect from the record, calls nothing, and stops at the first difference from the record. Nothing is
@@ -37,10 +37,10 @@ from lorimer.journal.recording import Recording, origin_of, used_s
 from lorimer.world.recorded import RecordedWorld
 
 VOLATILE: Final = frozenset({"times", "used_s", "ran_s", "reserve", "message", "posts"})
-"""What of a fact may differ in a replay: the times of stages, the time used before a resume, what
-was set aside by the prices of the day, the words of an error, and the ids of messages that were
-taken from the inbox. Of a run that was stopped
-(cancelled, out of time) also how it ended: only what was done before can be repeated."""
+"""Fields of a fact that may differ in a replay: the times of stages, the time used before a resume,
+what was reserved at the prices of the day, the text of an error, and the ids of messages taken from
+the inbox. For a run that was stopped (cancelled, out of time), also how it ended: only what was
+done before can be repeated."""
 
 _STOPPED: Final = ("cancelled", "timeout", "killed")
 _MONEY: Final = (
@@ -48,7 +48,7 @@ _MONEY: Final = (
     ExecutorErrorCode.EXEC_BUDGET_EXCEEDED.value,
     ExecutorErrorCode.EXEC_API_UNPRICED.value,
 )
-"""A call that was never made because of its price: prices and budgets change, and are not asked
+"""A call that was never made because of its price: prices and budgets change, and are not checked
 again."""
 
 _NEVER_MADE: Final = (*_MONEY, ExecutorErrorCode.EXEC_API_UNAVAILABLE.value)
@@ -59,24 +59,24 @@ _NOTHING: Final[Mapping[str, JSON]] = {}
 
 @record
 class Divergence:
-    """The first place where a replay did not do what is recorded."""
+    """The first place where a replay differs from the record."""
 
     iteration: int
     """0-based."""
     type: str
     """The kind of fact."""
     key: str
-    """Which one of the iteration."""
+    """The index within the iteration."""
     why: str
     seq: int
-    """Of the recorded fact; 0: there is none."""
+    """Seq of the recorded fact; 0: there is none."""
     recorded: Mapping[str, JSON] | None
-    """Its data; None: nothing like it is recorded."""
+    """Its data; None: nothing corresponding is recorded."""
     found: Mapping[str, JSON] | None
-    """What the code did; None: it did nothing like it."""
+    """What the code did; None: nothing corresponding."""
 
     def to_json(self) -> dict[str, JSON]:
-        """A plain form for other programs."""
+        """Plain data for other programs."""
         return {
             "iteration": self.iteration,
             "type": self.type,
@@ -90,17 +90,19 @@ class Divergence:
 
 @record
 class Replayed:
-    """How a replay went."""
+    """The outcome of a replay."""
 
     result: PipelineResult
-    """As the run gave it; `suspended` where the record, or the agreement, ends before the run."""
+    """As the run returned it; `suspended` if the record, or the agreement with it, ends before the
+    run."""
     divergence: Divergence | None
     """None: everything was as recorded."""
 
 
 async def replay(plan: Plan, recording: Recording, redactor: Redactor | None = None) -> Replayed:
-    """Run it again with this plan. Its manifest need not be the recorded one: then the divergence
-    says where it begins to matter. Raises ConfigError when the recorded limits cannot be read."""
+    """Replay a run with this plan. Its manifest may differ from the recorded one: then the
+    divergence shows where that begins to matter. Raises ConfigError when the recorded limits cannot
+    be read."""
     given = recording.facts[0].data.get("limits")
     limits = Limits.from_json(given) if isinstance(given, Mapping) else plan.limits
     context = _Replay(recording, plan.digest, limits, redactor)
@@ -110,7 +112,7 @@ async def replay(plan: Plan, recording: Recording, redactor: Redactor | None = N
         raise context.cancellation.interrupted
     divergence = context.divergence
     if divergence is None and result.code is ExecutorErrorCode.EXEC_JOURNAL_DIVERGED:
-        # it was the world that refused, or a reply that cannot be read
+        # the world refused, or a reply cannot be read
         divergence = Divergence(context.iteration, "", "", result.error, 0, None, None)
     return Replayed(result, divergence)
 
@@ -131,7 +133,7 @@ class _Replay(RunContext):
         self._used = used_s(recording.facts)
         self._same_manifest = recording.digest == digest
         self._not_done: Event | None = None
-        """The first that is recorded and was not done."""
+        """The first recorded fact that was not repeated."""
         self.divergence: Divergence | None = None
         super().__init__(
             id=recording.run_id,
@@ -151,8 +153,9 @@ class _Replay(RunContext):
 
     @property
     def follows_record(self) -> bool:
-        """What it does next is recorded, be it only its end. That does not tell how a run would
-        have gone on that was stopped, or whose next call was too dear."""
+        """Whether what it does next is recorded, even if only its end is. For a run that was
+        stopped, or whose next call was too expensive, that does not say how it would have
+        continued."""
         if self._recorded or self._end is None:
             return bool(self._recorded)
         return not self._was_stopped() and self._end.data.get("code") not in _MONEY
@@ -219,7 +222,7 @@ class _Replay(RunContext):
         theirs, ours = dict(fact.data), self._redacted(data)
         if type == "run.start" and not self._same_manifest:
             ours["manifest"] = theirs.get("manifest")
-        # no data: the record is looked up, and what it says is taken as it is
+        # no data: the record is looked up and used unchanged
         if data and not _same(theirs, ours):
             self._diverge(type, key, "it says something else", fact, data)
         return fact
@@ -235,7 +238,7 @@ class _Replay(RunContext):
         if end is None:
             return
         theirs, ours = dict(end.data), self._redacted(data)
-        if "output" not in theirs:  # earlier versions do not tell
+        if "output" not in theirs:  # earlier versions do not record it
             ours.pop("output", None)
         if self._was_stopped():
             for name in ("status", "code", "iterations"):
@@ -250,7 +253,7 @@ class _Replay(RunContext):
     # --- effects -------------------------------------------------------------------------
 
     def answer(self, kind: str, key: str, request: bytes) -> None:
-        """None: `effect` compares more with the record than a resumed run does."""
+        """Always None: `effect` compares more with the record than a resumed run does."""
 
     async def effect(
         self,
@@ -289,7 +292,7 @@ class _Replay(RunContext):
             await self._stop(result_type, key, asked, reached)
         self._charge(kind, key, done.data)
         error = done.data.get("error")
-        if isinstance(error, Mapping):  # of a tool it is a code, and the model was told
+        if isinstance(error, Mapping):  # a tool's error is only a code, which the model has seen
             raise error_from_json(error)
         return done.data
 
@@ -297,7 +300,7 @@ class _Replay(RunContext):
         self, type: str, key: str, asked: Mapping[str, JSON], reached: bool
     ) -> NoReturn:
         """No result of a call is recorded: the run ends here, in the way it did. `reached`: the
-        recorded run may have come as far as this call and failed in it."""
+        recorded run may have reached this call and failed in it."""
         await asyncio.sleep(0)  # noqa: TID251 - a bare yield: calls beside this one have results
         end = self._end
         if not self._recorded:
@@ -309,14 +312,14 @@ class _Replay(RunContext):
                 self.cancellation.cancel(_reason(end.data))
                 self.cancellation.check()
             if (reached and end.data.get("code")) or end.data.get("code") in _NEVER_MADE:
-                # not of the class that its code belongs to: nobody is to try again
+                # not of the class of its code, so that nothing retries
                 raise LorimerError(
                     str(end.data.get("message", "")), code=error_from_json(end.data).code
                 )
         self._diverge(type, key, "no result of this call is recorded", None, asked)
 
     def _redacted(self, data: Mapping[str, JSON]) -> dict[str, JSON]:
-        """As it would have been recorded."""
+        """In the form in which it would have been recorded."""
         return dict(data if self.redactor is None else self.redactor.json(data))
 
     def _was_stopped(self) -> bool:
@@ -360,7 +363,7 @@ _SUSPENDED: Final = ExecutorErrorCode.EXEC_RUN_SHUTDOWN
 
 
 def _same(theirs: Mapping[str, JSON], ours: Mapping[str, JSON]) -> bool:
-    """Equal but for what is volatile; tuples and lists are the same here."""
+    """Equal except for volatile fields; tuples equal lists here."""
     sides = [{k: v for k, v in side.items() if k not in VOLATILE} for side in (theirs, ours)]
     return canonical(sides[0]) == canonical(sides[1])
 

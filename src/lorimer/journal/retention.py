@@ -1,4 +1,4 @@
-"""What becomes of old conversations: they are compacted, or removed, each whole."""
+"""What happens to old conversations: they are compacted or removed, each as a whole."""
 
 from __future__ import annotations
 
@@ -13,19 +13,19 @@ from lorimer.journal.family import root_of
 
 @record
 class Pruned:
-    """What `prune` removed, or would."""
+    """What `prune` removed, or would remove."""
 
     sessions: int
     runs: int
     documents: int
-    """Manifests and the like that no run names any more; 0 in a dry run: nobody knows yet."""
+    """Manifests and other documents that no run refers to any more; 0 in a dry run: unknown."""
     unfinished: int
-    """Sessions that are old enough and stay, because a run in them has no end."""
+    """Sessions that are old enough but stay, because a run in them has not ended."""
     in_use: int
-    """Sessions that are old enough and stay, because somebody holds them."""
+    """Sessions that are old enough but stay, because a process has them."""
 
     def to_json(self) -> dict[str, JSON]:
-        """A plain form for other programs."""
+        """Plain data for other programs."""
         return {
             "sessions": self.sessions,
             "runs": self.runs,
@@ -40,18 +40,18 @@ class Compacted:
     """What `compact` did."""
 
     sessions: int
-    """That take less room now."""
+    """Sessions that were compressed."""
     runs: int
-    """In these."""
+    """Runs in these."""
     saved: int
-    """Bytes."""
+    """Bytes saved."""
     unfinished: int
-    """Sessions that are old enough and stay as they are, because a run in them has no end."""
+    """Sessions that are old enough but unchanged, because a run in them has not ended."""
     in_use: int
-    """Sessions that are old enough and stay as they are, because somebody holds them."""
+    """Sessions that are old enough but unchanged, because a process has them."""
 
     def to_json(self) -> dict[str, JSON]:
-        """A plain form for other programs."""
+        """Plain data for other programs."""
         return {
             "sessions": self.sessions,
             "runs": self.runs,
@@ -62,15 +62,15 @@ class Compacted:
 
 
 Watcher: TypeAlias = Callable[[str, int, int], None]
-"""Is told what is being done, with which of how many sessions (from 1)."""
+"""Is notified of what is being done, with which of how many sessions (from 1)."""
 
 
 async def compact(journal: Journal, *, before: float, watcher: Watcher | None = None) -> Compacted:
-    """Keep the facts of the sessions whose last run ended before `before` (wall clock, seconds) in
-    less room. Nothing else changes: they are read, verified, replayed, exported, and gone on with.
+    """Store the facts of the sessions whose last run ended before `before` (wall clock, seconds) in
+    less space. Nothing else changes: they can be read, verified, replayed, exported, and continued.
 
-    Passes over sessions with an unfinished run, and those that somebody holds. Whenever it is
-    broken off, what is there is good. `watcher` is told of each session. Raises JournalError.
+    Skips sessions with an unfinished run, and those that a process has. May be interrupted at any
+    time without damage. `watcher` is notified of each session. Raises JournalError.
     """
     old, done = _settled(await journal.runs(limit=ALL_RUNS), before)
     names = _watched("compacting", [*reversed(done)], watcher)

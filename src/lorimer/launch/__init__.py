@@ -1,1 +1,1 @@
-"""How a run comes to be: who may begin it, on which stream, and what is kept going round it."""
+"""Starting runs: who may start one, on which stream, and what happens around a live run."""

@@ -1,4 +1,4 @@
-"""Which runs may begin, and which may be resumed: the checks, and their errors."""
+"""Checks whether runs may begin or resume, and the errors if they may not."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from lorimer.journal.family import parent_of
 
 
 def require_asyncio() -> None:
-    """Raises PipelineError where another library's event loop is running."""
+    """Raises PipelineError if another library's event loop is running."""
     try:
         asyncio.get_running_loop()
     except RuntimeError as error:
@@ -26,13 +26,13 @@ def require_asyncio() -> None:
 
 
 async def require_new(journal: Journal, run_id: str) -> None:
-    """Raises PipelineError when there is a run of this id, and JournalError."""
+    """Raises PipelineError if a run with this id exists; JournalError."""
     try:
         row = await journal.find_run(run_id)
     except JournalError as error:
         if error.code is not ExecutorErrorCode.EXEC_RUN_UNKNOWN:
             raise
-        return  # several begin with it: none of them is it
+        return  # several ids begin with it, but none equals it
     if row is not None and row.run_id == run_id:
         raise PipelineError(
             f"There is a run {run_id} already.",
@@ -42,8 +42,8 @@ async def require_new(journal: Journal, run_id: str) -> None:
 
 
 async def require_unfinished(journal: Journal, run_id: str) -> RunRow:
-    """The unfinished run of that id, or of the one id that begins so. Raises PipelineError when
-    there is no such run, or it has ended, and JournalError."""
+    """The unfinished run with that id, or the only one whose id begins with it. Raises
+    PipelineError when there is no such run or it has ended; JournalError."""
     row = await find(journal, run_id)
     if row.status:
         raise PipelineError(
@@ -54,7 +54,7 @@ async def require_unfinished(journal: Journal, run_id: str) -> RunRow:
 
 
 def require_same_manifest(start: Event, plan: Plan) -> None:
-    """Raises ConfigError where another manifest than the plan's began the run."""
+    """Raises ConfigError if the run was begun with another manifest than the plan's."""
     if start.data.get("manifest") != plan.digest:
         raise ConfigError(
             f"Run {start.run_id} was begun with another manifest than this pipeline's.",
@@ -65,7 +65,7 @@ def require_same_manifest(start: Event, plan: Plan) -> None:
 
 
 def require_no_parent(start: Event) -> None:
-    """Raises PipelineError for a run that is part of another: it goes on with that."""
+    """Raises PipelineError for a child run: it is resumed with its parent."""
     parent = parent_of(start)
     if parent is not None:
         raise PipelineError(
@@ -90,7 +90,7 @@ def require_plain(input: JSON) -> None:
 
 
 def conversation_busy() -> PipelineError:
-    """The error of a second run in a conversation."""
+    """The error for a second run in a conversation."""
     return PipelineError(
         "This conversation is already in a run.",
         code=ExecutorErrorCode.EXEC_RUN_BUSY,

@@ -1,6 +1,5 @@
-"""Which conversations a pipeline has claimed: its own, which it keeps from run to run, and those
-that it takes for one run. What a claim is: see `Journal.claim`.
-"""
+"""The conversations that a pipeline has claimed: its own, which it keeps from run to run, and those
+that it claims for one run. For claims see `Journal.claim`."""
 
 from __future__ import annotations
 
@@ -17,12 +16,12 @@ from lorimer.journal.conversation import CLAIM_S, Conversation, read
 from lorimer.journal.fork import history_at, open_fork
 
 LOOK_S: Final = 0.25
-"""Seconds between tries to claim a stream whose owner may be dead."""
+"""Seconds between attempts to claim a stream whose owner may be dead."""
 
 
 class Owner:
-    """Who claims: a name that no other process has. `given`: by the host; it is for the host then
-    to give each process its own."""
+    """The owner of claims: a name that no other process has. If `given` by the host, the host has
+    to give each process another one."""
 
     def __init__(self, world: World, given: str = "") -> None:
         self._world = world
@@ -31,14 +30,14 @@ class Owner:
 
     @property
     def name(self) -> str:
-        """Another one in each process that was forked since, as the workers of a server are."""
+        """Another name in each process forked since, as a server's workers are."""
         if self._process and self._process != os.getpid():
             self._name, self._process = self._world.new_id("owner"), os.getpid()
         return self._name
 
 
 class Claims:
-    """The claims of one pipeline, and the one conversation that it has, if it remembers."""
+    """The claims of one pipeline, and its only conversation, if it remembers."""
 
     def __init__(
         self,
@@ -51,9 +50,9 @@ class Claims:
         claim_s: float = CLAIM_S,
     ) -> None:
         self.session_id = session_id
-        """The stream of the pipeline's conversation; "": none yet."""
+        """The stream of the pipeline's conversation; "": there is none yet."""
         self.deleted = False
-        """All that was kept of the conversation is removed, and nothing more is said in it."""
+        """The conversation was deleted, and no run may begin in it any more."""
         self._owner = owner
         self.claim_s = claim_s
         self._journal = journal
@@ -61,10 +60,10 @@ class Claims:
         self._bus = bus
         self._kept: Conversation | None = None
         self._back_to = 0
-        """The fact of the stream after which the next run goes on; 0: after the last."""
+        """The fact of the stream after which the next run continues; 0: after the last."""
 
     def for_session(self, session_id: str) -> Claims:
-        """The same owner's, with another conversation."""
+        """Claims of the same owner, with another conversation."""
         return Claims(
             self._journal,
             self._world,
@@ -76,13 +75,13 @@ class Claims:
 
     @property
     def owner(self) -> str:
-        """Who claims."""
+        """The owner of the claims."""
         return self._owner.name
 
     async def claim(self, stream: str, wait_s: float) -> Conversation:
-        """Open a stream. When another owner's claim is in force, waits for its end for at most
-        `wait_s` seconds: a process that died gives nothing back. Then raises JournalError
-        `exec.journal.conflict`, which says who has it, and until when."""
+        """Open a stream. While another owner's claim is in force, waits for at most `wait_s`
+        seconds, since a process that died releases nothing. Then raises JournalError
+        `exec.journal.conflict`, naming the owner and until when the claim holds."""
         until = self._world.monotonic() + wait_s
         while True:
             try:
@@ -98,7 +97,7 @@ class Claims:
 
     async def claim_own(self, wait_s: float) -> Conversation:
         """The pipeline's conversation, for a new run. Raises JournalError as `claim` does, and
-        PipelineError when a run in it is unfinished, or it was deleted."""
+        PipelineError when it has an unfinished run or was deleted."""
         if self.deleted:
             raise PipelineError(
                 f"Session {self.session_id} was deleted.",
@@ -113,7 +112,7 @@ class Claims:
         elif not self._kept.fresh:
             conversation, self._kept = self._kept, None
             try:
-                await conversation.renew()  # when it was lost it is opened anew the next time
+                await conversation.renew()  # after it was lost, it is opened anew the next time
             except BaseException:
                 await self._signal_session_end(conversation)
                 raise
@@ -130,7 +129,7 @@ class Claims:
         return self._kept
 
     async def position(self) -> tuple[str, int]:
-        """The conversation that the next run goes on with, and the fact after which it does."""
+        """The conversation in which the next run continues, and the fact after which it does."""
         if self._back_to or not self.session_id:
             return self.session_id, self._back_to
         if self._kept is not None:
@@ -139,8 +138,8 @@ class Claims:
         return self.session_id, folded.seq + len(pending)
 
     async def go_to(self, session_id: str, seq: int) -> None:
-        """Go on from there with the next run: in that conversation, or where it has gone on since
-        then in a new one that begins with what was said until then."""
+        """Continue from there with the next run: in that conversation or, if it has grown since
+        then, in a new one that begins with its messages up to that point."""
         await self.give_back()
         self.session_id, self._back_to = session_id, seq
 
@@ -167,19 +166,19 @@ class Claims:
         return self._kept
 
     def keep(self, conversation: Conversation) -> None:
-        """It is the pipeline's conversation from now on."""
+        """Make it the pipeline's conversation."""
         self._kept, self.session_id = conversation, conversation.stream
         self._back_to = 0
 
     async def leave(self) -> None:
-        """Keep none, without giving it back."""
+        """Drop the conversation without releasing its claim."""
         conversation, self._kept = self._kept, None
         if conversation is not None:
             await self._signal_session_end(conversation)
 
     async def give_back(self) -> None:
-        """Keep none. A journal that cannot be written to any more is no error: the claim ends by
-        itself."""
+        """Release the conversation. If the journal cannot be written to, that is no error: the
+        claim expires."""
         conversation, self._kept = self._kept, None
         if conversation is not None:
             try:
@@ -189,8 +188,8 @@ class Claims:
             await self._signal_session_end(conversation)
 
     async def _signal_session_end(self, conversation: Conversation) -> None:
-        """Tell listeners that a session is not this pipeline's any more. Those that are async have
-        the time that they have at the end of a run."""
+        """Notify listeners that this pipeline has closed a session. Async listeners get as much
+        time as at the end of a run."""
         if not conversation.taken_up or not self._bus.wants("session.end"):
             return
         sums = conversation.sums

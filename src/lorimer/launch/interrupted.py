@@ -1,6 +1,5 @@
-"""Interrupted runs: their streams are opened again, to go on with them (`launcher.py` does) or to
-give them up, with all that is below them.
-"""
+"""Interrupted runs: opens their streams again, to resume them (`launcher.py` does that) or to
+abandon them together with their descendants."""
 
 from __future__ import annotations
 
@@ -18,7 +17,7 @@ from lorimer.launch.roster import Roster
 
 
 class Interrupted:
-    """Those of one conversation, and of the streams of single runs."""
+    """The interrupted runs of one conversation, and of the streams of single runs."""
 
     def __init__(self, journal: Journal, world: World, claims: Claims, roster: Roster) -> None:
         self._journal = journal
@@ -27,13 +26,13 @@ class Interrupted:
         self._roster = roster
 
     async def opened(self, row: RunRow, wait_s: float) -> Conversation:
-        """The stream of an interrupted run, claimed. Raises PipelineError where the run has an end
-        by now, and JournalError as `Claims.claim` does."""
+        """The stream of an interrupted run, claimed. Raises PipelineError if the run has ended in
+        the meantime, and JournalError as `Claims.claim` does."""
         conversation = await self._claims.claim(row.stream, wait_s)
         facts = conversation.unfinished
         if not facts or facts[0].run_id != row.run_id:
             await conversation.release()
-            await require_unfinished(self._journal, row.run_id)  # or somebody was quicker
+            await require_unfinished(self._journal, row.run_id)  # or another process was quicker
             raise PipelineError(
                 f"Run {row.run_id} has ended meanwhile, or was given up: its conversation has "
                 "gone on without it.",
@@ -42,8 +41,8 @@ class Interrupted:
         return conversation
 
     async def end(self, row: RunRow, wait_s: float) -> None:
-        """Give one up that the roster has as taken: it ends as cancelled, and so do its unfinished
-        children. Raises as `opened` does."""
+        """Abandon a run that the roster has reserved: it ends as cancelled, and so do its
+        unfinished children. Raises as `opened` does."""
         conversation = await self._opened_to_end(row, wait_s)
         try:
             children = uncharged(conversation.unfinished)
@@ -54,7 +53,8 @@ class Interrupted:
             await conversation.release()
 
     async def _charge(self, child_id: str, wait_s: float) -> dict[str, JSON] | None:
-        """What its parent is charged for a child that nobody goes on with; None: it never began."""
+        """What the parent is charged for a child that no one resumes; None: the child never
+        began."""
         row = await self._journal.find_run(child_id)
         if row is None:
             return None
@@ -71,8 +71,7 @@ class Interrupted:
         return charge(child_id, facts[-1].data)
 
     async def _opened_to_end(self, row: RunRow, wait_s: float) -> Conversation:
-        """As `opened`, also one that is damaged, of which as many facts are known as can be
-        read."""
+        """As `opened`, but also for a damaged run, with the facts that can be read."""
         try:
             return await self.opened(row, wait_s)
         except JournalError:

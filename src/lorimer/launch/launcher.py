@@ -1,9 +1,9 @@
-"""Starts runs and goes on with interrupted ones: each on the stream that it belongs to.
+"""Starts runs and resumes interrupted ones, each on the stream that it belongs to.
 
-A pipeline that remembers has one conversation, and never two runs at once in it; any other gives
-every run a stream of its own. Refusals: `admission.py`; claims on streams: `claims.py`; which runs
-are live here: `roster.py`; what goes on around a live run: `live.py`; the run itself: the engine;
-how a stream is read: `journal/conversation.py`.
+A pipeline that remembers has one conversation, in which two runs are never live at once; any other
+pipeline gives every run a stream of its own. Refusals: `admission.py`; claims on streams:
+`claims.py`; which runs are live here: `roster.py`; what happens around a live run: `live.py`; the
+run itself: the engine; how a stream is read: `journal/conversation.py`.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ class ChildRunProvider(Protocol):
     """Gives runs access to child runs (`core/children.py`)."""
 
     async def adopt(self, plan: Plan, context: RunContext) -> None:
-        """Of a run that is nobody's child, before it begins or goes on."""
+        """Called for a run without a parent before it begins or resumes."""
         ...
 
     def check(self, manifest: EnvironmentManifest) -> None:
@@ -60,7 +60,7 @@ class ChildRunProvider(Protocol):
         ...
 
     def guard(self, hooks: Hooks) -> None:
-        """Have these asked in children that begin from now on."""
+        """Use these hooks in children that begin from now on."""
         ...
 
 
@@ -76,7 +76,7 @@ class Launcher:
         keeper: ManifestStore,
         parent: Launcher | None = None,
     ) -> None:
-        """`parent`: the launcher of the pipeline, where this one is a branch of it."""
+        """`parent`: the launcher of the pipeline, if this one is a branch of it."""
         self.journal = journal
         self.world = world
         self._bus = bus
@@ -89,19 +89,19 @@ class Launcher:
         self._branches: WeakSet[Launcher] = WeakSet()
 
     def branch(self, claims: Claims) -> Launcher:
-        """What launches runs in another conversation of the same pipeline."""
+        """A launcher for another conversation of the same pipeline."""
         branch = Launcher(self.journal, self.world, self._bus, claims, self._manifests, parent=self)
         self._branches.add(branch)
         return branch
 
     @property
     def conversation(self) -> Conversation | None:
-        """The one that is kept from run to run; None: none is at the moment."""
+        """The conversation that is kept from run to run; None: there is none at the moment."""
         return self._claims.kept
 
     @property
     def redactor(self) -> Redactor | None:
-        """Of the pipeline's secrets; None: there are none."""
+        """The redactor of the pipeline's secrets; None: there are none."""
         return self._manifests.redactor
 
     @property
@@ -115,16 +115,16 @@ class Launcher:
 
     @property
     def claim_wait_s(self) -> float:
-        """Seconds within which the claim of a process that died has run out."""
+        """Seconds within which the claim of a process that died has expired."""
         return 2 * self._claims.claim_s
 
     @property
     def live(self) -> tuple[RunContext, ...]:
-        """The runs that are going on, those of branches too."""
+        """The live runs, including those of branches."""
         return self._roster.live
 
     async def position(self) -> tuple[str, int]:
-        """The stream of the conversation, and its last fact, of a live run too; ("", 0): there is
+        """The stream of the conversation, and its last fact, also of a live run; ("", 0): there is
         none yet."""
         stream = self._claims.session_id
         for context in self._roster.live:
@@ -133,14 +133,14 @@ class Launcher:
         return await self._claims.position()
 
     async def check_place(self, session_id: str, seq: int) -> None:
-        """Raises PipelineError when the journal does not hold that place, and while a run is going
-        on."""
+        """Raises PipelineError if the journal does not have that position, and while a run is
+        live."""
         self._roster.require_free()
         if seq:
             await history_at(self.journal, session_id, seq)
 
     async def go_to(self, session_id: str, seq: int) -> None:
-        """Have the next run go on from there; see `Claims.go_to`."""
+        """Let the next run continue from there; see `Claims.go_to`."""
         self._roster.require_free()
         await self._claims.go_to(session_id, seq)
 
@@ -149,11 +149,11 @@ class Launcher:
         self._claims.deleted = True
 
     def require_free(self) -> None:
-        """Raises PipelineError while the conversation is in a run."""
+        """Raises PipelineError while a run is live in the conversation."""
         self._roster.require_free()
 
     async def release(self) -> None:
-        """Give the conversation back, unless a run is in it, and those of all branches."""
+        """Release the conversation, unless a run is live in it, and those of all branches."""
         if not self._roster.busy:
             await self._claims.give_back()
         for branch in tuple(self._branches):
@@ -171,12 +171,11 @@ class Launcher:
         run_id: str = "",
         invocation: Mapping[str, JSON] = _NOTHING,
     ) -> Run:
-        """Begin a run of the plan that there is then. `run_id`: its id, where it is not to have a
-        new one; `invocation` is what the host records of it (`Invoked`); `budgets` pay for it.
-        Raises PipelineError when the conversation is in one, or has one that is unfinished, when
-        there is another run of that id, and when the input cannot be recorded; ConfigError for
-        purses that cannot be; JournalError when after `wait_s` seconds another owner's claim on it
-        is still in force."""
+        """Begin a run with the current plan. `run_id`: its id, unless it is to get a new one;
+        `invocation` is what the host records about it (`Invoked`); `budgets` pay for it. Raises
+        PipelineError when the conversation has a live or unfinished run, when the id is taken, and
+        when the input cannot be recorded; ConfigError for invalid purses; JournalError when another
+        owner's claim is still in force after `wait_s` seconds."""
         require_asyncio()
         require_plain(input)
         shared = current().converses
@@ -196,7 +195,7 @@ class Launcher:
                 context.refused = refused
                 plan = await self._stored_plan(current, context, shared)
             except BaseException:
-                if not shared:  # a stream of its own, in which nothing is
+                if not shared:  # a stream of its own, still empty
                     await conversation.release()
                 raise
             return self._launch(plan, context, conversation, self._manifests.clean(input))
@@ -210,9 +209,10 @@ class Launcher:
         limits: Limits,
         budgets: Budgets | None,
     ) -> Run:
-        """Begin a run on a new stream, which goes on after so many turns of another. The pipeline's
-        conversation, if it has one, is the new one from then on. Raises PipelineError as `start`
-        does, when the parent has not so many turns, and when there is nothing to go on from."""
+        """Begin a run on a new stream that continues another run after the given number of its
+        turns. If the pipeline has a conversation, the new one takes its place. Raises PipelineError
+        as `start` does, when the parent has fewer turns, and when there is nothing to continue
+        from."""
         require_plain(input)
         history = history_after(parent, after, prompted=input is not None)
         shared = current().converses
@@ -254,9 +254,8 @@ class Launcher:
         *,
         wait_s: float,
     ) -> Run:
-        """A run that is part of the run `above`, begun, or gone on with where it was interrupted,
-        on the stream of its own id. `invocation` says for whom it is (`Invoked`). Raises as
-        `resume` does."""
+        """A child of the run `above`, begun or resumed, on a stream with its own id. `invocation`
+        says on whose behalf (`Invoked`). Raises as `resume` does."""
         conversation = await self._claims.claim(run_id, wait_s)
         try:
             facts = conversation.unfinished
@@ -283,7 +282,7 @@ class Launcher:
         origin: Mapping[str, JSON] = _NOTHING,
         above: Spend | None = None,
     ) -> RunContext:
-        """Of a new run, or of the unfinished one of the conversation."""
+        """Conditions for a new run, or for the unfinished run of the conversation."""
         facts = conversation.unfinished
         seed = facts[0].data.get("seed") if facts else crc32(run_id.encode())
         used = used_s(facts) if facts else 0.0
@@ -307,9 +306,9 @@ class Launcher:
         )
 
     async def resume(self, plan: Plan, run_id: str, tap: Tap | None, *, wait_s: float) -> Run:
-        """Go on with an interrupted run. Raises PipelineError when there is no such run, or it
-        has ended, or goes on already; ConfigError when another manifest began it; JournalError
-        when after `wait_s` seconds another owner's claim is still in force."""
+        """Resume an interrupted run. Raises PipelineError when there is no such run, or it has
+        ended or is live already; ConfigError when it was begun with another manifest; JournalError
+        when another owner's claim is still in force after `wait_s` seconds."""
         require_asyncio()
         row = await require_unfinished(self.journal, run_id)
         self._roster.reserve(row.run_id)
@@ -321,9 +320,9 @@ class Launcher:
             raise
 
     async def abandon(self, run_id: str, *, wait_s: float) -> None:
-        """Give an interrupted run up: it ends as cancelled, and its conversation is free; also one
-        that is damaged, which cannot be resumed. Raises PipelineError and JournalError as `resume`
-        does."""
+        """Abandon an interrupted run: it ends as cancelled, and its conversation becomes free. Also
+        for a damaged run, which cannot be resumed. Raises PipelineError and JournalError as
+        `resume` does."""
         row = await require_unfinished(self.journal, run_id)
         self._roster.reserve(row.run_id)
         try:
@@ -368,14 +367,14 @@ class Launcher:
         self._roster.remove(context, plan.converses)
 
     async def drop_conversation(self) -> None:
-        """Keep the conversation open no longer: more may be recorded than is known of it here."""
+        """Stop keeping the conversation open: more may be recorded than is known of it here."""
         await self._claims.leave()
 
     async def _stored_plan(
         self, current: Callable[[], Plan], context: RunContext, shared: bool
     ) -> Plan:
-        """The current plan, once its manifest is stored and the run has its child runs. Later
-        changes of the plan are sent to the live run."""
+        """The current plan, after its manifest was stored and the run was given its child runs.
+        Later changes of the plan are sent to the live run."""
         while True:
             plan = current()
             if plan.converses != shared:
@@ -393,7 +392,7 @@ class Launcher:
 
 
 def _of_child(above: RunContext, agent: str, invocation: Mapping[str, JSON]) -> dict[str, JSON]:
-    """What the run.start of a child says of where it comes from, for whom it is, and who pays."""
+    """What a child's run.start records of its parent, on whose behalf it runs, and who pays."""
     parent = {"run": above.id, "iteration": above.iteration, "agent": agent}
     budgets = above.origin.get("budgets")
     said: dict[str, JSON] = {"parent": parent, "invocation": invocation, "budgets": budgets}

@@ -1,6 +1,6 @@
-"""A live run: the engine, and what has to go on around it (heartbeat, inbox, snapshot).
+"""A live run: the engine, and what happens around it (heartbeat, inbox, snapshot).
 
-Which runs may begin is said by `admission.py`, on which stream by `launcher.py`.
+Whether a run may begin is decided in `admission.py`, on which stream in `launcher.py`.
 """
 
 from __future__ import annotations
@@ -28,24 +28,24 @@ from lorimer.journal.heartbeat import Heartbeat
 _log: Final = logger("lorimer.live")
 
 _LEFT: Final = (Reason.SHUTDOWN, Reason.WAITING)
-"""A run that ended for one of these is left to whoever resumes it."""
+"""A run that stopped for one of these reasons is left to whoever resumes it."""
 
 
 class RunOwner(Protocol):
-    """The launcher that a run comes from."""
+    """The launcher of a run."""
 
     def run_ended(self, plan: Plan, context: RunContext) -> None:
-        """It has ended; may be called twice."""
+        """The run has ended; may be called twice."""
         ...
 
     async def drop_conversation(self) -> None:
-        """Keep its conversation open no longer."""
+        """Stop keeping its conversation open."""
         ...
 
 
 class Run:
-    """A run about to begin: in the caller's own task, or in one whose events are read. Unless its
-    plan converses, its stream is its alone, and given back after it."""
+    """A run about to begin: in the caller's own task, or in a task whose events are read. Unless
+    its plan keeps a conversation, the stream is only its own, and is released afterwards."""
 
     __slots__ = ("_conversation", "_owner", "_input", "_plan", "context", "result")
 
@@ -63,10 +63,10 @@ class Run:
         self._conversation = conversation
         self._input = input
         self.result: PipelineResult | None = None
-        """None: it has not ended. For whoever is told of a CancelledError."""
+        """The result; None: it has not ended. For callers that receive a CancelledError."""
 
     async def execute(self) -> PipelineResult:
-        """Run it in this task. When the task is cancelled, the run ends, journals that, and
+        """Run it in this task. If the task is cancelled, the run ends and journals that, then
         CancelledError is raised."""
         try:
             result = self.result = await self._live()
@@ -78,11 +78,11 @@ class Run:
         return result
 
     async def events(self, tap: Tap) -> AsyncGenerator[Event, None]:
-        """Run it in a task of its own and yield what happens. Leaving early ends the run, and
-        waits until its last fact is written."""
+        """Run it in a task of its own and yield its events. Leaving early ends the run, and waits
+        until its last fact is written."""
         task = asyncio.get_running_loop().create_task(self._live(), name=self.context.id)
 
-        def ended(_: object) -> None:  # also when it never got to begin, or failed
+        def ended(_: object) -> None:  # also if it never got to begin, or failed
             self._owner.run_ended(self._plan, self.context)
             tap.put(None)
 
@@ -111,7 +111,7 @@ class Run:
         end = journal.watch(context.stream, partial(_posted, context))
         try:
             if context.replayed:
-                await mail_of(context).look_or_log()  # what came while nobody was here
+                await mail_of(context).look_or_log()  # arrived while no process had the run
             elif journal.durable and conversation.seq:
                 mail_of(context).look_soon()
             state = PipelineState(context, conversation.history, self._input)
@@ -137,7 +137,7 @@ class Run:
             try:
                 if context.mail is not None:
                     await context.mail.close()
-            finally:  # whoever is cancelled now prolongs no claim for ever
+            finally:  # a cancelled task must not renew a claim forever
                 if heartbeat is not None:
                     await heartbeat.stop()
             if not self._plan.converses:
@@ -149,7 +149,7 @@ def _posted(context: RunContext) -> None:
 
 
 async def _or_log(work: Coroutine[None, None, None]) -> None:
-    """Await it; log its JournalError: what fails after a run's last fact does not change its
+    """Await it and log its JournalError: a failure after a run's last fact does not change its
     result."""
     try:
         await work
@@ -158,5 +158,5 @@ async def _or_log(work: Coroutine[None, None, None]) -> None:
 
 
 def _lost_touch(result: PipelineResult) -> bool:
-    """The store failed: what it was asked to write may be there all the same."""
+    """The store failed, but may have written what it was asked to."""
     return result.code is ExecutorErrorCode.EXEC_JOURNAL_FAILED

@@ -1,7 +1,7 @@
-"""Stores the manifests of a pipeline's runs in the journal, and keeps its secrets out of them and
-of recorded inputs.
+"""Stores the manifests of a pipeline's runs in the journal, and keeps secrets out of them and of
+recorded inputs.
 
-What is struck out as a secret is said by `core/redaction.py`; a manifest with one is refused.
+What counts as a secret is defined in `core/redaction.py`; a manifest with one is refused.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from lorimer.core.redaction import Redactor, of_environment
 
 
 class ManifestStore:
-    """The manifests of one pipeline, in all its conversations and in the runs below."""
+    """The manifests of one pipeline, in all its conversations and child runs."""
 
     def __init__(
         self, journal: Journal, secrets: Callable[[], Redactor | None] = of_environment
@@ -30,19 +30,19 @@ class ManifestStore:
 
     @property
     def redactor(self) -> Redactor | None:
-        """Of the secrets that were known when the first run began; None: there are none."""
+        """The redactor of the secrets known when the first run began; None: there are none."""
         if not self._has_redactor:
             self._redactor, self._has_redactor = self._secrets(), True
         return self._redactor
 
     def clean(self, input: JSON) -> JSON:
-        """An input as it is recorded."""
+        """An input in the form in which it is recorded."""
         return input if self.redactor is None else self.redactor.json(input)
 
     async def store(self, plan: Plan) -> None:
-        """Put its manifest into the journal, under its hash. Raises as `refuse_secrets` does, and
-        JournalError."""
-        # before each run: since the last one, a sweep may have found it named by none
+        """Store the plan's manifest in the journal, under its hash. Raises as `refuse_secrets`
+        does; JournalError."""
+        # before each run: a sweep may have removed it since the last one
         body = self._manifests.get(plan.digest)
         if body is None:
             body = plan.manifest.to_bytes()
@@ -51,7 +51,8 @@ class ManifestStore:
         await self._journal.put(plan.digest, body)
 
     def refuse_secrets(self, manifest: bytes) -> None:
-        """Raises ConfigError for a manifest with a secret in it: it is kept with every run."""
+        """Raises ConfigError for a manifest that contains a secret, because it is stored with every
+        run."""
         text = manifest.decode("utf-8", "replace")
         clean = text if self.redactor is None else self.redactor.text(text, deep=False)
         if clean != text:

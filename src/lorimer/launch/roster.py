@@ -1,6 +1,7 @@
-"""Which runs of a pipeline are live in this process, or about to be, or to end: none is in twice.
+"""Which runs of a pipeline are live, starting or ending in this process, so that none is here
+twice.
 
-Other processes are kept out by claims; our own claim would not keep us out.
+Claims keep other processes out, but not ourselves.
 """
 
 from __future__ import annotations
@@ -15,39 +16,39 @@ from lorimer.core.errors import ExecutorErrorCode, PipelineError
 from lorimer.launch.admission import conversation_busy
 
 _CLOSING: Final = 3
-"""Iterations of the event loop until a stream that was left is being closed: the first makes the
-task of it (`sys.set_asyncgen_hooks`), which cancels the run in the second."""
+"""Iterations of the event loop until an abandoned stream is being closed: the first creates the
+task that does so (`sys.set_asyncgen_hooks`), which cancels the run in the second."""
 
 _ALONE: Final = nullcontext()
 
 
 class Roster:
-    """The runs of one conversation, and of those without one; `above` knows those of all."""
+    """The runs of one conversation, and runs without one; `above` is the roster of all."""
 
     def __init__(self, above: Roster | None = None) -> None:
         self._above = above
         self._live: set[RunContext] = set()
         self._reserved: set[str] = set() if above is None else above._reserved
-        """Ids of the interrupted runs that the pipeline is resuming or giving up, in any of its
+        """Ids of the interrupted runs that the pipeline is resuming or abandoning, in any of its
         conversations."""
         self.busy = False
-        """The conversation is in a run, or about to be."""
+        """Whether a run is live in the conversation, or about to be."""
         self._waiting: list[asyncio.Future[None]] = []
-        """Of those who wait for a run to end."""
+        """Futures of those who wait for a run to end."""
 
     @property
     def live(self) -> tuple[RunContext, ...]:
-        """The runs that are going on, also in the conversations below."""
+        """The live runs, including those of other conversations below this one."""
         return tuple(self._live)
 
     def require_free(self) -> None:
-        """Raises PipelineError while the conversation is in a run."""
+        """Raises PipelineError while a run is live in the conversation."""
         if self.busy:
             raise conversation_busy()
 
     async def streams_left(self) -> None:
-        """Wait for the end of a run whose stream was left without being closed, as by `break`:
-        whoever left it cannot, because the interpreter closes it."""
+        """Wait for the end of a run whose stream was left without being closed, as by `break`: the
+        caller cannot wait itself, because the interpreter closes the stream."""
         for _ in range(_CLOSING):
             if self.busy:
                 await asyncio.sleep(0)  # noqa: TID251 - a bare yield, not a wait
@@ -57,12 +58,12 @@ class Roster:
             await over
 
     def conversing(self, shared: bool) -> AbstractContextManager[None]:
-        """Begin a run; where it is in the conversation (`shared`), that is busy until `over`, or
-        until this raises. Raises PipelineError while another run is in it."""
+        """Begin a run. If it is in the conversation (`shared`), the conversation is busy until
+        `over`, or until this raises. Raises PipelineError while another run is in it."""
         return _Conversing(self) if shared else _ALONE
 
     def reserve(self, run_id: str) -> None:
-        """Reserve an interrupted run, to resume it or give it up; `release` ends that. Raises
+        """Reserve an interrupted run, to resume or abandon it; `release` ends that. Raises
         PipelineError for a run that is live or reserved already."""
         self._require_at_rest(run_id)
         self._reserved.add(run_id)
@@ -102,7 +103,7 @@ class Roster:
 
 
 class _Conversing(AbstractContextManager[None]):
-    # no generator: this is on the way of every run, and it would cost 4 us
+    # not a generator-based one: every run passes here, and that would cost 4 us
     __slots__ = ("_roster",)
 
     def __init__(self, roster: Roster) -> None:

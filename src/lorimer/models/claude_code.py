@@ -82,7 +82,7 @@ class ClaudeCodeModel:
         self._credentials = context.credentials.get(spec.provider) or ProviderCredentials()
         self._program = program_of(context.credentials, spec.provider)
         if spec.model.startswith("-"):
-            raise ConfigError(f"{spec.model!r} is no name of a model")
+            raise ConfigError(f"{spec.model!r} is not a valid name of a model")
 
     @property
     def context_window(self) -> int | None:

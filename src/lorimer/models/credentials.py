@@ -259,7 +259,7 @@ def is_url(url: str) -> bool:
 def _check_url(provider: str, url: str) -> None:
     if url and not is_url(url):
         raise ConfigError(
-            f"the base URL for {provider!r} is no http:// or https:// URL: {redact_url(url)!r}",
+            f"the base URL for {provider!r} is not an http:// or https:// URL: {redact_url(url)!r}",
             code=ExecutorErrorCode.EXEC_API_NO_CLIENT,
             hint="Write it in full, e.g. http://localhost:8000/v1",
         )

@@ -45,7 +45,7 @@ class Verdict(Enum):
 
     TRANSIENT = "may pass: the target is blamed, and may be asked again"
     EMPTY = "it answered, and said nothing: may be asked once more"
-    ELSEWHERE = "it cannot do this, which is no fault: the next one is asked"
+    ELSEWHERE = "it cannot do this, which is not a fault: the next one is asked"
     FINAL = "nobody is asked again"
 
 

@@ -111,7 +111,7 @@ class GoogleModel(HostedModel):
             pages.append(page)
             more = page.get("nextPageToken") or ""
             if not isinstance(more, str) or len(more) > MAX_TOKEN or not more.isascii():
-                raise incomplete(self.provider, "it is no list of models")
+                raise incomplete(self.provider, "it is not a list of models")
             if not (token := more):
                 break
         return listed(pages)

@@ -134,7 +134,7 @@ class OpenAIModel(HostedModel):
         try:
             return [clean(string(mapping(one)["id"])) for one in array(mapping(found)["data"])]
         except (TypeError, KeyError) as error:
-            raise incomplete(self.provider, "it is no list of models", cause=error) from error
+            raise incomplete(self.provider, "it is not a list of models", cause=error) from error
 
     def _encode(self, request: Request, api: Api) -> Encoded:
         target = endpoint(self._credentials.base_url, request.model)

@@ -3,7 +3,7 @@ cost, however it ends. Which attempts are made, `attempts.py` says."""
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping
 from types import AsyncGeneratorType
 from typing import Final
 
@@ -13,6 +13,7 @@ from lorimer.core.messages import Block, TextBlock, ThinkingBlock
 from lorimer.core.model import ModelCall, Target
 from lorimer.core.request import (
     NO_USAGE,
+    Delta,
     Request,
     Response,
     StopReason,
@@ -23,6 +24,7 @@ from lorimer.core.request import (
     UsageDelta,
 )
 from lorimer.core.state import PipelineState
+from lorimer.core.tool import EarlyCalls
 from lorimer.core.wellformed import own_ids
 from lorimer.models.caller import Caller
 from lorimer.models.clocks import Clocks
@@ -100,7 +102,6 @@ class Pull:
         heard = (run.has_listeners or caller.hearer is not None) and request.stream
         if heard and caller.after_release == "continue":
             self._said = []
-        clocks = Clocks(run.alarm, run.bounds.limits, streamed=request.stream)
         scrubber = None if run.redactor is None else Scrubber(run.redactor)
         dropped = False
         if pictured(request.messages):
@@ -108,38 +109,9 @@ class Pull:
             pictures = run.owned.own(Pictures, Pictures)
             request, dropped = await pictures.fit(request, limits, run)
         stream = self._target.model.stream(request, world=run.world)
-        response: Response | None = None
         early = None if caller.early is None else caller.early(self._state)
         try:
-            try:
-                while (item := await clocks.next(stream)) is not None:
-                    if isinstance(item, Response):
-                        response = item  # always the last
-                        break
-                    if isinstance(item, UsageDelta):
-                        self._accepted = True
-                        self._told(item.usage)
-                        continue
-                    self._uncounted += _length(item)
-                    if early is not None and isinstance(item, ToolInputDelta):
-                        early.piece(item)
-                    if heard:
-                        for piece in (item,) if scrubber is None else scrubber.take(item):
-                            self._release(piece)
-                        if run.reader_behind:
-                            await run.wait_for_reader()
-            finally:
-                clocks.close()
-                if isinstance(stream, (AsyncGeneratorType, AsyncGenerator)):  # the first is quick
-                    await stream.aclose()
-            if response is None:
-                raise APIError(
-                    "The model's stream ended without an answer.",
-                    code=ExecutorErrorCode.EXEC_API_STREAM_INCOMPLETE,
-                )
-            if scrubber is not None and heard:
-                for piece in scrubber.rest():
-                    self._release(piece)
+            response = await self._received(stream, early, scrubber, heard=heard)
             self._usage, self._uncounted = response.usage, 0
             if dropped:
                 response.extra = naming(["images"], response.extra)
@@ -176,6 +148,49 @@ class Pull:
         if self._began is not None:
             self._tell("")
         return data
+
+    async def _received(
+        self,
+        stream: AsyncIterator[Delta | Response],
+        early: EarlyCalls | None,
+        scrubber: Scrubber | None,
+        *,
+        heard: bool,
+    ) -> Response:
+        """Read the stream to its end and pass its pieces on, to listeners if they are `heard`."""
+        run = self._state.run
+        clocks = Clocks(run.alarm, run.bounds.limits, streamed=self._request.stream)
+        response: Response | None = None
+        try:
+            while (item := await clocks.next(stream)) is not None:
+                if isinstance(item, Response):
+                    response = item  # always the last
+                    break
+                if isinstance(item, UsageDelta):
+                    self._accepted = True
+                    self._told(item.usage)
+                    continue
+                self._uncounted += _length(item)
+                if early is not None and isinstance(item, ToolInputDelta):
+                    early.piece(item)
+                if heard:
+                    for piece in (item,) if scrubber is None else scrubber.take(item):
+                        self._release(piece)
+                    if run.reader_behind:
+                        await run.wait_for_reader()
+        finally:
+            clocks.close()
+            if isinstance(stream, (AsyncGeneratorType, AsyncGenerator)):  # the first is quick
+                await stream.aclose()
+        if response is None:
+            raise APIError(
+                "The model's stream ended without an answer.",
+                code=ExecutorErrorCode.EXEC_API_STREAM_INCOMPLETE,
+            )
+        if scrubber is not None and heard:
+            for piece in scrubber.rest():
+                self._release(piece)
+        return response
 
     def spent(self) -> Mapping[str, JSON]:
         """What a failed or cancelled attempt has used: as the provider told, and where it had not

@@ -227,7 +227,7 @@ def read(lines: Iterable[str], name: str = "the recording") -> list[Call]:
     rows = [line for line in lines if line.strip()]
     first = _row(rows[0]) if rows else None
     if first is None or first.get("format") != FORMAT:
-        raise ConfigError(f"{name} is no recording of model calls (lorimer run --record)")
+        raise ConfigError(f"{name} is not a recording of model calls (lorimer run --record)")
     if first.get("version") != VERSION:
         raise ConfigError(
             f"{name} is a recording of version {first.get('version')}; this is {VERSION}",
@@ -270,7 +270,7 @@ def _call(row: Mapping[str, JSON], messages: list[JSON]) -> Call:
     if not isinstance(response, Mapping):
         error = error_from_json(_mapping(row, "error"))
         if not isinstance(error, APIError):
-            raise ValueError(f"{error.code.value} is no error of a model")
+            raise ValueError(f"{error.code.value} is not an error of a model")
         usage = row.get("usage")
         error.usage = Usage.from_json(usage) if isinstance(usage, Mapping) else None
     return Call(

@@ -157,7 +157,7 @@ class ScriptedModel:
 
         A call that is not the one recorded raises APIError `exec.api.terminal` with the first
         difference; with `check` False any request gets the next answer. `name`: by default that
-        of the first model recorded. Raises ConfigError for what is no recording.
+        of the first model recorded. Raises ConfigError for what is not a recording.
         """
         named = isinstance(source, str | Path)
         lines = read_lines(source) if named else source

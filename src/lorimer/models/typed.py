@@ -69,7 +69,8 @@ class Form(Generic[T]):
             ) from None
         root = _Writer(raw, self.name).root()
         self.wrapped = root.get("type") != "object"
-        """The answer is an object whose one field `value` holds it: what is no object itself."""
+        """The schema is not of an object, so the answer is an object whose only field `value` holds
+        it."""
         self.schema: Mapping[str, JSON] = _object({"value": root}) if self.wrapped else root
         self.closed = closed(self.schema)
         """A provider can hold a model to it word by word."""
@@ -124,7 +125,7 @@ def object_schema(
     form = Form(wanted)
     if form.wrapped:
         raise ConfigError(
-            f"output_schema: a value of {form.name} is no object",
+            f"output_schema: a value of {form.name} is not an object",
             hint="Use a BaseModel, a dataclass or a TypedDict with a field for it.",
         )
     return cast("dict[str, JsonValue]", dict(form.schema))

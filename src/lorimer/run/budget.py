@@ -62,7 +62,7 @@ class TotalBudget:
         allow_unpriced: bool = False,
         fail_open: bool = False,
     ) -> None:
-        """Raises ConfigError for what is no name or no amount."""
+        """Raises ConfigError for an invalid name or amount."""
         self.purse = Purse.usd(name, usd, allow_unpriced=allow_unpriced)
         self._fail_open = fail_open
 

@@ -25,7 +25,7 @@ class Target:
     """Which one. "": nowhere."""
 
     def __post_init__(self) -> None:
-        """Raises ConfigError for a field that is no text."""
+        """Raises ConfigError for a field that is not text."""
         check_texts("Target", kind=self.kind, id=self.id)
 
 

@@ -1,7 +1,7 @@
 """Runs agents of a host: each within bounds, and each to one result, whatever happens.
 
-The order of a run: lower the agent to a manifest, begin a run of it, tell whoever listens. What
-happens in the run is the engine's (`core/engine.py`); there is no second loop here.
+The order of a run: lower the agent to a manifest, begin a run of it, notify the ports. What happens
+in the run is up to the engine (`core/engine.py`); there is no second loop here.
 """
 
 from __future__ import annotations
@@ -48,14 +48,13 @@ from lorimer.world.real import RealWorld
 
 
 class Executor:
-    """Runs agents, as many at once as are asked for; safe to share.
+    """Runs agents, as many at once as requested; safe to share.
 
-    models: who answers, by tier, spec or chain. tools: the host's, of which agents name those that
-    they have. limits: of each run, where its agent says nothing. ports: what the host plugs in.
-    system_header: what every system prompt begins with. tier: the model of agents that name none.
+    models: the models, by tier, spec or chain. tools: the host's, of which agents name those they
+    have. limits: of each run, unless its agent sets them. ports: what the host plugs in.
+    system_header: the beginning of every system prompt. tier: the model of agents that name none.
     lane: where runs wait for their turn, by caller; none: all run at once. A run's time begins
-    after it.
-    The rest is as for a Pipeline (journal, world, rules, workspace, ...).
+    after it. The rest is as for a Pipeline (journal, world, rules, workspace, ...).
 
     Raises ConfigError at once for what is missing or wrong.
     """
@@ -100,9 +99,9 @@ class Executor:
         self._owner = options.get("owner", "")
         self._host = Host(self.ports, self.world, limits.cleanup_s, self.result)
         self._going: dict[str, Job] = {}
-        """The runs whose ports are not told of the end yet, by id."""
+        """The runs whose ports have not been notified of the end yet, by id."""
         self._ended: asyncio.Future[None] | None = None
-        """Is told when the next of them has ended; None: nobody waits for that."""
+        """Set when the next of them has ended; None: no one waits for that."""
         self._closed = False
         self._pipelines = Pipelines(
             models, registry_of(tools), limits, system_header, tier, options, self.ports.critic
@@ -114,9 +113,9 @@ class Executor:
     def run(
         self, agent: RunnableAgent, input: str = "", invocation: Invocation | None = None
     ) -> Coroutine[object, None, RunResult]:
-        """Run an agent to its end, in the caller's task. Never raises for what happens in the run:
-        the result says it; only arguments of the wrong kind are a ConfigError. When that task is
-        cancelled the run ends, the ports are told, and CancelledError is raised."""
+        """Run an agent to its end, in the caller's task. Never raises for failures within the run,
+        which are in the result; only arguments of the wrong type raise ConfigError. If the task is
+        cancelled, the run ends, the ports are notified, and CancelledError is raised."""
         return self._run_job(self._job(agent, input, invocation or Invocation()))
 
     def run_sync(
@@ -132,7 +131,7 @@ class Executor:
         job = self._job(agent, input, invocation or Invocation())
         task = asyncio.get_running_loop().create_task(self._run_job(job), name=job.run_id)
         self._going.setdefault(job.run_id, job)  # a shutdown finds it before its task has begun
-        task.add_done_callback(lambda _: self._forget(job))  # also when that never does
+        task.add_done_callback(lambda _: self._forget(job))  # even if that never does
         return RunHandle(job, task)
 
     async def resume(
@@ -143,11 +142,11 @@ class Executor:
         *,
         wait_s: float = 0.0,
     ) -> RunResult:
-        """Go on with a run that was interrupted: what its journal holds is not done again. `agent`
-        and `invocation` are those that it was begun with, files included. Its result says so when
-        there is no such run, when it has ended, or when another process has it. When that one died
-        without giving it back, its claim has to run out first: `wait_s` is how many seconds to wait
-        for that at most, in the slot of the lane."""
+        """Resume an interrupted run: what its journal contains is not done again. `agent` and
+        `invocation` are those that it was begun with, including files. The result says if there is
+        no such run, if it has ended, or if another process has it. If that process died, its claim
+        has to expire first: `wait_s` is how many seconds to wait for that at most, in the slot of
+        the lane."""
         if not is_a(wait_s, int, float):
             raise wrong("wait_s", wait_s, "a number of seconds", "wait_s=60")
         asked = _of_run(run_id, invocation)
@@ -161,15 +160,17 @@ class Executor:
         *,
         after_s: float = 0.0,
     ) -> RunResult:
-        """Tell the ports of a run that has ended, when its process died before it could: the
-        answer is delivered, the audit closed, files are dropped. Nothing is run. What they were
-        told before they are told again. `agent` and `invocation` as in `resume`; the result is
-        that of the run, or says that there is no such run, or that it has not ended. Where the
-        process that ran it may live, and be telling them, `after_s` says how many seconds ago it
-        has to have ended; sooner it is left alone (`exec.run.busy`). Of no such run the audit is
-        told that too, and nothing is delivered: a process that died before it had begun the run
-        had told the audit of it. One that another process has claimed, and is about to begin, is
-        left alone as well, until that claim has run out."""
+        """Notify the ports of a run that has ended, if its process died before it could: the answer
+        is delivered, the audit closed, files are dropped. Nothing is run. Ports may be notified of
+        the same things twice. `agent` and `invocation` as in `resume`; the result is that of the
+        run, or says that there is no such run, or that it has not ended.
+
+        If the process that ran it may still be alive and about to notify them, `after_s` says how
+        many seconds ago the run has to have ended; until then it is left alone (`exec.run.busy`).
+        If there is no such run, the audit is notified of that and nothing is delivered: its process
+        died before it had begun the run, but after it had notified the audit. A run that another
+        process has claimed and is about to begin is also left alone, until that claim has expired.
+        """
         if not is_a(after_s, int, float):
             raise wrong("after_s", after_s, "a number of seconds", "after_s=60")
         asked = _of_run(run_id, invocation)
@@ -178,9 +179,9 @@ class Executor:
         return await self._run_job(job)
 
     async def abandon(self, run_id: str, *, wait_s: float = 0.0) -> None:
-        """Give an interrupted run up, also one whose agent is not there any more: it ends as
-        cancelled, with what it has cost, and nothing is run. `finish` tells the ports. Raises as
-        `Pipeline.abandon` does, and PipelineError for one that goes on here."""
+        """Abandon an interrupted run, even if its agent no longer exists: it ends as cancelled,
+        with its cost so far, and nothing is run. `finish` notifies the ports. Raises as
+        `Pipeline.abandon` does, and PipelineError for a run that is live here."""
         row = await require_unfinished(self.journal, run_id)
         if row.run_id != run_id:
             raise unknown(run_id, row.run_id)
@@ -190,9 +191,9 @@ class Executor:
         await pipeline.abandon(row.run_id, wait_s=wait_s)
 
     async def result(self, run_id: str) -> RunResult:
-        """What an ended run gave, from its journal, whichever process ran it. Nobody is told.
-        `run_id` is its whole id. Raises PipelineError as `Pipeline.result` does, where there is no
-        such run and where it has not ended."""
+        """The result of an ended run, from its journal, whichever process ran it. No one is
+        notified. `run_id` is its full id. Raises PipelineError as `Pipeline.result` does, if there
+        is no such run or it has not ended."""
         found = result_of(await self._recorded(run_id))
         await gather(found, self.journal)
         return found
@@ -200,25 +201,25 @@ class Executor:
     def manifest(
         self, agent: RunnableAgent, delegates: Sequence[Delegate] = ()
     ) -> EnvironmentManifest:
-        """What an agent is lowered to; `delegates`: whom it reaches (`run.palette.reachable`)."""
+        """The manifest of an agent; `delegates`: those it can reach (`run.palette.reachable`)."""
         check_agent(agent)
         return self._pipelines.manifest(agent, delegates)
 
     def shut_down(self, within_s: float = 10.0) -> bool:
-        """Suspend what is running here: it begins nothing new, calls of tools under way that
-        change something have `within_s` seconds to end, and `resume` goes on later. What has not
-        begun yet is cancelled, with `exec.run.shutdown`: no journal has it, and it is to be asked
-        for again. Returns whether there was anything; its results say when it is over."""
+        """Suspend what is running here: it begins nothing new, tool calls in progress that change
+        something have `within_s` seconds to finish, and `resume` continues it later. Runs that have
+        not begun are cancelled, with `exec.run.shutdown`: no journal has them, and they have to be
+        requested again. Returns whether there was anything; the results say when it is over."""
         going = list(self._going.values())
         for job in going:
             job.shut_down(within_s)
         return bool(going)
 
     async def aclose(self, within_s: float = 10.0) -> None:
-        """Suspend what is running here, as `shut_down` does, wait until it is over and its ports
-        are told, and close connections. From then on runs are refused as those that had not begun.
-        Called in a run, it waits for none. The journal stays open: it belongs to whoever made
-        it."""
+        """Suspend what is running here, as `shut_down` does, wait until it has stopped and its
+        ports are notified, and close connections. From then on, runs are refused like those that
+        had not begun. Called within a run, it waits for none. The journal stays open: it belongs to
+        whoever created it."""
         self._closed = True
         try:
             self.shut_down(within_s)
@@ -259,7 +260,7 @@ class Executor:
         return job
 
     async def _run_job(self, job: JobWithPorts) -> RunResult:
-        # what this frame holds each of thousands of runs has: what prepares one is elsewhere
+        # kept small, as thousands of runs have this frame: the preparation is elsewhere
         run_id = job.run_id
         if self._going.setdefault(run_id, job) is not job:  # what ports have of it is the other's
             return failed(run_id, busy(run_id))
@@ -337,14 +338,14 @@ class Executor:
         return ended
 
     async def _require_unclaimed(self, run_id: str) -> None:
-        """Raises PipelineError while another process holds the stream that is to be this run's: it
-        is about to begin it, or was, and has died within the time of its claim."""
+        """Raises PipelineError while another process holds the stream of this run: it is about to
+        begin the run, or it was and died so recently that its claim has not expired."""
         held = await self.journal.holder(run_id)
         if held is not None and held[0] != self._owner and held[1] > self.world.time():
             raise busy(run_id)
 
     async def _recorded(self, run_id: str) -> PipelineResult:
-        """Of a run that has ended. Raises PipelineError for another."""
+        """The result of a run that has ended. Raises PipelineError for another."""
         found = outcome(await recorded(self.journal, run_id))
         if found.run_id != run_id:
             raise unknown(run_id, found.run_id)
@@ -352,7 +353,7 @@ class Executor:
 
 
 def _files_of(ports: Ports) -> list[Path]:
-    """Where ports keep what programs of a run are not to see."""
+    """Where ports store what programs of a run must not see."""
     kept = (ports.audit, ports.input_files, ports.palette)
     return [path for port in kept if isinstance(port, KeptInFiles) for path in port.files]
 
@@ -371,7 +372,7 @@ def _of_run(run_id: str, invocation: Invocation | None) -> Invocation:
 
 
 def _cancelled_result(job: Job) -> RunResult:
-    """Of a run whose task was cancelled."""
+    """The result of a run whose task was cancelled."""
     ended = job.run.result if job.run is not None else None
     if ended is not None:
         return result_of(ended)

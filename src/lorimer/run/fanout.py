@@ -85,7 +85,7 @@ class _NotAsync(Exception):
 def _refused(fn: Callable[..., object], gave: object) -> ConfigError:
     name = getattr(fn, "__name__", type(fn).__name__)
     return ConfigError(
-        f"fan_out: {name} is no async function: it gave {type(gave).__name__}, nothing to wait for",
+        f"fan_out: {name} is not an async function: it returned {type(gave).__name__}",
         hint=f"async def {name}(item): ...; what blocks: await asyncio.to_thread(...) in it.",
     )
 

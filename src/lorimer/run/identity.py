@@ -35,7 +35,7 @@ class Listed:
     def __init__(
         self, admins: Iterable[str] = (), groups: Mapping[str, Iterable[str]] | None = None
     ) -> None:
-        """Raises ConfigError for what is no text, or no mapping of them."""
+        """Raises ConfigError for what is not text, or no mapping of them."""
         self._admins = _listed("admins", admins)
         if not is_a(groups, Mapping, NoneType):
             raise wrong("groups", groups, "a mapping", '{"staff": ["ann"]}')
@@ -58,7 +58,7 @@ def _listed(name: str, people: Iterable[str]) -> frozenset[str]:
 
 async def person(identity: Identity | None, caller_id: str) -> Person | None:
     """A caller as permissions know them (`Parties.caller`); None: a run without a caller, or one
-    whose id is no name of a person.
+    whose id is not a valid name of a person.
 
     Without an Identity nobody is an admin and nobody is in a group. What cannot be found out
     counts as no: what the port raises is logged. A group cannot make an admin, whatever its name.

@@ -1,6 +1,6 @@
-"""Files that a caller gives to a run: kept beside it, told to the model by id, read by id.
+"""Files that a caller passes to a run: stored beside it, and read by the model by their id.
 
-Their bytes never stand in the prompt. Pictures are the exception: the model is to see them.
+Their bytes are never in the prompt, except for images, which the model is to see.
 """
 
 from __future__ import annotations
@@ -28,11 +28,11 @@ from lorimer.world.real import RealWorld
 
 MAX_FILE_BYTES: Final = 50_000_000
 MAX_FILES: Final = 50
-"""Of one run."""
+"""Most files of one run."""
 MAX_HELD_BYTES: Final = 200_000_000
-"""Of all runs together, in memory."""
+"""Most bytes of all runs together, in memory."""
 MAX_IMAGE_BYTES: Final = 20_000_000
-"""A larger picture is staged as a file instead of shown."""
+"""A larger image is staged as a file instead of shown."""
 MAX_NAME: Final = 100
 
 _NOT_IN_NAME: Final = re.compile(r"[^\w .()+@=,-]+")
@@ -44,7 +44,7 @@ _log = logger("lorimer.run")
 
 @record
 class InputFile:
-    """A file as the caller gave it."""
+    """A file as the caller passed it."""
 
     name: str
     data: bytes = field(repr=False)
@@ -69,11 +69,11 @@ class StagedFile:
 
 
 class InputFiles(Protocol):
-    """Keeps files for runs. May be used by many runs at once."""
+    """Stores files for runs. May be used by many runs at once."""
 
     async def stage(self, run_id: str, id: str, file: InputFile) -> None:
-        """Keep a file for a run under an id, in place of one that it had there: a run that is
-        resumed stages its files again."""
+        """Store a file for a run under an id, replacing an existing one: a resumed run stages its
+        files again."""
         ...
 
     async def read(self, run_id: str, id: str, offset: int, limit: int) -> bytes | None:
@@ -81,12 +81,12 @@ class InputFiles(Protocol):
         ...
 
     async def drop(self, run_id: str) -> None:
-        """The run has ended: its files are not needed any more. Again is no error."""
+        """The run has ended: its files are no longer needed. Calling it again is harmless."""
         ...
 
 
 class InMemoryInputFiles:
-    """Keeps files in memory, at most 200 MB of them: what does not fit is not staged."""
+    """Stores files in memory, at most 200 MB of them: what does not fit is not staged."""
 
     def __init__(self, *, max_bytes: int = MAX_HELD_BYTES) -> None:
         self._max_bytes = max_bytes
@@ -94,7 +94,7 @@ class InMemoryInputFiles:
         self._files: dict[str, dict[str, bytes]] = {}
 
     async def stage(self, run_id: str, id: str, file: InputFile) -> None:
-        """Raises OSError when there is no room."""
+        """Raises OSError when there is no space."""
         files = self._files.get(run_id, {})
         more = len(file.data) - len(files.get(id, b""))
         if self._held + more > self._max_bytes:
@@ -113,8 +113,8 @@ class InMemoryInputFiles:
 
 
 class FolderInputFiles:
-    """Keeps files beneath a folder; they outlive this process until they are dropped. What
-    they are called there says nothing of their names."""
+    """Stores files in a folder; they outlive this process until they are dropped. Their names there
+    reveal nothing of the original names."""
 
     def __init__(
         self, files: RootedFiles, folder: str = "inputs", *, world: World | None = None
@@ -128,7 +128,7 @@ class FolderInputFiles:
 
     @property
     def files(self) -> Sequence[PathLike[str]]:
-        """Where they are: nothing for programs of other runs to see. An executor hides it."""
+        """Where they are; an executor hides it from the programs of runs."""
         return [self._files.roots[0] / self._folder]
 
     async def stage(self, run_id: str, id: str, file: InputFile) -> None:
@@ -169,23 +169,23 @@ class FolderInputFiles:
         await self._threads.run(self._world, drop)
 
     def _path(self, run_id: str, id: str) -> str:
-        # hashed: what ids of runs, and of files that a model asks for, may hold nobody knows
+        # hashed, because ids of runs, and those that a model asks for, may contain anything
         return f"{self._folder}/{short_hash(run_id.encode())}-{short_hash(id.encode())}"
 
 
 @record
 class Staging:
-    """What became of the files of one run."""
+    """The staged files of one run."""
 
     files: tuple[StagedFile, ...] = ()
     images: tuple[ImageBlock, ...] = ()
-    """Pictures among them: for the first message, as they are."""
+    """The images, for the first message."""
     notes: tuple[str, ...] = ()
     """What was left out, and why."""
 
     @property
     def summary_block(self) -> TextBlock | None:
-        """For the first message: the files by id, and the notes. None: there is nothing to tell."""
+        """For the first message: the files by id, and the notes. None: there is nothing to say."""
         lines = [
             f"- {file.id}: {file.name} ({file.mime}, {file.size:,} bytes)" for file in self.files
         ]
@@ -196,8 +196,8 @@ class Staging:
 
 
 async def stage(port: InputFiles | None, run_id: str, files: Sequence[InputFile]) -> Staging:
-    """Stage the files of a run. Never raises: what is empty, too large, too much or fails is left
-    out with a note; without a port that is every file that is no picture."""
+    """Stage the files of a run. Never raises: files that are empty, too large, too many, or fail
+    are left out with a note; without a port, these are all files except images."""
     staged: list[StagedFile] = []
     images: list[ImageBlock] = []
     notes: list[str] = []
@@ -242,8 +242,8 @@ async def drop(port: InputFiles | None, run_id: str) -> None:
 
 
 class ReadInput(Tool):
-    """Text of a file that was given with the run, by its id, a page at a time; of other files
-    only their kind is told. Made by the kernel for runs with such files."""
+    """Text of a file that was passed to the run, by its id, a page at a time; for other files only
+    their type is reported. Created by the kernel for runs with such files."""
 
     name = "read_input"
     description = (
@@ -275,16 +275,16 @@ class ReadInput(Tool):
         """By run, by id."""
 
     def lend(self, run_id: str, files: Sequence[StagedFile]) -> None:
-        """That run, and what is part of it, may read these until `end`."""
+        """That run, and its child runs, may read these until `end`."""
         self._lent[run_id] = {file.id: file for file in files}
 
     def end(self, run_id: str) -> None:
-        """It is over. Again is no error."""
+        """The run is over. Calling it again is harmless."""
         self._lent.pop(run_id, None)
 
     async def execute(self, input: ToolInput, context: ToolContext) -> ToolResult:
-        """See the class. An id that there is not is an error result that names those there are."""
-        run_id = context.root_run_id  # whoever calls may be part of it, such as a phase
+        """See the class. An unknown id is an error result that names the known ones."""
+        run_id = context.root_run_id  # the caller may be a child of it, such as a phase
         files = self._lent.get(run_id, {})
         file = files.get(input["id"])
         offset: int = input.get("offset", 0)
@@ -310,8 +310,7 @@ class ReadInput(Tool):
 
 
 def whole(data: bytes) -> bytes:
-    """Without the beginning of a UTF-8 character at its end, and without the line that it cuts,
-    if that is short."""
+    """Without an incomplete UTF-8 character at its end, and without a short line that it cuts."""
     line = data.rfind(b"\n") + 1
     if len(data) - line < len(data) // 4:
         return data[:line]
@@ -321,8 +320,8 @@ def whole(data: bytes) -> bytes:
 
 
 def clean_name(name: str) -> str:
-    """The last part of a name, without what could be taken for a path, a mark or a line; `file`
-    where nothing is left."""
+    """The last part of a name, without what could be mistaken for a path, a mark or a line; `file`
+    if nothing is left."""
     last = re.split(r"[\\/]", name)[-1]
     last = _NOT_IN_NAME.sub("_", last).strip(" .")
     stem, dot, ending = last.rpartition(".")
@@ -332,7 +331,7 @@ def clean_name(name: str) -> str:
 
 
 def _unused(name: str, names: set[str]) -> str:
-    """The name, or with `-2`, `-3` before its ending; it is in `names` then."""
+    """The name, or with `-2`, `-3` before its suffix; it is added to `names`."""
     stem, dot, ending = name.rpartition(".")
     if not dot:
         stem, ending = name, ""

@@ -43,11 +43,11 @@ class Job:
         self.again = again
         """It was begun before, and interrupted."""
         self.over = over
-        """It has ended; only its ports are to be told."""
+        """It has ended; only its ports are to be notified."""
         self.wait_s = 0.0
-        """Seconds that it waits for another owner's claim to run out."""
+        """Seconds that it waits for another owner's claim to expire."""
         self.after_s = 0.0
-        """Seconds ago that it has to have ended, for its ports to be told by another."""
+        """How many seconds ago it has to have ended for another process to notify its ports."""
 
     def cancel(self, reason: Reason = Reason.CALLER) -> None:
         """Stop it: its result says `cancelled`. The first reason counts."""
@@ -67,7 +67,7 @@ class Job:
 
     @property
     def recorded_invocation(self) -> Mapping[str, JSON]:
-        """What the run.start says of it; see `core.events.Invoked`."""
+        """What its run.start records about it; see `core.events.Invoked`."""
         asked, agent = self.asked, self.agent
         told: dict[str, JSON] = {"agent": agent.name} if agent.name else {}
         if agent.subject not in ("", agent.name):
@@ -95,7 +95,7 @@ def unknown(run_id: str, whole: str) -> LorimerError:
 
 
 def busy(run_id: str) -> LorimerError:
-    """It goes on here, under the same id."""
+    """It is live here, under the same id."""
     return PipelineError(
         f"Run {run_id} goes on at this moment.",
         code=ExecutorErrorCode.EXEC_RUN_BUSY,

@@ -1,8 +1,8 @@
-"""What is done before and after a run through the host's ports. The run itself: `executor.py`.
+"""What is done through the host's ports before and after a run. The run itself: `executor.py`.
 
-Before: the caller's rights, the audit's first record, the files of the caller. After, however the
-run ended: the delivery, the audit's last record, the files dropped. Each is bounded, and a port
-that fails costs the run a warning, not its result.
+Before: the caller's rights, the audit's first record, the caller's files. After, however the run
+ended: the delivery, the audit's last record, dropping the files. Each is bounded in time, and a
+port that fails costs the run a warning, not its result.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ Recorded: TypeAlias = Callable[[str], Awaitable[RunResult]]
 _NOTHING: Final = Staging()
 _TAKEN: Final = (ExecutorErrorCode.EXEC_RUN_BUSY, ExecutorErrorCode.EXEC_JOURNAL_CONFLICT)
 _ELSEWHERE: Final = (*_TAKEN, ExecutorErrorCode.EXEC_RUN_ENDED)
-"""Of a run that was to be gone on with: somebody else has it, or has ended it."""
+"""Results of a run that was to be resumed: another process has it, or has ended it."""
 
 
 class Host:
@@ -49,7 +49,8 @@ class Host:
     __slots__ = ("ports", "reader", "recorded", "within_s", "world")
 
     def __init__(self, ports: Ports, world: World, within_s: float, recorded: Recorded) -> None:
-        """`within_s`: seconds for each call of a port. `recorded`: how a run of an id has ended."""
+        """`within_s`: seconds for each call of a port. `recorded`: returns how the run with an id
+        ended."""
         self.ports = ports
         self.world = world
         self.recorded = recorded
@@ -94,31 +95,31 @@ class JobWithPorts(Job):
         self._host = host
         self._audit: RunAudit | None = None
         self._audited_at = 0.0
-        """When the audit was told of its beginning, wall clock."""
+        """When the audit was notified of its beginning, wall clock."""
         self._opening: Call[RunAudit] | None = None
-        """It took too long to say that it has begun, and may yet."""
+        """The audit took too long to open, and may yet do so."""
         self._parks = False
-        """Files may be parked for it."""
+        """Attachments may be stored for it."""
         self._stages = False
-        """Files were to be kept for it."""
+        """Files were to be stored for it."""
         self._staged = _NOTHING
         self._began = host.world.monotonic()
         self._own: OwnTools | None = None
 
     @property
     def warnings(self) -> list[str]:
-        """What failed beside the run."""
+        """Failures outside the run."""
         if self._warnings is None:
             self._warnings = []
         return self._warnings
 
     def warn(self, what: str) -> None:
-        """Something failed beside the run."""
+        """Note a failure outside the run."""
         self.warnings.append(what)
 
     async def begin(self) -> None:
-        """Before the run. Raises nothing of a port's; ConfigError where tools of this run cannot
-        be had."""
+        """Before the run. Never raises for failures of ports; ConfigError if tools of this run
+        cannot be had."""
         host = self._host
         ports, within_s = host.ports, host.within_s
         asked, run_id = self.asked, self.run_id
@@ -145,8 +146,8 @@ class JobWithPorts(Job):
 
     async def audit_unrecorded(self) -> None:
         """In place of `begin`, for a run that the journal does not have: record it in the audit.
-        The process that was to begin it may have died after it was recorded there. It may also be
-        about to begin it: then the audit is closed by that run, and its files are left."""
+        The process that was to begin it may have died after recording it there. It may also be
+        about to begin it: then that run closes the audit, and its files are left alone."""
         await self._begin_audit()
 
     async def _begin_audit(self) -> None:
@@ -176,7 +177,7 @@ class JobWithPorts(Job):
         await opening.wait(within_s)
         if opening.over:
             self._audit = opening.result(within_s, self.warnings)
-        else:  # it may open all the same, and then it is told the end
+        else:  # it may open all the same, and is then notified of the end
             self._opening = opening
 
     async def _wait_for_audit(self) -> None:
@@ -190,20 +191,20 @@ class JobWithPorts(Job):
                 self.warn(f"audit.start took longer than {within_s:g} s")
 
     def attach_run(self, run: RunContext) -> None:
-        """The run has begun: tools that were made for it may use it."""
+        """The run has begun: tools created for it may use it."""
         if self._own is not None:
             self._own.session.live(run, phases=bool(self.agent.phases))
 
     @property
     def tools(self) -> Sequence[Tool]:
-        """What it has besides those of its agent."""
+        """Its tools in addition to those of its agent."""
         reader = self._host.reader if self._staged.files else None
         made = self._own.tools if self._own is not None else ()
         return [*self.asked.extra_tools, *made, *([reader] if reader is not None else ())]
 
     @property
     def has_own_tools(self) -> bool:
-        """Some of them were made for this run."""
+        """Whether some of them were created for this run."""
         return self._own is not None and bool(self._own.tools)
 
     @property
@@ -223,7 +224,7 @@ class JobWithPorts(Job):
 
     @property
     def run_input(self) -> JSON:
-        """What the run is given: the text, the named values, the files, the pictures."""
+        """The input of the run: the text, the named values, the files, the images."""
         parts = [self.input] if self.input else []
         if self.asked.inputs:
             parts.append(f"Inputs:\n{dumps(self.asked.inputs)}")
@@ -235,8 +236,8 @@ class JobWithPorts(Job):
         return {"text": "\n\n".join(parts), "images": [image.to_json() for image in images]}
 
     async def finish(self, result: RunResult) -> asyncio.CancelledError | None:
-        """After the run, or in its place, however it ended. Returns the error that cancelled the
-        caller meanwhile, if there is one."""
+        """After the run, or instead of it, however it ended. Returns the CancelledError that the
+        caller received meanwhile, if any."""
         audited = self._audit is not None or self._opening is not None
         begun = self._parks or self._stages or audited or self._own is not None
         if not begun and self.asked.delivery is None:
@@ -245,7 +246,8 @@ class JobWithPorts(Job):
         return await uncancelled(self._end(result))
 
     async def _close_ended_before(self, audit: RunAudit) -> None:
-        """Close it, where the run had ended when it was begun: who ended that may have before."""
+        """Close the audit if the run had ended already: the process that ended it may not have done
+        so."""
         host, warnings = self._host, self.warnings
         found = partial(host.recorded, self.run_id)
         ended = await bounded("journal", found, host.within_s, warnings)
@@ -255,7 +257,7 @@ class JobWithPorts(Job):
             await bounded("audit.close", lambda: audit.close(end), host.within_s, warnings)
 
     def _may_be_resumed(self, result: RunResult) -> bool:
-        """It may be resumed, and its answer is yet to come."""
+        """Whether it may be resumed, so that its answer is yet to come."""
         return result.status == "suspended" or (self.again and result.run is None)
 
     async def _end(self, result: RunResult) -> None:
@@ -271,19 +273,20 @@ class JobWithPorts(Job):
             left = guarded("attachments", drained, warnings)
             result.artifacts += artifacts_of("attachments", left, warnings)
             guarded("attachments", partial(ports.attachments.close, run_id), warnings)
-        # it has ended, or somebody else has it: what is kept and told of it is not this call's
+        # it has ended, or another process has it: what is stored for it does not belong to this
+        # call
         others = result.run is None and (self.again or result.code in _TAKEN)
         target = None if others or result.status == "suspended" else self.asked.delivery
         if ports.delivery is not None and target is not None:
             said, files = result.output, result.artifacts
             posted = partial(post, ports.delivery, target, said, result.exception, files)
             if await bounded("delivery", posted, within_s, warnings) is None and target.id:
-                # whether it had posted something by then, nobody knows
+                # unknown whether it had posted something by then
                 warnings.append(f"the delivery to {target.kind} {target.id} failed")
         await self._wait_for_audit()
         elsewhere = result.run is None and result.code in _ELSEWHERE
         if self._audit is not None and result.code is not None and elsewhere:
-            # the one who has it says how it ends
+            # the process that has it records how it ends
             refused = {"code": result.code.value, "message": result.error}
             guarded("audit", partial(self._audit.log, "refused", refused), warnings)
             if result.code is ExecutorErrorCode.EXEC_RUN_ENDED:

@@ -1,6 +1,6 @@
-"""From a host's agent to a manifest: which stages, which limits, which guards. Pure.
+"""From a host's agent to a manifest: its stages, limits and guards. Pure functions.
 
-The stages are the one implementation of guards and compaction; this sets their limits.
+The stages implement guards and compaction; this only sets their limits.
 """
 
 from __future__ import annotations
@@ -31,13 +31,13 @@ from lorimer.run.phases import Phase
 from lorimer.stages.catalogue import CATALOGUE
 
 DEFAULTS: Final = Limits(max_turns=12, timeout_s=60.0, max_cost_usd=5.0, allow_unpriced=True)
-"""Of an executor that is given no limits."""
+"""Limits of an executor that is given none."""
 COMPACT_AT: Final = 0.7
 """The share of the model's window at which a conversation is compacted."""
 SAME_CALLS: Final = 3
 """Turns with the same calls and results after which a run is stopped."""
 MAX_DESCRIPTION: Final = 2000
-"""Characters of what a model is told of whom it may give work to; the rest is cut off."""
+"""Most characters of the list of agents that a model can delegate to; the rest is cut off."""
 ERRORS: Final = 3
 """Turns in which every call failed after which a run is stopped."""
 
@@ -56,11 +56,11 @@ def manifest_of(
     host: Collection[str],
     reached: Sequence[SubAgent] = (),
 ) -> EnvironmentManifest:
-    """`tier` is the model of agents that name none, `limits` are the agent's own, `header` is what
-    all prompts of the host begin with, `host` has the names of the host's tools, `reached` are all
-    to whom it gives work, and they to others. An agent without tools has no loop: its run is one
-    model call; one with phases asks no model itself. Raises ConfigError for a phase with a tool
-    that is none of the agent's."""
+    """`tier` is the model of agents that name none, `limits` are the agent's own, `header` is the
+    beginning of all prompts of the host, `host` has the names of the host's tools, `reached` are
+    all agents that it can delegate to, directly or not. An agent without tools has no loop: its run
+    is one model call. One with phases calls no model itself. Raises ConfigError for a phase with a
+    tool that the agent does not have."""
     if agent.phases:
         return _phased(agent, tier, limits, header, host, reached)
     offered = tools_of(agent) if reached else []
@@ -70,7 +70,7 @@ def manifest_of(
     stages = StageEntries(entries)
     stages["input"].strategies["normalizer"] = "multimodal"
     stages["context"].config.update(stateless=True, compact_at=COMPACT_AT)
-    stages["api"].config["after_release"] = "restart"  # whoever hears of the model is told so
+    stages["api"].config["after_release"] = "restart"  # listeners are notified of that
     stages["yield"].strategies["formatter"] = "substantive"
     stages["system"].config["prompt"] = _prompt(header, agent)
     if work:
@@ -98,8 +98,8 @@ def manifest_of(
 def sub_agent_of(
     delegate: Delegate, tier: str, limits: Limits, header: str, host: Collection[str]
 ) -> SubAgent:
-    """Whom work is given to. `limits` are the executor's, the rest is as in `manifest_of`. Raises
-    ConfigError where a tool of the host's has its name."""
+    """The sub-agents. `limits` are the executor's, the rest is as in `manifest_of`. Raises
+    ConfigError if a tool of the host's has the same name."""
     if delegate.tool in host:
         raise ConfigError(
             f"the host has a tool named {delegate.tool!r}, and so has the palette",
@@ -142,7 +142,7 @@ def _phased(
     host: Collection[str],
     reached: Sequence[SubAgent],
 ) -> EnvironmentManifest:
-    """Each phase is a sub-agent; stage 6 has them work, in place of a model call."""
+    """Each phase is a sub-agent, which stage 6 runs in place of a model call."""
     workers: list[SubAgent] = []
     phases: list[dict[str, str | bool]] = []
     others = [name for each in reached for name in each.tools or ()]
@@ -153,7 +153,7 @@ def _phased(
         most = replace(limits, max_turns=worker.max_turns or limits.max_turns)
         made = manifest_of(worker, tier, most, header, host, whom)
         made.stages["system"].strategies["builder"] = "given"
-        # a name that cannot be is told of by the stage
+        # an invalid name is reported by the stage
         name = f"{number}-{phase.name}" if _NAME.fullmatch(phase.name) else str(number)
         theirs = {*worker.tools, *(others if whom else ())}
         workers.append(
@@ -177,7 +177,7 @@ def _phased(
         agents=workers,
         stages=stages,
     )
-    if agent.form:  # the last phase has tried; what stands for its answer may be something else
+    if agent.form:  # the last phase has tried; what replaces its answer may be of another form
         answer_in_form(made, json.loads(agent.form), max_retries=0)
     return made
 
@@ -210,7 +210,7 @@ def _prompt(header: str, agent: RunnableAgent) -> str:
 
 
 def limits_of(agent: RunnableAgent, limits: Limits) -> Limits:
-    """The executor's, with what the agent says instead."""
+    """The executor's limits, overridden by the agent's."""
     said: dict[str, float] = {}
     if agent.max_turns > 0:
         said["max_turns"] = agent.max_turns

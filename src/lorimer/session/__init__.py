@@ -1,4 +1,4 @@
-"""Sessions: conversations on a journal, many to a pipeline."""
+"""Sessions: conversations on a journal, many per pipeline."""
 
 from lorimer.session.freshness import Freshness, FreshnessPolicy
 from lorimer.session.info import SessionInfo, stored_sessions

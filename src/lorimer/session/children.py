@@ -1,5 +1,5 @@
-"""Runs that are part of another: waited for, or in the background. The one implementation of
-`core/children.py`; how they live: `family.py`."""
+"""Child runs, waited for or in the background. The only implementation of `core/children.py`; for
+their lifetime see `family.py`."""
 
 from __future__ import annotations
 
@@ -50,8 +50,8 @@ class ChildRuns:
         bus: Bus,
         allowed: Callable[[Plan, Plan], None],
     ) -> None:
-        """`host`, `toolset` and `allowed` as in `SubAgentPlans`; `launcher` launches nothing else,
-        and tells `bus`."""
+        """`host`, `toolset` and `allowed` as in `SubAgentPlans`; `launcher` launches only child
+        runs, and reports to `bus`."""
         self.plans = SubAgentPlans(catalogue, bindings, host, toolset, allowed)
         self.launcher = launcher
         self._bus = bus
@@ -82,7 +82,7 @@ class ChildRuns:
         self.plans.hooks = hooks
 
     def listen(self, run_id: str, begun: asyncio.Event) -> None:
-        """Keep the pieces of an answer that this run is being given; set `begun` when the journal
+        """Collect the pieces of the answer that this run is receiving; set `begun` when the journal
         has the run."""
         if not self._listens:
             self._listens = True
@@ -93,7 +93,7 @@ class ChildRuns:
         self._begun[run_id] = begun
 
     def piece(self, run_id: str) -> str:
-        """What was heard of the answer that is being made."""
+        """The pieces so far of the answer in progress."""
         return "".join(self._pieces.get(run_id, ()))
 
     def stop_listening(self, run_id: str) -> None:
@@ -203,7 +203,7 @@ class ChildrenOfRun(Family):
             if error.code in (ExecutorErrorCode.EXEC_RUN_ENDED, ExecutorErrorCode.EXEC_RUN_UNKNOWN):
                 return False
             raise
-        return True  # also where it was sent before: it is kept once
+        return True  # even if it was sent before: it is stored once
 
     async def stop(self, task: Task) -> None:
         child = self._children.get(task.run_id)
@@ -253,5 +253,5 @@ class ChildrenOfRun(Family):
                 self._suspend_parent(child.task.result())
 
     def _background(self) -> list[ChildRecord]:
-        """Those of which the run was not told how they ended."""
+        """The children whose end has not been reported to the run."""
         return [e for e in self._records.values() if e.task and e.run_id not in self._paid]

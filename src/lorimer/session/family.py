@@ -1,9 +1,9 @@
-"""The children of one run: begun, resumed and stopped with it.
+"""The children of one run: started, resumed and stopped with it.
 
-A child runs in a task of its own, on a stream of its own, begun by `launch/launcher.py`. Its
-parent's run owns it: what is left of it when the parent ends is stopped, and when the parent is
-suspended it is suspended too. What can be done with children: `children.py`; which agent one is:
-`subagent_plans.py`.
+A child runs in a task of its own, on a stream of its own, started by `launch/launcher.py`. Its
+parent's run owns it: children still live when the parent ends are stopped, and when the parent is
+suspended they are suspended too. What can be done with children: `children.py`; which agent a child
+is: `subagent_plans.py`.
 """
 
 from __future__ import annotations
@@ -52,16 +52,16 @@ _log: Final = logger("lorimer.session")
 
 
 class Child:
-    """A child that goes on in this process."""
+    """A child that is live in this process."""
 
     __slots__ = ("begun", "born", "context", "stopped", "task")
 
     def __init__(self, born: ChildRecord) -> None:
         self.begun = asyncio.Event()
-        """The journal has its run, or never will."""
+        """Whether the journal has its run, or never will."""
         self.born = born
         self.context: RunContext | None = None
-        """None: it is being begun."""
+        """None: it is being started."""
         self.task: asyncio.Task[ChildEnd]
         self.stopped: Reason | None = None
 
@@ -84,7 +84,7 @@ class Family:
         above: Family | None = None,
         name: str = "",
     ) -> None:
-        """`names`: the sub-agents of `home` that it may give work to; `name`: which one it is
+        """`names`: the sub-agents of `home` that it may delegate to; `name`: which one it is
         itself, of those that `above` declares."""
         self._runs = runs
         self._run = run
@@ -95,15 +95,15 @@ class Family:
         self._ancestry = _ancestry_of(run) if above is None else above._child_ancestry(run, name)
         self._records: dict[str, ChildRecord] = {}
         self._children: dict[str, Child] = {}
-        """Those that go on here, or did."""
+        """Children that are or were live here."""
         self._ends: dict[str, ChildEnd] = {}
-        """How children ended, as far as it is known here."""
+        """How children ended, as far as known here."""
         self._paid: set[str] = set()
         self._to_revive = False
-        """It was resumed, and its children in the background have not been resumed yet."""
+        """It was resumed, and its background children have not been resumed yet."""
 
     async def recall(self) -> None:
-        """Of a resumed run: what its facts tell of its children."""
+        """For a resumed run: what its facts record of its children."""
         facts, journal = self._run.facts, self._runs.launcher.journal
         self._records = {each.run_id: each for each in children_in(facts)}
         if not self._records:
@@ -118,10 +118,10 @@ class Family:
             self._own()
             self._to_revive = any(each.task for each in unpaid)
 
-    # --- beginning ---------------------------------------------------------------------------
+    # --- starting ----------------------------------------------------------------------------
 
     async def _begin_child(self, agent: str, prompt: JSON, key: str, *, background: bool) -> Child:
-        """The child of this call, begun now or before; it goes on."""
+        """The child of this call, started now or before; it keeps running."""
         run = self._run
         known = [e for e in self._records.values() if (e.iteration, e.key) == (run.iteration, key)]
         if known:
@@ -141,14 +141,14 @@ class Family:
             heard,
         )
         self._ancestry.count_descendants()
-        self._records[made.run_id] = made  # before its fact: a second one has another number
+        self._records[made.run_id] = made  # before its fact: a second one gets another number
         await run.record("child", made.to_json(), key=key)
         if run.wants("subagent.spawned"):
             run.signal("subagent.spawned", {"run": made.run_id, "agent": agent, "task": made.task})
         return self._start(made, prompt)
 
     def _require_allowed(self, agent: str) -> None:
-        """Raises LimitError where it may not."""
+        """Raises LimitError if it may not be started."""
         if agent not in self._names:
             raise LimitError(
                 f"there is no sub-agent {agent!r} here",
@@ -181,11 +181,11 @@ class Family:
             child.task = loop.create_task(self._run_to_end(child, prompt), name=made.run_id)
         return child
 
-    # --- going on ----------------------------------------------------------------------------
+    # --- running -----------------------------------------------------------------------------
 
     async def _run_to_end(self, child: Child, prompt: JSON) -> ChildEnd:
-        """Run a child in this process until it ends or is suspended. Raises nothing: the result
-        says how it ended."""
+        """Run a child in this process until it ends or is suspended. Never raises: the result says
+        how it ended."""
         run_id = child.born.run_id
         try:
             row = await self._runs.launcher.journal.find_run(run_id)
@@ -193,7 +193,7 @@ class Family:
                 return await self._read(run_id)
             result = await self._execute(child, prompt)
             if result.exception is not None and result.exception.category is ErrorCategory.STORE:
-                raise result.exception  # it got no last word
+                raise result.exception  # it has recorded no end
             end = _end_of(child.born, result)
         except LorimerError as error:
             status = SUSPENDED if error.category is ErrorCategory.STORE else "error"
@@ -223,7 +223,7 @@ class Family:
             wait_s=runs.launcher.claim_wait_s,
         )
         context = child.context = run.context
-        if context.facts:  # it goes on
+        if context.facts:  # it keeps running
             child.begun.set()
         context.bounds.most_s = kind.plan.limits.timeout_s
         context.strangers = {*made.heard, *(parent.strangers or ())}
@@ -246,7 +246,7 @@ class Family:
             parent.below = tuple([each for each in parent.below if each is not context])
 
     def _invoked(self, agent: str) -> Mapping[str, JSON]:
-        """The `invocation` of a child's run.start: caller and channel of its parent's."""
+        """The `invocation` in a child's run.start: caller and channel of its parent's."""
         above = self._run.origin.get("invocation")
         if not isinstance(above, Mapping):
             return {}
@@ -255,7 +255,7 @@ class Family:
         return {"agent": who if isinstance(who, str) else agent, "parent": self._run.id, **told}
 
     async def _wait_for(self, child: Child) -> None:
-        """Wait until a child is at rest. When this is cancelled so is the child."""
+        """Wait until a child has stopped. If this is cancelled, so is the child."""
         cancellation = self._run.cancellation
         cancellation.begin_change()  # a shutdown gives it time: it may be changing something
         try:
@@ -268,7 +268,7 @@ class Family:
             cancellation.end_change()
 
     def _suspend_parent(self, end: ChildEnd) -> None:
-        """Suspend the parent of a child that was suspended. Raises Stopped or JournalError."""
+        """Suspend the parent of a suspended child. Raises Stopped or JournalError."""
         run = self._run
         if run.reason is not None:
             raise Stopped(run.reason.value)
@@ -281,7 +281,7 @@ class Family:
 
     def _wait_for_a_person(self) -> None:
         run = self._run
-        run.drain(run.bounds.limits.cleanup_s, Reason.WAITING)  # others may be at work beside it
+        run.drain(run.bounds.limits.cleanup_s, Reason.WAITING)  # other children may be at work
         raise Stopped(Reason.WAITING.value)
 
     async def _read(self, run_id: str) -> ChildEnd:
@@ -304,7 +304,8 @@ class Family:
     # --- the end -----------------------------------------------------------------------------
 
     async def end(self) -> None:
-        """The run is about to end, or to be left: so are its children. See `core.owned.Owned`."""
+        """The run is about to end or to be suspended: so are its children. See
+        `core.owned.Owned`."""
         run = self._run
         reason = Reason.SHUTDOWN if run.leaves_unfinished else inherited(run.reason)
         going = [child for child in self._children.values() if not child.task.done()]
@@ -344,7 +345,7 @@ class Family:
 
 
 def _ancestry_of(run: RunContext) -> Ancestry:
-    """The ancestry of a run that is no sub-agent's."""
+    """The ancestry of a run that is not a sub-agent's."""
     line = ancestry.current()
     if line is not None and line.run_id == run.id:
         return line

@@ -1,4 +1,4 @@
-"""How fresh a session is: a word for its age and its length. Nothing acts on it by itself."""
+"""How fresh a session is, by its age and length. Nothing happens automatically because of it."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ from lorimer.core.errors import ConfigError
 
 
 class Freshness(StrEnum):
-    """States of a session, the most pressing one last."""
+    """States of a session, most urgent last."""
 
     FRESH = "fresh"
     STALE_WARN = "stale_warn"
-    """Nothing was said for a while."""
+    """Unused for a while."""
     STALE_IDLE = "stale_idle"
-    """Nothing was said for longer; or it was begun long ago."""
+    """Unused for longer, or started long ago."""
     STALE_COMPACT = "stale_compact"
     """Long: a summary of its beginning would save money."""
     STALE_RESET = "stale_reset"
@@ -25,7 +25,7 @@ class Freshness(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class FreshnessPolicy:
-    """From when on a session is in which state. Times in seconds, lengths in messages."""
+    """The thresholds of the states. Times in seconds, lengths in messages."""
 
     warn_s: float = 20 * 60
     idle_s: float = 30 * 60
@@ -34,7 +34,7 @@ class FreshnessPolicy:
     reset_messages: int = 500
 
     def __post_init__(self) -> None:
-        """Raises ConfigError for bounds that are out of order."""
+        """Raises ConfigError for thresholds that are out of order."""
         times = (self.warn_s, self.idle_s, self.max_age_s)
         if any(isnan(value) or value < 0 for value in times) or self.warn_s > self.idle_s:
             raise ConfigError("freshness: times are at least 0 s, and warn_s at most idle_s")
@@ -44,8 +44,8 @@ class FreshnessPolicy:
             )
 
     def of(self, *, messages: int, began: float, last_used: float, now: float) -> Freshness:
-        """The state of a session; `began`, `last_used` and `now` by one clock. One that nobody
-        has used is fresh."""
+        """The state of a session; `began`, `last_used` and `now` by one clock. An unused session is
+        fresh."""
         idle = now - last_used
         if messages >= self.reset_messages:
             return Freshness.STALE_RESET

@@ -1,4 +1,4 @@
-"""Sessions as a journal has them: their figures, finding and removing them."""
+"""Sessions in a journal: their figures, finding and removing them."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from lorimer.journal.family import descendants
 from lorimer.session.freshness import Freshness, FreshnessPolicy
 
 _EVER: Final = 1e12
-"""Wall clock, seconds: after every run."""
+"""Wall clock, seconds: later than every run."""
 
 
 @record
@@ -25,21 +25,21 @@ class SessionInfo:
     session_id: str
     freshness: Freshness = Freshness.FRESH
     message_count: int = 0
-    """Messages that its next run begins with, answers and results of tools included."""
+    """Messages that its next run begins with, including answers and results of tools."""
     runs: int = 0
     iterations: int = 0
     """Model turns of all its runs."""
     total_cost_usd: float = 0.0
-    """Of all its runs."""
+    """Cost of all its runs."""
     began: float = 0.0
     """Wall clock, seconds; 0: it has not begun."""
     last_used: float = 0.0
     title: str = ""
-    """The beginning of what was first said in it, where that is known."""
+    """The beginning of its first message, if known."""
     unfinished: str = ""
-    """The id of a run in it that waits to be resumed."""
+    """The id of a run in it that can be resumed."""
     damaged: bool = False
-    """What was said in it cannot be read; its messages are not counted."""
+    """Its content cannot be read; its messages are not counted."""
 
 
 def info_of(
@@ -74,9 +74,9 @@ async def stored_sessions(
     limit: int = 50,
     freshness: FreshnessPolicy = FreshnessPolicy(),  # noqa: B008 - it is immutable
 ) -> list[SessionInfo]:
-    """The sessions that a journal keeps, whichever process made them, the last used first; at most
-    `limit`. Runs of pipelines that remember nothing are in none. Reads what they say: some 10 us a
-    fact that came after its session's last snapshot. Raises JournalError."""
+    """The sessions in a journal, whichever process created them, last used first; at most `limit`.
+    Runs of pipelines without memory are not in sessions. Reads their content: some 10 us per fact
+    since its session's last snapshot. Raises JournalError."""
     by_session: dict[str, list[RunRow]] = {}
     for row in await journal.runs(limit=ALL_RUNS):
         if row.stream != row.run_id:
@@ -88,8 +88,8 @@ async def stored_sessions(
 async def stored_session(
     journal: Journal, session_id: str, world: World, freshness: FreshnessPolicy
 ) -> SessionInfo:
-    """One of them; the beginning of its id will do. Raises PipelineError `exec.run.unknown`
-    when there is none, or several begin so."""
+    """The session with that id, or the only one whose id begins with it. Raises PipelineError
+    `exec.run.unknown` when there is none, or several."""
     rows = await journal.runs(limit=ALL_RUNS, stream=session_id) if session_id else []
     if not rows:
         every = await journal.runs(limit=ALL_RUNS)
@@ -109,11 +109,11 @@ async def stored_session(
 
 
 async def remove(journal: Journal, session_id: str) -> None:
-    """Remove all that a journal keeps of a session that was used, and of the runs of sub-agents
-    that were part of it. Raises PipelineError `exec.run.busy`, and changes nothing, while a run in
-    it has not ended, or somebody has it; JournalError."""
+    """Remove everything that a journal has of a session that was used, and of its sub-agents' runs.
+    Raises PipelineError `exec.run.busy`, and changes nothing, while a run in it has not ended or
+    another process has it; JournalError."""
     below: list[str] = []
-    with suppress(JournalError):  # what is behind damage is nobody's part then: `prune` has it
+    with suppress(JournalError):  # runs behind damage then belong to nothing: `prune` removes them
         async for fact in journal.read(session_id):
             async for _, _, row in descendants(journal, [fact]):
                 below += [row.stream] if row is not None else []

@@ -1,4 +1,4 @@
-"""Makes, finds, lists and deletes sessions."""
+"""Creates, finds, lists and deletes sessions."""
 
 from __future__ import annotations
 
@@ -23,10 +23,10 @@ class SessionManager:
         self._sessions: dict[str, Session] = {}
 
     def create(self, pipeline: Pipeline, session_id: str = "") -> Session:
-        """A new session, with an id of its own unless one is given. Where the journal has one of
-        the given id, its first run goes on with that; `open` knows before.
+        """A new session, with a new id unless one is given. If the journal has a session with the
+        given id, the first run continues it; to know beforehand, use `open`.
 
-        Raises ConfigError for a pipeline that remembers nothing, and for an id that is held here.
+        Raises ConfigError for a pipeline without memory, and for an id that is already held here.
         """
         _require_pipeline(pipeline)
         if session_id in self._sessions:
@@ -37,11 +37,11 @@ class SessionManager:
         return self._keep(pipeline, SessionInfo(session_id or pipeline.world.new_id("session")))
 
     async def open(self, pipeline: Pipeline, session_id: str) -> Session:
-        """A session that the pipeline's journal keeps, whichever process made it; the beginning
-        of its id will do. The same one twice is one Session.
+        """A session in the pipeline's journal, whichever process created it; the unique beginning
+        of its id is enough. Opening it twice gives the same Session.
 
         Raises PipelineError `exec.run.unknown` when there is none, ConfigError as `create` does.
-        Whether another process has it turns out when something is run.
+        Whether another process has it is only known when something is run.
         """
         _require_pipeline(pipeline)
         info = await stored_session(pipeline.journal, session_id, pipeline.world, self._policy)
@@ -54,12 +54,12 @@ class SessionManager:
         return session
 
     def get(self, session_id: str) -> Session | None:
-        """The session of that id, if it was made or opened here."""
+        """The session with that id, if it was created or opened here."""
         return self._sessions.get(session_id)
 
     def list_sessions(self) -> list[SessionInfo]:
-        """Those made or opened here, in that order, as far as this process knows. What a journal
-        keeps: `stored_sessions`."""
+        """The sessions created or opened here, in that order, as far as this process knows. For
+        those in a journal: `stored_sessions`."""
         return [session.info for session in self._sessions.values()]
 
     def __len__(self) -> int:
@@ -69,12 +69,12 @@ class SessionManager:
         return session_id in self._sessions
 
     async def delete(self, session_id: str) -> bool:
-        """Forget a session and remove all that its journal keeps of it; nothing brings it back,
-        and its Session begins no run any more (`exec.run.unknown`). False: there is none of that
-        id here.
+        """Drop a session and remove everything that its journal has of it, irrevocably. Its Session
+        starts no run any more (`exec.run.unknown`). Returns False if there is none with that id
+        here.
 
-        Raises PipelineError `exec.run.busy`, and changes nothing, while a run in it is going on or
-        waits to be resumed, or another process has it.
+        Raises PipelineError `exec.run.busy`, and changes nothing, while a run in it is live or can
+        be resumed, or another process has it.
         """
         session = self._sessions.get(session_id)
         if session is None:
@@ -87,11 +87,11 @@ class SessionManager:
         return True
 
     async def forget(self, session_id: str) -> bool:
-        """Give a session back and hold it here no more: for hosts with more sessions than memory.
-        Its journal keeps all of it, and `open` gives another Session for it; this one is not to be
-        used any more. False: there is none of that id here.
+        """Release a session and stop holding it here: for hosts with more sessions than memory. Its
+        journal keeps everything, and `open` gives another Session for it; this one must no longer
+        be used. Returns False if there is none with that id here.
 
-        Raises PipelineError `exec.run.busy`, and changes nothing, while a run in it is going on.
+        Raises PipelineError `exec.run.busy`, and changes nothing, while a run in it is live.
         """
         session = self._sessions.get(session_id)
         if session is None:
@@ -102,7 +102,7 @@ class SessionManager:
         return True
 
     async def aclose(self) -> None:
-        """Give all conversations back. Pipelines stay open."""
+        """Release all conversations. Pipelines stay open."""
         for session in self._sessions.values():
             await session.aclose()
 

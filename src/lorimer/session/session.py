@@ -13,15 +13,16 @@ from lorimer.session.info import SessionInfo, info_of, stored_session
 
 
 class Session(Runner):
-    """One conversation: `run`, `run_sync`, `run_stream`, `resume` and the rest are a pipeline's,
-    within this conversation. Made by a SessionManager. It remembers from run to run and, in a
-    journal that is a file, from process to process; listeners, tools and models are the
-    pipeline's. Never two runs at once in it; runs of different sessions go on side by side."""
+    """One conversation: `run`, `run_sync`, `run_stream`, `resume` and so on are those of a
+    pipeline, within this conversation. Created by a SessionManager. It remembers from run to run
+    and, in a journal that is a file, from process to process; listeners, tools and models are the
+    pipeline's. Two runs are never live in it at once; runs of different sessions run
+    concurrently."""
 
     _name_in_code = "session"
 
     def __init__(self, pipeline: Pipeline, info: SessionInfo, freshness: FreshnessPolicy) -> None:
-        """Raises ConfigError for a pipeline that remembers nothing."""
+        """Raises ConfigError for a pipeline without memory."""
         if not pipeline.plan.converses:
             raise ConfigError(
                 "this pipeline remembers nothing, so it has no sessions",
@@ -36,7 +37,7 @@ class Session(Runner):
 
     @property
     def plan(self) -> Plan:
-        """The pipeline's, as it is now."""
+        """The pipeline's, in its current state."""
         return self.pipeline.plan
 
     def plan_of(self, digest: str) -> Plan:
@@ -55,8 +56,7 @@ class Session(Runner):
 
     @property
     def info(self) -> SessionInfo:
-        """As far as this process knows: what other processes have said in it since is not
-        counted."""
+        """As far as this process knows: messages of other processes are not counted."""
         open_now = self._launcher.conversation
         known, now = self._known, self.pipeline.world.time()
         if open_now is not None:
@@ -74,7 +74,7 @@ class Session(Runner):
         return known
 
     async def refresh(self) -> SessionInfo:
-        """Its info as the journal has it now, what other processes said in it included."""
+        """Its info as the journal has it now, including messages of other processes."""
         self._known = await stored_session(
             self.journal, self.session_id, self.pipeline.world, self._policy
         )
@@ -82,7 +82,7 @@ class Session(Runner):
 
     @property
     def freshness(self) -> Freshness:
-        """Its state now."""
+        """Its current state."""
         info = self.info
         return self._policy.of(
             messages=info.message_count,
@@ -93,22 +93,22 @@ class Session(Runner):
 
     @property
     def messages(self) -> tuple[Message, ...]:
-        """What was said, as far as this process knows; () before its first run here."""
+        """The messages, as far as this process knows; () before its first run here."""
         open_now = self._launcher.conversation
         return () if open_now is None else tuple(open_now.history)
 
     async def aclose(self) -> None:
-        """Give the conversation back, so that another process need not wait for it. It can be
-        used again; connections are the pipeline's."""
+        """Release the conversation, so that another process need not wait for it. It can be used
+        again; connections are the pipeline's."""
         self._known = self.info
         await self._launcher.release()
 
     def require_free(self) -> None:
-        """Raises PipelineError `exec.run.busy` while a run in it is going on here."""
+        """Raises PipelineError `exec.run.busy` while a run in it is live here."""
         self._launcher.require_free()
 
     def retire(self) -> None:
-        """It was deleted, which its manager says: no run begins in it any more."""
+        """It was deleted, as its manager reports: no run begins in it any more."""
         self._launcher.retire()
 
     async def __aenter__(self) -> Session:

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 
 class ToolsetFactory(Protocol):
-    """Makes the tools of a sub-agent's manifest, with the rules of the pipeline."""
+    """Makes the tools for a sub-agent's manifest, with the rules of the pipeline."""
 
     def __call__(
         self,
@@ -55,7 +55,7 @@ class SubAgentPlan:
     plan: Plan
     tools: Toolset | None
     scope: AgentScope
-    """Where its own sub-agents are declared."""
+    """The manifest that declares its own sub-agents."""
 
 
 class SubAgentPlans:
@@ -70,9 +70,9 @@ class SubAgentPlans:
         allowed: Callable[[Plan, Plan], None],
     ) -> None:
         """`host`: the host's tools; `toolset` makes the tools of a sub-agent, with the rules of the
-        pipeline; `allowed` raises ConfigError when a live run may not be changed so."""
+        pipeline; `allowed` raises ConfigError when a live run may not be changed in this way."""
         self.hooks: Hooks | None = bindings.hooks
-        """Asked in runs that begin from now on."""
+        """Hooks of runs that begin from now on."""
         self.tools = bindings.tools
         self._catalogue = catalogue
         self._bindings = bindings
@@ -86,7 +86,7 @@ class SubAgentPlans:
         return AgentScope(manifest, frozenset(self._host.names), manifest.digest)
 
     def check(self, manifest: EnvironmentManifest) -> None:
-        """Raises ConfigError naming every fault of the sub-agents, and of theirs."""
+        """Raises ConfigError naming every fault of the sub-agents and of their sub-agents."""
         problems = self._problems(self.scope_of(manifest))
         if problems:
             raise invalid(problems)
@@ -108,7 +108,7 @@ class SubAgentPlans:
         return self._problems(theirs) if theirs is not home else []
 
     def plan_of(self, home: AgentScope, name: str, *, planning: bool) -> SubAgentPlan:
-        """A sub-agent that `home` declares. `planning`: it may only look. Raises ConfigError."""
+        """A sub-agent that `home` declares. `planning`: it may only read. Raises ConfigError."""
         key = (home.digest, name, planning)
         kind = self._plans.get(key)
         if kind is None:
@@ -141,10 +141,10 @@ class SubAgentPlans:
         self, manifest: EnvironmentManifest, catalogue: Catalogue, bindings: Bindings
     ) -> Plan:
         def with_changes(changes: Sequence[JSON]) -> Plan:
-            from lorimer.core import mutation  # only who changes something pays for it
+            from lorimer.core import mutation  # imported only when something is changed
 
             after = mutation.apply_json(manifest, changes, catalogue)
-            # what it may do is its parent's to say
+            # what it may do is up to its parent
             require_unchanged("tools of a sub-agent", tools_part(after) == tools_part(manifest))
             return replace(self._plan(after, catalogue, bindings), hooks=self.hooks)
 

@@ -152,11 +152,11 @@ def faults(phases: Iterable[tuple[str, str]]) -> Iterator[str]:
         if name == QUERY:
             yield f"[{at}].name: {QUERY!r} is what the run was asked"
         elif not _NAME.fullmatch(name):
-            yield f"[{at}].name: {name!r} is no word of letters, digits and _"
+            yield f"[{at}].name: {name!r} is not a word of letters, digits and _"
         for each in names_in(prompt):
             if each not in known:
                 yield (
-                    f"[{at}].prompt: {{{each}}} is no earlier phase{nearest(each, known)} "
+                    f"[{at}].prompt: {{{each}}} is not an earlier phase{nearest(each, known)} "
                     f"Write {{{{{each}}}}} for the word in braces"
                 )
         known.append(name)

@@ -25,7 +25,7 @@ class EvaluateStage(Stage[object, object]):
     name = "evaluate"
     order = 14
     category = "decision"
-    bypass_reason = "the reply is no final answer: it calls tools, or was paused"
+    bypass_reason = "the reply is not a final answer: it calls tools, or was paused"
     overrides = frozenset({"model", "max_tokens", "temperature"})
 
     class Config(Settings):

@@ -1,4 +1,4 @@
-"""Tools: what they are, which there are, and the one path of every call to them."""
+"""Tools: what they are, which exist, and the only path of calls to them."""
 
 from lorimer.core.errors import ToolExecutionError
 from lorimer.core.tool import TextQuestion

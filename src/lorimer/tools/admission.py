@@ -1,4 +1,5 @@
-"""May a call be made? Known, fitting, permitted: the model is told why not.
+"""Whether a call may be made: the tool is known, the arguments are valid, the call is permitted. If
+not, the model is shown why.
 
 What rules and people say is decided in `permissions.py` and `asking.py`.
 """
@@ -27,10 +28,10 @@ if TYPE_CHECKING:
     from lorimer.tools.toolset import Toolset
 
 MAX_INPUT_DEPTH: Final = 64
-"""Levels of nesting of a call's arguments."""
+"""Most levels of nesting in a call's arguments."""
 
 BY_REVIEW: Final = "policy.review"
-"""The reason of a refusal: a reviewer of stage 11."""
+"""The reason code of a refusal by a reviewer of stage 11."""
 
 _SCALARS: Final = frozenset({str, int, float, bool, type(None)})
 
@@ -62,8 +63,8 @@ def accepted(tools: Toolset, use: ToolUse, run: RunContext) -> tuple[Entry, Tool
 
 
 def turned_down(tools: Toolset, use: ToolUse, refusal: ToolExecutionError) -> dict[str, JSON]:
-    """What the model is told of a call that is not made. Of a tool that it is not shown, the fact
-    says besides why not."""
+    """What the model is shown for a call that is not made. If the model is not shown the tool, the
+    fact also says why."""
     data = failed(refusal)
     if refusal.code is ExecutorErrorCode.EXEC_TOOL_UNKNOWN and (why := tools.withheld(use.name)):
         data["decision"] = why
@@ -71,8 +72,8 @@ def turned_down(tools: Toolset, use: ToolUse, refusal: ToolExecutionError) -> di
 
 
 def _unreadable(raw: str) -> str:
-    """What the model is told of arguments that are no JSON object, or were cut off: if it only
-    heard that they are wrong, it would send the same again, and be cut off again."""
+    """What the model is shown for arguments that are not a JSON object, or were cut off. If it only
+    learned that they are wrong, it would send the same again and be cut off again."""
     shown = f"{raw[:200]!r}"
     try:
         whole = isinstance(json.loads(raw), dict)
@@ -89,8 +90,8 @@ def _unreadable(raw: str) -> str:
 
 
 def _checked(entry: Entry, arguments: ToolInput) -> ToolInput:
-    """The arguments as the tool takes them. Models write lists and objects as JSON texts, time and
-    again: where that is what does not fit, they are read."""
+    """The arguments in the form that the tool takes. Models often write lists and objects as JSON
+    texts: where such a text does not conform to the schema, it is parsed."""
     try:
         return entry.check(arguments)
     except ToolExecutionError:
@@ -105,7 +106,7 @@ def _checked(entry: Entry, arguments: ToolInput) -> ToolInput:
 
 
 def _own(input: Mapping[str, JSON]) -> ToolInput:
-    """A copy that the tool may change: the original belongs to the conversation."""
+    """A copy that the tool may modify: the original belongs to the conversation."""
     own = dict(input)
     for key, value in input.items():
         if type(value) not in _SCALARS:
@@ -125,7 +126,7 @@ def _copy(value: JSON, depth: int) -> JSON:
 
 async def reviewed(found: Sequence[Finding], entry: Entry, key: str, run: RunContext) -> str:
     """Why reviewers want a person to be asked about a call; "": none does. Raises
-    ToolExecutionError when one refuses it."""
+    ToolExecutionError if one refuses it."""
     if not found or found[0].action == "annotate":  # the strictest is first
         return ""
     first = found[0]
@@ -152,11 +153,11 @@ async def permitted(
     decision: Decision | None = None,
     wanted: str = "",
 ) -> Verdict:
-    """`decision`: what the policy says of it, where that was asked already; `wanted`: why a hook
-    or a reviewer wants a person to be asked."""
+    """`decision`: the policy's decision, if that was asked already; `wanted`: why a hook or a
+    reviewer wants a person to be asked."""
     policy = tools.policy_in(run)
     before = run.recorded("decision", key)
-    if before is not None:  # and then the process died: it stays refused
+    if before is not None:  # then the process died: it stays refused
         forget(f"approval:{key}", run)
         by, reason = str(before.data.get("rule")), str(before.data.get("reason") or "")
         lifted = not entry.tool.approval and (by == UNCOVERED or reason == BY_PERSON)
@@ -173,7 +174,7 @@ async def permitted(
             decision=decision,
             wanted=wanted,
         )
-    if run.replaying:  # a question that a rule has made needless since
+    if run.replaying:  # a question that a rule has made unnecessary since
         forget(f"approval:{key}", run)
     if verdict.allowed:
         return verdict
@@ -199,7 +200,7 @@ async def refused(
     by: str = "",
     reason: str = "",
 ) -> ToolExecutionError:
-    """The error of a call that may not be made. Journals `decision`: `by` whom, or else why."""
+    """The error of a call that may not be made. Journals `decision` with who refused it, or why."""
     name = entry.spec.name
     fact: dict[str, JSON] = {"key": key, "tool": name, "code": code.value, "rule": by or message}
     if reason:
@@ -211,6 +212,7 @@ async def refused(
 
 
 def forget(key: str, run: RunContext) -> None:
-    """What was decided under this key is not looked up any more: it counts as answered from."""
+    """The recorded decision under this key will not be looked up any more: it counts as
+    answered."""
     run.forget("effect.intent", key)
     run.forget("effect", key)

@@ -1,5 +1,5 @@
-"""Puts a call, or the question of a tool, before a person: the approver of this process, or whoever
-answers from elsewhere (`core/mail.py`). Who needs no asking is said by `permissions.py`."""
+"""Asks a person about a call, or a tool's question: through the approver of this process, or by a
+message from elsewhere (`core/mail.py`). Whether asking is needed is decided in `permissions.py`."""
 
 from __future__ import annotations
 
@@ -25,26 +25,26 @@ if TYPE_CHECKING:
     from lorimer.tools.toolset import Toolset
 
 MAX_SUMMARY_CHARS: Final = 100_000
-"""Of a call, when a person is asked: who agrees has to see all of it."""
+"""Most characters of a call when a person is asked, who has to see all of it to agree."""
 
 CUT: Final = " [cut here: the call is longer than what can be shown]"
-"""The end of a summary that is not all of the call."""
+"""The end of a summary that does not contain the whole call."""
 
 _Approve: TypeAlias = Callable[[str, str, str], Awaitable[bool]]
 _Answer: TypeAlias = Mapping[str, JSON]
 
 AGAIN: Final = "again"
-"""Kind of the effect that asks whether an interrupted call may be made again."""
+"""Kind of the effect that asks whether an interrupted call may be repeated."""
 
 QUESTION: Final = "question"
-"""Kind of the effect that puts the question of a tool."""
+"""Kind of the effect that asks a tool's question."""
 
 _GRACE_S: Final = 1.0
-"""Seconds that an approver has to take its question back."""
+"""Seconds that an approver has to withdraw its question."""
 
 
 class AskLater:
-    """An `Approver` that asks nobody: each call that needs a person suspends the run until it is
+    """An `Approver` that asks no one: each call that needs a person suspends the run, until it is
     answered, by `lorimer runs answer` or `core.mail.answer`, and resumed."""
 
     async def approve(self, tool: str, summary: str, reason: str) -> bool:
@@ -65,9 +65,9 @@ async def ask(
     touches: Sequence[str],
     run: RunContext,
 ) -> str:
-    """May this call run? `reason` is why a person is asked, `touches` what the call would touch. ""
-    when they agreed, else why not. Journals the question (`effect.intent`) and the answer
-    (`effect`), both under the key `approval:<key>`: nobody is asked twice."""
+    """Whether this call may run. `reason` is why a person is asked, `touches` what the call would
+    affect. Returns "" if they agreed, else why not. Journals the question (`effect.intent`) and the
+    answer (`effect`), both under the key `approval:<key>`, so that nobody is asked twice."""
     what = ("approval", key, f"{run.iteration}:{key}")
     answer = await _put(approver.approve, entry, input, reason, what, run, touches)
     if answer.get("approved") is True:
@@ -78,10 +78,10 @@ async def ask(
 async def ask_again(
     approver: RepeatApprover, entry: Entry, input: ToolInput, key: str, run: RunContext
 ) -> bool:
-    """May a call be made again that was begun before an interruption, and perhaps took effect?
+    """Whether to repeat a call that was begun before an interruption and may have taken effect.
 
-    Journalled as `ask` does it, under `again:<key>:<n>`. An answer holds for one repetition: when
-    that is interrupted too, it is question number n + 1.
+    Journalled as by `ask`, under `again:<key>:<n>`. An answer is valid for one repetition: if that
+    is interrupted too, the next question has number n + 1.
     """
     before = [
         fact
@@ -106,8 +106,8 @@ async def _put(
     run: RunContext,
     touches: Sequence[str] = (),
 ) -> Mapping[str, JSON]:
-    """Put a question: `what` is the kind and the key of its effect, and the name that an answer
-    from elsewhere gives it."""
+    """Ask a question: `what` is the kind and the key of its effect, and the name by which a message
+    answers it."""
     question = _question(entry, input, reason)
 
     async def asked() -> _Answer:
@@ -119,10 +119,10 @@ async def _put(
 async def ask_text(
     tools: Toolset, entry: Entry, input: ToolInput, key: str, run: RunContext
 ) -> str | None:
-    """What a person says to `Tool.question`; None: the tool asks nothing, or nobody answered and
-    there is no default. Where nobody can be asked in words the run is suspended; in the mode
-    `dontAsk` nobody is asked, but what was asked before still waits for its answer. Journalled
-    as `ask` does it, under `question:<key>`."""
+    """The person's answer to `Tool.question`; None: the tool asks nothing, or nobody answered and
+    there is no default. If nobody can be asked in words, the run is suspended; in the mode
+    `dontAsk` nobody is asked, but what was asked before still waits for its answer. Journalled as
+    by `ask`, under `question:<key>`."""
     wanted = _wanted(entry, input)
     if wanted is None:
         return None
@@ -143,9 +143,9 @@ async def ask_text(
 
 
 def _wanted(entry: Entry, input: ToolInput) -> TextQuestion | None:
-    """The question of a tool. Raises `exec.tool.crashed` when it cannot say what it asks."""
+    """The question of a tool. Raises `exec.tool.crashed` if the tool fails to state it."""
     try:
-        wanted = cast("object", entry.tool.question(input))  # somebody else's code
+        wanted = cast("object", entry.tool.question(input))  # third-party code
     except Exception as error:
         raise ToolExecutionError(
             f"its question failed: {describe(error)}", tool_name=entry.spec.name, cause=error
@@ -175,7 +175,7 @@ async def _answered(
     *,
     touches: Sequence[str] = (),
 ) -> _Answer:
-    """`put_question`, about a call."""
+    """`put_question` for a call."""
     return await put_question(
         asked,
         question,
@@ -199,10 +199,10 @@ async def put_question(
     words: bool = False,
     touches: Sequence[str] = (),
 ) -> _Answer:
-    """The recorded answer to a question; else the one that comes now, from `asked` or elsewhere
-    (`core/mail.py`): `approved`, or with `words` an `answer`; `late` when the time was over first.
-    `what` is the kind and the key of its effect, and the name that an answer from elsewhere gives
-    it. When `asked` raises Later the run is suspended until there is an answer."""
+    """The recorded answer to a question, or else the one given now, by `asked` or by a message
+    (`core/mail.py`): `approved`, or with `words` an `answer`; `late` if time ran out first. `what`
+    is the kind and the key of its effect, and the name by which a message answers it. If `asked`
+    raises Later, the run is suspended until there is an answer."""
     kind, key, name = what
     intent: dict[str, JSON] = {"question": question}
     if touches:
@@ -222,15 +222,15 @@ async def put_question(
             kind, key, call, request=request, safety=Safety.IDEMPOTENT, intent=intent
         )
     except Later:
-        run.drain(run.bounds.limits.cleanup_s, Reason.WAITING)  # others may be at work beside it
+        run.drain(run.bounds.limits.cleanup_s, Reason.WAITING)  # other calls may be running
         raise Stopped(Reason.WAITING.value) from None
 
 
 async def _first(
     asked: Callable[[], Awaitable[_Answer]], mail: Mail, name: str, timeout_s: float, words: bool
 ) -> _Answer:
-    """The answer given here, or the one that was sent, whichever comes first; nothing, when the
-    time of the question is over before either."""
+    """The answer given here, or the one that was sent, whichever comes first; nothing if time runs
+    out before either."""
     posted = mail.answer(name)
     if not posted.done():
         asking = asyncio.ensure_future(asked())
@@ -246,7 +246,7 @@ async def _first(
                 with Cancellation.shielded():
                     await asyncio.wait((asking,), timeout=_GRACE_S)
             elif not asking.cancelled():
-                asking.exception()  # looked at, also where nobody waits for it any more
+                asking.exception()  # retrieved even if no one waits for it any more
         if not posted.done():
             return asking.result() if asking.done() and not asking.cancelled() else {"late": True}
         if not asking.cancelled():

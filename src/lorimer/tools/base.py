@@ -27,16 +27,16 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 EFFECTS: Final = frozenset({"read", "write", "exec", "net", "send", "secret", "policy"})
-"""What a tool may do to the world. One that does not say so may do all of it."""
+"""What a tool may do to the world. A tool that declares nothing may do everything."""
 
 
 @dataclass(slots=True)
 class ToolResult:
-    """What a tool gives back.
+    """The result of a tool.
 
     `content` is text, a list of text and image blocks, or any other value, which the model then
-    reads as JSON. `metadata` and `display` (a line for people) are told to whoever listens to
-    `tool.call_complete`; they are neither recorded nor told to the model.
+    reads as JSON. `metadata` and `display` (a line for people) are sent to listeners of
+    `tool.call_complete`; they are neither recorded nor shown to the model.
     """
 
     content: object = ""
@@ -44,20 +44,20 @@ class ToolResult:
     metadata: Mapping[str, JSON] = field(default_factory=no_data)
     display: str = ""
     error: ExecutorErrorCode | None = None
-    """What went wrong, where a code says it; for a result that has more to tell than a raised
-    error could."""
+    """The error code, for a result that has more to say than a raised error could."""
     spilled: bool = False
-    """All of it is in a file already, which its text names: what is cut off is not kept again."""
+    """The complete result is in a file already, which its text names: what is cut off is not stored
+    again."""
 
 
 class NotDone(Enum):
-    """The one answer of `Tool.reconcile` that lets a call be made again."""
+    """The answer of `Tool.reconcile` that lets a call be repeated."""
 
     NOT_DONE = "not_done"
 
 
 NOT_DONE: Final = NotDone.NOT_DONE
-"""An interrupted call did not take effect, and will not: it may be made again."""
+"""An interrupted call did not take effect, and will not: it may be repeated."""
 
 
 @dataclass(slots=True)
@@ -69,69 +69,71 @@ class ToolContext:
     session_id: str = ""
     tool_use_id: str = ""
     idempotency_key: str = ""
-    """The same again when this call is repeated after an interruption, and no other call's."""
+    """Stays the same when this call is repeated after an interruption, and is unique to it."""
     working_dir: Path | None = None
     files: RootedFiles | None = None
-    """The files that tools may touch; None: none."""
+    """The files that tools may access; None: none."""
     max_result_chars: int = 50_000
-    """Longer results are cut; a tool that can page should stay below."""
+    """Longer results are cut; a tool that supports paging should stay below."""
     report: Callable[[str], None] | None = None
-    """Takes `progress`; None: nobody listens."""
+    """Receives `progress`; None: no one listens."""
     threads: Threads = field(default_factory=Threads)
     timeout_s: float = inf
-    """Seconds that this call may take at most; then it is stopped."""
+    """Most seconds for this call; then it is stopped."""
     run: RunContext | None = None
-    """The run that it belongs to: for `generate_as`, and for effects of its own."""
+    """The run of this call: for `generate_as`, and for recorded effects of the tool's own."""
     sandbox: Sandbox | None = None
-    """What programs that it starts may reach, for `ProcessLimits`; None: what the host may."""
+    """What programs that it starts may access, for `ProcessLimits`; None: the same as the host."""
     past: tuple[PastCall, ...] = ()
-    """The calls that `Tool.recalls` names, oldest first."""
+    """The calls of the tools in `Tool.recalls`, oldest first."""
     answer: str | None = None
-    """What a person said to `Tool.question`; None: it asked nothing, or nobody answered."""
+    """The person's answer to `Tool.question`; None: the tool asked nothing, or nobody answered."""
     deferred: tuple[ToolSpec, ...] = ()
     """Tools that the model is not shown until it has found them."""
     call: Callable[[str, ToolInput], Awaitable[ToolResult]] | None = None
-    """Calls another tool of the run, which is decided about by itself: `lorimer.tools.steps`."""
+    """Calls another tool of the run, which is permitted and recorded separately: see
+    `lorimer.tools.steps`."""
     home: Path | None = None
-    """The host's working directory, where spilled results lie; `working_dir` is beneath it while
+    """The host's working directory, which holds spilled results; `working_dir` is below it while
     the model is in a worktree."""
     asked: Mapping[str, JSON] = field(default_factory=no_data)
-    """The arguments as the conversation has them: a hook may have changed them since."""
+    """The arguments as they are in the conversation: a hook may have changed them since."""
     models: ModelResolver | None = None
-    """Who answers for specs and tiers, for `generate_as`; None: the host has not said."""
+    """Finds the models of specs and tiers, for `generate_as`; None: the host has given none."""
     permits: Callable[[ToolInput], bool] | None = None
-    """Says whether this tool might be called with other arguments, without anybody being asked:
-    for one that is led elsewhere. None: it may not."""
+    """Whether this tool might be called with other arguments without anyone being asked: for a tool
+    that is redirected. None: it may not."""
 
     @property
     def root_run_id(self) -> str:
-        """Of the run that this call's run is part of, however deep; `run_id`, of one that is
-        nobody's."""
+        """Id of the topmost run of the tree that this call's run belongs to; `run_id`, if it has no
+        parent."""
         return self.run.root if self.run is not None else self.run_id
 
     def run_state(self) -> RunState | None:
-        """What the run of this call has used until now, and what it may; None: there is no run."""
+        """What the run of this call has used so far, and its limits; None: there is no run."""
         return RunState.of(self.run) if self.run is not None else None
 
     def progress(self, text: str) -> None:
-        """Tell whoever listens how far the call is: the signal `tool.progress`. Any thread."""
+        """Report the progress of the call to listeners, as the signal `tool.progress`. From any
+        thread."""
         if self.report is not None:
             self.report(text)
 
     async def in_thread(self, function: Callable[[], T]) -> T:
-        """Run something that blocks. When the call is cancelled or times out the thread is left
-        to itself and its result is dropped."""
+        """Run a blocking function. If the call is cancelled or times out, the thread is abandoned
+        and its result is dropped."""
         return await self.threads.run(self.world, function)
 
 
 class Tool(ABC):
     """Something a model can call. Subclass it, or decorate a function with `@tool`.
 
-    One instance serves many calls of many runs, so it keeps no state of a call. Everything but
-    `execute` and `reconcile` is read once, when the tool is registered.
+    One instance serves many calls of many runs, so it must not keep state of a call. All attributes
+    are read once, when the tool is registered.
     """
 
-    # Any: subclasses give a class attribute or a property, and no one type allows both.
+    # Any: subclasses use a class attribute or a property, and no single type allows both.
     name: Any
     """1 to 64 letters, digits, `_` and `-`."""
     description: Any = ""
@@ -140,86 +142,87 @@ class Tool(ABC):
     """JSON Schema of an object."""
 
     effects: frozenset[str] = EFFECTS
-    """What it may do to the world; undeclared: everything."""
+    """What it may do to the world; if undeclared, everything."""
     idempotent: bool = False
-    """Calling it again with the same `idempotency_key` does nothing more, so an interrupted call
-    is repeated."""
+    """Repeating a call with the same `idempotency_key` has no further effect, so an interrupted
+    call is repeated."""
     concurrency_safe: bool = False
-    """May run beside other calls of the same reply."""
+    """May run in parallel with other calls of the same reply."""
     early: bool = False
-    """It may be begun while the model still writes its reply (stage 10's `streaming`): it only
-    reads, makes no recorded calls of its own, and does without `ToolContext.tool_use_id`."""
+    """It may be started while the model is still writing its reply (stage 10's `streaming`): it
+    only reads, makes no recorded calls of its own, and does not use `ToolContext.tool_use_id`."""
     polling: bool = False
-    """It is called again and again on purpose, until something has changed: the loop guards of
-    stage 16 do not take that for going round in circles."""
+    """It is called repeatedly on purpose, until something has changed: the loop guards of stage 16
+    do not count that as a loop."""
     timeout_s: float | None = None
     """Seconds for one call; None: `limits.tool_timeout_s`."""
     max_result_chars: int | None = None
-    """Characters of its result, if fewer than `limits.max_result_chars`."""
+    """Most characters of its result, if fewer than `limits.max_result_chars`."""
     subject: str = ""
-    """The argument that the parentheses of a rule such as `Bash(ls)` are about."""
+    """The argument that the pattern of a rule such as `Bash(ls)` is matched against."""
     paths: frozenset[str] = frozenset()
     """Arguments that are paths: rules compare them relative to the working directory."""
     rooted: bool = False
-    """It opens what those name by `ToolContext.files` and no other way, so where there are such
-    files it cannot leave the workspace, and reading by it needs no decision."""
+    """It opens the paths in those arguments only through `ToolContext.files`, so if there are such
+    files it cannot leave the workspace, and reading needs no permission."""
     commands: frozenset[str] = frozenset()
-    """Arguments that are command lines for a shell: rules read them as a shell does."""
+    """Arguments that are shell command lines: rules parse them as a shell does."""
     confined: bool = False
-    """It does nothing but start programs, held as `ToolContext.sandbox` says."""
+    """It does nothing but start programs, isolated as `ToolContext.sandbox` says."""
     urls: frozenset[str] = frozenset()
     """Arguments that are URLs: rules are about their hosts."""
     author_requires: str = ""
-    """The role that whoever puts it into an agent has to have; "": none."""
+    """The role required of whoever adds it to an agent; "": none."""
     callers: frozenset[str] = frozenset()
-    """Roles of which whoever runs the agent has to have one; empty: anybody runs it."""
+    """Roles of which whoever runs the agent needs one; empty: no role is needed."""
     share_safe: bool = False
-    """It may stay in an agent that somebody else runs than wrote it."""
+    """It may remain in an agent that is run by someone other than its author."""
     untrusted: bool = False
-    """Its results are words of strangers (a web page). Once one came in, calls that could carry
-    out what they say take one step more: `lorimer.tools.policy.engine`."""
+    """Its results are untrusted content (such as a web page). Once one was read, calls that could
+    carry out instructions in it need stricter permission: `lorimer.tools.policy.engine`."""
     approval: str = ""
-    """Why a person has to agree to each call, whatever rules and mode allow; "": they decide."""
+    """Why a person has to approve each call, whatever rules and mode allow; "": they decide."""
     recalls: frozenset[str] = frozenset()
-    """Tools whose earlier calls in this conversation it is given, as `ToolContext.past`; those that
-    failed are left out. What a tool keeps with a conversation is made of them anew each time."""
+    """Tools whose earlier calls in this conversation it receives as `ToolContext.past`, except
+    those that failed. State that a tool keeps with a conversation is rebuilt from them each
+    time."""
     recalls_errors: bool = False
-    """It is given those that failed too."""
+    """It receives failed calls too."""
 
     def configured(self) -> bool:
-        """What it needs of whoever runs it, such as a service, is known here. Where it is not, the
-        command line gives it to no agent that does not name it; a manifest always means the same.
-        """
+        """Whether what it needs of the host, such as a service, is configured here. If not, the
+        command line gives it only to agents that name it; a manifest always means the same."""
         return True
 
     def question(self, input: ToolInput) -> TextQuestion | None:
-        """What to ask a person before this call is made; None: nothing. The answer is recorded,
-        and given to `execute` as `ToolContext.answer`. Must not wait, and say the same again for
-        the same arguments."""
+        """What to ask a person before this call is made; None: nothing. The answer is recorded, and
+        passed to `execute` as `ToolContext.answer`. Must not block, and must be deterministic."""
         return None
 
     @abstractmethod
     async def execute(self, input: ToolInput, context: ToolContext) -> ToolResult:
-        """Do it. Raise ToolExecutionError to tell the model what went wrong; whatever else is
-        raised becomes `exec.tool.crashed`. Cancelled at the time-out and when the run is."""
+        """Execute the call. Raise ToolExecutionError to report a failure to the model; any other
+        exception becomes `exec.tool.crashed`. Cancelled on timeout and when the run is
+        cancelled."""
 
     async def reconcile(
         self, key: str, input: ToolInput, context: ToolContext
     ) -> ToolResult | NotDone | None:
-        """Find out what became of a call that was begun before an interruption and has no result.
+        """Find out what happened to a call that was begun before an interruption and has no result.
 
-        Asked when a run is resumed, and only about a call that is neither read-only nor
-        idempotent. `key` is the `idempotency_key` that the call got, `input` its arguments.
-        Return a ToolResult: it took effect, and this is what the model is told. `NOT_DONE`: it
-        did not and will not, so it is made again with the same key. None: nobody knows, and the
-        model is told so; the same when this raises, returns anything else, or takes longer than
-        the tool's time limit. It must only look: it is asked again when it is interrupted too.
-        The answer is recorded as the call's `tool.result`, so it is not asked for a second time.
+        Called when a run is resumed, and only for a call that is neither read-only nor idempotent.
+        `key` is the `idempotency_key` of the call, `input` its arguments. Return a ToolResult if it
+        took effect: this is what the model is shown. Return `NOT_DONE` if it did not and will not
+        take effect: it is repeated with the same key. Return None if that is unknown: the model is
+        told so, as it is when this raises, returns anything else, or exceeds the tool's time limit.
+        It must not change anything: if it is interrupted, it is called again. The answer is
+        recorded as the call's `tool.result`, so it is asked only once.
         """
         return None
 
     def check(self) -> Check:
-        """The check of this tool's arguments, made once. Raises ConfigError for a bad schema."""
+        """The validator of this tool's arguments, compiled once. Raises ConfigError for an invalid
+        schema."""
         return compile_schema(self.input_schema, f"tool {self.name!r}: input_schema")
 
 

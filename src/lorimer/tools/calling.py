@@ -1,4 +1,4 @@
-"""Make one permitted call: what the tool is given, and what the model is told of what it gave.
+"""Makes one permitted call: what the tool receives, and what the model is shown of its result.
 
 How the tool is run to its end, whatever it does: `running.py`.
 """
@@ -34,20 +34,20 @@ _MAX_PROGRESS: Final = 2000
 
 
 class Told(dict[str, JSON]):
-    """What only listeners are told of a call, when it is over."""
+    """What only listeners are told about a call that is over."""
 
     begun = False
-    """They were told that it begins."""
+    """Whether they were told that it begins."""
 
     @classmethod
     def untold(cls) -> Told:
-        """Of a call that is not told of where it is made."""
+        """For a call that is announced elsewhere."""
         made = cls()
         made.begun = True
         return made
 
     def begins(self, use: ToolUse, run: RunContext) -> None:
-        """Tell them, once; nobody, while the run answers from its journal."""
+        """Notify them, once; but not while the run answers from its journal."""
         if not self.begun and run.wants("tool.call_start"):
             self.begun = True
             data: dict[str, JSON] = {"tool_use_id": use.id, "name": use.name, "input": use.input}
@@ -66,7 +66,7 @@ async def make(
     answer: str | None = None,
 ) -> Mapping[str, JSON]:
     if run.has_listeners:
-        extra.begins(use, run)  # of one that was asked for before the run was interrupted
+        extra.begins(use, run)  # of a call that was requested before the run was interrupted
     limits = run.bounds.limits
     most = limits.max_result_chars
     if entry.max_result_chars is not None:
@@ -98,10 +98,10 @@ async def make(
     )
     try:
         result = await work(entry.tool, input, context, timeout_s, run)
-    except JournalError:  # whether what it had recorded is there, nobody knows
+    except JournalError:  # it is unknown whether everything it recorded is there
         raise
     except LorimerError as error:
-        if run.broken is not None:  # of an effect within the call: it is no answer of the tool
+        if run.broken is not None:  # from an effect within the call: it is not the tool's answer
             raise run.broken from error
         return failed(error)
     finally:
@@ -120,8 +120,8 @@ async def make(
 def allowed_by(
     by: str, entry: Entry, call: Callable[[], Awaitable[Mapping[str, JSON]]]
 ) -> Callable[[], Awaitable[Mapping[str, JSON]]]:
-    """The call, with what has allowed it: in the result of one that only reads, which has no intent
-    that could say so."""
+    """The data of the call with what has allowed it: for the result of a read-only call, which has
+    no intent to hold it."""
     if entry.safety is not Safety.READ_ONLY or not by:
         return call
 
@@ -132,8 +132,8 @@ def allowed_by(
 
 
 def _permits(tools: Toolset, entry: Entry, run: RunContext) -> Callable[[ToolInput], bool]:
-    """See `ToolContext.permits`. Where hooks or reviewers look at calls of the tool, they would
-    have to be asked."""
+    """See `ToolContext.permits`. If hooks or reviewers check calls of the tool, they would have to
+    be asked."""
 
     def permits(input: ToolInput) -> bool:
         hooks = tools.hooks
@@ -169,7 +169,7 @@ def _reporter(use: ToolUse, run: RunContext) -> Callable[[str], None]:
             return
         try:
             loop.call_soon_threadsafe(send, text)
-        except RuntimeError:  # the loop is closed: a thread that was left to itself
+        except RuntimeError:  # the loop is closed: this is an abandoned thread
             pass
 
     return report

@@ -127,8 +127,8 @@ class FunctionTool(Tool, Generic[P, R]):
             for name in sorted(names):
                 if name not in known:
                     raise ConfigError(
-                        f"tool {self.name!r}: {option} names {name!r}, which is no parameter of it"
-                        f"{nearest(name, known)}"
+                        f"tool {self.name!r}: {option} names {name!r}, which is not a parameter of "
+                        f"it{nearest(name, known)}"
                     )
 
     def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R:

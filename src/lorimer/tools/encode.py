@@ -1,4 +1,4 @@
-"""Any Python value as plain data: total, bounded, and nothing is ever revived from it."""
+"""Any Python value as plain data: total, bounded, and never turned back into objects."""
 
 from __future__ import annotations
 
@@ -16,20 +16,20 @@ from pydantic import BaseModel, RootModel
 from lorimer.core.jsonable import JSON, clean, dumps
 
 MAX_DEPTH: Final = 64
-"""Levels of nesting; what is deeper becomes a mark."""
+"""Levels of nesting; anything deeper is replaced by a marker."""
 MAX_ITEMS: Final = 100_000
-"""Values in one encoding, whatever their nesting."""
+"""Most values in one encoding, however nested."""
 MAX_CHARS: Final = 4_000_000
-"""Characters of all texts in one encoding."""
+"""Most characters of all texts in one encoding."""
 
 _MORE: Final = "…"
-_MAX_BITS: Final = 4096  # longer integers take the interpreter seconds to print, then an error
+_MAX_BITS: Final = 4096  # the interpreter takes seconds to print longer integers, then raises
 _SCALARS: Final = frozenset({str, int, float, bool, type(None)})
 _ADDRESS: Final = re.compile(" at 0x[0-9a-fA-F]+")
 
 
 def readable(text: str) -> str:
-    """As `core.jsonable.clean`, and without NULs, which not every provider and store takes."""
+    """As `core.jsonable.clean`, and without NULs, which not every provider and store accepts."""
     return clean(text).replace("\0", "\ufffd")
 
 
@@ -44,11 +44,12 @@ def text_of(value: object) -> str:
 
 
 def plain(value: object) -> JSON:
-    """Plain data for any value at all. Never raises; the result always encodes as JSON.
+    """Plain data for any value. Never raises; the result can always be encoded as JSON.
 
     Mappings, sequences, sets, dataclasses, Pydantic models and enums keep their content; other
-    objects become their text, without memory addresses. What is cyclic, deeper than `MAX_DEPTH`
-    or beyond the size limits becomes a mark that says so. NaN and infinities become strings.
+    objects become their text, without memory addresses. Whatever is cyclic, deeper than `MAX_DEPTH`
+    or beyond the size limits is replaced by a marker that says so. NaN and infinities become
+    strings.
     """
     return _Encoder().encode(value, 0)
 
@@ -60,7 +61,7 @@ def describe(error: BaseException) -> str:
 
 
 class _Encoder:
-    """One encoding and what is left of its limits."""
+    """One encoding, with the remainder of its limits."""
 
     def __init__(self) -> None:
         self._items = MAX_ITEMS
@@ -170,7 +171,7 @@ class _Encoder:
 
 
 def _parts(value: object) -> Mapping[object, object] | Iterable[object] | None:
-    """What a container holds; None for everything else."""
+    """The content of a container; None for everything else."""
     if isinstance(value, str | bytes | bytearray | memoryview | range):
         return None
     if isinstance(value, Mapping):
@@ -178,7 +179,7 @@ def _parts(value: object) -> Mapping[object, object] | Iterable[object] | None:
     if isinstance(value, Sequence):
         return cast("Sequence[object]", value)
     if isinstance(value, AbstractSet):
-        # sets have no order of their own, and that of strings changes with every process
+        # sets are unordered, and the order of strings differs in every process
         return sorted(cast("AbstractSet[object]", value), key=lambda item: text_of(item))
     if isinstance(value, BaseModel):
         return _shown(value)
@@ -188,11 +189,11 @@ def _parts(value: object) -> Mapping[object, object] | Iterable[object] | None:
 
 
 def _shown(value: BaseModel) -> dict[str, object]:
-    """What a model has to say: its fields, but for those that it excludes, and computed ones."""
+    """The content of a Pydantic model: its fields except excluded ones, and computed ones."""
     kind = type(value)
     out = {name: item for name, item in value if not _excludes(kind, name)}
     for name in kind.model_computed_fields:
-        with suppress(Exception):  # its own code: without it the rest still holds
+        with suppress(Exception):  # third-party code: without it the rest is still useful
             out[name] = getattr(value, name)
     return out
 

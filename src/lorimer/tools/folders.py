@@ -1,6 +1,6 @@
-"""Where a call begins: in the workspace, or in the worktree that the conversation entered last.
+"""Where a call starts: in the workspace, or in the worktree that the conversation entered last.
 
-Paths among the arguments are made absolute there before anybody decides about the call, so rules,
+Relative paths among the arguments are resolved there before permission is decided, so that rules,
 which are relative to the workspace, see where they lead.
 """
 
@@ -22,8 +22,8 @@ if TYPE_CHECKING:
 
 
 def placed(tools: Toolset, entry: Entry, input: ToolInput, run: RunContext) -> ToolInput:
-    """The arguments of a call, with paths where the call begins. Raises `exec.tool.access_denied`
-    when the worktree is not there any more, or a link leads elsewhere from its place."""
+    """The arguments of a call, with paths resolved. Raises `exec.tool.access_denied` if the
+    worktree no longer exists, or a link leads elsewhere from there."""
     folder = tools.folder_in(run) if run.past_calls else ""
     if not folder or tools.working_dir is None or entry.spec.name in WORKTREE_TOOLS:
         return input
@@ -41,7 +41,7 @@ def placed(tools: Toolset, entry: Entry, input: ToolInput, run: RunContext) -> T
 
 
 def begins(tools: Toolset, entry: Entry, run: RunContext) -> Path | None:
-    """The folder in which a call begins."""
+    """The folder in which a call starts."""
     folder = tools.folder_in(run) if run.past_calls else ""
     if not folder or tools.working_dir is None or entry.spec.name in WORKTREE_TOOLS:
         return tools.working_dir

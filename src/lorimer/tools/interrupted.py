@@ -1,5 +1,5 @@
-"""What becomes of a call that the journal knows: its recorded result; else, where it was begun and
-nobody knows how it ended, what its tool, and then a person, say."""
+"""What becomes of a call that is in the journal: its recorded result; or, if it was begun and its
+outcome is unknown, what its tool, and then a person, say."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 
 
 def result_of(key: str, request: bytes, run: RunContext) -> Mapping[str, JSON] | None:
-    """The call's recorded result; None: there is none, or `answered` has to look at it. Raises as
+    """The call's recorded result; None: there is none, or `answered` has to determine it. Raises as
     `RunContext.effect`."""
     found = run.answer("tool", key, request)
     if found is not None:
@@ -45,8 +45,8 @@ def result_of(key: str, request: bytes, run: RunContext) -> Mapping[str, JSON] |
 
 
 def is_recorded(tools: Toolset, use: ToolUse, key: str, run: RunContext) -> bool:
-    """The journal has the call's result; or an intent without one, and simply making the call
-    again is not what its tool declares safe, then and now; or guards were looking at its result."""
+    """Whether the journal has the call's result; or an intent without one, where repeating the call
+    is not safe by the tool's declarations then and now; or guards were checking its result."""
     if run.recorded("tool.result", key) is not None or made(key, run) is not None:
         return True
     intent = run.recorded("tool.intent", key)
@@ -67,7 +67,7 @@ async def answered(
     extra: Told,
     run: RunContext,
 ) -> Mapping[str, JSON]:
-    """The recorded result; else, of a call that was begun, what can be found out about it."""
+    """The recorded result; else, for a call that was begun, what can be found out about it."""
     intent = run.recorded("tool.intent", key)
     begun = run.recorded("tool.result", key) is None
     if begun:
@@ -75,7 +75,7 @@ async def answered(
     else:
         _forget_all(key, run)
     find_out = partial(_settle, tools, use, key, request, intent, extra, run)
-    # whether it is made again is decided in here, and not by `effect`; a reading call has no intent
+    # decided here, not by `effect`, whether it is repeated; a reading call has no intent
     safety = Safety.READ_ONLY if intent is None else Safety.IDEMPOTENT
     try:
         return await run.effect("tool", key, find_out, request=request, safety=safety)
@@ -93,9 +93,9 @@ async def _settle(
     extra: Told,
     run: RunContext,
 ) -> Mapping[str, JSON]:
-    """What becomes of a call that has an intent and no result: its tool is asked, then a person.
-    It is made again only if the tool is sure that it did not happen, or the person wants it; and
-    if it had not been begun at all."""
+    """Decides on a call that has an intent and no result: its tool is asked, then a person. It is
+    repeated only if the tool is certain that it did not happen, or the person wants it, or it had
+    not been begun at all."""
     before, known = said_before(key, run), made(key, run)
     try:
         entry, arguments = accepted(tools, use, run)
@@ -120,7 +120,7 @@ async def _settle(
                 _forget_all(key, run)
                 return known
             outcome = "wanted"
-    # synced, so that no loss of power makes this the first time again
+    # synced, so that after a power loss this is not the first time again
     await run.record("effect", {"key": asked, "outcome": outcome}, key=asked, sync=True)
     try:
         again = await screen(tools, use, key, request, run)
@@ -133,8 +133,8 @@ async def _settle(
 
 
 def _never_began(intent: Event, key: str, run: RunContext) -> bool:
-    """The call was announced and not begun: nobody has to be asked. Not once it was decided to make
-    it again: it may have begun since."""
+    """Whether the call was announced but not begun, so that nobody has to be asked. Not once it was
+    decided to repeat it: it may have begun since."""
     if run.recorded("effect", f"reconcile:{key}") is not None:
         return False
     if run.recorded("effect.intent", f"{AGAIN}:{key}:0") is not None:
@@ -149,7 +149,7 @@ def _unknown(data: Mapping[str, JSON]) -> bool:
 async def _wanted_again(
     tools: Toolset, entry: Entry, input: ToolInput, key: str, run: RunContext
 ) -> bool:
-    """A person wants it made again; False where nobody can be asked, or was."""
+    """Whether a person wants it repeated; False if nobody can be asked, or was."""
     put = any(run.recorded("effect.intent", again) is not None for again in _agains(key, run))
     approver = tools.approver
     if not isinstance(approver, RepeatApprover):
@@ -157,14 +157,15 @@ async def _wanted_again(
             return False
         approver = AskLater()
     for again in _agains(key, run):
-        if run.recorded("effect", again) is not None:  # it held for a repetition that was cut off
+        # an answer was valid for a repetition that was cut off
+        if run.recorded("effect", again) is not None:
             forget(again, run)
     return await ask_again(approver, entry, input, key, run)
 
 
 def _agains(key: str, run: RunContext) -> list[str]:
-    """The keys under which it was asked whether to make a call again, the answered ones left out
-    that were looked up already. See `ask_again` for how they are numbered."""
+    """The keys under which it was asked whether to repeat a call, without answers that were looked
+    up already. See `ask_again` for their numbers."""
     keys: list[str] = []
     while run.recorded("effect.intent", again := f"{AGAIN}:{key}:{len(keys)}") is not None:
         keys.append(again)
@@ -172,7 +173,7 @@ def _agains(key: str, run: RunContext) -> list[str]:
 
 
 def _forget_all(key: str, run: RunContext) -> None:
-    """What was decided about a call is not decided again: nobody will look these facts up."""
+    """What was decided about a call is not decided again: these facts will not be looked up."""
     if not run.decided:
         return
     forget_steps(key, run)

@@ -1,6 +1,6 @@
-"""The output of a program that is too long to keep: written to a file while it comes.
+"""Output of a program that is too long to keep in memory: written to a file as it arrives.
 
-What the model is told of a result, and how long ones are cut: `results.py`.
+What the model is shown of a result, and how long results are cut: `results.py`.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from lorimer.tools.base import ToolContext
 from lorimer.tools.results import spill_place
 
 MAX_FILE_BYTES: Final = 64 * 1024 * 1024
-"""Of one program's output; what is beyond is gone."""
+"""Most bytes of one program's output; the rest is dropped."""
 KEPT_BYTES: Final = 1_048_576
 """Output up to this length needs no file."""
 
@@ -24,19 +24,19 @@ _log = logger("lorimer.tools")
 
 
 class Overflow:
-    """A `Sink` whose file begins when more than `kept` bytes have come, and then holds all of it,
-    up to MAX_FILE_BYTES. In memory there are at most `kept` bytes and what one pipe holds.
-    Secrets that the run knows are struck out of it.
+    """A `Sink` that starts a file once more than `kept` bytes have arrived, which then holds all
+    output up to MAX_FILE_BYTES. Memory holds at most `kept` bytes and the content of one pipe.
+    Secrets known to the run are removed.
 
-    The file lies beside the spilled results, as `name`; without files there is none. Belongs to
+    The file is next to the spilled results, named `name`; without files there is none. Belongs to
     one program at a time.
     """
 
     def __init__(self, context: ToolContext, name: str, *, kept: int = KEPT_BYTES) -> None:
         self.isolation: Isolation | None = None
-        """Of the program that writes."""
+        """Isolation of the program that writes."""
         self.total = 0
-        """Bytes that have come."""
+        """Bytes that have arrived."""
         self._context = context
         self._kept = kept
         self._pending = bytearray()
@@ -48,7 +48,7 @@ class Overflow:
         self._writing = asyncio.Lock()
         self._redactor = None if context.run is None else context.run.redactor
         self._held = b""
-        """What was written last, if it may be the beginning of a secret."""
+        """The last bytes written, if they may be the beginning of a secret."""
 
     def begun(self, isolation: Isolation | None) -> None:
         """See `Sink`."""
@@ -65,7 +65,7 @@ class Overflow:
         return len(self._pending) <= self._kept
 
     async def drain(self) -> None:
-        """Write what has come. A disk that refuses it ends the file, and is logged."""
+        """Write what has arrived. If the disk refuses it, the file ends there, which is logged."""
         await self._drain(last=False)
 
     async def _drain(self, *, last: bool) -> None:
@@ -79,20 +79,20 @@ class Overflow:
             except OSError:
                 self._open = False
                 _log.warning("output could not be kept in %s", self._path, exc_info=True)
-            except asyncio.CancelledError:  # the thread goes on: nothing may follow it
+            except asyncio.CancelledError:  # the thread continues: nothing may follow it
                 self._open = False
                 raise
             self._begun = True
 
     async def finish(self) -> str:
-        """The program has ended: where its output is, in words; "" when there is no file."""
+        """The program has ended. Returns where its output is, in words; "" if there is no file."""
         if self._begun or len(self._pending) > self._kept:
             await self._drain(last=True)
         return self.where
 
     @property
     def where(self) -> str:
-        """What of the output is in which file, in words; "" when there is none."""
+        """Which part of the output is in which file, in words; "" if there is none."""
         if not self._begun or not self._open:
             return ""
         kept = "All of it" if self.total <= MAX_FILE_BYTES else f"Its first {MAX_FILE_BYTES:,}"

@@ -1,7 +1,8 @@
-"""May this call run? The policy decides (`policy/engine.py`); where it says "ask", a person does.
+"""Whether a call may run. The policy decides (`policy/engine.py`); where it says "ask", a person
+does.
 
-Of what a tool says about itself only one thing is believed: that it does nothing but read. So
-whoever registers tools of others declares no effects for them. Failing to decide means no.
+Of what a tool declares about itself only one thing is trusted: that it only reads. So whoever
+registers third-party tools should declare no effects for them. Failing to decide means no.
 """
 
 from __future__ import annotations
@@ -44,15 +45,15 @@ _NO_PERSON: Final = "a person has to agree and nobody is there to ask"
 
 @record
 class Verdict:
-    """Whether a call may run, and by what."""
+    """Whether a call may run, and what decided that."""
 
     allowed: bool
     by: str = ""
-    """`rule ...` or `approved`; "" for a plain allow. Of a refusal: who or what said no."""
+    """`rule ...` or `approved`; "" for a plain allow. For a refusal: who or what refused."""
     remedy: str = ""
     """The rule that would allow a refused call; "": none would."""
     code: str = ""
-    """Of a refusal: the reason, of `policy/engine.py`."""
+    """For a refusal: the reason code of `policy/engine.py`."""
 
 
 PLAIN_ALLOW: Final = Verdict(True)
@@ -79,28 +80,28 @@ class Policy:
         self.isolated = isolated
         self._hidden: dict[str, tuple[Entry, str]] = {}
         self.plans = False
-        """Plan mode is on besides: the stricter of the two modes decides."""
+        """Whether plan mode is on as well: then the stricter of the two modes decides."""
         self._folder = ""
         self._rooted = bool(roots)
-        """Opened roots hold what tools read: they say more plainly why a path is refused."""
+        """Opened roots confine what tools read, and explain more clearly why a path is refused."""
 
     def planning(self) -> Policy:
-        """The same, and nothing that the mode `plan` forbids."""
+        """The same policy, additionally without anything that the mode `plan` forbids."""
         other = copy(self)
         other.plans = True
         other._hidden = {}
         return other
 
     def check(self, entries: Iterable[Entry]) -> None:
-        """Raises ConfigError for a rule that cannot be about the tool that it names."""
+        """Raises ConfigError for a rule that does not apply to the tool it names."""
         for entry in entries:
             for rule in self.rules.about(entry):
                 bind(rule, entry, self.rules.place)
 
     def hidden(self, entry: Entry) -> str:
-        """Why the model is not shown this tool, and may not call it; "": it may."""
+        """Why the model is not shown this tool and may not call it; "": it may."""
         known = self._hidden.get(entry.spec.name)
-        if known is None or known[0] is not entry:  # asked with every call
+        if known is None or known[0] is not entry:  # called for every tool call
             why = self.parties.withheld(entry.tool) or hidden(entry, self.rules, self.mode)
             if self.plans:
                 why = why or hidden(entry, self.rules, Mode.PLAN)
@@ -108,18 +109,18 @@ class Policy:
         return known[1]
 
     def visible(self, entry: Entry) -> bool:
-        """The model is shown this tool, and may call it."""
+        """Whether the model is shown this tool and may call it."""
         return not self.hidden(entry)
 
     def lasts(self, entry: Entry) -> bool:
-        """What it says of a call of this tool depends neither on the time nor on what is on the
+        """Whether decisions on this tool depend neither on the time nor on the content of the
         disk."""
         tool = entry.tool
         return self.rules.lasting and not (tool.paths or tool.urls or tool.commands)
 
     def needs_no_decision(self, entry: Entry) -> bool:
-        """No rule tightens the tool, and either the caller put it here, or it only reads, and what
-        is open to tools anyway."""
+        """Whether no rule restricts the tool, and either the host added it, or it only reads what
+        tools may read anyway."""
         if self.rules.of(entry).tightened or entry.tool.approval:
             return False
         if self.plans and not self.visible(entry):
@@ -148,7 +149,7 @@ class Policy:
         return decide(call, self.rules, mode, tainted=tainted, isolated=self.isolated, now=now)
 
     def within(self, folder: str) -> Policy:
-        """The same for calls whose commands begin in a folder beneath the workspace; their other
+        """The same for calls whose commands start in a folder below the workspace; their other
         paths are absolute by then."""
         if self._folder == folder:
             return self
@@ -157,13 +158,13 @@ class Policy:
         return other
 
     def links(self, entry: Entry, input: ToolInput) -> list[str]:
-        """Where links lead that stand among the paths of a call, in words."""
+        """Where links among the paths of a call lead, in words."""
         call = self.rules.call(entry, input)
         return led(call.resources, self.rules.place, self._folder)
 
     def suggestion(self, entry: Entry, input: ToolInput) -> str:
         """The narrowest rule that would allow this call, as text; "": none that names it would,
-        for a link in it leads elsewhere."""
+        because a link in it leads elsewhere."""
         name, subject = entry.spec.name, entry.tool.subject
         if self.links(entry, input):
             return ""
@@ -174,7 +175,7 @@ class Policy:
 
 
 def decided(policy: Policy, entry: Entry, input: ToolInput, run: RunContext) -> Decision:
-    """What a policy says of a call at this moment of a run."""
+    """The policy's decision on a call at this point of a run."""
     return policy.decide(entry, input, tainted=bool(run.strangers), now=run.world.time())
 
 
@@ -189,12 +190,13 @@ async def permit(
     decision: Decision | None = None,
     wanted: str = "",
 ) -> Verdict:
-    """Decide one call that needs a decision. A person's answer is recorded (effect `approval`), so
-    that a resumed run does not ask again; what is denied now is not lifted by an older answer, and
-    what touches something else now was not approved.
+    """Decide a call that needs a decision. A person's answer is recorded (effect `approval`), so
+    that a resumed run does not ask again; but an older answer does not override a denial of today,
+    nor does it approve a call that now affects something else.
 
-    `decision` is the policy's, where it was asked just now. `wanted`: why a person is to be asked
-    whatever it allows; in the mode `dontAsk` that is a refusal, as anywhere."""
+    `decision` is the policy's, if it was just asked. `wanted`: why a person is to be asked whatever
+    it allows; in the mode `dontAsk` that is a refusal, as anywhere.
+    """
     if decision is None:
         decision = decided(policy, entry, input, run)
     if wanted and decision.action is Action.ALLOW:

@@ -1,4 +1,4 @@
-"""Which tools there are, each with what a call needs to know, prepared once."""
+"""The registered tools, each with what a call needs, prepared once."""
 
 from __future__ import annotations
 
@@ -21,19 +21,19 @@ _NAME: Final = re.compile(r"[A-Za-z0-9_-]{1,64}")
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """One tool, as dispatch uses it."""
+    """One tool in the form that dispatch uses."""
 
     tool: Tool
     spec: ToolSpec
     check: Check
     granted: bool
-    """The caller's code put it here itself: no rule is asked."""
+    """It was registered by the host's own code: no rule is needed."""
     safety: Safety
     intent: dict[str, JSON]
-    """What its intents say besides the call."""
+    """Additional data for its intents."""
     effects: frozenset[str]
     kinds: frozenset[Kind]
-    """Its effects as the policy counts them, where a call names no path."""
+    """Its effects as the policy counts them, for calls that name no path."""
     timeout_s: float | None
     max_result_chars: int | None
     concurrency_safe: bool
@@ -47,17 +47,17 @@ class ToolRegistry:
     def __init__(self, tools: Iterable[Tool] = ()) -> None:
         self._entries: dict[str, Entry] = {}
         self.version = 0
-        """Grows with every change."""
+        """Incremented with every change."""
         for tool in tools:
             self.register(tool)
 
     def register(self, tool: Tool, *, replace: bool = False, granted: bool = True) -> None:
         """Add a tool.
 
-        Calling this is the caller's grant: the tool may do what it does. Whoever registers on
-        behalf of something else (a manifest, a skill, an MCP configuration) passes
-        `granted=False`, and rules or a person decide. Raises ConfigError for a bad name, bad
-        effects, a schema that cannot be used, and a name that is taken unless `replace`.
+        Registering a tool permits its calls. Whoever registers on behalf of something else (a
+        manifest, a skill, an MCP configuration) passes `granted=False`, and rules or a person
+        decide. Raises ConfigError for an invalid name, invalid effects, an unusable schema, and a
+        name that is taken, unless `replace`.
         """
         entry = _entry(tool, granted)
         if entry.spec.name in self._entries and not replace:
@@ -69,14 +69,14 @@ class ToolRegistry:
         self.version += 1
 
     def unregister(self, name: str) -> None:
-        """Remove a tool; calls that are running go on. Raises ConfigError if there is none."""
+        """Remove a tool; live calls continue. Raises ConfigError if there is none."""
         if name not in self._entries:
             raise ConfigError(f"there is no tool named {name!r}{nearest(name, self._entries)}")
         del self._entries[name]
         self.version += 1
 
     def copy(self) -> ToolRegistry:
-        """Another registry with the same tools, each as granted as it is here."""
+        """Another registry with the same tools, each permitted as here."""
         other = ToolRegistry()
         other._entries = dict(self._entries)
         return other
@@ -87,7 +87,7 @@ class ToolRegistry:
         return entry.tool if entry is not None else None
 
     def entry(self, name: str) -> Entry | None:
-        """The tool of that name with all that was prepared for it, or None."""
+        """The prepared tool of that name, or None."""
         return self._entries.get(name)
 
     def entries(self) -> list[Entry]:
@@ -100,7 +100,7 @@ class ToolRegistry:
         return list(self._entries)
 
     def specs(self) -> tuple[ToolSpec, ...]:
-        """What the model is shown of each."""
+        """What the model is shown of each tool."""
         return tuple([entry.spec for entry in self._entries.values()])
 
     def __contains__(self, name: object) -> bool:

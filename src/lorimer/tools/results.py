@@ -1,7 +1,7 @@
-"""What the model is told of a result: rendered, cut to size, the rest spilled to a file.
+"""What the model is shown of a result: rendered, cut to size, the rest spilled to a file.
 
-The one place that decides about truncation and spill; built-in tools only page. The output of a
-program, which may be endless, goes to a file while it comes: `overflow.py`.
+The only place that decides on truncation and spilling; built-in tools only page. The output of a
+program, which may be endless, goes to a file as it arrives: `overflow.py`.
 """
 
 from __future__ import annotations
@@ -19,19 +19,19 @@ from lorimer.tools.base import ToolContext, ToolResult
 from lorimer.tools.encode import readable, text_of
 
 Spill: TypeAlias = Callable[[str, str], Awaitable[str]]
-"""Stores a text under a key made of letters, digits, `-`, `_`; returns the path to read it by."""
+"""Stores a text under a key of letters, digits, `-`, `_`; returns the path to read it from."""
 
 MAX_SPILL_CHARS: Final = 4_000_000
-"""Characters of one result that are kept in a file; what is beyond is gone."""
+"""Most characters of one result that are stored in a file; the rest is dropped."""
 MAX_IMAGE_CHARS: Final = 6_000_000
-"""Base64 characters of one image; a larger one is replaced by a note."""
+"""Most base64 characters of one image; a larger one is replaced by a note."""
 
 MAX_IMAGES_CHARS: Final = 4 * MAX_IMAGE_CHARS
-"""Base64 characters of all images of one result."""
+"""Most base64 characters of all images in one result."""
 MAX_PARTS: Final = 100
-"""Texts and images of one result; the texts beyond are told as one."""
+"""Most texts and images in one result; further texts are joined into one."""
 SPILL_DIR: Final = ".lorimer/results"
-"""Where the default spill writes, beneath the working directory."""
+"""Where the default spill writes, below the working directory."""
 
 _HEAD: Final = 2 / 3
 _LINE_SLACK: Final = 200
@@ -46,9 +46,9 @@ async def told(
     key: str,
     redactor: Redactor | None = None,
 ) -> dict[str, JSON]:
-    """The data of `tool.result` for what a tool gave back; at most `limit` characters of text (and
-    the marks that say what is left out).
-    What is cut or spilled holds no secrets; from the rest the run strikes them."""
+    """The data of `tool.result` for a tool's result, with at most `limit` characters of text (plus
+    markers for what is left out). What is cut or spilled contains no secrets; from the rest the run
+    removes them."""
     content = result.content
     if result.spilled:
         spill = None
@@ -59,7 +59,7 @@ async def told(
 
 
 def marked(result: ToolResult, content: JSON) -> dict[str, JSON]:
-    """The data of `tool.result` with this for its content."""
+    """The data of `tool.result` with this content."""
     data: dict[str, JSON] = {"content": content}
     if result.is_error is True:
         data["is_error"] = True
@@ -69,7 +69,7 @@ def marked(result: ToolResult, content: JSON) -> dict[str, JSON]:
 
 
 def failed(error: LorimerError) -> dict[str, JSON]:
-    """The data of `tool.result` for a call that gave no result of its own."""
+    """The data of `tool.result` for a call that produced no result of its own."""
     text = f"ERROR {error.code.value}: {readable(error.message)}"
     if error.hint:
         text = f"{text} {readable(error.hint)}"
@@ -80,11 +80,11 @@ async def shorten(
     text: str, limit: int, spill: Spill | None, key: str, redactor: Redactor | None = None
 ) -> str:
     """The text if it has at most `limit` characters, else its head and tail around a marker that
-    says how much is missing and where all of it is."""
+    says how much is missing and where the whole text is."""
     if len(text) <= limit:
         return readable(text)
     gone = 0
-    if redactor is not None:  # before it is cut: half a secret would not be known as one
+    if redactor is not None:  # before cutting: half a secret would not be recognized
         text, gone = _clean(text, limit, redactor)
     place = await _spill(text, spill, key) if spill is not None else ""
     total = len(text) + gone
@@ -97,9 +97,9 @@ async def shorten(
 
 
 def _clean(text: str, limit: int, redactor: Redactor) -> tuple[str, int]:
-    """The text without secrets, and how many characters from its middle were left out: of one that
-    is too long to be kept, nobody reads them, and to look through them would take its time."""
-    edge = redactor.longest  # what may be half a secret, where it is cut
+    """The text without secrets, and how many characters were left out of its middle: for a text
+    that is too long to store, nobody reads those, and searching them would take long."""
+    edge = redactor.longest  # half a secret may remain at the cut
     gone = len(text) - MAX_SPILL_CHARS - limit
     if gone <= 2 * edge:
         return redactor.text(text), 0
@@ -116,7 +116,7 @@ def _marker(total: int, missing: int, place: str) -> str:
 
 
 def into_files(context: ToolContext) -> Spill | None:
-    """The default spill: a file beneath the host's working directory; None without files."""
+    """The default spill: a file below the host's working directory; None without files."""
     files = context.files
     if files is None or spill_place(context, "") is None:
         return None
@@ -131,7 +131,7 @@ def into_files(context: ToolContext) -> Spill | None:
 
 
 def spill_place(context: ToolContext, key: str) -> tuple[Path, str] | None:
-    """The file for what is spilled under a key, and how the model is told of it; None without a
+    """The file for what is spilled under a key, and how the model is told about it; None without a
     working directory."""
     home = context.home or context.working_dir
     if home is None:
@@ -167,7 +167,7 @@ async def _parts(
     key: str,
     redactor: Redactor | None,
 ) -> list[TextBlock | ImageBlock]:
-    """The blocks, within all limits: texts beyond them are one, which is shortened."""
+    """The blocks, within all limits: further texts are joined into one, which is shortened."""
     parts: list[TextBlock | ImageBlock] = []
     rest: list[str] = []
     images = MAX_IMAGES_CHARS
@@ -210,7 +210,7 @@ async def _part(
 
 
 def _blocks(content: object) -> list[TextBlock | ImageBlock] | None:
-    """The content as blocks, if it is a list of nothing else; None: some other value."""
+    """The content, if it is a list of blocks only; None: some other value."""
     if isinstance(content, TextBlock | ImageBlock):
         return [content]
     if not isinstance(content, list | tuple) or not content:

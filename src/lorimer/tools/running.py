@@ -1,8 +1,8 @@
-"""Run one tool to its end, whatever it does: raise anything, hang, swallow its cancellation.
+"""Runs one tool to its end, whatever it does: raise anything, hang, swallow its cancellation.
 
-A call has its own anyio scope, because anyio cancels again and again until the code gives way.
-What a tool raises is caught at the coroutine itself, so a cancellation of ours and one that the
-tool made up are told apart.
+A call has its own anyio scope, because anyio cancels repeatedly until the code gives way. What a
+tool raises is caught at the coroutine itself, so that our cancellations can be told from a tool's
+own.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from lorimer.tools.encode import describe
 T = TypeVar("T")
 
 MAX_REFUSALS: Final = 1000
-"""How often one call may answer its cancellation with a new wait before it is given up: a few
+"""How often one call may respond to its cancellation with a new wait before it is abandoned: a few
 milliseconds for code that swallows every exception in a loop."""
 
 _log = logger("lorimer.tools")
@@ -37,25 +37,26 @@ def run_tool(
 ) -> Awaitable[ToolResult]:
     """Execute a tool within `timeout_s` seconds.
 
-    Raises its LorimerError as it is, `exec.tool.crashed` for anything else it raised, and
-    `exec.tool.timeout` once its time is over, also when it returned something after that.
-    Cancellation of the run, or of the task by others, is raised on.
+    Raises its LorimerErrors unchanged, `exec.tool.crashed` for anything else it raised, and
+    `exec.tool.timeout` once its time is over, even if it returned something after that.
+    Cancellation of the run, or of the task by others, is propagated.
     """
     kept: list[ToolResult] = []
     return within(_execute(tool, input, context, run, kept), kept, tool.name, timeout_s, run)
 
 
 class DidNotHappen(Exception):
-    """A tool is sure that an interrupted call of it took no effect."""
+    """A tool is certain that an interrupted call of it took no effect."""
 
 
 async def reconcile_tool(
     tool: Tool, input: ToolInput, context: ToolContext, timeout_s: float, run: RunContext
 ) -> ToolResult:
-    """The result of an interrupted call, as its tool finds it out within `timeout_s` seconds.
+    """The result of an interrupted call, determined by its tool within `timeout_s` seconds.
 
-    Raises DidNotHappen, and OutcomeUnknown when the tool cannot tell or fails at it. Cancellation
-    is raised on."""
+    Raises DidNotHappen, and OutcomeUnknown if the tool cannot tell or fails. Cancellation is
+    propagated.
+    """
     why, kept = "", list[object]()
     try:
         found = await within(
@@ -78,7 +79,7 @@ async def reconcile_tool(
 
 
 def unknown(why: str = "") -> OutcomeUnknown:
-    """The error of an interrupted call that may have taken effect; `why` it cannot be known."""
+    """The error of an interrupted call that may have taken effect; `why` that cannot be known."""
     return OutcomeUnknown(
         "This call was begun before an interruption; whether it took effect is not known. It was "
         f"not run again{f' ({why})' if why else ''}.",
@@ -89,7 +90,7 @@ def unknown(why: str = "") -> OutcomeUnknown:
 async def within(
     work: Coroutine[Any, Any, None], kept: list[T], name: str, timeout_s: float, run: RunContext
 ) -> T:
-    """What `work`, code of others called `name`, comes to within `timeout_s` seconds: it puts that
+    """Run `work`, third-party code called `name`, within `timeout_s` seconds: it puts its result
     into `kept`, see `core/first_wait.py`. See `run_tool` for what is raised."""
     error: BaseException | None = None
     with run.cancellation.part_scope() as scope:
@@ -115,7 +116,7 @@ async def _execute(
     tool: Tool, input: ToolInput, context: ToolContext, run: RunContext, kept: list[ToolResult]
 ) -> None:
     if run.check_claim is not None:
-        await run.check_claim()  # once more, as late as can be: the process may have been frozen
+        await run.check_claim()  # once more, as late as possible: the process may have been frozen
     said: object = tool.execute(input, context)
     if not inspect.isawaitable(said):
         raise TypeError(f"{type(tool).__name__}.execute must be async: async def execute(...)")
@@ -132,7 +133,7 @@ async def _reconcile(
 
 
 def _wanted(run: RunContext) -> bool:
-    """Somebody asked this task to stop, rather than the tool itself."""
+    """Whether somebody asked this task to stop, rather than the tool itself."""
     if run.reason is not None:
         return True
     task = asyncio.current_task()
@@ -146,7 +147,7 @@ def _driven(
     """What `work` raised; None: it has returned. Anything that comes *out of* it is its own.
 
     What goes *into* it (a cancellation, the end of this very coroutine) is passed on. Work that
-    meets its cancellation with a new wait over and over is closed and counts as cancelled. The
+    keeps responding to its cancellation with a new wait is closed and counts as cancelled. The
     deadline of `scope` is set when the work first waits: a timer costs more than a quick tool.
     """
     thrown: BaseException | None = None
@@ -162,9 +163,9 @@ def _driven(
         except BaseException as error:  # noqa: BLE001 - the caller makes a coded error of it
             return error
         finally:
-            # only now: `asyncio.timeout` cancels the task too, and takes that back by itself
+            # only now: `asyncio.timeout` cancels the task too, and undoes that by itself
             if isinstance(thrown, asyncio.CancelledError) and not scope.cancel_called:
-                # a plain cancellation comes once, and work may swallow it; the run's comes again
+                # a plain cancellation comes once, and work may swallow it; the run's is repeated
                 run.cancellation.note_cancelled(thrown)
         if waiting is OVER:
             return None

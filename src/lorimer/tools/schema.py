@@ -1,8 +1,9 @@
-"""JSON Schemas of tools: compiled once, refused where they could hurt.
+"""JSON Schemas of tools: compiled once, rejected where they could do harm.
 
 fastjsonschema turns a schema into Python source, so a schema is first reduced to plain data of
-bounded size whose references stay inside it. Formats are not checked: their regexes backtrack.
-Patterns are, by an engine that does not, which knows no look-around and no back-references.
+bounded size whose references stay inside it. Formats are not checked, because their regexes
+backtrack. Patterns are checked by a non-backtracking engine, which supports neither look-around nor
+back-references.
 """
 
 from __future__ import annotations
@@ -19,29 +20,29 @@ from lorimer.core.errors import ConfigError, ExecutorErrorCode, ToolExecutionErr
 from lorimer.core.jsonable import JSON, clean, dumps
 
 ToolInput: TypeAlias = dict[str, Any]
-"""The arguments of one call, already checked against the schema (hence `Any`)."""
+"""The arguments of one call, already validated (hence `Any`)."""
 
 Check: TypeAlias = Callable[[ToolInput], ToolInput]
-"""Checks the arguments of a call and returns those to execute with. Raises ToolExecutionError
+"""Validates the arguments of a call and returns those to execute with. Raises ToolExecutionError
 `exec.tool.invalid_input` with the path of the fault."""
 
 MAX_SCHEMA_CHARS: Final = 262_144
 MAX_SCHEMA_DEPTH: Final = 40
 
 MAX_REFERENCES: Final = 500_000
-"""References followed while the arguments of one call are checked: with alternatives that refer to
-themselves, each level of nesting can double them."""
+"""References followed while the arguments of one call are validated: alternatives that refer to
+themselves can double their number with each level of nesting."""
 
 _MAX_MESSAGE: Final = 1000
 _SURELY_WHOLE: Final = frozenset({int, str, bool, type(None)})
-"""Values that neither are nor hold a `1.0`."""
+"""Values that neither are nor contain a `1.0`."""
 _SCHEMES: Final = ("", "http", "https", "ftp", "file", "data")
 _EXTRA: Final = re.compile(r"must not contain (\{.*\}) properties", re.DOTALL)
 
 
 def plain_schema(schema: object, what: str) -> dict[str, JSON]:
-    """A private copy of the schema of an object. Raises ConfigError, which calls it `what`, when it
-    is none, is not plain data, is too large or too deep, or refers outside itself."""
+    """A private copy of an object schema. Raises ConfigError, which calls it `what`, if it is not
+    one, is not plain data, is too large or too deep, or refers outside itself."""
     if not isinstance(schema, Mapping):
         raise ConfigError(f"{what} must be a mapping (a JSON Schema)")
     copied = _copy(cast("Mapping[object, object]", schema), what, 0)
@@ -94,7 +95,7 @@ def _check_references(schema: JSON, what: str) -> None:
     for reference in _references(schema):
         if not reference.startswith("#"):
             raise ConfigError(f"{what} refers to {reference!r}; only '#...' is followed")
-        # the compiler names a function after each reference, without case and punctuation
+        # the compiler names a function after each reference, ignoring case and punctuation
         function = re.sub("[^a-z0-9]", "_", reference.lower())
         if functions.setdefault(function, reference) != reference:
             raise ConfigError(
@@ -108,7 +109,7 @@ def _refuse(uri: str) -> JSON:
 
 
 class _Pattern:
-    """A pattern that takes time as the text is long. Has what the compiled schema calls."""
+    """A pattern that takes linear time. Has the methods that compiled schemas call."""
 
     def __init__(self, text: str) -> None:
         from pydantic_core import SchemaError, SchemaValidator, core_schema
@@ -121,7 +122,7 @@ class _Pattern:
             raise ValueError(f"the pattern {text[:200]!r}: {why}") from None
 
 
-@lru_cache(maxsize=128)  # it takes a millisecond, and every pipeline has its tools anew
+@lru_cache(maxsize=128)  # it takes a millisecond, and every pipeline has new tools
 def _compiled(schema: str) -> Callable[..., object]:
     import fastjsonschema
 
@@ -141,8 +142,8 @@ def _compiled(schema: str) -> Callable[..., object]:
 
 
 def _bounded(validate: FunctionType) -> Callable[..., object]:
-    """The check, which raises _TooLong once it has followed MAX_REFERENCES references: the
-    compiler has made a function of each."""
+    """The validator, which raises _TooLong once it has followed MAX_REFERENCES references: the
+    compiler has turned each into a function."""
     names = validate.__globals__
     followed = {
         name: cast("Callable[..., object]", function)
@@ -178,12 +179,12 @@ class _TooLong(Exception):
 
 
 def compile_schema(schema: object, what: str) -> Check:
-    """The check of values of this form, a tool's arguments or an answer. Raises ConfigError, which
-    calls the schema `what`."""
-    import fastjsonschema  # 6 ms, which a program whose tools are functions never spends
+    """The validator of values of this form: a tool's arguments or an answer. Raises ConfigError,
+    which calls the schema `what`."""
+    import fastjsonschema  # takes 6 ms, which programs with only function tools save
 
     definition = plain_schema(schema, what)
-    for keyword in ("$schema", "$id", "id"):  # one dialect for all, and no other base address
+    for keyword in ("$schema", "$id", "id"):  # one dialect for all, and no other base URI
         if isinstance(definition.get(keyword), str):
             del definition[keyword]
     try:
@@ -191,7 +192,7 @@ def compile_schema(schema: object, what: str) -> Check:
     except (
         fastjsonschema.JsonSchemaException,
         re.error,
-        SyntaxError,  # deeper nested than Python source may be
+        SyntaxError,  # nested more deeply than Python source may be
         LookupError,
         TypeError,
         ValueError,
@@ -215,7 +216,7 @@ def compile_schema(schema: object, what: str) -> Check:
             raise invalid_input(_tidy(str(fault))) from None
         except _TooLong:
             raise invalid_input("input could be meant in too many ways to check them all") from None
-        except Exception as fault:  # a schema that compiles and then breaks: refuse, don't guess
+        except Exception as fault:  # a schema that compiles and then fails: reject it, don't guess
             raise invalid_input(f"the tool's schema is broken: {fault}") from fault
         return input
 
@@ -223,12 +224,12 @@ def compile_schema(schema: object, what: str) -> Check:
 
 
 def read_texts(input: ToolInput, schema: Mapping[str, JSON]) -> ToolInput:
-    """The arguments, with those read that are lists or objects written as JSON texts, where the
-    schema of a tool wants no text."""
+    """The arguments, with lists and objects that were written as JSON texts parsed, where the
+    tool's schema does not accept a text."""
     properties = schema.get("properties")
     if not isinstance(properties, Mapping):
         return input
-    from lorimer.models.wires.sse import parse_json  # only where a call does not fit
+    from lorimer.models.wires.sse import parse_json  # only for invalid calls
 
     out = dict(input)
     for name, value in input.items():
@@ -253,8 +254,8 @@ def _takes_text(schema: JSON) -> bool:
 
 
 def _whole(value: JSON, schema: JSON) -> JSON:
-    """The value, in which `1.0` is 1 where the schema wants an integer: JSON knows no difference,
-    and Python does. Changes objects and lists in place."""
+    """The value, with `1.0` as 1 where the schema requires an integer: they are equal in JSON, but
+    not in Python. Changes objects and lists in place."""
     if not isinstance(schema, Mapping):
         return value
     if isinstance(value, float):
@@ -270,7 +271,7 @@ def _whole(value: JSON, schema: JSON) -> JSON:
 
 
 def invalid_input(message: str) -> ToolExecutionError:
-    """The error for arguments that do not fit."""
+    """The error for invalid arguments."""
     return ToolExecutionError(message, code=ExecutorErrorCode.EXEC_TOOL_INVALID_INPUT)
 
 

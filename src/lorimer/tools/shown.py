@@ -1,7 +1,6 @@
-"""What the model may use at one moment of a run, and where its calls begin: plan mode is on or
-off, of the deferred tools some were found, a worktree was entered. All of it is told by the calls
-that the conversation holds, so it is the same again when a run is resumed, replayed or forked, and
-in the next run."""
+"""What the model may use at one point of a run, and where its calls start: whether plan mode is on,
+which deferred tools were found, which worktree was entered. All of it follows from the calls in the
+conversation, so it is the same when a run is resumed, replayed or forked, and in the next run."""
 
 from __future__ import annotations
 
@@ -25,20 +24,20 @@ EXIT_WORKTREE: Final = "ExitWorktree"
 WORKTREE_TOOLS: Final = frozenset({ENTER_WORKTREE, EXIT_WORKTREE})
 
 WORKTREES: Final = ".worktrees"
-"""The folder for worktrees whose place nobody names."""
+"""The folder for worktrees without a given location."""
 
 _LOADED: Final = re.compile(r"Loaded: ([\w-]+(?:, [\w-]+)*)\.")
 
 
 @record
 class Shown:
-    """What is different from the start of a conversation."""
+    """The differences from the start of a conversation."""
 
     planning: bool = False
     loaded: tuple[str, ...] = ()
     """Deferred tools that were found, in that order."""
     folders: tuple[str, ...] = ()
-    """Worktrees that were entered and not left, relative to the workspace: calls begin in the last
+    """Worktrees that were entered and not left, relative to the workspace: calls start in the last
     one."""
 
 
@@ -46,7 +45,7 @@ AT_FIRST: Final = Shown()
 
 
 def shown(calls: Sequence[PastCall]) -> Shown:
-    """By the calls of a conversation that succeeded."""
+    """Determined from the successful calls of a conversation."""
     if not calls:
         return AT_FIRST
     planning = False
@@ -66,7 +65,7 @@ def shown(calls: Sequence[PastCall]) -> Shown:
 
 
 def worktree_folder(input: Mapping[str, JSON]) -> str:
-    """The folder that a call of EnterWorktree means, relative to the workspace."""
+    """The folder that a call of EnterWorktree refers to, relative to the workspace."""
     path = str(input.get("path") or "").rstrip("/")
     return path or f"{WORKTREES}/{str(input.get('branch')).replace('/', '-')}"
 
@@ -84,7 +83,7 @@ def loaded_by(result: ToolResultBlock) -> list[str]:
 
 
 def succeeded(calls: Iterable[PastCall]) -> list[PastCall]:
-    """Those whose result is no error."""
+    """The calls whose result is not an error."""
     return [call for call in calls if not call.result.is_error]
 
 

@@ -1,4 +1,5 @@
-"""The parameters of a function that is a tool: their types as a schema, and the check of a call."""
+"""The parameters of a function that is a tool: their types as a schema, and the validation of
+calls."""
 
 from __future__ import annotations
 
@@ -35,11 +36,11 @@ _MAX_FAULTS: Final = 5
 _NUMBERS: Final = ({"integer"}, {"number"}, {"integer", "number"})
 _MAX_DEFAULT_CHARS: Final = 1000
 _OURS: Final = (__name__, "lorimer.tools.decorator")
-"""Modules whose frames stand between a function and whoever makes a tool of it."""
+"""Modules whose frames are between a function and the code that makes a tool of it."""
 
 
 class Converted(dict[str, Any]):
-    """Arguments that went through a signature's validator."""
+    """Arguments that were validated by a signature."""
 
 
 class Signature:
@@ -49,11 +50,11 @@ class Signature:
         self, function: Callable[..., object], tool: str, notes: Mapping[str, str]
     ) -> None:
         self.context: str | None = None
-        """The parameter that gets the ToolContext."""
+        """The parameter that receives the ToolContext."""
         fields: dict[str, object] = {}
         defaults: dict[str, JSON] = {}
         self._declared: dict[str, FieldInfo] = {}
-        """Parameters whose default is a `Field`: Python itself would hand over that."""
+        """Parameters whose default is a `Field`, which Python itself would pass."""
         hints = _hints(function, tool)
         partial = isinstance(cast("object", function), functools.partial)
         given = cast("functools.partial[object]", function).keywords if partial else {}
@@ -67,7 +68,7 @@ class Signature:
             default: object = parameter.default
             if isinstance(default, FieldInfo):
                 hint, default = self._field(parameter.name, hint, default)
-            if get_origin(hint) is Iterable:  # else it would be checked only while it is read
+            if get_origin(hint) is Iterable:  # else it would be validated only while it is iterated
                 hint = list[get_args(hint)]  # type: ignore[misc]  # pyright: ignore
             if default is None:
                 hint = _or_none(hint)
@@ -93,8 +94,9 @@ class Signature:
         return kind, cast("object", field.get_default(call_default_factory=True))
 
     def convert(self, input: ToolInput) -> ToolInput:
-        """The arguments as the function wants them. Raises `exec.tool.invalid_input`."""
-        for name in self._numbers:  # to Python True is 1, to a model it is a slip
+        """The arguments in the form that the function takes. Raises `exec.tool.invalid_input`."""
+        for name in self._numbers:
+            # in Python True equals 1, in a model's arguments it is a mistake
             if isinstance(input.get(name), bool):
                 raise invalid_input(f"input.{name}: must be a number, not a boolean")
         try:
@@ -119,7 +121,7 @@ class Signature:
 
 
 def _adapter(fields: Mapping[str, object], tool: str) -> TypeAdapter[dict[str, Any]]:
-    # a TypedDict, because a model could not have arguments named `copy` or `json`
+    # a TypedDict, because a model class could not have fields named `copy` or `json`
     make = cast("Callable[[str, Mapping[str, object]], type[dict[str, Any]]]", TypedDict)
     arguments = make("arguments", fields)
     arguments.__pydantic_config__ = ConfigDict(extra="forbid")  # type: ignore[attr-defined]  # pyright: ignore[reportAttributeAccessIssue]
@@ -143,14 +145,14 @@ def _schema(
         part = schema["properties"].get(name)
         if part is None or len(dumps(default)) > _MAX_DEFAULT_CHARS:  # None: it has an alias
             continue
-        if isinstance(part.get("default"), float):  # perhaps infinite, which JSON cannot hold
+        if isinstance(part.get("default"), float):  # perhaps infinite, which JSON cannot express
             del part["default"]
         part.setdefault("default", default)
     return schema
 
 
 def _drop_titles(schema: dict[str, Any]) -> None:
-    """Titles repeat the names in other words: tokens for nothing."""
+    """Remove titles: they repeat the names and waste tokens."""
     schema.pop("title", None)
     for holder in ("properties", "$defs"):
         for part in schema.get(holder, {}).values():
@@ -167,7 +169,7 @@ def _numbers(schema: Mapping[str, Any]) -> tuple[str, ...]:
 
 
 def _or_none(hint: object) -> object:
-    """The type of a parameter whose default is None: `x: int = None` takes that too."""
+    """The type of a parameter whose default is None: `x: int = None` accepts that too."""
     if hint is Any or hint is object:
         return hint
     if get_origin(hint) is Annotated:
@@ -185,7 +187,7 @@ def _note(hint: object) -> str:
 
 
 def target_of(function: Callable[..., object]) -> Callable[..., object]:
-    """What is called in the end: behind partials, and of an object its `__call__`."""
+    """The function that is called in the end: behind partials, and the `__call__` of an object."""
     target: object = function
     while isinstance(target, functools.partial):
         target = cast("functools.partial[object]", target).func
@@ -199,14 +201,14 @@ def _hints(function: Callable[..., object], tool: str) -> dict[str, object]:
     if inspect.isgeneratorfunction(target) or inspect.isasyncgenfunction(target):
         raise ConfigError(f"tool {tool!r}: a generator cannot be a tool; return a list instead")
     try:
-        # without what it returns, which may be known to type checkers only
+        # without the return type, which may be known to type checkers only
         written = {**getattr(target, "__annotations__", {})}
         written.pop("return", None)
         names = getattr(inspect.unwrap(target), "__globals__", {})
         holder = SimpleNamespace(__annotations__=written)
         try:
             return get_type_hints(holder, names, include_extras=True)
-        except NameError:  # a class of the function in which this one is decorated
+        except NameError:  # a class that is local to the function in which this one is decorated
             return get_type_hints(holder, names, _around(), include_extras=True)
     except (NameError, TypeError) as error:
         raise ConfigError(

@@ -1,7 +1,7 @@
-"""Calls that a tool makes of other tools: each permitted and recorded by itself.
+"""Calls that a tool makes of other tools, each permitted and recorded separately.
 
 They are recorded as effects of the kind `step`, because a `tool.result` answers a call of the
-model's. The way of those: `dispatch.py`.
+model's. The path of those: `dispatch.py`.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from lorimer.tools.toolset import Toolset
 
 MAX_STEPS: Final = 100
-"""Calls that one call may make."""
+"""Most calls that one call may make."""
 
 
 class Steps:
@@ -49,13 +49,13 @@ class Steps:
         self._count = 0
 
     async def __call__(self, name: str, input: ToolInput) -> ToolResult:
-        """Call a tool of the run. It is decided about as if the model had called it, counts
+        """Call a tool of the run. Permission is decided as if the model had called it, it counts
         towards `limits.max_tool_calls`, and when the run is resumed its recorded result is
         returned. A refusal, a failure, and an outcome that is unknown after an interruption are
         error results.
 
-        Raises LimitError when the run may make no more calls, and ToolExecutionError for more
-        than MAX_STEPS, and when this call is itself made by another.
+        Raises LimitError when the run may make no more calls, and ToolExecutionError for more than
+        MAX_STEPS, and if this call is itself made by another.
         """
         tools, run = self._tools, self._run
         if STEP_MARK in self._key:
@@ -78,11 +78,11 @@ class Steps:
 
 
 STEP_MARK: Final = "s"
-"""Between the key of a call and the number of a call that it makes: `0s1`."""
+"""Separates the key of a call from the number of a call that it makes: `0s1`."""
 
 
 async def _made(tools: Toolset, use: ToolUse, key: str, run: RunContext) -> Mapping[str, JSON]:
-    from lorimer.tools.calling import Told, allowed_by, make  # makes a `Steps` for each call
+    from lorimer.tools.calling import Told, allowed_by, make  # creates a `Steps` for each call
 
     request = fingerprint({"name": use.name, "input": plain(use.input)})
 
@@ -141,10 +141,10 @@ def _refusal(
 
 
 def _for_tools(tools: Toolset, use: ToolUse, run: RunContext) -> Entry:
-    """The tool, if it is for tools to call. Raises ToolExecutionError."""
+    """The tool, if other tools may call it. Raises ToolExecutionError."""
     entry, _ = accepted(tools, use, run)
     if entry.asks or (use.name in tools.recalled and not entry.tool.untrusted):
-        raise ToolExecutionError(  # what it keeps, it keeps as calls of the conversation
+        raise ToolExecutionError(  # its state consists of calls of the conversation
             f"{use.name} is for the model alone: a tool cannot call it.",
             code=ExecutorErrorCode.EXEC_TOOL_ACCESS_DENIED,
         )
@@ -152,7 +152,7 @@ def _for_tools(tools: Toolset, use: ToolUse, run: RunContext) -> Entry:
 
 
 def recorded_steps(key: str, run: RunContext) -> Iterator[str]:
-    """The keys of the calls that this call had made, of those that nobody looked up yet."""
+    """The keys of the calls that this call had made, without those that were looked up already."""
     for number in range(MAX_STEPS):
         step = f"{key}{STEP_MARK}{number}"
         known = f"{STEP}:{step}"
@@ -163,7 +163,7 @@ def recorded_steps(key: str, run: RunContext) -> Iterator[str]:
 
 
 def forget_steps(key: str, run: RunContext) -> None:
-    """A call is answered from the journal: what it had called is not called again. It counts."""
+    """A call is answered from the journal: the calls it had made are not repeated, but counted."""
     for step in list(recorded_steps(key, run)):
         run.bounds.count_tool()
         forget(f"{STEP}:{step}", run)

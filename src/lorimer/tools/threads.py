@@ -1,4 +1,4 @@
-"""Threads for tools that block: bounded in number, and given up rather than waited for."""
+"""Threads for tools that block: bounded in number, and abandoned rather than waited for."""
 
 from __future__ import annotations
 
@@ -15,15 +15,15 @@ from lorimer.core.world import World
 T = TypeVar("T")
 
 MAX_THREADS: Final = 32
-"""Tool threads of one Toolset at once, those of calls that were given up included."""
+"""Most tool threads of one Toolset at once, including those of abandoned calls."""
 
 
 class Threads:
-    """Runs blocking functions beside the event loop. May be shared by loops in several threads.
+    """Runs blocking functions beside the event loop. Loops in several threads may share it.
 
-    Nothing can stop a thread: when its call is cancelled or times out, it is left to itself, its
-    result is dropped, and its place stays taken until it ends. The threads are daemons, so not
-    even one that never ends holds up the end of the program.
+    Nothing can stop a thread: if its call is cancelled or times out, it is abandoned, its result is
+    dropped, and its place stays taken until it ends. The threads are daemons, so that even one that
+    never ends does not delay the end of the program.
     """
 
     def __init__(self, limit: int = MAX_THREADS) -> None:
@@ -35,7 +35,7 @@ class Threads:
         """The function's result, or what it raised (StopIteration and GeneratorExit as
         RuntimeError).
 
-        Waits for a free place first. Cancellation returns at once.
+        Waits for a free place first. Returns at once on cancellation.
         """
         with world.outside("tool thread"):
             await self._take()
@@ -61,12 +61,12 @@ class Threads:
                 mine = turn not in self._waiting
                 if not mine:
                     self._waiting.remove(turn)
-            if mine:  # the place was handed over in the same moment
+            if mine:  # the place was handed over at the same moment
                 self._give()
             raise
 
     def _give(self) -> None:
-        """Hand a place to the next in line, from whatever thread."""
+        """Pass a place on to the next in line, from any thread."""
         while True:
             with self._lock:
                 if not self._waiting:
@@ -90,7 +90,7 @@ class _Job(Generic[T]):
         settle: Callable[[], None]
         try:
             settle = partial(self.done.set_result, self._context.run(self._function))
-        except (StopIteration, GeneratorExit) as stop:  # a future cannot hold, or give, one
+        except (StopIteration, GeneratorExit) as stop:  # exceptions that a future cannot hold
             as_text = f"{type(stop).__name__}: {stop}"
             settle = partial(self.done.set_exception, RuntimeError(as_text))
         except BaseException as error:  # noqa: BLE001 - raised again where the call is awaited

@@ -46,29 +46,29 @@ if TYPE_CHECKING:
 
 _MAX_VIEWS: Final = 64
 _MAX_LISTED: Final = 4_000
-"""Characters of the names of deferred tools, in ToolSearch's description."""
+"""Most characters of the names of deferred tools in ToolSearch's description."""
 
 
 class Toolset:
-    """Tools, and on what terms they are called. May serve many runs at once.
+    """Tools, and the conditions under which they are called. May serve many runs at once.
 
-    `files` are the files that tools may touch (the caller opened them and closes them);
-    `working_dir` is where commands start, and what paths in rules are relative to; left out, it
-    is the first root of `files`. Results too long for the model go to `spill`; left out, to
-    files in `.lorimer/results` beneath the working directory, or nowhere without `files`. `mode`
-    is what becomes of calls that no rule is about: `policy/modes.py`. Raises ConfigError for a
-    rule that cannot be, and for an unknown mode.
+    `files` are the files that tools may access (the caller opens and closes them); `working_dir` is
+    where commands start and what paths in rules are relative to, by default the first root of
+    `files`. Results that are too long for the model are stored by `spill`, by default in files in
+    `.lorimer/results` below the working directory, or nowhere without `files`. `mode` decides calls
+    that no rule covers: `policy/modes.py`. Raises ConfigError for an invalid rule and an unknown
+    mode.
 
-    Programs that tools start are sandboxed: only the working directory and the roots of `files`
-    are writable for them; `hidden`, and the usual places of keys, are not there; the network is
-    the hosts listed in `network` (`lorimer.world.hosts`; True: all public ones). `sandbox` says
-    how strictly; see `SandboxMode`. `hooks` are asked about calls, before and after.
+    Programs started by tools are sandboxed: only the working directory and the roots of `files` are
+    writable for them; `hidden`, and the usual locations of keys, are invisible; they can reach the
+    hosts in `network` (`lorimer.world.hosts`; True: all public ones). `sandbox` says how strictly;
+    see `SandboxMode`. `hooks` are asked before and after calls.
 
-    `agent` and `parties` decide which rules with `when` hold, and which tools are there at all.
+    `agent` and `parties` decide which rules with `when` apply, and which tools exist at all.
 
-    The model is not shown the tools that `deferred` names until a ToolSearch has found them, and
-    never those that `binding` leaves out: calls of these are refused. Tools that ask a model ask
-    one of `models`.
+    The model is not shown the tools in `deferred` until a ToolSearch has found them, and never
+    those that `binding` excludes: calls of these are refused. Tools that call a model use one of
+    `models`.
     """
 
     def __init__(
@@ -113,12 +113,12 @@ class Toolset:
             agent=agent,
             parties=parties,
         )
-        """What the host has set; what decides in a run is `policy_in`."""
+        """The host's policy; for the one in force in a run see `policy_in`."""
         self.base_policy.check(registry.entries())
         self.threads = Threads()
         self.spill = spill
         self.strangers: frozenset[str] = frozenset()
-        """Tools whose results are words of strangers."""
+        """Tools whose results are untrusted content."""
         self._callable: dict[str, Entry] = {}
         self.recalled: frozenset[str] = frozenset()
         """Tools whose calls are looked back on."""
@@ -126,20 +126,21 @@ class Toolset:
         self.deferred = frozenset(deferred)
         self._binding = binding
         self._special = self.deferred | {ENTER_PLAN, EXIT_PLAN}
-        """Tools that the model cannot call at every moment."""
+        """Tools that the model cannot call at all times."""
         self.deferred_specs: tuple[ToolSpec, ...] = ()
-        """Of the deferred tools that there are."""
+        """Which of the existing tools are deferred."""
         self._planning = self.base_policy.planning()
         self._views: dict[Shown, tuple[ToolSpec, ...]] = {}
         self._latest: tuple[Shown | None, tuple[ToolSpec, ...]] = (None, ())
-        """The last of these that was asked for: mostly the next one too."""
+        """The last of these that was requested, which is usually the next one too."""
         self._version = -1
         self._seen: tuple[list[PastCall], int, Shown] = ([], 0, AT_FIRST)
-        """What was made of the calls of a run the last time."""
+        """The last result for the calls of a run."""
 
     def specs(self, state: PipelineState) -> tuple[ToolSpec, ...]:
-        """What the model is shown: all but what it may never call, what plan mode forbids, and
-        what is deferred and was not found. The same tuple until one of these changes."""
+        """The tools that the model is shown: all except those it may never call, those that plan
+        mode forbids, and deferred ones that were not found. The same tuple until one of these
+        changes."""
         self._look_back(state)
         view = self._view(state.run)
         latest, specs = self._latest
@@ -158,7 +159,7 @@ class Toolset:
         there = {
             each.spec.name: each for each in self.registry.entries() if self._admits(each, policy)
         }
-        if self.base_policy.mode is Mode.PLAN:  # the host's: not begun or ended from here
+        if self.base_policy.mode is Mode.PLAN:  # the host's mode cannot be changed from here
             there.pop(ENTER_PLAN, None)
             there.pop(EXIT_PLAN, None)
         if not self.deferred_specs:
@@ -179,11 +180,11 @@ class Toolset:
         return policy.visible(entry) and self.bound(entry.spec.name)
 
     def bound(self, name: str) -> bool:
-        """The binding of the stage that calls tools admits this one."""
+        """Whether the binding of the stage that calls tools admits this one."""
         return self._binding is None or self._binding.admits(name)
 
     def names(self) -> list[str]:
-        """Of the tools that the model may have."""
+        """The tools that the model may have."""
         self._refresh()
         return list(self._callable)
 
@@ -220,7 +221,7 @@ class Toolset:
         self._polling = frozenset([each.spec.name for each in entries if each.tool.polling])
 
     def _look_back(self, state: PipelineState) -> None:
-        """Once a run: what earlier ones called."""
+        """Called once per run: determined from earlier calls."""
         self._refresh()
         if state.run.past_calls is None:
             looked = look_back(state.messages, self.recalled) if self.recalled else ()
@@ -237,7 +238,7 @@ class Toolset:
         return view
 
     def policy_in(self, run: RunContext) -> Policy:
-        """What decides at this moment of a run."""
+        """The policy in force at this point of a run."""
         if not run.past_calls:
             return self.base_policy
         view = self._view(run)
@@ -245,7 +246,7 @@ class Toolset:
         return policy.within(view.folders[-1]) if view.folders else policy
 
     def planning(self, run: RunContext) -> bool:
-        """Plan mode is on at this moment of a run."""
+        """Whether plan mode is on at this point of a run."""
         policy = self.policy_in(run)
         return policy.plans or policy.mode is Mode.PLAN
 
@@ -260,13 +261,13 @@ class Toolset:
         return ToolResultBlock(key, text, result.is_error)
 
     def folder_in(self, run: RunContext) -> str:
-        """The worktree in which calls begin at this moment of a run, relative to the working
-        directory; "": there, itself."""
+        """The worktree in which calls start at this point of a run, relative to the working
+        directory; "": in the working directory itself."""
         folders = self._view(run).folders if run.past_calls else ()
         return folders[-1] if folders else ""
 
     def unavailable(self, entry: Entry, run: RunContext) -> str:
-        """Why the model cannot call a tool that it has, at this moment; "": it can."""
+        """Why the model cannot call a tool that it has at this point; "": it can."""
         name = entry.spec.name
         if name not in self._special:
             return ""
@@ -282,38 +283,38 @@ class Toolset:
 
     @property
     def polling(self) -> frozenset[str]:
-        """Tools that are called again and again on purpose."""
+        """Tools that are called repeatedly on purpose."""
         self._refresh()
         return self._polling
 
     def concurrency_safe(self, use: ToolUse) -> bool:
-        """This call may run beside its neighbours; not one that a person might be asked about."""
+        """Whether this call may run in parallel; not if a person might be asked about it."""
         entry = self.registry.entry(use.name)
         if entry is None or not entry.concurrency_safe or entry.asks:
             return False
         if self.hooks is not None and self.hooks.guards(HookEvent.PRE_TOOL_USE, use.name):
-            return False  # it may come to be another call, or one that a person is asked about
+            return False  # a hook may change it, or have a person asked about it
         return self.approver is None or self.base_policy.needs_no_decision(entry)
 
     def early(self, state: PipelineState) -> Early:
-        """What of the next reply is begun early; see `lorimer.tools.early`."""
+        """The early calls of the next reply; see `lorimer.tools.early`."""
         self._look_back(state)
         early = state.run.owned.own(Early, lambda: Early(self, state))
-        early.tools = self  # the run may have had others before
+        early.tools = self  # the run may have had other tools before
         early.anew()
         return early
 
     def dispatch(
         self, use: ToolUse, index: int, state: PipelineState
     ) -> Awaitable[ToolResultBlock]:
-        """Validate, permit, record, run; see `lorimer.tools.dispatch`."""
+        """Validate, permit, record, execute; see `lorimer.tools.dispatch`."""
         run = state.run
         if run.past_calls is None or run.strangers is None:
             self._remember(state)
         return dispatch(self, use, index, run)
 
     def _remember(self, state: PipelineState) -> None:
-        """Once a run: what earlier ones called, and whose words they brought in."""
+        """Called once per run: the earlier calls, and which untrusted content they brought in."""
         self._look_back(state)
         run = state.run
         if run.strangers is None:
@@ -321,7 +322,7 @@ class Toolset:
 
 
 def _heard(strangers: frozenset[str], state: PipelineState) -> set[str]:
-    """By calls that have results: those of the reply at hand have none yet."""
+    """Determined from calls with results: those of the current reply have none yet."""
     messages = state.messages
     answered = len(messages) - (bool(messages) and messages[-1].role == "assistant")
     return {

@@ -148,7 +148,7 @@ def checked(name: str, forbidden: Collection[str] = ()) -> tuple[str, ...]:
     try:
         name.encode()
     except UnicodeEncodeError:
-        raise BadArchive(f"the name {told!r} is no text") from None
+        raise BadArchive(f"the name {told!r} is not text") from None
     parts = [part for part in name.split("/") if part not in ("", ".")]
     if ".." in parts:
         raise BadArchive(f"the name {told!r} leads out of its folder")

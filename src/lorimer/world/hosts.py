@@ -37,7 +37,7 @@ def listed(network: bool | Iterable[str]) -> tuple[str, ...]:
             if not name:
                 raise ConfigError(f"network: an entry of {text!r} is empty", hint=_HINT)
             if name != ANY and not _is_entry(name):
-                raise ConfigError(f"network: {entry.strip()!r} is no host", hint=_HINT)
+                raise ConfigError(f"network: {entry.strip()!r} is not a host", hint=_HINT)
             found.append(name)
     return tuple(dict.fromkeys(found))
 

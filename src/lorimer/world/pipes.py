@@ -1,15 +1,16 @@
-"""The two pipes between us and a program: what it writes, and what it reads."""
+"""The pipes between us and a program: what it reads and what it writes."""
 
 from __future__ import annotations
 
 import asyncio
 import os
 import socket
+import subprocess
 from collections.abc import AsyncIterator
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from typing import Final
 
-from lorimer.core.world import Sink
+from lorimer.core.world import ProcessLimits, Sink
 from lorimer.world.bounded import BoundedOutput
 from lorimer.world.sandbox.rlimits import READY
 from lorimer.world.sandbox.start import GO
@@ -183,3 +184,58 @@ class Feeder:
             os.close(self._fd)
             if self._asking is not None:
                 self._asking.cancel()
+
+
+class Pipes:
+    """All pipes of one program: its input, its output, and its stderr if that is kept apart.
+    `stdin`, `stdout` and `stderr` are the program's ends; `stderr` None: it goes with the output.
+    """
+
+    def __init__(
+        self,
+        loop: asyncio.AbstractEventLoop,
+        stdin: bytes | AsyncIterator[bytes] | socket.socket,
+        limits: ProcessLimits,
+        sink: Sink | None,
+    ) -> None:
+        self.output = BoundedOutput(limits.max_output_bytes)
+        self.errors = BoundedOutput(limits.max_output_bytes)
+        self._apart: Pump | None = None
+        self._feeder: Feeder | None = None
+        self.stdin, self.stderr = subprocess.DEVNULL, None
+        with ExitStack() as opened:
+            self.pump = Pump(loop, self.output, sink)
+            opened.callback(self.pump.close)
+            self.stdout = self.pump.their_end
+            if limits.apart:
+                self._apart = Pump(loop, self.errors)
+                opened.callback(self._apart.close)
+                self.stderr = self._apart.their_end
+            if isinstance(stdin, socket.socket):
+                self.stdin = stdin.fileno()
+            elif stdin:
+                self._feeder = Feeder(loop, stdin)
+                opened.callback(self._feeder.close)
+                self.stdin = self._feeder.their_end
+            self._opened = opened.pop_all()
+
+    def close_their_ends(self) -> None:
+        """The program has them, or could not be started."""
+        for each in (self.pump, self._apart, self._feeder):
+            if each is not None:
+                each.close_their_end()
+
+    async def drain(self, within_s: float) -> None:
+        """Wait until everything that writes to the output has closed it."""
+        pumps = (self.pump,) if self._apart is None else (self.pump, self._apart)
+        if not all(each.ended.done() for each in pumps):
+            await asyncio.wait([each.ended for each in pumps], timeout=max(0.0, within_s))
+
+    def close_input(self) -> None:
+        """The program needs no more input."""
+        if self._feeder is not None:
+            self._feeder.close()
+
+    def close(self) -> None:
+        """Take what is left in the pipes without waiting, and close our ends."""
+        self._opened.close()

@@ -27,8 +27,7 @@ import anyio.to_thread
 
 from lorimer.core.redaction import logger
 from lorimer.core.world import Finished, Isolation, ProcessLimits, Sink
-from lorimer.world.bounded import BoundedOutput
-from lorimer.world.pipes import Feeder, Pump, Threshold
+from lorimer.world.pipes import Pipes, Threshold
 from lorimer.world.process_tree import MARKER, ProcessTree, nested_marker
 from lorimer.world.sandbox.start import Start, Started, remove
 
@@ -77,47 +76,25 @@ async def run_process(
     began = time.monotonic()
     token = secrets.token_hex(12)
     loop = asyncio.get_running_loop()
-    output = BoundedOutput(limits.max_output_bytes)
-    apart = BoundedOutput(limits.max_output_bytes)
     with ExitStack() as cleanup:
-        pump = Pump(loop, output, sink)
-        cleanup.callback(pump.close)
-        errors = Pump(loop, apart, None) if limits.apart else None
-        if errors is not None:
-            cleanup.callback(errors.close)
-        given = subprocess.DEVNULL
-        feeder = None
-        if isinstance(stdin, socket.socket):
-            given = stdin.fileno()
-        elif stdin:
-            feeder = Feeder(loop, stdin)
-            cleanup.callback(feeder.close)
-            given = feeder.their_end
+        pipes = Pipes(loop, stdin, limits, sink)
+        cleanup.callback(pipes.close)
         outlet = _outlet(limits, isolation)
         if outlet is not None:
             cleanup.callback(outlet.close)
+        environment = clean_environment(env, token)
+        start = Start(
+            argv, cwd, environment, pipes.stdin, pipes.stdout, limits, outlet, pipes.stderr
+        )
         try:
-            started = Start(
-                argv,
-                cwd,
-                clean_environment(env, token),
-                given,
-                pump.their_end,
-                limits,
-                outlet,
-                errors.their_end if errors is not None else None,
-            ).run(isolation)
+            started = start.run(isolation)
         finally:
             if outlet is not None:
                 outlet.let_go()
-            pump.close_their_end()
-            if errors is not None:
-                errors.close_their_end()
-            if feeder is not None:
-                feeder.close_their_end()
+            pipes.close_their_ends()
         process = started.process
         if started.threshold is not None:
-            cleanup.callback(Threshold(loop, started.threshold, pump).close)
+            cleanup.callback(Threshold(loop, started.threshold, pipes.pump).close)
         tree = ProcessTree(process, token, mark=started.mark, enclosed=started.enclosed)
         if started.temporary is not None:
             cleanup.callback(remove, started.temporary)
@@ -132,31 +109,28 @@ async def run_process(
         try:
             await asyncio.wait((exit_watch.exited,), timeout=deadline - time.monotonic())
             timed_out = not exit_watch.exited.done()
-            pipes = [each.ended for each in (pump, errors) if each is not None]
-            if not timed_out and not all(ended.done() for ended in pipes):
-                drain_s = min(_DRAIN_S, deadline - time.monotonic())
-                await asyncio.wait(pipes, timeout=max(0.0, drain_s))
+            if not timed_out:
+                await pipes.drain(min(_DRAIN_S, deadline - time.monotonic()))
         except asyncio.CancelledError:
             await _end(tree, started, serving)
             raise
         finally:
-            if feeder is not None:
-                feeder.close()
+            pipes.close_input()
         await _end(tree, started, serving)
-        await pump.settle()
+        await pipes.pump.settle()
     returncode = process.returncode if process.returncode is not None else -9
     if started.enclosed and returncode - 128 in signal.valid_signals():
         returncode = 128 - returncode
     return Finished(
         returncode=returncode,
-        output=output.content(),
-        total_bytes=output.total,
+        output=pipes.output.content(),
+        total_bytes=pipes.output.total,
         timed_out=timed_out,
         duration_s=time.monotonic() - began,
         isolation=isolation,
         refused=() if outlet is None else outlet.proxy.refused,
         out_of_memory=not timed_out and returncode in _KILLED and _oom_kills() > kills,
-        errors=apart.content(),
+        errors=pipes.errors.content(),
     )
 
 

@@ -14,11 +14,11 @@ from lorimer.cli.options import Terms, terms_options
 
 
 @click.command()
-@click.option("-c", "--continue", "go_on", is_flag=True, help="Go on with the last conversation.")
-@click.option("--session", metavar="ID", help="Go on with this one: an id or its beginning.")
+@click.option("-c", "--continue", "go_on", is_flag=True, help="Continue the last conversation.")
+@click.option("--session", metavar="ID", help="Continue this one: an id or its beginning.")
 @agent_options("chat or agent", "Talk with")
-@click.option("--max-turns", type=Whole(min=1), metavar="N", help="Model calls an answer at most.")
-@click.option("--max-cost-usd", type=Dollars(), metavar="USD", help="US dollars an answer at most.")
+@click.option("--max-turns", type=Whole(min=1), metavar="N", help="Most model calls per answer.")
+@click.option("--max-cost-usd", type=Dollars(), metavar="USD", help="Most US dollars per answer.")
 @terms_options
 def chat(
     go_on: bool,
@@ -28,9 +28,9 @@ def chat(
     wanted: AgentOptions,
     terms: Terms,
 ) -> int:
-    """Talk with an agent: what it says comes as it says it, tools ask before they change
-    something, and every answer tells what it cost. /help lists what else can be typed; Ctrl-C
-    stops an answer, Ctrl-D ends the chat. All of it is kept: --continue goes on where it ended.
+    """Chat with an agent. Answers are shown as they are produced, each with its cost; tools ask
+    before they change something. /help lists further commands; Ctrl-C stops an answer, Ctrl-D ends
+    the chat. Everything is stored: --continue resumes the last conversation.
 
     \b
     Examples:

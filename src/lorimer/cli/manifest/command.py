@@ -27,7 +27,7 @@ _output_option = click.option(
     type=click.Path(dir_okay=False, path_type=Path),
     help="A new .yaml, .toml or .json file; without it, YAML on stdout.",
 )
-_force_option = click.option("--force", is_flag=True, help="Replace the file if it is there.")
+_force_option = click.option("--force", is_flag=True, help="Replace an existing file.")
 
 
 @click.group(cls=Group)
@@ -49,12 +49,12 @@ manifest.add_command(stages)
     help="minimal, chat, agent, evaluator or coding.",
 )
 @click.option("-m", "--model", metavar="SPEC", help="e.g. claude-sonnet-4-6, openai:gpt-5.2.")
-@click.option("--provider", metavar="NAME", help="Who answers, if the model's name does not tell.")
+@click.option("--provider", metavar="NAME", help="The provider, if not implied by the model.")
 @click.option("--system", metavar="TEXT", help="The system prompt.")
 @click.option(
     "--tools",
     metavar="NAMES",
-    help="Shipped tools or groups of them, by comma, '*' for all. Default: those of the preset.",
+    help="Shipped tools or groups, separated by commas; '*' for all. Default: the preset's.",
 )
 @_output_option
 @_force_option
@@ -67,7 +67,7 @@ def new(
     output: Path | None,
     force: bool,
 ) -> None:
-    """Write a manifest to start from."""
+    """Write a new manifest to start from."""
     from lorimer.cli import agent, host
     from lorimer.core.documents import dump
 
@@ -134,7 +134,7 @@ def _write(path: Path, text: str) -> None:
 @manifest.command()
 @click.argument("files", nargs=-1, required=True, type=click.Path(dir_okay=False, path_type=Path))
 def validate(files: tuple[Path, ...]) -> int:
-    """Check FILES: every error with its path, reason and code, one a line; exit code 2."""
+    """Check FILES: print every error with its path, reason and code, one per line; exit code 2."""
     from lorimer.assembly import check_manifest
     from lorimer.core.errors import ConfigError
     from lorimer.core.manifest import read_document
@@ -164,7 +164,7 @@ def validate(files: tuple[Path, ...]) -> int:
 @_output_option
 @_force_option
 def import_(file: Path, output: Path | None, force: bool) -> None:
-    """Carry over a manifest of geny-executor, versions 2.0 and 3.0.
+    """Convert a manifest of geny-executor, versions 2.0 and 3.0.
 
     What has no place here, or means something else, is told on stderr, one a line. Keys are never
     carried, nor shown.

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     "--output-format", type=OneOf(("text", "json")), default="text", help="Lines, or one object."
 )
 def diff(before: str, after: str, output_format: str) -> int:
-    """Say what two agents differ in. BEFORE and AFTER are files, or names of presets.
+    """Show how two agents differ. BEFORE and AFTER are files, or names of presets.
 
     What counts is what they come to, not how they are written: a default that is spelled out is
     no difference. Exit codes: 0 the same, 1 different, 2 one of them cannot be read.

@@ -36,13 +36,13 @@ _CHOSEN: Final = " *"
 @click.option(
     "--workspace",
     type=click.Path(exists=True, file_okay=False, path_type=Path),
-    help="The folder whose settings hold. Default: this one.",
+    help="The folder whose settings apply. Default: the current one.",
 )
 @click.option(
     "--output-format",
     type=OneOf(("text", "json")),
     default="text",
-    help="A table, or one object with every value and who says it.",
+    help="A table, or one JSON object with every value and its source.",
 )
 @models_option
 def explain(
@@ -55,7 +55,7 @@ def explain(
     output_format: str,
     models: str | None,
 ) -> None:
-    """Tell what an agent does, stage by stage, and where each value comes from: a default, the
+    """Show what an agent does, stage by stage, and where each value comes from: a default, the
     preset, settings of the user or the project, the environment, the manifest, the command line.
 
     FILE_OR_PRESET is a manifest's file, or the name of a preset.

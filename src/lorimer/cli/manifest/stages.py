@@ -21,8 +21,8 @@ if TYPE_CHECKING:
     "--output-format", type=OneOf(("text", "json")), default="text", help="A table, or JSON."
 )
 def stages(stage: str | None, output_format: str) -> None:
-    """Tell what a manifest may choose from: stages, their slots, the strategies of each; those of
-    installed packages too. With STAGE, that one alone, with all that can be configured.
+    """List what a manifest can choose from: stages, their slots, the strategies of each, including
+    those of installed packages. With STAGE, only that one, with everything that can be configured.
 
     \b
     Example:

@@ -40,8 +40,8 @@ for command in (explain, verify, diff, replay, fork, receipts, export, compact, 
 @store_option
 def ls(limit: int, as_json: bool, everything: bool, store: str | None) -> None:
     """List the latest runs. A run without an end is `running`, `waiting` for an answer, or
-    `interrupted`: resume it, or cancel it. Until then what it has set aside is held. One that is
-    `damaged` cannot be read: see `lorimer runs verify`."""
+    `interrupted`: resume or cancel it. Until then the money it has reserved stays reserved. A
+    `damaged` run cannot be read: see `lorimer runs verify`."""
     asyncio.run(_ls(limit, as_json, everything, store))
 
 
@@ -58,7 +58,7 @@ def ls(limit: int, as_json: bool, everything: bool, store: str | None) -> None:
 )
 @store_option
 def show(run: str | None, as_json: bool, full: bool, following: bool, store: str | None) -> None:
-    """Tell a run from its facts. RUN is an id or its beginning; without it, the latest run."""
+    """Show a run from its facts. RUN is an id or its beginning; without it, the latest run."""
     asyncio.run(_show(run, as_json, full, following, store))
 
 
@@ -69,12 +69,12 @@ def resume(
     run: str,
     terms: Terms,
 ) -> int:
-    """Go on with an interrupted run. RUN is an id or its beginning.
+    """Resume an interrupted run. RUN is an id or its beginning.
 
-    What its journal holds is not done again: no answer of the model is paid twice, no tool runs
-    twice. The agent, its limits, the workspace and --base-url are those that it was begun with,
-    and so are --sandbox and --permission-mode where they were stricter than usual. What allowed
-    more is not kept: give --allow, --network and the like again, or be asked.
+    What its journal contains is not done again: no answer is paid for twice, no tool runs twice.
+    The agent, its limits, the workspace and --base-url are those that the run was begun with, and
+    so are --sandbox and --permission-mode if they were stricter than usual. Permissions are not
+    stored: give --allow, --network and similar options again, or be asked.
     """
     from lorimer.cli.foreground import resume as go_on
 

@@ -31,8 +31,8 @@ _MOST_LINES: Final = 12
 @click.option("--full", is_flag=True, help="Texts and inputs in full.")
 @store_option
 def diff(left: str, right: str, as_json: bool, full: bool, store: str | None) -> int:
-    """Compare two runs: what went in, what the model said and called, what came back, and what
-    it took. LEFT and RIGHT are ids or their beginnings.
+    """Compare two runs: inputs, the model's answers and calls, results, and cost. LEFT and RIGHT
+    are ids or their beginnings.
 
     Ids, times and hashes are not compared. Exit codes: 0 the same, 1 different, 2 no such run.
     """

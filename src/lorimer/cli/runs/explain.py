@@ -53,7 +53,7 @@ def explain(
     as_json: bool,
     store: str | None,
 ) -> None:
-    """Tell why a run went as it did: each decision, its reason, and where that was said: a path of
+    """Explain the course of a run: each decision, its reason, and where that comes from: a path of
     the manifest, a rule, a limit, the caller, a person.
 
     RUN is an id or its beginning. Stages and models are told where they are not as in the turn

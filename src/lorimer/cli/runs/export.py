@@ -26,7 +26,7 @@ from lorimer.cli.run_names import run_argument
 )
 @store_option
 def export(run: str, session: bool, output: Path | None, store: str | None) -> None:
-    """Write a run as JSON lines: what it is and its manifest, then its facts.
+    """Write a run as JSON lines: a header with its manifest, then its facts.
 
     RUN is an id or its beginning. The lines hold what the run was asked, every answer of the model,
     and the input and result of every tool call. Of secrets that were known then only the names are

@@ -46,7 +46,7 @@ def fork(
     manifest: Path | None,
     terms: Terms,
 ) -> int:
-    """Go on from the middle of a run, in a session of its own. RUN is an id or its beginning.
+    """Continue from the middle of a run, in a new session. RUN is an id or its beginning.
 
     With a PROMPT that comes next; without one, the model is asked again after turn N, as it was
     then: another model may do better. What was done until turn N is known to it and not done again;

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 @click.option("--json", "as_json", is_flag=True, help="One JSON object a line.")
 @store_option
 def receipts(run: str, number: int | None, as_json: bool, store: str | None) -> None:
-    """List the compactions of a run; with NUMBER, bring back what that one took out.
+    """List the compactions of a run; with NUMBER, show the messages that one hid.
 
     RUN is an id or its beginning. Compaction takes messages out of what the model is shown, never
     out of the conversation: they are told here as they were.

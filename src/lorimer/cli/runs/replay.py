@@ -28,12 +28,12 @@ _WIDTH: Final = 300
 @click.option(
     "--manifest",
     type=click.Path(exists=True, dir_okay=False, path_type=Path),
-    help="Replay with the agent that this file describes: where would it have done otherwise?",
+    help="Replay with the agent in this file: where would it have acted differently?",
 )
 @click.option("--json", "as_json", is_flag=True, help="One JSON object.")
 @store_option
 def replay(run: str, manifest: Path | None, as_json: bool, store: str | None) -> int:
-    """Run a recorded run again from its facts alone. RUN is an id or its beginning.
+    """Replay a recorded run from its facts alone. RUN is an id or its beginning.
 
     Every answer of the model and of a tool comes from the record: nothing is called, nothing is
     written, no key is needed. Shows the first place where the agent, as it is now, does not do what

@@ -39,8 +39,8 @@ _json_option = click.option("--json", "as_json", is_flag=True, help="One JSON ob
 @_json_option
 @store_option
 def compact(age: float | None, vacuum: bool, as_json: bool, store: str | None) -> None:
-    """Keep ended runs in less room, by whole sessions. Nothing is lost: they are shown, verified,
-    replayed, forked, exported and gone on with as before.
+    """Compress ended runs, by whole sessions. Nothing is lost: they can be shown, verified,
+    replayed, forked, exported and continued as before.
 
     A session with an unfinished run stays as it is, and one that somebody holds. The room in the
     file is free for new runs; with --vacuum the disk gets it back.

@@ -31,8 +31,8 @@ TAKEN_WITHIN_S: Final = 3.0
 @click.argument("text")
 @store_option
 def send(run: str, text: str, store: str | None) -> None:
-    """Add TEXT to the conversation of RUN. The model reads it before its next call; a run that
-    is not at work reads it when it is resumed."""
+    """Add TEXT to the conversation of RUN, before its next model call; for a run that is not live,
+    when it is resumed."""
     asyncio.run(_send(run, text, store))
 
 
@@ -42,8 +42,8 @@ def send(run: str, text: str, store: str | None) -> None:
 @click.option("--question", metavar="ID", default="", help="Which one, where there are several.")
 @store_option
 def answer(run: str, words: str, question: str, store: str | None) -> None:
-    """Answer what RUN asks: yes or no to a call that wants to run; words, or the number of an
-    option, to a question of the agent. `lorimer runs show` tells what is asked."""
+    """Answer a question of RUN: yes or no to whether a call may run; a text, or the number of an
+    option, to a question of the agent. `lorimer runs show` shows the question."""
     asyncio.run(_answer(run, words, question, store))
 
 
@@ -67,8 +67,8 @@ def answer(run: str, words: str, question: str, store: str | None) -> None:
 )
 @store_option
 def change(run: str, values: tuple[str, ...], changes: tuple[str, ...], store: str | None) -> None:
-    """Change the manifest of RUN, and of no other run, before its next model call: all that is
-    asked for, or nothing. A run that is not at work is changed when it is resumed.
+    """Change the manifest of RUN, and of no other run, before its next model call: all of the
+    changes, or none. A run that is not live is changed when it is resumed.
 
     Limits stay, and so do its sub-agents and whether it remembers; a sub-agent keeps its tools and
     rules. What was changed is recorded, and the same again when the run is resumed or replayed.
@@ -80,7 +80,7 @@ def change(run: str, values: tuple[str, ...], changes: tuple[str, ...], store: s
 @run_argument()
 @store_option
 def cancel(run: str, store: str | None) -> None:
-    """End RUN as cancelled: at once if nobody is at work on it, else by whoever is. What was
+    """Cancel RUN: at once if no process executes it, else through the process that does. What was
     done until then stays done."""
     asyncio.run(_cancel(run, store))
 

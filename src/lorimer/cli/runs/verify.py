@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 @click.option("--json", "as_json", is_flag=True, help="One JSON object for each finding.")
 @store_option
 def verify(run: str | None, everything: bool, as_json: bool, store: str | None) -> int:
-    """Check a run, or with --all every one: nothing changed, nothing missing, every promise kept.
+    """Check the integrity of a run, or with --all of every run, and that all guarantees were kept.
 
     RUN is an id or its beginning, or the id of a session. Says for each finding in which fact it
     shows, which rule it breaks, and what is wrong. Nothing is changed, no model is called.

@@ -64,7 +64,7 @@ def rows_of(at: int, body: object, last: int) -> list[FactRow]:
         return [FactRow(at, body if isinstance(body, str) else "")]  # decode tells what is wrong
     try:
         if not isinstance(body, bytes):
-            raise ValueError("it is no block")
+            raise ValueError("it is not a block")
         unpacker = zlib.decompressobj()
         raw = unpacker.decompress(body, MAX_BYTES)
         if not unpacker.eof or unpacker.unused_data:

@@ -54,7 +54,7 @@ def _mark_rows(db: Database) -> None:
     while rows := list(db.execute(sql, (at, CHUNK_ROWS))):
         for place, body in rows:
             if not isinstance(place, int) or not isinstance(body, bytes):
-                raise JournalError("the journal's file is damaged: a row is no row")
+                raise JournalError("the journal's file is damaged: a row is malformed")
             at = place
             last = mark(last if at >> STREAM_BITS == stream else START, at, body)
             stream = at >> STREAM_BITS

@@ -128,7 +128,7 @@ def parse_head(told: str) -> tuple[int, bytes]:
     try:
         return int(count), bytes.fromhex(digest)
     except ValueError:
-        raise ConfigError(f"{told!r} is no head of an audit, which reads count:hash") from None
+        raise ConfigError(f"{told!r} is not a head of an audit, which reads count:hash") from None
 
 
 def verify(rows: Iterable[Row], head: Head | None, sealer: Sealer, known: str = "") -> Verdict:

@@ -213,7 +213,7 @@ class AuditLog:
 
     async def verify(self, known: str = "") -> Verdict:
         """Whether the records are those that were written, and go on from the head `known`.
-        Raises ConfigError for a line that is no head."""
+        Raises ConfigError for a line that is not a head."""
         return await self._ask(
             lambda: self._store.check(lambda rows, head: verify(rows, head, self._sealer, known))
         )
@@ -300,7 +300,7 @@ class _Body(Protocol):
 
 
 def _record(body: bytes) -> AuditRecord:
-    """Stored records are untrusted: what is no record reads as an empty one."""
+    """Stored records are untrusted: what is not a record reads as an empty one."""
     try:
         whole = cast(JSON, json.loads(body))
     except (ValueError, RecursionError):

@@ -140,7 +140,7 @@ class Watch:
                     mail_of(each).nudge(f"[Note from the program that runs you: {decision.nudge}]")
 
     def failed(self, error: BaseException) -> None:
-        """A port failed, which is no fault of the run."""
+        """A port failed, which is not a fault of the run."""
         told = f"the critic failed: {type(error).__name__}: {error}"
         _log.warning("%s", told)
         self._warn([told])

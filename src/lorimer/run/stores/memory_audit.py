@@ -124,5 +124,5 @@ def _entry(row: Row) -> _Entry:
         case {"kind": str(kind), "run": str(run), "time": int() | float() as time}:
             found_by = AuditQuery(kind, run)
         case _:
-            raise StoreFailed("this is no record of an audit")
+            raise StoreFailed("this is not a record of an audit")
     return _Entry(row, time, found_by)

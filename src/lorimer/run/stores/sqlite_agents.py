@@ -90,7 +90,7 @@ class SQLiteAgents:
             try:  # what is stored is untrusted
                 data = cast(JSON, json.loads(str(body)))
                 if not isinstance(data, dict):
-                    raise ValueError("it is no object")
+                    raise ValueError("it is not an object")
                 found.append(SavedAgent.from_json(data))
             except (ValueError, RecursionError, ConfigError) as error:
                 raise StoreFailed(

@@ -187,7 +187,7 @@ MALFORMED: Final = (None, "null", "[]", '"x"', "7", "{", "", "{}{}", '{"a":NaN}'
 
 @case("events", *[(number,) for number in range(len(MALFORMED))])
 def an_event_that_makes_no_sense(t: Trial, number: int) -> None:
-    """JSON that is cut, is no object or is none at all makes the stream an error, wherever it
+    """JSON that is cut, is not an object or is none at all makes the stream an error, wherever it
     stands; nothing is guessed."""
     (full,) = t.play(t.recorded())
     replies = [

@@ -1,9 +1,9 @@
-"""Give work to sub-agents: wait for it (`Agent`), or go on meanwhile (`TaskCreate`; what else there
-is for tasks: `tasks.py`).
+"""Delegate to sub-agents: wait for the result (`Agent`), or continue meanwhile (`TaskCreate`; for
+other task tools see `tasks.py`).
 
-Each works in a run of its own, which `lorimer.core.children` is the port to. These tools do nothing
-to the world by themselves, so they have no effects: what a sub-agent does is decided about call by
-call, by the rules of the run that it works for. They are there where a manifest declares `agents`.
+Each sub-agent works in a run of its own, through the port `lorimer.core.children`. These tools do
+nothing to the world themselves, so they have no effects: the calls of a sub-agent are permitted one
+by one, by the rules of the parent run. They exist if a manifest declares `agents`.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ MAX_PROMPT_CHARS: Final = 100_000
 
 
 def object_schema(properties: Mapping[str, JSON], *required: str) -> dict[str, JSON]:
-    """Of an object with these, and no others."""
+    """Schema of an object with these properties only."""
     return {
         "type": "object",
         "properties": dict(properties),
@@ -34,7 +34,7 @@ def object_schema(properties: Mapping[str, JSON], *required: str) -> dict[str, J
 
 
 def children_of(context: ToolContext) -> tuple[RunContext, Children]:
-    """The run of a call, and its children. Raises ToolExecutionError where it can have none."""
+    """The run of a call, and its children. Raises ToolExecutionError if it can have none."""
     run = context.run
     if run is None or run.children is None:
         raise ToolExecutionError("there are no sub-agents in this run")
@@ -42,7 +42,7 @@ def children_of(context: ToolContext) -> tuple[RunContext, Children]:
 
 
 class _Gives(Tool):
-    """Gives work to a sub-agent."""
+    """Delegates to a sub-agent."""
 
     subject = "subagent_type"
     effects = frozenset[str]()
@@ -51,8 +51,7 @@ class _Gives(Tool):
     head: ClassVar[str]
 
     def __init__(self, agents: Mapping[str, str], hears: bool) -> None:
-        """`agents`: name to description. `hears`: one of them has tools that bring in words of
-        strangers."""
+        """`agents`: name to description. `hears`: one of them has tools with untrusted results."""
         listed = "\n".join([f"- {name}: {what}" for name, what in agents.items()])
         self.description = f"{self.head} It knows nothing but what you write. There are:\n{listed}"
         self.untrusted = hears
@@ -72,24 +71,24 @@ class _Gives(Tool):
 
 
 class Agent(_Gives):
-    """A sub-agent works until its end; its last words are the result. Called again after an
-    interruption it goes on with the same run. Calls in one reply may run side by side."""
+    """Runs a sub-agent to its end; its last text is the result. Repeated after an interruption, the
+    call resumes the same run. Calls in one reply may run in parallel."""
 
     name = AGENT
     head = "Give a task to a sub-agent, and wait for its answer."
     concurrency_safe = True
 
     async def execute(self, input: ToolInput, context: ToolContext) -> ToolResult:
-        """A refusal, and a sub-agent that did not end well, are error results; the latter with
-        what it had said."""
+        """A refusal, and a sub-agent that failed, are error results; the latter with what it had
+        said."""
         _, children = children_of(context)
         end = await children.call(input["subagent_type"], input["prompt"], _key(context))
         return ToolResult(describe_end(end), is_error=end.status != "ok", error=end.code)
 
 
 class Delegate(Tool):
-    """Gives work to one sub-agent, of which it has name, description and inputs. Its last words are
-    the result, as of `Agent`."""
+    """Delegates to one sub-agent, and has its name, description and inputs. The sub-agent's last
+    text is the result, as with `Agent`."""
 
     effects = frozenset[str]()
     concurrency_safe = True
@@ -103,8 +102,8 @@ class Delegate(Tool):
         self.untrusted = hears
 
     async def execute(self, input: ToolInput, context: ToolContext) -> ToolResult:
-        """As of `Agent`. Of inputs that are a `prompt` alone it is given that text, else all of
-        them as JSON."""
+        """As with `Agent`. If `prompt` is the only input, the sub-agent receives that text,
+        otherwise all inputs as JSON."""
         _, children = children_of(context)
         prompt = input.get("prompt")
         if len(input) != 1 or not isinstance(prompt, str):
@@ -114,8 +113,8 @@ class Delegate(Tool):
 
 
 class TaskCreate(_Gives):
-    """A sub-agent works in the background, in a run of its own, while the model goes on. The same
-    call again, after an interruption, is the same task."""
+    """Runs a sub-agent in the background, in a run of its own, while the model continues. Repeated
+    after an interruption, the call refers to the same task."""
 
     name = "TaskCreate"
     head = (
@@ -131,5 +130,5 @@ class TaskCreate(_Gives):
 
 
 def _key(context: ToolContext) -> str:
-    """Of the call, within its iteration."""
+    """Key of the call within its iteration."""
     return context.idempotency_key.rpartition("-")[2]

@@ -39,9 +39,9 @@ _SCHEMA: Final[dict[str, JSON]] = {
 
 
 class AskUserQuestion(Tool):
-    """Puts a question to a person, on the terminal or from another process (`lorimer runs
-    answer`). Where nobody can be asked here, the run is suspended until there is an answer; in
-    the mode `dontAsk` the default counts. A recorded answer is not asked for again."""
+    """Asks a person a question, on the terminal or through another process (`lorimer runs answer`).
+    If nobody can be asked here, the run is suspended until there is an answer; in the mode
+    `dontAsk` the default is used. A recorded answer is not asked for again."""
 
     name = "AskUserQuestion"
     description = (
@@ -52,7 +52,7 @@ class AskUserQuestion(Tool):
     effects = frozenset[str]()
 
     def question(self, input: ToolInput) -> TextQuestion:
-        """The arguments, as they are asked."""
+        """The question, from the arguments."""
         return TextQuestion(
             input["question"],
             tuple(input.get("options", ())),
@@ -61,7 +61,7 @@ class AskUserQuestion(Tool):
         )
 
     async def execute(self, input: ToolInput, context: ToolContext) -> ToolResult:
-        """Tells the answer; an error result when there is none."""
+        """Returns the answer; an error result if there is none."""
         if context.answer is None:
             return ToolResult(
                 "Nobody answered. Go on as you think best and say what you assumed, or end here.",

@@ -36,18 +36,18 @@ _SCHEMA: Final[dict[str, JSON]] = {
 
 
 class Bash(Tool):
-    """One command line in a fresh bash, without start-up files and without input; a simple command
-    is started without a shell.
+    """Runs one command line in a fresh bash, without start-up files and without input; a simple
+    command is started without a shell.
 
-    It starts in the working directory with a clean environment; at the end, at its time-out and
-    when the run is cancelled, everything that it started is ended too. It is sandboxed as the
-    host says; the level in force is in the result's metadata. Its effects are whatever the command
-    does, so all of them are declared.
+    It starts in the working directory with a clean environment. At its end, on timeout, and when
+    the run is cancelled, everything that it started is ended too. It runs in the host's sandbox;
+    the level in force is in the result's metadata. Its effects are whatever the command does, so it
+    declares all of them.
 
-    Of its output the first and the last half MiB are told; of more, all goes to a file too, up to
-    64 MiB. In the background (`run_in_background`) it goes on between the calls, eight at once at
-    most, until the run ends, which nothing survives; `Monitor` sees to it, and a file has its
-    output. A command that wanted more memory than there is fails with
+    The result has the first and the last half MiB of the output; longer output also goes to a file,
+    up to 64 MiB. In the background (`run_in_background`), a command continues between calls until
+    the run ends, which no command survives; there can be eight at once. `Monitor` looks after it,
+    and a file has its output. A command that runs out of memory fails with
     `exec.tool.out_of_memory`.
     """
 
@@ -64,7 +64,7 @@ class Bash(Tool):
     confined = True
 
     async def execute(self, input: ToolInput, context: ToolContext) -> ToolResult:
-        """See the class. Any exit code but 0 is an error result, and so is a time-out."""
+        """See the class. Any exit code but 0 is an error result, and so is a timeout."""
         if context.working_dir is None:
             return ToolResult("there is no working directory to run it in", is_error=True)
         command: str = input["command"]

@@ -35,7 +35,7 @@ _SCHEMA: Final[dict[str, JSON]] = {
 
 class Cite(Tool):
     """Numbers a source. Refuses a page that no WebFetch of this conversation has read
-    (`url_not_in_run_history`), and a quote that was not in what it gave
+    (`url_not_in_run_history`), and a quote that is not in what WebFetch returned
     (`quote_not_in_source`). The same page keeps its number."""
 
     name = NAME

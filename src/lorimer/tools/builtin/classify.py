@@ -1,4 +1,4 @@
-"""Say which of some categories a text belongs to, by asking a small model."""
+"""Classify a text with a small model."""
 
 from __future__ import annotations
 
@@ -52,9 +52,10 @@ class _Scores(BaseModel):
 
 
 class Classify(MetaTool):
-    """The categories of a text, as a small model sees it: a score from 0 to 1 for each, which add
-    up to 1 where one category holds, the best one as `label`, and as `labels` those of at least
-    0.5 (`multi_label`) or the best one. The tier `fast` is asked, unless the host allows others."""
+    """Classifies a text with a small model: a score from 0 to 1 for each category; unless
+    `multi_label`, the scores add up to 1. `label` is the best category, `labels` those with at
+    least 0.5 (with `multi_label`) or the best one. Uses the tier `fast`, unless the host allows
+    others."""
 
     name = "classify"
     description = (
@@ -97,8 +98,8 @@ class Classify(MetaTool):
 def _normal(
     categories: Sequence[str], given: Sequence[_Score], *, several: bool
 ) -> dict[str, float]:
-    """A score from 0 to 1 for every category, also where the model left it out or used another
-    scale; what it made up is left out."""
+    """A score from 0 to 1 for every category, even if the model left it out or used another scale;
+    invented categories are dropped."""
     names = {name.strip().casefold(): name for name in categories}
     scores = dict.fromkeys(categories, 0.0)
     for each in given:

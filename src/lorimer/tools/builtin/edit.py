@@ -1,4 +1,4 @@
-"""Change part of a file: an exact text by another."""
+"""Replace an exact text in a file."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from lorimer.world.files import RootedFiles
 MAX_BYTES: Final = 2_097_152
 """Larger files are not edited."""
 _MAX_CHARS: Final = 16 * 1024 * 1024
-"""A few letters, each replaced by a long text, would take all memory."""
+"""Limit of the result: a few letters, each replaced by a long text, could fill all memory."""
 
 _SCHEMA: Final[dict[str, JSON]] = {
     "type": "object",
@@ -38,11 +38,11 @@ _SCHEMA: Final[dict[str, JSON]] = {
 
 
 class Edit(Tool):
-    """Replaces an exact text in a UTF-8 file of at most 2 MiB, atomically; it gets no longer than
-    16 MiB by it.
+    """Replaces an exact text in a UTF-8 file of at most 2 MiB, atomically; the result may have up
+    to 16 MiB.
 
-    The text must occur exactly once, unless `replace_all`. In a file with CRLF line ends, line
-    ends of the two strings are taken as CRLF.
+    The text must occur exactly once, unless `replace_all`. In a file with CRLF line ends, line ends
+    in the two strings are treated as CRLF.
     """
 
     name = "Edit"
@@ -57,7 +57,7 @@ class Edit(Tool):
     paths = frozenset({"file_path"})
 
     async def execute(self, input: ToolInput, context: ToolContext) -> ToolResult:
-        """See the class. What cannot be replaced is an error result that says why."""
+        """See the class. If nothing can be replaced, an error result says why."""
         path: str = input["file_path"]
         old, new = clean(input["old_string"]), clean(input["new_string"])
         every: bool = input.get("replace_all", False)
@@ -76,8 +76,8 @@ class Edit(Tool):
     async def reconcile(
         self, key: str, input: ToolInput, context: ToolContext
     ) -> ToolResult | NotDone | None:
-        """By the file: it has the new text and not the old one, or the old one and not the new.
-        With both or neither, or where nothing was to be put in, nobody can tell."""
+        """Determined from the file: it has the new text and not the old one, or the old one and not
+        the new. With both or neither, or if nothing was to be inserted, that is unknown."""
         path: str = input["file_path"]
         old, new = (_one_line_end(clean(input[name])) for name in ("old_string", "new_string"))
 
@@ -111,7 +111,7 @@ def _text(path: str, data: bytes, more: bool) -> str:
 
 
 def _replaced(path: str, text: str, old: str, new: str, every: bool) -> tuple[str, str]:
-    """The new text, and what to tell. Raises Failed."""
+    """The new text, and what to report. Raises Failed."""
     ends = text.count("\r\n")
     if ends and (old not in text or ends == text.count("\n")):
         old, new = (part.replace("\r\n", "\n").replace("\n", "\r\n") for part in (old, new))
@@ -144,7 +144,7 @@ def _line_numbers(text: str, old: str) -> Iterator[int]:
 
 
 def _near(text: str, old: str) -> str:
-    """Where a line stands that differs from the first one wanted in white space only."""
+    """Where a line is that differs from the first one wanted in white space only."""
     wanted = "".join(next((line for line in old.splitlines() if line.strip()), "").split())
     for number, line in enumerate(text.splitlines() if wanted else (), 1):
         if wanted in "".join(line.split()):

@@ -1,4 +1,4 @@
-"""Take declared fields out of a text, by asking a small model."""
+"""Extract declared fields from a text with a small model."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from lorimer.tools.base import ToolContext, ToolInput, ToolResult
 from lorimer.tools.builtin.meta import TEXT, TIER, MetaTool, cut
 
 _NUMBER: Final = re.compile(r"[^\d+.-]{0,8}([+-]?\d{1,3}(?:[, _]\d{3})+(?:\.\d+)?)[^\d]{0,20}")
-"""A number with marks between thousands, and perhaps a unit: `1,234.50 EUR`."""
+"""A number with thousands separators, and perhaps a unit: `1,234.50 EUR`."""
 _PLAIN: Final = re.compile(r"[^\d+.-]{0,8}([+-]?\d+(?:\.\d+)?)[^\d,.]{0,20}")
 
 
 def _number(value: object) -> object:
-    """A number that came as a text, as far as there is no doubt about it."""
+    """A number that came as a text, if it is unambiguous."""
     if isinstance(value, str):
         text = value.strip()
         found = _NUMBER.fullmatch(text) or _PLAIN.fullmatch(text)
@@ -68,9 +68,9 @@ _SCHEMA: Final[dict[str, JSON]] = {
 
 
 class ExtractEntities(MetaTool):
-    """The declared fields of a text as one object, as a small model finds them: each of its type,
-    null where the text does not say it. Numbers that come as text are made numbers. The tier `fast`
-    is asked, unless the host allows others."""
+    """Extracts the declared fields of a text as one object with a small model: each of its type, or
+    null if the text does not say. Numbers given as text are converted. Uses the tier `fast`, unless
+    the host allows others."""
 
     name = "extract_entities"
     description = (
@@ -99,8 +99,8 @@ class ExtractEntities(MetaTool):
 
 
 def _form(fields: list[dict[str, str]]) -> type[BaseModel]:
-    """The type of the answer. Its own names are numbers, because a model's may be those of methods;
-    on the wire they are as they were declared."""
+    """The type of the answer. Its own field names are numbers, because declared ones could be names
+    of methods; on the wire they are as declared."""
     declared: dict[str, Any] = {
         f"field_{number}": (
             _TYPES[field.get("type", "string")] | None,

@@ -16,7 +16,7 @@ from lorimer.world.files import RootedFiles
 
 MAX_FILES: Final = 500
 MAX_ENTRIES: Final = 100_000
-"""Names looked at in one search."""
+"""Most names examined in one search."""
 
 _SCHEMA: Final[dict[str, JSON]] = {
     "type": "object",
@@ -38,11 +38,11 @@ _SCHEMA: Final[dict[str, JSON]] = {
 
 
 class Glob(Tool):
-    """Files whose path below a folder matches a pattern, the latest changed first.
+    """Finds files whose path below a folder matches a pattern, most recently changed first.
 
-    `*` and `?` stay within a name, `**` stands for any folders, `{a,b}` for either. Links are
-    not followed, folders named `.git` not searched. At most 500 files of the first 100,000
-    names; a result that is cut says so.
+    `*` and `?` match within a name, `**` any folders, `{a,b}` either. Links are not followed, and
+    folders named `.git` are not searched. At most 500 files among the first 100,000 names; a
+    truncated result says so.
     """
 
     name = "Glob"
@@ -60,7 +60,7 @@ class Glob(Tool):
     rooted = True
 
     async def execute(self, input: ToolInput, context: ToolContext) -> ToolResult:
-        """See the class. A folder that is not there is an error result."""
+        """See the class. A missing folder is an error result."""
         start, pattern = _split(input.get("path") or "", input["pattern"])
         try:
             matches = path_matcher(pattern)
@@ -95,7 +95,7 @@ class Glob(Tool):
 
 
 def _split(path: str, pattern: str) -> tuple[str, str]:
-    """The folder to search in and the pattern below it; an absolute pattern names its folder."""
+    """The folder to search and the pattern below it; an absolute pattern contains its folder."""
     if not pattern.startswith("/"):
         return path, pattern
     parts = PurePosixPath(pattern).parts

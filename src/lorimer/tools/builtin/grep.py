@@ -1,4 +1,4 @@
-"""Find lines by a regular expression. How the search is kept in bounds: `grep_search`."""
+"""Find lines by a regular expression. For the limits of the search see `grep_search`."""
 
 from __future__ import annotations
 
@@ -21,9 +21,9 @@ from lorimer.tools.builtin.patterns import MAX_PATTERN
 from lorimer.tools.builtin.rooted import Failed
 
 MAX_LINES: Final = 300
-"""Matching lines shown."""
+"""Most matching lines shown."""
 MAX_FILES: Final = 500
-"""Files listed, in the modes `files` and `count`."""
+"""Most files listed, in the modes `files` and `count`."""
 
 _SCHEMA: Final[dict[str, JSON]] = {
     "type": "object",
@@ -62,11 +62,11 @@ _SCHEMA: Final[dict[str, JSON]] = {
 
 
 class Grep(Tool):
-    """Lines that match, of all text files beneath a folder, in the order of their paths.
+    """Finds matching lines in all text files below a folder, ordered by path.
 
-    Left out: binary files, files above 2 MiB, links, and folders named `.git` or `.lorimer`
-    (unless the folder asked for is inside one). Ends after 300 lines, 500 files, 100,000 names,
-    30 s in all or `regex_s` seconds of matching; a result that is cut says so.
+    Excluded are binary files, files above 2 MiB, links, and folders named `.git` or `.lorimer`
+    (unless the requested folder is inside one). Ends after 300 lines, 500 files, 100,000 names, 30
+    s in total or `regex_s` seconds of matching; a truncated result says so.
     """
 
     name = "Grep"
@@ -88,8 +88,8 @@ class Grep(Tool):
         self._regex_s = regex_s
 
     async def execute(self, input: ToolInput, context: ToolContext) -> ToolResult:
-        """See the class. A regex that is none is invalid input; one that takes too long, and a
-        path that is not there, are error results."""
+        """See the class. An invalid regex is invalid input; one that takes too long, and a missing
+        path, are error results."""
         mode: str = input.get("output_mode", "content")
         query = Query(
             input["pattern"],

@@ -1,6 +1,6 @@
-"""Notes by key, kept with the conversation.
+"""Notes by key, stored with the conversation.
 
-There is no store behind it: what is kept is what the calls of the conversation come to.
+There is no separate store: the notes follow from the calls in the conversation.
 """
 
 from __future__ import annotations
@@ -15,9 +15,9 @@ from lorimer.tools.base import Tool, ToolContext, ToolInput, ToolResult
 
 MAX_KEYS: Final = 200
 MAX_VALUE_CHARS: Final = 10_000
-"""Of a value as JSON."""
+"""Most characters of a value as JSON."""
 MAX_CHARS: Final = 200_000
-"""Of all values together."""
+"""Most characters of all values together."""
 
 _SET: Final = "kv_set"
 _DELETE: Final = "kv_delete"
@@ -36,7 +36,7 @@ def _schema(required: list[str], **properties: JSON) -> dict[str, JSON]:
 
 
 def kept(calls: Iterable[PastCall]) -> dict[str, JSON]:
-    """What is kept after these calls, by key, the latest last."""
+    """The notes after these calls, by key, the latest last."""
     values: dict[str, JSON] = {}
     for call in calls:
         key = str(call.use.input.get("key"))
@@ -48,8 +48,8 @@ def kept(calls: Iterable[PastCall]) -> dict[str, JSON]:
 
 
 class KvSet(Tool):
-    """Keeps a value under a key, in place of an older one: at most 200 keys, 10,000 characters a
-    value, 200,000 in all."""
+    """Stores a value under a key, replacing an older one: at most 200 keys, 10,000 characters per
+    value, 200,000 in total."""
 
     name = _SET
     description = (
@@ -82,7 +82,7 @@ class KvSet(Tool):
 
 
 class KvGet(Tool):
-    """The value under a key."""
+    """Returns the value under a key."""
 
     name = "kv_get"
     description = "Read what was kept under a key with kv_set."
@@ -100,7 +100,7 @@ class KvGet(Tool):
 
 
 class KvList(Tool):
-    """The keys that there are, with the size of their values."""
+    """Lists the keys, with the size of their values."""
 
     name = "kv_list"
     description = "List the keys that were kept with kv_set."
@@ -123,7 +123,7 @@ class KvList(Tool):
 
 
 class KvDelete(Tool):
-    """Forgets a key."""
+    """Removes a key."""
 
     name = _DELETE
     description = "Forget what was kept under a key."
@@ -132,7 +132,7 @@ class KvDelete(Tool):
     recalls = _CHANGES
 
     async def execute(self, input: ToolInput, context: ToolContext) -> ToolResult:
-        """See the class. A key that is not there is no error."""
+        """See the class. An unknown key is not an error."""
         key: str = input["key"]
         values = kept(context.past)
         if key not in values:

@@ -34,12 +34,11 @@ _SCHEMA: Final[dict[str, JSON]] = {
 
 
 class Monitor(Tool):
-    """What a command in the background wrote since it was last looked at, and whether it still
-    runs.
+    """Shows what a background command wrote since the last look, and whether it is still running.
 
-    It does nothing that the command was not allowed: stopping is all it changes, and that the end
-    of the run does too. So it counts as reading. A command from before an interruption is not
-    there any more: what is known of it is told, and that its outcome is not.
+    It does nothing beyond what the command was permitted: all it can change is to stop it, as the
+    end of the run does too. So it counts as reading. A command from before an interruption no
+    longer exists: the result says what is known of it, and that its outcome is unknown.
     """
 
     name = "Monitor"

@@ -141,4 +141,4 @@ def _opened(path: str, files: RootedFiles, where: Path) -> Notebook:
     try:
         return Notebook(data)
     except Unfit as fault:
-        raise Failed(f"{path} is no notebook that can be edited: {fault}") from fault
+        raise Failed(f"{path} is not a notebook that can be edited: {fault}") from fault

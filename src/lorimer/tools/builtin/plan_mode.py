@@ -1,6 +1,6 @@
 """Plan first: nothing is changed until a person agrees to the plan.
 
-What plan mode forbids is said by `tools/policy/modes.py`, whether it is on by `tools/shown.py`.
+What plan mode forbids is decided in `tools/policy/modes.py`, whether it is on in `tools/shown.py`.
 """
 
 from __future__ import annotations
@@ -14,8 +14,8 @@ _REASON: Final = {"type": "string", "maxLength": 10_000, "description": "Why, in
 
 
 class EnterPlanMode(Tool):
-    """Begins plan mode: whatever may change something is refused, and not shown to the model any
-    more, until a person agrees to a plan; also after a resume and in later runs of the
+    """Starts plan mode: tools that may change something are refused, and no longer shown to the
+    model, until a person agrees to a plan; also after a resume and in later runs of the
     conversation."""
 
     name = ENTER_PLAN
@@ -41,8 +41,8 @@ class EnterPlanMode(Tool):
 
 
 class ExitPlanMode(Tool):
-    """Puts a plan before a person. When they agree plan mode ends, else it goes on. Without
-    anybody to ask it is refused; no rule and no mode allows it."""
+    """Shows a plan to a person. If they agree, plan mode ends, otherwise it continues. If nobody
+    can be asked it is refused; no rule and no mode allows it."""
 
     name = EXIT_PLAN
     description = (

@@ -22,7 +22,7 @@ MAX_LINE_CHARS: Final = 2000
 
 _ROOM_FOR_NOTE: Final = 300
 _PIECE: Final = 98_304
-"""Bytes of a picture that are read at once."""
+"""Bytes of an image that are read at once."""
 
 _SCHEMA: Final[dict[str, JSON]] = {
     "type": "object",
@@ -45,7 +45,8 @@ _SCHEMA: Final[dict[str, JSON]] = {
 
 
 class Read(Tool):
-    """Lines of a text file, numbered; images as images; other binary files by their size."""
+    """Reads lines of a text file, numbered; shows images as images, and other binary files by their
+    size."""
 
     name = "Read"
     description = (
@@ -85,8 +86,8 @@ class Read(Tool):
 
 
 def _encoded(file: BinaryIO) -> str:
-    """A file in base64; "": it is too large. Read in pieces: all of its bytes beside two forms of
-    their text would be too many copies of a picture."""
+    """A file in base64; "": it is too large. Read in pieces, because all of its bytes together with
+    two forms of their text would be too many copies of an image."""
     file.seek(0)
     encoded = bytearray()
     rest = b""

@@ -1,4 +1,4 @@
-"""Read back what was said earlier, also what the model is not shown any more."""
+"""Read earlier messages, including those that the model is no longer shown."""
 
 from __future__ import annotations
 
@@ -10,15 +10,15 @@ from lorimer.core.outline import shortened, told_text
 from lorimer.tools.base import Tool, ToolContext, ToolInput, ToolResult
 
 MAX_FOUND: Final = 20
-"""Messages that a search gives, the newest."""
+"""Most messages in a search result; the newest."""
 _MAX_CHARS: Final = 20_000
 _SNIPPET_CHARS: Final = 400
 
 
 class Recall(Tool):
-    """Earlier messages of the conversation by their numbers, whole, or those in which words occur,
-    in short. Compaction takes nothing out of the conversation itself, so all of it is there.
-    Thinking and media are not among it."""
+    """Reads earlier messages of the conversation: whole, by their numbers, or in short, those that
+    contain given words. Compaction removes nothing from the conversation itself, so everything is
+    there, except thinking and media."""
 
     name = "recall"
     description = (

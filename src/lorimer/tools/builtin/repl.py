@@ -1,4 +1,4 @@
-"""Run Python in an interpreter that stays."""
+"""Run Python in a persistent interpreter."""
 
 from __future__ import annotations
 
@@ -45,14 +45,14 @@ _LOST: Final = "[the interpreter has ended, and what was defined in it is gone]"
 
 
 class REPL(Tool):
-    """Python code in one interpreter for each run: what a call defines, later calls find.
+    """Runs Python code in one interpreter per run: later calls see what earlier ones defined.
 
-    The interpreter is a program of its own, sandboxed as the host says, with what is installed
-    beside Lorimer; it starts in the working directory at the first call. At a time-out, when a
-    call is cancelled and at the end of the run it is killed with all that it started. What was
-    defined is then gone, as after an interruption of the run: each result that comes from a new
-    interpreter says so. Of the output the first and the last half MiB are told; of more, all goes
-    to a file too, up to 64 MiB.
+    The interpreter is a separate program in the host's sandbox, with the packages installed beside
+    Lorimer; it starts in the working directory at the first call. On timeout, when a call is
+    cancelled, and at the end of the run it is killed with everything it started. All definitions
+    are then lost, as after an interruption of the run: each result from a new interpreter says so.
+    The result has the first and the last half MiB of the output; longer output also goes to a file,
+    up to 64 MiB.
     """
 
     name = "REPL"
@@ -66,7 +66,7 @@ class REPL(Tool):
     confined = True
 
     async def execute(self, input: ToolInput, context: ToolContext) -> ToolResult:
-        """See the class. An exception, a time-out and the end of the interpreter are error
+        """See the class. An exception, a timeout and the end of the interpreter are error
         results."""
         run = context.run
         if run is None or context.working_dir is None:

@@ -1,4 +1,4 @@
-"""Sum up a text or a file, by asking a small model."""
+"""Summarize a text or a file with a small model."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ from lorimer.tools.encode import text_of
 
 WORDS: Final = 150
 MAX_PAGES: Final = 50
-"""Of a file that is read."""
+"""Most characters of a file that is read."""
 
 _MORE: Final = re.compile(r"\n\[(?:bytes|lines) [^\]\n]{1,80}; go on with\s+offset=(\d+)\]\Z")
 _SOURCES: Final = {"file_id": ("read_input", "id", ""), "file_path": ("Read", "file_path", "\n")}
-"""Which of the run's own tools reads a file, on its terms; the argument that names it, and what
-stands between two pages."""
+"""The agent's tools that can read a file; the argument that names it, and the separator of two
+pages."""
 
 _SCHEMA: Final[dict[str, JSON]] = {
     "type": "object",
@@ -58,10 +58,10 @@ class _Summary(BaseModel):
 
 
 class Summarize(MetaTool):
-    """A summary that a small model writes of a text, or of a file: one given with the run by its
-    id, or one that Read can read. Files are read by the agent's own tools, so where it has none, or
-    may not, there is no summary either. Of more than 200,000 characters the first are summed up.
-    The tier `fast` is asked, unless the host allows others."""
+    """Summarizes a text or a file with a small model: a file given with the run, by its id, or one
+    that Read can read. Files are read by the agent's own tools, so if it has none, or they are not
+    permitted, there is no summary either. Only the first 200,000 characters are summarized. Uses
+    the tier `fast`, unless the host allows others."""
 
     name = "summarize"
     description = (
@@ -98,7 +98,7 @@ class Summarize(MetaTool):
 
 
 async def _read(source: str, name: str, context: ToolContext) -> str | ToolResult:
-    """A file, page by page, as far as it is given to a model; or what went wrong."""
+    """A file, page by page, as far as it is passed to a model; or what went wrong."""
     tool, argument, between = _SOURCES[source]
     if context.call is None:
         raise ToolExecutionError("no other tools can be called here")

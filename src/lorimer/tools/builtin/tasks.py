@@ -1,6 +1,5 @@
-"""Look after work in the background: how it stands, what it says, words for it, its end. It is
-begun by `TaskCreate` (`agent.py`); each task is a run of its own, and nothing else is kept of it.
-"""
+"""Manage background tasks: their status, their output, messages to them, cancelling them. They are
+started by `TaskCreate` (`agent.py`); each task is a run of its own, and nothing else is stored."""
 
 from __future__ import annotations
 
@@ -27,8 +26,8 @@ _AT_WORK: Final = (RUNNING, WAITING)
 
 
 def agent_tools(agents: Sequence[SubAgent], *, tasks: bool, hears: bool) -> list[Tool]:
-    """The tools for these sub-agents; with `tasks` also those for work in the background. `hears`:
-    one of them has tools that bring in words of strangers."""
+    """The tools for these sub-agents; with `tasks` also those for background work. `hears`: one of
+    them has tools with untrusted results."""
     tools: list[Tool] = [Delegate(each, hears) for each in agents if each.inputs is not None]
     described = {each.name: each.description for each in agents if each.inputs is None}
     if described:
@@ -46,13 +45,13 @@ class _Task(Tool):
     input_schema: Any = object_schema({"task_id": _ID}, "task_id")
 
     async def all(self, context: ToolContext) -> tuple[Children, dict[str, Task]]:
-        """All that there are, by id."""
+        """All tasks, by id."""
         _, children = children_of(context)
         await children.revive()
         return children, {task.id: task for task in await children.tasks()}
 
     async def one(self, input: ToolInput, context: ToolContext) -> tuple[Children, Task]:
-        """The one that is meant. Raises ToolExecutionError when there is none of that id."""
+        """The task with the given id. Raises ToolExecutionError for an unknown one."""
         children, tasks = await self.all(context)
         wanted = input["task_id"]
         if wanted not in tasks:
@@ -65,7 +64,7 @@ class _Task(Tool):
 
 
 class TaskGet(_Task):
-    """How one task stands."""
+    """Shows the status of one task."""
 
     name = "TaskGet"
     description = "How a task in the background stands: running, waiting for a person, or its end."
@@ -78,7 +77,7 @@ class TaskGet(_Task):
 
 
 class TaskList(_Task):
-    """How all tasks stand."""
+    """Lists all tasks with their status."""
 
     name = "TaskList"
     description = "All tasks in the background, with how each stands."
@@ -100,7 +99,7 @@ class TaskList(_Task):
 
 
 class TaskUpdate(_Task):
-    """Tells a task something more; once, however often the call is made."""
+    """Sends a task a further message; once, however often the call is repeated."""
 
     name = "TaskUpdate"
     description = "Send words to a task that is at work: it sees them before its next step."
@@ -114,7 +113,7 @@ class TaskUpdate(_Task):
     )
 
     async def execute(self, input: ToolInput, context: ToolContext) -> ToolResult:
-        """See the class. Of a task that has ended an error result."""
+        """See the class. An error result for a task that has ended."""
         children, task = await self.one(input, context)
         if await children.tell(task, input["message"], context.idempotency_key):
             return ToolResult(f"Sent to {task.id}.")
@@ -135,7 +134,7 @@ class TaskStop(_Task):
 
 
 class TaskOutput(_Task):
-    """What a task has said, also while it is at work."""
+    """Shows what a task has said so far, even while it is running."""
 
     name = "TaskOutput"
     description = (
@@ -155,7 +154,7 @@ class TaskOutput(_Task):
     polling = True
 
     def __init__(self, hears: bool) -> None:
-        """`hears`: a sub-agent has tools that bring in words of strangers."""
+        """`hears`: a sub-agent has tools with untrusted results."""
         self.untrusted = hears
 
     async def execute(self, input: ToolInput, context: ToolContext) -> ToolResult:

@@ -1,4 +1,4 @@
-"""Keep a list of what is to be done."""
+"""Keep a to-do list."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from lorimer.tools.shown import look_back, succeeded
 NAME: Final = "TodoWrite"
 MAX_TODOS: Final = 100
 MAX_CHARS: Final = 1_000
-"""Of one of them."""
+"""Most characters of one item."""
 
 _MARKS: Final = {"pending": " ", "in_progress": "~", "completed": "x"}
 
@@ -45,7 +45,7 @@ _SCHEMA: Final[dict[str, JSON]] = {
 
 @record
 class Todo:
-    """Something to be done."""
+    """An item of the list."""
 
     content: str
     status: str
@@ -53,8 +53,8 @@ class Todo:
 
 
 class TodoWrite(Tool):
-    """Replaces the conversation's list of things to do: at most 100, each `pending`,
-    `in_progress` or `completed`. `todos_of` reads the list from a conversation."""
+    """Replaces the conversation's to-do list: at most 100 items, each `pending`, `in_progress` or
+    `completed`. `todos_of` reads the list from a conversation."""
 
     name = NAME
     description = (
@@ -65,7 +65,7 @@ class TodoWrite(Tool):
     effects = frozenset[str]()
 
     async def execute(self, input: ToolInput, context: ToolContext) -> ToolResult:
-        """See the class. Its metadata has the list as it is now, as `todos`."""
+        """See the class. Its metadata has the current list as `todos`."""
         todos = _read(input)
         done = sum(todo.status == "completed" for todo in todos)
         lines = [f"[{_MARKS[todo.status]}] {todo.content}" for todo in todos]
@@ -75,7 +75,7 @@ class TodoWrite(Tool):
 
 
 def todos_of(messages: Sequence[Message]) -> list[Todo]:
-    """The list as a conversation has it, of `PipelineResult.messages` for instance."""
+    """The list in a conversation, such as `PipelineResult.messages`."""
     calls = succeeded(look_back(messages, {NAME}))
     return _read(calls[-1].use.input) if calls else []
 

@@ -1,4 +1,4 @@
-"""Find tools that are not shown until they are asked for."""
+"""Find deferred tools, which are not shown until then."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _DEFAULT: Final = 5
 _SELECT: Final = "select:"
 _MAX_LINE: Final = 300
 _MAX_ABOUT: Final = 10_000
-"""Characters of a description, or of a schema, that are looked at."""
+"""Most characters of a description, or of a schema, that are searched."""
 
 _SCHEMA: Final[dict[str, JSON]] = {
     "type": "object",
@@ -40,9 +40,9 @@ _SCHEMA: Final[dict[str, JSON]] = {
 
 
 class ToolSearch(Tool):
-    """Finds deferred tools by words of their names, descriptions and arguments, or by
-    `select:NAME,NAME`. What it finds can be called from the next reply on, also after a resume
-    and in later runs of the conversation. Is not shown where no tool is deferred."""
+    """Finds deferred tools by words in their names, descriptions and arguments, or by
+    `select:NAME,NAME`. They can be called from the next reply on, also after a resume and in later
+    runs of the conversation. Not shown unless a tool is deferred."""
 
     name = SEARCH
     description = "Find tools that you have but do not see, and load them for your next reply."
@@ -50,7 +50,7 @@ class ToolSearch(Tool):
     effects = frozenset[str]()
 
     async def execute(self, input: ToolInput, context: ToolContext) -> ToolResult:
-        """See the class. Nothing found is an error result that names the tools there are."""
+        """See the class. If nothing is found, an error result names the existing tools."""
         found = search(input["query"], context.deferred)[: input.get("limit", _DEFAULT)]
         if not found:
             names = ", ".join([spec.name for spec in context.deferred]) or "none"
@@ -61,8 +61,8 @@ class ToolSearch(Tool):
 
 
 def search(query: str, specs: Sequence[ToolSpec]) -> list[ToolSpec]:
-    """Those that fit, the best first: a word in the name counts most, then in the description,
-    then among the arguments."""
+    """The matching tools, best first: a word in the name counts most, then in the description, then
+    among the arguments."""
     if query.startswith(_SELECT):
         wanted = {name.strip() for name in query.removeprefix(_SELECT).split(",")}
         return [spec for spec in specs if spec.name in wanted]

@@ -30,12 +30,11 @@ _SCHEMA: Final[dict[str, JSON]] = {
 
 
 class Unpack(Tool):
-    """A zip or tar archive, unpacked into a folder of its own; nothing that is there is written
-    over.
+    """Unpacks a zip or tar archive into a new folder; existing files are never overwritten.
 
-    Refused as a whole: names that lead out of the folder or are not plain, protected names such as
-    `.git`, devices, encrypted files, names that are there twice, more than 10,000 entries or 1 GiB,
-    and what unpacks to more than 200 times its size. Links are left out, and counted.
+    An archive is rejected as a whole for names that lead out of the folder or are not plain,
+    protected names such as `.git`, devices, encrypted files, duplicate names, more than 10,000
+    entries or 1 GiB, and a compression ratio above 200. Links are skipped, and counted.
     """
 
     name = "Unpack"
@@ -64,7 +63,7 @@ class Unpack(Tool):
         except Failed as failed:
             return failed.result
         finally:
-            over.set()  # at the time-out its thread is left to itself
+            over.set()  # on timeout its thread is abandoned
         left_out = f" {done.links:,} links were left out." if done.links else ""
         return ToolResult(
             f"Unpacked {done.files:,} files ({done.bytes:,} bytes) into {into}.{left_out}"

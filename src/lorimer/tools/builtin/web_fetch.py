@@ -1,4 +1,4 @@
-"""Read a page of the web."""
+"""Read a web page."""
 
 from __future__ import annotations
 
@@ -31,8 +31,7 @@ _CHARSET: Final = re.compile(
     r"utf[-_]?(8|16|16-?[bl]e)|(us-)?ascii|iso[-_]?8859[-_][0-9]{1,2}|latin-?1|(windows-|cp)[0-9]{3,4}"
     r"|koi8-[rut]|macintosh|gb2312|gbk|gb18030|big5(-hkscs)?|euc-(jp|kr)|iso-2022-jp|shift[-_]jis"
 )
-"""Names of what pages are written in. Python knows more, such as punycode, which takes time as the
-square of the text."""
+"""Encodings of pages. Python knows more, such as punycode, which takes quadratic time."""
 
 _HEADERS: Final = {
     "accept": "text/html, text/plain, application/json;q=0.9, */*;q=0.5",
@@ -41,9 +40,9 @@ _HEADERS: Final = {
 
 
 class WebFetch(Tool):
-    """The text of a page, without its markup. Reaches public addresses only, looks each name up
-    once, and checks every redirect. To another host it follows one only where it might be called
-    with that address itself; else the model is told where it leads."""
+    """Reads a page as text, without its markup. Reaches public addresses only, resolves each name
+    once, and checks every redirect. It follows a redirect to another host only if calling it with
+    that address would be permitted; otherwise the model is told where it leads."""
 
     name = "WebFetch"
     description = (
@@ -61,9 +60,9 @@ class WebFetch(Tool):
     untrusted = True
 
     async def execute(self, input: ToolInput, context: ToolContext) -> ToolResult:
-        """See the class. A status of 400 and more, what leads elsewhere, and what is no text are
-        error results."""
-        import httpx2  # a tenth of the start-up time: only for those who call out
+        """See the class. A status of 400 or more, a redirect to another host, and anything but text
+        are error results."""
+        import httpx2  # a tenth of the start-up time: imported only for requests
 
         from lorimer.world.guarded import fetch
 
@@ -89,7 +88,7 @@ class WebFetch(Tool):
         kind = kind.strip().lower()
         if b"\0" in found.body[:1024] or not _is_text(kind):
             return ToolResult(
-                f"[{found.url} is no text: {kind}, {len(found.body):,} bytes]", is_error=True
+                f"[{found.url} is not text: {kind}, {len(found.body):,} bytes]", is_error=True
             )
         text = _decoded(found.body, rest)
         if "html" in kind or kind == "application/xml":

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 MAX_RESULTS: Final = 20
 MAX_TEXT: Final = 600
-"""Characters of what is told of one page."""
+"""Most characters of the text about one page."""
 TIMEOUT_S: Final = 30.0
 
 _SAID: Final = ("BRAVE_API_KEY", "TAVILY_API_KEY", "SEARXNG_URL")
@@ -65,9 +65,9 @@ _SCHEMA: Final[dict[str, JSON]] = {
 
 
 class WebSearch(Tool):
-    """Titles, addresses and snippets of pages. `service`: who searches; None: what the variables
-    BRAVE_API_KEY, TAVILY_API_KEY or SEARXNG_URL say, looked up at each call.
-    On the command line the group `web` has it where one of them is set."""
+    """Finds titles, addresses and snippets of pages. `service`: the search service; None: the one
+    for which BRAVE_API_KEY, TAVILY_API_KEY or SEARXNG_URL is set, looked up at each call. On the
+    command line it is in the group `web` if one of them is set."""
 
     name = "WebSearch"
     description = (
@@ -86,11 +86,11 @@ class WebSearch(Tool):
         self._service = service
 
     def configured(self) -> bool:
-        """Somebody searches."""
+        """Whether there is a search service."""
         return self._service is not None or any(os.environ.get(name, "").strip() for name in _SAID)
 
     async def execute(self, input: ToolInput, context: ToolContext) -> ToolResult:
-        """See the class. No service, and one that does not answer, are error results."""
+        """See the class. Without a service, and if it does not answer, the result is an error."""
         from lorimer.tools.builtin.search_services import SearchQuery, service_of  # httpx2 with it
 
         wanted = input.get("backend", "")
@@ -115,7 +115,7 @@ class WebSearch(Tool):
 
 
 def _wanted(result: SearchResult, allowed: tuple[str, ...], blocked: tuple[str, ...]) -> bool:
-    """Whether a page may be told of: services take domains as a hint at best."""
+    """Whether a page may be listed: services take domains as a hint at best."""
     from lorimer.world.guarded import named_in, parse_url
 
     try:

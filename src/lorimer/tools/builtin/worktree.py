@@ -1,6 +1,6 @@
 """Work in a copy of the repository's files, on a branch of its own (git worktree).
 
-That calls begin in the copy while the model is in one: `tools/folders.py`.
+Calls start in the copy while the model is in one: `tools/folders.py`.
 """
 
 from __future__ import annotations
@@ -26,17 +26,17 @@ from lorimer.world.spellings import folded
 _TIMEOUT_S: Final = 100.0
 _MAX_OUTPUT: Final = 1_048_576
 _MAX_TOLD: Final = 20
-# Neither hooks nor a monitor that the repository names: they are the host's, not this call's.
+# neither hooks nor a file monitor of the repository: they are the host's, not this call's
 _GIT: Final = ("git", "-c", "core.hooksPath=/dev/null", "-c", "core.fsmonitor=false")
 
 
 class EnterWorktree(Tool):
-    """Makes a worktree of the workspace's git repository, beneath it, and enters it: later calls
-    of the conversation begin there. Enters one that is there already. The workspace has to be the
-    top folder of the repository.
+    """Creates a worktree of the workspace's git repository, below the workspace, and enters it:
+    later calls of the conversation start there. An existing one is entered. The workspace has to be
+    the top folder of the repository.
 
-    Idempotent: an interrupted call is simply made again. Git runs by its arguments, sandboxed as
-    the host says, and without the repository's hooks.
+    Idempotent: an interrupted call is simply repeated. Git is run in the host's sandbox, and
+    without the repository's hooks.
     """
 
     name = ENTER_WORKTREE
@@ -84,7 +84,7 @@ class EnterWorktree(Tool):
         folder = worktree_folder(input)
         place = await _checked(folder, home, context)
         if branch.startswith("-"):
-            raise ToolExecutionError(f"{branch!r} is no name for a branch.")
+            raise ToolExecutionError(f"{branch!r} is not a valid name for a branch.")
         await _at_the_top(context, home)
         await _git(context, home, "check-ref-format", f"refs/heads/{branch}", why="no such name")
         if await context.in_thread(lambda: files.exists(place)):
@@ -112,9 +112,9 @@ class EnterWorktree(Tool):
 
 
 class ExitWorktree(Tool):
-    """Leaves the worktree that was entered last; with `remove`, takes its folder away. The branch
-    and its commits stay. A folder with anything that is not committed is never removed, and
-    neither are commits that no branch has: it is left, and the model is told."""
+    """Leaves the worktree that was entered last; with `remove`, deletes its folder. The branch and
+    its commits stay. A folder with uncommitted changes, or with commits that are on no branch, is
+    never deleted: it is left, and the model is told."""
 
     name = EXIT_WORKTREE
     description = (
@@ -168,7 +168,7 @@ def _home(context: ToolContext) -> Path:
 
 
 async def _checked(folder: str, home: Path, context: ToolContext) -> str:
-    """Where a plain path beneath the workspace is, which no link leads elsewhere."""
+    """The location of a plain path below the workspace, unless a link leads elsewhere."""
     parts = folder.split("/")
     plain = all(part not in ("", ".", "..") and part.isprintable() for part in parts)
     if not plain or not PROTECTED.isdisjoint(map(folded, parts)):

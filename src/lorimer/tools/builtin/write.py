@@ -22,10 +22,10 @@ _SCHEMA: Final[dict[str, JSON]] = {
 
 
 class Write(Tool):
-    """Creates or replaces a file, all or nothing.
+    """Creates or replaces a file atomically.
 
-    Idempotent: what is written does not depend on what was there, so an interrupted call is
-    simply made again.
+    Idempotent: what is written does not depend on the previous content, so an interrupted call is
+    simply repeated.
     """
 
     name = "Write"

@@ -47,7 +47,7 @@ def parsed(event: HookEvent, name: str, text: bytes) -> Answer:
     except ValueError as error:
         raise failure(event, name, f"printed what is no JSON: {_shown(text)} ({error})") from None
     if not isinstance(data, Mapping):
-        raise failure(event, name, f"printed {_shown(text)}, which is no object")
+        raise failure(event, name, f"printed {_shown(text)}, which is not an object")
     try:
         parse(text.decode(), ".json", "its answer")  # a field that is there twice says nothing
     except ConfigError as error:
@@ -58,7 +58,7 @@ def parsed(event: HookEvent, name: str, text: bytes) -> Answer:
     decision = data.get("decision", "")
     reason, context = data.get("reason", ""), data.get("context", "")
     if not isinstance(reason, str) or not isinstance(context, str):
-        raise failure(event, name, "gave a reason or a context that is no text")
+        raise failure(event, name, "gave a reason or a context that is not text")
     return checked(
         event, name, Answer(_verdict(event, name, decision), reason, None, context), data
     )
@@ -102,13 +102,13 @@ def _fits(event: HookEvent, name: str, change: JSON) -> None:
     if event is _STOP:
         raise failure(event, name, "changes something, and there is nothing to change")
     if event is _BEFORE and not isinstance(change, Mapping):
-        raise failure(event, name, "changes the tool's input into something that is no object")
+        raise failure(event, name, "changes the tool's input into something that is not an object")
     if isinstance(change, Mapping) and plain(change) is None:
         raise failure(event, name, "changes something into what is not plain JSON")
     if event is _PROMPT and not isinstance(change, str | Mapping):
         raise failure(event, name, "changes the prompt into neither text nor an object")
     if event not in (_BEFORE, _PROMPT) and not isinstance(change, str):
-        raise failure(event, name, "changes the result into something that is no text")
+        raise failure(event, name, "changes the result into something that is not text")
 
 
 def _shown(text: bytes) -> str:

@@ -107,7 +107,7 @@ def carried(data: Mapping[str, JSON], where: str, lookup: Lookup) -> Imported:
                 geny = True
                 _geny(entry, action, f"{where}: {name}[{at}]", found, lookup)
             else:
-                raise ConfigError(f"{where}: {name}[{at}] is no rule")
+                raise ConfigError(f"{where}: {name}[{at}] is not a rule")
     if geny:
         _geny_notes(said, found)
     else:

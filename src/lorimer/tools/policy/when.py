@@ -71,7 +71,7 @@ def moment(value: object, where: str) -> float:
         try:
             value = datetime.fromisoformat(value)
         except ValueError:
-            raise ConfigError(f"{where}: {value!r} is no date") from None
+            raise ConfigError(f"{where}: {value!r} is not a date") from None
         if value.tzinfo is None and value.time() == datetime.min.time():
             value = value.date()
     if isinstance(value, date) and not isinstance(value, datetime):

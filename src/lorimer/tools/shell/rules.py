@@ -86,7 +86,7 @@ class CommandRule:
             names = ", ".join([name for name, _ in command.assignments if name not in ENVIRONMENT])
             return f"it sets {names}"
         if not command.argv:
-            return "it is no command"
+            return "it is not a command"
         if self.fits(command.argv):
             why = self._opens(command.argv)
             if not why:
@@ -260,7 +260,7 @@ class CommandRules:
                 return f"{' '.join(command.argv)[:100]}: {why}"
             elsewhere = elsewhere or not ELSEWHERE.isdisjoint(command.argv)
             found.append(rule)
-        return tuple(found) or "it is no command"
+        return tuple(found) or "it is not a command"
 
     def _covering(self, command: Command) -> CommandRule | str:
         """The first rule that covers it, or why none does."""

@@ -1,21 +1,13 @@
-"""Changes of a manifest, as data: each is a function from a manifest to a manifest.
-
-A change of a pipeline is told to its live runs, which take it up before their next model call and
-record it as the fact `mutated`; so it is JSON, and names everything. Who may change what, and what
-was changed: `mutable.py`. When a live run applies it: `pending_changes.py`.
-"""
+"""Every kind of change of a manifest."""
 
 from __future__ import annotations
 
-from abc import abstractmethod
 from collections.abc import Mapping, Sequence
-from functools import cache
-from typing import Annotated, Final, Literal, Protocol, TypeAlias, TypeVar, Union
+from typing import Annotated, Literal, TypeAlias, TypeVar, Union
 
-from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
+from pydantic import BaseModel, Field, ValidationError
 
-from lorimer.core.errors import ConfigError, MutationError, nearest
-from lorimer.core.jsonable import JSON
+from lorimer.core.errors import MutationError, nearest
 from lorimer.core.manifest import (
     EnvironmentManifest,
     Metadata,
@@ -27,84 +19,18 @@ from lorimer.core.manifest import (
     ToolsConfig,
     problems_of,
 )
-from lorimer.core.stage import Slot, Strategy
+from lorimer.core.mutation.change import Change, Declared, SlotChange, StageChange
 
 M = TypeVar("M", bound=BaseModel)
 
-SECTIONS: Final = ("metadata", "model", "limits", "tools", "permissions", "agents")
-"""The parts of a manifest besides its stages."""
 
-
-class Declared(Protocol):
-    """Where the slots of stages are looked up: a catalogue."""
-
-    def slots(self, stage: str, implementation: str = "") -> Mapping[str, Slot[Strategy]]:
-        """The slots of a stage by name. Raises ConfigError when there is no such stage."""
-        ...
-
-
-class Change(BaseModel):
-    """One change. `kind` says which, in JSON."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, defer_build=True)
-
-    @abstractmethod
-    def edit(self, draft: EnvironmentManifest, declared: Declared) -> None:
-        """Make it, in a manifest that belongs to the caller. Raises MutationError."""
-
-
-class _StageChange(Change):
-    stage: str
-    """Its name."""
-
-    def entry(self, draft: EnvironmentManifest) -> StageEntry:
-        if self.stage not in draft.stages:
-            known = [entry.name for entry in draft.stages]
-            raise MutationError(
-                f"this agent has no {self.stage!r} stage{nearest(self.stage, known)}"
-            )
-        return draft.stages[self.stage]
-
-
-class _SlotChange(_StageChange):
-    slot: str
-
-    def held(self, draft: EnvironmentManifest, declared: Declared) -> tuple[list[str], bool]:
-        """What is in the slot, and whether it is a chain."""
-        entry = self.entry(draft)
-        slots = declared.slots(entry.name, entry.implementation)
-        if self.slot not in slots:
-            raise MutationError(
-                f"the {self.stage!r} stage has no slot {self.slot!r}{nearest(self.slot, slots)}"
-            )
-        slot = slots[self.slot]
-        chosen = entry.strategies.get(self.slot, list(slot.default))
-        return (list(chosen) if isinstance(chosen, list) else [chosen]), slot.chain
-
-    def chain(self, draft: EnvironmentManifest, declared: Declared) -> list[str]:
-        """What is in the chain."""
-        held, chain = self.held(draft, declared)
-        if not chain:
-            raise MutationError(f"{self.stage}.{self.slot} holds one strategy: it is no chain")
-        return held
-
-    def settle(self, draft: EnvironmentManifest, held: list[str]) -> None:
-        """This is in the chain from now on; configurations of what is not, go."""
-        entry = self.entry(draft)
-        entry.strategies[self.slot] = held
-        configs = entry.strategy_configs.pop(self.slot, {})
-        kept = {name: config for name, config in configs.items() if name in held}
-        if kept:
-            entry.strategy_configs[self.slot] = kept
-
-
-class SwapStrategy(_SlotChange):
-    """Another strategy in a slot, configured anew; in a chain another list of them, or one for a
-    chain of one. `config` maps, where it is a list, strategy to configuration."""
+class SwapStrategy(SlotChange):
+    """Put another strategy, newly configured, into a slot; into a chain, a list of strategies or a
+    single one. For a list, `config` maps strategies to configurations."""
 
     kind: Literal["swap_strategy"] = "swap_strategy"
     strategy: str | list[str]
-    config: dict[str, Plain] = {}
+    config: dict[str, Plain] = Field({})
 
     def edit(self, draft: EnvironmentManifest, declared: Declared) -> None:
         _, chain = self.held(draft, declared)
@@ -117,9 +43,9 @@ class SwapStrategy(_SlotChange):
             entry.strategy_configs[self.slot] = {str(self.strategy): own} if one else {**own}
 
 
-class UpdateStrategyConfig(_SlotChange):
-    """Fields of the configuration of a strategy, the others as they are; in a chain `strategy` says
-    whose."""
+class UpdateStrategyConfig(SlotChange):
+    """Set fields of a strategy's configuration and keep the others; in a chain, `strategy` says of
+    which."""
 
     kind: Literal["update_strategy_config"] = "update_strategy_config"
     config: dict[str, Plain]
@@ -141,12 +67,12 @@ class UpdateStrategyConfig(_SlotChange):
         configs[self.slot] = slot
 
 
-class AddToChain(_SlotChange):
-    """One more strategy in a chain: last, or at the place `at`, from 0."""
+class AddToChain(SlotChange):
+    """Add a strategy to a chain: at the end, or at the 0-based index `at`."""
 
     kind: Literal["add_to_chain"] = "add_to_chain"
     strategy: str
-    config: dict[str, Plain] = {}
+    config: dict[str, Plain] = Field({})
     at: Annotated[int, Field(ge=0)] | None = None
 
     def edit(self, draft: EnvironmentManifest, declared: Declared) -> None:
@@ -160,8 +86,8 @@ class AddToChain(_SlotChange):
             configs[self.strategy] = dict(self.config)
 
 
-class RemoveFromChain(_SlotChange):
-    """One strategy less in a chain."""
+class RemoveFromChain(SlotChange):
+    """Remove a strategy from a chain."""
 
     kind: Literal["remove_from_chain"] = "remove_from_chain"
     strategy: str
@@ -174,8 +100,8 @@ class RemoveFromChain(_SlotChange):
         self.settle(draft, held)
 
 
-class ReorderChain(_SlotChange):
-    """The same strategies of a chain in another order."""
+class ReorderChain(SlotChange):
+    """Reorder the strategies of a chain."""
 
     kind: Literal["reorder_chain"] = "reorder_chain"
     order: list[str]
@@ -187,8 +113,8 @@ class ReorderChain(_SlotChange):
         self.settle(draft, list(self.order))
 
 
-class UpdateStageConfig(_StageChange):
-    """Fields of a stage's own configuration, the others as they are."""
+class UpdateStageConfig(StageChange):
+    """Set fields of a stage's own configuration and keep the others."""
 
     kind: Literal["update_stage_config"] = "update_stage_config"
     config: dict[str, Plain]
@@ -198,8 +124,8 @@ class UpdateStageConfig(_StageChange):
         entry.config = {**entry.config, **self.config}
 
 
-class SetStageActive(_StageChange):
-    """A stage into the plan, or out of it; in the manifest it stays."""
+class SetStageActive(StageChange):
+    """Activate or deactivate a stage; a deactivated stage stays in the manifest."""
 
     kind: Literal["set_stage_active"] = "set_stage_active"
     active: bool
@@ -209,7 +135,7 @@ class SetStageActive(_StageChange):
 
 
 class RegisterStage(Change):
-    """One more stage."""
+    """Add a stage."""
 
     kind: Literal["register_stage"] = "register_stage"
     entry: StageEntry
@@ -220,8 +146,8 @@ class RegisterStage(Change):
         _insert(draft, self.entry)
 
 
-class RemoveStage(_StageChange):
-    """One stage less."""
+class RemoveStage(StageChange):
+    """Remove a stage."""
 
     kind: Literal["remove_stage"] = "remove_stage"
 
@@ -229,8 +155,8 @@ class RemoveStage(_StageChange):
         draft.stages.root.remove(self.entry(draft))
 
 
-class ReplaceStage(_StageChange):
-    """A stage that is configured anew, with all its slots; its name may be another."""
+class ReplaceStage(StageChange):
+    """Replace a stage and all its slots; the name may change."""
 
     kind: Literal["replace_stage"] = "replace_stage"
     by: StageEntry
@@ -242,8 +168,8 @@ class ReplaceStage(_StageChange):
         _insert(draft, self.by)
 
 
-class SetImplementation(_StageChange):
-    """Other code for a stage; "": the usual one."""
+class SetImplementation(StageChange):
+    """Choose the implementation of a stage; "": the usual one."""
 
     kind: Literal["set_implementation"] = "set_implementation"
     implementation: str
@@ -252,8 +178,8 @@ class SetImplementation(_StageChange):
         self.entry(draft).implementation = self.implementation
 
 
-class SetStageModel(_StageChange):
-    """What a stage overrides of the model: all of it; {}: nothing."""
+class SetStageModel(StageChange):
+    """Set all of the model fields that a stage overrides; {}: none."""
 
     kind: Literal["set_stage_model"] = "set_stage_model"
     model: dict[str, Plain]
@@ -262,9 +188,8 @@ class SetStageModel(_StageChange):
         self.entry(draft).model_override = dict(self.model)
 
 
-class BindTool(_StageChange):
-    """A tool that the stage may call, besides those that it may already; where it had no binding,
-    that one only."""
+class BindTool(StageChange):
+    """Allow the stage to call one more tool; if it had no binding, only that one."""
 
     kind: Literal["bind_tool"] = "bind_tool"
     tool: str
@@ -279,8 +204,8 @@ class BindTool(_StageChange):
         entry.tool_binding = ToolBinding(allowed=allowed, blocked=blocked)
 
 
-class UnbindTool(_StageChange):
-    """A tool that the stage may not call any more."""
+class UnbindTool(StageChange):
+    """Forbid the stage to call a tool."""
 
     kind: Literal["unbind_tool"] = "unbind_tool"
     tool: str
@@ -296,12 +221,13 @@ class UnbindTool(_StageChange):
             entry.tool_binding = ToolBinding(allowed=allowed, blocked=before.blocked)
 
 
-class SetToolScope(_StageChange):
-    """Which tools the stage may call: all of it; neither: every tool of the agent."""
+class SetToolScope(StageChange):
+    """Set all of the stage's tool binding; without `allowed` and `blocked`: every tool of the
+    agent."""
 
     kind: Literal["set_tool_scope"] = "set_tool_scope"
     allowed: list[str] | None = None
-    blocked: list[str] = []
+    blocked: list[str] = Field([])
 
     def edit(self, draft: EnvironmentManifest, declared: Declared) -> None:
         nothing = self.allowed is None and not self.blocked
@@ -310,7 +236,7 @@ class SetToolScope(_StageChange):
 
 
 class UpdateModel(Change):
-    """Fields of `model`, the others as they are."""
+    """Set fields of `model` and keep the others."""
 
     kind: Literal["update_model_config"] = "update_model_config"
     settings: dict[str, Plain]
@@ -321,13 +247,13 @@ class UpdateModel(Change):
 
 
 class UpdatePipeline(Change):
-    """Fields of `metadata`, `limits`, `permissions`, the others as they are. A live run keeps the
-    limits that it began with."""
+    """Set fields of `metadata`, `limits` and `permissions` and keep the others. A live run keeps
+    the limits that it began with."""
 
     kind: Literal["update_pipeline_config"] = "update_pipeline_config"
-    metadata: dict[str, Plain] = {}
-    limits: dict[str, Plain] = {}
-    permissions: dict[str, Plain] = {}
+    metadata: dict[str, Plain] = Field({})
+    limits: dict[str, Plain] = Field({})
+    permissions: dict[str, Plain] = Field({})
 
     def edit(self, draft: EnvironmentManifest, declared: Declared) -> None:
         metadata = {**draft.metadata.model_dump(), **self.metadata}
@@ -338,7 +264,7 @@ class UpdatePipeline(Change):
 
 
 class UpdateTools(Change):
-    """Fields of `tools`, the others as they are. Naming a tool grants nothing."""
+    """Set fields of `tools` and keep the others. Naming a tool does not permit its calls."""
 
     kind: Literal["update_tools"] = "update_tools"
     tools: dict[str, Plain]
@@ -349,7 +275,7 @@ class UpdateTools(Change):
 
 
 class RestoreSnapshot(Change):
-    """All of it as it was."""
+    """Restore a complete manifest."""
 
     kind: Literal["restore_snapshot"] = "restore_snapshot"
     manifest: dict[str, Plain]
@@ -388,80 +314,8 @@ AnyChange: TypeAlias = Annotated[
 """Every kind of change."""
 
 
-@cache
-def _adapter() -> TypeAdapter[AnyChange]:
-    return TypeAdapter(AnyChange)
-
-
-def read(data: Mapping[str, JSON]) -> Change:
-    """A change from its JSON. Raises MutationError."""
-    try:
-        return _adapter().validate_python(data)
-    except ValidationError as error:
-        raise MutationError("; ".join(problems_of(error, "", AnyChange))) from None
-
-
-def plain(change: Change) -> dict[str, JSON]:
-    """Its JSON."""
-    kept: dict[str, JSON] = change.model_dump(mode="json", exclude_defaults=True)
-    return {"kind": str(change.model_dump(include={"kind"})["kind"]), **kept}
-
-
-def apply(
-    manifest: EnvironmentManifest, changes: Sequence[Change], declared: Declared
-) -> EnvironmentManifest:
-    """The manifest with the changes, in order; the given one stays as it is. Raises MutationError
-    for what does not fit. Whether the result can be run, says `compile`."""
-    draft = manifest.model_copy(deep=True)
-    for change in changes:
-        try:
-            change.edit(draft, declared)
-        except MutationError:
-            raise
-        except ValidationError as error:
-            raise MutationError("; ".join(problems_of(error, ""))) from None
-        except ConfigError as error:
-            raise MutationError(str(error), problems=error.problems) from None
-    try:
-        return EnvironmentManifest.from_dict(draft.to_dict())
-    except ConfigError as error:
-        raise MutationError(str(error), problems=error.problems) from None
-
-
-def apply_json(
-    manifest: EnvironmentManifest, changes: Sequence[JSON], declared: Declared
-) -> EnvironmentManifest:
-    """As `apply`, of changes in their JSON; what is no object is passed over."""
-    read_changes = [read(each) for each in changes if isinstance(each, Mapping)]
-    return apply(manifest, read_changes, declared)
-
-
-def sections(manifest: EnvironmentManifest) -> dict[str, JSON]:
-    """A manifest in parts: the sections by name, each stage as `stages.<name>`."""
-    data = manifest.to_dict()
-    parts: dict[str, JSON] = {name: data.get(name, {}) for name in SECTIONS}
-    for entry in manifest.stages:
-        parts[f"stages.{entry.name}"] = entry.model_dump(mode="json", exclude_defaults=True)
-    return parts
-
-
-def restoring(manifest: EnvironmentManifest) -> Change:
-    """The change after which a manifest is this one."""
-    data: Mapping[str, JSON] = {"kind": "restore_snapshot", "manifest": manifest.to_dict()}
-    return read(data)
-
-
-def difference(
-    before: EnvironmentManifest, after: EnvironmentManifest
-) -> dict[str, tuple[JSON, JSON]]:
-    """The parts that differ: before and after; None: it was not there, or is not any more."""
-    old, new = sections(before), sections(after)
-    names = dict.fromkeys([*old, *new])
-    return {n: (old.get(n), new.get(n)) for n in names if old.get(n) != new.get(n)}
-
-
 def _section(name: str, kind: type[M], said: Mapping[str, Plain]) -> M:
-    """A section of a manifest. Raises MutationError naming every fault by its path."""
+    """Validate a section of a manifest. Raises MutationError naming every fault by its path."""
     try:
         return kind.model_validate(said)
     except ValidationError as error:
@@ -473,5 +327,5 @@ def _insert(draft: EnvironmentManifest, entry: StageEntry) -> None:
     draft.stages.root.sort(key=lambda each: each.order)
 
 
-def _not_there(change: _SlotChange, name: str, held: Sequence[str]) -> MutationError:
+def _not_there(change: SlotChange, name: str, held: Sequence[str]) -> MutationError:
     return MutationError(f"{change.stage}.{change.slot} has no {name!r}{nearest(name, held)}")
