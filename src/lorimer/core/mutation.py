@@ -413,17 +413,12 @@ def apply(
     """The manifest with the changes, in order; the given one stays as it is. Raises MutationError
     for what does not fit. Whether the result can be run, says `compile`."""
     draft = manifest.model_copy(deep=True)
-    for change in changes:
-        try:
-            change.edit(draft, declared)
-        except MutationError:
-            raise
-        except ValidationError as error:
-            raise MutationError("; ".join(problems_of(error, ""))) from None
-        except ConfigError as error:
-            raise MutationError(str(error), problems=error.problems) from None
     try:
+        for change in changes:
+            change.edit(draft, declared)
         return EnvironmentManifest.from_dict(draft.to_dict())
+    except MutationError:
+        raise
     except ConfigError as error:
         raise MutationError(str(error), problems=error.problems) from None
 
