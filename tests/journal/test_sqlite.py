@@ -801,6 +801,33 @@ def test_what_waits_for_a_thread_to_read_is_told_of_the_end(store: Store) -> Non
     store.run(test)
 
 
+def test_closing_waits_for_a_file_that_is_being_opened_and_is_none(
+    store: Store, disk: Disk
+) -> None:
+    opening, go_on = threading.Event(), threading.Event()
+
+    def no_file(what: str) -> None:
+        if what == "open":
+            opening.set()
+            assert go_on.wait(20)
+            raise apsw.CantOpenError("unable to open database file")
+
+    async def test(journal: Journal) -> None:
+        await journal.claim("s", "me", 30)
+        disk.fail = no_file
+        reading = asyncio.ensure_future(journal.runs())
+        assert await asyncio.to_thread(opening.wait, 20)
+        closing = asyncio.ensure_future(journal.close())
+        await asyncio.sleep(0.05)
+        assert not closing.done()
+        go_on.set()
+        with pytest.raises(JournalError, match="cannot be opened"):
+            await reading
+        await closing
+
+    store.run(test, disk.name)
+
+
 def test_a_loop_that_is_gone_is_not_told(store: Store, disk: Disk) -> None:
     journal = store.open(disk.name)
     store.path.parent.mkdir()
@@ -1038,6 +1065,14 @@ def test_a_directory_that_cannot_be_made(store: Store) -> None:
 def test_a_directory_that_may_not_be_written(store: Store) -> None:
     store.path.parent.mkdir(mode=0o500)
     assert "cannot be written" in str(failure(store))
+
+
+def test_a_file_that_may_not_be_written(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    store.run(lambda journal: journal.claim("s", "me", 30))
+    monkeypatch.setattr(os, "access", lambda path, mode: False)  # root may write everywhere
+    error = failure(store)
+    assert error.code is FAILED
+    assert "cannot be written" in str(error)
 
 
 def test_a_file_in_a_read_only_place(store: Store, disk: Disk) -> None:

@@ -16,9 +16,7 @@ class Brackets:
         """The bracket that was opened first is closed. Whether that is JSON is for a parser."""
 
     def look(self, piece: str) -> None:
-        """The next piece. Once it is closed nothing more is looked at."""
-        if self.closed:
-            return
+        """The next piece. Once it is closed it stays so."""
         for sign in piece:
             if self._escaped:
                 self._escaped = False

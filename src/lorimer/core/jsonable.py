@@ -20,7 +20,7 @@ def _encoder(*, sort_keys: bool) -> Callable[[object], str]:
         ensure_ascii=False, separators=(",", ":"), allow_nan=False, sort_keys=sort_keys
     )
     make = cast("Callable[..., _Pieces] | None", vars(encoder).get("c_make_encoder"))
-    if make is None:
+    if make is None:  # pragma: no cover - another Python than CPython
         return made.encode
     # what `made.encode` makes anew for each value, which takes longer than to encode a small one;
     # without markers a circle is a RecursionError
