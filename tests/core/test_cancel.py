@@ -7,7 +7,7 @@ import asyncio
 import pytest
 
 from lorimer import Pipeline, PipelinePresets
-from lorimer.core.cancel import Reason
+from lorimer.core.cancel import Cancellation, Reason
 from lorimer.core.events import Event
 from lorimer.models.registry import Models
 from lorimer.testing import ScriptedModel, SimulatedWorld, simulate
@@ -60,3 +60,30 @@ def test_nothing_to_cancel() -> None:
         assert not _pipeline(world).cancel()
 
     simulate(main)
+
+
+def test_a_run_whose_loop_is_closed_has_nothing_to_stop() -> None:
+    cancellation, stopped = Cancellation(), list[str]()
+
+    async def main() -> None:
+        cancellation.enter(asyncio.get_running_loop())
+        cancellation.in_its_loop(lambda: stopped.append("here"))
+
+    asyncio.run(main())
+    cancellation.in_its_loop(lambda: stopped.append("there"))
+    assert stopped == ["here"]
+
+
+def test_the_first_who_stops_a_run_counts_and_the_last_words_are_not_cut_off() -> None:
+    async def main() -> None:
+        cancelled, ended = Cancellation(), Cancellation()
+        cancelled.cancel(Reason.CALLER)
+        cancelled.kill("too slow")
+        assert (cancelled.reason, cancelled.kill_reason) == (Reason.CALLER, "")
+        ended.finished = True
+        ended.kill("too slow")
+        ended.drain(Reason.SHUTDOWN, 5)
+        assert (ended.reason, ended.kill_reason) == (None, "")
+        assert not ended.scope.cancel_called
+
+    asyncio.run(main())

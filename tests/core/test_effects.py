@@ -99,3 +99,26 @@ def test_an_unsafe_effect_of_a_stage_that_was_begun_before_a_crash_ends_the_run_
         assert stage.asked == 0
 
     simulate(main)
+
+
+class Miscounts(Stage[object, object]):
+    name, order = "miscounts", 5
+
+    async def execute(self, input: object, state: PipelineState) -> object:
+        async def call() -> dict[str, JSON]:
+            return {"usage": {"input_tokens": 7, "output_tokens": None}, "cost": 70}
+
+        await state.run.effect("embed", "0", call, request=b"", safety=Safety.READ_ONLY)
+        return input
+
+
+def test_what_is_no_number_of_tokens_counts_nothing() -> None:
+    async def main(world: SimulatedWorld) -> None:
+        pipeline = make(world, ["done", "done"])
+        before = (await pipeline.run("go")).usage
+        pipeline.register_stage(Miscounts())
+        usage = (await pipeline.run("go")).usage
+        assert usage.input_tokens == before.input_tokens + 7
+        assert usage.output_tokens == before.output_tokens
+
+    simulate(main)

@@ -164,6 +164,10 @@ EACH: list[tuple[dict[str, JSON], Edit]] = [
         ),
     ),
     (
+        {"kind": "add_to_chain", "stage": "loop", "slot": "guards", "strategy": "identical"},
+        entry("loop", strategies={"guards": ["error_streak", "identical"]}),
+    ),
+    (
         {
             "kind": "remove_from_chain",
             "stage": "guard",
@@ -357,6 +361,14 @@ def test_a_change_that_does_not_fit_is_refused_and_changes_nothing(
     assert why in str(caught.value)
     assert (pipeline.manifest.to_dict(), pipeline.plan) == was
     assert pipeline.change_log == ()
+
+
+def test_what_was_put_into_a_manifest_by_hand_is_checked_with_its_next_change() -> None:
+    given = agent()
+    given.stages["api"].config["patience"] = float("nan")
+    fits: dict[str, JSON] = {"kind": "remove_stage", "stage": "think"}
+    with pytest.raises(MutationError, match=r"stages\[6\].config.patience: is not JSON"):
+        apply(given, [read(fits)], catalogue())
 
 
 def test_a_batch_is_made_at_once_or_not_at_all() -> None:

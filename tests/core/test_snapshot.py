@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+from pathlib import Path
 
+import apsw
 import pytest
 
 from lorimer import (
@@ -13,7 +15,7 @@ from lorimer import (
     Pipeline,
     PipelineError,
 )
-from lorimer.core.errors import MutationLocked
+from lorimer.core.errors import JournalError, MutationLocked
 from lorimer.core.request import Request
 from lorimer.core.snapshot import Snapshot
 from lorimer.journal import Fold, MemoryJournal, SQLiteJournal
@@ -125,6 +127,26 @@ def test_of_a_run_that_is_going_on_what_is_recorded_so_far() -> None:
         assert texts[0] == "go"
         assert texts[-1] == "more"
         assert "done" not in texts
+
+    simulate(main)
+
+
+def test_a_conversation_of_which_something_is_missing_is_not_restored(tmp_path: Path) -> None:
+    path = tmp_path / "journal.db"
+
+    async def main(world: SimulatedWorld) -> None:
+        journal = SQLiteJournal(path, world=world, threads=False)
+        pipeline = make(world, ScriptedModel(said), "chat", journal=journal)
+        await pipeline.run("one")
+        then = await pipeline.snapshot()
+        await pipeline.run("two")
+        db = apsw.Connection(str(path))
+        db.execute("DELETE FROM facts WHERE at=(SELECT at FROM facts ORDER BY at LIMIT 1 OFFSET 1)")
+        db.close()
+        await pipeline.restore(Snapshot(then.manifest, "", 0))
+        with pytest.raises(JournalError, match="facts 2 to 2 of stream .* are missing"):
+            await pipeline.restore(then)
+        await journal.close()
 
     simulate(main)
 

@@ -355,3 +355,31 @@ def test_an_end_that_could_not_be_written_is_not_told_as_one() -> None:
         assert [row.status for row in await journal.runs()] == ["error"]
 
     simulate(main)
+
+
+def test_a_claim_that_could_not_be_prolonged_is_prolonged_the_next_time(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    class Full(MemoryJournal):
+        durable = True
+        tried = 0
+
+        async def renew(self, stream: str, epoch: int, ttl: float) -> None:
+            self.tried += 1
+            if self.tried == 1:
+                raise JournalError("the disk is full")
+            await super().renew(stream, epoch, ttl)
+
+    async def main(world: SimulatedWorld) -> None:
+        journal = Full(world)
+        model = ScriptedModel(["done"], latency_s=60)
+        pipeline = make(world, model, "chat", journal=journal, session_id="s")
+        task = asyncio.ensure_future(pipeline.run("go"))
+        await world.sleep(45)  # the claim that it began with is over
+        with pytest.raises(JournalError, match="is being written by"):
+            await journal.claim("s", "another", 30)
+        assert (await task).text == "done"
+
+    simulate(main)
+    told = [record.getMessage() for record in caplog.records]
+    assert told == ["a claim was not prolonged: the disk is full"]

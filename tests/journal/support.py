@@ -146,6 +146,7 @@ class Disk(apsw.VFS):
         super().__init__(name, "")
 
     def xOpen(self, name: object, flags: list[int]) -> apsw.VFSFile:  # noqa: N802 - apsw's name
+        self.fail("open")
         return _File(self, name, flags)
 
 

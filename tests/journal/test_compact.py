@@ -21,6 +21,7 @@ from lorimer.journal.diff import diff
 from lorimer.journal.export import export
 from lorimer.journal.recording import recorded
 from lorimer.journal.retention import Compacted, Pruned, compact, prune
+from lorimer.journal.chain import mark
 from lorimer.journal.sqlite import blocks
 from lorimer.journal.sqlite import rows as rows_module
 from lorimer.journal.verify import verify
@@ -367,6 +368,69 @@ def test_damaged_rows_stay_as_they_are(
 
     asyncio.run(main())
     assert number(path, "SELECT min(at) & 255 FROM facts") == first
+
+
+@pytest.mark.parametrize("body", [b"\xff", b"[[5,1"])
+def test_a_row_that_is_none_stays_though_its_mark_fits(tmp_path: Path, body: bytes) -> None:
+    path = tmp_path / "journal.db"
+
+    async def main() -> None:
+        async with SQLiteJournal(path, world=Clock()) as journal:  # type: ignore[arg-type]
+            await filled(journal)
+        db = apsw.Connection(str(path))
+        [(at, before)] = db.execute(
+            "SELECT max(at), (SELECT mark FROM facts WHERE at & 255 = 10) FROM facts "
+            "WHERE at & 255 = 11"
+        )
+        assert isinstance(at, int) and isinstance(before, bytes)
+        values = (body, mark(before, at, body), at)
+        db.execute("UPDATE facts SET body=CAST(? AS TEXT), mark=? WHERE at=?", values)
+        db.close()
+        async with SQLiteJournal(path, world=Clock()) as journal:  # type: ignore[arg-type]
+            assert await journal.compact("s", before=LATER)
+
+    asyncio.run(main())
+    assert number(path, "SELECT min(at) & 255 FROM facts") == 11
+
+
+def test_a_block_without_an_end_is_damage(tmp_path: Path) -> None:
+    path = tmp_path / "journal.db"
+
+    async def main() -> None:
+        async with SQLiteJournal(path, world=Clock()) as journal:  # type: ignore[arg-type]
+            await filled(journal)
+            await journal.compact("s", before=LATER)
+        db = apsw.Connection(str(path))
+        db.execute(
+            "CREATE TABLE others AS SELECT at, 'x' AS last, mark, body FROM blocks;"
+            "DROP TABLE blocks; ALTER TABLE others RENAME TO blocks"
+        )
+        db.close()
+        async with SQLiteJournal(path, world=Clock()) as journal:  # type: ignore[arg-type]
+            with pytest.raises(JournalError, match="a block has no end"):
+                await journal.compact("s", before=LATER)
+
+    asyncio.run(main())
+
+
+def test_manifests_of_all_runs_in_a_block_are_kept(tmp_path: Path) -> None:
+    async def main() -> None:
+        async with SQLiteJournal(tmp_path / "journal.db", world=Clock()) as journal:  # type: ignore[arg-type]
+            epoch = await journal.claim("s", "me", 30)
+            for run in ("one", "two", "three"):
+                await journal.put(run * 4, b"manifest")
+                begun = start(run, manifest=run * 4, input="x" * 1000)
+                await journal.append("s", epoch, [begun], sync=False)
+                await journal.append("s", epoch, [end(run)], sync=True)
+            await journal.release("s", epoch)
+            assert await journal.compact("s", before=LATER)
+            assert await journal.sweep() == 0
+            assert [await journal.get(run * 4) for run in ("one", "two", "three")] == [
+                b"manifest"
+            ] * 3
+
+    asyncio.run(main())
+    assert number(tmp_path / "journal.db", "SELECT count(*) FROM blocks") == 1
 
 
 @pytest.mark.parametrize("seed", [1, 2, fresh()], ids=["1", "2", "fresh"])

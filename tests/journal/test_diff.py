@@ -144,6 +144,16 @@ def test_a_call_that_was_cut_off_is_no_difference_and_what_was_sent_meanwhile_is
     simulate(main)
 
 
+def test_of_a_manifest_that_is_not_there_the_digest_is_compared() -> None:
+    async def main(world: SimulatedWorld) -> None:
+        one = await ran(world, ["done"])
+        lost = replace(one, manifest=None)
+        assert diff(lost, lost).differences == []
+        assert (0, "manifest", "digest") in places(diff(one, lost))
+
+    simulate(main)
+
+
 def test_damaged_content_is_compared_as_far_as_it_can_be_read() -> None:
     async def main(world: SimulatedWorld) -> None:
         one = await ran(world, ["done"])

@@ -1063,7 +1063,13 @@ def test_people_who_were_asked_about_an_answer() -> None:
         found = await explained(
             world, ["x"], change=_config(hitl=hitl), approver=Writes(world, 1000)
         )
-        assert of(found, "person")[1] == ("nobody answered", "stages[15].strategies.timeout")
+        timeout = "stages[15].strategies.timeout"
+        assert of(found, "person", "turn", "end")[1:] == [
+            ("nobody answered", timeout),
+            ("ended the run", timeout),
+            ("ended rejected", timeout),
+        ]
+        assert found[-1].why == "A person was asked about the answer, and nobody answered in time"
 
     simulate(main)
 

@@ -66,6 +66,56 @@ def test_watching_goes_on_in_the_next_event_loop(tmp_path: Path) -> None:
     asyncio.run(journal.close())
 
 
+def test_who_ends_watching_twice_ends_no_other(tmp_path: Path) -> None:
+    async def main() -> None:
+        mine = SQLiteJournal(tmp_path / "j.db", world=RealWorld())
+        theirs = SQLiteJournal(tmp_path / "j.db", world=RealWorld())
+        await mine.claim("s", "me", 30)
+        end = mine.watch("s", lambda: None)
+        end()
+        told: list[str] = []
+        mine.watch("s", lambda: told.append("s"))
+        end()
+        await asyncio.sleep(0.1)
+        told.clear()
+        await theirs.post("s", "m", {})
+        await _until(told)
+        told.clear()
+        await mine.post("s", "n", {})
+        await asyncio.sleep(0)  # at once, and not by looking at the file
+        assert told == ["s"]
+        await mine.close()
+        await theirs.close()
+
+    asyncio.run(main())
+
+
+def test_a_closed_journal_does_not_look_at_its_file_any_more(tmp_path: Path) -> None:
+    async def main() -> None:
+        path = tmp_path / "j.db"
+        async with SQLiteJournal(path, world=RealWorld()) as journal:
+            await journal.claim("s", "me", 30)
+        reader = Reader(str(path), None, RealWorld())
+        looks: list[None] = []
+
+        def try_query(query: Callable[[Database], T]) -> T | None:
+            looks.append(None)
+            return reader.try_query(query)
+
+        lookout = InboxPoller(reader.query, try_query)
+        lookout.watch("s", lambda: None)
+        async with asyncio.timeout(5):
+            while not looks:
+                await asyncio.sleep(0.005)
+        looks.clear()
+        lookout.close()
+        await asyncio.sleep(0.1)
+        assert not looks
+        await reader.close()
+
+    asyncio.run(main())
+
+
 def test_while_the_file_cannot_be_asked_at_once_a_thread_asks(tmp_path: Path) -> None:
     async def main() -> None:
         path = tmp_path / "j.db"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
+from collections.abc import AsyncGenerator
 from pathlib import Path
 from typing import Any
 
@@ -224,6 +225,37 @@ def test_the_file_becomes_small_again_when_asked(tmp_path: Path, threads: bool) 
 
     asyncio.run(main())
     assert path.stat().st_size < 300_000
+
+
+def test_nothing_is_removed_while_a_store_fails_in_which_nothing_is_damaged() -> None:
+    class Fails(MemoryJournal):
+        def read(
+            self, stream: str, after: int = 0, *, follow: bool = False
+        ) -> AsyncGenerator[Event, None]:
+            if stream == "child":
+                raise JournalError("the disk cannot be read")
+            return super().read(stream, after, follow=follow)
+
+    async def main(world: SimulatedWorld) -> None:
+        journal = Fails(world)
+        await ended(world, journal, "mother", None)
+        await ended(world, journal, "child", {"run": "mother", "agent": "digger"})
+        with pytest.raises(JournalError, match="the disk cannot be read"):
+            await prune(journal, before=world.time() + 1)
+        assert len(await journal.runs()) == 2
+
+    simulate(main)
+
+
+def test_a_journal_in_memory_has_nothing_to_give_back() -> None:
+    async def main(world: SimulatedWorld) -> None:
+        async with SQLiteJournal(":memory:", world=world, threads=False) as journal:
+            session = await said(world, journal, "one", "two")
+            await journal.vacuum()
+            assert await verify(journal, session) == []
+            assert len(await journal.runs()) == 2
+
+    simulate(main)
 
 
 @pytest.mark.parametrize(

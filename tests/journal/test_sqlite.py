@@ -166,6 +166,10 @@ def test_whoever_waits_is_told_when_the_thread_fails(
             patch.setattr(transactions.Transactions, "sync", fail)
             with anyio.fail_after(20), pytest.raises(JournalError, match="a fault of ours"):
                 await journal.append("s", epoch, [note("1")], sync=True)
+        with monkeypatch.context() as patch:
+            patch.setattr(transactions.Transactions, "commit", lambda self, jobs: fail(self))
+            with anyio.fail_after(20), pytest.raises(JournalError, match="a fault of ours"):
+                await journal.put("digest", bytes(70_000))  # too large to be written in line
         assert await journal.append("s", epoch, [note("2")], sync=True) == 3
 
     store.run(write)
@@ -797,6 +801,33 @@ def test_what_waits_for_a_thread_to_read_is_told_of_the_end(store: Store) -> Non
     store.run(test)
 
 
+def test_closing_waits_for_a_file_that_is_being_opened_and_is_none(
+    store: Store, disk: Disk
+) -> None:
+    opening, go_on = threading.Event(), threading.Event()
+
+    def no_file(what: str) -> None:
+        if what == "open":
+            opening.set()
+            assert go_on.wait(20)
+            raise apsw.CantOpenError("unable to open database file")
+
+    async def test(journal: Journal) -> None:
+        await journal.claim("s", "me", 30)
+        disk.fail = no_file
+        reading = asyncio.ensure_future(journal.runs())
+        assert await asyncio.to_thread(opening.wait, 20)
+        closing = asyncio.ensure_future(journal.close())
+        await asyncio.sleep(0.05)
+        assert not closing.done()
+        go_on.set()
+        with pytest.raises(JournalError, match="cannot be opened"):
+            await reading
+        await closing
+
+    store.run(test, disk.name)
+
+
 def test_a_loop_that_is_gone_is_not_told(store: Store, disk: Disk) -> None:
     journal = store.open(disk.name)
     store.path.parent.mkdir()
@@ -1034,6 +1065,14 @@ def test_a_directory_that_cannot_be_made(store: Store) -> None:
 def test_a_directory_that_may_not_be_written(store: Store) -> None:
     store.path.parent.mkdir(mode=0o500)
     assert "cannot be written" in str(failure(store))
+
+
+def test_a_file_that_may_not_be_written(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    store.run(lambda journal: journal.claim("s", "me", 30))
+    monkeypatch.setattr(os, "access", lambda path, mode: False)  # root may write everywhere
+    error = failure(store)
+    assert error.code is FAILED
+    assert "cannot be written" in str(error)
 
 
 def test_a_file_in_a_read_only_place(store: Store, disk: Disk) -> None:
@@ -1403,6 +1442,35 @@ def test_a_file_that_somebody_reads_in_the_old_mode_is_waited_for(store: Store) 
     assert raw(store.path, "PRAGMA journal_mode") == [("wal",)]
 
 
+def test_a_file_that_others_open_all_the_time_is_told_as_locked(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whoever waits for its lock gets it, and somebody else has it when the mode is changed."""
+    monkeypatch.setattr("lorimer.journal.sqlite.database.BUSY_MS", 0)
+    tried = 0
+
+    class Crowded(apsw.VFS):
+        def xOpen(self, name: object, flags: list[int]) -> apsw.VFSFile:  # noqa: N802
+            return OfCrowd("", name, flags)
+
+    class OfCrowd(apsw.VFSFile):
+        def xLock(self, level: int) -> None:  # noqa: N802 - apsw's name
+            nonlocal tried
+            if level == apsw.SQLITE_LOCK_EXCLUSIVE:
+                tried += 1
+                if tried % 2:
+                    raise apsw.BusyError("database is locked")
+            super().xLock(level)
+
+    store.run(lambda journal: journal.claim("s", "me", 30))
+    raw(store.path, "PRAGMA journal_mode=DELETE")
+    crowd = Crowded(name := f"crowd-{uuid4()}", "")
+    with pytest.raises(JournalError, match="is locked: another process"):
+        store.run(lambda journal: journal.claim("s", "me", 30), name)
+    assert tried > 100
+    crowd.unregister()
+
+
 def test_a_reader_that_holds_the_log_delays_its_checkpoint_only(store: Store) -> None:
     async def test(journal: Journal) -> None:
         epoch = await journal.claim("s", "me", 30)
@@ -1418,6 +1486,78 @@ def test_a_reader_that_holds_the_log_delays_its_checkpoint_only(store: Store) ->
         assert len(await facts_of(journal, "s")) == 2801
 
     store.run(test)
+
+
+def test_a_log_that_grows_each_time_it_is_moved_is_begun_anew(
+    store: Store, disk: Disk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(transactions, "CHECKPOINT_PAGES", 40)
+    monkeypatch.setattr(transactions, "MAX_WAL_PAGES", 160)
+    log = store.path.with_name("journal.db-wal")
+
+    async def test(journal: Journal) -> None:
+        epoch = await journal.claim("s", "me", 30)
+        await journal.append("s", epoch, [start()], sync=True)
+        for _ in range(12):
+            disk.syncing.clear()
+            disk.may_sync.clear()
+            while not disk.syncing.is_set():  # until its checkpoint waits for the disk
+                await journal.append("s", epoch, [note("x" * 2000)], sync=False)
+                await asyncio.sleep(0.001)
+            for _ in range(10):
+                await journal.append("s", epoch, [note("x" * 2000)], sync=False)
+            disk.may_sync.set()
+            await journal.append("s", epoch, [note("x")], sync=True)  # after the checkpoint
+        assert log.stat().st_size < 400 * schema.PAGE_BYTES
+
+    store.run(test, disk.name)
+
+
+def test_a_log_that_cannot_be_begun_to_be_moved_is_moved_later(
+    store: Store,
+    disk: Disk,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    monkeypatch.setattr(transactions, "CHECKPOINT_PAGES", 40)
+
+    def no_more_files(what: str) -> None:
+        if what == "open":
+            raise apsw.CantOpenError("unable to open database file")
+
+    async def test(journal: Journal) -> None:
+        epoch = await journal.claim("s", "me", 30)
+        await journal.append("s", epoch, [start()], sync=True)
+        disk.fail = no_more_files
+        for number in range(60):
+            await journal.append("s", epoch, [note(str(number))], sync=True)
+        assert "checkpoint of" in caplog.text
+        disk.fail = lambda what: None
+        for number in range(200):
+            await journal.append("s", epoch, [note(str(number))], sync=True)
+        assert len(await facts_of(journal, "s")) == 261
+
+    store.run(test, disk.name)
+    log = store.path.with_name("journal.db-wal")
+    assert not log.exists() or log.stat().st_size < 200 * schema.PAGE_BYTES
+
+
+def test_a_commit_that_could_not_sync_is_the_end_of_writing(any_store: Store, disk: Disk) -> None:
+    def broken(what: str) -> None:
+        if what == "sync":
+            raise apsw.exception_for(apsw.SQLITE_IOERR_FSYNC)
+
+    async def test(journal: Journal) -> None:
+        await journal.runs()  # the file is open
+        disk.fail = broken
+        with pytest.raises(JournalError, match="could not be synced"):
+            await journal.claim("s", "me", 30)  # which begins the log
+        disk.fail = lambda what: None
+        with pytest.raises(JournalError, match="could not be synced"):
+            await journal.claim("s", "me", 30)
+
+    any_store.run(lambda journal: journal.put("digest", b"manifest"), disk.name)
+    any_store.run(test, disk.name)
 
 
 def test_a_checkpoint_that_fails_is_made_later(

@@ -12,6 +12,7 @@ import apsw
 import pytest
 
 from lorimer import Pipeline
+from lorimer.core.errors import JournalError
 from lorimer.journal import SQLiteJournal
 from lorimer.journal.sqlite.schema import VERSION
 from lorimer.journal.verify import verify
@@ -102,3 +103,19 @@ def test_two_processes_that_open_it_at_once_migrate_it_once(old: Path) -> None:
 
     asyncio.run(main())
     assert number(old, "PRAGMA user_version") == VERSION
+
+
+def test_rows_that_are_none_are_told_before_anything_is_migrated(tmp_path: Path) -> None:
+    old = Path(shutil.copy(STORED[0], tmp_path / "journal.db"))
+    db = apsw.Connection(str(old))
+    db.execute("DROP TABLE facts; CREATE TABLE facts(at INTEGER PRIMARY KEY, body TEXT)")
+    db.execute("INSERT INTO facts VALUES(?, NULL)", (1 << 32 | 1,))
+    db.close()
+
+    async def main() -> None:
+        async with SQLiteJournal(old) as journal:
+            with pytest.raises(JournalError, match="a row is no row"):
+                await journal.runs()
+
+    asyncio.run(main())
+    assert number(old, "PRAGMA user_version") == 1

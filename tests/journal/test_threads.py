@@ -178,3 +178,39 @@ def test_a_journal_that_another_loop_closes_is_closed(tmp_path: Path) -> None:
         await journal.close()
 
     _beside(write, close)
+
+
+def test_what_was_to_be_committed_when_another_loop_closed_the_journal_is_refused(
+    tmp_path: Path,
+) -> None:
+    journal = SQLiteJournal(tmp_path / "runs.db", world=RealWorld())
+
+    def close() -> None:
+        asyncio.run(journal.close())
+
+    async def close_beside() -> None:
+        thread = Thread(target=close, daemon=True)
+        thread.start()
+        thread.join(30)  # this loop stands still
+
+    async def write() -> list[object]:
+        epochs = {name: await journal.claim(name, "me", 30) for name in "st"}
+        for name, epoch in epochs.items():
+            await journal.append(name, epoch, [note("before")], sync=True)
+        return await asyncio.gather(
+            journal.append("s", epochs["s"], [note("begun")], sync=True),
+            journal.append("t", epochs["t"], [note("not begun")], sync=True),
+            close_beside(),
+            return_exceptions=True,
+        )
+
+    begun, refused, _ = asyncio.run(write())
+    assert begun == 2
+    assert isinstance(refused, JournalError)
+    assert "closed" in str(refused)
+
+    async def read() -> list[object]:
+        async with SQLiteJournal(tmp_path / "runs.db", world=RealWorld()) as again:
+            return keys([fact async for fact in again.read("t")])
+
+    assert asyncio.run(read()) == ["before"]

@@ -112,6 +112,11 @@ def test_what_a_name_veils(name: str, value: JSON, shown: JSON) -> None:
     assert veiled({name: value}) == {name: shown}
 
 
+def test_a_text_that_is_not_unicode_is_looked_through() -> None:
+    found = BOTH.json({"half \ud800": [f"{KEY} \udfff"]})
+    assert KEY not in str(found) and "[redacted:" in str(found)
+
+
 def test_what_holds_none_is_given_back_as_it_is() -> None:
     text, data = "nothing to see " * 100, {"a": ["b", {"c": None, "d": 1.5}]}
     assert BOTH.text(text) is text

@@ -185,6 +185,11 @@ def test_schemas_that_lead_nowhere_or_say_too_much() -> None:
         "$defs": {"a": {"$ref": "#/$defs/b"}, "b": {"$ref": "#/$defs/a"}},
     }
     assert told_schema(round_about)[0] == {"$defs": round_about["$defs"]}
+    inward: dict[str, JSON] = {
+        "anyOf": [{"$ref": "#/$defs/a"}],
+        "$defs": {"a": {"properties": {"x": {}}, "anyOf": [{"$ref": "#/$defs/a"}]}},
+    }
+    assert told_schema(inward)[0]["properties"] == {"x": {}}
     long: dict[str, JSON] = {
         "anyOf": [{"properties": {f"field_{at}": {"type": "string"} for at in range(200)}}]
     }

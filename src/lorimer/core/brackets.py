@@ -16,9 +16,7 @@ class Brackets:
         """The outermost bracket is closed. Whether the text is JSON is for a parser to say."""
 
     def look(self, piece: str) -> None:
-        """Read the next piece. After the end, nothing more is read."""
-        if self.closed:
-            return
+        """Read the next piece. Once closed, it stays closed."""
         for sign in piece:
             if self._escaped:
                 self._escaped = False

@@ -20,7 +20,7 @@ def _encoder(*, sort_keys: bool) -> Callable[[object], str]:
         ensure_ascii=False, separators=(",", ":"), allow_nan=False, sort_keys=sort_keys
     )
     make = cast("Callable[..., _Pieces] | None", vars(encoder).get("c_make_encoder"))
-    if make is None:
+    if make is None:  # pragma: no cover - another Python than CPython
         return made.encode
     # `made.encode` would create these for each value, which takes longer than encoding a small one.
     # Without its table of markers a circular value is a RecursionError.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from typing import Final
+from typing import Final, assert_never
 
 from lorimer.core.jsonable import JSON, dumps
 from lorimer.core.messages import (
@@ -79,6 +79,8 @@ def _line(message: Message, block: Block) -> str:
             return f"User: (a {block.type})"
         case ThinkingBlock():
             return ""
+        case _:
+            assert_never(block)
 
 
 def _within(lines: Iterable[str], chars: int) -> list[str]:
@@ -109,6 +111,8 @@ def told_text(message: Message, *, arguments: bool = True) -> str:
                 parts.append(f"[a {block.type}]")
             case ThinkingBlock():
                 pass
+            case _:
+                assert_never(block)
     return "\n".join(parts)
 
 

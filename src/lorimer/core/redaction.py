@@ -323,10 +323,9 @@ def _in_base64(value: str) -> Iterable[str]:
         # in base64 it depends on what precedes it, as do the first and last letter
         text = base64.b64encode(bytes(skipped) + raw).decode().rstrip("=")
         inner = text[(0, 2, 3)[skipped] : -1]
-        if len(inner) >= SHORTEST:
-            yield inner
-            if "+" in inner or "/" in inner:
-                yield inner.replace("+", "-").replace("/", "_")
+        yield inner
+        if "+" in inner or "/" in inner:
+            yield inner.replace("+", "-").replace("/", "_")
 
 
 @lru_cache(maxsize=32)

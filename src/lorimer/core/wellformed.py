@@ -24,7 +24,7 @@ from collections import deque
 from collections.abc import Callable, Collection, Container, Iterable, Iterator, Mapping, Sequence
 from itertools import groupby
 from operator import attrgetter
-from typing import Final, TypeAlias
+from typing import Final, TypeAlias, assert_never
 
 from lorimer.core.errors import ExecutorErrorCode
 from lorimer.core.jsonable import clean, utf8
@@ -194,6 +194,8 @@ def fits(role: Role, block: Block) -> bool:
             return role == "user"
         case ImageBlock() | DocumentBlock():
             return role == "user" and bool(block.data or block.url)
+        case _:
+            assert_never(block)
 
 
 def misplaced(messages: Sequence[Message], taken: IsTaken | None) -> list[Fault]:

@@ -80,8 +80,6 @@ async def history_at(journal: Journal, stream: str, seq: int) -> ForkPoint:
             if (fact.seq or 0) > seq:
                 last = False
                 break
-            if (fact.seq or 0) != fold.seq + 1:
-                break  # what came before was deleted
             fold.apply(fact)
             iteration = fact.iteration
     if fold.seq != seq:

@@ -78,15 +78,20 @@ class HITLStage(Stage[object, object]):
         subject = str(request.get("subject", "the answer"))
         text = str(request.get("text", state.text))
         reason = str(request.get("reason", "a person has to accept it"))
-        approved = not self.requester.asks or await self._asked(subject, text, reason, state)
+        approved, late = True, False
+        if self.requester.asks:
+            approved, late = await self._asked(subject, text, reason, state)
         state.shared[DECISION] = "approve" if approved else "reject"
         if state.run.wants("hitl.decision"):
             state.run.signal("hitl.decision", {"subject": subject, "approved": approved})
         if not approved:
-            self._rejected(subject, state)
+            self._rejected(subject, state, late=late)
         return input
 
-    async def _asked(self, subject: str, text: str, reason: str, state: PipelineState) -> bool:
+    async def _asked(
+        self, subject: str, text: str, reason: str, state: PipelineState
+    ) -> tuple[bool, bool]:
+        """Whether it is approved, and whether that is so because nobody answered in time."""
         from lorimer.tools.asking import MAX_SUMMARY_CHARS, put_question  # only where one asks
         from lorimer.tools.encode import describe
 
@@ -118,10 +123,10 @@ class HITLStage(Stage[object, object]):
             timeout_s=seconds,
         )
         if answer.get("late") is True:
-            return self.timeout.approves
-        return answer.get("approved") is True
+            return self.timeout.approves, True
+        return answer.get("approved") is True, False
 
-    def _rejected(self, subject: str, state: PipelineState) -> None:
+    def _rejected(self, subject: str, state: PipelineState, *, late: bool) -> None:
         counted = state.shared.get(_REVISIONS, 0)
         tries = counted if isinstance(counted, int) else 0
         if self.config.on_reject == "revise" and tries < self.config.max_revisions:
@@ -131,8 +136,9 @@ class HITLStage(Stage[object, object]):
             state.decision, state.reason = Decision.CONTINUE, "hitl"
             return
         state.decision, state.reason = Decision.ERROR, "hitl"
+        what = "nobody answered in time" if late else "did not accept it"
         state.failure = StageError(
-            f"A person was asked about {subject}, and did not accept it.",
+            f"A person was asked about {subject}, and {what}.",
             code=ExecutorErrorCode.EXEC_HITL_REJECTED,
             stage_name=self.name,
             stage_order=self.order,

@@ -43,17 +43,12 @@ def apply(
     """The manifest with the changes applied in order; the given one is not modified. Raises
     MutationError for invalid changes. Whether the result can be run is up to `compile`."""
     draft = manifest.model_copy(deep=True)
-    for change in changes:
-        try:
-            change.edit(draft, declared)
-        except MutationError:
-            raise
-        except ValidationError as error:
-            raise MutationError("; ".join(problems_of(error, ""))) from None
-        except ConfigError as error:
-            raise MutationError(str(error), problems=error.problems) from None
     try:
+        for change in changes:
+            change.edit(draft, declared)
         return EnvironmentManifest.from_dict(draft.to_dict())
+    except MutationError:
+        raise
     except ConfigError as error:
         raise MutationError(str(error), problems=error.problems) from None
 

@@ -89,7 +89,9 @@ class _Reader:
                 yield self._child(fact)
             case "iteration.end":
                 yield from self._stages(fact)
-                what, why, origin = ends.of_turn(fact, in_force, self._calls.hook())
+                what, why, origin = ends.of_turn(
+                    fact, in_force, self._calls.hook(), unanswered=self._calls.unanswered
+                )
                 self._turn = (why, origin)
                 yield because(fact, "turn", what, why, origin)
             case "run.suspended":
@@ -157,6 +159,7 @@ class _Reader:
             turn=self._turn,
             asked=self._model_calls.asked,
             hook=self._calls.hook(),
+            unanswered=self._calls.unanswered,
         )
         yield because(fact, "end", f"ended {status}", why, origin)
 

@@ -51,6 +51,8 @@ class Calls:
         """Calls of this turn of which it was told whether they may be made."""
         self._hooks: dict[str, str] = {}
         """By place of the call, "" for none: the hook that spoke last."""
+        self.unanswered = False
+        """In this turn a person was asked to accept something, and nobody answered in time."""
 
     def begin(self, content: JSON) -> None:
         """A reply has come."""
@@ -58,6 +60,7 @@ class Calls:
         self._uses = [b for b in blocks if isinstance(b, Mapping) and b.get("type") == "tool_use"]
         self._decided.clear()
         self._hooks.clear()
+        self.unanswered = False
 
     def hook(self, key: str = "") -> str:
         """The hook that spoke about this call."""
@@ -211,6 +214,7 @@ class Calls:
             if data.get("late") is True:
                 what, why = "nobody answered", "the time for an answer was over"
                 origin = in_force.of_stage("hitl", "strategies.timeout")
+                self.unanswered = True
         return because(fact, "person", what, why, origin, key=call, about=self._about(call))
 
     def _hooked(self, fact: Event, rest: str) -> Iterator[Explanation]:

@@ -78,8 +78,11 @@ _MOST_SAID: Final = 1_000
 _STAGE: Final = re.compile(r"Stage [0-9]+ \(([^)]+)\) failed")
 
 
-def of_turn(fact: Event, in_force: ManifestInForce, hook: str) -> tuple[str, str, Origin]:
-    """What a turn's `iteration.end` says: what, why and by whom."""
+def of_turn(
+    fact: Event, in_force: ManifestInForce, hook: str, *, unanswered: bool
+) -> tuple[str, str, Origin]:
+    """What a turn's `iteration.end` says: what, why and by whom. `hook`: the one that spoke last;
+    `unanswered`: a person was asked to accept something, and nobody answered in time."""
     data = fact.data
     decision = str(data.get("decision", "continue"))
     reason = str(data.get("reason", "tool_calls"))
@@ -95,6 +98,8 @@ def of_turn(fact: Event, in_force: ManifestInForce, hook: str) -> tuple[str, str
             why = "its controller makes one model call"
             return what, why, in_force.of_stage("loop", "strategies.controller")
         return what, "no stage of the agent begins another turn", Origin("engine", reason)
+    if reason == "hitl" and unanswered:
+        return what, "nobody answered in time", _nobody(in_force)
     told = _TURNS.get(reason) or (_PREFIXES.get(prefix) if rest else None)
     if told is not None:
         why, stage, below = told
@@ -110,16 +115,25 @@ def of_turn(fact: Event, in_force: ManifestInForce, hook: str) -> tuple[str, str
 
 
 def of_run(
-    end: Event, in_force: ManifestInForce, *, turn: tuple[str, Origin] | None, asked: str, hook: str
+    end: Event,
+    in_force: ManifestInForce,
+    *,
+    turn: tuple[str, Origin] | None,
+    asked: str,
+    hook: str,
+    unanswered: bool,
 ) -> tuple[str, Origin]:
     """Why a run ended as its `run.end` says, and by what. `turn`: why its last turn was the last;
-    `asked`: the model that was asked last; `hook`: the one that spoke last."""
+    `asked`: the model that was asked last; `hook`, `unanswered`: as in `of_turn`."""
     data = end.data
     code, message = str(data.get("code") or ""), sentence(str(data.get("message") or ""))
     if not code:
         if turn is not None:
             return turn
         return "it came to its end", Origin("engine", "run.end")
+    if code == _code.EXEC_HITL_REJECTED.value:
+        origin = _nobody(in_force) if unanswered else Origin("person", "hitl")
+        return message or code, origin
     return message or code, _origin(code, message, in_force, turn, asked, hook)
 
 
@@ -155,8 +169,6 @@ def _origin(
         return Origin("host", "models")
     if code.startswith(("exec.api.", "exec.cli.")):
         return Origin("model", asked or "that was asked")
-    if code == _code.EXEC_HITL_REJECTED.value:
-        return Origin("person", "hitl")
     crashed = _STAGE.match(message)
     if crashed is not None:
         return in_force.of_stage(crashed[1])
@@ -179,3 +191,7 @@ def suspended(fact: Event) -> tuple[str, Origin]:
 
 def _loop_guard(name: str, in_force: ManifestInForce) -> Origin:
     return in_force.of_stage("loop", f"strategy_configs.guards.{name}.stop_after")
+
+
+def _nobody(in_force: ManifestInForce) -> Origin:
+    return in_force.of_stage("hitl", "strategies.timeout")

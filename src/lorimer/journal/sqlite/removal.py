@@ -14,7 +14,7 @@ from lorimer.journal.sqlite.blocks import SEQ, FactRow, RowFinder, compress
 from lorimer.journal.sqlite.database import Database, number, one
 from lorimer.journal.sqlite.faults import LOCKED
 from lorimer.journal.sqlite.rows import whole
-from lorimer.journal.sqlite.schema import MEMORY, STREAM_BITS, open_for_writing
+from lorimer.journal.sqlite.schema import STREAM_BITS, open_for_writing
 
 
 def settled(db: Database, stream: str, before: float, now: float) -> int | None:
@@ -108,8 +108,6 @@ def space(db: Database) -> tuple[int, int]:
 def vacuum(path: str, vfs: str | None) -> None:
     """Write the file anew without its free pages. Blocks; other writers wait. Raises apsw.Error,
     JournalError."""
-    if path == MEMORY:
-        return
     db = open_for_writing(path, vfs)
     try:
         db.execute("VACUUM")

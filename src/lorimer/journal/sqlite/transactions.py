@@ -68,12 +68,9 @@ class Transactions:
         """Commit those of the jobs that are not over yet. Sets every job's result or error;
         raises nothing. Blocks: for a lock of another process 5 s at most."""
         with self._lock:
-            left = [job for job in jobs if not job.over]
-            if not left:
-                return
             try:
                 self._wait_for_locks(True)
-                self._commit(left)
+                self._commit([job for job in jobs if not job.over])
             finally:
                 self._wait_for_locks(False)
 
@@ -92,12 +89,11 @@ class Transactions:
             if db is None:  # not open yet, or not any more
                 return False
             left = [job for job in jobs if not job.over]  # the thread may have got to some
-            if left:
-                self._transact(db, left)
+            self._transact(db, left)
         except LOCKED:  # another process writes: wait for it elsewhere
             return False
         except Exception as error:  # noqa: BLE001 - raised in the task that waits for it
-            if len(left) > 1:
+            if len(left) != 1:
                 return False  # whose fault it is `commit` finds out
             left[0].fail(self._explained(error))
         finally:
@@ -123,7 +119,8 @@ class Transactions:
         keeps growing is moved with nobody committing. To call it while those who commit wait to be
         told keeps the WAL short, and to fsync a file that is written over takes half the time that
         it takes for one that grows."""
-        if not self.checkpoint_due:
+        db = self._db
+        if not self.checkpoint_due or db is None:
             return
         try:
             if self._checkpointer is None:
@@ -131,11 +128,12 @@ class Transactions:
             in_wal, moved = self._checkpointer.checkpoint()
             with self._lock:
                 self._checkpointer.release()
-                if self._db is not None and self._wal_pages >= MAX_WAL_PAGES:
-                    in_wal, moved = self._db.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_PASSIVE)
+                if self._wal_pages >= MAX_WAL_PAGES:
+                    in_wal, moved = db.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_PASSIVE)
                 if in_wal == moved and in_wal >= self._wal_pages:  # and nobody committed since
                     self._wal_pages, self._wal_fresh = 0, True
-                    self._restart_wal()
+                    # begin it anew, so that whoever commits next need not
+                    db.execute(f"PRAGMA user_version={VERSION}")  # as it is
                 self._checkpoint_in(CHECKPOINT_PAGES)
         except (apsw.Error, OSError) as error:  # nothing is lost, the WAL has it all
             # Busy: another process moves it, or somebody wrote the log's index as it was read.
@@ -193,11 +191,6 @@ class Transactions:
     def _wait_for_locks(self, patient: bool) -> None:
         if self._db is not None:
             wait_for_locks(self._db, patient)
-
-    def _restart_wal(self) -> None:
-        """Begin the WAL anew, so that whoever commits next need not. Raises apsw.Error."""
-        if self._db is not None:
-            self._db.execute(f"PRAGMA user_version={VERSION}")  # as it is
 
     def _transact(self, db: Database, jobs: Sequence[Work]) -> None:
         refused: dict[Work, JournalError | LimitError] = {}

@@ -14,10 +14,7 @@ import apsw
 
 from lorimer.journal.sqlite.database import check_same_file
 
-if sys.platform == "linux":
-    from os import fdatasync as flush  # as SQLite does
-else:
-    from os import fsync as flush
+flush = os.fdatasync if sys.platform == "linux" else os.fsync  # as SQLite does
 
 
 class _File(Protocol):

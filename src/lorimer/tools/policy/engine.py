@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import replace
-from typing import Final
+from typing import Final, assert_never
 
 from lorimer.core.errors import ConfigError
 from lorimer.core.jsonable import JSON
@@ -113,6 +113,8 @@ def told(resource: Resource) -> str:
         case CommandUse():
             read = [_command(command) for command in resource.parsed.commands]
             return f"command {resource.parsed.complex or ' ; '.join(read)}"
+        case _:
+            assert_never(resource)
 
 
 def _command(command: Command) -> str:

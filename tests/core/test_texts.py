@@ -1,0 +1,61 @@
+"""Parts of core that look at texts: differences, outlines, likeness."""
+
+from __future__ import annotations
+
+from difflib import SequenceMatcher, unified_diff
+from random import Random
+
+import pytest
+
+from lorimer.core.linediff import opcodes, unified
+from lorimer.core.messages import ImageBlock, Message, TextBlock, ThinkingBlock, user_message
+from lorimer.core.outline import told_text
+from lorimer.core.vectors import Vectors
+from tests.seeds import fresh
+
+
+@pytest.mark.parametrize("seed", [1, fresh()], ids=["1", "fresh"])
+def test_a_difference_is_told_as_the_standard_library_tells_it(seed: int) -> None:
+    dice = Random(seed)
+    before = [str(number) for number in range(100)]
+    after = [line for line in before if dice.random() < 0.9]
+    after[5:5] = ["one", "two"]
+    after[60] = "other"
+    wanted = unified_diff(before, after, "a", "a", lineterm="")
+    ours = list(unified(before, after, "a", end=""))
+    assert ours[:2] == list(wanted)[:2]
+    assert sum(line.startswith("@@") for line in ours) > 1
+    kept = [line[1:] for line in ours if line[0] == "-" and line != "--- a"]
+    added = [line[1:] for line in ours if line[0] == "+" and line != "+++ a"]
+    assert set(before) - set(after) <= set(kept)
+    assert {"one", "two", "other"} <= set(added)
+    assert (
+        list(opcodes(before[:9], after[:9]))
+        == SequenceMatcher(None, before[:9], after[:9]).get_opcodes()
+    )
+
+
+def test_two_texts_too_long_to_compare_are_one_replaced_by_the_other() -> None:
+    before = ["same", *[f"old {number}" for number in range(10_000)], "end"]
+    after = ["same", *[f"new {number}" for number in range(10_000)], "end"]
+    assert list(opcodes(before, after)) == [
+        ("equal", 0, 1, 0, 1),
+        ("replace", 1, 10_001, 1, 10_001),
+        ("equal", 10_001, 10_002, 10_001, 10_002),
+    ]
+
+
+def test_what_a_message_says_without_what_it_thought() -> None:
+    message = Message("assistant", (ThinkingBlock("hm"), TextBlock("yes")))
+    assert told_text(message) == "yes"
+    shown = user_message("look")
+    shown = Message("user", (*shown.content, ImageBlock("image/png", "aGk=")))
+    assert told_text(shown) == "look\n[a image]"
+
+
+def test_a_search_among_earlier_texts_finds_no_later_one() -> None:
+    texts = Vectors()
+    for text in ("deploy the server", "eat apples", "deployment of servers"):
+        texts.add(text)
+    assert sorted(texts.search("deploy server", 5)) == [0, 2]
+    assert texts.search("deploy server", 5, before=2) == [0]
