@@ -513,6 +513,34 @@ def test_row_37_a_class_of_a_step_that_shows_itself_runs() -> None:
     assert session.results["s2"].shown.split()[1] == "0.333"
 
 
+@pytest.mark.parametrize("twin", ["ax.twinx()", "fig.add_axes([0, 0, 0.1, 0.1], sharex=ax)"])
+def test_row_20_axes_that_share_one_do_so_from_their_step_on(twin: str) -> None:
+    pytest.importorskip("matplotlib")
+    shown = "print(ax.get_xlim(), len(ax.get_shared_x_axes().get_siblings(ax)), len(fig.axes))"
+    session = session_of(
+        "from matplotlib.figure import Figure",
+        "fig = Figure()\nax = fig.subplots()\nax.plot([1, 2])",
+        f"ax.set_title('a')\n{shown}",
+        f"tw = {twin}\ntw.plot([1, 2, 3, 4])",
+        f"{shown}\nprint(tw.get_title())",
+    )
+    for step, source in (
+        ("s2", f"ax.set_title('b')\n{shown}"),
+        ("s3", f"tw = {twin}\ntw.plot([1, 2, 3])"),
+        ("s2", f"ax.set_title('c')\nax.plot([3, 2, 1, 0, 1])\n{shown}"),
+        ("s3", "tw = ax"),
+        ("s3", f"tw = {twin}"),
+        ("s1", "fig = Figure()\nax = fig.subplots()\nax.plot([1, 2, 3, 4, 5, 6, 7])"),
+    ):
+        session.graph.edit_step(step, source)
+        session.replay()
+        _shows_what_plain_python_shows(session)
+    for step in session.graph.steps:
+        session.graph.mark_stale(step)
+        session.replay()
+        _shows_what_plain_python_shows(session)
+
+
 def test_row_20_figures_have_nothing_to_do_with_each_other() -> None:
     pytest.importorskip("matplotlib")
     session = session_of(

@@ -363,7 +363,7 @@ def _kind(kind: type[Any]) -> Kind:
         return _VARIABLE
     if issubclass(kind, PurePath) or (issubclass(kind, enum.Enum) and kind.__module__ != MAIN):
         return VALUE
-    found = arrays.kind_of(kind, _partly) or figures.kind_of(kind, _partly)
+    found = arrays.kind_of(kind, _partly) or figures.kind_of(kind, instance)
     found = found or columnar.kind_of(kind)
     if found is not None:
         return found
