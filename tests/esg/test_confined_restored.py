@@ -221,3 +221,24 @@ def test_what_was_changed_in_place_by_a_name_that_is_another_now_is_changed_agai
     session = _without_values(["one = [1]", "held = [one]", "one.append(2)", "one = 0"])
     look = asyncio.run(session.execute("look", "held"))
     assert look.shown == "[[1, 2]]"
+
+
+def test_what_was_changed_by_another_name_is_made_again_once() -> None:
+    sources = ["one = [1]", "other = one", "other.append(2)", "other = 0", "print(one)"]
+    ran = list[str]()
+
+    def told(event: Message) -> None:
+        if event["event"] == "step.started":
+            ran.append(str(event["step"]))
+
+    before, rows = Requests(lambda event: None, str, 100_000), list[Message]()
+    for number, source in enumerate(sources):
+        answer = before.answer({"op": "execute", "step": f"s{number}", "source": source})
+        run = cast("Message", answer["result"])
+        made = {"source": source, "ran": source, "state": "fresh"}
+        rows.append({**made, **{each: run[each] for each in ("step", "reads", "writes")}})
+    after = Requests(told, str, 100_000)
+    after.answer({"op": "restore", "steps": [*rows]})
+    again = after.answer({"op": "execute", "step": "s4", "source": "print(one, 1)"})
+    assert cast("Message", again["result"])["stdout"] == "[1, 2] 1\n"
+    assert sorted(ran) == sorted({*ran})

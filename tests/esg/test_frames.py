@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import io
 from pathlib import Path
 
 import pytest
@@ -511,6 +513,34 @@ def test_row_37_a_class_of_a_step_that_shows_itself_runs() -> None:
     assert session.results["s2"].shown.split()[1] == "0.333"
 
 
+@pytest.mark.parametrize("twin", ["ax.twinx()", "fig.add_axes([0, 0, 0.1, 0.1], sharex=ax)"])
+def test_row_20_axes_that_share_one_do_so_from_their_step_on(twin: str) -> None:
+    pytest.importorskip("matplotlib")
+    shown = "print(ax.get_xlim(), len(ax.get_shared_x_axes().get_siblings(ax)), len(fig.axes))"
+    session = session_of(
+        "from matplotlib.figure import Figure",
+        "fig = Figure()\nax = fig.subplots()\nax.plot([1, 2])",
+        f"ax.set_title('a')\n{shown}",
+        f"tw = {twin}\ntw.plot([1, 2, 3, 4])",
+        f"{shown}\nprint(tw.get_title())",
+    )
+    for step, source in (
+        ("s2", f"ax.set_title('b')\n{shown}"),
+        ("s3", f"tw = {twin}\ntw.plot([1, 2, 3])"),
+        ("s2", f"ax.set_title('c')\nax.plot([3, 2, 1, 0, 1])\n{shown}"),
+        ("s3", "tw = ax"),
+        ("s3", f"tw = {twin}"),
+        ("s1", "fig = Figure()\nax = fig.subplots()\nax.plot([1, 2, 3, 4, 5, 6, 7])"),
+    ):
+        session.graph.edit_step(step, source)
+        session.replay()
+        _shows_what_plain_python_shows(session)
+    for step in session.graph.steps:
+        session.graph.mark_stale(step)
+        session.replay()
+        _shows_what_plain_python_shows(session)
+
+
 def test_row_20_figures_have_nothing_to_do_with_each_other() -> None:
     pytest.importorskip("matplotlib")
     session = session_of(
@@ -836,6 +866,92 @@ def test_what_an_index_has_given_away_once_is_as_it_was_made(
         session.graph.edit_step("s1", f"{make}\n{source}")
         session.replay()
         assert session.namespace()["t"] == anew(session)["t"]
+
+
+INTERVALS = "f = pd.IntervalIndex.from_breaks([0, 1, 2])"
+LEVELS = "f = pd.MultiIndex.from_product([[1, 2], ['a', 'b']], names=['p', 'q'])"
+
+
+@pytest.mark.parametrize(
+    ("make", "look", "change", "others"),
+    [
+        (INTERVALS, "print(f.left.name)", "f.left.name = 'x'", ("f.left.name = 'y'",)),
+        (
+            f"{INTERVALS}\nf.left",
+            "print(f.left.name)",
+            "f.left.name = 'x'",
+            ("f.right.name = 'y'",),
+        ),
+        (f"{INTERVALS}\nv = f.left", "print(f.left.name, f.left is v)", "v.name = 'x'", ("1", "v")),
+        (LEVELS, "print(f.levels[0].name)", "f.names = ['x', 'y']", ("f.set_names(['z', 'q'])",)),
+        (LEVELS, "print(vars(f.levels[0]).get('x'))", "f.levels[0].x = 1", ("f.levels[0].x = 2",)),
+        (
+            LEVELS.replace("f = ", "f = pd.Series(1, ") + ")",
+            "print(f.index.levels[1].name)",
+            "f.index.names = ['x', 'y']",
+            ("f.index.names = ['x', 'z']",),
+        ),
+    ],
+)
+def test_what_an_index_has_given_away_is_as_it_was_at_each_place(
+    make: str, look: str, change: str, others: tuple[str, ...]
+) -> None:
+    sources = ["import pandas as pd", make, look, change, look]
+    session = session_of(*sources)
+    edits = [(3, each) for each in (*others, change)]
+    for place, source in [
+        (2, f"{look}\n1"),
+        *edits,
+        (3, "pass"),
+        (3, change),
+        (1, f"pass\n{make}"),
+    ]:
+        sources[place] = source
+        session.graph.edit_step(f"s{place}", source)
+        session.replay()
+        _shows_what_plain_python_shows(session)
+    for step in session.graph.steps:
+        session.graph.mark_stale(step)
+        session.replay()
+        _shows_what_plain_python_shows(session)
+
+
+def test_a_part_of_an_index_that_a_step_keeps_is_the_part_of_it_for_others() -> None:
+    sources = [
+        "import pandas as pd",
+        INTERVALS,
+        "v = f.left",
+        "print(f.left is v, f.left.name)",
+        "v.name = 'x'",
+        "print(f.left.name, f.left is v)",
+    ]
+    session = session_of(*sources)
+    for place, source in [
+        (4, "v.name = 'y'"),
+        (4, "pass"),
+        (2, "v = f.right"),
+        (4, "v.name = 'x'"),
+        (2, "v = f.left"),
+        (2, "f.left.name = 'z'\nv = f.mid"),
+        (1, INTERVALS.replace("2]", "5]")),
+        (2, "v = f.left"),
+    ]:
+        session.graph.edit_step(f"s{place}", source)
+        session.replay()
+        _shows_what_plain_python_shows(session)
+
+
+def test_whoever_looks_at_a_part_of_an_index_changes_nothing() -> None:
+    session = session_of("import pandas as pd", INTERVALS, "print(f.left.name)", "print(f.right)")
+    assert session.results["s2"].writes == ()
+    session.graph.edit_step("s2", "print(f.right.name, f.mid)")
+    assert session.replay().ran == ("s2",)
+
+
+def _shows_what_plain_python_shows(session: StepExecutor) -> None:
+    with contextlib.redirect_stdout(io.StringIO()) as out:
+        anew(session)
+    assert "".join(each.stdout for each in session.results.values()) == out.getvalue()
 
 
 def test_a_value_that_is_shown_ties_no_two_that_it_leads_to() -> None:

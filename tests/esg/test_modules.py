@@ -149,3 +149,13 @@ def test_imports_that_load_nothing_cost_next_to_nothing(folder: Path) -> None:
     with quick():
         session = session_of("import mine_a\nfor _ in range(20_000): mine_a.f()\nmine_a.k = 1")
     assert session.results["s0"].ok
+
+
+def test_a_step_that_writes_the_module_that_it_loads_loads_it_anew(folder: Path) -> None:
+    write = "with open('mine_a.py', 'w') as file:\n    file.write('v = {}')\nimport mine_a"
+    (folder / "mine_a.py").write_text("v = 1")  # as it was left by a session that is gone
+    session = session_of(write.format(1), "print(mine_a.v)")
+    for number in (2, 3, 1):
+        session.graph.edit_step("s0", write.format(number))
+        assert session.replay().ran == ("s0", "s1")
+        assert printed(session)[1] == str(number)

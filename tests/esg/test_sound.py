@@ -21,6 +21,8 @@ LOCKED = (
     "        self.again = threading.RLock()\n        self.n = 0\n"
     "    def add(self, k):\n        with self.lock, self.again:\n            self.n += k"
 )
+WEAK = "import weakref\nclass O:\n    n = 1\no = O()\n"
+SHOW_WEAK = "print({key: (each.n, each is o) for key, each in w.items()}, len(w))"
 CASES: dict[str, tuple[list[str], list[tuple[int, str]]]] = {
     "an attribute of a partial": (
         ["from functools import partial\np = partial(print, 1)", "p.n = 2", "print(p.n)"],
@@ -62,6 +64,56 @@ CASES: dict[str, tuple[list[str], list[tuple[int, str]]]] = {
     "a queue": (
         ["import queue\nq = queue.Queue()", "q.put(1)", "q.put(2)", "print(q.get(), q.qsize())"],
         [(1, "pass"), (2, "q.put(3)\nq.put(4)"), (1, "q.put(5)"), (3, "print(q.qsize())")],
+    ),
+    "a dict with weak values, beside what holds one": (
+        [f"{WEAK}w = weakref.WeakValueDictionary({{'o': o}})", "o.n = 2", SHOW_WEAK, "w['p'] = o"],
+        [
+            (0, f"{WEAK}w = weakref.WeakValueDictionary({{'o': o}})\nk = 1"),
+            (1, "o.n = 3"),
+            (2, f"{SHOW_WEAK}\n1"),
+            (3, "w.pop('o', 0)"),
+            (0, f"{WEAK}w = weakref.WeakValueDictionary({{'q': o}})".replace("n = 1", "n = 5")),
+        ],
+    ),
+    "a dict with weak values, made by a later step": (
+        [WEAK, "w = weakref.WeakValueDictionary({'o': o})", "o.n = 2", SHOW_WEAK, "w['p'] = o"],
+        [
+            (1, "w = weakref.WeakValueDictionary({'o': o})\nk = 1"),
+            (2, "o.n = 3"),
+            (0, WEAK.replace("n = 1", "n = 5")),
+            (4, "pass"),
+            (3, f"{SHOW_WEAK}\n1"),
+        ],
+    ),
+    "a dict with weak keys, and a set": (
+        [
+            f"{WEAK}w = weakref.WeakKeyDictionary({{o: 1}})\ns = weakref.WeakSet([o])",
+            "o.n = 2",
+            "print([(k.n, v) for k, v in w.items()], [each.n for each in s], o in s)",
+            "w[o] += 1\ns.discard(o)",
+        ],
+        [
+            (0, f"{WEAK}s = weakref.WeakSet([o])\nw = weakref.WeakKeyDictionary({{o: 2}})"),
+            (1, "o.n = 3"),
+            (3, "del w[o]"),
+            (1, "o.n = 3\ns.clear()"),
+        ],
+    ),
+    "weak references, and what is called in the end": (
+        [
+            f"{WEAK}w = weakref.ref(o)\nf = weakref.finalize(o, len, 'end')",
+            "o.n = 2",
+            "print(w().n, w() is o, f.alive)",
+            "print(f.detach()[0] is o)",
+            "print(f.alive)",
+        ],
+        [
+            (1, "o.n = 3"),
+            (3, "pass"),
+            (0, f"{WEAK}w = weakref.ref(o, repr)\nf = weakref.finalize(o, len, 'x')"),
+            (3, "f.detach()"),
+            (2, "print(w().n)"),
+        ],
     ),
     "what a slice holds": (
         ["xs = [1]\ns = slice(xs, None)", "xs.append(2)", "print(s)"],

@@ -9,6 +9,7 @@ import builtins
 import decimal
 import os
 import random
+import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -113,6 +114,60 @@ SETTINGS = {
         ("C", "C.UTF-8"),
     ),
 }
+
+
+IN_A_NEW_PROCESS = """
+from lorimer.esg import StepExecutor
+session = StepExecutor()
+session.execute("begin", {0!r})
+session.execute("show", {1!r})
+for source in ({2!r}, {0!r}):
+    session.graph.edit_step("begin", source)
+    session.replay()
+    print(session.results["show"].stdout.strip())
+"""
+
+
+@pytest.mark.parametrize(
+    ("library", "sets", "shows", "told"),
+    [
+        ("numpy", ".set_printoptions(precision=3)", "print(l.array([1 / 3]))", "0.33333333 0.333"),
+        ("numpy", ".seterr(divide='ignore')", "print([l.geterr()['divide']])", "'warn' 'ignore'"),
+        (
+            "sklearn",
+            ".set_config(transform_output='pandas')",
+            "print([l.get_config()['transform_output']])",
+            "'default' 'pandas'",
+        ),
+    ],
+)
+def test_row_36_what_a_library_was_set_to_by_the_step_that_loaded_it(
+    library: str, sets: str, shows: str, told: str
+) -> None:
+    pytest.importorskip(library)
+    begin = f"import {library} as l"
+    code = IN_A_NEW_PROCESS.format(f"{begin}\nl{sets}", shows, begin)
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.split() == [f"[{each}]" for each in told.split()]
+
+
+def test_row_36_how_scikit_learn_works_is_read_by_who_comes_later() -> None:
+    sklearn = pytest.importorskip("sklearn")
+    session = session_of(
+        "import sklearn\nfrom sklearn.preprocessing import StandardScaler",
+        "k = 1",
+        "s = StandardScaler(with_mean=True)",
+        "t = type(s.fit_transform([[1.0], [2.0]])).__name__",
+    )
+    try:
+        session.graph.edit_step("s1", "sklearn.set_config(transform_output='pandas')")
+        session.replay()
+        assert session.namespace()["t"] == "DataFrame"
+        session.graph.edit_step("s1", "sklearn.set_config(transform_output='default')")
+        session.replay()
+        assert session.namespace()["t"] == "ndarray"
+    finally:
+        sklearn.set_config(transform_output="default")
 
 
 @pytest.mark.filterwarnings("ignore::RuntimeWarning")

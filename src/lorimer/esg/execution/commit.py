@@ -73,6 +73,7 @@ class Commit:
         for name in sorted(bound.keys() - {apart}):
             self._walk(bound[name], name)
         self._walk_waiting()
+        self._hold_computed()
         if apart:
             self._walk_apart(bound[apart], apart)
             self._walk_waiting()
@@ -111,6 +112,32 @@ class Commit:
                     self._walk_parts(new, region.label)
                     if new.kind.tied:
                         self._looks.setdefault(region, set()).update(map(id, new.parts))
+
+    def _hold_computed(self) -> None:
+        """What an object has computed, keeps to give it away again, and has given to others that
+        stay, is a part of it: who has it may change it."""
+        for fresh in [each for each in self._fresh.values() if each.content.kind.remembers]:
+            before, fresh.content = fresh.content, self._holding(fresh.value, fresh.content)
+            if fresh.content is not before:
+                parts = [(each, id(fresh.value), False) for each in fresh.content.parts]
+                self._follow([*parts], fresh.label)
+        for region, state in [*self._visit.entered.items()]:
+            if not any(each.kind.remembers for each in state.contents):
+                continue
+            now = self._now.get(region, [*state.contents])
+            held = list(map(self._holding, region.objects, now))
+            if any(one is not two for one, two in zip(now, held, strict=True)):
+                self._now[region] = held
+
+    def _holding(self, value: object, content: Content) -> Content:
+        if not content.kind.remembers or not any(map(self._stays, content.kind.computed(value))):
+            return content
+        holding = content.kind.holding(value, self._stays)
+        return content if holding.same(content) else holding
+
+    def _stays(self, value: object) -> bool:
+        """It is in what the step has left, or in what it was lent."""
+        return id(value) in self._fresh or self._store.known(value) in self._visit.entered
 
     def _ties(self) -> set[int]:
         """What counted the frames that the last run has made as looking at memory."""

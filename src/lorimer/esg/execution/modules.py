@@ -79,6 +79,8 @@ class Modules:
 
     def _other(self, loaded: _Loaded, step_id: str, used: str) -> bool:
         now = self._files.at_place(loaded.file, step_id, put=True)
+        if loaded.step == step_id and loaded.file in self._graph.made(step_id):
+            return True  # it writes the file itself: nobody knows yet what it will find there
         if now == resources.ABSENT and loaded.step == step_id:
             return used != now  # others find the module still, where it was loaded before
         return now not in (used, resources.ABSENT) or now not in (loaded.print, resources.ABSENT)

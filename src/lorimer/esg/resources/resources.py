@@ -30,6 +30,7 @@ from lorimer.esg.resources.settings import (
     PANDAS_WORKS,
     POLARS,
     PYTHON,
+    SKLEARN,
     State,
     environment,
     of_libraries,
@@ -53,13 +54,14 @@ _WORDS: Final[Mapping[str, str]] = {
     DECIMAL: "getcontext setcontext",
     LOCALE: "setlocale",
     PYTHON: "setrecursionlimit max_str_digits",
+    SKLEARN: "set_config get_config config_context",
 }
 SPEAKS_OF: Final = tuple((word, name) for name, words in _WORDS.items() for word in words.split())
 """Words by which code that depends on a state, or sets it to what it is already, gives itself
 away: a step that says one counts as reading the state. Other changes are seen by themselves."""
 READ_BY_ALL: Final = frozenset({PANDAS_WORKS})
 """States that every step counts as reading that comes after the session's first library."""
-READ_ONCE_SET: Final = frozenset({CWD, NUMPY_ERRORS, DECIMAL, LOCALE, PYTHON, POLARS})
+READ_ONCE_SET: Final = frozenset({CWD, NUMPY_ERRORS, DECIMAL, LOCALE, PYTHON, POLARS, SKLEARN})
 """States that every step counts as reading as soon as one has changed them: few do."""
 WHOLE: Final = 8 * 2**20
 """Bytes up to which a file is read to compare it; of larger ones size and time are taken."""

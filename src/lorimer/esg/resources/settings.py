@@ -31,6 +31,8 @@ MATPLOTLIB: Final = "settings:matplotlib"
 BACKEND: Final = "settings:matplotlib:backend"
 """What draws figures, and measures their texts."""
 OF_FIGURES: Final = frozenset({MATPLOTLIB, BACKEND})
+SKLEARN: Final = "settings:sklearn"
+"""What its estimators give, check and show."""
 POLARS: Final = "settings:polars"
 """Kept in the environment, where its Rust reads it, and in there itself."""
 _BACKEND: Final = "backend"
@@ -52,6 +54,37 @@ _POLARS_AT_FIRST: Final[Mapping[str, object]] = {
     "set_trim_decimal_zeros": False,
 }
 """What it keeps itself, by the methods of its `Config` that set it."""
+_NUMPY_AT_FIRST: Final[Mapping[str, object]] = {
+    "edgeitems": 3,
+    "threshold": 1000,
+    "floatmode": "maxprec",
+    "precision": 8,
+    "suppress": False,
+    "linewidth": 75,
+    "nanstr": "nan",
+    "infstr": "inf",
+    "sign": "-",
+    "formatter": None,
+    "legacy": False,
+    "override_repr": None,
+}
+_ERRORS_AT_FIRST: Final[Mapping[str, object]] = {
+    "divide": "warn",
+    "over": "warn",
+    "under": "ignore",
+    "invalid": "warn",
+}
+_SKLEARN_AT_FIRST: Final[Mapping[str, object]] = {
+    "assume_finite": False,
+    "working_memory": 1024,
+    "print_changed_only": True,
+    "display": "diagram",
+    "array_api_dispatch": False,
+    "transform_output": "default",
+    "enable_metadata_routing": False,
+    "skip_parameter_validation": False,
+}
+"""What a library has that was loaded just now, by the step that may have set it already."""
 _Values = Mapping[str, object]
 _Dict = dict[str, object]
 
@@ -248,17 +281,27 @@ def _of_decimal(decimal: Any) -> dict[str, State]:
     }
 
 
+def _known(
+    get: Callable[[], _Values], put: Callable[..., object], at_first: Mapping[str, object]
+) -> State:
+    """Those that one function gives, and another takes by their names."""
+
+    def initial() -> _Values:
+        now = get()
+        return {name: at_first.get(name, each) for name, each in now.items()}
+
+    return State(get, lambda values: cast("None", put(**cast("_Values", values))), initial)
+
+
 def _of_numpy(numpy: Any) -> dict[str, State]:
     return {
-        NUMPY_ERRORS: State(
-            numpy.geterr, lambda values: numpy.seterr(**cast("_Values", values)), numpy.geterr
-        ),
-        NUMPY: State(
-            numpy.get_printoptions,
-            lambda values: numpy.set_printoptions(**cast("_Values", values)),
-            numpy.get_printoptions,
-        ),
+        NUMPY_ERRORS: _known(numpy.geterr, numpy.seterr, _ERRORS_AT_FIRST),
+        NUMPY: _known(numpy.get_printoptions, numpy.set_printoptions, _NUMPY_AT_FIRST),
     }
+
+
+def _of_sklearn(sklearn: Any) -> dict[str, State]:
+    return {SKLEARN: _known(sklearn.get_config, sklearn.set_config, _SKLEARN_AT_FIRST)}
 
 
 def _of_matplotlib(matplotlib: Any) -> dict[str, State]:
@@ -283,6 +326,7 @@ _LIBRARIES: Final = (
     ("decimal", "getcontext", cache(_of_decimal)),
     ("numpy", "set_printoptions", cache(_of_numpy)),
     ("matplotlib", "rcParamsOrig", cache(_of_matplotlib)),
+    ("sklearn", "set_config", cache(_of_sklearn)),
 )
 """(module, what it has once it is loaded, its states)."""
 

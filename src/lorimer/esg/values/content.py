@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import gc
 import types
+import weakref
 from collections.abc import Callable, Iterable
 from operator import is_
 from typing import Any, Final, NamedTuple, Protocol, cast
@@ -82,8 +83,8 @@ class Kind:
     """It may lead to objects that are no parts of it: `shut` knows them."""
 
     remembers = False
-    """It may keep objects that it has made once to give them away, and that are no parts of it:
-    `computed`."""
+    """It may keep objects that it has made once to give them away, and that are no parts of it
+    (`computed`) until somebody has changed or kept them: `holding`."""
 
     def take(self, value: Any, /) -> Content:
         """What it holds now."""
@@ -114,6 +115,11 @@ class Kind:
         """Those objects, where it `remembers`."""
         del value
         return ()
+
+    def holding(self, value: Any, wanted: Callable[[object], bool], /) -> Content:
+        """What it holds now, the `wanted` ones of those objects among its parts."""
+        del wanted
+        return self.take(value)
 
     def shut(self, value: Any, there: Callable[[object], bool], /) -> None:
         """Let go of objects that it leads to unseen and that are not `there` yet."""
@@ -186,8 +192,10 @@ def unknown(value: object) -> Content:
 
 
 def referents(value: object) -> tuple[object, ...]:
-    """What an object holds, as the garbage collector knows it."""
+    """What an object holds, as the garbage collector knows it; a weak reference what it is to."""
     found: list[object] = gc.get_referents(value)
+    if isinstance(value, weakref.ref):
+        found.append(cast("weakref.ref[object]", value)())
     return tuple(each for each in found if not isinstance(each, types.CodeType))
 
 

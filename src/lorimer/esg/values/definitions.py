@@ -5,10 +5,10 @@ from __future__ import annotations
 import gc
 import sys
 import types
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any, Final, cast
 
-from lorimer.esg.values.content import MAIN, Content, Kind, alike, fields_of, unknown
+from lorimer.esg.values.content import ATOMS, MAIN, Content, Kind, alike, fields_of, unknown
 
 IGNORED: Final = frozenset({"__dict__", "__weakref__", "__slotnames__", "__doc__", "__module__"})
 _COMES: Final = frozenset({"__slotnames__", "__annotations_cache__"})
@@ -152,7 +152,8 @@ class Instance(Kind):
 
 class Partly(Instance):
     """An object of which some attributes do not count: what it has computed once, and counters that
-    nobody can see."""
+    nobody can see. What it has computed, keeps in a dict, and that others may change (indexes of
+    pandas) counts once it is another than it would be if it were computed anew."""
 
     remembers = True
 
@@ -167,13 +168,24 @@ class Partly(Instance):
         return {name: each for name, each in fields.items() if name not in self._hidden}
 
     def computed(self, value: Any, /) -> Iterable[object]:
-        fields = fields_of(value) or {}
-        caches = [each for name, each in fields.items() if name in self._hidden]
-        found: list[object] = []
-        for each in caches:
-            if isinstance(each, dict):
-                found += cast("dict[object, object]", each).values()
-        return found
+        return [each for cache in self._caches(value).values() for each in cache.values()]
+
+    def take(self, value: Any, /) -> Content:
+        return self.holding(value, lambda _: False)
+
+    def holding(self, value: Any, wanted: Callable[[object], bool], /) -> Content:
+        own = super().take(value)
+        more = dict[str, object]()
+        for attribute, cache in self._caches(value).items():
+            for name, each in [*cache.items()]:
+                if self._can_change(each) and (wanted(each) or self._is_other(value, cache, name)):
+                    more[f"{attribute}.{name}"] = each
+        if not more or own.opaque:
+            return own
+        *names, extra = cast("tuple[object, ...]", own.extra)
+        known, order = len(names) + 1, sorted(more)
+        parts = (*own.parts[:known], *(more[name] for name in order), *own.parts[known:])
+        return Content(self, (*names, *order, extra), parts)
 
     def put_attributes(self, value: Any, wanted: dict[str, object], /) -> None:
         fields = fields_of(value)
@@ -181,7 +193,47 @@ class Partly(Instance):
             return
         for name in [each for each in fields if each not in self._hidden]:
             del fields[name]
+        for attribute, cache in self._caches(value).items():  # it was computed of what was there
+            cache.clear()
+            for name in [each for each in wanted if each.startswith(f"{attribute}.")]:
+                cache[name.removeprefix(f"{attribute}.")] = wanted.pop(name)
         fields.update(wanted)
+
+    def _caches(self, value: object) -> dict[str, dict[str, object]]:
+        fields = fields_of(value) or {}
+        found = {name: fields.get(name) for name in self._hidden}
+        return {
+            name: cast("dict[str, object]", each)
+            for name, each in found.items()
+            if isinstance(each, dict)
+        }
+
+    def _can_change(self, value: object) -> bool:
+        """It is of this sort itself, or a list of such."""
+        if isinstance(value, list):
+            return any(map(self._can_change, cast("list[object]", value)))
+        return not self._hidden.isdisjoint(fields_of(value) or ())
+
+    def _is_other(self, value: object, cache: dict[str, object], name: str) -> bool:
+        """What stands there by this name is not what it would be computed as."""
+        kept = cache.pop(name)
+        try:
+            return not self._like(kept, getattr(value, name, None))
+        finally:
+            cache[name] = kept
+
+    def _like(self, one: object, other: object) -> bool:
+        if type(one) is not type(other):
+            return False
+        if isinstance(one, list):
+            pairs = zip(cast("list[object]", one), cast("list[object]", other), strict=False)
+            return all(self._like(mine, new) for mine, new in pairs)
+        mine, new = self.attributes(one), self.attributes(other)
+        return mine.keys() == new.keys() and all(
+            type(mine[name]) is type(new[name])
+            and (type(mine[name]) not in ATOMS or mine[name] == new[name])
+            for name in mine
+        )
 
 
 def _covers(value: object, parts: tuple[object, ...]) -> bool:

@@ -10,10 +10,11 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Mapping
-from functools import cache
+from functools import cache, partial
 from typing import Any, Final, cast
 
 from lorimer.esg.values.content import Kind, Seen, home_of
+from lorimer.esg.values.definitions import Instance, Partly
 
 _HIDDEN: Final[Mapping[str, frozenset[str]]] = {
     "CallbackRegistry": frozenset({"_cid_gen"}),
@@ -23,15 +24,64 @@ _HIDDEN: Final[Mapping[str, frozenset[str]]] = {
 }
 
 
-def kind_of(kind: type[Any], partly: Callable[[type[Any], frozenset[str]], Kind]) -> Kind | None:
-    """The sort of a class of matplotlib's of which some attributes do not count; None for others.
+_Slots = tuple[tuple[str, Any], ...]
+_Make = Callable[[Kind | None, _Slots], Instance]
 
-    `partly`: makes it.
+
+def kind_of(kind: type[Any], make: Callable[[type[Any], _Make], Kind]) -> Kind | None:
+    """The sort of a class of matplotlib's that is like no other; None for others.
+
+    `make`: makes one for the objects of a class written in Python.
     """
     for each in kind.__mro__:
-        if each.__name__ in _HIDDEN and home_of(each).partition(".")[0] == "matplotlib":
-            return partly(kind, _HIDDEN[each.__name__])
+        if home_of(each).partition(".")[0] != "matplotlib":
+            continue
+        if each.__name__ == "_AxesBase":
+            return make(kind, Axes)
+        hidden = _HIDDEN.get(each.__name__)
+        if hidden is not None:
+            return make(kind, partial(Partly, hidden=hidden))
     return None
+
+
+class Axes(Instance):
+    """Axes, and those that they share an axis or a place with: their class keeps who does."""
+
+    def attributes(self, value: Any, /) -> dict[str, object]:
+        found = super().attributes(value)
+        for name, groups in _groups(value):
+            for number, each in enumerate(_siblings(groups, value)):
+                found[f"{name} {number}"] = each
+        return found
+
+    def put_attributes(self, value: Any, wanted: dict[str, object], /) -> None:
+        own = {name: each for name, each in wanted.items() if " " not in name}
+        super().put_attributes(value, own)
+        for name, groups in _groups(value):
+            siblings = [each for key, each in wanted.items() if key.startswith(f"{name} ")]
+            if {*map(id, siblings)} != {*map(id, _siblings(groups, value))}:
+                for each in (value, *siblings):
+                    groups.remove(each)
+                if siblings:
+                    groups.join(*siblings)
+
+
+def _groups(value: Any) -> list[tuple[str, Any]]:
+    """What groups the axes of one class: those with a common axis by its name, twins."""
+    kind = cast("type[object]", type(value))
+    shared: Mapping[str, Any] = getattr(kind, "_shared_axes", None) or {}
+    twins: Any = getattr(kind, "_twinned_axes", None)
+    return [*shared.items(), *([] if twins is None else [("twins", twins)])]
+
+
+def _siblings(groups: Any, value: Any) -> list[Any]:
+    """All of a group, itself among them, in the order of the figure; none if it is alone."""
+    found: list[Any] = [*groups.get_siblings(value)] if value in groups else []
+    if len(found) < 2:
+        return []
+    every: list[object] = getattr(value.figure, "axes", [])
+    places = {id(each): place for place, each in enumerate(every)}
+    return sorted(found, key=lambda each: (places.get(id(each), len(places)), id(each)))
 
 
 class Shared:

@@ -120,6 +120,23 @@ class _Lock(Kind):
         return True
 
 
+class _Finalizer(Kind):
+    """`weakref.finalize`: what it calls is kept by its class. Called or detached, it is no more."""
+
+    hard = True
+
+    def take(self, value: Any, /) -> Content:
+        held: tuple[Any, ...] | None = value.peek()
+        if held is None:
+            return Content(self, (), ())
+        of, function, arguments, named = held
+        parts = (of, function, *arguments, *named.values())
+        return Content(self, (bool(value.atexit), *named), parts)
+
+    def lost(self, content: Content, /) -> bool:
+        return True
+
+
 class _Fixed(Kind):
     """An object of an extension that nobody can change once it is made. Each is another one."""
 
@@ -270,9 +287,11 @@ _KINDS: Final[dict[type, Kind]] = {
     re.Pattern: Seen(lambda value: (value.pattern, value.flags)),
     re.Match: Seen(lambda value: (value.re.pattern, value.string, value.regs, value.re.flags)),
     weakref.ref: Inline(lambda value: (value(),)),
+    weakref.KeyedRef: Inline(lambda value: (value(), value.key)),
     weakref.WeakMethod: Inline(_bound),
     weakref.ProxyType: Inline(_stood_for),
     weakref.CallableProxyType: Inline(_stood_for),
+    weakref.finalize: _Finalizer(),
     staticmethod: Inline(lambda value: (value.__func__,)),
     classmethod: Inline(lambda value: (value.__func__,)),
     property: Inline(lambda value: (value.fget, value.fset, value.fdel)),
@@ -347,7 +366,7 @@ def _kind(kind: type[Any]) -> Kind:
         return _VARIABLE
     if issubclass(kind, PurePath) or (issubclass(kind, enum.Enum) and kind.__module__ != MAIN):
         return VALUE
-    found = arrays.kind_of(kind, _partly) or figures.kind_of(kind, _partly)
+    found = arrays.kind_of(kind, _partly) or figures.kind_of(kind, instance)
     found = found or columnar.kind_of(kind) or symbolic.kind_of(kind)
     if found is not None:
         return found

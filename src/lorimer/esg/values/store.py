@@ -81,6 +81,11 @@ class Region:
     def label(self) -> str:
         return self.name.partition("#")[0]
 
+    def missing(self, maker: str, holder: str) -> str:
+        """Who has to run again where there is no state that the `maker` left: itself, if it ran
+        elsewhere; if the region was dissolved, who leads to it."""
+        return maker if maker and self.states else holder
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Version:
@@ -222,6 +227,7 @@ class VersionStore:
                 self.copied += old.kind.keep(value, old)
         region.live = None
         done = [new.kind.put(value, new) for value, _, new in jobs]
+        _forget_computed(region, state)
         if all(done):
             region.live = state
         return region.live is state
@@ -282,8 +288,8 @@ class Visit:
                 continue
             maker = self._maker(region.name)
             state = region.states.get(maker)
-            if state is None:  # it was dissolved: whoever leads to it has to run again
-                raise Lost(version.name, holder)
+            if state is None:
+                raise Lost(version.name, region.missing(maker, holder))
             if not self.store.restore(region, state):
                 raise Lost(region.label, maker)
             for value, content in zip(region.objects, state.contents, strict=True):
@@ -341,8 +347,12 @@ class Visit:
             return None
         now, other = list[Content](), False
         for value, old in zip(region.objects, self.entered[region].contents, strict=True):
-            new = kind_of(value).take(value)
+            kind = kind_of(value)
+            new = kind.take(value)
             same = new.same(old)
+            if kind.remembers and not same:
+                new = kind.holding(value, _among(old.parts))
+                same = new.same(old)
             other |= not same
             now.append(old if same else new)
         return now if other else None
@@ -354,6 +364,8 @@ class Visit:
             for value, old, new in zip(region.objects, state.contents, now or (), strict=False):
                 if old is not new and (old.kind.lost(old) or not old.kind.put(value, old)):
                     region.live = None
+            if now is not None:
+                _forget_computed(region, state)
 
 
 def gone(versions: Iterable[Version], maker: Callable[[str], str]) -> set[str]:
@@ -370,7 +382,7 @@ def gone(versions: Iterable[Version], maker: Callable[[str], str]) -> set[str]:
         by = maker(region.name)
         state = region.states.get(by)
         if state is None:
-            found.add(holder)
+            found.add(region.missing(by, holder))
         elif not can_be(region, state):
             found.add(by)
         else:
@@ -387,6 +399,18 @@ def can_be(region: Region, state: State) -> bool:
         new.kind.lost(new) and (live is None or not _same(live.contents[index], new))
         for index, new in enumerate(state.contents)
     )
+
+
+def _forget_computed(region: Region, state: State) -> None:
+    """What objects of a region have computed, they did of what was there before this state."""
+    for value, content in zip(region.objects, state.contents, strict=True):
+        if content.kind.remembers and any(True for _ in content.kind.computed(value)):
+            content.kind.put(value, content)
+
+
+def _among(parts: tuple[object, ...]) -> Callable[[object], bool]:
+    held = {id(each) for each in parts}
+    return lambda value: id(value) in held
 
 
 def _same(one: Content, other: Content) -> bool:
