@@ -64,6 +64,9 @@ class RunnableAgent:
     form: str = field(default="", init=False, repr=False)
     """The schema of its answer as JSON text, so that equal agents are equal; "": it is text."""
 
+    answer: type[object] | None = field(default=None, init=False, repr=False)
+    """The type of its answer, where that is one: it checks more than a schema says."""
+
     @property
     def own_name(self) -> str:
         """Its name; "": nobody gave it one."""
@@ -98,6 +101,8 @@ class RunnableAgent:
             raise ConfigError("RunnableAgent.timeout_s is no number", hint="timeout_s=20")
         if self.output_schema is not None:
             object.__setattr__(self, "form", _form(self.output_schema))
+        if isinstance(self.output_schema, type):
+            object.__setattr__(self, "answer", self.output_schema)
 
 
 def _form(wanted: Schema) -> str:
