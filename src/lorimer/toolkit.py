@@ -73,6 +73,10 @@ def toolset_of(
             f"sandbox is {sandbox!r}; it may be {', '.join(map(repr, get_args(SandboxMode)))}"
         )
     given = _rules(rules)
+    if mode != "default":
+        from lorimer.tools.policy.modes import Mode
+
+        Mode.named(mode)  # also where there are no tools to judge calls of
     named, described = manifest.tools.built_in, manifest.tools.ad_hoc
     late, external = manifest.tools.deferred, manifest.tools.external
     if tools is None and not (named or described or given or late or external or manifest.agents):

@@ -343,6 +343,10 @@ def test_wrong_input_is_told() -> None:
             manager.create(make(world, "x", "minimal"))
         with pytest.raises(ConfigError, match="pipeline"):
             manager.create("chat")  # type: ignore[arg-type]
+        with pytest.raises(ConfigError, match="session_id must be text, not int"):
+            manager.create(pipeline, 7)  # type: ignore[arg-type]
+        with pytest.raises(ConfigError, match="session_id must be text, not NoneType"):
+            await manager.open(pipeline, None)  # type: ignore[arg-type]
         with pytest.raises(PipelineError, match="no session 'nope'") as unknown:
             await manager.open(pipeline, "nope")
         assert unknown.value.code is ExecutorErrorCode.EXEC_RUN_UNKNOWN

@@ -29,6 +29,7 @@ class SessionManager:
         Raises ConfigError for a pipeline that remembers nothing, and for an id that is held here.
         """
         _require_pipeline(pipeline)
+        _require_id(session_id)
         if session_id in self._sessions:
             raise ConfigError(
                 f"there is a session {session_id!r} here already",
@@ -44,6 +45,7 @@ class SessionManager:
         Whether another process has it turns out when something is run.
         """
         _require_pipeline(pipeline)
+        _require_id(session_id)
         info = await stored_session(pipeline.journal, session_id, pipeline.world, self._policy)
         held = self._sessions.get(info.session_id)
         return held or self._keep(pipeline, info)
@@ -111,6 +113,11 @@ class SessionManager:
 
     async def __aexit__(self, *exc: object) -> None:
         await self.aclose()
+
+
+def _require_id(session_id: object) -> None:
+    if not is_a(session_id, str):  # a number is kept as its text, and would be two sessions
+        raise wrong("session_id", session_id, "text", 'manager.create(pipeline, "alice")')
 
 
 def _require_pipeline(pipeline: object) -> None:
