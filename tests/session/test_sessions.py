@@ -25,7 +25,7 @@ from lorimer.session import (
 from lorimer.session.info import remove
 from lorimer.testing import ScriptedModel, SimulatedWorld, simulate
 from lorimer.world import RealWorld
-from tests.core.support import make
+from tests.core.support import Do, make, use
 from tests.session.families import agent, model_of, pipeline_of, work
 
 
@@ -332,6 +332,23 @@ def test_a_session_grows_stale_while_nothing_is_said() -> None:
             await world.sleep(10)
             seen.append(manager.list_sessions()[0].freshness)
         assert seen == [Freshness.FRESH, Freshness.STALE_WARN, Freshness.STALE_IDLE]
+
+    simulate(main)
+
+
+def test_all_sessions_are_suspended_at_once() -> None:
+    async def main(world: SimulatedWorld) -> None:
+        waits = Do("waits", lambda _, context: context.world.sleep(100))
+        pipeline = make(world, [[use("waits")]] * 2, tools=[waits])
+        manager = SessionManager()
+        assert not manager.shut_down()
+        sessions = [manager.create(pipeline) for _ in range(2)]
+        runs = [asyncio.ensure_future(each.run("go", raise_on_error=False)) for each in sessions]
+        await world.sleep(1)
+        assert manager.shut_down(within_s=5)
+        ended = await asyncio.gather(*runs)
+        assert [result.status for result in ended] == ["suspended"] * 2
+        assert world.monotonic() < 10
 
     simulate(main)
 

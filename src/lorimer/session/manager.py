@@ -103,6 +103,12 @@ class SessionManager:
         self._sessions.pop(session_id, None)
         return True
 
+    def shut_down(self, within_s: float = 10.0) -> bool:
+        """Suspend what is running in them, as `Session.shut_down` does: for a program that is to
+        stop. Returns whether there was anything."""
+        stopped = [session.shut_down(within_s) for session in self._sessions.values()]
+        return any(stopped)
+
     async def aclose(self) -> None:
         """Give all conversations back. Pipelines stay open."""
         for session in self._sessions.values():
