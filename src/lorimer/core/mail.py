@@ -143,9 +143,11 @@ async def taken(journal: Journal, row: RunRow, id: str) -> Event | None:
     return None
 
 
-async def questions(journal: Journal, row: RunRow) -> list[Question]:
-    """What a run asks and nobody has answered; also runs that are part of it, each once, whatever
-    facts say that others wrote. One that has ended asks nothing any more."""
+async def questions(journal: Journal, run: RunRow | str) -> list[Question]:
+    """What a run, given by its row or its id, asks and nobody has answered; also runs that are part
+    of it, each once, whatever facts say that others wrote. One that has ended asks nothing any
+    more. Raises PipelineError when there is no such run."""
+    row = await find(journal, run, whole=True) if isinstance(run, str) else run
     found: list[Question] = []
     known = {row.run_id}
     waiting = [] if row.status else [row]
