@@ -169,6 +169,19 @@ async def test_another_process_reads_the_data_of_a_run_that_has_ended() -> None:
     assert found.structured_output == {"city": "Ulm", "people": 126}
 
 
+def test_an_agents_answer_has_so_many_tokens_at_most() -> None:
+    """What is set aside for a call goes by it."""
+    phases = (Phase("look", "Look."), Phase("say", "Say."))
+    executor = executor_of([])
+    assert executor.manifest(RunnableAgent(max_tokens=300)).model.max_tokens == 300
+    assert executor.manifest(RunnableAgent()).model.max_tokens == 8192
+    phased = executor.manifest(RunnableAgent(max_tokens=300, phases=phases))
+    made = [each.manifest for each in phased.agents]
+    assert [each is not None and each.model.max_tokens for each in made] == [300, 300]
+    with pytest.raises(ConfigError, match="max_tokens must be a whole number, not str"):
+        RunnableAgent(max_tokens="300")  # type: ignore[arg-type]
+
+
 def test_agents_are_equal_where_their_types_and_forms_are() -> None:
     one, other = (RunnableAgent("a", output_schema=form) for form in (Place, PlainPlace))
     same = RunnableAgent("a", output_schema=Place)

@@ -57,6 +57,9 @@ class RunnableAgent:
     """The answer is data of this form, in `result.structured_output`: a BaseModel, a dataclass, a
     TypedDict, or the JSON Schema of an object. One that does not fit goes back to the model with
     the reason, twice at most; then the run ends in error. None: the answer is text."""
+    max_tokens: int = 0
+    """Of one answer at most; 0 or less: what manifests have by default. What a call sets aside of a
+    budget goes by it."""
     subject: str = ""
     """The id under which the host keeps it, for journal and audit; none: its name."""
     version: int = 0
@@ -91,7 +94,7 @@ class RunnableAgent:
             description=self.description,
             subject=self.subject,
         )
-        for name in ("max_turns", "version"):
+        for name in ("max_turns", "max_tokens", "version"):
             given = getattr(self, name)
             if not is_a(given, int):
                 raise wrong(f"RunnableAgent.{name}", given, "a whole number", f"{name}=20")
