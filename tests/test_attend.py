@@ -10,7 +10,7 @@ import pytest
 
 from lorimer.attend import Attendant
 from lorimer.core import mail
-from lorimer.core.errors import JournalError
+from lorimer.core.errors import JournalError, PipelineError
 from lorimer.core.journal import Damage, Post
 from lorimer.core.request import Request
 from lorimer.core.result import PipelineResult
@@ -66,6 +66,22 @@ def test_each_run_goes_on_once_its_answer_is_there(runs: int) -> None:
             assert len(attendant) == 0
         assert {result.status for result in ended.values()} == {"ok"}
         assert len(ended) == len(tool.calls) == runs
+
+    simulate(main)
+
+
+def test_a_run_is_taken_in_by_its_id() -> None:
+    async def main(world: SimulatedWorld) -> None:
+        journal = MemoryJournal(world)
+        pipeline, tool = asking(world, journal)
+        async with Attendant(journal, pipeline.resume) as attendant:
+            waits = (await pipeline.run("go", raise_on_error=False)).run_id
+            await attendant.add(waits)
+            await mail.answer(journal, waits, True)
+            await world.sleep(1)
+            assert (len(attendant), len(tool.calls)) == (0, 1)
+            with pytest.raises(PipelineError, match="There is no run 'run_'"):
+                await attendant.add("run_")  # the beginning of an id is none
 
     simulate(main)
 

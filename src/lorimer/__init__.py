@@ -15,6 +15,7 @@ if TYPE_CHECKING:
         PipelineError,
         StageError,
     )
+    from lorimer.core.events import Event
     from lorimer.core.limits import Limits
     from lorimer.core.manifest import EnvironmentManifest
     from lorimer.core.result import PipelineResult
@@ -31,6 +32,7 @@ __all__ = [
     "CredentialBundle",
     "EnvironmentManifest",
     "ErrorCategory",
+    "Event",
     "ExecutorErrorCode",
     "LimitError",
     "Limits",
@@ -57,6 +59,7 @@ _HOMES = {
         "PipelineError",
         "StageError",
     ),
+    "core.events": ("Event",),
     "core.limits": ("Limits",),
     "core.manifest": ("EnvironmentManifest",),
     "core.result": ("PipelineResult",),

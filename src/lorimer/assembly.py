@@ -198,8 +198,9 @@ def registry_of(tools: ToolSource | None) -> ToolRegistry:
 
     if isinstance(tools, Tool):
         tools = [tools]
-    if not is_a(tools, Iterable, NoneType):
-        raise wrong("tools", tools, "a list of tools or a ToolRegistry", "[my_tool]")
+    if not is_a(tools, Iterable, NoneType) or is_a(tools, str):
+        shipped = "; shipped ones go by name in built_in" if is_a(tools, str) else ""
+        raise wrong("tools", tools, "a list of tools or a ToolRegistry", f"[my_tool]{shipped}")
     return tools if isinstance(tools, ToolRegistry) else ToolRegistry(tools or ())
 
 

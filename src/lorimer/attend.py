@@ -10,7 +10,7 @@ from contextvars import copy_context
 from typing import Final
 
 from lorimer.core.errors import ExecutorErrorCode, JournalError, LorimerError
-from lorimer.core.journal import ALL_RUNS, Journal, RunRow
+from lorimer.core.journal import ALL_RUNS, Journal, RunRow, find
 from lorimer.core.redaction import logger
 from lorimer.core.result import Ended
 from lorimer.journal.family import descendants, parent_run
@@ -106,8 +106,10 @@ class Attendant:
                 end()
             self._waiting.clear()
 
-    async def add(self, row: RunRow) -> None:
-        """Wait for messages to a run and its descendants. Raises JournalError."""
+    async def add(self, run: RunRow | str) -> None:
+        """Wait for messages to a run, given by its row or its id, and to its descendants. Raises
+        JournalError, and PipelineError if there is no such run."""
+        row = await find(self._journal, run, whole=True) if isinstance(run, str) else run
         await self._wait(row)
         async for _, _, below in descendants(self._journal, await facts_of(self._journal, row)):
             if below is not None and not below.status:

@@ -112,6 +112,9 @@ class Pipeline(MutableManifest, Runner):
             raise wrong("manifest", manifest, "an EnvironmentManifest", "Pipeline.from_manifest")
         check_parts(journal, world, approver, models, credentials, variables)
         check_people(author, caller)
+        for name, text in (("session_id", session_id), ("owner", owner)):
+            if not is_a(text, str):
+                raise wrong(name, text, "text", f'{name}="alice"')
         if not is_a(claim_s, int, float) or not 0 < claim_s < inf:
             raise ConfigError(f"claim_s must be more than 0 s, and finite, not {claim_s!r}")
         self.world = world or RealWorld()

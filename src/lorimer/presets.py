@@ -11,6 +11,7 @@ from pydantic import JsonValue
 from lorimer.assembly import PipelineOptions, ToolSource
 from lorimer.core import plugins
 from lorimer.core.arguments import each_of, is_a, wrong
+from lorimer.core.bindings import ANSWER
 from lorimer.core.errors import ConfigError, nearest
 from lorimer.core.manifest import (
     DEFAULT_MODEL,
@@ -239,6 +240,8 @@ class PipelinePresets:
         if built_in:
             named = each_of("built_in", built_in, str, '("Read", "Grep")')
             manifest.tools.built_in = [str(name) for name in named]
+        if isinstance(output_schema, type):
+            options["bindings"] = {**(options.get("bindings") or {}), ANSWER: (output_schema,)}
         return Pipeline(manifest, tools=tools, **options)
 
     @staticmethod

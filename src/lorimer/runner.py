@@ -112,8 +112,8 @@ class Runner(ABC):
         wait_s: float = 0.0,
     ) -> AsyncGenerator[Event, None]:
         """`run`, yielding every event; the last one is `pipeline.complete` or `pipeline.error`,
-        whose `data["result"]` is the result. A slow reader slows the run. Leaving the loop early
-        ends the run and its spending."""
+        whose `result` is the result. A slow reader slows the run. Leaving the loop early ends the
+        run and its spending."""
         tap = Tap()
         run = await self._start(input, limits, tap, budgets, wait_s)
         async with aclosing(run.events(tap)) as events:

@@ -72,6 +72,10 @@ def toolset_of(
         raise ConfigError(
             f"sandbox is {sandbox!r}; it may be {', '.join(map(repr, get_args(SandboxMode)))}"
         )
+    if mode != "default":
+        from lorimer.tools.policy.modes import Mode
+
+        Mode.named(mode)  # also where there are no tools to judge calls of
     given, declared = _rules(rules), manifest.tools
     if tools is None and not (
         given

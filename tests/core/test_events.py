@@ -147,6 +147,20 @@ def test_facts_have_consecutive_numbers_and_signals_none() -> None:
     simulate(main)
 
 
+def test_text_and_result_of_events_are_typed() -> None:
+    async def main(world: SimulatedWorld) -> None:
+        events = [event async for event in one_run(world).run_stream("go")]
+        said = "".join([event.text for event in events if event.type == "text.delta"])
+        *others, last = events
+        assert last.result is last.data["result"]
+        assert last.result is not None
+        assert said.endswith(last.result.text)
+        assert [event for event in others if event.result is not None] == []
+        assert {event.text for event in others if "text" not in event.data} == {""}
+
+    simulate(main)
+
+
 def test_the_last_event_is_made_of_run_end_and_alone_carries_an_object() -> None:
     async def main(world: SimulatedWorld) -> None:
         events = [event async for event in one_run(world).run_stream("go")]

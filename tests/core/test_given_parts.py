@@ -12,6 +12,7 @@ from lorimer import ConfigError, PipelinePresets, ProviderCredentials
 from lorimer.core.messages import ToolUse
 from lorimer.models import Models
 from lorimer.testing import ScriptedModel
+from lorimer.tools import Tool
 from lorimer.tools.hooks import FunctionHook
 
 WRONG = [
@@ -29,6 +30,11 @@ WRONG = [
     ({"variables": {"PORT": 8080}}, "variables['PORT'] must be text, not int"),
     ({"network": [3]}, "each of network must be text, not int"),
     ({"network": "no host"}, "network: 'no host' is no host"),
+    ({"session_id": 7}, "session_id must be text, not int"),
+    ({"owner": 7}, "owner must be text, not int"),
+    ({"tools": "Read"}, "tools must be a list of tools or a ToolRegistry, not str"),
+    ({"tools": ["Read"]}, "'Read' is not a tool"),
+    ({"tools": [Tool]}, "Tool is a class, not a tool"),
 ]
 
 
@@ -38,6 +44,35 @@ def test_a_part_of_the_wrong_kind(given: dict[str, Any], why: str, tmp_path: Pat
         PipelinePresets.agent(model="scripted:echo", built_in="Bash", workspace=tmp_path, **given)
     assert why in str(refused.value)
     assert "a-key" not in f"{refused.value} {refused.value.hint}"
+
+
+def test_a_mode_that_there_is_not_is_told_also_where_there_are_no_tools() -> None:
+    with pytest.raises(ConfigError, match="no permission mode 'plna'; did you mean 'plan'"):
+        PipelinePresets.minimal(model="scripted:echo", permission_mode="plna")
+
+
+def test_names_of_shipped_tools_are_no_tools() -> None:
+    for given in ("Read", ["Read"]):
+        with pytest.raises(ConfigError) as refused:
+            PipelinePresets.agent(model="scripted:echo", tools=given)  # type: ignore[arg-type]
+        assert "built_in" in refused.value.hint
+
+
+def test_providers_that_are_no_mapping() -> None:
+    with pytest.raises(ConfigError, match="providers must be a mapping, not list"):
+        Models(providers=[ScriptedModel(["hi"])])  # type: ignore[arg-type]
+
+
+def test_a_name_that_says_no_vendor_is_told_with_the_key_that_is_missing(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.delenv("ANTHROPIC_API_KEY", raising=False)
+    with pytest.raises(ConfigError, match="there is no API key for 'anthropic'") as bare:
+        PipelinePresets.minimal(model="gpt5").run_sync("hi")
+    assert "'gpt5' names no provider, so anthropic is asked" in bare.value.hint
+    with pytest.raises(ConfigError, match="there is no API key for 'anthropic'") as named:
+        PipelinePresets.minimal(model="claude-sonnet-4-6").run_sync("hi")
+    assert "names no provider" not in named.value.hint
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="a sandbox")

@@ -244,6 +244,9 @@ def test_a_question_is_answered_from_elsewhere(approved: bool) -> None:
         row = await journal.find_run(ids[0])
         assert row is not None
         [question] = await mail.questions(journal, row)
+        assert await mail.questions(journal, row.run_id) == [question]
+        with pytest.raises(PipelineError, match="There is no run 'run_'"):
+            await mail.questions(journal, "run_")  # the beginning of an id is none
         assert (question.tool, question.input) == ("send", '{"to":"ann"}')
         with pytest.raises(PipelineError, match="not '9:9'"):
             await mail.answer(journal, ids[0], True, question="9:9")

@@ -54,6 +54,16 @@ COUNTS = st.integers(0, 10**9)
 USAGES = st.builds(Usage, COUNTS, COUNTS, COUNTS, COUNTS, COUNTS)
 
 
+@pytest.mark.parametrize("kind", [ImageBlock, DocumentBlock])
+def test_media_are_base64_and_can_be_made_of_bytes(kind: Any) -> None:
+    made = kind.from_bytes(b"\x89PNG", "image/png")
+    assert (made.data, made.media_type) == ("iVBORw==", "image/png")
+    assert block_from_json(made.to_json()) == made
+    told = f"the data of {kind.__name__} is base64 text, not bytes: {kind.__name__}.from_bytes"
+    with pytest.raises(TypeError, match=told):
+        kind("image/png", b"\x89PNG")
+
+
 @given(MESSAGES)
 def test_a_message_survives_its_plain_form(message: Message) -> None:
     assert message_from_json(message.to_json()) == message

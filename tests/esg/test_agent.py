@@ -97,6 +97,81 @@ SESSION = (
 # --- what runs, and what is told -----------------------------------------------------------------
 
 
+def test_a_step_that_draws_with_matplotlib_runs_again_after_an_edit(tmp_path: Path) -> None:
+    """The first import of it looks for fonts with a program, and keeps what it has found."""
+    pytest.importorskip("matplotlib")
+    plot = "import matplotlib.pyplot as plt\nplt.plot(xs)\nplt.savefig('out.png')"
+    found = told(
+        tmp_path,
+        a("step", id="load", code="xs = [1, 2]"),
+        a("step", id="plot", code=plot, timeout_seconds=60),
+        a("edit_step", id="load", code="xs = [1, 3]", timeout_seconds=60),
+        confined=True,
+    )
+    [ran] = [line for line in found[1].splitlines() if line.startswith("✓ plot")]
+    assert ran.endswith("outside wrote out.png")
+    assert "matplotlib" not in found[1].replace("settings:matplotlib", "")
+    assert "✓ plot again" in found[2]
+
+
+@pytest.mark.parametrize("confined", [False, True], ids=["in process", "confined"])
+def test_that_a_file_is_put_back_is_not_what_the_step_did(tmp_path: Path, confined: bool) -> None:
+    """Else it is held back after the next edit, as a step that touched the outside."""
+    save = "import pathlib\npathlib.Path('out.txt').write_text(str(xs))"
+
+    async def main() -> list[str]:
+        script: list[list[ToolUse] | str] = [
+            a("step", id="load", code="xs = [1]"),
+            a("step", id="save", code=save),
+            "done",
+            a("edit_step", id="load", code="xs = [2]"),
+            a("edit_step", id="load", code="xs = [3]"),
+            a("edit_step", id="load", code="xs = [4]"),
+            "done",
+        ]
+        pipeline = agent(tmp_path, script, confined=confined)
+        await pipeline.run("go")
+        return [str(step.content) for step in (await pipeline.run("go")).steps]
+
+    for said in asyncio.run(main()):
+        [ran] = [line for line in said.splitlines() if line.startswith("✓ save again")]
+        assert ran.endswith("| outside wrote out.txt")
+    assert (tmp_path / "out.txt").read_text() == "[4]"
+
+
+@pytest.mark.parametrize("confined", [False, True], ids=["in process", "confined"])
+def test_what_a_library_does_when_it_is_imported_is_its_own(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, confined: bool
+) -> None:
+    """It is done once in a process, whatever becomes of the step; not so what a file of the
+    workspace does, or a function of the library."""
+    begins = "import subprocess\nsubprocess.call('true')\n"
+    for name in ("ours", "mine"):
+        monkeypatch.setitem(sys.modules, name, sys)  # which is taken out again
+        del sys.modules[name]
+    library = tmp_path / "site-packages"
+    library.mkdir()
+    (library / "ours.py").write_text(begins + "def start(): subprocess.call('true')\n")
+    (tmp_path / "mine.py").write_text(begins)
+    here = f"import sys\nsys.path[:0] = [{str(library)!r}, {str(tmp_path)!r}]\n"
+    quiet = "try:\n    {}\nexcept OSError:\n    pass"
+    _, imports, mine, starts = told(
+        tmp_path,
+        a("step", id="path", code=here),
+        a("step", id="imports", code=quiet.format("import ours")),
+        a("step", id="mine", code=quiet.format("import mine")),
+        a(
+            "step",
+            id="starts",
+            code=f"{quiet.format('import ours')}\n{quiet.format('ours.start()')}",
+        ),
+        confined=confined,
+    )
+    assert "started" not in imports
+    assert "outside started" in mine
+    assert confined or "outside started" in starts  # it could not be imported there
+
+
 @pytest.mark.parametrize("confined", [False, True], ids=["in process", "confined"])
 def test_29_44_an_edit_runs_what_is_stale_and_tells_it(tmp_path: Path, confined: bool) -> None:
     found = told(

@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import pytest
-from pydantic import BaseModel
+from pydantic import BaseModel, field_validator
 from typing_extensions import TypedDict
 
 from lorimer.core.errors import ConfigError, ExecutorErrorCode
@@ -66,6 +66,46 @@ async def test_an_answer_is_data_and_goes_back_until_it_fits(
     assert first.output is not None
     assert first.output.schema["required"] == ["city", "people"]
     assert "people" in second.messages[-1].text
+
+
+class Town(Place):
+    """The same to a schema."""
+
+    @field_validator("people")
+    @classmethod
+    def few(cls, people: int) -> int:
+        if people > 1000:
+            raise ValueError("a town is small")
+        return people
+
+
+async def test_a_type_holds_an_answer_to_its_own_checks() -> None:
+    big = '{"city": "Ulm", "people": 126000}'
+    model = model_of([big, big, GOOD])
+    executor = executor_of(model)
+    first = await executor.run(RunnableAgent("census", output_schema=Place), "Ulm?")
+    second = await executor.run(RunnableAgent("census", output_schema=Town), "Ulm?")
+    assert first.structured_output == {"city": "Ulm", "people": 126000}
+    assert second.structured_output == {"city": "Ulm", "people": 126}
+    assert "people: Value error, a town is small" in model.requests[2].messages[-1].text
+
+
+async def test_types_hold_phases_and_delegates_too() -> None:
+    big = '{"city": "Ulm", "people": 126000}'
+    phased = RunnableAgent(
+        "census",
+        output_schema=Town,
+        phases=(Phase("look", "Look."), Phase("say", "Say {look}.")),
+    )
+    result = await executor_of(model_of(["Ulm", big, GOOD])).run(phased, "Ulm?")
+    assert result.structured_output == {"city": "Ulm", "people": 126}
+
+    clerk = RunnableAgent("clerk", prompt="You count.", output_schema=Town, description="Counts.")
+    model = model_of([use("agent__clerk", prompt="Ulm?"), big, GOOD, "126"])
+    boss = RunnableAgent("boss", agents=("clerk",))
+    ports = Ports(palette=FixedPalette(agents=[clerk]))
+    told = await executor_of(model, ports=ports).run(boss, "Ulm?")
+    assert (told.output, model.calls) == ("126", 4)
 
 
 async def test_one_that_never_fits_is_an_error() -> None:
@@ -129,11 +169,25 @@ async def test_another_process_reads_the_data_of_a_run_that_has_ended() -> None:
     assert found.structured_output == {"city": "Ulm", "people": 126}
 
 
-def test_agents_are_equal_where_their_forms_are() -> None:
+def test_an_agents_answer_has_so_many_tokens_at_most() -> None:
+    """What is set aside for a call goes by it."""
+    phases = (Phase("look", "Look."), Phase("say", "Say."))
+    executor = executor_of([])
+    assert executor.manifest(RunnableAgent(max_tokens=300)).model.max_tokens == 300
+    assert executor.manifest(RunnableAgent()).model.max_tokens == 8192
+    phased = executor.manifest(RunnableAgent(max_tokens=300, phases=phases))
+    made = [each.manifest for each in phased.agents]
+    assert [each is not None and each.model.max_tokens for each in made] == [300, 300]
+    with pytest.raises(ConfigError, match="max_tokens must be a whole number, not str"):
+        RunnableAgent(max_tokens="300")  # type: ignore[arg-type]
+
+
+def test_agents_are_equal_where_their_types_and_forms_are() -> None:
     one, other = (RunnableAgent("a", output_schema=form) for form in (Place, PlainPlace))
     same = RunnableAgent("a", output_schema=Place)
     assert (one == same, hash(one) == hash(same)) == (True, True)
-    assert one == other  # what they ask for is the same
+    assert one != other  # what they ask for is the same, and each type has checks of its own
+    assert replace(one, output_schema=SCHEMA) == replace(other, output_schema=SCHEMA)
     assert one != RunnableAgent("a")
     assert one != replace(one, output_schema={"type": "object"})
 

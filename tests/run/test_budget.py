@@ -573,6 +573,8 @@ def test_what_a_killed_run_has_set_aside_is_held_until_it_is_resumed_or_given_up
         await pipeline.run("go", budgets=[purse])
         late = await pipeline.run("go", budgets=[purse], raise_on_error=False)
         assert "set aside for other calls" in late.error
+        assert late.exception is not None
+        assert "fewer at once, or a smaller max_tokens" in late.exception.hint
         if resumed:
             assert (await pipeline.resume(row.run_id)).cost_nano == CENT
         else:

@@ -25,7 +25,7 @@ from lorimer.session import (
 from lorimer.session.info import remove
 from lorimer.testing import ScriptedModel, SimulatedWorld, simulate
 from lorimer.world import RealWorld
-from tests.core.support import make
+from tests.core.support import Do, make, use
 from tests.session.families import agent, model_of, pipeline_of, work
 
 
@@ -336,6 +336,23 @@ def test_a_session_grows_stale_while_nothing_is_said() -> None:
     simulate(main)
 
 
+def test_all_sessions_are_suspended_at_once() -> None:
+    async def main(world: SimulatedWorld) -> None:
+        waits = Do("waits", lambda _, context: context.world.sleep(100))
+        pipeline = make(world, [[use("waits")]] * 2, tools=[waits])
+        manager = SessionManager()
+        assert not manager.shut_down()
+        sessions = [manager.create(pipeline) for _ in range(2)]
+        runs = [asyncio.ensure_future(each.run("go", raise_on_error=False)) for each in sessions]
+        await world.sleep(1)
+        assert manager.shut_down(within_s=5)
+        ended = await asyncio.gather(*runs)
+        assert [result.status for result in ended] == ["suspended"] * 2
+        assert world.monotonic() < 10
+
+    simulate(main)
+
+
 def test_wrong_input_is_told() -> None:
     async def main(world: SimulatedWorld) -> None:
         manager, pipeline = SessionManager(), chat(world)
@@ -343,6 +360,10 @@ def test_wrong_input_is_told() -> None:
             manager.create(make(world, "x", "minimal"))
         with pytest.raises(ConfigError, match="pipeline"):
             manager.create("chat")  # type: ignore[arg-type]
+        with pytest.raises(ConfigError, match="session_id must be text, not int"):
+            manager.create(pipeline, 7)  # type: ignore[arg-type]
+        with pytest.raises(ConfigError, match="session_id must be text, not NoneType"):
+            await manager.open(pipeline, None)  # type: ignore[arg-type]
         with pytest.raises(PipelineError, match="no session 'nope'") as unknown:
             await manager.open(pipeline, "nope")
         assert unknown.value.code is ExecutorErrorCode.EXEC_RUN_UNKNOWN

@@ -6,11 +6,12 @@ from __future__ import annotations
 import json
 import re
 from dataclasses import dataclass
+from datetime import date
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from pydantic import BaseModel
+from pydantic import BaseModel, Field, field_validator
 from typing_extensions import TypedDict
 
 from lorimer import ConfigError, PipelineBuilder, PipelinePresets
@@ -18,6 +19,7 @@ from lorimer.core.errors import ExecutorErrorCode
 from lorimer.core.limits import Limits
 from lorimer.core.manifest import EnvironmentManifest
 from lorimer.core.messages import TextBlock
+from lorimer.core.mutation import restoring
 from lorimer.core.request import Request
 from lorimer.core.result import PipelineResult
 from lorimer.models.pricing import Price
@@ -512,6 +514,55 @@ def test_an_agent_is_made_with_the_form_of_its_answer(form: Any) -> None:
     result = agent.run_sync("go")
     assert (result.output, result.iterations) == ({"city": "Ulm", "people": None}, 2)
     assert Place.model_validate(result.output).city == "Ulm"
+
+
+class Bill(BaseModel):
+    """Most of what it asks for no schema says that every wire takes."""
+
+    number: str = Field(pattern="^R[0-9]+$")
+    day: date
+    lines: list[str] = Field(min_length=1)
+
+    @field_validator("day")
+    @classmethod
+    def not_later(cls, day: date) -> date:
+        if day > date(2026, 12, 31):
+            raise ValueError("a bill is not from the future")
+        return day
+
+
+BILL = {"number": "R1", "day": "2026-01-02", "lines": ["nuts"]}
+
+
+@pytest.mark.parametrize(
+    ("change", "told"),
+    [
+        ({"number": "1"}, "number: String should match pattern '^R[0-9]+$'"),
+        ({"day": "soon"}, "day: Input should be a valid date"),
+        ({"day": "2030-01-01"}, "day: Value error, a bill is not from the future"),
+        ({"lines": []}, "lines: List should have at least 1 item"),
+    ],
+)
+def test_a_type_holds_an_answer_to_all_that_it_asks_for(change: dict[str, Any], told: str) -> None:
+    model = ScriptedModel([json.dumps({**BILL, **change}), json.dumps(BILL)])
+    agent = PipelinePresets.agent(
+        model="scripted:m", models=Models(providers={"scripted": model}), output_schema=Bill
+    )
+    result = agent.run_sync("go")
+    assert (result.output, result.iterations) == (BILL, 2)
+    assert told in model.requests[1].messages[-1].text
+
+
+def test_a_type_is_not_asked_about_answers_of_another_form() -> None:
+    """A manifest may be changed, and sub-agents have forms of their own."""
+    model = ScriptedModel(['{"city": "Ulm"}'])
+    agent = PipelinePresets.agent(
+        model="scripted:m", models=Models(providers={"scripted": model}), output_schema=Bill
+    )
+    changed = agent.manifest.model_copy(deep=True)
+    changed.model.output_schema = CITY
+    agent.mutate(restoring(changed))
+    assert agent.run_sync("go").output == {"city": "Ulm"}
 
 
 @pytest.mark.parametrize(

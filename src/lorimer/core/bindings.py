@@ -20,6 +20,10 @@ from lorimer.core.tool import Approver, Toolbox
 MEMORY: Final = "memory"
 """The name under which a memory is bound, unless the manifest gives another."""
 
+ANSWER: Final = "output_schema"
+"""The name under which hosts bind the types that they want answers of, as a tuple: each holds an
+answer of its form to what no schema says. A manifest does not name it."""
+
 
 @record
 class Bindings:

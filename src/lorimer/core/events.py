@@ -9,11 +9,14 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from gc import is_tracked
-from typing import Final, NotRequired, TypedDict
+from typing import TYPE_CHECKING, Final, NotRequired, TypedDict, cast
 
 from pydantic_core import PydanticSerializationError, to_json
 
 from lorimer.core.jsonable import JSON
+
+if TYPE_CHECKING:
+    from lorimer.core.result import PipelineResult
 
 FACT_KINDS: Final = (
     "run.start",
@@ -78,6 +81,21 @@ class Event:
     @data.setter
     def data(self, data: Mapping[str, JSON]) -> None:
         self._data = data
+
+    @property
+    def text(self) -> str:
+        """Of `text.delta`, `thinking.delta` and `tool.progress`, and of what else has a text: it;
+        "": it has none."""
+        text = self.data.get("text")
+        return text if isinstance(text, str) else ""
+
+    @property
+    def result(self) -> PipelineResult | None:
+        """Of `pipeline.complete` and `pipeline.error`, which come last: the run's result. None: of
+        any other."""
+        if not self.type.startswith("pipeline."):
+            return None
+        return cast("PipelineResult | None", cast("object", self.data.get("result")))
 
     def pack(self) -> None:
         """Store the data as bytes, for holders of many events: this takes less space, and the

@@ -41,6 +41,7 @@ class Balance:
     """The state of an account, in nano-dollars."""
 
     reserved: int = 0
+    """Set aside for calls that are under way, or were when their process died."""
     spent: int = 0
 
 
@@ -50,6 +51,8 @@ class RunRow:
 
     run_id: str
     stream: str
+    """Where its facts are: the `session_id` of its result; of a run that is part of another, one of
+    its own."""
     started: float
     """Wall clock, seconds."""
     title: str = ""

@@ -146,9 +146,11 @@ async def taken(journal: Journal, row: RunRow, id: str) -> Event | None:
     return None
 
 
-async def questions(journal: Journal, row: RunRow) -> list[Question]:
-    """The unanswered questions of a run and of its child runs, each once, whatever facts written by
-    others say. A run that has ended has none."""
+async def questions(journal: Journal, run: RunRow | str) -> list[Question]:
+    """The unanswered questions of a run, given by its row or its id, and of its child runs, each
+    once, whatever facts written by others say. A run that has ended has none. Raises PipelineError
+    if there is no such run."""
+    row = await find(journal, run, whole=True) if isinstance(run, str) else run
     found: list[Question] = []
     known = {row.run_id}
     waiting = [] if row.status else [row]

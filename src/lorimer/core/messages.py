@@ -6,6 +6,7 @@ Every provider is translated from and to these. They are plain immutable values;
 
 from __future__ import annotations
 
+from base64 import b64encode
 from collections.abc import Mapping, Sequence
 from typing import ClassVar, Literal, TypeAlias
 
@@ -41,6 +42,14 @@ class ImageBlock:
     url: str = ""
     type: ClassVar[str] = "image"
 
+    def __post_init__(self) -> None:
+        _require_text(self.data, "ImageBlock")
+
+    @classmethod
+    def from_bytes(cls, data: bytes, media_type: str) -> ImageBlock:
+        """Of a file's bytes: `ImageBlock.from_bytes(path.read_bytes(), "image/png")`."""
+        return cls(media_type, b64encode(data).decode("ascii"))
+
     def to_json(self) -> dict[str, JSON]:
         """Plain data, lossless."""
         return _media_json("image", self.media_type, self.data, self.url, "")
@@ -55,6 +64,14 @@ class DocumentBlock:
     url: str = ""
     title: str = ""
     type: ClassVar[str] = "document"
+
+    def __post_init__(self) -> None:
+        _require_text(self.data, "DocumentBlock")
+
+    @classmethod
+    def from_bytes(cls, data: bytes, media_type: str) -> DocumentBlock:
+        """Of a file's bytes: `DocumentBlock.from_bytes(path.read_bytes(), "application/pdf")`."""
+        return cls(media_type, b64encode(data).decode("ascii"))
 
     def to_json(self) -> dict[str, JSON]:
         """Plain data, lossless."""
@@ -174,6 +191,15 @@ def joined(content: Sequence[Block]) -> str:
 def content_to_json(content: str | Sequence[TextBlock | ImageBlock]) -> JSON:
     """A tool result's content as plain data: a string stays a string."""
     return content if isinstance(content, str) else [block.to_json() for block in content]
+
+
+def _require_text(data: object, kind: str) -> None:
+    """Bytes would be found out far from here, when a conversation is recorded."""
+    if not isinstance(data, str):
+        raise TypeError(
+            f"the data of {kind} is base64 text, not {type(data).__name__}: {kind}.from_bytes"
+            "(data, media_type) makes one of a file's bytes"
+        )
 
 
 def _media_json(kind: str, media_type: str, data: str, url: str, title: str) -> dict[str, JSON]:

@@ -58,12 +58,17 @@ def exceeded(what: str, purse: Purse, used: Balance) -> LimitError:
     window = purse.window_s
     within = "" if window is None else f" within {_span(window)}"
     held = f", and ${used.reserved / 1e9:.4f} set aside for other calls" if used.reserved else ""
+    fewer = (
+        "Each call sets aside what it can cost at most: fewer at once, or a smaller max_tokens, "
+        "leave more. "
+    )
     return LimitError(
         f"{what}: of the ${purse.ceiling_nano / 1e9:.4f} of budget {purse.name}{within}, "
         f"${used.spent / 1e9:.4f} are spent{held}.",
         code=ExecutorErrorCode.EXEC_BUDGET_EXCEEDED,
-        hint="Raise the budget, or wait until there is money again. What interrupted runs have set "
-        "aside is held until they are resumed or given up: lorimer runs ls --all shows it.",
+        hint=f"Raise the budget, or wait until there is money again. {fewer if held else ''}What "
+        "interrupted runs have set aside is held until they are resumed or given up: "
+        "lorimer runs ls --all shows it.",
     )
 
 

@@ -8,9 +8,10 @@ from contextlib import suppress
 from dataclasses import field, replace
 from importlib import import_module
 from pathlib import Path
-from types import MappingProxyType
+from types import MappingProxyType, NoneType
 from typing import TYPE_CHECKING, Final, TypeAlias
 
+from lorimer.core.arguments import is_a, wrong
 from lorimer.core.errors import ConfigError, ExecutorErrorCode, nearest
 from lorimer.core.model import (
     Capabilities,
@@ -163,6 +164,8 @@ class Models:
         self._able: dict[str, dict[str, bool]] = {}
         self._models: dict[str, Model] = {}
         self._targets: dict[str, tuple[Target, ...]] = {}
+        if not is_a(providers, Mapping, NoneType):
+            raise wrong("providers", providers, "a mapping", 'providers={"mine": model}')
         for name, provider in (providers or {}).items():
             self.register(name, provider)
 
@@ -242,8 +245,21 @@ class Models:
         spec = self.expand(spec)[0]
         model = self._models.get(spec)
         if model is None:
-            model = self._models[spec] = self._make(self.parse(spec))
+            model = self._models[spec] = self._asked(spec)
         return model
+
+    def _asked(self, spec: str) -> Model:
+        parsed = self.parse(spec)
+        try:
+            return self._make(parsed)
+        except ConfigError as error:
+            if error.code is not ExecutorErrorCode.EXEC_API_NO_CLIENT or not parsed.is_guess(spec):
+                raise
+            hint = (
+                f"{spec!r} names no provider, so {parsed.provider} is asked; another is asked as "
+                f"e.g. openai:{parsed.model}. Else: {error.hint}"
+            )
+            raise ConfigError(error.message, code=error.code, hint=hint, cause=error) from None
 
     def targets(self, spec: str) -> tuple[Target, ...]:
         """The models that a chain, a tier or an alias stands for now, in order; of a single spec

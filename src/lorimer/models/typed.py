@@ -8,7 +8,7 @@ the descriptions; pydantic holds the answer to it.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Final, Generic, TypeVar, cast
 
 from pydantic import JsonValue, PydanticUserError, TypeAdapter, ValidationError
@@ -91,6 +91,17 @@ class Form(Generic[T]):
                 except ValidationError:
                     raise Unfit('it is not an object with the field "value"') from None
             body = to_json(cast("dict[str, JSON]", whole)["value"])
+        return self._validated(body)
+
+    def fault(self, body: str) -> str:
+        """What is wrong with an answer, as JSON; "": nothing."""
+        try:
+            self._validated(body)
+        except Unfit as error:
+            return str(error)
+        return ""
+
+    def _validated(self, body: str | bytes) -> T:
         try:
             return self._adapter.validate_json(body)
         except ValidationError as error:
@@ -110,6 +121,12 @@ class Form(Generic[T]):
         if not isinstance(data, dict):
             return None
         return data.get("value") if self.wrapped else data
+
+
+def form_among(wanted: Iterable[type[object]], schema: Mapping[str, JSON]) -> Form[object] | None:
+    """The one type of these whose schema is this; None: there is none, or more than one."""
+    found = [form for form in map(Form, wanted) if form.schema == schema]
+    return found[0] if len(found) == 1 else None
 
 
 def object_schema(

@@ -57,12 +57,18 @@ class RunnableAgent:
     """The answer is data of this form, in `result.structured_output`: a BaseModel, a dataclass, a
     TypedDict, or the JSON Schema of an object. One that does not fit goes back to the model with
     the reason, twice at most; then the run ends in error. None: the answer is text."""
+    max_tokens: int = 0
+    """Of one answer at most; 0 or less: what manifests have by default. What a call sets aside of a
+    budget goes by it."""
     subject: str = ""
     """The id under which the host keeps it, for journal and audit; none: its name."""
     version: int = 0
     """Which version of it, for the same; 0: it has none."""
     form: str = field(default="", init=False, repr=False)
     """The schema of its answer as JSON text, so that equal agents are equal; "": it is text."""
+
+    answer: type[object] | None = field(default=None, init=False, repr=False)
+    """The type of its answer, where that is one: it checks more than a schema says."""
 
     @property
     def own_name(self) -> str:
@@ -88,7 +94,7 @@ class RunnableAgent:
             description=self.description,
             subject=self.subject,
         )
-        for name in ("max_turns", "version"):
+        for name in ("max_turns", "max_tokens", "version"):
             given = getattr(self, name)
             if not is_a(given, int):
                 raise wrong(f"RunnableAgent.{name}", given, "a whole number", f"{name}=20")
@@ -98,6 +104,8 @@ class RunnableAgent:
             raise ConfigError("RunnableAgent.timeout_s is no number", hint="timeout_s=20")
         if self.output_schema is not None:
             object.__setattr__(self, "form", _form(self.output_schema))
+        if isinstance(self.output_schema, type):
+            object.__setattr__(self, "answer", self.output_schema)
 
 
 def _form(wanted: Schema) -> str:

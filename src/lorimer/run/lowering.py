@@ -81,7 +81,7 @@ def manifest_of(
         }
     made = EnvironmentManifest(
         metadata=Metadata(name=agent.name),
-        model=ModelConfig(model=agent.model or tier),
+        model=_model(agent, tier),
         limits=limits,
         tools=ToolsConfig(
             built_in=[name for name in agent.tools if name not in host],
@@ -172,7 +172,7 @@ def _phased(
     stages["api"].config["phases"] = cast("JsonValue", phases)
     made = EnvironmentManifest(
         metadata=Metadata(name=agent.name),
-        model=ModelConfig(model=agent.model or tier),
+        model=_model(agent, tier),
         limits=limits,
         agents=workers,
         stages=stages,
@@ -217,6 +217,13 @@ def limits_of(agent: RunnableAgent, limits: Limits) -> Limits:
     if agent.timeout_s > 0:
         said["timeout_s"] = agent.timeout_s
     return replace(limits, **said) if said else limits
+
+
+def _model(agent: RunnableAgent, tier: str) -> ModelConfig:
+    asked = ModelConfig(model=agent.model or tier)
+    if agent.max_tokens > 0:
+        asked.max_tokens = agent.max_tokens
+    return asked
 
 
 def _entry(name: str) -> StageEntry:

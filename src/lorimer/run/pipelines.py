@@ -8,6 +8,7 @@ from typing import Final, TypeAlias
 from weakref import WeakValueDictionary
 
 from lorimer.assembly import RunOptions
+from lorimer.core.bindings import ANSWER
 from lorimer.core.errors import ConfigError, LorimerError, nearest
 from lorimer.core.limits import Limits
 from lorimer.core.manifest import EnvironmentManifest
@@ -150,6 +151,10 @@ class Pipelines:
         options = self._options.copy()
         if caller is not None:
             options["caller"] = caller
+        asked = [agent, *[delegate.agent for delegate in delegates]]
+        types = {each.answer for each in asked if each.answer is not None}
+        if types:
+            options["bindings"] = {**(options.get("bindings") or {}), ANSWER: tuple(types)}
         given = tools if tools.names else None
         manifest = self._manifest(agent, tools, delegates)
         pipeline = Pipeline(manifest, tools=given, models=self._models, **options)

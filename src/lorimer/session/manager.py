@@ -29,6 +29,7 @@ class SessionManager:
         Raises ConfigError for a pipeline without memory, and for an id that is already held here.
         """
         _require_pipeline(pipeline)
+        _require_id(session_id)
         if session_id in self._sessions:
             raise ConfigError(
                 f"there is a session {session_id!r} here already",
@@ -44,6 +45,7 @@ class SessionManager:
         Whether another process has it is only known when something is run.
         """
         _require_pipeline(pipeline)
+        _require_id(session_id)
         info = await stored_session(pipeline.journal, session_id, pipeline.world, self._policy)
         held = self._sessions.get(info.session_id)
         return held or self._keep(pipeline, info)
@@ -101,6 +103,12 @@ class SessionManager:
         self._sessions.pop(session_id, None)
         return True
 
+    def shut_down(self, within_s: float = 10.0) -> bool:
+        """Suspend what is running in them, as `Session.shut_down` does: for a program that is to
+        stop. Returns whether there was anything."""
+        stopped = [session.shut_down(within_s) for session in self._sessions.values()]
+        return any(stopped)
+
     async def aclose(self) -> None:
         """Release all conversations. Pipelines stay open."""
         for session in self._sessions.values():
@@ -111,6 +119,11 @@ class SessionManager:
 
     async def __aexit__(self, *exc: object) -> None:
         await self.aclose()
+
+
+def _require_id(session_id: object) -> None:
+    if not is_a(session_id, str):  # a number is kept as its text, and would be two sessions
+        raise wrong("session_id", session_id, "text", 'manager.create(pipeline, "alice")')
 
 
 def _require_pipeline(pipeline: object) -> None:

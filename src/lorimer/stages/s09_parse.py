@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Final, cast
 
 from pydantic import Field, JsonValue
 
-from lorimer.core.bindings import Bindings
+from lorimer.core.bindings import ANSWER, Bindings
 from lorimer.core.errors import APIError, ExecutorErrorCode, ToolExecutionError
 from lorimer.core.json_in_text import json_texts
 from lorimer.core.jsonable import JSON
@@ -18,6 +18,7 @@ from lorimer.core.state import MISFIT, PipelineState
 from lorimer.stages.s09_signals import FENCE, SignalDetector
 
 if TYPE_CHECKING:
+    from lorimer.models.typed import Form
     from lorimer.tools.schema import Check
 
 _USUAL: Final = (StopReason.END_TURN, StopReason.TOOL_USE)
@@ -72,51 +73,55 @@ class StructuredOutput(Parser):
         """The output when the answer is no such JSON; none: the text as it is."""
 
     config: Config
+    _form: Form[object] | None = None
+    """Holds an answer to what no schema says: the host's type."""
 
     def configure(self, config: Mapping[str, JSON]) -> None:
         super().configure(config)
         self._check = None if self.config.schema_ is None else _compiled(self.config.schema_)
 
     def bind(self, bindings: Bindings) -> None:
-        if self.config.schema_ is None and bindings.model.output_schema is not None:
-            self._check = _compiled(bindings.model.output_schema)
+        schema = bindings.model.output_schema
+        if self.config.schema_ is None and schema is not None:
+            self._check = _compiled(schema)
+        types = bindings.named.get(ANSWER)
+        if schema is not None and isinstance(types, tuple):
+            from lorimer.models.typed import form_among  # only where there is a type
+
+            self._form = form_among(cast("tuple[type[object], ...]", types), schema)
 
     def parse(self, text: str, state: PipelineState) -> None:
-        state.shared[MISFIT] = ""
         if self._check is not None:
-            value, problem = _read(json_texts(text))
+            value, body, problem = _read(json_texts(text))
         else:
             fenced = FENCE.match(text)
-            value, problem = _read([fenced.group(1) if fenced else text])
-        if problem:
-            state.shared[MISFIT] = problem
-            state.output = self.config.default
-            return
-        if self._check is not None:
-            problem = _fault(self._check, value)
-            if problem:
-                state.shared[MISFIT] = problem
-                state.output = self.config.default
-                return
+            value, body, problem = _read([fenced.group(1) if fenced else text])
+        problem = problem or self._fault(value, body)
+        state.shared[MISFIT] = problem
+        state.output = self.config.default if problem else value
+
+    def _fault(self, value: JSON, body: str) -> str:
+        """What is wrong with an answer; "": nothing."""
+        problem = "" if self._check is None else _fault(self._check, value)
         missing = [
             key for key in self.config.required if not isinstance(value, dict) or key not in value
         ]
-        if missing:
-            state.shared[MISFIT] = f"missing: {', '.join(missing)}"
-            state.output = self.config.default
-            return
-        state.output = value
+        if not problem and missing:
+            problem = f"missing: {', '.join(missing)}"
+        if not problem and self._form is not None:
+            problem = self._form.fault(body)
+        return problem
 
 
-def _read(bodies: Iterable[str]) -> tuple[JSON, str]:
-    """The first of them that is JSON; or why none is."""
+def _read(bodies: Iterable[str]) -> tuple[JSON, str, str]:
+    """The first of them that is JSON, and its text; or why none is."""
     problem = ""
     for body in bodies:
         try:
-            return cast("JSON", json.loads(body)), ""
+            return cast("JSON", json.loads(body)), body, ""
         except (ValueError, RecursionError) as error:
             problem = problem or str(error) or type(error).__name__
-    return None, problem
+    return None, "", problem
 
 
 def _compiled(schema: Mapping[str, JSON]) -> Check:

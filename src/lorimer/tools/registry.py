@@ -115,8 +115,14 @@ class ToolRegistry:
 
 def _entry(tool: Tool, granted: bool) -> Entry:
     if not isinstance(tool, Tool):  # pyright: ignore[reportUnnecessaryIsInstance] - most callers have no type checker
+        if isinstance(tool, type) and issubclass(tool, Tool):
+            raise ConfigError(
+                f"{tool.__name__} is a class, not a tool", hint=f"Make one: {tool.__name__}()."
+            )
         raise ConfigError(
-            f"{tool!r} is not a tool: subclass lorimer.tools.Tool or decorate a function with @tool"
+            f"{tool!r} is not a tool: subclass lorimer.tools.Tool, or decorate a function with "
+            "@tool",
+            hint="Shipped tools go by name in built_in." if isinstance(tool, str) else "",
         )
     name: object = getattr(tool, "name", None)
     description: object = tool.description

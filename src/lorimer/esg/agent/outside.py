@@ -1,17 +1,25 @@
 """What a step does to the outside besides files: programs that it starts, addresses that it speaks
-to. Seen by an audit hook of Python's, so what C code does by itself is not seen."""
+to. Seen by an audit hook of Python's, so what C code does by itself is not seen.
+
+What a library does while it is imported (matplotlib looks for fonts with a program) is its own, as
+the files are that it reads: it is done once in a process, whether or not the step runs again."""
 
 from __future__ import annotations
 
+import inspect
 import os
 import sys
 from collections.abc import Callable
 from functools import cache
+from types import FrameType
 from typing import Final, cast
+
+from lorimer.esg.resources.watching import watch
 
 _MOST: Final = 20
 """Entries kept of one step."""
 _PROGRAMS: Final = frozenset({"subprocess.Popen", "os.posix_spawn", "os.spawn", "os.exec"})
+_IMPORTS: Final = "<frozen importlib._bootstrap>"
 _SPEAKS: Final = frozenset({"socket.connect", "socket.sendto", "socket.bind"})
 
 
@@ -20,24 +28,44 @@ class Outside:
 
     def __init__(self) -> None:
         self.seen: dict[str, None] | None = None
-        """In words, in order; None: no step runs."""
+        """In words, in order; None: no step runs. While files are put as they were at its place, or
+        are looked at, it is not the step that runs: see `Watch.log`."""
 
     def __call__(self, event: str, arguments: tuple[object, ...]) -> None:
         if self.seen is None or len(self.seen) >= _MOST:
             return
-        if event in _PROGRAMS:
-            self.seen[f"started {_name(arguments[0])}"] = None
-        elif event == "os.system":
-            self.seen["started a shell command"] = None
-        elif event in ("os.fork", "os.forkpty"):
-            self.seen["started a process"] = None
-        elif event == "os.kill":
-            self.seen["sent a signal"] = None
-        elif event in _SPEAKS and isinstance(arguments[1], tuple):
-            address = cast("tuple[object, ...]", arguments[1])
-            self.seen[f"spoke to {':'.join(map(str, address[:2]))}"] = None
-        elif event in ("os.mkdir", "os.rmdir"):
-            self.seen[f"{event[3:]} {_name(arguments[0])}"] = None
+        words = _words(event, arguments)
+        if words and watch().log is not None and not _importing(inspect.currentframe()):
+            self.seen[words] = None
+
+
+def _words(event: str, arguments: tuple[object, ...]) -> str:
+    """What a step does by this; "": nothing to the outside."""
+    if event in _PROGRAMS:
+        return f"started {_name(arguments[0])}"
+    if event == "os.system":
+        return "started a shell command"
+    if event in ("os.fork", "os.forkpty"):
+        return "started a process"
+    if event == "os.kill":
+        return "sent a signal"
+    if event in _SPEAKS and isinstance(arguments[1], tuple):
+        address = cast("tuple[object, ...]", arguments[1])
+        return f"spoke to {':'.join(map(str, address[:2]))}"
+    if event in ("os.mkdir", "os.rmdir"):
+        return f"{event[3:]} {_name(arguments[0])}"
+    return ""
+
+
+def _importing(frame: FrameType | None) -> bool:
+    """A module of a library is being run, by who imports it."""
+    while frame is not None:
+        code, frame = frame.f_code, frame.f_back
+        if code.co_name == "<module>" and frame is not None:
+            imported = frame.f_code.co_filename == _IMPORTS
+            if imported and watch().of_a_library(code.co_filename):
+                return True
+    return False
 
 
 def _name(program: object) -> str:

@@ -23,10 +23,14 @@ _OPEN_FILES: Final = 1024
 
 
 def prepare() -> None:
-    """Look up what all sessions will need, once for all that this process forks."""
+    """Look up what all sessions will need, once for all that this process forks; and give
+    matplotlib a folder for the fonts that it finds."""
     if landlock.abi() and seccomp.supported():
         for network in (False, True):
             seccomp.code_program(network=network)
+    own = os.environ.get("TMPDIR")
+    if own is not None:  # its place in the home is read-only: it would make a new one each time
+        os.environ["MPLCONFIGDIR"] = os.path.join(own, ".cache", "matplotlib")
 
 
 def keep_apart() -> bool:
