@@ -13,6 +13,7 @@ from typing import Any, cast
 
 import pytest
 
+from lorimer import PipelinePresets
 from lorimer.core import bus as bus_module
 from lorimer.core import facts as facts_module
 from lorimer.core import signals as signals_module
@@ -145,6 +146,25 @@ def test_facts_have_consecutive_numbers_and_signals_none() -> None:
         assert again.events[0].seq == len(facts) + 1, "numbers go on in the conversation"
 
     simulate(main)
+
+
+@pytest.mark.parametrize(
+    ("name", "told"),
+    [
+        ("text.detla", "no event is called 'text.detla'; did you mean 'text.delta'"),
+        ("run.ends", "did you mean 'run.end'"),
+        ("tol.*", "did you mean 'tool.*'"),
+        ("text.delta", ""),
+        ("model.*", ""),
+        ("*", ""),
+        ("my_stage.has_looked", ""),
+    ],
+)
+def test_a_name_that_is_almost_an_events_is_noted(
+    name: str, told: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    PipelinePresets.minimal(model="scripted:echo").on(name, print)
+    assert (told in caplog.text) if told else not caplog.text
 
 
 def test_text_and_result_of_events_are_typed() -> None:

@@ -19,7 +19,7 @@ from lorimer import (
 )
 from lorimer.cli.fail import EXIT_CODES
 from lorimer.core.errors import APIError
-from lorimer.core.events import FACT_KINDS, Event
+from lorimer.core.events import FACT_KINDS, SIGNALS, Event
 from lorimer.core.messages import TextBlock, ThinkingBlock, ToolUse
 from lorimer.core.mutation import UpdateStageConfig
 from lorimer.core.request import Usage
@@ -156,6 +156,7 @@ def test_every_kind_of_fact_is_named() -> None:
 
 def test_every_signal_is_named() -> None:
     rows = {name for row in EVENTS.rows("## Signals") for name in _names(row[0])}
+    assert rows == set(SIGNALS)
     assert rows == set(_sent()) | {"events.dropped", "session.end"}
 
 

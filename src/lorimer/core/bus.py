@@ -15,8 +15,8 @@ from collections import deque
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Final, TypeAlias, TypeVar, overload
 
-from lorimer.core.errors import ConfigError
-from lorimer.core.events import Event
+from lorimer.core.errors import ConfigError, nearest
+from lorimer.core.events import FACT_KINDS, SIGNALS, Event
 from lorimer.core.redaction import logger
 
 Handler: TypeAlias = Callable[[Event], Awaitable[None] | None]
@@ -73,6 +73,7 @@ class Bus:
             )
         if "*" in type.removesuffix(".*") and type != "*":
             raise ConfigError(f"{type!r} matches nothing: use a name, 'prefix.*' or '*'")
+        _note_a_slip(type)
         handlers = self._handlers.setdefault(type, [])
         handlers.append(handler)
         self._changed(1)
@@ -99,6 +100,18 @@ class Bus:
         if found is None:
             self._resolved[type] = found = _resolve(self._handlers, type)
         return found
+
+
+def _note_a_slip(type: str) -> None:
+    """Stages of others send events of their own, so what is only almost one of ours is no error;
+    but nobody would ever be told of it."""
+    ours = (*FACT_KINDS, *SIGNALS)
+    known = {f"{name.partition('.')[0]}.*" for name in ours} if type.endswith("*") else {*ours}
+    if type == "*" or type in known:
+        return
+    near = nearest(type, known).partition(" Known:")[0]
+    if near.startswith(";"):
+        _log.warning("no event is called %r%s", type, near)
 
 
 def _resolve(handlers: Mapping[str, list[Handler]], type: str) -> tuple[Handler, ...]:

@@ -37,6 +37,22 @@ FACT_KINDS: Final = (
 )
 """Every kind of fact, in the order in which their short codes were assigned: append new ones."""
 
+SIGNALS: Final = (
+    "pipeline.start session.start session.end run.resumed pipeline.complete pipeline.error "
+    "stage.enter stage.exit stage.bypass stage.error input.normalized context.built "
+    "memory.retrieved memory.updated memory.failed summary.written context.compacted "
+    "system.built guard.check cache.applied api.request text.delta thinking.delta "
+    "tool.input_delta api.retry api.model_routed api.stream_restart "
+    "llm_client.feature_unsupported api.response token.tracked think.processed "
+    "parse.complete tool.execute_start tool.call_start tool.progress step.started "
+    "step.finished step.stale step.replayed step.patched tool.call_complete "
+    "tool.execute_complete tool_review.flag agent.orchestrate_start "
+    "agent.orchestrate_complete subagent.spawned subagent.completed evaluate.complete "
+    "hitl.request hitl.decision loop.continue loop.complete loop.error loop.guard "
+    "emit.complete hook.failed hook.refused checkpoint.due yield.complete events.dropped"
+).split()
+"""Every signal that Lorimer sends; stages of others may send their own."""
+
 _PICTURES: Final[Mapping[str, str]] = {"run.start": "input", "tool.result": "content"}
 """Fields whose value, if it is a list rather than a text, is a list of blocks with more than text.
 """

@@ -2,7 +2,7 @@
 
 from lorimer.models.scripted import ScriptedModel
 from lorimer.testing.fake_server import FakeLLMServer
-from lorimer.testing.fake_turn import FakeUsage, ToolCall, Turn
+from lorimer.testing.fake_turn import FakeUsage, SeenRequest, ToolCall, Turn
 from lorimer.testing.kills import under_kills
 from lorimer.testing.recorded_turns import recorded_turns
 from lorimer.testing.simulated_failures import SimulatedCrash
@@ -13,6 +13,7 @@ __all__ = [
     "FakeLLMServer",
     "FakeUsage",
     "ScriptedModel",
+    "SeenRequest",
     "SimulatedCrash",
     "SimulatedWorld",
     "ToolCall",
