@@ -29,7 +29,7 @@ WRONG = [
     ({"hooks": [print]}, "each of hooks must be a Hook, not builtin_function_or_method"),
     ({"variables": {"PORT": 8080}}, "variables['PORT'] must be text, not int"),
     ({"network": [3]}, "each of network must be text, not int"),
-    ({"network": "no host"}, "network: 'no host' is no host"),
+    ({"network": "no host"}, "network: 'no host' is not a host"),
     ({"session_id": 7}, "session_id must be text, not int"),
     ({"owner": 7}, "owner must be text, not int"),
     ({"tools": "Read"}, "tools must be a list of tools or a ToolRegistry, not str"),

@@ -195,7 +195,7 @@ def test_agents_are_equal_where_their_types_and_forms_are() -> None:
 @pytest.mark.parametrize(
     ("form", "says"),
     [
-        (int, "a value of int is no object"),
+        (int, "a value of int is not an object"),
         ("Place", "output_schema must be a class or a JSON Schema, not str"),
         ({"type": 5}, "RunnableAgent.output_schema must have type 'object'"),
     ],

@@ -212,7 +212,7 @@ def test_what_a_file_says_of_when() -> None:
         ('when = { mode = "dontask" }', "did you mean 'dontAsk'"),
         ("when = { caller = [] }", "a text or a list of texts"),
         ('when = { caller = [""] }', "a text or a list of texts"),
-        ('expires = "soon"', "rule 1: expires: 'soon' is no date"),
+        ('expires = "soon"', "rule 1: expires: 'soon' is not a date"),
         ("expires = 2027-01-31T12:00:00", "a time with its zone"),
         ("expires = 3", "a date, or a time with its zone"),
         ('when = { agent = "x" }', "cannot rest on the name"),
