@@ -17,11 +17,11 @@ from lorimer.core.events import Event
 from lorimer.core.journal import Journal
 from lorimer.core.world import World
 from lorimer.journal import MemoryJournal, SQLiteJournal
+from lorimer.journal.chain import mark
 from lorimer.journal.diff import diff
 from lorimer.journal.export import export
 from lorimer.journal.recording import recorded
 from lorimer.journal.retention import Compacted, Pruned, compact, prune
-from lorimer.journal.chain import mark
 from lorimer.journal.sqlite import blocks
 from lorimer.journal.sqlite import rows as rows_module
 from lorimer.journal.verify import verify

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterable, Mapping
+from itertools import takewhile
 from operator import itemgetter
 from typing import Final
 
@@ -230,13 +231,10 @@ class FactLog(Signals):
         """A fact tells of this iteration's effect, whatever became of it. Looks through the facts
         of the iteration: not for the hot path."""
         intent_type, result_type = FACTS_OF[kind]
-        for fact in reversed(self.facts):
-            if fact.iteration < self.iteration:
-                break
-            found = fact.iteration == self.iteration and fact.data.get("key") == key
-            if found and fact.type in (intent_type, result_type):
-                return True
-        return False
+        here = takewhile(lambda fact: fact.iteration == self.iteration, reversed(self.facts))
+        return any(
+            fact.type in (intent_type, result_type) and fact.data.get("key") == key for fact in here
+        )
 
     def begin_iteration(self, iteration: int) -> None:
         """The engine enters an iteration: `now` is the time of the fact before it."""
@@ -307,11 +305,10 @@ class FactLog(Signals):
 
     def wrote(self, type: str, key: str) -> bool:
         """This fact is recorded: for who was cancelled while recording it."""
-        if not self.facts:
-            return False
-        last = self.facts[-1]
-        same = last.type == type and last.iteration == self.iteration
-        return same and last.data.get("key") == key
+        return any(
+            last.type == type and last.iteration == self.iteration and last.data.get("key") == key
+            for last in self.facts[-1:]
+        )
 
     def hold(self, type: str, data: Mapping[str, JSON], *, key: str = "") -> None:
         """Add a fact together with the next one, in one row: for what is lost without harm when

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Sequence
 from typing import TYPE_CHECKING, Generic, TypeAlias
 
+from lorimer.core.errors import MutationError
 from lorimer.core.hooks import Hooks
 from lorimer.core.jsonable import JSON
 from lorimer.core.limits import Limits
@@ -34,6 +35,10 @@ def _own(stage: AnyStage) -> list[type]:
     return [kind for kind in type(stage).__mro__ if kind not in (Stage, Generic, object)]
 
 
+def _unchangeable(changes: Sequence[JSON]) -> Plan:
+    raise MutationError("this plan cannot be changed")
+
+
 @record
 class Plan:
     """The stages to run, in order, and the bounds to keep."""
@@ -55,9 +60,9 @@ class Plan:
     converses: bool
     """Its runs share one conversation: a stage of it remembers."""
     hooks: Hooks | None = None
-    with_changes: Callable[[Sequence[JSON]], Plan] | None = None
-    """The plan with changes of the manifest, in their JSON; None: it cannot be changed. Raises
-    MutationError."""
-    with_requested_changes: Callable[[Sequence[JSON]], Plan] | None = None
+    with_changes: Callable[[Sequence[JSON]], Plan] = _unchangeable
+    """The plan with changes of the manifest, in their JSON. Raises MutationError; so does that of a
+    plan that cannot be changed."""
+    with_requested_changes: Callable[[Sequence[JSON]], Plan] = _unchangeable
     """As `changed`, for whoever asks a live run for it: raises MutationError also for what is
     locked, and for what a run keeps as long as it goes on."""
