@@ -1002,15 +1002,18 @@ def test_a_refused_change_is_refused_again_and_one_that_comes_to_another_manifes
             return "seen"
 
         changes: list[dict[str, JSON]] = [{"kind": "remove_stage", "stage": "api"}]
-        journal = MemoryJournal(world)
-        replies = [[use("look", "1")], "done", [use("look", "1")], "done"]
-        pipeline = make(world, replies, tools=[Do("look", look)], journal=journal)
+        pipeline = make(world, [[use("look", "1")], "done"], tools=[Do("look", look)])
         refused = await pipeline.run("go")
         assert only(refused.events, "mutated")["changes"] == []
         assert (await pipeline.replay(refused.run_id)).divergence is None
 
         changes[:] = [{"kind": "remove_stage", "stage": "think"}]
+        journal = MemoryJournal(world)
+        pipeline = make(
+            world, [[use("look", "1")], "done"], tools=[Do("look", look)], journal=journal
+        )
         changed = await pipeline.run("go")
+        assert only(changed.events, "mutated")["changes"] == changes
         assert (await pipeline.replay(changed.run_id)).divergence is None
         facts = [
             Event(
