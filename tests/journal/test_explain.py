@@ -1327,7 +1327,8 @@ def test_facts_that_are_not_what_they_should_be_are_explained_as_far_as_they_go(
             Event("child", {"key": "0", "run": "r2", "agent": "stranger"}, "r"),
             Event("effect", {"key": "phase:x", "instead": "fallback"}, "r"),
             Event("effect", {"key": "phase:9", "instead": "fallback", "name": "n"}, "r"),
-            Event("decision", {"key": "0", "rule": "Nothing(x)", "reason": "", "code": "c"}, "r"),
+            Event("decision", {"key": "0", "rule": "manifest rule deny Nope", "code": "c"}, "r"),
+            Event("effect", {"key": "approval:0", "approved": False, "late": True}, "r"),
         ]
         end = len(recording.facts) - 1
         facts = [*recording.facts[:end], *odd, *recording.facts[end:]]
@@ -1341,6 +1342,10 @@ def test_facts_that_are_not_what_they_should_be_are_explained_as_far_as_they_go(
             assert child.origin.name.startswith("stages")
             [phase] = [each for each in found if "fallback stands" in each.what]
             assert phase.origin.name.endswith("config.phases[9].fallback")
+            [no] = [each for each in found if each.what.startswith("refused a call")]
+            assert no.origin.name == "permissions.deny"
+            [late] = [each for each in found if each.what == "nobody answered"]
+            assert late.origin.name == "stages[15].strategies.timeout"
             assert found[-1].what == "ended ok"
 
     simulate(main)
