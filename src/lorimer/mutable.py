@@ -223,7 +223,7 @@ class MutableManifest(CompiledManifest):
         """The changes for a live run, which may have an earlier manifest. Raises MutationError when
         they are invalid for it."""
         its = run.pending_changes[-1].plan if run.pending_changes else run.plan
-        if its is None or its.with_changes is None:
+        if its is None:
             raise MutationError(f"run {run.id} cannot be changed")
         after = plan if its.digest == self._plan.digest else its.with_changes(changes)
         require_unchanged("whether it remembers", after.converses == its.converses, f"run {run.id}")

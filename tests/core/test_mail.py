@@ -429,3 +429,96 @@ def test_who_is_cancelled_while_a_look_ends_leaves_nothing_behind() -> None:
         assert await journal.claim(row.stream, "another", 30)  # nobody prolongs the old claim
 
     simulate(main)
+
+
+def test_a_message_of_a_kind_that_nobody_knows_is_passed_over() -> None:
+    async def main(world: SimulatedWorld) -> None:
+        model = ScriptedModel([[use("look")], "done"], latency_s=2)
+        journal = MemoryJournal(world)
+        pipeline = make(world, model, tools=[Do("look")], journal=journal)
+        ids = run_of(pipeline)
+        going = asyncio.ensure_future(pipeline.run("go"))
+        await world.sleep(0.4)
+        [row] = await journal.runs()
+        await journal.post(row.stream, "odd", {"kind": "odd", "run": ids[0]})
+        await mail.send(journal, ids[0], "hello", id="m")
+        assert (await going).status == "ok"
+        assert "hello" in said(model.requests[1])
+
+    simulate(main)
+
+
+def test_an_inbox_that_fails_for_two_at_once_is_read_again_once(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    async def main(world: SimulatedWorld) -> None:
+        journal = Unread(world)
+        model = ScriptedModel([[use("look")], "done"], latency_s=5)
+        pipeline = make(world, model, tools=[Do("look")], journal=journal)
+        ids = run_of(pipeline)
+        going = asyncio.ensure_future(pipeline.run("go"))
+        await world.sleep(0.4)
+        journal.broken = True
+        for text in ("m1", "m2"):
+            await mail.send(journal, ids[0], text, id=text)
+            await world.sleep(0.1)
+        journal.broken = False
+        await going
+        assert caplog.text.count("cannot be read") == 2
+        assert {"m1", "m2"} <= {*said(model.requests[1])}
+
+    simulate(main)
+
+
+def test_what_comes_while_the_last_look_goes_on_is_not_looked_for() -> None:
+    class Slow(MemoryJournal):
+        looks = 0
+
+        async def posts(self, stream: str) -> list[Post]:
+            self.looks += 1
+            await world_of[0].sleep(30)
+            return await super().posts(stream)
+
+    world_of: list[SimulatedWorld] = []
+
+    async def main(world: SimulatedWorld) -> None:
+        world_of.append(world)
+        journal = Slow(world)
+        pipeline = make(world, ScriptedModel(["done"], latency_s=2), journal=journal)
+        ids = run_of(pipeline)
+        going = asyncio.ensure_future(pipeline.run("go"))
+        await world.sleep(0.4)
+        for text in ("m1", "m2"):
+            await mail.send(journal, ids[0], text, id=text)
+        assert (await going).status == "ok"
+        await world.sleep(60)
+        assert journal.looks == 1
+
+    simulate(main)
+
+
+def test_a_later_run_asks_nothing_for_the_one_before_it() -> None:
+    async def main(world: SimulatedWorld) -> None:
+        journal = MemoryJournal(world)
+        tools = ToolRegistry()
+        tools.register(Do("send", effects=["send"]), granted=False)
+        first = make(
+            world,
+            [[use("send")], "done", [use("send")]],
+            "chat",
+            tools=tools,
+            journal=journal,
+            session_id="s",
+            approver=AskLater(),
+        )
+        one = await first.run("go", raise_on_error=False)
+        before = await journal.find_run(one.run_id)
+        assert before is not None
+        assert len(await mail.questions(journal, before)) == 1
+        await mail.answer(journal, one.run_id, True)
+        assert (await first.resume(one.run_id)).status == "ok"
+        two = await first.run("again", raise_on_error=False)
+        assert two.status == "suspended"
+        assert await mail.questions(journal, before) == []
+
+    simulate(main)

@@ -23,6 +23,7 @@ from lorimer.core.request import Request
 from lorimer.core.stage import Stage, Strategy
 from lorimer.core.state import PipelineState
 from lorimer.journal import MemoryJournal
+from lorimer.journal.recording import recorded
 from lorimer.journal.replay import VOLATILE
 from lorimer.journal.verify import verify
 from lorimer.models.registry import Models
@@ -988,5 +989,43 @@ def test_a_tool_that_was_blocked_is_bound_where_all_others_are_allowed() -> None
         binding = pipeline.manifest.stages["tool"].tool_binding
         assert binding is not None
         assert (binding.allowed, binding.blocked) == (None, ["b"])
+
+    simulate(main)
+
+
+def test_a_refused_change_is_refused_again_and_one_that_comes_to_another_manifest_diverges() -> (
+    None
+):
+    async def main(world: SimulatedWorld) -> None:
+        async def look(input: object, context: object) -> str:
+            await asked(pipeline, *changes)
+            return "seen"
+
+        changes: list[dict[str, JSON]] = [{"kind": "remove_stage", "stage": "api"}]
+        pipeline = make(world, [[use("look", "1")], "done"], tools=[Do("look", look)])
+        refused = await pipeline.run("go")
+        assert only(refused.events, "mutated")["changes"] == []
+        assert (await pipeline.replay(refused.run_id)).divergence is None
+
+        changes[:] = [{"kind": "remove_stage", "stage": "think"}]
+        journal = MemoryJournal(world)
+        pipeline = make(
+            world, [[use("look", "1")], "done"], tools=[Do("look", look)], journal=journal
+        )
+        changed = await pipeline.run("go")
+        assert only(changed.events, "mutated")["changes"] == changes
+        assert (await pipeline.replay(changed.run_id)).divergence is None
+        facts = [
+            Event(
+                f.type, {**f.data, "manifest": "0" * 32}, f.run_id, f.iteration, f.time, seq=f.seq
+            )
+            if f.type == "mutated"
+            else f
+            for f in changed.events
+        ]
+        recording = replace(await recorded(journal, changed.run_id), facts=facts)
+        found = (await pipeline.replay(recording)).divergence
+        assert found is not None
+        assert "its changes come to another manifest here" in found.why
 
     simulate(main)

@@ -383,3 +383,27 @@ def test_a_claim_that_could_not_be_prolonged_is_prolonged_the_next_time(
     simulate(main)
     told = [record.getMessage() for record in caplog.records]
     assert told == ["a claim was not prolonged: the disk is full"]
+
+
+def test_a_store_that_fails_in_a_way_of_its_own_ends_the_run_with_a_code() -> None:
+    class Odd(MemoryJournal):
+        async def append(
+            self,
+            stream: str,
+            epoch: int,
+            facts: Sequence[Event],
+            *,
+            sync: bool,
+            ledger: LedgerEntry | None = None,
+        ) -> int:
+            if any(fact.type == "model.reply" for fact in facts):
+                raise ZeroDivisionError("a fault of the store's")
+            return await super().append(stream, epoch, facts, sync=sync, ledger=ledger)
+
+    async def main(world: SimulatedWorld) -> None:
+        pipeline = make(world, ["done"], journal=Odd(world))
+        result = await pipeline.run("go", raise_on_error=False)
+        assert result.status == "error"
+        assert "a fault of the store's" in result.error
+
+    simulate(main)

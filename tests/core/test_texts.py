@@ -7,6 +7,8 @@ from random import Random
 
 import pytest
 
+from lorimer.core.excerpt import Selection, excerpt
+from lorimer.core.history import History
 from lorimer.core.linediff import opcodes, unified
 from lorimer.core.messages import ImageBlock, Message, TextBlock, ThinkingBlock, user_message
 from lorimer.core.outline import told_text
@@ -59,3 +61,17 @@ def test_a_search_among_earlier_texts_finds_no_later_one() -> None:
         texts.add(text)
     assert sorted(texts.search("deploy server", 5)) == [0, 2]
     assert texts.search("deploy server", 5, before=2) == [0]
+
+
+def test_what_shows_all_of_a_conversation_is_the_conversation() -> None:
+    history = History([user_message("one"), user_message("two")])
+    assert excerpt(history, Selection(0)) is history
+    assert [message.text for message in excerpt(history, Selection(1))] == ["two"]
+
+
+def test_a_picture_that_is_forgotten_is_not_looked_for() -> None:
+    history = History([user_message("one")])
+    history.append(Message("user", (ImageBlock("image/png", "aGk="),)))
+    assert history.pictured == [1]
+    history.truncate(1)
+    assert history.pictured == []

@@ -207,6 +207,13 @@ def weather(seen: list[httpx2.Request], path: Path, variables: dict[str, str]) -
     return simulate(main, transport=httpx2.MockTransport(handle))
 
 
+def test_a_value_that_is_no_secret_is_shown_though_a_tool_sends_it(tmp_path: Path) -> None:
+    seen: list[httpx2.Request] = []
+    told = weather(seen, tmp_path / "runs.db", {"WEATHER": "short"})
+    assert seen[0].headers["authorization"] == "Bearer short"
+    assert "[redacted:WEATHER]" not in str(told)
+
+
 def test_a_key_goes_to_the_place_that_the_manifest_names_and_nowhere_else(tmp_path: Path) -> None:
     seen: list[httpx2.Request] = []
     told = weather(seen, tmp_path / "runs.db", {"WEATHER": KEY})

@@ -10,8 +10,10 @@ from typing import Any
 from lorimer.core.errors import APIError, ExecutorErrorCode
 from lorimer.core.events import Event
 from lorimer.core.limits import Limits
-from lorimer.core.messages import ThinkingBlock
+from lorimer.core.messages import ThinkingBlock, user_message
 from lorimer.core.request import Usage
+from lorimer.core.stage import Stage
+from lorimer.core.state import PipelineState
 from lorimer.journal import MemoryJournal
 from lorimer.journal.diff import Comparison, diff
 from lorimer.journal.recording import Recording, recorded
@@ -164,5 +166,33 @@ def test_damaged_content_is_compared_as_far_as_it_can_be_read() -> None:
             for f in one.facts
         ]
         assert diff(one, replace(one, facts=facts)).differences == []
+
+    simulate(main)
+
+
+class Urges(Stage[object, object]):
+    """Says something to the model after its first turn."""
+
+    name, order = "urges", 13
+
+    def __init__(self, text: str) -> None:
+        self.text = text
+
+    async def execute(self, input: object, state: PipelineState) -> object:
+        if state.iteration == 0:
+            state.messages.append(user_message(self.text))
+        return input
+
+
+def test_what_a_stage_tells_the_model_in_a_later_turn_is_compared() -> None:
+    async def told(world: SimulatedWorld, text: str) -> Recording:
+        journal = MemoryJournal(world)
+        agent = make(world, [[use("look", "c")], "done"], tools=[Do("look")], journal=journal)
+        agent.register_stage(Urges(text))
+        return await recorded(journal, (await agent.run("go")).run_id)
+
+    async def main(world: SimulatedWorld) -> None:
+        one, two = await told(world, "Hurry."), await told(world, "Take your time.")
+        assert (1, "asked", "") in places(diff(one, two))
 
     simulate(main)

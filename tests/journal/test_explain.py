@@ -1315,3 +1315,37 @@ def test_an_error_made_to_be_slow_to_explain_is_not() -> None:
     recording = Recording("r", "s", [], [start, Event("run.end", end, run_id="r", seq=2)], None)
     with quick():
         assert explain(recording, catalogue())[-1].origin.kind == "budget"
+
+
+def test_facts_that_are_not_what_they_should_be_are_explained_as_far_as_they_go() -> None:
+    async def main(world: SimulatedWorld) -> None:
+        pipeline = make(world, ["x"])
+        result = await pipeline.run("go")
+        recording = await recorded(pipeline.journal, result.run_id)
+        odd = [
+            Event("mutated", {"changes": [], "refused": [3, {"code": "c", "why": "no"}]}, "r"),
+            Event("child", {"key": "0", "run": "r2", "agent": "stranger"}, "r"),
+            Event("effect", {"key": "phase:x", "instead": "fallback"}, "r"),
+            Event("effect", {"key": "phase:9", "instead": "fallback", "name": "n"}, "r"),
+            Event("decision", {"key": "0", "rule": "manifest rule deny Nope", "code": "c"}, "r"),
+            Event("effect", {"key": "approval:0", "approved": False, "late": True}, "r"),
+        ]
+        end = len(recording.facts) - 1
+        facts = [*recording.facts[:end], *odd, *recording.facts[end:]]
+        for manifest in (recording.manifest, None):
+            whole = replace(recording, facts=facts, manifest=manifest)
+            found = explain(whole, pipeline.catalogue)
+            assert [each.what for each in found if each.what.startswith("refused a change")] == [
+                "refused a change of the manifest"
+            ]
+            [child] = [each for each in found if each.what.startswith("begun stranger")]
+            assert child.origin.name.startswith("stages")
+            [phase] = [each for each in found if "fallback stands" in each.what]
+            assert phase.origin.name.endswith("config.phases[9].fallback")
+            [no] = [each for each in found if each.what.startswith("refused a call")]
+            assert no.origin.name == "permissions.deny"
+            [late] = [each for each in found if each.what == "nobody answered"]
+            assert late.origin.name == "stages[15].strategies.timeout"
+            assert found[-1].what == "ended ok"
+
+    simulate(main)

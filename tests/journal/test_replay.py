@@ -137,7 +137,7 @@ def test_a_run_that_was_interrupted_and_resumed() -> None:
     simulate(main)
 
 
-@pytest.mark.parametrize("reason", [Reason.CALLER, Reason.SHUTDOWN])
+@pytest.mark.parametrize("reason", [Reason.CALLER, Reason.SHUTDOWN, Reason.KILLED])
 def test_a_run_that_was_stopped_in_the_middle_of_a_call(reason: Reason) -> None:
     async def main(world: SimulatedWorld) -> None:
         journal = MemoryJournal(world)
@@ -676,5 +676,34 @@ def test_the_manifest_that_a_journal_keeps_asks_the_same() -> None:
         other = Pipeline(kept, models=models, journal=journal, world=world)
         assert (await other.replay(result.run_id)).divergence is None
         assert not await verify(journal, result.run_id)
+
+    simulate(main)
+
+
+class Learns(Stage[object, object]):
+    """Goes outside when the answer is there."""
+
+    name, order = "learns", 18
+
+    async def execute(self, input: object, state: PipelineState) -> object:
+        async def call() -> dict[str, Any]:
+            return {"learnt": True}
+
+        await state.run.effect("embed", "0", call, request=b"", safety=Safety.READ_ONLY)
+        return input
+
+
+def test_a_record_that_ends_after_the_answer_is_replayed_to_there() -> None:
+    async def main(world: SimulatedWorld) -> None:
+        first = build(world)
+        first.register_stage(Learns())
+        result = await first.run("go")
+        at = [fact.data.get("key") for fact in result.events].index("embed:0")
+        journal = await held(world, result.events[:at], result.session_id)
+        again = never(world, journal)
+        again.register_stage(Learns())
+        replayed = await again.replay(result.run_id)
+        assert replayed.divergence is None
+        assert replayed.result.status == "suspended"
 
     simulate(main)

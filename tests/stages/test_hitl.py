@@ -12,7 +12,7 @@ from lorimer import Pipeline
 from lorimer.attend import Attendant
 from lorimer.core import mail
 from lorimer.core.cancel import Reason
-from lorimer.core.errors import ExecutorErrorCode, PipelineError, StageError
+from lorimer.core.errors import APIError, ExecutorErrorCode, PipelineError, StageError
 from lorimer.core.journal import Journal
 from lorimer.core.messages import user_message
 from lorimer.core.stage import Stage
@@ -220,5 +220,21 @@ def test_nothing_is_asked_and_nothing_recorded_by_default() -> None:
     async def main(world: SimulatedWorld) -> None:
         result = await make(world, ["x"]).run("go")
         assert "effect" not in kinds(result.events)
+
+    simulate(main)
+
+
+def test_a_run_that_goes_on_does_not_wait_again_between_attempts_that_it_has_made() -> None:
+    async def main(world: SimulatedWorld) -> None:
+        journal = MemoryJournal(world)
+        busy = APIError("busy", code=CODE.EXEC_API_RATE_LIMITED, retry_after_s=40.0)
+        first = pipeline(world, [busy, "an answer"], asking(), journal=journal, session_id="s")
+        result = await first.run("go", raise_on_error=False)
+        assert result.status == "suspended"
+        assert world.monotonic() >= 40
+        later = pipeline(world, [], asking(), journal=journal, session_id="s")
+        began = world.monotonic()
+        assert (await later.resume(result.run_id, True)).text == "an answer"
+        assert world.monotonic() - began < 1
 
     simulate(main)

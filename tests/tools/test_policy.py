@@ -796,3 +796,39 @@ def test_a_url_that_is_none_has_no_host(world: World, url: str) -> None:
     allowed = [rule("Get(*)"), rule("Get(a)")]
     assert world.decide("Get", url, allowed).action is ASK
     assert world.decide("Get", url, [rule("Get(b)", DENY)]).action is DENY
+
+
+class Runs(Get):
+    """Runs a command on a file."""
+
+    name = "Runs"
+    input_schema = {  # noqa: RUF012
+        "type": "object",
+        "properties": {"command": {"type": "string"}, "file": {"type": "string"}},
+    }
+    effects = frozenset({"exec"})
+    subject = "command"
+    commands = frozenset({"command"})
+    paths = frozenset({"file"})
+    urls = frozenset()
+
+
+@pytest.mark.parametrize(
+    ("spec", "denies"),
+    [
+        ("Runs", ["git log", "git log -1", "git push", "git push; git log -1"]),
+        ("Runs(git log *)", ["git log -1", "git push; git log -1"]),
+    ],
+)
+def test_an_index_of_rules_says_what_each_rule_says(
+    world: World, spec: str, denies: list[str]
+) -> None:
+    world.registry.register(Runs(), granted=False)
+    entry = world.registry.entry("Runs")
+    assert entry is not None
+    denied = rule(spec, DENY)
+    for command in ("git log", "git log -1", "git push", "git push; git log -1"):
+        call = call_of(entry, {"command": command, "file": "a.txt"}, world.place)
+        found = decide(call, Rules([denied], world.place), Mode.DEFAULT)
+        assert (found.action is DENY) == (command in denies)
+        assert bind(denied, entry, world.place).fits(call, False) == (command in denies)

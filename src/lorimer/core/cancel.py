@@ -163,6 +163,11 @@ class Cancellation:
         if self.reason is not None:
             self.scope.cancel(self.reason.value)
 
+    def raise_interruption(self) -> None:
+        """Raise what has cancelled the run's task, if something has."""
+        if self.interrupted is not None:
+            raise self.interrupted
+
     def close(self) -> None:
         """The run is about to write its last fact."""
         if self._drained is not None:

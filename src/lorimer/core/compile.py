@@ -146,10 +146,7 @@ def _sound(entry: JSON, catalogue: Catalogue) -> StageEntry | None:
         if not usual and not isinstance(given, int):
             return None
         rest["order"] = usual or 1
-    try:
-        found = StageEntry.model_validate(rest)
-    except ValidationError:
-        return None
+    found = StageEntry.model_validate(rest)
     # an order that no stage has is what messages refer to it by
     numbered = "order" in wrong and isinstance(given, int)
     return found.model_copy(update={"order": given}) if numbered else found

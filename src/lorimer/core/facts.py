@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterable, Mapping
+from itertools import takewhile
 from operator import itemgetter
 from typing import Final
 
@@ -232,13 +233,10 @@ class FactLog(Signals):
         """Whether a fact of this iteration belongs to that effect, whatever its result. Scans the
         facts of the iteration, so not for the hot path."""
         intent_type, result_type = FACTS_OF[kind]
-        for fact in reversed(self.facts):
-            if fact.iteration < self.iteration:
-                break
-            found = fact.iteration == self.iteration and fact.data.get("key") == key
-            if found and fact.type in (intent_type, result_type):
-                return True
-        return False
+        here = takewhile(lambda fact: fact.iteration == self.iteration, reversed(self.facts))
+        return any(
+            fact.type in (intent_type, result_type) and fact.data.get("key") == key for fact in here
+        )
 
     def begin_iteration(self, iteration: int) -> None:
         """The engine enters an iteration. `now` becomes the time of the fact before it."""
@@ -309,11 +307,10 @@ class FactLog(Signals):
 
     def wrote(self, type: str, key: str) -> bool:
         """Whether this fact was recorded, for callers that were cancelled while recording it."""
-        if not self.facts:
-            return False
-        last = self.facts[-1]
-        same = last.type == type and last.iteration == self.iteration
-        return same and last.data.get("key") == key
+        return any(
+            last.type == type and last.iteration == self.iteration and last.data.get("key") == key
+            for last in self.facts[-1:]
+        )
 
     def hold(self, type: str, data: Mapping[str, JSON], *, key: str = "") -> None:
         """Add a fact together with the next one, in one row: for facts whose loss does no harm if

@@ -29,17 +29,23 @@ def on_first_wait(work: Awaitable[T], begin: Callable[[], None]) -> Generator[An
     if waiting is OVER:
         return kept[0]
     begin()
-    while True:
+    while waiting is not OVER:
         try:
             yield waiting
         except GeneratorExit:
             steps.close()
             raise
         except BaseException as error:  # noqa: BLE001 - goes into the work
-            try:
-                waiting = steps.throw(error)
-            except StopIteration:
-                return kept[0]  # pragma: no cover - Python 3.11 tells no tracer of a throw
+            waiting = _thrown(steps, error)
         else:
             yield from steps
-            return kept[0]
+            waiting = OVER
+    return kept[0]
+
+
+def _thrown(steps: Generator[Any, Any, None], error: BaseException) -> object:
+    """What the work waits for next; OVER: it has ended."""
+    try:
+        return steps.throw(error)
+    except StopIteration:
+        return OVER

@@ -171,7 +171,7 @@ async def _asked(journal: Journal, row: RunRow) -> tuple[list[Question], list[st
     asked: dict[str, Question] = {}
     below: dict[str, None] = {}
     async for fact in journal.read(row.stream, row.first - 1):
-        if fact.run_id != row.run_id:
+        if fact.run_id != row.run_id:  # it has ended since, and another has begun
             continue
         found = question_in(fact)
         if found is not None:

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from lorimer.core.context import PendingChange, RunContext
-from lorimer.core.errors import ConfigError, ExecutorErrorCode, JournalError, MutationError
+from lorimer.core.errors import ConfigError, ExecutorErrorCode, JournalError
 from lorimer.core.events import Event
 from lorimer.core.jsonable import JSON
 from lorimer.core.plan import Plan
@@ -67,8 +67,6 @@ def _apply(
             posts.append(post)
         change = after.with_requested_changes if post else after.with_changes
         try:
-            if change is None:
-                raise MutationError(f"run {run.id} cannot be changed")
             after = change(each.changes)
         except ConfigError as error:
             told = error if run.redactor is None else run.redactor.error(error)
@@ -92,14 +90,13 @@ def _reapply(plan: Plan, known: Event, run: RunContext) -> Plan:
     why = "its changes come to another manifest here"
     if not changes and plan.digest == digest:
         return plan
-    if plan.with_changes is not None:
-        try:
-            after = plan.with_changes(changes)
-        except ConfigError as error:
-            why = str(error)
-        else:
-            if after.digest == digest:
-                return after
+    try:
+        after = plan.with_changes(changes)
+    except ConfigError as error:
+        why = str(error)
+    else:
+        if after.digest == digest:
+            return after
     raise JournalError(
         f"Run {run.id} cannot go on: its manifest was changed in turn "
         f"{run.iteration + 1}, and that cannot be done again: {why}.",

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Sequence
 from typing import TYPE_CHECKING, Generic, TypeAlias
 
+from lorimer.core.errors import MutationError
 from lorimer.core.hooks import Hooks
 from lorimer.core.jsonable import JSON
 from lorimer.core.limits import Limits
@@ -34,6 +35,10 @@ def _own(stage: AnyStage) -> list[type]:
     return [kind for kind in type(stage).__mro__ if kind not in (Stage, Generic, object)]
 
 
+def _unchangeable(changes: Sequence[JSON]) -> Plan:
+    raise MutationError("this plan cannot be changed")
+
+
 @record
 class Plan:
     """The stages to run, in order, and the limits that apply."""
@@ -55,9 +60,9 @@ class Plan:
     converses: bool
     """Whether its runs share one conversation: one of its stages remembers."""
     hooks: Hooks | None = None
-    with_changes: Callable[[Sequence[JSON]], Plan] | None = None
-    """The plan with changes of the manifest, given as JSON; None: it cannot be changed. Raises
-    MutationError."""
-    with_requested_changes: Callable[[Sequence[JSON]], Plan] | None = None
-    """As `changed`, when a live run is asked for it: also raises MutationError for what is locked
-    and for what a run cannot change while it is live."""
+    with_changes: Callable[[Sequence[JSON]], Plan] = _unchangeable
+    """The plan with changes of the manifest, given as JSON. Raises MutationError, always for a plan
+    that cannot be changed."""
+    with_requested_changes: Callable[[Sequence[JSON]], Plan] = _unchangeable
+    """As `with_changes`, when a live run is asked for it: also raises MutationError for what is
+    locked and for what a run cannot change while it is live."""

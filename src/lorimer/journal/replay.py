@@ -108,8 +108,7 @@ async def replay(plan: Plan, recording: Recording, redactor: Redactor | None = N
     context = _Replay(recording, plan.digest, limits, redactor)
     state = PipelineState(context, recording.before(), recording.facts[0].data.get("input"))
     result = await engine.run(plan, state)
-    if context.cancellation.interrupted is not None:
-        raise context.cancellation.interrupted
+    context.cancellation.raise_interruption()
     divergence = context.divergence
     if divergence is None and result.code is ExecutorErrorCode.EXEC_JOURNAL_DIVERGED:
         # the world refused, or a reply cannot be read
