@@ -201,18 +201,18 @@ class Partly(Instance):
 
     def _caches(self, value: object) -> dict[str, dict[str, object]]:
         fields = fields_of(value) or {}
-        found = {name: fields.get(name) for name in self._hidden}
         return {
-            name: cast("dict[str, object]", each)
-            for name, each in found.items()
-            if isinstance(each, dict)
+            name: cast("dict[str, object]", fields[name])
+            for name in self._hidden.intersection(fields)
+            if isinstance(fields[name], dict)
         }
 
     def _can_change(self, value: object) -> bool:
         """It is of this sort itself, or a list of such."""
         if isinstance(value, list):
             return any(map(self._can_change, cast("list[object]", value)))
-        return not self._hidden.isdisjoint(fields_of(value) or ())
+        has_fields = type(value).__dictoffset__  # else to ask for them takes longer than all this
+        return bool(has_fields) and not self._hidden.isdisjoint(fields_of(value) or ())
 
     def _is_other(self, value: object, cache: dict[str, object], name: str) -> bool:
         """What stands there by this name is not what it would be computed as."""
