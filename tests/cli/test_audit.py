@@ -78,11 +78,11 @@ def test_a_log_is_verified_with_its_key_and_from_a_head_on(
         (["ls", "nothing.db"], 2, "does not exist"),
         (["show", "audit.db", "r9"], 2, "nothing is recorded of a run 'r9'"),
         (["verify", "audit.db", "--key-env", "NOT_SET"], 2, "NOT_SET is not set"),
-        (["verify", "audit.db", "--head", "x"], 2, "no head of an audit"),
+        (["verify", "audit.db", "--head", "x"], 2, "not a head of an audit"),
         (["ls", "other.db"], 4, "not a store of the kernel"),
         (["ls", "text"], 4, "not a SQLite database"),
     ],
-    ids=["no file", "no run", "no key", "no head", "other", "text"],
+    ids=["no file", "no run", "no key", "not a head", "other", "text"],
 )
 def test_what_is_wrong_is_said_in_a_line(
     kept: Path, words: list[str], code: int, said: str

@@ -95,7 +95,7 @@ def test_wrong_words(own_place: Path) -> None:
     assert invoke("runs", "prune", "--dry-run").exit_code == 2
     soon = invoke("runs", "prune", "--older-than", "soon")
     assert soon.exit_code == 2
-    assert "'soon' is no time" in soon.stderr
+    assert "'soon' is not a time" in soon.stderr
     assert invoke("runs", "prune", "--older-than", "1d").exit_code == 2, "there is no store"
 
 

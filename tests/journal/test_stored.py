@@ -114,7 +114,7 @@ def test_rows_that_are_none_are_told_before_anything_is_migrated(tmp_path: Path)
 
     async def main() -> None:
         async with SQLiteJournal(old) as journal:
-            with pytest.raises(JournalError, match="a row is no row"):
+            with pytest.raises(JournalError, match="a row is malformed"):
                 await journal.runs()
 
     asyncio.run(main())

@@ -118,7 +118,7 @@ def test_where_a_request_goes(spec: str, env: dict[str, str], url: str, key: str
     [
         ("vllm:m", {}, "set LORIMER_VLLM_BASE_URL"),
         ("openrouter:m", {}, "set OPENROUTER_API_KEY"),
-        ("vllm:m", {"LORIMER_VLLM_BASE_URL": "gpu:8000"}, "no http:// or https:// URL"),
+        ("vllm:m", {"LORIMER_VLLM_BASE_URL": "gpu:8000"}, "not an http:// or https:// URL"),
         ("vlm:m", {}, "did you mean 'vllm'"),
         ("gpu:m", {"LORIMER_PROVIDER_GPU": "SECRET"}, "LORIMER_PROVIDER_GPU describes no provider"),
         ("gpu:m", {"LORIMER_PROVIDER_GPU": "vllm://SECRET@"}, "there is no host"),

@@ -105,7 +105,7 @@ def test_an_untouched_log_fits_also_a_head_that_was_kept(made: Made) -> None:
     other = made.verdict(f"9:{'00' * 32}")
     assert (other.bad, other.records) == (9, 8 - PURGED)
     assert made.verdict(f"{LAST + 1}:{'00' * 32}").bad == LAST + 1  # it was put back
-    with pytest.raises(ConfigError, match="no head"):
+    with pytest.raises(ConfigError, match="not a head"):
         made.verdict("nonsense")
 
 

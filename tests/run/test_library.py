@@ -342,7 +342,7 @@ def test_models_that_can_be_meant_are_taken(store: SavedStore, model: str) -> No
         ({"promt": "x"}, "agent.promt: there is no such field; did you mean 'prompt'"),
         ({"tools": ["now", "now"]}, "tools name now twice"),
         ({"phases": [{"name": "a", "promt": "x"}]}, "agent.phases[0].promt"),
-        ({"phases": [{"name": "a", "prompt": "{b}"}]}, "phases[0].prompt: {b} is no earlier"),
+        ({"phases": [{"name": "a", "prompt": "{b}"}]}, "phases[0].prompt: {b} is not an earlier"),
         ({"inputs": [{"name": "x"}, {"name": "x"}]}, "inputs name x twice"),
     ],
     ids=lambda value: next(iter(value)) if isinstance(value, dict) else "",

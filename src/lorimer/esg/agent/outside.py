@@ -19,6 +19,8 @@ from lorimer.esg.resources.watching import watch
 _MOST: Final = 20
 """Entries kept of one step."""
 _PROGRAMS: Final = frozenset({"subprocess.Popen", "os.posix_spawn", "os.spawn", "os.exec"})
+_BYTECODE: Final = "__pycache__"
+"""A folder that an import makes, also of a file of the step's own."""
 _IMPORTS: Final = "<frozen importlib._bootstrap>"
 _SPEAKS: Final = frozenset({"socket.connect", "socket.sendto", "socket.bind"})
 
@@ -53,7 +55,8 @@ def _words(event: str, arguments: tuple[object, ...]) -> str:
         address = cast("tuple[object, ...]", arguments[1])
         return f"spoke to {':'.join(map(str, address[:2]))}"
     if event in ("os.mkdir", "os.rmdir"):
-        return f"{event[3:]} {_name(arguments[0])}"
+        name = _name(arguments[0])
+        return "" if name == _BYTECODE else f"{event[3:]} {name}"
     return ""
 
 
