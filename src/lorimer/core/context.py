@@ -297,9 +297,18 @@ class RunContext(FactLog):
                 )
             reserve_nano = whole(begun.data.get("reserve"))
         elif has_intent:
-            await self._record_intent(
-                intent_type, {"key": key, "hash": digest, **intent}, reserve_nano, safety
-            )
+            entry = self.spend.reserve(reserve_nano)
+            begins: dict[str, JSON] = {"key": key, "hash": digest, **intent}
+            if reserve_nano:
+                begins["reserve"] = reserve_nano
+            try:
+                await self.record(
+                    intent_type, begins, key=key, sync=safety is _UNSAFE, ledger=entry
+                )
+            except (asyncio.CancelledError, LimitError) as failure:
+                if isinstance(failure, LimitError) or not self.wrote(intent_type, key):
+                    self.spend.give_back(reserve_nano)
+                raise
         data: dict[str, JSON] = {"key": key} if has_intent else {"key": key, "hash": digest}
         error: LorimerError | None = None
         if self.check_claim is not None:
@@ -317,48 +326,22 @@ class RunContext(FactLog):
         except (asyncio.CancelledError, Exception):
             await self._abandon(kind, key, _spent(aborted))
             raise
+        entry = self.spend.settle(reserve_nano, data)
         if hold_empty and len(data) == (1 if has_intent else 2):
-            self.spend.settle(reserve_nano, data)
             self.hold(result_type, data, key=key)
             return data
-        await self._record_result(kind, result_type, data, reserve_nano, clean=error is None)
-        if error is not None:
-            raise error
-        return data
-
-    async def _record_intent(
-        self, type: str, data: dict[str, JSON], reserve_nano: int, safety: Safety
-    ) -> None:
-        """Reserve money and record that a call begins: both, or neither."""
-        key = str(data["key"])
-        entry = self.spend.reserve(reserve_nano)
-        if reserve_nano:
-            data["reserve"] = reserve_nano
         try:
-            await self.record(type, data, key=key, sync=safety is _UNSAFE, ledger=entry)
-        except asyncio.CancelledError:
-            if not self.wrote(type, key):
-                self.spend.give_back(reserve_nano)
-            raise
-        except LimitError:
-            self.spend.give_back(reserve_nano)
-            raise
-
-    async def _record_result(
-        self, kind: str, type: str, data: Mapping[str, JSON], reserve_nano: int, *, clean: bool
-    ) -> None:
-        """Settle the reservation and record the result of a call."""
-        key = str(data["key"])
-        entry = self.spend.settle(reserve_nano, data)
-        try:
-            await self.record(type, data, key=key, ledger=entry, clean=clean)
+            await self.record(result_type, data, key=key, ledger=entry, clean=error is None)
         except asyncio.CancelledError as cancelled:
-            if not self.wrote(type, key):
+            if not self.wrote(result_type, key):
                 self.spend.undo(reserve_nano, data)
                 await self._abandon(kind, key, _cost_of(data))
                 raise
             # it is recorded, so the call is over; the cancellation takes effect at the next check
             self.cancellation.note_cancelled(cancelled)
+        if error is not None:
+            raise error
+        return data
 
     def answer(self, kind: str, key: str, request: bytes) -> Mapping[str, JSON] | None:
         """What `effect` would return or raise, if that is recorded; None: it is not, and `effect`
