@@ -100,15 +100,15 @@ class Event:
 
     @property
     def text(self) -> str:
-        """Of `text.delta`, `thinking.delta` and `tool.progress`, and of what else has a text: it;
-        "": it has none."""
+        """The text of a `text.delta`, `thinking.delta`, `tool.progress` or any other event that has
+        one; empty for the rest."""
         text = self.data.get("text")
         return text if isinstance(text, str) else ""
 
     @property
     def result(self) -> PipelineResult | None:
-        """Of `pipeline.complete` and `pipeline.error`, which come last: the run's result. None: of
-        any other."""
+        """The run's result, for `pipeline.complete` and `pipeline.error`, which come last; None for
+        any other event."""
         if not self.type.startswith("pipeline."):
             return None
         return cast("PipelineResult | None", cast("object", self.data.get("result")))
