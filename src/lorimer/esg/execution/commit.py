@@ -402,9 +402,7 @@ class Commit:
             return
         for value, mine, new in zip(region.objects, before.contents, contents, strict=True):
             if mine is not new and mine.kind.lends and not mine.kind.lost(mine):
-                self._store.copied += mine.kind.keep(
-                    value, mine
-                )  # it has it: that is what counts now
+                self._store.copied += mine.kind.keep(value, mine)  # it has it: that counts now
         last = region.states.get(self._step)
         state = self._store.write(region, self._step, state)
         region.live = state if all(done) else None

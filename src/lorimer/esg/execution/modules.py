@@ -102,9 +102,7 @@ class Modules:
         held = vars(sys.modules[package]) if package in sys.modules else {}
         if held.get(child) is module:
             del held[child]
-        with suppress(
-            OSError, ValueError, NotImplementedError
-        ):  # timestamps may be equal to the second
+        with suppress(OSError, ValueError, NotImplementedError):  # times may be equal to the second
             os.unlink(importlib.util.cache_from_source(str(module.__file__)))
         importlib.invalidate_caches()
         return module
