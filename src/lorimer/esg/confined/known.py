@@ -126,12 +126,12 @@ class Known:
         """The session from `to_json`. Raises StepError if `saved` is not a saved session."""
         rows = saved.get("steps")
         if saved.get("format") != _FORMAT or not isinstance(rows, list):
-            raise StepError(f"this is no saved session of steps (format {_FORMAT})")
+            raise StepError(f"this is not a saved session of steps (format {_FORMAT})")
         known = cls()
         for row in heard.dicts(rows):
             step, source, ran = row.get("step"), row.get("source"), row.get("ran")
             if not isinstance(step, str) or not isinstance(source, str) or step in known.texts:
-                raise StepError("a step of this saved session has no id or text, or is there twice")
+                raise StepError("a step of this saved session has no id or code, or occurs twice")
             fits(source)
             known.texts[step] = source
             if row.get("stale") is True:

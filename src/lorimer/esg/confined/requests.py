@@ -159,7 +159,7 @@ class Requests:
             if self._has_run:
                 return self._steps.results[step]
             self._make_before(step)
-        raise StepError(f"step {step!r} needs values that do not stay: begin anew")
+        raise StepError(f"step {step!r} needs values that do not last: start a new session")
 
     def _make_before(self, step: str) -> None:
         """Run the earlier steps that ran elsewhere and not here yet."""

@@ -363,7 +363,7 @@ class ConfinedSteps:
             if "error" in answer:
                 raise StepError(str(answer["error"]))
             return answer.get("result")
-        raise WorkerError("the worker of the steps ends again and again")
+        raise WorkerError("the worker of the steps keeps ending")
 
     def _told(self, event: Message, told: Told | None) -> None:
         found = event.get("result")
@@ -387,7 +387,7 @@ class ConfinedSteps:
     async def _recover(self, at: int, told: Told | None = None) -> None:
         """Another process has taken over, with the state after request `at`; 0: with none."""
         if self._depth >= _AGAIN:
-            raise WorkerError("the worker of the steps ends whenever it is begun again")
+            raise WorkerError("the worker of the steps ends whenever it is restarted")
         self._depth += 1
         try:
             await self._recovered(at, told)

@@ -159,9 +159,7 @@ class StepWorkers:
         await self._end_zygote()
         for name in self._preload:
             if importlib.util.find_spec(name.partition(".")[0]) is None:
-                raise WorkerError(
-                    f"the module {name!r}, which is to be preloaded, is not installed"
-                )
+                raise WorkerError(f"the module {name!r} to be preloaded is not installed")
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         begun: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         with theirs:

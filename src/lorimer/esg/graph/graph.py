@@ -152,7 +152,7 @@ class ExecutionStateGraph(Explanations):
         self._staleness.given = given
 
     def news(self) -> list[str]:
-        """Steps that were not up to date at some time since the last call."""
+        """Steps added, or no longer up to date, since the last call, even if they are again."""
         found = [*self._staleness.news]
         self._staleness.news.clear()
         return [each for each in found if each in self._steps]

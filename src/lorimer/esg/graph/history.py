@@ -70,13 +70,13 @@ class History:
         if past and past[-1].texts() == self._graph.texts():
             past.pop()
         if not past:
-            raise StepError("there is no earlier program of this session to go back to")
+            raise StepError("there is nothing to undo in this session")
         return self._become(past[-1].texts())
 
     def branch(self, name: str) -> None:
         """Continue under another name; the current branch stays as it is now."""
         if name in self._past or not name:
-            raise StepError(f"branch {name!r} is there already, or has no name")
+            raise StepError(f"branch {name!r} already exists, or the name is empty")
         self.note()
         self._past[name] = [*self._past[self._here]]
         self._here = name

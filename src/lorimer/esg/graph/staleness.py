@@ -26,7 +26,7 @@ class Staleness:
         self.given: Callable[[str], bool] = lambda _: False
         """Whether a name had a value, or a file existed, before any step."""
         self.news: dict[str, None] = {}
-        """Steps that were not up to date at some time since this was last emptied."""
+        """Steps added, or no longer up to date, since this was last emptied."""
 
     def cause(self, step: Step, cause: Cause) -> None:
         """Add a reason to run the step again."""

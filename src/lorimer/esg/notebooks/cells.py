@@ -78,14 +78,14 @@ def all_of_notebook(notebook: JSON) -> list[Cell]:
     one, or is in another language."""
     cells = notebook.get("cells") if isinstance(notebook, Mapping) else None
     if isinstance(notebook, Mapping) and (language := _language(notebook)):
-        raise StepError(f"this is a notebook of {language}, and steps are Python")
+        raise StepError(f"this notebook is in {language}; steps are Python")
     if isinstance(notebook, Mapping) and "worksheets" in notebook:
         raise StepError(
-            "this is no Jupyter notebook of format 4 but one of 3: "
-            "`jupyter nbconvert --to notebook FILE` makes one of 4 of it"
+            "this is a Jupyter notebook of format 3, not 4: "
+            "`jupyter nbconvert --to notebook FILE` converts it"
         )
     if not isinstance(cells, list | tuple):
-        raise StepError("this is no Jupyter notebook of format 4: it has no list of cells")
+        raise StepError("this is not a Jupyter notebook of format 4: it has no list of cells")
     found = list[Cell]()
     for number, cell in enumerate(cells):
         if not isinstance(cell, Mapping):

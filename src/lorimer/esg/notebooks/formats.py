@@ -35,7 +35,7 @@ def read(text: str, *, notebook: bool) -> list[Cell]:
         try:
             whole = cast("JSON", json.loads(text))
         except RecursionError:
-            raise StepError("this is no Jupyter notebook: it is nested too deeply") from None
+            raise StepError("this is not a Jupyter notebook: it is nested too deeply") from None
         return all_of_notebook(whole)
     return of_marimo(text) if _MARIMO in text else all_of_script(text)
 
@@ -155,7 +155,7 @@ def of_marimo(text: str) -> list[Cell]:
     try:
         tree = tree_of(text)
     except NO_PYTHON as error:
-        raise StepError(f"this is no Python: {fault_of(error)}") from error
+        raise StepError(f"this is not Python: {fault_of(error)}") from error
     found = list[Cell]()
     for node in tree.body:
         if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef) and _is_cell(node):

@@ -158,7 +158,7 @@ def read_patch(
         for step, new in read_diff(text, sources):
             edits.append(Edit(step, 0, len(sources[step]), new))
     if not edits and not moves:
-        raise StepError("there is no patch in this: no block, no diff, no move")
+        raise StepError("this contains no patch: no block, no diff, no move")
     for move in moves:
         for step in (move.step, *filter(None, [move.after])):
             _source(esg, step)
@@ -171,7 +171,7 @@ def _of_json(text: str, esg: ExecutionStateGraph, given: Collection[str]) -> Pat
         edits, moves = [*_edits(_list(data, "edits"))], [*_moves(_list(data, "moves"))]
         hashes = {str(step): str(digest) for step, digest in _items(_field(data, "hashes"))}
     except (ValueError, TypeError) as error:
-        raise StepError(f"this is no patch in JSON: {error}") from None
+        raise StepError(f"this is not a patch in JSON: {error}") from None
     for edit in edits:
         if edit.step not in hashes:
             raise StepError(f"there is no hash of step {edit.step!r}")
@@ -183,20 +183,20 @@ def _of_json(text: str, esg: ExecutionStateGraph, given: Collection[str]) -> Pat
 
 def _field(data: JSON, name: str) -> JSON:
     if not isinstance(data, Mapping):
-        raise TypeError("it is no object")
+        raise TypeError("it is not an object")
     return data.get(name)
 
 
 def _list(data: JSON, name: str) -> Sequence[JSON]:
     found = _field(data, name)
     if not isinstance(found, list | tuple):
-        raise TypeError(f"{name!r} is no list")
+        raise TypeError(f"{name!r} is not a list")
     return found
 
 
 def _items(data: JSON) -> Iterable[tuple[str, JSON]]:
     if not isinstance(data, Mapping):
-        raise TypeError("'hashes' is no object")
+        raise TypeError("'hashes' is not an object")
     return data.items()
 
 
