@@ -180,7 +180,7 @@ def test_a_command_that_only_says_why_it_is_not_there_is_not_listed() -> None:
         (["replay", "script.py"], "lorimer steps run FILE --watch"),
         (["run", "none.py"], "does not exist"),
         (["run", "broken.ipynb"], "broken.ipynb"),
-        (["run", "list.ipynb"], "no Jupyter notebook"),
+        (["run", "list.ipynb"], "not a Jupyter notebook"),
     ],
 )
 def test_wrong_input_takes_a_line(

@@ -298,8 +298,8 @@ def test_magics_hide_nothing_of_the_graph_and_stay_in_an_edited_notebook(tmp_pat
 @pytest.mark.parametrize(
     ("notebook", "told"),
     [
-        ({"metadata": {"kernelspec": {"language": "julia"}}, "cells": []}, "notebook of julia"),
-        ({"metadata": {"language_info": {"name": "R"}}, "cells": []}, "notebook of R"),
+        ({"metadata": {"kernelspec": {"language": "julia"}}, "cells": []}, "notebook is in julia"),
+        ({"metadata": {"language_info": {"name": "R"}}, "cells": []}, "notebook is in R"),
         ({"nbformat": 3, "worksheets": []}, "jupyter nbconvert --to notebook"),
     ],
 )
@@ -321,4 +321,4 @@ def test_a_notebook_that_is_nested_too_deeply_is_refused(tmp_path: Path) -> None
     path.write_text("[" * 100_000)
     result = invoke("steps", "show", str(path))
     assert result.exit_code == 2
-    assert f"{path}: this is no Jupyter notebook: it is nested too deeply" in result.stderr
+    assert f"{path}: this is not a Jupyter notebook: it is nested too deeply" in result.stderr

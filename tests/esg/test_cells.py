@@ -29,7 +29,7 @@ def test_row_58_a_notebook() -> None:
         ]
     }
     assert of_notebook(notebook) == [Cell("", "a = 1\nb = a"), Cell("", "c = b")]
-    with pytest.raises(StepError, match="no Jupyter notebook"):
+    with pytest.raises(StepError, match="Jupyter notebook of format 3"):
         of_notebook({"worksheets": []})
 
 

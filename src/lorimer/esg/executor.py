@@ -1,9 +1,9 @@
-"""A session: steps that run in this process, each with the values that are right for its place.
+"""A session: steps that run in this process, each with the values that belong at its place.
 
-For code that is trusted: nothing confines it here. The graph says what is stale and why; this
-module runs it, tells the graph what was really read and written, and goes on until nothing is
-stale. What cannot be had from the store is made again by the step that made it, so a replay may
-run more than it had to, but it ends where running everything again would end.
+For trusted code: nothing is confined here. The graph says what is stale and why; this module runs
+it, reports to the graph what was actually read and written, and continues until nothing is stale. A
+value that is not in the store is made again by the step that made it. So a replay may run more than
+necessary, but ends where running everything again would end.
 """
 
 from __future__ import annotations
@@ -27,15 +27,15 @@ from lorimer.world.real import RealWorld
 __all__ = ["Held", "Observer", "Replay", "StepExecutor", "StepResult"]
 
 _TRIES: Final = 2
-"""How often a step runs again for one look at values."""
+"""How often a step may run again for one call of `namespace`."""
 
 
 class StepExecutor:
-    """A session: a graph, and the values of all its versions.
+    """A session: a graph and the values of all its versions.
 
-    `namespace`: names that are there before the first step. `graph`: steps that are there already;
-    a new graph otherwise. `snapshot_bytes`: of copies of what steps change; beyond that steps run
-    again instead. One owner; not for several threads.
+    `namespace`: names that exist before the first step. `graph`: an existing graph; by default a
+    new one. `snapshot_bytes`: limit on copies of what steps change in place; beyond it steps run
+    again instead. One owner; not thread-safe.
     """
 
     def __init__(
@@ -53,13 +53,14 @@ class StepExecutor:
         self._replays = Replays(self._attempts, observer)
         self._history = History(self.graph)
         self.results: dict[str, StepResult] = self._attempts.results
-        """Of every step that has run: the last one's."""
+        """The result of the last run of each step."""
         self.graph.listeners.append(self._attempts.rename)
 
     def execute(self, step_id: str, source: str) -> StepResult:
-        """Add a step at the end (or give one another text), and run it. See `replay` for the rest.
+        """Add a step at the end, or replace the code of an existing one, and run it. Otherwise like
+        `replay`.
 
-        A step that raises is told in the result's `failure`, and leaves all values as they were.
+        If the step raises, the result's `failure` says why, and all values are as they were before.
         """
         if step_id in self.graph:
             self.graph.edit_step(step_id, source)
@@ -70,11 +71,12 @@ class StepExecutor:
         return self.results[step_id]
 
     def replay(self, on_step: Callable[[StepResult], None] | None = None) -> Replay:
-        """Run what is stale, in step order, until nothing is. `on_step` is told of each run,
-        and of each value that is only shown anew.
+        """Run what is stale, in step order, until nothing is. `on_step` is called after each run,
+        and for each value that is only displayed again.
 
-        What a run shows decides what runs next: a step that makes what it had made leaves its
-        readers alone. Raises StepError for what was given to the session and cannot be had again.
+        The outcome of a run decides what runs next: if a step makes what it made before, its
+        readers do not run. Raises StepError if a value that was given to the session is lost and
+        cannot be made again.
         """
         self._history.note()
         self._attempts.files.changed()
@@ -88,54 +90,58 @@ class StepExecutor:
         )
 
     def repair(self, patch: PatchResult, step_id: str, *, timeout_s: float = 60.0) -> bool:
-        """Apply a patch, replay, and keep it only if the step runs and no other fails by it.
+        """Apply a patch, replay, and keep the patch only if the step runs and no other step fails
+        because of it.
 
-        Tried in a copy of this process first where that can be made (Linux, one thread): a patch
-        that does not help, that takes longer than `timeout_s`, or that ends the process, leaves
-        no trace here; one that helps runs its steps a second time. Elsewhere it is tried here,
-        without a limit of time, and put back if it does not help. Raises StepError for a patch of
-        other texts.
+        Where possible (Linux, one thread) it is tried in a copy of this process first: a patch that
+        does not help, takes longer than `timeout_s` or ends the process leaves no trace here; one
+        that helps runs its steps a second time. Elsewhere it is tried in this process, without a
+        time limit, and reverted if it does not help. Raises StepError if the patch was made for
+        other code.
         """
         return repair(self, patch, step_id, timeout_s)
 
     def undo(self) -> Replay:
-        """Take back the last change of the steps (all edits since the last run, or those that ran
-        last), and replay. Up to 100 times in a row. Raises StepError where nothing is left."""
+        """Undo the last change to the steps (all edits since the last run, or those of the last
+        run), and replay. Up to 100 times in a row. Raises StepError if nothing is left to undo."""
         self._history.undo()
         return self.replay()
 
     @property
     def branches(self) -> tuple[str, ...]:
-        """Names of the variants of the program that there are, the present one (at first `main`)
-        first."""
+        """The names of the variants of the program, the current one first (initially `main`)."""
         return self._history.branches
 
     def branch(self, name: str) -> None:
-        """Go on with a variant of the program, under a new name; `switch` goes back."""
+        """Start a variant of the program under a new name; `switch` goes back. Raises StepError if
+        the name is empty or taken."""
         self._history.branch(name)
 
     def switch(self, name: str) -> Replay:
-        """Go to another variant: its steps, as they were when they last ran there, and replay.
+        """Go to another variant: restore its steps as they were when they last ran there, and
+        replay.
 
-        Only steps that differ, and what depends on them, run. Raises StepError.
+        Only steps that differ, and those that depend on them, run. Raises StepError for an unknown
+        name.
         """
         self._history.switch(name)
         return self.replay()
 
     def recall(self, step_id: str, reads: Iterable[str], writes: Iterable[str]) -> None:
-        """A step of the graph has run elsewhere: it is up to date, and its values are gone.
+        """Record that a step of the graph has run elsewhere: it is up to date, but its values are
+        gone.
 
-        It runs again when somebody needs one of them. `reads` and `writes`: names, and resources;
-        the files among them are taken to be as they are.
+        It runs again when one of them is needed. `reads` and `writes`: names and resources; files
+        among them are assumed to be unchanged.
         """
         self._attempts.recall(step_id, reads, writes)
 
     def namespace(self, after: str | None = None) -> dict[str, object]:
-        """Every name as it is after a step, or after all. The values are the session's own.
+        """Every name as it is after a step, or after all steps. The values are the session's own.
 
-        Values that are gone are made again: the steps that made them run, and what sees another
-        value by that. What is stale or has failed stays so. A value is left out that was not there
-        even so. Raises StepError for a step that there is not.
+        Values that are gone are made again: the steps that made them run, and those that see
+        another value as a result. Steps that are stale or failed stay so. A value that is still
+        missing then is left out. Raises StepError for an unknown step.
         """
         if after is not None:
             self.graph.source(after)

@@ -1,6 +1,6 @@
 """A step session behind messages: plain data in, plain data out, wherever it runs.
 
-Which steps run without being asked for is decided in `runs.py`.
+`runs.py` decides which steps run without being requested.
 """
 
 from __future__ import annotations
@@ -24,9 +24,9 @@ MAX_TEXT: Final = 200_000
 
 
 class Desk:
-    """One session. `tell` is told of what happens while an answer is being made:
-    `{"event": "step.started", "step": ...}`. `printed` gives what programs that a step started
-    have written. Of one output an answer has at most `most` characters. Not for several threads."""
+    """One session. `tell` is called with events while an answer is being made: `{"event":
+    "step.started", "step": ...}`. `printed` returns what programs started by a step have written.
+    An answer has at most `most` characters of one output. Not thread-safe."""
 
     def __init__(
         self,
@@ -39,10 +39,11 @@ class Desk:
         self._runs = Runs(tell, printed, most, world)
         self._session = self._runs.session
         self._touched = False
-        """What was asked has begun to change the session."""
+        """The request has begun to change the session."""
 
     def answer(self, request: Message) -> dict[str, JSON]:
-        """Do what is asked. What cannot be is an answer with `error`, and changed nothing."""
+        """Carry out a request. If that is impossible, the answer has `error`, and nothing was
+        changed."""
         self._runs.begin()
         self._touched = False
         try:
@@ -77,7 +78,8 @@ class Desk:
     # ---------------------------------------------------------------- what is asked
 
     def _restore(self, steps: Iterable[Message]) -> dict[str, JSON]:
-        """Be the session of these steps; none of them runs. What is here of it already stays."""
+        """Become the session of these steps; none of them runs. What is already here of it
+        stays."""
         graph, given, before = self._session.graph, 0, ""
         known = {str(each["id"]): each for each in steps}
         for step in [each for each in graph.steps if each not in known]:
@@ -146,7 +148,7 @@ class Desk:
         graph.source(step)
         result = session.results.get(step)
         if graph.status(step) is Status.FAILED and (result is None or result.error is None):
-            self._run_stale({}, {step})  # in a session that has been restored
+            self._run_stale({}, {step})  # in a session that was restored
             result = session.results.get(step)
         if graph.status(step) is not Status.FAILED or result is None:
             state = graph.status(step).value
@@ -187,7 +189,7 @@ class Desk:
     def _run_stale(
         self, answer: dict[str, JSON], asked: set[str], *, fresh: bool = True
     ) -> dict[str, JSON]:
-        """Run what is stale, and tell what became of the session."""
+        """Run what is stale, and report what happened to the session."""
         graph = self._session.graph
         if fresh:
             self._runs.asked = asked

@@ -1,8 +1,10 @@
-"""What a step does to the outside besides files: programs that it starts, addresses that it speaks
-to. Seen by an audit hook of Python's, so what C code does by itself is not seen.
+"""Effects of a step besides files: programs that it starts, addresses that it connects to. An audit
+hook sees them, so what C code does by itself is not seen.
 
-What a library does while it is imported (matplotlib looks for fonts with a program) is its own, as
-the files are that it reads: it is done once in a process, whether or not the step runs again."""
+What a library does while it is imported (matplotlib looks for fonts with a program) does not count
+as the step's, like the files that it reads: it happens once per process, whether or not the step
+runs again.
+"""
 
 from __future__ import annotations
 
@@ -17,7 +19,7 @@ from typing import Final, cast
 from lorimer.esg.resources.watching import watch
 
 _MOST: Final = 20
-"""Entries kept of one step."""
+"""Entries kept per step."""
 _PROGRAMS: Final = frozenset({"subprocess.Popen", "os.posix_spawn", "os.spawn", "os.exec"})
 _BYTECODE: Final = "__pycache__"
 """A folder that an import makes, also of a file of the step's own."""
@@ -26,12 +28,12 @@ _SPEAKS: Final = frozenset({"socket.connect", "socket.sendto", "socket.bind"})
 
 
 class Outside:
-    """Routes what the hook sees to the step that runs. One for the process."""
+    """Passes what the hook sees to the running step. One per process."""
 
     def __init__(self) -> None:
         self.seen: dict[str, None] | None = None
-        """In words, in order; None: no step runs. While files are put as they were at its place, or
-        are looked at, it is not the step that runs: see `Watch.log`."""
+        """The effects, as text, in order; None: no step is running. Restoring or inspecting files
+        is not done by the step: see `Watch.log`."""
 
     def __call__(self, event: str, arguments: tuple[object, ...]) -> None:
         if self.seen is None or len(self.seen) >= _MOST:
@@ -42,7 +44,7 @@ class Outside:
 
 
 def _words(event: str, arguments: tuple[object, ...]) -> str:
-    """What a step does by this; "": nothing to the outside."""
+    """The effect as text; "": none."""
     if event in _PROGRAMS:
         return f"started {_name(arguments[0])}"
     if event == "os.system":
@@ -61,7 +63,7 @@ def _words(event: str, arguments: tuple[object, ...]) -> str:
 
 
 def _importing(frame: FrameType | None) -> bool:
-    """A module of a library is being run, by who imports it."""
+    """Whether a library's module is being run by an import."""
     while frame is not None:
         code, frame = frame.f_code, frame.f_back
         if code.co_name == "<module>" and frame is not None:
@@ -80,7 +82,7 @@ def _name(program: object) -> str:
 
 @cache
 def outside() -> Callable[[dict[str, None] | None], None]:
-    """Tells the one hook of this process where to write; None ends it."""
+    """Sets where the one hook of this process records effects; None ends that."""
     found = Outside()
     sys.addaudithook(found)
 

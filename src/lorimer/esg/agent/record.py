@@ -1,8 +1,8 @@
-"""The step session of a conversation, as its calls and their results tell it.
+"""The step session of a conversation, as told by its calls and their results.
 
-A result begins with lines of a fixed form: what became of the graph, and what ran. They are for the
-model, and they are the record too: folded in order they give the steps, their order, and what of
-them is known, in any process that has the conversation. Nothing else is kept anywhere.
+A result begins with lines of a fixed form: what happened to the graph, and what ran. They are for
+the model, and they are also the record: folded in order, they give the steps, their order, and what
+is known about them, in any process that has the conversation. Nothing is stored anywhere else.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ REPLAY: Final = "replay"
 GRAPH: Final = "graph"
 DIAGNOSE: Final = "diagnose"
 CHANGES: Final = frozenset({STEP, EDIT, REPLAY, DIAGNOSE})
-"""Tools whose calls are the session."""
+"""Tools whose calls make up the session."""
 
 ID: Final = r"[A-Za-z_][\w.-]{0,59}"
 _CHANGED: Final = re.compile(rf"step ({ID}): (added|edited|deleted|patched|nothing changed)")
@@ -35,13 +35,13 @@ _UNSAFE: Final = re.compile(r"[%,|\x00-\x1f\x7f]")
 
 @dataclass(frozen=True, slots=True)
 class Ran:
-    """What is known of a step's last run."""
+    """What is known about a step's last run."""
 
     ok: bool
     reads: tuple[str, ...] = ()
     makes: tuple[str, ...] = ()
     outside: tuple[str, ...] = ()
-    """What it did to the outside, in words."""
+    """Its effects on the outside, as text."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,12 +51,12 @@ class Recorded:
     id: str
     code: str
     ran: Ran | None = None
-    """None: it never ran, or not as it is now."""
+    """None: it never ran, or not with its present code."""
     outside: tuple[str, ...] = ()
-    """What any of its runs did to the outside the last time."""
+    """The effects on the outside of its last run, even if that was with other code."""
 
     def to_json(self) -> dict[str, JSON]:
-        """For a session that is to begin with it."""
+        """The input for a session that begins with it."""
         ran = self.ran
         return {
             "id": self.id,
@@ -74,12 +74,12 @@ def changed_line(step: str, what: str) -> str:
 
 
 def moved_line(step: str, after: str) -> str:
-    """The line of a step that a patch has put elsewhere."""
+    """The line for a step that a patch has moved."""
     return f"{step} comes {f'after {after}' if after else 'before all'} now"
 
 
 def ran_line(step: str, seconds: float, ran: Ran, *, again: bool, why: str = "") -> str:
-    """The line of a step that ran; with its time, if that was a second or more."""
+    """The line for a step that ran; with its time, if that was at least a second."""
     took = f" {seconds:.0f} s" if seconds >= 1 else ""
     parts = [f"{'✓' if ran.ok else '✗'} {step}{took}{' again' if again else ''}"]
     for word, names in (("reads", ran.reads), ("makes", ran.makes), ("outside", ran.outside)):
@@ -93,17 +93,17 @@ def _quoted(name: str) -> str:
 
 
 def held_line(steps: Iterable[str], why: str) -> str:
-    """The line of steps that did not run although they are not up to date."""
+    """The line for steps that did not run although they are not up to date."""
     return f"- {', '.join(steps)} not run: {' '.join(why.split())}"
 
 
 def code_lines(step: str, code: str) -> list[str]:
-    """A text that the session gave a step, for the model and for the record."""
+    """Code that the session gave a step, for the model and for the record."""
     return [f"the code of {step} is now:", *[f"| {line}" for line in code.split("\n")]]
 
 
 def effective(past: Iterable[PastCall]) -> list[PastCall]:
-    """The calls that changed the session: their results say so."""
+    """The calls that changed the session, according to their results."""
     return [call for call in past if call.use.name in CHANGES and _lines(call)]
 
 
@@ -182,7 +182,7 @@ def _texts(lines: list[str]) -> dict[str, str]:
 
 
 def _lines(call: PastCall) -> list[str]:
-    """The record in a result: the lines before the first empty one; [] if it has none."""
+    """The record in a result: the lines before the first empty one; [] if there is none."""
     text = call.result.content
     if not isinstance(text, str):
         return []

@@ -1,8 +1,9 @@
-"""The runs of a session's steps: which may run unasked, and what is told of each.
+"""The runs of a session's steps: which may run without being requested, and what is reported about
+each.
 
-Not without being asked for: one that failed and is as it was; one that touched the outside, when it
-would run only because its values are gone; and one that started programs or spoke to somebody, when
-it would run only because of an edit elsewhere.
+The following run only on request: a step that failed and has not changed; one that affected the
+outside, if it would run only because its values are gone; and one that started programs or used the
+network, if it would run only because of an edit elsewhere.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ from lorimer.esg.resources import resources
 MAX_CODE: Final = 20_000
 """Characters of code in an answer."""
 _MAX_OTHER: Final = 4_000
-"""Of the output of a step that nobody asked for."""
+"""For the output of a step that was not requested."""
 _MAX_TRACEBACK: Final = 6_000
 _WROTE: Final = "wrote "
 
@@ -44,13 +45,13 @@ class Runs:
     ) -> None:
         self.session = StepExecutor(world=world, observer=self)
         self.outside: dict[str, tuple[str, ...]] = {}
-        """What each step did to the outside, in words."""
+        """The effects of each step on the outside, as text."""
         self.shown: dict[str, str] = {}
         """What the last run of each step showed."""
         self.asked: set[str] = set()
-        """Steps that may run whatever they do."""
+        """Steps that may run whatever their effects."""
         self.told: dict[str, dict[str, JSON]] = {}
-        """Of this answer, by step, in the order of the last runs."""
+        """The runs in this answer, by step, in the order of their last runs."""
         self._tell = tell
         self._printed = printed
         self._most = most
@@ -59,17 +60,17 @@ class Runs:
         self._seen: dict[str, None] = {}
 
     def begin(self) -> None:
-        """Another answer begins."""
+        """Start another answer."""
         self.told, self.asked = {}, set()
 
     def forget(self, step: str) -> None:
-        """Take a step out."""
+        """Delete a step."""
         changed(self.session, step, lambda: self.session.graph.delete_step(step))
         for kept in (self.outside, self.shown, self.session.results):
             kept.pop(step, None)
 
     def starting(self, step_id: str) -> None:
-        """See `Observer`: hold back what must not run without being asked for."""
+        """See `Observer`: hold back what must not run without being requested."""
         status, did = self.session.graph.status(step_id), self.outside.get(step_id, ())
         if step_id not in self.asked and step_id not in self.told:
             if status is Status.FAILED:
@@ -94,7 +95,7 @@ class Runs:
             [f"{_WROTE}{self.relative(each).removeprefix(resources.FILE)}" for each in files]
             + [clean(each) for each in self._seen]
         )
-        if not result.ok:  # what it wrote is not known, and what it would have done
+        if not result.ok:  # what it wrote is not known, nor what it would have done
             did = tuple(dict.fromkeys([*self.outside.get(step, ()), *did]))
         again = step not in self.asked and (step in self.shown or step in self.outside)
         before, now = self.shown.get(step), f"{shown}{result.shown}"
@@ -138,7 +139,7 @@ class Runs:
         return told
 
     def held(self, done: Replay) -> list[JSON]:
-        """Steps that did not run, by the reason; those that failed before are told apart."""
+        """Steps that did not run, by reason; those that failed before are listed separately."""
         graph = self.session.graph
         told: dict[str, list[JSON]] = {}
         for step in graph.steps:
@@ -152,7 +153,7 @@ class Runs:
         return [[why, steps] for why, steps in told.items()]
 
     def files_of_others(self) -> list[JSON]:
-        """Files that steps wrote and that others have changed since stay as they are now."""
+        """Files that steps wrote and others have changed since: leave them as they are now."""
         graph, found = self.session.graph, list[JSON]()
         for step in graph.steps:
             for name, made in graph.made(step).items():
@@ -173,7 +174,7 @@ class Runs:
         return [each for each in reads if each in made or not hasattr(builtins, each)]
 
     def relative(self, name: str) -> str:
-        """A file beneath the folder without it; in a text too."""
+        """Paths below the folder made relative; also within a text."""
         return name.replace(f"{resources.FILE}{self._folder}/", resources.FILE)
 
     def absolute(self, name: str) -> str:

@@ -1,8 +1,8 @@
-"""The step session of one run: where it lives, and when it begins anew.
+"""The step session of one run: where it lives, and when it is begun again.
 
-What it has to be at a call is what the earlier calls of the conversation come to. A session that is
-not there (the run was resumed, it was ended at a time-out, the folder is another) begins with those
-steps and without their values, which are made again when somebody needs them.
+The earlier calls of the conversation determine its state at a call. If the session does not exist
+(the run was resumed, the session was ended by a timeout, the folder is another), it begins with
+those steps and without their values, which are made again when they are needed.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from lorimer.esg.confined.workers import StepLimits, StepWorkers
 from lorimer.tools.base import ToolContext
 
 MAX_S: Final = 600
-"""Seconds that a call may ask for."""
+"""Maximum timeout of a call, in seconds."""
 _DESK: Final = "lorimer.esg.agent.desk:Desk"
 _CRASHED: Final = ExecutorErrorCode.EXEC_STEP_CRASHED
 
@@ -32,8 +32,8 @@ Tell = Callable[[Message], None]
 
 
 class StepEnded(Exception):
-    """What was asked was ended in the middle. `alive`: the session can be asked again, and is as
-    it was at some time before."""
+    """A request was ended before it was complete. `alive`: the session can still be used, and is as
+    it was at some earlier time."""
 
     def __init__(self, why: str, code: ExecutorErrorCode, *, alive: bool) -> None:
         super().__init__(why)
@@ -42,24 +42,25 @@ class StepEnded(Exception):
 
 
 class StepSession(Protocol):
-    """A session somewhere, that answers as `Desk` does."""
+    """A session somewhere, with the answers of `Desk`."""
 
     @property
     def isolation(self) -> Isolation | None:
-        """How the code is held; None: not at all."""
+        """How the code is isolated; None: not at all."""
         ...
 
     async def ask(self, request: Message, tell: Tell, timeout_s: float) -> Mapping[str, JSON]:
-        """An answer of `Desk`. Raises StepEnded; TimeoutError, after which it is as after one that
-        left it alive; and LorimerError when it cannot be started. Cancelled, it is of no use."""
+        """The answer of `Desk`. Raises StepEnded; TimeoutError, after which the session is as after
+        a StepEnded with `alive`; and LorimerError if it cannot be started. If cancelled, the
+        session is unusable."""
         ...
 
     def stop(self) -> None:
-        """End it soon, with all that its steps have started."""
+        """End it soon, with everything that its steps have started."""
         ...
 
     async def ended(self) -> None:
-        """Wait for that."""
+        """Wait for the end."""
         ...
 
 
@@ -69,9 +70,9 @@ class Asked:
 
     answer: Mapping[str, JSON]
     restored: int
-    """The steps that it had to be given just now: their values are gone."""
+    """Number of steps that had to be restored for this request: their values are gone."""
     earlier: tuple[str, ...]
-    """What earlier calls were told."""
+    """Results of earlier calls."""
     isolation: Isolation | None
 
 
@@ -83,17 +84,17 @@ class StepSessions:
         self._turn = asyncio.Lock()
         self._session: StepSession | None = None
         self._knows: tuple[str, ...] | None = None
-        """The calls that it is made of; None: some of them, or more."""
+        """The calls that its state consists of; None: unknown, some of them or more."""
         self._folder: Path | None = None
         self._past: tuple[PastCall, ...] = ()
-        """The calls that were looked at, and which of them changed the session."""
+        """The calls that were examined; `_changes` are those that changed the session."""
         self._changes: list[PastCall] = []
         self._stopped: list[StepSession] = []
 
     async def ask(
         self, request: Message, context: ToolContext, timeout_s: float, tell: Tell
     ) -> Asked:
-        """Ask the session that the conversation has come to. Raises as `StepSession.ask`."""
+        """Ask the session at its state in the conversation. Raises like `StepSession.ask`."""
         async with self._turn:
             try:
                 return await self._ask(request, context, timeout_s, tell)
@@ -106,7 +107,7 @@ class StepSessions:
                     await self._stop()
                 raise
             except BaseException:
-                self._drop()  # waited for when the run ends
+                self._drop()  # awaited when the run ends
                 raise
 
     async def _ask(
@@ -138,7 +139,7 @@ class StepSessions:
         return Asked(answer, restored, earlier, session.isolation)
 
     def _effective(self, past: tuple[PastCall, ...]) -> list[PastCall]:
-        """The calls that changed the session; those that were looked at are not looked at again."""
+        """The calls that changed the session; calls already examined are not examined again."""
         if len(past) < len(self._past) or past[: len(self._past)] != self._past:
             self._past, self._changes = (), []
         self._changes += effective(past[len(self._past) :])
@@ -176,8 +177,8 @@ class InProcess:
         self._tell(message)
 
     async def ask(self, request: Message, tell: Tell, timeout_s: float) -> Mapping[str, JSON]:
-        """See `StepSession`. A step that does not end cannot be stopped here: `timeout_s` does
-        nothing, the tool's own time limit gives the thread up."""
+        """See `StepSession`. A step that does not end cannot be stopped here: `timeout_s` has no
+        effect; after the tool's own time limit the thread is abandoned."""
         loop = asyncio.get_running_loop()
         self._tell = lambda message: cast("None", loop.call_soon_threadsafe(tell, message))
         return await self._context.in_thread(lambda: self._desk.answer(request))
@@ -190,8 +191,8 @@ class InProcess:
 
 
 class Confined:
-    """A session in a worker of its own (`esg/confined`), sandboxed as the host says. When what runs
-    there is ended, another process takes over with the state as it was a while before."""
+    """A session in its own worker (`esg/confined`), in the host's sandbox. When its running process
+    is ended, another takes over with an earlier state."""
 
     def __init__(self, context: ToolContext) -> None:
         assert context.working_dir is not None
@@ -254,5 +255,5 @@ def _nobody(message: Message) -> None:
 
 
 def texts(value: JSON) -> Iterable[str]:
-    """The texts in a list that may be anything."""
+    """The texts in a list that may contain anything."""
     return [each for each in value if isinstance(each, str)] if isinstance(value, list) else []

@@ -1,4 +1,4 @@
-"""What the model is told of an answer: first the lines that are the record, then the output."""
+"""What the model is told about an answer: first the lines of the record, then the output."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ from lorimer.esg.agent.record import (
 from lorimer.esg.agent.session import Asked, texts
 
 _NOT_MANY = 3
-"""Steps whose unasked output is told."""
+"""Up to this number of steps that ran without being requested, their output is shown."""
 
 
 def told(asked: Asked, step: str, changed: str | None = None) -> str:
     """An answer to a call about `step`, as text. Nothing in it is trusted to have any form.
 
-    `changed`: the code that ran, where a hook has made it another than the conversation has.
+    `changed`: the code that ran, if a hook has changed what the conversation has.
     """
     answer = asked.answer
     runs = _objects(answer.get("runs"))
@@ -91,8 +91,8 @@ def _notes(asked: Asked, runs: list[Mapping[str, JSON]]) -> list[str]:
 
 
 def _known(run: Mapping[str, JSON], asked: Asked) -> bool:
-    """It shows what it has shown before."""
-    if run.get("same") is None:  # not in this process
+    """Whether its output was shown before."""
+    if run.get("same") is None:  # not known in this process
         shown = "\n\n".join(_output(run, named=False))
         return any(shown in each for each in asked.earlier)
     return run.get("same") is True

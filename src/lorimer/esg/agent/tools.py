@@ -1,8 +1,8 @@
 """Code in steps that depend on each other: the tools `step`, `edit_step`, `replay`, `graph` and
 `diagnose`.
 
-There is no store behind them: what the steps are is what the calls of the conversation come to
-(`record.py`). What a session answers is made in `desk.py`; where it lives, `session.py` says.
+They have no store: the calls of the conversation determine the steps (`record.py`). `desk.py` makes
+a session's answers; `session.py` decides where it lives.
 """
 
 from __future__ import annotations
@@ -53,8 +53,8 @@ def _schema(required: list[str], **properties: JSON) -> dict[str, Any]:
 
 
 class StepTool(Tool):
-    """What the five have in common. `make`: what makes the session of a run; left out, a process
-    of its own, sandboxed as the host says."""
+    """What the five tools have in common. `make` makes the session of a run; by default a process
+    of its own, in the host's sandbox."""
 
     recalls = CHANGES
     recalls_errors = True
@@ -113,7 +113,8 @@ class StepTool(Tool):
 
 
 def _tell(message: Message, context: ToolContext) -> None:
-    """What happens in the session, for listeners and the line of progress; it may say anything."""
+    """Reports what happens in the session to listeners and the line of progress; `message` may have
+    any content."""
     run, step = context.run, clean(str(message.get("step")))[:60]
     steps: list[JSON] = [clean(each)[:60] for each in texts(message.get("steps"))]
     if run is None or run.reason is not None:
@@ -136,16 +137,15 @@ def _tell(message: Message, context: ToolContext) -> None:
 
 class Step(StepTool):
     """Adds Python code as a step, and runs it. Variables, functions and imports of earlier steps
-    are there.
+    are available.
 
-    Steps run in a confined worker, with what is installed beside Lorimer; they
-    can start no programs. It starts in the working directory at the first call and ends with the
-    run. The steps
-    stay with the conversation: after an interruption, and in its next run, their values are made
-    again when a step needs them, except by steps that touched the outside (files written, programs
-    started, addresses spoken to): those run again only when `replay` names them. At the time-out
-    the call is undone and the process killed. A step that raises is an error result, and has
-    changed no variable.
+    Steps run in a confined worker, with the packages installed beside Lorimer, and cannot start
+    programs. The worker starts in the working directory at the first call and ends with the run.
+    The steps stay with the conversation: after an interruption, and in its next run, their values
+    are made again when a step needs them. The exception are steps that affected the outside (wrote
+    files, started programs, used the network): those run again only when `replay` names them. On
+    timeout the call is undone and the process killed. A step that raises is an error result, and
+    has changed no variable.
     """
 
     name = STEP
@@ -181,9 +181,9 @@ class Step(StepTool):
 
 
 class EditStep(StepTool):
-    """Gives a step other code, and runs it and all that depends on it, each with the values that
-    are right at its place; nothing else. Steps that started programs or spoke to somebody are not
-    run again by an edit of another."""
+    """Replaces the code of a step, and runs it and everything that depends on it, each with the
+    values that belong at its place; nothing else. Steps that started programs or used the network
+    are not run again by an edit of another."""
 
     name = EDIT
     description = (
@@ -205,8 +205,8 @@ class EditStep(StepTool):
 
 
 class Replay(StepTool):
-    """Runs what is not up to date; with `id`, that step and what depends on it in any case.
-    `again` names steps that touched the outside and may do so once more."""
+    """Runs what is not up to date; with `id`, that step and what depends on it in any case. `again`
+    names steps that affected the outside and may do so once more."""
 
     name = REPLAY
     description = (
@@ -234,8 +234,8 @@ class Replay(StepTool):
 
 
 class Graph(StepTool):
-    """The steps in order, with what each takes from which and makes, and whether it is up to date;
-    all about one of them; or those that some feedback is about. Runs none."""
+    """Shows the steps in order, with what each reads from which and makes, and whether it is up to
+    date; or everything about one of them; or those that some feedback is about. Runs nothing."""
 
     name = GRAPH
     description = (
@@ -265,9 +265,9 @@ class Graph(StepTool):
 
 
 class Diagnose(StepTool):
-    """Why a step failed: possible causes, the likeliest first, the steps that it needs, and a patch
-    where a rule knows one. With `apply` the patch is made, and taken back unless the step then
-    runs and no other fails. Asks no model."""
+    """Finds out why a step failed: possible causes, the most likely first, the steps that it needs,
+    and a patch if a rule knows one. With `apply` the patch is applied, and reverted unless the step
+    then runs and no other fails. Asks no model."""
 
     name = DIAGNOSE
     description = (
@@ -293,5 +293,5 @@ def _some(input: ToolInput, *names: str) -> dict[str, JSON]:
 
 
 def trusted_steps() -> list[Tool]:
-    """The five for code that the host trusts: it runs in this process, and nothing confines it."""
+    """The five tools for code that the host trusts: it runs in this process, unconfined."""
     return [kind(InProcess) for kind in (Step, EditStep, Replay, Graph, Diagnose)]

@@ -12,7 +12,7 @@ from lorimer.esg.graph.questions import StepError
 from lorimer.esg.resources.resources import FILE
 
 _MOST: Final = 200
-"""Steps that are listed."""
+"""Number of steps that are listed."""
 _NAME: Final = re.compile(r"[^\W\d]\w*")
 _ID: Final = re.compile(r"[\w.-]+")
 _ORDINARY: Final = frozenset(
@@ -22,7 +22,7 @@ _ORDINARY: Final = frozenset(
 
 
 def graph_text(graph: ExecutionStateGraph, step: str, outside: Mapping[str, Sequence[str]]) -> str:
-    """All steps, a line each; or all about one, with its code."""
+    """All steps, one line each; or everything about one, with its code."""
     if step:
         did = f"\n  outside: {', '.join(outside[step])}" if outside.get(step) else ""
         code = "\n".join([f"    {line}" for line in graph.source(step).split("\n")])
@@ -57,8 +57,8 @@ def _line(graph: ExecutionStateGraph, step: str, outside: Mapping[str, Sequence[
 def about(graph: ExecutionStateGraph, shown: Mapping[str, str], words: str) -> str:
     """The steps that feedback in words is about, with the code of those they need.
 
-    A step is meant when the words name it, or a name that it makes; else when what they say is in
-    its code or in what it showed. Raises StepError if nothing is found.
+    A step is meant if the words contain its id or a name that it makes; otherwise if words of it
+    occur in its code or in what it showed. Raises StepError if nothing is found.
     """
     named = _words(words)
     said = {word for word in named if word.lower() not in _ORDINARY}

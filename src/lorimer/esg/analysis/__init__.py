@@ -1,6 +1,7 @@
-"""What a step reads and writes, from its text alone.
+"""What a step reads and writes, determined from its code alone.
 
-`text.py` is the entry; `statements.py` and `expressions.py` walk the tree, with `scopes.py` and
-`bindings.py`; `mutators.py` has the calls that change an argument. `parts.py`: which parts of
-values are used; `looking.py`: which steps only look; `code_words.py`: what compiled code names.
+`text.py` is the entry point; `statements.py` and `expressions.py` walk the tree, with `scopes.py`
+and `bindings.py`; `mutators.py` lists calls that change an argument. `parts.py` finds the parts of
+values that are used, `looking.py` the steps that only look, `code_words.py` the names in compiled
+code.
 """

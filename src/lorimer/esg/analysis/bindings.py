@@ -1,4 +1,4 @@
-"""Which names a function binds: they are its own, wherever in its body they stand."""
+"""Which names a function binds: they are local, wherever in its body they are bound."""
 
 from __future__ import annotations
 
@@ -7,12 +7,12 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
 _TARGETS = (ast.Name, ast.Tuple, ast.List, ast.Starred)
-"""The only expressions that can bind a name, `:=` aside."""
+"""The only expressions that can bind a name, except `:=`."""
 
 
 @dataclass(slots=True)
 class Bindings:
-    """The names of one function body, by what the compiler makes of them."""
+    """The names of one function body, as the compiler classifies them."""
 
     local: set[str] = field(default_factory=set[str])
     of_module: set[str] = field(default_factory=set[str])
@@ -36,7 +36,7 @@ def bindings(
 ) -> Bindings:
     """What a function with this body and these parameters binds. Nested scopes are not entered.
 
-    `walrus`: whether there is any `:=`; without one most expressions need no look.
+    `walrus`: whether `:=` occurs; without it most expressions need not be walked.
     """
     found = Bindings()
     if arguments is not None:
@@ -84,7 +84,7 @@ def bindings(
 
 
 def defaults(arguments: ast.arguments) -> Iterator[ast.expr]:
-    """What is evaluated where the function is defined."""
+    """What is evaluated when the function is defined."""
     yield from arguments.defaults
     yield from (value for value in arguments.kw_defaults if value is not None)
 
@@ -95,14 +95,14 @@ def imported(alias: ast.alias) -> str:
 
 
 def walruses(comprehension: ast.expr) -> Iterator[str]:
-    """`:=` in a comprehension binds in the scope around it."""
+    """`:=` in a comprehension binds in the enclosing scope."""
     for node in ast.walk(comprehension):
         if isinstance(node, ast.NamedExpr):
             yield node.target.id
 
 
 def targets(node: ast.expr) -> Iterator[str]:
-    """The plain names that an assignment to this target binds."""
+    """The plain names bound by an assignment to this target."""
     if isinstance(node, ast.Name):
         yield node.id
     elif isinstance(node, ast.Tuple | ast.List):

@@ -1,4 +1,4 @@
-"""What code says of attributes: those that it names, stores, and whether it may do so unnamed."""
+"""Which attributes code names and stores, and whether it may store some without naming them."""
 
 from __future__ import annotations
 
@@ -16,15 +16,15 @@ from lorimer.esg.analysis.parts import all_of
 STORES_ANY: Final = frozenset(
     {"setattr", "delattr", "vars", "__dict__", "__setattr__", "__delattr__", "reload"}
 )
-"""Who says one of these may set an attribute without naming it."""
+"""Code that uses one of these may set an attribute without naming it."""
 READS_ANY: Final = STORES_ANY | {"getattr", "hasattr", "dir", "attrgetter", "getmembers"}
 _HAVE_STORED: Final = frozenset(
     {"patch", "update_wrapper"}
     | {f"register_{kind}_accessor" for kind in ("dataframe", "series", "index")}
 )
-"""Who says one of these has a library set an attribute."""
+"""Code that uses one of these makes a library set an attribute."""
 _OWN: Final = (sys.stdlib_module_names | {"numpy"}) - {"importlib", "pickle", "runpy", "shelve"}
-"""Modules that bring in no other library, by themselves."""
+"""Modules that by themselves load no other library."""
 _BRINGS: Final = READS_ANY | {
     "__import__", "__loader__", "__subclasses__", "eval", "exec", "get_objects", "import_module",
     "load", "loads", "modules",
@@ -37,10 +37,10 @@ _WORD: Final = re.compile(r"[^\W\d]\w*")
 
 @dataclass(frozen=True, slots=True)
 class Words:
-    """Of a code object and all that it defines."""
+    """The words of a code object and everything it defines."""
 
     names: frozenset[str]
-    """Names and attributes, and the words in its texts."""
+    """Names and attributes, and the words in its strings."""
     stored: frozenset[str]
     """Attributes that it sets or deletes."""
     imports: frozenset[str]
@@ -48,7 +48,7 @@ class Words:
     reads_any: bool
     stores_any: bool
     brings: bool
-    """It may bring in a library that is neither Python's own nor numpy."""
+    """Whether it may load a library other than the standard library or numpy."""
 
 
 @lru_cache(maxsize=4096)
@@ -79,7 +79,7 @@ def words_of(code: types.CodeType) -> Words:
 
 
 def words_in(text: str) -> list[str]:
-    """What may be names in it."""
+    """The words in a text that may be names."""
     return _WORD.findall(text)
 
 

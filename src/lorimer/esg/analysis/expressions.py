@@ -15,9 +15,9 @@ from lorimer.esg.analysis.parsing import parsed
 from lorimer.esg.analysis.scopes import Frame, Late, Scopes
 
 MAX_NESTED: Final = 20
-"""`exec` in `exec` in ...: deeper ones are unknown."""
+"""`exec` in `exec` in ...: deeper levels are unknown."""
 _LAZY: Final = sys.version_info >= (3, 14)
-"""Annotations are evaluated when somebody asks (PEP 649)."""
+"""Annotations are evaluated on demand (PEP 649)."""
 _AT_NAME: Final = re.compile(r"@([A-Za-z_]\w*)")
 
 
@@ -100,7 +100,7 @@ class Expressions(Scopes):
             self.covered.discard(node.target.id)  # the loop may not run at all
 
     def maybe(self, node: ast.BoolOp | ast.IfExp) -> None:
-        """What is on the right may not be evaluated."""
+        """The right-hand side may not be evaluated."""
         first, *others = (
             node.values if isinstance(node, ast.BoolOp) else [node.test, node.body, node.orelse]
         )
@@ -185,7 +185,7 @@ class Expressions(Scopes):
         if function in FIRST_ARGUMENT and node.args:
             self.mutate(node.args[0])
         elif function in ("exec", "eval") and node.args:
-            if len(node.args) == 1 and not node.keywords:  # else it has a namespace of its own
+            if len(node.args) == 1 and not node.keywords:  # otherwise it has its own namespace
                 self._run(node.args[0])
         elif function in ("globals", "locals", "vars", "dir") and not node.args:
             in_function = any(frame.kind is not ast.ClassDef for frame in self._frames)
@@ -193,7 +193,7 @@ class Expressions(Scopes):
                 self.unknown_reads = self.unknown_writes = True
 
     def _run(self, text: ast.expr) -> None:
-        """`exec` and `eval` of a text that stands here; of another nothing is known."""
+        """`exec` and `eval` of a literal string; other texts are unknown."""
         if isinstance(text, ast.Constant) and isinstance(text.value, str):
             tree = parsed(text.value)
             if tree is None:
@@ -214,7 +214,7 @@ class Expressions(Scopes):
         body: Sequence[ast.stmt] | Sequence[ast.expr],
         returns: ast.expr | None = None,
     ) -> Late:
-        """What its body will do; what is evaluated now is."""
+        """Notes what the body will do, and walks what is evaluated at once."""
         for value in names.defaults(arguments):
             self.expr(value)
         late = self._late or Late()
@@ -253,7 +253,7 @@ class Expressions(Scopes):
 
     @contextmanager
     def _type_parameters(self, node: ast.AST) -> Generator[None]:
-        """PEP 695: `def f[T: bound]`. Python 3.11's nodes have none."""
+        """PEP 695: `def f[T: bound]`. Nodes of Python 3.11 have none."""
         parameters: list[ast.AST] = getattr(node, "type_params", [])
         if not parameters:
             yield
@@ -282,7 +282,7 @@ def named_by_text(node: ast.expr) -> str | None:
 def handlers(
     walker: type[Expressions], kinds: Mapping[str, str]
 ) -> dict[type[ast.AST], Callable[..., object]]:
-    """Node class -> method of the walker. Classes that this Python does not have are left out."""
+    """Node class -> method of the walker. Classes missing in this Python are omitted."""
     return {
         getattr(ast, kind): getattr(walker, method)
         for kind, method in kinds.items()

@@ -1,9 +1,9 @@
-"""Which steps only look at arrays. What an array holds need not be compared after those: a digest
-costs as much as to read it all once.
+"""Which steps only look at arrays. After those the content of an array need not be compared: a
+digest costs as much as reading it all once.
 
-By its text such a step computes with names, numbers, and functions and methods of numpy that write
-to none of their arguments, and binds names; all that it is lent are numpy itself, its arrays of
-numbers, and scalars. Every other step may write: nothing is lost by that but time.
+The code of such a step computes with names, numbers, and functions and methods of numpy that write
+to none of their arguments, and binds names; all that it gets are numpy itself, its arrays of
+numbers, and scalars. Every other step may write; a wrong guess in that direction costs only time.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from typing import Any, Final, cast
 from lorimer.esg.analysis.parsing import parsed
 
 _MODULE: Final = frozenset({"np", "numpy"})
-"""Names that stand for numpy, and for nothing else."""
+"""Names used for numpy, and for nothing else."""
 _ONE: Final = (
     "abs absolute arccos arccosh arcsin arcsinh arctan arctanh argwhere array asarray "
     "bincount cbrt ceil conj copy corrcoef cos cosh cov deg2rad degrees diag exp exp2 expm1 "
@@ -38,15 +38,15 @@ _THREE: Final = "arange clip geomspace interp linspace logspace polyfit where"
 FUNCTIONS: Final = {
     name: number for number, names in enumerate((_ONE, _TWO, _THREE), 1) for name in names.split()
 }
-"""Functions of numpy, and how many arguments they take before one that they write to may come."""
+"""Functions of numpy -> number of positional arguments before one that may be written to."""
 _OF_ARRAYS: Final = (
     "all any argmax argmin argsort astype copy cumprod cumsum dot flatten item max mean min "
     "nonzero prod ravel repeat round searchsorted squeeze std sum tolist trace var"
 )
 METHODS: Final = dict.fromkeys(_OF_ARRAYS.split(), 1) | {"reshape": 9, "transpose": 9}
-"""The same of methods of arrays."""
+"""The same for methods of arrays."""
 _WRITTEN: Final = frozenset({None, "out", "like", "overwrite_input"})
-"""Arguments, by name, that are written to, or not known (None: of `**more`)."""
+"""Keyword arguments that are written to, or unknown (None: `**more`)."""
 _BUILTINS: Final = frozenset({"abs", "bool", "complex", "float", "int", "len", "range"})
 _ATTRIBUTES: Final = frozenset(
     {"T", "dtype", "imag", "itemsize", "nbytes", "ndim", "real", "shape", "size"}
@@ -61,12 +61,12 @@ _FORMS: Final = frozenset({
     ast.Store, *ast.operator.__subclasses__(), *ast.unaryop.__subclasses__(),
     *ast.boolop.__subclasses__(), *ast.cmpop.__subclasses__(),
 })  # fmt: skip
-"""What is harmless as far as its parts are."""
+"""Harmless if their parts are."""
 _SCALARS: Final = frozenset({bool, int, float, complex, str, type(None)})
 
 
 class Looking:
-    """One run of a step: whether it can only have looked at what it was lent so far."""
+    """For one run of a step: whether it can only have looked at what it got so far."""
 
     def __init__(self, source: str) -> None:
         self._source = source
@@ -74,8 +74,8 @@ class Looking:
         self._known: bool | None = None
 
     def lent(self, value: object) -> bool:
-        """It is about to be lent this value; so is what a step has set in numpy. Whether this ends
-        it: from now on it may write."""
+        """The step is about to get this value, or has set it in numpy. Returns whether it may write
+        from now on, but could not before."""
         if not self._harmless or harmless(value):
             return False
         self._harmless = False
@@ -83,14 +83,14 @@ class Looking:
 
     @property
     def only(self) -> bool:
-        """It can have written to nothing."""
+        """Whether it cannot have written to anything."""
         if self._known is None and self._harmless:
             self._known = only_looks(self._source) and not _calls_back()
         return self._harmless and self._known is True
 
 
 def harmless(value: object) -> bool:
-    """Computing with it runs nobody's code but numpy's."""
+    """Whether computing with it runs no code but numpy's."""
     kind = type(value)
     if kind in _SCALARS:
         return True
@@ -106,7 +106,7 @@ def harmless(value: object) -> bool:
 
 @lru_cache(maxsize=256)
 def only_looks(source: str) -> bool:
-    """By its text a step writes to nothing that it is lent, if that is harmless."""
+    """Whether the code of a step writes to nothing it gets, provided that is harmless."""
     tree = parsed(source)
     return tree is not None and all(map(_is_harmless, ast.walk(tree)))
 
@@ -118,7 +118,7 @@ def _is_harmless(node: ast.AST) -> bool:
         case ast.Name(id=name):
             return name not in _MODULE or isinstance(node.ctx, ast.Load)
         case ast.Attribute(value=of, attr=name, ctx=ast.Load()):
-            # what is called is looked at as a call, too
+            # calls are checked separately
             if isinstance(of, ast.Name) and of.id in _MODULE:
                 return name in FUNCTIONS or name in _OF_MODULE
             return name in METHODS or name in _ATTRIBUTES
@@ -135,13 +135,13 @@ def _is_harmless(node: ast.AST) -> bool:
 
 
 def _writes_nothing(call: ast.Call, most: int) -> bool:
-    """Neither by its place nor by its name is an argument one that is written to."""
+    """No argument, positional or keyword, is one that is written to."""
     starred = any(isinstance(each, ast.Starred) for each in call.args)
     named = {each.arg for each in call.keywords}
     return len(call.args) <= most and not starred and named.isdisjoint(_WRITTEN)
 
 
 def _calls_back() -> bool:
-    """numpy calls code of others, when a number overflows or one is shown."""
+    """Whether numpy calls other code when a number overflows or is printed."""
     numpy: Any = sys.modules.get("numpy")
     return numpy is None or bool(numpy.geterrcall() or numpy.get_printoptions()["formatter"])

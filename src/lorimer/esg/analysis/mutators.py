@@ -1,4 +1,4 @@
-"""Calls that are known to change an argument in place. A guess from names: the run corrects it."""
+"""Calls known to change an argument in place. A guess from names, corrected by the run."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ METHODS: Final = frozenset(
     "intersection_update move_to_end pop popitem popleft remove reverse rotate setdefault "
     "setflags sort subtract symmetric_difference_update update write writelines".split()
 )
-"""`x.append(1)` changes x: the standard containers', and those of arrays with these names."""
+"""`x.append(1)` changes x: methods of the standard containers, and of arrays."""
 
 AT_MOST_ONE: Final = frozenset({"add", "subtract"})
-"""Those that are functions of other modules when they have more arguments (`numpy.add`)."""
+"""With more arguments these are functions of other modules (`numpy.add`)."""
 
 FIRST_ARGUMENT: Final = frozenset(
     "copyto delattr fill_diagonal heapify heappop heappush heappushpop heapreplace insort "
@@ -21,4 +21,4 @@ FIRST_ARGUMENT: Final = frozenset(
 """`shuffle(x)` changes x: functions, also as attributes of a module."""
 
 SUPPRESSORS: Final = frozenset({"suppress", "raises", "warns"})
-"""Context managers that end an exception."""
+"""Context managers that suppress an exception."""

@@ -1,4 +1,4 @@
-"""Python's own parser, asked about texts that may be no Python."""
+"""Python's own parser, applied to texts that may not be Python."""
 
 from __future__ import annotations
 
@@ -10,16 +10,16 @@ from functools import cache
 from typing import Final
 
 NO_PYTHON: Final = (SyntaxError, ValueError, RecursionError, MemoryError)
-"""What the parser and the compiler raise for a text that they do not take: ValueError for a null
-byte, the last two for what is nested too deep."""
+"""What the parser and the compiler raise for invalid text: ValueError for a null byte, the last two
+for too deep nesting."""
 _ODD_ESCAPE: Final = re.compile(r"""\\[^\n\\'"abfnrtvx]""")
-"""One that there is not (`"\\d"`), or that may be too large (`"\\777"`). A raw text has none."""
+"""An invalid escape (`"\\d"`), or one that may be too large (`"\\777"`). Raw strings have none."""
 
 
 def tree_of(source: str) -> ast.Module:
     """The tree of a text that is only read. Raises `NO_PYTHON`.
 
-    What the parser warns of in texts (`"\\d"`) is told once, by the run: to whoever reads the
+    Python's warnings about strings (`"\\d"`) are given once, by the run, to whoever reads the
     step's output.
     """
     if "\\" not in source or not _ODD_ESCAPE.search(source):
@@ -31,12 +31,12 @@ def tree_of(source: str) -> ast.Module:
 
 @cache
 def _alone() -> threading.Lock:
-    """What Python warns of is one setting for all threads."""
+    """The warnings filter of Python is one setting for all threads."""
     return threading.Lock()
 
 
 def parsed(source: str) -> ast.Module | None:
-    """The tree of a text; None if it is no Python."""
+    """The tree of a text; None if it is not valid Python."""
     try:
         return tree_of(source)
     except NO_PYTHON:
@@ -44,7 +44,7 @@ def parsed(source: str) -> ast.Module | None:
 
 
 def fault_of(error: BaseException) -> str:
-    """What is wrong with the text for which one of NO_PYTHON was raised."""
+    """What is wrong with a text for which one of NO_PYTHON was raised."""
     if isinstance(error, SyntaxError):
         return f"line {error.lineno}: {error.msg}" if error.lineno else error.msg
     if isinstance(error, RecursionError | MemoryError):

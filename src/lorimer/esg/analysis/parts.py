@@ -1,9 +1,9 @@
 """Which parts of a value a step uses: one column of a frame, one key of a dict, its shape, one
 attribute of an object.
 
-A name that a text only ever uses as `frame["a"]`, `rows[3]` or `fitted.score`, with keys that stand
-there, is *used in parts*: with other values in which these parts are alike the step does the same.
-What parts are like is told in part_values.py.
+A name that the code only uses as `frame["a"]`, `rows[3]` or `fitted.score`, with literal keys, is
+*used in parts*: with other values whose parts are equal the step does the same. part_values.py
+compares parts.
 """
 
 # What numpy and pandas give has no types here: they need not be installed.
@@ -32,7 +32,7 @@ _ATTRIBUTES: Final[Mapping[str, frozenset[str]]] = {
     "Series": _SIZES | {"name", "index"},
     "DataFrame": frozenset({"shape", "ndim", "size", "index", "columns", "dtypes"}),
 }
-"""Types of numpy and pandas whose parts are understood, and their attributes that are parts."""
+"""Types of numpy and pandas whose parts are supported, and their attributes that are parts."""
 _PRIVATE: Final = frozenset({"base", "obj"})
 """Attributes that lead from a part to the whole."""
 _LOOKING: Final = frozenset({"getattr", "vars", "attrgetter", "gc", "inspect"})
@@ -41,39 +41,39 @@ _LOADS: Final = frozenset(dis.opmap[name] for name in ("LOAD_NAME", "LOAD_GLOBAL
 
 
 _NONE: Final = object()
-"""No key: an attribute alone."""
+"""No key: only an attribute."""
 
 
 class Path(NamedTuple):
-    """How a text comes to a part: `.attribute`, `[key]`, or `.loc[key]`."""
+    """How the code gets to a part: `.attribute`, `[key]`, or `.loc[key]`."""
 
     attribute: str
     key: object
     text: str
-    """As it is written; tells two of them apart."""
+    """As written; distinguishes paths."""
 
     def of(self, value: Any) -> Any:
-        """The part of a value. Raises what its type raises."""
+        """The part of a value. Raises what the value's type raises."""
         if self.attribute:
             value = getattr(value, self.attribute)
         return value if self.key is _NONE else value[self.key]
 
 
 Parts = Mapping[str, tuple[Path, ...]]
-"""Name -> the parts of its value that a text uses, where it uses nothing else of it."""
+"""Name -> the parts of its value that the code uses, if it uses nothing else of it."""
 
 
 class _NoLiteral(Exception):
-    """It is computed."""
+    """The key is computed."""
 
 
 def followed(source: str) -> set[str]:
-    """The words in a text that `[` or `.` comes after."""
+    """The words in a text that are followed by `[` or `.`."""
     return {*_FOLLOWED.findall(source)}
 
 
 def find(tree: ast.AST) -> Parts:
-    """The names that a text uses in parts only."""
+    """The names of which the code uses only parts."""
     uses: dict[str, int] = {}
     found: dict[str, list[Path]] = {}
     for node in ast.walk(tree):
@@ -149,7 +149,7 @@ def fits(value: Any, paths: tuple[Path, ...]) -> bool:
 
 
 def _attributes(value: Any, paths: tuple[Path, ...]) -> bool:
-    """These are attributes that an object of a class written in Python has itself: to ask for one
+    """Whether these are attributes stored in an object of a class written in Python: getting one
     runs no code of the class."""
     held = fields_of(value)
     return held is not None and all(
@@ -165,7 +165,7 @@ def _subscripted(kind: str, place: str) -> bool:
 
 
 def _column(value: Any, name: str) -> bool:
-    """`value.name` is a column, and neither a method nor an attribute."""
+    """Whether `value.name` is a column, and not a method or attribute."""
     columns = value.columns
     return (
         type(columns).__name__ == "Index"
@@ -176,7 +176,7 @@ def _column(value: Any, name: str) -> bool:
 
 
 def leads_on(code: types.CodeType) -> bool:
-    """What it is given a part of, it may see the whole of."""
+    """Whether code that gets a part may get to the whole."""
     names = {name for each in all_of(code) for name in each.co_names}
     return not names.isdisjoint(_LOOKING) or any(map(_private, names))
 
@@ -186,13 +186,13 @@ def _private(name: str) -> bool:
 
 
 def loads(frame: types.FrameType) -> bool:
-    """A frame is just looking up a name."""
+    """Whether a frame is just looking up a name."""
     code = frame.f_code.co_code
     return 0 <= frame.f_lasti < len(code) and code[frame.f_lasti] in _LOADS
 
 
 def all_of(code: types.CodeType) -> Iterator[types.CodeType]:
-    """It and all that it defines."""
+    """The code object and all that it defines."""
     yield code
     for each in code.co_consts:
         if isinstance(each, types.CodeType):

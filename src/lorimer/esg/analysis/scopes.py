@@ -1,4 +1,4 @@
-"""Whose name a name is, and which value can reach it, while a step's text is walked."""
+"""Resolves names to scopes, and which values can reach them, while a step's code is walked."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 
 @dataclass(slots=True)
 class Late:
-    """What the body of a function does, once somebody uses the function."""
+    """What the body of a function does once the function is used."""
 
     reads: set[str] = field(default_factory=set[str])
     writes: set[str] = field(default_factory=set[str])
@@ -31,7 +31,7 @@ class Frame:
     bound: set[str]
     of_module: set[str] = field(default_factory=set[str])
     prefix: str = ""
-    """Of a class body, whose names are followed like those of the module: `prefix + name`."""
+    """For a class body, whose names are tracked like those of the module: `prefix + name`."""
 
 
 class Scopes:
@@ -40,9 +40,9 @@ class Scopes:
     def __init__(self) -> None:
         self.reads: set[str] = set()
         self.writes: set[str] = set()
-        self.covered: set[str] = set()  # the value from before the step cannot be seen any more
+        self.covered: set[str] = set()  # names whose value from before is no longer visible
         self.unknown_reads = self.unknown_writes = False
-        self.future = False  # annotations are text
+        self.future = False  # annotations are strings
         self.walrus_used = True
         self._frames: list[Frame] = []
         self._late: Late | None = None
@@ -54,7 +54,7 @@ class Scopes:
         self._nested = 0
 
     def finish(self) -> None:
-        """Functions that nobody used here will see what is bound at the end."""
+        """Functions not used here will see what is bound at the end."""
         for late in self._functions.values():
             self.reads |= late.reads - self.covered
 
@@ -88,7 +88,7 @@ class Scopes:
             self._aliases.pop(name, set()).discard(name)
 
     def mutate(self, node: ast.expr) -> None:
-        """Whatever this expression is a part of may change in place."""
+        """The object that this expression is part of may change in place."""
         name = root(node)
         if name is None or (self._frames and self._owner(name) is not None):
             return
@@ -98,7 +98,7 @@ class Scopes:
             self.writes |= self._aliases.get(name, {name})
 
     def _owner(self, name: str) -> Frame | None:
-        """The scope inside the module that this name belongs to, seen from here."""
+        """The scope inside the module that this name belongs to, as seen from here."""
         inner = self._frames[-1]
         for frame in reversed(self._frames):
             if frame.kind is ast.ClassDef and frame is not inner:
@@ -110,7 +110,7 @@ class Scopes:
         return None
 
     def _use(self, late: Late) -> None:
-        """Somebody may call it, with what is bound now."""
+        """It may be called, with what is bound now."""
         waiting = [late]
         while waiting:
             late = waiting.pop()
@@ -131,7 +131,7 @@ class Scopes:
 
 
 def root(node: ast.expr) -> str | None:
-    """`a` of `a.b[c].d`."""
+    """`a` in `a.b[c].d`."""
     while isinstance(node, ast.Attribute | ast.Subscript | ast.Starred):
         node = node.value
     return node.id if isinstance(node, ast.Name) else None

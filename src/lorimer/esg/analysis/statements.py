@@ -1,7 +1,7 @@
-"""Statements, walked in the order of execution: which paths there are, and what each has covered.
+"""Statements, walked in execution order: which paths exist, and which names each has covered.
 
 This is reaching definitions, a forward data-flow analysis (Aho, Lam, Sethi, Ullman: Compilers,
-9.2.4), for one step, with the set of names whose earlier definition cannot be seen any more.
+9.2.4), for one step, with the set of names whose earlier definition is no longer visible.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from lorimer.esg.analysis.scopes import Frame, Late, root
 
 
 class Statements(Expressions):
-    """Walks statements in the order of execution; what was covered is what a path leaves."""
+    """Walks statements in execution order; a path leaves the set of names it has covered."""
 
     def body(self, statements: Iterable[ast.stmt]) -> bool:
         """Whether the end of these statements can be reached."""
@@ -226,7 +226,7 @@ class Statements(Expressions):
                 self.store(names.imported(alias))
 
     def alias_type(self, node: ast.stmt) -> None:
-        """`type X = ...`: the value is worked out when somebody asks."""
+        """`type X = ...`: the value is evaluated on demand."""
         name, value = (part for part in ast.iter_child_nodes(node) if isinstance(part, ast.expr))
         late = Late()
         with self._lazily(late), self._type_parameters(node):
@@ -269,12 +269,12 @@ class Statements(Expressions):
 
 
 def _globals_of(body: Sequence[ast.stmt]) -> set[str]:
-    """What a class body declares `global`."""
+    """The names that a class body declares `global`."""
     return {name for each in body if isinstance(each, ast.Global) for name in each.names}
 
 
 def _swallows(node: ast.expr) -> bool:
-    """`with suppress(...)`: the end of the body may not be reached, and what follows runs."""
+    """`with suppress(...)`: the end of the body may not be reached, but what follows runs."""
     if not isinstance(node, ast.Call):
         return False
     called = node.func

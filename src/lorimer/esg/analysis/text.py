@@ -1,11 +1,11 @@
-"""What a step reads and writes, from its text alone.
+"""What a step reads and writes, determined from its code alone.
 
-`analyse` walks the syntax tree once, in the order of execution, with the scopes of the language:
-class bodies see the module, methods do not see the class, the first iterable of a comprehension
-belongs outside it, a function's body runs when somebody uses the function. A name counts as read
-when a value from *before* the step can reach it: what only may have been assigned (`if`, `for`,
-`try`) hides nothing. What the text cannot tell (`exec` of a variable, `import *`) is said to be
-unknown; the log of the run corrects it (`observe` in graph.py).
+`analyse` walks the syntax tree once, in execution order, with Python's scoping rules: class bodies
+see the module, methods do not see the class, the first iterable of a comprehension is evaluated
+outside it, a function's body runs when the function is used. A name counts as read when a value
+from *before* the step can reach it: an assignment that may not happen (`if`, `for`, `try`) hides
+nothing. What the code does not tell (`exec` of a variable, `import *`) is marked unknown; the log
+of the run corrects it (`observe` in graph.py).
 """
 
 from __future__ import annotations
@@ -24,32 +24,32 @@ BUILTINS: Final = frozenset(dir(builtins)) | {"__file__", "__path__", "__annotat
 
 @dataclass(frozen=True, slots=True)
 class Analysis:
-    """What the text of one step tells about it."""
+    """What the code of one step tells about it."""
 
     reads: frozenset[str] = frozenset()
-    """Names whose value from before the step may be used, those of builtins aside."""
+    """Names whose value from before the step may be used, except builtins."""
     writes: frozenset[str] = frozenset()
     """Names that may be bound, deleted or changed in place."""
     kills: frozenset[str] = frozenset()
-    """Those of `writes` whose earlier value is gone whatever happens."""
+    """Those of `writes` whose earlier value is gone in any case."""
     reads_unknown: bool = False
     """It may read any name: `exec` of a variable, `globals()`."""
     writes_unknown: bool = False
     """It may write any name: the same, and `import *`."""
     builtins: tuple[str, ...] = ()
-    """Names of builtins that it reads: a step before it may hide one."""
+    """Builtins that it reads: an earlier step may shadow one."""
 
     @classmethod
     def of_run(
         cls, reads: Iterable[str], writes: Iterable[str], kills: Iterable[str], *, saw_all: bool
     ) -> Analysis:
-        """What a run has shown. `saw_all`: it looked at the namespace as a whole."""
+        """The result of a run. `saw_all`: it looked at the namespace as a whole."""
         names, hidden = _split(reads)
         return cls(names, frozenset(writes), frozenset(kills), saw_all, builtins=hidden)
 
 
 def analyse(source: str) -> Analysis:
-    """Reads and writes of a step. Raises SyntaxError, with the place, if it is not Python."""
+    """Reads and writes of a step. Raises SyntaxError, with the position, if it is not Python."""
     walk = Statements()
     walk.future = "__future__" in source
     walk.walrus_used = ":=" in source or "exec" in source
@@ -68,7 +68,7 @@ def analyse(source: str) -> Analysis:
 
 
 def get_reads(source: str) -> set[str]:
-    """The names that a step takes from the steps before it; builtins are left out.
+    """The names that a step takes from earlier steps, without builtins.
 
     Raises SyntaxError.
     """
@@ -76,13 +76,13 @@ def get_reads(source: str) -> set[str]:
 
 
 def _split(reads: Iterable[str]) -> tuple[frozenset[str], tuple[str, ...]]:
-    """Names, and apart from them those of builtins."""
+    """Names, and separately those of builtins."""
     every = frozenset(reads)
     return every - BUILTINS, tuple(sorted(every & BUILTINS))
 
 
 def lines_of(source: str) -> list[str]:
-    """The lines of a text with their ends, as Python counts them: a form feed ends none."""
+    """The lines of a text with their line ends, as Python counts them: a form feed ends no line."""
     return [*io.StringIO(source, newline="")]
 
 

@@ -1,9 +1,9 @@
-"""Steps that run confined: in a worker that is forked from a preloaded zygote.
+"""Steps that run confined, in a worker forked from a preloaded zygote.
 
-`session.py` is what a program uses, `known.py` what it can begin a session anew with; `workers.py`
-starts what it asks, `worker.py` talks to it and `told.py` reads what it says. In the sandbox
-`zygote.py` forks `keeper.py`, that `serving.py`, which runs `requests.py`. `hold.py`: what holds
-it. `recorded.py`: steps that ran elsewhere.
+`session.py` is the public interface, `known.py` what it needs to begin a session again;
+`workers.py` starts workers, `worker.py` talks to one and `told.py` reads what it says. In the
+sandbox `zygote.py` forks `keeper.py`, which forks `serving.py`, which runs `requests.py`. `hold.py`
+restricts the session's processes. `recorded.py`: steps that ran elsewhere.
 """
 
 from lorimer.esg.confined.session import ConfinedSteps

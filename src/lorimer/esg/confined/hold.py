@@ -1,8 +1,8 @@
-"""What holds a session besides the sandbox that its zygote was started in.
+"""Restricts a session, in addition to the sandbox that its zygote was started in.
 
-Sessions of one zygote share its files and must not reach each other: each keeps its signals to
-itself (Landlock), may make fewer system calls than programs of tools, as it starts none (seccomp),
-and has limits of its own. `lorimer.world.sandbox` has the mechanisms.
+Sessions of one zygote share its files and must not reach each other. Each keeps its signals to
+itself (Landlock), may make fewer system calls than programs of tools, because it starts none
+(seccomp), and has its own limits. `lorimer.world.sandbox` has the mechanisms.
 """
 
 from __future__ import annotations
@@ -18,34 +18,34 @@ from typing import Final
 from lorimer.world.sandbox import landlock, seccomp
 
 _ADDRESSES_TIMES_MEMORY: Final = 16
-"""Libraries reserve far more addresses than they use; see `lorimer.world.sandbox.rlimits`."""
+"""Libraries reserve far more address space than they use; see `lorimer.world.sandbox.rlimits`."""
 _OPEN_FILES: Final = 1024
 
 
 def prepare() -> None:
-    """Look up what all sessions will need, once for all that this process forks; and give
-    matplotlib a folder for the fonts that it finds."""
+    """Look up what all sessions will need, once for all processes forked from this one; and give
+    matplotlib a folder for its font cache."""
     if landlock.abi() and seccomp.supported():
         for network in (False, True):
             seccomp.code_program(network=network)
     own = os.environ.get("TMPDIR")
-    if own is not None:  # its place in the home is read-only: it would make a new one each time
+    if own is not None:  # its folder in the home is read-only: it would make a new one each time
         os.environ["MPLCONFIGDIR"] = os.path.join(own, ".cache", "matplotlib")
 
 
 def keep_apart() -> bool:
-    """Keep signals to this process and what it will fork; False where the kernel cannot."""
+    """Confine signals to this process and its future children; False if the kernel cannot."""
     return landlock.keep_apart()
 
 
 def write_only_beneath(folders: Iterable[str]) -> bool:
-    """Refuse to write elsewhere, and to whatever a sandbox of mounts lets through (pipes)."""
+    """Refuse writes elsewhere, including to what a sandbox of mounts lets through (pipes)."""
     own = os.environ.get("TMPDIR", "/tmp")  # noqa: S108 - as the sandbox has set it
     return landlock.write_only_beneath([Path(each) for each in (*folders, own)])
 
 
 def harden(*, network: bool) -> bool:
-    """Refuse system calls that steps have no use for; False where their numbers are not known."""
+    """Refuse system calls that steps do not need; False if their numbers are unknown."""
     if not seccomp.supported():
         return False
     landlock.filter_calls(seccomp.code_program(network=network))
@@ -53,7 +53,7 @@ def harden(*, network: bool) -> bool:
 
 
 def limit(memory_bytes: int, file_bytes: int) -> None:
-    """Of each process: memory, sizes of files, open files, no core dumps."""
+    """Limits per process: memory, file sizes, open files, no core dumps."""
     wanted = {
         resource.RLIMIT_DATA: memory_bytes,
         resource.RLIMIT_AS: memory_bytes * _ADDRESSES_TIMES_MEMORY,
@@ -68,7 +68,7 @@ def limit(memory_bytes: int, file_bytes: int) -> None:
 
 
 def limit_cpu(seconds: float) -> None:
-    """What this process may still compute, in all its threads; then SIGXCPU ends it."""
+    """CPU time left to this process, in all its threads; then SIGXCPU ends it."""
     used = resource.getrusage(resource.RUSAGE_SELF)
     hard = resource.getrlimit(resource.RLIMIT_CPU)[1]
     most = int(used.ru_utime + used.ru_stime + seconds) + 1
@@ -78,10 +78,11 @@ def limit_cpu(seconds: float) -> None:
 
 
 def end_all_others(outside: int) -> None:
-    """Kill every process of the session but this one, also those that left its groups.
+    """Kill every process of the session except this one, including those that left its groups.
 
-    `outside`: a live process of the same user that the session must not reach. Only while it is
-    really out of reach can a signal to all be meant for the session alone; else nothing is done.
+    `outside`: a live process of the same user that the session must not reach. Only while that
+    process cannot be signalled is a signal to all processes certain to hit the session alone;
+    otherwise nothing is done.
     """
     try:
         os.kill(outside, 0)

@@ -1,9 +1,9 @@
 """Keeps one session alive: forks the process that runs its steps, and has another take over.
 
-Runs nothing of an agent's, and believes nothing of what does, so it can be relied on. What runs
-steps (`serving`) has at most one heir: a fork of it that sleeps, with the state as it was. When the
-one that runs dies, or has to be killed, its heir is woken; without one a new process begins with
-nothing.
+The keeper runs no code of an agent and trusts nothing that does, so it can be relied on. The
+process that runs steps (`serving`) has at most one heir: a fork of it that sleeps, with the state
+at that time. When the running process dies, or has to be killed, its heir is woken; without an heir
+a new process begins with nothing.
 """
 
 from __future__ import annotations
@@ -21,9 +21,9 @@ from lorimer.esg.confined import hold, serving
 from lorimer.world.sandbox import landlock
 
 KILL: Final = "kill"
-"""`kill N`: end what runs, the Nth; its heir takes over. One that comes too late does nothing."""
+"""`kill N`: end the Nth process, if it is still the running one; its heir takes over."""
 RESTART: Final = "restart"
-"""`restart N`: the same, but nobody takes over: it begins with nothing."""
+"""`restart N`: the same, but the next process begins with nothing."""
 _MAX_PID: Final = 2**31 - 1
 
 
@@ -42,7 +42,7 @@ class _Keeper:
         self._leash = self._theirs = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         self._current = self._watch = 0
         self._count = 0
-        """How many have run: this is the number of the one that runs."""
+        """The number of processes so far, which is the number of the running one."""
         self._heir = 0
         self._wake: socket.socket | None = None
 
@@ -82,7 +82,7 @@ class _Keeper:
         return {descriptor for descriptor, _ in poll.poll()}
 
     def _begin(self, status: int | None) -> None:
-        """With nothing, and a leash that nobody else has had."""
+        """Begin with nothing, and with a new leash that nobody else has had."""
         self._forget_heir()
         self._leash.close()
         self._theirs.close()
@@ -106,8 +106,8 @@ class _Keeper:
         self._count += 1
 
     def _registered(self) -> None:
-        """What runs has a new heir, or none, if it says anything else; it is ended where it has
-        closed its leash, which would be heard for ever."""
+        """The running process has a new heir, or none if it sends anything else. It is killed if it
+        has closed its leash, which would be reported for ever."""
         message, descriptors, _, _ = socket.recv_fds(self._leash, 64, 1)
         self._forget_heir()
         number = int(message) if message.isdigit() else 0
@@ -126,13 +126,13 @@ class _Keeper:
             self._kill()
 
     def _forget_heir(self) -> None:
-        """It ends itself when it is not wanted any more."""
+        """It ends itself when it is no longer wanted."""
         if self._wake is not None:
             self._wake.close()
         self._heir, self._wake = 0, None
 
     def _kill(self) -> None:
-        # Its number cannot be another's before it is reaped.
+        # Its pid cannot be reused before it is reaped.
         for end in (os.kill, os.killpg):
             with suppress(ProcessLookupError, PermissionError):
                 end(self._current, signal.SIGKILL)
@@ -149,7 +149,7 @@ class _Keeper:
                 self._succeed(os.waitstatus_to_exitcode(status))
 
     def _succeed(self, status: int) -> None:
-        """The one that ran is dead."""
+        """The running process is dead."""
         heir, wake = self._heir, self._wake
         self._heir, self._wake = 0, None
         if wake is not None:

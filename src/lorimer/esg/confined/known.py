@@ -1,4 +1,4 @@
-"""What is known of a session outside its worker: enough to begin it anew, here or elsewhere."""
+"""What is known about a session outside its worker: enough to begin it again, here or elsewhere."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from lorimer.esg.execution.running import Failure
 from lorimer.esg.graph.questions import StepError
 
 MAX_SOURCE: Final = 1_000_000
-"""Characters of a step."""
+"""Limit on the code of a step, in characters."""
 _FORMAT: Final = 1
 _ENDED: Final = "StepEnded"
 """The class of failure of a step that ended its worker."""
@@ -27,43 +27,43 @@ class Known:
     def __init__(self) -> None:
         self.texts: dict[str, str] = {}
         self.results: dict[str, ConfinedResult] = {}
-        """Of every step that has run: the last one's."""
+        """The result of the last run of each step."""
         self.deadly: dict[str, ConfinedResult] = {}
-        """Steps that ended their worker when they ran: they run again only when asked for."""
+        """Steps that ended their worker when they ran: they run again only on request."""
         self._stale: set[str] = set()
-        """Steps that were not up to date when the worker answered last."""
+        """Steps that were not up to date when the worker last answered."""
         self._since: list[str] = []
-        """Those that ran since then, in the order of their runs."""
+        """Steps that have run since then, in order."""
 
     # ---------------------------------------------------------------- changes
 
     def put(self, step: str, source: str, after: str | None = None) -> None:
-        """A step is added, or has this text now. `after`: its place; None: where it is, or last."""
+        """A step was added, or has this code now. `after`: its place; None: unchanged, or last."""
         self.texts[step] = source
         if after is not None:
             self.move(step, after)
 
     def move(self, step: str, after: str) -> None:
-        """It comes right after that one (`""`: before all)."""
+        """It is now right after that one (`""`: before all)."""
         order = [each for each in self.texts if each != step]
         order.insert(order.index(after) + 1 if after else 0, step)
         self.texts = {each: self.texts[each] for each in order}
 
     def drop(self, step: str) -> None:
-        """It is no more."""
+        """It was deleted."""
         del self.texts[step]
         self.results.pop(step, None)
         self.deadly.pop(step, None)
 
     def rename(self, old: str, new: str) -> None:
-        """It has another id."""
+        """Its id has changed."""
         self.texts = {new if each == old else each: text for each, text in self.texts.items()}
         for kept in (self.results, self.deadly):
             if old in kept:
                 kept[new] = replace(kept.pop(old), step_id=new)
 
     def ran(self, result: ConfinedResult) -> None:
-        """A step has run, while something else was asked."""
+        """A step has run as part of another request."""
         self.results[result.step_id] = result
         self._since.append(result.step_id)
 
@@ -73,7 +73,7 @@ class Known:
         self._since.clear()
 
     def ended(self, step: str, death: Death) -> ConfinedResult:
-        """A step has ended its worker: its result."""
+        """A step has ended its worker. Returns its result."""
         failure = Failure(_ENDED, death.why, death.line, "")
         result = ConfinedResult(step, self.texts.get(step, ""), failure=failure, code=death.code)
         self.deadly[step] = result
@@ -81,7 +81,7 @@ class Known:
 
     @contextmanager
     def allowed(self, step: str) -> Generator[None]:
-        """A step that ended its worker may run; what raises leaves it as it was."""
+        """A step that ended its worker may run; if the block raises, it may not again."""
         before = self.deadly.pop(step, None)
         try:
             yield
@@ -107,7 +107,7 @@ class Known:
         ]
 
     def to_json(self) -> dict[str, JSON]:
-        """What `read` reads."""
+        """The input of `read`."""
         return {
             "format": _FORMAT,
             "steps": [
@@ -123,15 +123,15 @@ class Known:
 
     @classmethod
     def read(cls, saved: Mapping[str, JSON]) -> Known:
-        """Raises StepError for what is no saved session."""
+        """The session from `to_json`. Raises StepError if `saved` is not a saved session."""
         rows = saved.get("steps")
         if saved.get("format") != _FORMAT or not isinstance(rows, list):
-            raise StepError(f"this is no saved session of steps (format {_FORMAT})")
+            raise StepError(f"this is not a saved session of steps (format {_FORMAT})")
         known = cls()
         for row in heard.dicts(rows):
             step, source, ran = row.get("step"), row.get("source"), row.get("ran")
             if not isinstance(step, str) or not isinstance(source, str) or step in known.texts:
-                raise StepError("a step of this saved session has no id or text, or is there twice")
+                raise StepError("a step of this saved session has no id or code, or occurs twice")
             fits(source)
             known.texts[step] = source
             if row.get("stale") is True:
@@ -144,9 +144,9 @@ class Known:
         return known
 
     def _states(self) -> Iterator[tuple[str, str, ConfinedResult | None, str]]:
-        """Each step, in order: its text, its last run, and what it is for whoever knows no more.
+        """Each step, in order: its code, its last run, and its status as far as known outside.
 
-        Where a step before it ran after it did, it may be stale: so it is.
+        If an earlier step ran after it did, it may be stale, so it counts as stale.
         """
         latest = 0
         when = {step: number for number, step in enumerate(self._since, 1)}
@@ -166,6 +166,6 @@ class Known:
 
 
 def fits(source: str) -> None:
-    """Raises StepError for a text that is too long."""
+    """Raises StepError for code that is too long."""
     if len(source) > MAX_SOURCE:
         raise StepError(f"a step cannot be longer than {MAX_SOURCE} characters")

@@ -1,8 +1,8 @@
-"""How long the answer to one request is waited for, whatever is said meanwhile.
+"""How long to wait for the answer to one request, whatever is reported meanwhile.
 
-What runs a step is the process that says that it has begun or ended: the code of a step can say so
-too. So the time of each step of the session begins once in a request (twice where each is tried
-first). One that passes itself off as others uses up their time, as they would have, and no more.
+The process that runs a step reports that it has begun or ended, and the code of a step can fake
+such reports. So the time of each step of the session begins once per request (twice if each is
+tried first). A step that impersonates others uses up their time, as they would have, and no more.
 """
 
 from __future__ import annotations
@@ -11,12 +11,13 @@ from collections import Counter
 from typing import Final
 
 GRACE_S: Final = 0.1
-"""A step that Python code can end has said where it was by then; what computes in C is killed."""
+"""By then a step that Python code can interrupt has reported its line; one that computes in C is
+killed."""
 
 
 class Patience:
-    """`until`: when it is over, by the clock of `now`, all in seconds. `turns`: how often the time
-    of each step may begin."""
+    """`until`: the deadline, on the clock of `now`, all in seconds. `turns`: how often the time of
+    each step may begin."""
 
     def __init__(self, step_s: float, turns: int, now: float) -> None:
         self._each = step_s + GRACE_S
@@ -26,8 +27,9 @@ class Patience:
         self._all = self.until = now + self._each
 
     def begins(self, step: str, now: float) -> None:
-        """A step is said to have begun. One that runs again has what the others have left over."""
-        if not self._begun:  # what was before was no step
+        """A step has reportedly begun. One that runs again gets the time the others have left
+        over."""
+        if not self._begun:  # before it no step was running
             self._all = now
         if self._begun[step] < self._turns:
             self._begun[step] += 1
@@ -36,13 +38,13 @@ class Patience:
         self.until = min(self._all, now + self._each)
 
     def add(self, seconds: float) -> None:
-        """So long this process did something else: it was not waited."""
+        """This process did something else for that long, so it does not count."""
         self._all += seconds
         self.until += seconds
 
     def looks_again(self, now: float) -> bool:
-        """Time is up. Whether this process was held up meanwhile, so that it has to look what has
-        come since; once for each step, or who has much to say could hold it up for ever."""
+        """The time is up. Whether this process was delayed meanwhile and has to read what has
+        arrived since; at most once per step, or a worker that sends much could go on for ever."""
         late = now - self.until
         if self._looked or late < GRACE_S:
             return False

@@ -1,4 +1,4 @@
-"""Sessions that begin with steps that ran elsewhere, and without their values."""
+"""Sessions that begin with steps that ran elsewhere, without their values."""
 
 from __future__ import annotations
 
@@ -9,10 +9,11 @@ from lorimer.esg.graph.steps import UNSEEN, Status
 
 
 def reads_of(result: StepResult, steps: StepExecutor) -> list[str]:
-    """The names that a step has read, and those by which others made or changed what these lead to.
+    """The names that a step has read, and those through which others made or changed what these
+    lead to.
 
-    After `b = a` a step that reads `b` alone depends on who changes `a`. The session knows that by
-    the objects; where they are gone, only names tell.
+    After `b = a` a step that reads only `b` depends on steps that change `a`. The session knows
+    this from the objects; if those are gone, only from names.
     """
     found = dict.fromkeys(result.reads)
     if not result.ok:
@@ -27,10 +28,11 @@ def reads_of(result: StepResult, steps: StepExecutor) -> list[str]:
 
 
 def changed(steps: StepExecutor, step: str, change: Callable[[], Iterable[str]]) -> list[str]:
-    """Change a step of the graph: `change` tells what is stale by that. Returns it, in order.
+    """Change a step of the graph: `change` returns what that makes stale. Returns all of it, in
+    step order.
 
-    Who has read what the step made elsewhere, and reads it of another now, is stale too: neither
-    value was ever seen here, so they cannot be told to be the same.
+    A step that read what this step made elsewhere, and now reads it from another, is stale too:
+    neither value was ever seen here, so they cannot be compared.
     """
     graph = steps.graph
     seen = step in steps.results
@@ -45,10 +47,10 @@ def changed(steps: StepExecutor, step: str, change: Callable[[], Iterable[str]])
 
 
 def met(steps: StepExecutor, step: str) -> None:
-    """A step has run: the objects that it made are known to steps that ran elsewhere after it.
+    """A step has run: link the objects it made to later steps that ran elsewhere.
 
-    One that changed something in place may have changed these, so that it has to run here before
-    anybody sees them by another name.
+    If such a step changed something in place, it may have changed these objects, so it has to run
+    here before they are seen under another name.
     """
     graph = steps.graph
     for reader in {reader for _, reader in _readers(steps, step)}:
@@ -67,5 +69,5 @@ def met(steps: StepExecutor, step: str) -> None:
 
 
 def _readers(steps: StepExecutor, step: str) -> set[tuple[str, str]]:
-    """(name, reader) of those that did not run here."""
+    """(name, reader) for readers that did not run here."""
     return {each for each in steps.graph.readers(step) if each[1] not in steps.results}

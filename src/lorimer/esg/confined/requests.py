@@ -1,4 +1,4 @@
-"""What can be asked of a session in a worker: the vocabulary of `StepExecutor`, as plain data.
+"""The requests to a session in a worker: the methods of `StepExecutor`, as plain data.
 
 Runs in the worker; the other side is `session.py`. Values do not leave the worker, only texts about
 them, none longer than `most` characters.
@@ -27,11 +27,11 @@ Message = Mapping[str, JSON]
 _ENDED: Final = "it ended the worker when it ran"
 _NOT_FRESH: Final = (Status.STALE, Status.BLOCKED)
 _SHOWN: Final = 2_000
-"""Characters of each value in a list of all."""
+"""Characters of each value when all are listed."""
 
 
 class Requests:
-    """One session; see `Answers` of `serving.py`."""
+    """One session; see `Answers` in `serving.py`."""
 
     def __init__(
         self, tell: Callable[[Message], None], printed: Callable[[], str], most: int
@@ -41,15 +41,16 @@ class Requests:
         self._most = most
         self._held: set[str] = set()
         self._asked = ""
-        """The step that is meant to run, even if it is held."""
+        """The step that was requested to run, even if it is held."""
         self._executed = ""
         """The step whose result is the answer."""
         self._has_run = False
-        """That step."""
+        """Whether that step has run."""
         self._steps = StepExecutor(world=RealWorld(), observer=self)
 
     def answer(self, request: Message) -> dict[str, JSON]:
-        """Do what is asked. What cannot be is an answer with `error`, and changed nothing."""
+        """Carry out a request. If that is impossible, the answer has `error`, and nothing was
+        changed."""
         self._held = {str(each) for each in _list(request.get("held"))}
         self._asked = self._executed = ""
         self._has_run = False
@@ -147,8 +148,8 @@ class Requests:
     # ---------------------------------------------------------------- answers
 
     def _execute(self, step: str, source: str) -> StepResult:
-        """Run a step. Where it turned out only then that it needs values that are gone, it may not
-        have run: then all of them are made, and it is asked for again."""
+        """Run a step. It may turn out not to have run because it needs values that are gone: then
+        all of them are made, and it is tried again."""
         graph = self._steps.graph
         if step in graph:
             changed(self._steps, step, lambda: graph.edit_step(step, source))
@@ -158,10 +159,10 @@ class Requests:
             if self._has_run:
                 return self._steps.results[step]
             self._make_before(step)
-        raise StepError(f"step {step!r} needs values that do not stay: begin anew")
+        raise StepError(f"step {step!r} needs values that do not last: start a new session")
 
     def _make_before(self, step: str) -> None:
-        """Run the steps before one that ran elsewhere, and not here yet."""
+        """Run the earlier steps that ran elsewhere and not here yet."""
         graph = self._steps.graph
         for each in graph.steps[: graph.steps.index(step)]:
             ran = graph.status(each) in (Status.FRESH, Status.STALE)
@@ -179,10 +180,10 @@ class Requests:
         }
 
     def _restore(self, rows: list[dict[str, JSON]]) -> JSON:
-        """Begin with steps that ran elsewhere: none runs here before its values are needed."""
+        """Begin with steps that ran elsewhere: none runs here until its values are needed."""
         graph = self._steps.graph
         ran = [row for row in rows if row["ran"] is not None and row["step"] not in graph]
-        for row in ran:  # what took over may have begun with others
+        for row in ran:  # the process that took over may have others
             graph.add_step(str(row["step"]), str(row["ran"]))
         failed = {str(row["step"]) for row in ran if row["state"] == "failed"}
         for row in ran:
@@ -193,7 +194,7 @@ class Requests:
             graph.failed(step)
         if any(row["ran"] != row["source"] for row in rows):
             self._held |= failed
-            self._values()  # values that cannot be made again once the texts are others
+            self._values()  # values that cannot be made again once the code is different
         for row in ran:
             if row["state"] == "stale":
                 graph.mark_stale(str(row["step"]))
@@ -243,7 +244,7 @@ class Requests:
         }
 
     def _values(self, after: str | None = None) -> dict[str, object]:
-        """All of them: one look makes only so many again."""
+        """All values: one call makes only some of them again."""
         found = self._steps.namespace(after)
         while len(more := self._steps.namespace(after)) > len(found):
             found = more
@@ -260,7 +261,7 @@ class Requests:
 
 
 def cut(text: str, most: int) -> str:
-    """The beginning and the end of a text that is too long, as any program can take it."""
+    """The beginning and the end of a text that is too long, in valid Unicode."""
     text = clean(text)
     if len(text) <= most:
         return text

@@ -1,10 +1,10 @@
 """Runs the steps of one session, in the worker: reads requests, answers, and keeps an heir.
 
-Requests and answers are JSON lines. Nothing that is said here is believed outside but as text:
-this process runs what an agent wrote.
+Requests and answers are JSON lines. Outside, nothing said here is trusted except as text: this
+process runs what an agent wrote.
 
-An heir is a fork that sleeps with the state as it is after some request. It is made while nobody
-waits, or once more work than twenty forks cost would be lost without it.
+An heir is a fork that sleeps with the state after some request. It is made in an idle moment, or
+once more work than twenty forks cost would be lost without it.
 """
 
 from __future__ import annotations
@@ -36,35 +36,35 @@ Message = Mapping[str, JSON]
 _IDLE_MS: Final = 5
 _PRINTED_BYTES: Final = 1 << 20
 _WORTH: Final = 20
-"""An heir is made when what would be lost took so many times longer than making one."""
+"""An heir is made when redoing the work would take so many times longer than making one."""
 
 
 class Answers(Protocol):
-    """What a session is: made with `(tell, printed, most)`, as `Requests` and the agent's are.
+    """A session: made with `(tell, printed, most)`, like `Requests` and the agent's.
 
-    `tell` takes events: of each run of a step `step.started` and `step.finished`, with its id as
-    `step`; those that are `quiet` stay here, and after a step that is `lasting` (it wrote files)
-    no time is saved by not making an heir. `printed` gives what was written below Python since it
-    was asked last, `most` is how long a text may be.
+    `tell` takes events: for each run of a step `step.started` and `step.finished`, with its id as
+    `step`. `quiet` events stay here; after a `lasting` one (the step wrote files) an heir is made
+    without waiting for an idle moment. `printed` returns what was written below Python since the
+    last call; `most` limits the length of a text.
     """
 
     def answer(self, request: Message) -> dict[str, JSON]:
-        """Do what is asked."""
+        """Carry out a request."""
         ...
 
 
 class Turn(NamedTuple):
-    """Who has taken over, and from whom."""
+    """Which process has taken over, and from which."""
 
     number: int
-    """The how manieth process of the session this is: it answers what is addressed to it alone.
-    What the one before did not read is asked again by who asks."""
+    """The ordinal of this process in the session: it answers only what is addressed to it. What its
+    predecessor did not read is sent again by the other side."""
     status: int | None
-    """How the one before ended; None: this is the first."""
+    """How the predecessor ended; None: this is the first."""
 
 
 class TimeUp(BaseException):
-    """The step has had its time."""
+    """The time of the step is up."""
 
 
 class _Inherited(BaseException):
@@ -81,10 +81,10 @@ def serve(settings: Message, talk: int, leash: socket.socket, outside: int, turn
     hold.harden(network=bool(settings["network"]))
     sys.path.insert(0, os.getcwd())
     own, sys.modules["__main__"] = sys.modules["__main__"], MainModule()
-    sys.modules["_lorimer_zygote"] = own  # or it would be taken apart
+    sys.modules["_lorimer_zygote"] = own  # or it would be cleared
     numpy = sys.modules.get("numpy.random")
     if numpy is not None:
-        numpy.seed()  # Python's own generator sees to that by itself
+        numpy.seed()  # Python's own generator reseeds itself
     _Serving(settings, socket.socket(fileno=talk), leash, outside, printed).run(turn)
 
 
@@ -95,7 +95,8 @@ def _integer(settings: Message, name: str) -> int:
 
 
 class _Serving:
-    """One session: when it is asked, how long it may take, and who has its state when it dies."""
+    """One session: when it is asked, how long it may take, and which process has its state when it
+    dies."""
 
     def __init__(
         self,
@@ -116,7 +117,7 @@ class _Serving:
         self._buffer = bytearray()
         self._clock = RealWorld().monotonic
         self._number = self._done = 0
-        """Of the request that is being answered, and of the last one that was."""
+        """The numbers of the current request and of the last one answered."""
         self._since = 0.0
         self._unsaved_s = 0.0
         self._lasting = False
@@ -137,7 +138,7 @@ class _Serving:
                     os._exit(0)
                 try:
                     found: object = json.loads(line)
-                except ValueError:  # the rest of one that the process before was given
+                except ValueError:  # the rest of a line that the predecessor was given
                     continue
                 request = cast("dict[str, JSON]", found) if isinstance(found, dict) else {}
                 if request.get("to") == self._count:
@@ -171,7 +172,7 @@ class _Serving:
             self._worked()
             self._lasting |= event.get("lasting") is True
             if self._unsaved_s > _WORTH * self._fork_s and not event.get("quiet"):
-                self._make_heir()  # else it is made in a moment, when that is answered
+                self._make_heir()  # otherwise it is made soon, after the answer
 
     def _worked(self) -> None:
         now = self._clock()
@@ -185,7 +186,7 @@ class _Serving:
         hold.limit_cpu(self._cpu_s)
 
     def _give_up(self, error: BaseException) -> NoReturn:
-        """Say where it was, and die: the heir has the state as it was before."""
+        """Report the line, and die: the heir has the earlier state."""
         signal.setitimer(signal.ITIMER_REAL, 0)
         lines = [
             number
@@ -206,7 +207,7 @@ class _Serving:
 
     def _make_heir(self) -> None:
         if threading.active_count() > 1:
-            return  # a fork would have this thread alone; the heir before it stays
+            return  # a fork would have only this thread; the earlier heir stays
         began = self._clock()
         ours, theirs = socket.socketpair()
         dice = random.getstate()
@@ -221,7 +222,8 @@ class _Serving:
             self._wait_to_inherit(ours)
             random.setstate(dice)
             raise _Inherited
-        # Here too, and not only by itself: what ends this one's group must never find it there.
+        # Here too, and not only by itself: what kills this process's group must never find it
+        # there.
         os.setpgid(pid, pid)
         with ours, theirs:
             socket.send_fds(self._leash, [str(pid).encode()], [theirs.fileno()])
@@ -273,12 +275,12 @@ class _Serving:
         return not poll.poll(_IDLE_MS)
 
     def _say(self, message: dict[str, JSON]) -> None:
-        # The line before may have been broken off by a death.
+        # The previous line may have been cut off by a death.
         self._talk.sendall(b"\n" + json.dumps(message).encode() + b"\n")
 
 
 class _Printed:
-    """What was written to standard output and error below Python since it was asked last."""
+    """What was written to standard output and error below Python since the last call."""
 
     def __init__(self) -> None:
         self._file = os.memfd_create("printed")

@@ -1,4 +1,4 @@
-"""A session of steps that runs confined: what `StepExecutor` is for trusted code, for any.
+"""A session of steps that runs confined: the equivalent of `StepExecutor` for untrusted code.
 
     async with StepWorkers(folder) as workers:
         session = await ConfinedSteps.begin(workers)
@@ -6,15 +6,15 @@
         await session.edit_step("load", "rows = [4]")
         done = await session.replay()
 
-`execute`, `replay`, `repair` run steps; `add_step`, `edit_step`, `delete_step`, `move_step`,
-`rename_step`, `mark_stale` change the graph and say what is stale by that; `plan`, `status`,
-`explain`, `why_stale`, `lineage`, `edges`, `script`, `diagnose` and `names` ask. Values stay in the
-worker: a result has texts about them.
+`execute`, `replay` and `repair` run steps; `add_step`, `edit_step`, `delete_step`, `move_step`,
+`rename_step` and `mark_stale` change the graph and return what becomes stale; `plan`, `status`,
+`explain`, `why_stale`, `lineage`, `edges`, `script`, `diagnose` and `names` are queries. Values
+stay in the worker: a result has texts about them.
 
-A step that takes too long, too much, or ends its process has failed with a `code`, and has changed
-nothing; the session goes on with its state as it was before: that of a fork, else of all steps,
-run again. Such a step runs again only when it is edited or executed again. Nothing of a worker's is
-believed but as text, and nothing is journalled here.
+A step that takes too long, uses too much or ends its process fails with a `code`, and changes
+nothing. The session continues with its earlier state, from a fork, or by running all steps again.
+Such a step runs again only when it is edited or executed again. Nothing from a worker is trusted
+except as text, and nothing is journalled here.
 """
 
 from __future__ import annotations
@@ -42,11 +42,11 @@ Told = Callable[["ConfinedResult"], None]
 
 _SESSION: Final = "lorimer.esg.confined.requests:Requests"
 _AGAIN: Final = 5
-"""How often a worker may be lost while one thing is asked of it."""
+"""How often a worker may be lost during one request."""
 
 
 class ConfinedSteps:
-    """One session; made by `begin`. For one task at a time, others wait."""
+    """One session; made by `begin`. Requests run one at a time, others wait."""
 
     def __init__(self, workers: StepWorkers, worker: Worker) -> None:
         self._workers = workers
@@ -54,25 +54,25 @@ class ConfinedSteps:
         self._turn = asyncio.Lock()
         self._known = Known()
         self._depth = 0
-        """Of recoveries within recoveries."""
+        """Number of nested recoveries."""
         self._log: deque[tuple[int, dict[str, JSON]]] = deque()
-        """What changed the session since its state was saved."""
+        """Requests that changed the session since its state was saved."""
         self.recoveries: int = 0
         """How often another process has taken over."""
 
     @classmethod
     async def begin(cls, workers: StepWorkers) -> ConfinedSteps:
-        """A new session. Raises `exec.sandbox.missing`, and WorkerError when it does not start."""
+        """A new session. Raises `exec.sandbox.missing`, and WorkerError if it does not start."""
         return cls(workers, await workers.worker(_SESSION))
 
     @classmethod
     async def open(cls, workers: StepWorkers, saved: Mapping[str, JSON]) -> ConfinedSteps:
-        """A session as `save` kept it, in any process. Values are made again, by their steps, when
-        somebody needs them; at once where a step was edited, or added between others, and has not
-        run since: later they could not be. Files are taken to be as they were.
+        """Open a session that `save` returned, in any process. Values are made again by their steps
+        when they are needed; or at once, if a step was edited, or inserted between others, and has
+        not run since: later that would be impossible. Files are assumed to be unchanged.
 
-        Of what was saved nothing but texts is believed, and its code runs confined like any.
-        Raises StepError for what is no saved session, and what `begin` raises.
+        Only texts are taken from `saved`, and its code runs confined as usual. Raises StepError if
+        it is not a saved session, and what `begin` raises.
         """
         known = Known.read(saved)
         session = await cls.begin(workers)
@@ -82,18 +82,18 @@ class ConfinedSteps:
         return session
 
     def save(self) -> dict[str, JSON]:
-        """The session as JSON: the texts of its steps, and the results of their last runs. Its
-        values are not in it."""
+        """The session as JSON: the code of its steps, and the results of their last runs. Its
+        values are not included."""
         return self._known.to_json()
 
     @property
     def results(self) -> dict[str, ConfinedResult]:
-        """Of every step that has run: the last one's."""
+        """The result of the last run of each step."""
         return self._known.results
 
     @property
     def isolation(self) -> Isolation | None:
-        """The level in force, and what it does not hold."""
+        """The level in force, and what it does not prevent."""
         return self._workers.isolation
 
     @property
@@ -102,7 +102,7 @@ class ConfinedSteps:
         return tuple(self._known.texts)
 
     def source(self, step_id: str) -> str:
-        """The text of a step. Raises StepError."""
+        """The code of a step. Raises StepError."""
         if step_id not in self._known.texts:
             raise StepError(f"there is no step {step_id!r}")
         return self._known.texts[step_id]
@@ -110,9 +110,9 @@ class ConfinedSteps:
     # ---------------------------------------------------------------- running
 
     async def execute(self, step_id: str, source: str) -> ConfinedResult:
-        """Add a step at the end (or give one another text), and run it.
+        """Add a step at the end, or replace the code of an existing one, and run it.
 
-        Raises StepError where it cannot be, and WorkerError when no worker can be had.
+        Raises StepError if that is impossible, and WorkerError if no worker is available.
         """
         fits(source)
         async with self._turn:
@@ -131,7 +131,7 @@ class ConfinedSteps:
     async def replay(self, on_step: Told | None = None) -> ConfinedReplay:
         """Run what is stale, in step order, until nothing is; see `StepExecutor.replay`.
 
-        A step that is ended by a limit has failed, and the others go on.
+        A step that is ended by a limit has failed, and the others continue.
         """
         async with self._turn:
             ran = list[str]()
@@ -161,7 +161,8 @@ class ConfinedSteps:
             )
 
     async def repair(self, patch: PatchResult, step_id: str) -> bool:
-        """Apply a patch, replay, and keep it only if the step runs and no other fails by it."""
+        """Apply a patch, replay, and keep the patch only if the step runs and no other step fails
+        because of it."""
         async with self._turn:
             edits: list[JSON] = [
                 [each.step, each.start, each.end, each.text] for each in patch.edits
@@ -196,7 +197,7 @@ class ConfinedSteps:
 
     async def add_step(self, step_id: str, source: str, *, after: str | None = None) -> list[str]:
         """Add a step without running it, at the end or right after another (`""`: before all).
-        Returns what is stale."""
+        Returns what becomes stale."""
         fits(source)
         async with self._turn:
             found = await self._change(
@@ -206,7 +207,7 @@ class ConfinedSteps:
             return heard.texts(found)
 
     async def edit_step(self, step_id: str, source: str) -> list[str]:
-        """Give a step another text. Returns what is stale by that, in step order."""
+        """Replace the code of a step. Returns what becomes stale, in step order."""
         fits(source)
         async with self._turn:
             found = await self._change({"op": "edit", "step": step_id, "source": source})
@@ -217,14 +218,14 @@ class ConfinedSteps:
             return stale
 
     async def delete_step(self, step_id: str) -> list[str]:
-        """Take a step out; its readers see the versions before. Returns what is stale now."""
+        """Delete a step; its readers see the versions before it. Returns what becomes stale."""
         async with self._turn:
             stale = heard.texts(await self._change({"op": "delete", "step": step_id}))
             self._known.drop(step_id)
             return stale
 
     async def move_step(self, step_id: str, *, after: str = "") -> list[str]:
-        """Put a step right after another one (`""`: before all). Returns what is stale by that."""
+        """Move a step right after another one (`""`: before all). Returns what becomes stale."""
         async with self._turn:
             found = await self._change({"op": "move", "step": step_id, "after": after})
             stale = heard.texts(found)
@@ -232,13 +233,13 @@ class ConfinedSteps:
             return stale
 
     async def rename_step(self, old: str, new: str) -> None:
-        """Give a step another id; nothing is stale by that."""
+        """Change the id of a step; this makes nothing stale."""
         async with self._turn:
             await self._change({"op": "rename", "step": old, "source": new})
             self._known.rename(old, new)
 
     async def mark_stale(self, step_id: str) -> list[str]:
-        """Say that a step has to run again. Returns it and its dependants, in order."""
+        """Declare that a step has to run again. Returns it and its dependants, in step order."""
         async with self._turn:
             return heard.texts(await self._change({"op": "mark", "step": step_id}))
 
@@ -253,7 +254,7 @@ class ConfinedSteps:
         ]
 
     async def status(self) -> dict[str, str]:
-        """Of each step: `new`, `fresh`, `stale`, `failed` or `blocked`."""
+        """For each step: `new`, `fresh`, `stale`, `failed` or `blocked`."""
         return heard.named(await self._ask({"op": "status"}))
 
     async def explain(self, step_id: str) -> str:
@@ -265,12 +266,12 @@ class ConfinedSteps:
         return heard.texts(await self._ask({"op": "why_stale", "step": step_id}))
 
     async def lineage(self, name: str) -> list[tuple[str, str]]:
-        """The versions (name, step) that a value was made of."""
+        """The versions (name, step) that a value was made from."""
         rows = await self._ask({"op": "lineage", "source": name})
         return [(str(row[0]), str(row[1])) for row in heard.rows(rows, 2)]
 
     async def edges(self) -> list[tuple[str, str, tuple[str, ...]]]:
-        """Step, step that depends on it, and the names that go between them."""
+        """(step, dependent step, the names between them)."""
         rows = await self._ask({"op": "edges"})
         return [
             (str(row[0]), str(row[1]), tuple(heard.texts(row[2]))) for row in heard.rows(rows, 3)
@@ -281,7 +282,8 @@ class ConfinedSteps:
         return str(await self._ask({"op": "script", "source": name}))
 
     async def names(self, after: str | None = None) -> dict[str, tuple[str, str]]:
-        """Every name as it is after a step, or after all: its class and its `repr`, shortened.
+        """Every name as it is after a step, or after all steps: its class and its `repr`,
+        shortened.
 
         Values that are gone are made again: steps may run.
         """
@@ -290,7 +292,7 @@ class ConfinedSteps:
         return {name: (str(p[0]), str(p[1])) for name, p in pairs if isinstance(p, list)}
 
     async def diagnose(self, step_id: str) -> tuple[DiagnosisReport, PatchResult]:
-        """Why a step failed, and the edits that would mend it: `repair` applies them."""
+        """Why a step failed, and edits that would fix it: `repair` applies them."""
         deadly = self._known.deadly.get(step_id)
         if deadly is not None and deadly.failure is not None:
             said = f"{deadly.failure.type}: {deadly.failure.message}"
@@ -305,7 +307,7 @@ class ConfinedSteps:
         )
 
     def close(self) -> None:
-        """End it, with all that its steps have started."""
+        """End the session and everything that its steps have started."""
         if self._worker is not None:
             self._worker.close()
             self._worker = None
@@ -329,7 +331,8 @@ class ConfinedSteps:
         return answer
 
     async def _send(self, request: dict[str, JSON], told: Told | None = None) -> JSON:
-        """The result. Raises StepError, and Died when the one that ran was ended."""
+        """Send a request and return the result. Raises StepError, and Died if the running process
+        was ended."""
         for _ in range(_AGAIN):
             if self._worker is None:
                 self._worker = await self._workers.worker(_SESSION)
@@ -360,7 +363,7 @@ class ConfinedSteps:
             if "error" in answer:
                 raise StepError(str(answer["error"]))
             return answer.get("result")
-        raise WorkerError("the worker of the steps ends again and again")
+        raise WorkerError("the worker of the steps keeps ending")
 
     def _told(self, event: Message, told: Told | None) -> None:
         found = event.get("result")
@@ -369,26 +372,26 @@ class ConfinedSteps:
         step_id = str(event.get("step"))
         if step_id not in self._known.texts:
             return
-        # which may be an earlier one, where runs are made again
+        # possibly an earlier one, if runs are repeated
         result = heard.result(found, step_id, str(found.get("source"))[:MAX_SOURCE])
         self._known.ran(result)
         if told is not None:
             told(result)
 
     async def _ended(self, death: Death, step_id: str, told: Told | None = None) -> None:
-        """That step has ended its worker: it has failed, and nothing else is changed."""
+        """The step has ended its worker: it has failed, and nothing else has changed."""
         result = self._known.ended(step_id, death)
         await self._recover(death.at, told)
-        self.results[step_id] = result  # an earlier run of it may have been made again
+        self.results[step_id] = result  # an earlier run of it may have been repeated
 
     async def _recover(self, at: int, told: Told | None = None) -> None:
         """Another process has taken over, with the state after request `at`; 0: with none."""
         if self._depth >= _AGAIN:
-            raise WorkerError("the worker of the steps ends whenever it is begun again")
+            raise WorkerError("the worker of the steps ends whenever it is restarted")
         self._depth += 1
         try:
             await self._recovered(at, told)
-        except Died:  # it was too slow, or is killed again: then by another
+        except Died:  # it was too slow, or was killed again: use another
             assert self._worker is not None
             self._worker.close()
             self._worker = await self._workers.worker(_SESSION)
@@ -416,4 +419,4 @@ class ConfinedSteps:
 
 
 class _NotKept(Exception):
-    """A patch was tried and taken back."""
+    """A patch was tried and reverted."""

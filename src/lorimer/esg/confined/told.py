@@ -20,12 +20,12 @@ _CODES: Final = {
         ExecutorErrorCode.EXEC_STEP_OUT_OF_MEMORY,
     )
 }
-"""Why a step may have been ended."""
+"""The reasons for which a step may have been ended."""
 
 
 @dataclass(frozen=True, slots=True)
 class ConfinedResult:
-    """What came of a step, in texts; see `StepResult`."""
+    """The result of one run of a step, in texts; see `StepResult`."""
 
     step_id: str
     source: str
@@ -36,7 +36,7 @@ class ConfinedResult:
     type: str = "NoneType"
     """The class of that value."""
     failure: Failure | None = None
-    """Why it raised or was ended; it has then changed nothing."""
+    """Why it raised or was ended, in which case it changed nothing; None if neither."""
     code: ExecutorErrorCode | None = None
     """Why it was ended; None: it ran, or raised."""
     reads: tuple[str, ...] = ()
@@ -45,13 +45,13 @@ class ConfinedResult:
 
     @property
     def ok(self) -> bool:
-        """It ran to its end."""
+        """Whether it ran to its end."""
         return self.failure is None
 
 
 @dataclass(frozen=True, slots=True)
 class ConfinedReplay:
-    """What a replay did."""
+    """The result of a replay."""
 
     ran: tuple[str, ...]
     failed: tuple[str, ...]
@@ -60,7 +60,7 @@ class ConfinedReplay:
 
     @property
     def ok(self) -> bool:
-        """All steps are up to date."""
+        """Whether all steps are up to date."""
         return not self.failed and not self.blocked
 
 
@@ -99,7 +99,7 @@ def _line(value: JSON) -> int | None:
 
 
 def to_json(told: ConfinedResult) -> dict[str, JSON]:
-    """What `result` reads."""
+    """The input of `result`."""
     failure = told.failure
     return {
         "source": told.source,

@@ -1,6 +1,6 @@
-"""One session's process, as it is seen from outside: asked, timed, ended, and taken over from.
+"""The process of one session, as seen from outside: requests, time limits, deaths and takeovers.
 
-What it says is read as JSON lines of bounded length; `told.py` makes texts of them.
+Its output is read as JSON lines of bounded length; `told.py` makes texts of them.
 """
 
 from __future__ import annotations
@@ -24,27 +24,27 @@ from lorimer.esg.confined.requests import cut
 Message = Mapping[str, JSON]
 
 MAX_ANSWER: Final = 32 * 1024 * 1024
-"""Bytes of one line of a worker's; one that says more is ended."""
+"""Bytes of one line; a worker that sends a longer one is ended."""
 MAX_VALUES: Final = 3_000_000
 """Brackets and commas in one line: the values of 32 MiB of `{},` would take 800 MB."""
 MAX_EVENTS: Final = 100_000
-"""Events while one thing is asked."""
+"""Events during one request."""
 _IN_A_ROW: Final = 100
-"""Messages that are read before others have a turn: one who has much to say does not stop all."""
+"""Messages that are read before others have a turn, so that one worker cannot block the rest."""
 START_S: Final = 60.0
-"""For the zygote to load its modules."""
+"""Time for the zygote to load its modules."""
 TAKE_OVER_S: Final = 1.0
 
 
 class WorkerError(LorimerError):
-    """A worker cannot be had: it does not start, or ends again and again."""
+    """No worker is available: it does not start, or ends repeatedly."""
 
     default_code = ExecutorErrorCode.EXEC_STEP_CRASHED
 
 
 @dataclass(frozen=True, slots=True)
 class Death:
-    """How what ran in a worker was ended; another has taken over."""
+    """How a worker's running process was ended; another has taken over."""
 
     code: ExecutorErrorCode
     why: str
@@ -52,7 +52,7 @@ class Death:
     """The step that was running; "" if none was."""
     line: int | None
     at: int
-    """Number of the last request that the one which took over has the outcome of."""
+    """The last request whose outcome the new process has."""
 
 
 class Died(Exception):
@@ -64,7 +64,7 @@ class Died(Exception):
 
 
 class Worker:
-    """One session's process, or who has taken over from it. One request at a time."""
+    """The process of one session, or the one that took over from it. One request at a time."""
 
     def __init__(
         self, talk: socket.socket, control: socket.socket, step_s: float, world: World
@@ -77,30 +77,30 @@ class Worker:
         self._writer: asyncio.StreamWriter | None = None
         self._number = 0
         self._count = 0
-        """Of the process that is talked to; see `serving.Turn`."""
+        """Number of the process that is addressed; see `serving.Turn`."""
         self._busy = False
         self._read = 0
-        """Lines."""
+        """Number of lines read."""
         self.saved = 0
-        """Number of the last request whose outcome outlives a death."""
+        """Number of the last request whose outcome survives a death."""
 
     @property
     def closed(self) -> bool:
-        """It cannot be asked any more."""
+        """It cannot be used any more."""
         return self._control.fileno() < 0
 
     @property
     def fit(self) -> bool:
-        """Nothing has ended it yet, as far as is known."""
+        """Nothing has ended it yet, as far as known."""
         return not self.closed and self._reader is not None and not self._reader.at_eof()
 
     @property
     def number(self) -> int:
-        """Of the last request."""
+        """Number of the last request."""
         return self._number
 
     async def open(self) -> None:
-        """Wait until it is ready. Raises OSError or EOFError when it ends before."""
+        """Wait until it is ready. Raises OSError or EOFError if it ends before."""
         self._reader, self._writer = await asyncio.open_connection(
             sock=self._talk, limit=MAX_ANSWER
         )
@@ -118,11 +118,12 @@ class Worker:
         steps: Container[str] = (),
         turns: int = 1,
     ) -> Message:
-        """The answer. `tell` is told of events meanwhile. `steps`: those that there are, each of
-        which may run for `step_s`, so many `turns`; without, that is the time of all that is asked.
+        """Send a request and return the answer. `tell` is called with events meanwhile. `steps`:
+        the existing steps, each of which may run for `step_s`, `turns` times; without them that is
+        the time for the whole request.
 
-        Raises Died when what ran was ended, by a limit or by itself, and another has taken over;
-        EOFError when nothing is left. Cancelled, it ends the step, too; see `settled`.
+        Raises Died if the running process was ended, by a limit or by itself, and another has taken
+        over; EOFError if nothing is left. Cancelling ends the step, too; see `settled`.
         """
         await self.settled()
         assert self._writer is not None
@@ -132,7 +133,8 @@ class Worker:
         now = asyncio.get_running_loop().time()
         with self._world.outside("a worker of steps"):
             try:
-                # Whoever reads nothing is ended in time: so nobody waits for it to be read.
+                # A process that reads nothing is ended in time, so this does not wait for it to
+                # read.
                 self._writer.write(b"\n" + line + b"\n")
                 answer = await self._answer(tell, steps, Patience(self._step_s, turns, now))
             except asyncio.CancelledError:
@@ -144,8 +146,8 @@ class Worker:
         return answer
 
     async def settled(self) -> Death | None:
-        """Where the `ask` before was cancelled: wait for who has taken over, and tell. Raises
-        EOFError when nothing is left."""
+        """If the previous `ask` was cancelled, wait for the process that takes over, and return how
+        the other ended. Raises EOFError if nothing is left."""
         if not self._busy:
             return None
         return (await self._settled(ExecutorErrorCode.EXEC_RUN_CANCELLED, "", "", None)).death
@@ -203,7 +205,7 @@ class Worker:
     async def _settled(
         self, code: ExecutorErrorCode, why: str, step: str, line: int | None
     ) -> Died:
-        """Wait until another has taken over, by force if it must be."""
+        """Wait until another has taken over, by force if necessary."""
         for force in (False, True):
             if force:
                 self._end(RESTART)
@@ -233,7 +235,7 @@ class Worker:
         return Died(Death(code, why, step, line, at))
 
     async def _message(self) -> Message:
-        """The next line that is a message: one may be broken off. Raises EOFError."""
+        """The next line that is a message; lines may be cut off. Raises EOFError."""
         assert self._reader is not None
         while True:
             try:
@@ -263,7 +265,7 @@ class Worker:
             self._control.send(f"{how} {self._count}".encode())
 
     def close(self) -> None:
-        """End it, with all that it has started. It takes no time; to wait: `StepWorkers.end`."""
+        """End it, with everything it has started. Does not block; to wait: `StepWorkers.end`."""
         self._control.close()
         if self._writer is not None:
             self._writer.transport.abort()

@@ -1,7 +1,7 @@
 """The workers of a folder: one zygote, and the sessions that are forked from it.
 
 A zygote is one program in one sandbox: all its sessions may read and write the same files, and
-cannot reach each other otherwise. Whoever wants other folders or other rights makes another.
+cannot reach each other in any other way. Other folders or other rights need another one.
 """
 
 from __future__ import annotations
@@ -28,36 +28,35 @@ from lorimer.world.real import RealWorld
 from lorimer.world.sandbox.view import sandbox_for
 
 MAX_SESSIONS: Final = 64
-"""Of one zygote at once."""
+"""Sessions of one zygote at the same time."""
 _LIFE_S: Final = 10.0**8
 _NO_THREADS: Final[Mapping[str, str]] = dict.fromkeys(
     ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS", "NUMEXPR_NUM_THREADS"), "1"
 )
-"""A zygote with threads cannot be forked; and sums come out the same every time."""
+"""A zygote with threads cannot be forked; and with one thread sums are reproducible."""
 
 
 @dataclass(frozen=True, slots=True)
 class StepLimits:
-    """What the steps of one session may use."""
+    """Limits for the steps of one session."""
 
     step_s: float = 30.0
-    """Wall seconds of one step; then it is ended, and has changed nothing."""
+    """Wall-clock seconds of one step; then it is ended, and has changed nothing."""
     memory_bytes: int = 4 * 1024**3
-    """Of each process. What wants more gets a MemoryError, or is ended."""
+    """Per process. Beyond it, a process gets a MemoryError or is ended."""
     file_bytes: int = 1024**3
-    """Of each file that is written."""
+    """Per file that is written."""
     output_chars: int = 100_000
-    """Of each text that is told: what was printed, a value, a traceback."""
+    """Limit on each returned text: printed output, a value, a traceback."""
 
 
 class StepWorkers:
-    """A zygote, started when the first session is asked for; `async with` or `end`.
+    """A zygote, started with the first session; use `async with` or `end`.
 
-    `sandbox`: what steps may reach; by default the best level that works here, `folder` to write,
-    and no network. `preload`: modules that the zygote imports before, so that no session has to.
-    `ahead`: behind each session the next one is forked at once, before it is asked for; without,
-    each is forked when it is asked for. Its one task is the program's; it ends with `end`, and with
-    it all sessions.
+    `sandbox`: what steps may reach; by default the best level that works here, `folder` writable,
+    and no network. `preload`: modules that the zygote imports, so that no session has to. `ahead`:
+    after each session the next one is forked in advance; otherwise each is forked on request. Its
+    only task is the zygote's; `end` ends it, and all sessions.
     """
 
     def __init__(
@@ -74,7 +73,7 @@ class StepWorkers:
         self.limits = limits
         self.world: World = RealWorld() if world is None else world
         self.isolation: Isolation | None = None
-        """The level in force, and what it does not hold; None before the first session."""
+        """The level in force, and what it does not prevent; None before the first session."""
         self._sandbox = sandbox or sandbox_for("auto", writable=[folder], network=False)
         self._preload = tuple(preload)
         self._turn = asyncio.Lock()
@@ -86,9 +85,9 @@ class StepWorkers:
         self._ahead = ahead
 
     async def worker(self, session: str) -> Worker:
-        """A new worker, ready. `session`: what answers in it, as `module:Class`.
+        """A new worker, ready. `session`: the class that answers in it, as `module:Class`.
 
-        Raises `exec.sandbox.missing`, and WorkerError when it does not start.
+        Raises `exec.sandbox.missing`, and WorkerError if it does not start.
         """
         self._open = {each for each in self._open if not each.closed}
         if len(self._open) >= MAX_SESSIONS:
@@ -125,7 +124,7 @@ class StepWorkers:
             "writable": [str(path) for path in self._sandbox.writable],
         }
         told = json.dumps(settings).encode()
-        for last in (False, True):  # the zygote may have died a moment ago
+        for last in (False, True):  # the zygote may just have died
             door = await self._zygote()
             try:
                 return await self._fork(door, told)
@@ -160,9 +159,7 @@ class StepWorkers:
         await self._end_zygote()
         for name in self._preload:
             if importlib.util.find_spec(name.partition(".")[0]) is None:
-                raise WorkerError(
-                    f"the module {name!r}, which is to be preloaded, is not installed"
-                )
+                raise WorkerError(f"the module {name!r} to be preloaded is not installed")
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         begun: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         with theirs:
@@ -203,7 +200,7 @@ class StepWorkers:
 
     async def _end_zygote(self) -> None:
         if self._door is not None:
-            self._door.close()  # it ends itself by that
+            self._door.close()  # that makes it end itself
             self._door = None
         if self._task is not None:
             await asyncio.wait([self._task], timeout=TAKE_OVER_S)
@@ -212,7 +209,7 @@ class StepWorkers:
             self._task = None
 
     async def end(self) -> None:
-        """End all sessions, and all that their steps have started."""
+        """End all sessions, and everything that their steps have started."""
         for worker in self._open:
             worker.close()
         if self._spare is not None:
@@ -238,7 +235,7 @@ class StepWorkers:
 
 
 class _Begun:
-    """A `Sink`: notes how the zygote is held."""
+    """A `Sink` that notes how the zygote is isolated."""
 
     def __init__(self, workers: StepWorkers, begun: asyncio.Future[None]) -> None:
         self._workers = workers

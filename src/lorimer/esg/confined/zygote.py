@@ -1,8 +1,9 @@
 """The program that sessions are forked from: `python -I -B zygote.py PACKAGE MODULE...`.
 
-Its standard input is a socket, on which each session is asked for with one message: its settings,
-and two descriptors, to talk and to be ended by. It has no threads, runs nothing of an agent's, and
-ends when the socket does. The sandbox that it was started in holds all that it forks.
+Its standard input is a socket. Each session is requested with one message: its settings, and two
+descriptors, one to talk to it and one to end it. The zygote has no threads, runs no code of an
+agent, and ends when the socket is closed. The sandbox that it was started in applies to everything
+it forks.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ MESSAGE_BYTES: Final = 65_536
 
 
 def main() -> None:
-    """Load, then fork a session whenever one is asked for."""
+    """Load modules, then fork a session for each request."""
     package, modules = sys.argv[1], sys.argv[2:]
     door = socket.socket(fileno=os.dup(0))
     _load(package)
@@ -46,7 +47,7 @@ def main() -> None:
 
 
 def _load(package: str) -> None:
-    """Make Lorimer importable, from where it was started: what lies beside it may be hidden."""
+    """Make Lorimer importable, from where it was started: what is next to it may be hidden."""
     spec = importlib.util.spec_from_file_location(
         "lorimer", f"{package}/__init__.py", submodule_search_locations=[package]
     )

@@ -1,11 +1,11 @@
 """Why a step failed, from the exception, the live values and the history of the session.
 
-Python says what went wrong where it noticed; the graph knows who made, deleted or overwrote the
-name, and what comes later. Each rule gives findings with the step that is the evidence and, where
+Python reports where an error surfaced; the graph knows which step made, deleted or overwrote a
+name, and what comes later. Each rule returns findings with the step that is the evidence and, where
 the repair is certain enough, edits. No model is asked.
 
-A rule is a function of one of the modules here, declared with `rule` and listed in the module's
-`RULES`; what it is given is `case.py: Case`.
+A rule is a function in one of the modules here, declared with `rule` and listed in the module's
+`RULES`; its argument is `case.py: Case`.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ RULES: Final = tuple(each for family in _FAMILIES for each in family.RULES)
 
 
 def diagnose(result: StepResult, esg: ExecutionStateGraph) -> DiagnosisReport:
-    """Find out why a step failed. Runs none of its code; asks objects for `dir` and `keys`."""
+    """Find out why a step failed. Runs none of its code; calls `dir` and `keys` on objects."""
     failure, error = result.failure, result.error
     if failure is None or error is None:
         return DiagnosisReport(result.step_id, "", ())
@@ -62,9 +62,10 @@ def diagnose(result: StepResult, esg: ExecutionStateGraph) -> DiagnosisReport:
 
 
 def generate_patch(diagnosis: DiagnosisReport, esg: ExecutionStateGraph) -> PatchResult:
-    """The edits of the likeliest finding that has some and leaves a sound graph behind.
+    """The edits of the most likely finding that has some and whose result passes the checks of a
+    patch.
 
-    `repair` of a session tries one, and takes it back if it does not help.
+    `repair` of a session tries a patch, and reverts it if it does not help.
     """
     patch = next(patches(diagnosis, esg), None)
     if patch is not None:
@@ -76,10 +77,10 @@ def generate_patch(diagnosis: DiagnosisReport, esg: ExecutionStateGraph) -> Patc
 
 
 def patches(diagnosis: DiagnosisReport, esg: ExecutionStateGraph) -> Iterator[PatchResult]:
-    """A patch of each finding that has edits, the likeliest first.
+    """A patch for each finding that has edits, the most likely first.
 
-    Left out are those for a text that was edited since the diagnosis, by which a step would be no
-    Python, or by which a step would read a name that no step makes.
+    Omitted are those for code edited since the diagnosis, and those after which a step would not be
+    Python or would read a name that no step makes.
     """
     for finding in diagnosis.findings:
         steps = {edit.step for edit in finding.edits}

@@ -26,7 +26,7 @@ _METHOD: Final = re.compile(r"^(\w+)\.(\w+)\(\) takes")
 
 
 def function_of(case: Case, call: ast.Call, site: Site) -> tuple[Callable[..., object] | None, int]:
-    """What is called, and how many of its first parameters are bound already."""
+    """The function that is called, and how many of its first parameters are already bound."""
     value = case.value(call.func, site)
     if value is UNKNOWN and isinstance(call.func, ast.Attribute):
         owner = case.value(call.func.value, site)
@@ -45,7 +45,7 @@ def function_of(case: Case, call: ast.Call, site: Site) -> tuple[Callable[..., o
 
 
 def parameters(function: Callable[..., object], bound: int) -> list[inspect.Parameter]:
-    """Those that a call may fill; none if Python does not tell."""
+    """The parameters that a call may fill; none if Python does not know them."""
     try:
         return list(inspect.signature(function).parameters.values())[bound:]
     except (TypeError, ValueError):
@@ -62,7 +62,7 @@ def failing_call(case: Case) -> tuple[Site, ast.Call] | None:
 
 @rule(TypeError)
 def arguments(case: Case) -> Iterator[Finding]:
-    """An argument of another name, one too many, one that is missing."""
+    """An argument with another name, one too many, or a missing one."""
     found = failing_call(case)
     keyword, missing, many, twice = (
         each.search(case.message) for each in (_KEYWORD, _MISSING, _TOO_MANY, _TWICE)
@@ -78,7 +78,7 @@ def arguments(case: Case) -> Iterator[Finding]:
     if keyword is not None:
         wrong = keyword[1] or keyword[2]
         names = [each.name for each in there]
-        if function is not None and not names:  # written in C: its help tells
+        if function is not None and not names:  # written in C: its help text says
             names = re.findall(r"(\w+)=", inspect.getdoc(function) or "")
         yield _keyword(site.text, call, wrong, names, signature)
     elif missing is not None:
@@ -119,7 +119,7 @@ def _keyword(
 
 
 def _given(case: Case, site: Site, call: ast.Call, names: list[str]) -> tuple[Edit, ...]:
-    """Names that are called as the parameters that are missing."""
+    """Variables with the names of the missing parameters."""
     there = {*site.local, *case.values}
     if not all(name in there for name in names):
         return ()
@@ -130,7 +130,7 @@ def _given(case: Case, site: Site, call: ast.Call, names: list[str]) -> tuple[Ed
 
 
 def _fewer(text: StepText, call: ast.Call, extra: int) -> tuple[Edit, ...]:
-    """The call without its last arguments by place."""
+    """The call without its last positional arguments."""
     if not 0 < extra <= len(call.args) or any(isinstance(e, ast.Starred) for e in call.args):
         return ()
     kept, gone = call.args[: len(call.args) - extra], call.args[len(call.args) - extra :]
@@ -165,7 +165,7 @@ def _shown(parameter: inspect.Parameter) -> str:
 
 @rule(TypeError)
 def not_callable(case: Case) -> Iterator[Finding]:
-    """`xs(0)` for `xs[0]`, a property that is called, a module that has the name of its class."""
+    """`xs(0)` for `xs[0]`, a property that is called, a module with the name of its class."""
     found = failing_call(case)
     if found is None or "object is not callable" not in case.message:
         return
@@ -193,7 +193,7 @@ def not_callable(case: Case) -> Iterator[Finding]:
 
 @rule(TypeError)
 def not_called(case: Case) -> Iterator[Finding]:
-    """`for k, v in d.items:` and `f[x]`: the brackets of a call are missing."""
+    """`for k, v in d.items:` and `f[x]`: a call without its parentheses."""
     if not re.search(r"'(builtin_function_or_method|method|function|type)'", case.message):
         return
     site = case.site

@@ -1,8 +1,8 @@
-"""A failed step as the rules see it: where it failed, and what was there.
+"""A failed step as the rules see it: where it failed, and what existed there.
 
-Nothing of a step runs again. Values come from the frames of the traceback and from the session;
-an expression is only worked out as far as that takes no code of anybody: names, attributes that
-stand in a `__dict__`, items of Python's own containers.
+Nothing of a step runs again. Values come from the frames of the traceback and from the session; an
+expression is evaluated only as far as that runs no code of others: names, attributes stored in a
+`__dict__`, items of Python's own containers.
 """
 
 from __future__ import annotations
@@ -32,19 +32,19 @@ _MOST_SAID: Final = 2_000
 
 @dataclass(frozen=True, eq=False)
 class Site:
-    """A place in a step's text that was running when the step failed."""
+    """A place in a step's code that was running when the step failed."""
 
     text: StepText
     line: int
     code: types.CodeType | None
     last: int
-    """The instruction of that code."""
+    """The offset of its current instruction."""
     local: Mapping[str, object]
-    """Names of the function that it is in."""
+    """Local names of the function that it is in."""
 
     @cached_property
     def node(self) -> ast.AST | None:
-        """The expression or statement that was being evaluated, if Python tells."""
+        """The expression or statement being evaluated, if Python tells."""
         return _node(self.text, self.code, self.last) if self.code is not None else None
 
     @property
@@ -55,14 +55,14 @@ class Site:
 
 
 def _told(message: str) -> str:
-    """An error's message, as long as one is that somebody reads: a step may have made it."""
+    """An error's message, truncated to a readable length: a step may have made it."""
     if len(message) <= _MOST_SAID:
         return message
     return f"{message[: _MOST_SAID // 2]}...{message[-_MOST_SAID // 2 :]}"
 
 
 class Case:
-    """A failed step. The rules of a family look at it and give findings."""
+    """A failed step. Rules examine it and return findings."""
 
     def __init__(self, result: StepResult, error: BaseException, esg: ExecutionStateGraph) -> None:
         self.result, self.error, self.esg = result, error, esg
@@ -78,7 +78,7 @@ class Case:
 
     @cached_property
     def sites(self) -> tuple[Site, ...]:
-        """Where the step failed: the innermost function of a step first, its callers behind it."""
+        """Where the step failed: the innermost function of a step first, then its callers."""
         return tuple(_sites(self)) or (Site(self.text(self.step), self._line, None, 0, {}),)
 
     @property
@@ -90,7 +90,7 @@ class Case:
         return (self.result.failure.line if self.result.failure is not None else None) or 1
 
     def text(self, step: str) -> StepText:
-        """A step's text, parsed once: as it was when it failed, of others as it is."""
+        """A step's code, parsed once: for the failed step as it was then, for others as it is."""
         found = self._texts.get(step)
         if found is None:
             found = self._texts[step] = StepText(step, self.esg.source(step))
@@ -101,21 +101,21 @@ class Case:
         return self._texts.values()
 
     def maker(self, name: str) -> str:
-        """The last step before this one that makes the name; empty if none does."""
+        """The last earlier step that makes the name; empty if none does."""
         return self.esg.maker(name, self.step) if self.known else ""
 
     def makers(self, name: str) -> list[str]:
-        """Every step before this one that makes the name, the latest first."""
+        """Every earlier step that makes the name, the latest first."""
         if not self.known:
             return []
         before = self.esg.steps[: self.esg.steps.index(self.step)]
         return [each for each in reversed(before) if name in self.esg.made(each)]
 
     def evidence(self, node: ast.AST, site: Site | None = None) -> tuple[str, StepText]:
-        """The name that an expression goes back to, and the text that makes it.
+        """The name that an expression originates from, and the code that makes it.
 
-        A parameter goes back to what the caller gave. The text is that of the place itself for
-        other names of a function, and for no name.
+        A parameter originates from the caller's argument. The code is that of the place itself for
+        other local names of a function, and for no name.
         """
         site = site or self.site
         name = root(node)
@@ -127,7 +127,7 @@ class Case:
         return name, self.text(maker) if maker and not own else site.text
 
     def _given(self, name: str, site: Site) -> tuple[ast.expr, Site] | None:
-        """What a name of a function comes from: an argument, or the list that is gone through."""
+        """Where a local name comes from: an argument, or the list of a loop."""
         outer = next(iter(self.sites[self.sites.index(site) + 1 :]), None)
         node = outer.node if outer is not None else None
         if outer is None or node is None:
@@ -148,18 +148,18 @@ class Case:
         return None
 
     def said(self, name: str, step: str) -> str:
-        """`'total' of load`, or `'total'` where the failing step made it itself."""
+        """`'total' of load`, or `'total'` if the failing step made it itself."""
         return f"{name!r} of {step}" if name and step != self.step else f"{name!r}"
 
     def visible(self) -> list[str]:
-        """The names that could be meant at the place, nearest scope first."""
+        """The names that could be meant there, nearest scope first."""
         own = names_bound(self.site.text)
         return [*self.site.local, *own, *self.values, *_BUILTINS]
 
     def definition(
         self, function: str, inside: str = ""
     ) -> tuple[StepText, ast.FunctionDef | ast.AsyncFunctionDef] | None:
-        """The latest definition of a function in this step or one before it; `inside`: a class."""
+        """The latest definition of a function in this step or an earlier one; `inside`: a class."""
         before = self.esg.steps[: self.esg.steps.index(self.step)] if self.known else ()
         for step in [self.step, *reversed(before)]:
             if step != self.step and function not in self.esg.source(step):
@@ -174,7 +174,7 @@ class Case:
         return None
 
     def names(self) -> Iterator[ast.Name]:
-        """Names that are read where it failed: in the failing expression, else in the line."""
+        """Names read where it failed: in the failing expression, else in the line."""
         site = self.site
         for top in [site.node] if site.node is not None else site.text.in_line(site.line):
             for node in ast.walk(top):
@@ -182,7 +182,8 @@ class Case:
                     yield node
 
     def calls(self) -> Iterator[ast.Call]:
-        """The failing call, from the innermost place outwards; without places those of the line."""
+        """The failing call, from the innermost place outwards; without places the calls of the
+        line."""
         for site in self.sites:
             if isinstance(site.node, ast.Call):
                 yield site.node
@@ -192,7 +193,7 @@ class Case:
                     yield node
 
     def value(self, node: ast.AST | None, site: Site | None = None) -> object:
-        """What an expression is worth, or UNKNOWN."""
+        """The value of an expression, or UNKNOWN."""
         site = site or self.site
         match node:
             case ast.Constant(value=value):
@@ -219,14 +220,14 @@ class Case:
 
 
 def root(node: ast.AST) -> str:
-    """The name that `a.b[c]` and `a(b)` begin with; empty for none."""
+    """The name at the start of `a.b[c]` and `a(b)`; empty for none."""
     while isinstance(node, ast.Attribute | ast.Subscript | ast.Call | ast.Await | ast.Starred):
         node = node.func if isinstance(node, ast.Call) else node.value
     return node.id if isinstance(node, ast.Name) else ""
 
 
 def _sites(case: Case) -> Iterator[Site]:
-    """From the traceback, innermost first; frames of libraries are left out."""
+    """From the traceback, innermost first; frames of libraries are omitted."""
     found = list[types.TracebackType]()
     traceback = case.error.__traceback__
     while traceback is not None:
@@ -257,7 +258,7 @@ def _node(text: StepText, code: types.CodeType, last: int) -> ast.AST | None:
 
 
 def names_bound(text: StepText) -> list[str]:
-    """Names that a text binds anywhere."""
+    """Names that the code binds anywhere."""
     found = list[str]()
     for node in ast.walk(text.tree):
         match node:

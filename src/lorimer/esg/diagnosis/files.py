@@ -1,4 +1,4 @@
-"""Files that are not there: misspelt, of a step that has not run, in a folder that is not there."""
+"""Missing files: misspelt, made by a step that has not run, in a missing folder."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ from lorimer.esg.diagnosis.texts import StepText
 from lorimer.esg.patching.patches import Edit
 
 _MOST: Final = 2000
-"""Names of a folder that are looked at."""
+"""Names of a folder that are compared."""
 
 
 @rule(FileNotFoundError)
 def missing_file(case: Case) -> Iterator[Finding]:
-    """A file: written by a step, called otherwise, or in a folder that is called otherwise."""
+    """A file that a step writes, that has another name, or whose folder has another name."""
     error = case.error
     given: object = error.filename if isinstance(error, OSError) else None
     if not isinstance(given, str):
@@ -57,7 +57,7 @@ def missing_file(case: Case) -> Iterator[Finding]:
 
 
 def _first_missing(path: Path) -> tuple[Path, list[str]]:
-    """The first part of a path that is not there, and what is in its folder instead."""
+    """The first part of a path that does not exist, and what its parent folder contains."""
     for part in [*reversed(path.parents), path]:
         if not part.exists():
             names = list[str]()
@@ -68,7 +68,7 @@ def _first_missing(path: Path) -> tuple[Path, list[str]]:
 
 
 def _renamed(case: Case, wrong: str, meant: str) -> tuple[StepText, tuple[Edit, ...]]:
-    """In the text that failed, else in one that made a name it used."""
+    """In the code that failed, else in code that made a name it used."""
     site = case.site
     makers = [case.evidence(each)[1] for each in case.names()]
     callers = [each.text for each in case.sites]

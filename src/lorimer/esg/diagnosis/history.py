@@ -1,4 +1,5 @@
-"""What only the session knows: hidden builtins, overwritten names, what changed since it worked."""
+"""What only the session knows: shadowed builtins, overwritten names, what changed since the step
+last succeeded."""
 
 from __future__ import annotations
 
@@ -20,7 +21,7 @@ from lorimer.esg.patching.patches import Edit
 
 @rule(TypeError, AttributeError, KeyError, IndexError, ValueError)
 def hidden(case: Case) -> Iterator[Finding]:
-    """A step gave one of Python's names, or a module's, to something else."""
+    """A step bound a builtin's name, or a module's, to something else."""
     for node in case.names():
         name, maker = node.id, _maker(case, node.id)
         value = case.value(node)
@@ -40,10 +41,10 @@ def hidden(case: Case) -> Iterator[Finding]:
 
 @rule(TypeError, AttributeError, KeyError, IndexError, ValueError)
 def overwritten(case: Case) -> Iterator[Finding]:
-    """A step gave the name a value of another type than the step before it had."""
+    """A step bound the name to a value of another type than an earlier step did."""
     seen = set[str]()
     for node in case.names():
-        name, _ = case.evidence(node)  # a parameter is what the caller gave
+        name, _ = case.evidence(node)  # a parameter has the caller's argument
         makers = [each for each in case.makers(name) if name in names_bound(case.text(each))]
         if name in seen or name in case.site.local or len(makers) < 2:
             continue
@@ -68,7 +69,7 @@ def overwritten(case: Case) -> Iterator[Finding]:
 
 
 def _maker(case: Case, name: str) -> str:
-    """The step that bound it last, which may be the one that failed."""
+    """The step that last bound it, possibly the failed one."""
     text = case.text(case.step)
     own = any(
         isinstance(node, ast.Name) and node.id == name and isinstance(node.ctx, ast.Store)
@@ -78,7 +79,7 @@ def _maker(case: Case, name: str) -> str:
 
 
 def _rename(case: Case, name: str, maker: str) -> tuple[Edit, ...]:
-    """Another name for what this step makes, there and where it was read so far."""
+    """Another name for what this step makes, there and where it has been read so far."""
     new = f"{name}_2"
     taken = {*case.values, *(each for step in case.esg.steps for each in case.esg.may_write(step))}
     while new in taken:
@@ -114,7 +115,7 @@ def _rename(case: Case, name: str, maker: str) -> tuple[Edit, ...]:
 
 @rule(NameError)
 def renamed(case: Case) -> Iterator[Finding]:
-    """The step worked once, with a value that has another name now."""
+    """The step once succeeded with a value that now has another name."""
     name = missing_name(case)
     worked = case.esg.worked(case.step) if case.known else None
     digest = worked.used.get(name, "") if worked is not None else ""
@@ -148,7 +149,7 @@ def renamed(case: Case) -> Iterator[Finding]:
 
 @rule(Exception)
 def changed(case: Case) -> Iterator[Finding]:
-    """The step worked with this text: what it reads has changed since."""
+    """The step once succeeded with this code; what it reads has changed since."""
     if not case.known or not case.esg.worked_with(case.step, case.result.source):
         return
     names = {node.id for node in case.names()}

@@ -32,7 +32,7 @@ ALIASES: Final[Mapping[str, str]] = {
     "dt": "import datetime as dt",
     "it": "import itertools as it",
 }
-"""Names that stand for an import nearly everywhere."""
+"""Names that nearly always stand for an import."""
 MEMBERS: Final[Mapping[str, str]] = {
     name: module
     for module, names in {
@@ -59,7 +59,7 @@ MEMBERS: Final[Mapping[str, str]] = {
     }.items()
     for name in names.split()
 }
-"""Names of the standard library that are mostly imported by themselves -> their module."""
+"""Names of the standard library that are mostly imported on their own -> their module."""
 PACKAGES: Final[Mapping[str, str]] = {
     "attr": "attrs",
     "bs4": "beautifulsoup4",
@@ -90,20 +90,20 @@ PACKAGES: Final[Mapping[str, str]] = {
     "yaml": "pyyaml",
     "zmq": "pyzmq",
 }
-"""Modules whose package is called otherwise."""
+"""Modules whose package has another name."""
 WELL_KNOWN: Final = frozenset(
     "aiohttp boto3 click dask django fastapi flask geopandas httpx jinja2 keras lightgbm lxml "
     "matplotlib networkx nltk numba numpy openpyxl pandas plotly polars pyarrow pydantic pytest "
     "redis requests rich scipy seaborn selenium spacy sqlalchemy statsmodels streamlit sympy "
     "tensorflow torch tqdm transformers typer xgboost xlsxwriter".split()
 )
-"""Packages that are called as their module is: to be installed, not misspelt."""
+"""Packages with the name of their module: to be installed, not misspelt."""
 _CANNOT: Final = re.compile(r"cannot import name '(\w+)' from '([\w.]+)'")
 
 
 @rule(NameError)
 def missing_import(case: Case) -> Iterator[Finding]:
-    """A module, or a name of one, that nobody imported."""
+    """A module, or a name from one, that was not imported."""
     name = missing_name(case)
     statement = _statement(case, name)
     if not statement or isinstance(case.error, UnboundLocalError) or is_gone(case, name):
@@ -116,7 +116,7 @@ def missing_import(case: Case) -> Iterator[Finding]:
 
 
 def _statement(case: Case, name: str) -> str:
-    """The import that gives the name; empty if none is known."""
+    """The import that provides the name; empty if none is known."""
     if _as_module(case, name):
         return f"import {name}"
     if name in MEMBERS:
@@ -125,7 +125,7 @@ def _statement(case: Case, name: str) -> str:
 
 
 def _as_module(case: Case, name: str) -> bool:
-    """`name.x` stands there, and `name` is a module of Python's that has an x if it is known."""
+    """The code has `name.x`, and `name` is a standard module that has an x, if it is known."""
     if name not in sys.stdlib_module_names:
         return False
     tree = case.site.text.tree
@@ -144,7 +144,7 @@ def _as_module(case: Case, name: str) -> bool:
 
 @rule(ModuleNotFoundError)
 def missing_module(case: Case) -> Iterator[Finding]:
-    """A module that is not there: misspelt, or not installed."""
+    """A missing module: misspelt, or not installed."""
     error = case.error
     if not isinstance(error, ModuleNotFoundError) or not error.name:
         return
@@ -167,7 +167,7 @@ def missing_module(case: Case) -> Iterator[Finding]:
 
 
 def _near_module(name: str) -> tuple[str, str, float]:
-    """The part of the name that is wrong, what is meant by it, and how likely that is."""
+    """The wrong part of the name, the likely correction, and its confidence."""
     top, _, last = name.rpartition(".")
     parent = sys.modules.get(top) if top else None
     if parent is not None:
@@ -175,7 +175,7 @@ def _near_module(name: str) -> tuple[str, str, float]:
         return last, *nearest(last, [*within, *dir(parent)])
     last = name.partition(".")[0]
     found = nearest(last, [*sys.stdlib_module_names, *_top(sys.modules), *WELL_KNOWN])
-    if not found[0]:  # the folders are looked at last: that takes 20 ms
+    if not found[0]:  # folders come last: that takes 20 ms
         found = nearest(last, [each.name for each in pkgutil.iter_modules()])
     return last, *found
 

@@ -1,4 +1,4 @@
-"""Too deep, too much, too long."""
+"""Exceeded limits: recursion, memory, time."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Attributes, keys, columns and positions that are not there."""
+"""Missing attributes, keys, columns and positions."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ _SYNONYMS: Final[Mapping[str, tuple[str, ...]]] = {
     "startsWith": ("startswith",),
     "endsWith": ("endswith",),
 }
-"""What other languages, or other classes, call a method."""
+"""Names of methods in other languages or classes."""
 _LENGTH: Final = frozenset({"length", "size", "count_items"})
 _ATTRIBUTE: Final = re.compile(r"has no attribute '(\w+)'")
 _QUOTED: Final = re.compile(r"'([^']*)'")
@@ -44,7 +44,7 @@ _QUOTED: Final = re.compile(r"'([^']*)'")
 
 @rule(AttributeError)
 def attribute(case: Case) -> Iterator[Finding]:
-    """An attribute that the object has not got."""
+    """An attribute that the object does not have."""
     error = case.error
     if not isinstance(error, AttributeError):
         return
@@ -90,7 +90,7 @@ def attribute(case: Case) -> Iterator[Finding]:
 
 
 def _local_for_attribute(case: Case, kind: str, name: str) -> Finding | None:
-    """A method of the class says `name = ...` for `self.name = ...`."""
+    """A method of the class has `name = ...` instead of `self.name = ...`."""
     found = case.definition("__init__", kind)
     if found is None:
         return None
@@ -115,7 +115,7 @@ def _attribute_node(case: Case, name: str) -> ast.Attribute | None:
 
 @rule(KeyError, ValueError, IndexError)
 def key(case: Case) -> Iterator[Finding]:
-    """A key or column: that of the mapping is called otherwise, or there is none like it."""
+    """A key or column that is missing from the mapping: a similar one exists, or none."""
     wrong = _wrong_keys(case)
     if not wrong:
         return
@@ -140,7 +140,7 @@ def key(case: Case) -> Iterator[Finding]:
 
 
 def _wrong_keys(case: Case) -> list[str]:
-    """The keys that were asked for, as the error tells: pandas says it in words."""
+    """The missing keys according to the error; pandas gives them in prose."""
     error = case.error
     if not isinstance(error, KeyError):
         return []
@@ -152,7 +152,7 @@ def _wrong_keys(case: Case) -> list[str]:
 
 
 def _holders(case: Case, tops: list[ast.AST]) -> list[tuple[ast.expr, list[str]]]:
-    """Expressions in there that have keys, with these: what is indexed first."""
+    """Expressions in there that have keys, with these; what is indexed comes first."""
     site = case.site
     nodes = [node for top in tops for node in ast.walk(top)]
     first = [node.value for node in nodes if isinstance(node, ast.Subscript)]
@@ -166,7 +166,7 @@ def _holders(case: Case, tops: list[ast.AST]) -> list[tuple[ast.expr, list[str]]
 
 
 def _misspelt(case: Case, holder: ast.expr, wrong: str, meant: str, sure: float) -> Finding:
-    """Whether the reader or the maker has it wrong: who was changed since it last worked."""
+    """Whether the reader or the maker is wrong: the one changed since the step last succeeded."""
     site = case.site
     name, text = case.evidence(holder)
     what = f"{name or 'it'} of {text.step}" if text.step != site.text.step else name or "it"
@@ -189,7 +189,7 @@ def _misspelt(case: Case, holder: ast.expr, wrong: str, meant: str, sure: float)
 
 
 def _constants(text: StepText, old: str, new: str, line: int = 0) -> tuple[Edit, ...]:
-    """Text constants, of the statement of a line if there are some."""
+    """String constants, from the statement of a line if there are some."""
     every = [
         node
         for node in ast.walk(text.tree)
@@ -208,7 +208,7 @@ def _constants(text: StepText, old: str, new: str, line: int = 0) -> tuple[Edit,
 
 
 def _dict_keys(text: StepText, old: str, new: str) -> tuple[Edit, ...]:
-    """Keys of dicts that stand in a text."""
+    """Keys of dict displays in the code."""
     return tuple(
         text.replace(key, _quoted(text.of(key), old, new))
         for node in ast.walk(text.tree)
@@ -219,13 +219,13 @@ def _dict_keys(text: StepText, old: str, new: str) -> tuple[Edit, ...]:
 
 
 def _quoted(literal: str, old: str, new: str) -> str:
-    """The literal as it was written, with another text."""
+    """The literal as it was written, with another content."""
     return literal.replace(old, new) if old in literal else repr(new)
 
 
 @rule(IndexError)
 def position(case: Case) -> Iterator[Finding]:
-    """A position behind the end: how long it is, and a loop that goes one too far."""
+    """A position past the end: the actual length, and a loop that goes one too far."""
     site = case.site
     subscripts = [
         node

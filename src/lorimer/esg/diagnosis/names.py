@@ -1,4 +1,4 @@
-"""Names that are not there: misspelt, deleted, later, of a step that failed, not quoted."""
+"""Missing names: misspelt, deleted, made later or by a failed step, unquoted."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ _ELSEWHERE: Final[Mapping[str, str]] = {
     "NaN": "float('nan')",
     "display": "print",
 }
-"""What other languages call Python's constants, and what only notebooks have."""
+"""Names of Python's constants in other languages, and names that only notebooks have."""
 
 
 def missing_name(case: Case) -> str:
@@ -40,7 +40,7 @@ def missing_name(case: Case) -> str:
 
 
 def uses(case: Case, name: str) -> list[ast.Name]:
-    """Where the failing text reads the name."""
+    """Where the failing code reads the name."""
     return [
         node
         for node in ast.walk(case.site.text.tree)
@@ -49,7 +49,7 @@ def uses(case: Case, name: str) -> list[ast.Name]:
 
 
 def is_gone(case: Case, name: str) -> bool:
-    """History explains it: some step makes or made exactly this name."""
+    """Whether history explains it: some step makes or made exactly this name."""
     return case.known and any(
         name in case.esg.may_write(each) for each in case.esg.steps if each != case.step
     )
@@ -57,7 +57,7 @@ def is_gone(case: Case, name: str) -> bool:
 
 @rule(NameError)
 def history(case: Case) -> Iterator[Finding]:
-    """Who makes the name, and why it is not there."""
+    """Which step makes the name, and why it is missing."""
     name, esg = missing_name(case), case.esg
     if not name or not case.known or isinstance(case.error, UnboundLocalError):
         return
@@ -86,7 +86,7 @@ def history(case: Case) -> Iterator[Finding]:
 
 
 def _before(case: Case, maker: str) -> tuple[Move, ...]:
-    """A step, and what it needs, moved before the one that failed; none if it needs that one."""
+    """Moves of a step, and what it needs, before the failed one; none if it needs that one."""
     esg, steps = case.esg, case.esg.steps
     needed = [*esg.get_ancestors(maker), maker]
     if case.step in needed:
@@ -124,7 +124,7 @@ def _undeleted(case: Case, maker: str, name: str) -> tuple[Edit, ...]:
 
 @rule(NameError)
 def typo(case: Case) -> Iterator[Finding]:
-    """A name that is there is nearly it."""
+    """An existing name that is similar."""
     name = missing_name(case)
     if not name or isinstance(case.error, UnboundLocalError):
         return
@@ -199,7 +199,8 @@ def unquoted(case: Case) -> Iterator[Finding]:
 
 @rule(NameError)
 def annotation(case: Case) -> Iterator[Finding]:
-    """An annotation that another step's `from __future__ import annotations` was to put off."""
+    """An annotation that another step's `from __future__ import annotations` should have
+    postponed."""
     name, text = missing_name(case), case.site.text
     maker = case.maker("annotations") if name else ""
     if not maker or "__future__" not in case.text(maker).source:
@@ -217,7 +218,7 @@ def annotation(case: Case) -> Iterator[Finding]:
 
 
 def _function(text: StepText, node: ast.AST | None) -> ast.AST | None:
-    """The function that a node stands in."""
+    """The function that contains a node."""
     for each in text.enclosing(node) if node is not None else ():
         if isinstance(each, ast.FunctionDef | ast.AsyncFunctionDef):
             return each
@@ -226,7 +227,7 @@ def _function(text: StepText, node: ast.AST | None) -> ast.AST | None:
 
 @rule(UnboundLocalError)
 def of_function(case: Case) -> Iterator[Finding]:
-    """A function binds a name of the module somewhere, so that it is its own."""
+    """A function binds a name of the module somewhere, which makes it local."""
     name, site = missing_name(case), case.site
     if not name or not site.function:
         return

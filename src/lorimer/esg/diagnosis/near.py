@@ -7,22 +7,22 @@ from difflib import SequenceMatcher
 from typing import Final
 
 _LONGEST: Final = 100
-"""Letters of a word; longer ones are not compared."""
+"""Longer words are not compared."""
 
 _SURE: Final = (0.95, 0.9, 0.8, 0.65)
-"""By distance: how likely it is that the word was meant."""
+"""Confidence that the word was meant, by distance."""
 
 
 def near(word: str, words: Iterable[str]) -> str:
-    """The likeliest of the words; empty if none is near enough."""
+    """The most likely of the words; empty if none is similar enough."""
     return nearest(word, words)[0]
 
 
 def nearest(word: str, words: Iterable[str]) -> tuple[str, float]:
-    """The likeliest of the words and how likely it is; ("", 0) if none is near enough.
+    """The most likely of the words and the confidence; ("", 0) if none is similar enough.
 
-    By the optimal string alignment distance: one for a letter that is missing, too many, another,
-    or swapped with the next. Letters' case and underscores alone are no distance.
+    By optimal string alignment distance: one for a letter that is missing, extra, different, or
+    swapped with the next. Differences only in case and underscores do not count.
     """
     if len(word) > _LONGEST:
         return "", 0.0
@@ -46,7 +46,7 @@ def nearest(word: str, words: Iterable[str]) -> tuple[str, float]:
 
 
 def distance(one: str, other: str, most: int) -> int:
-    """How many slips lie between two words; `most + 1` if there are more."""
+    """The number of typos between two words; `most + 1` if there are more."""
     if abs(len(one) - len(other)) > most:
         return most + 1
     before: list[int] = []
@@ -65,7 +65,7 @@ def distance(one: str, other: str, most: int) -> int:
 
 
 def _allowed(word: str) -> int:
-    """How many slips a word of this length may have and still be known."""
+    """The number of typos that a word of this length may have and still be recognized."""
     return 0 if len(word) < 2 else 1 if len(word) < 5 else 2 if len(word) < 9 else 3
 
 

@@ -1,4 +1,4 @@
-"""None and coroutines: values that stand where their maker was to give another one."""
+"""None and coroutines: values that appear where another value was expected."""
 
 from __future__ import annotations
 
@@ -22,14 +22,14 @@ IN_PLACE: Final = frozenset(
     "subtract update add difference_update intersection_update symmetric_difference_update "
     "heapify".split()
 )
-"""Methods that change their object and give back None."""
+"""Methods that change their object and return None."""
 _WAITERS: Final = frozenset({"gather", "create_task", "run", "wait_for", "ensure_future"})
-"""Functions of asyncio that wait for what they are given."""
+"""Functions of asyncio that await their arguments."""
 
 
 @rule(TypeError, AttributeError)
 def none(case: Case) -> Iterator[Finding]:
-    """An operand is None: who made it, and how."""
+    """An operand is None: which step made it, and how."""
     error = case.error
     of_none = isinstance(error, AttributeError) and error.obj is None and "NoneType" in case.message
     if not of_none and not (isinstance(error, TypeError) and "NoneType" in case.message):
@@ -51,7 +51,7 @@ def none(case: Case) -> Iterator[Finding]:
 
 
 def _operands(case: Case) -> Iterator[tuple[Site, ast.expr]]:
-    """Expressions at the place that failed, what is operated on first."""
+    """Expressions at the place that failed; what is operated on comes first."""
     site = case.site
     tops = [site.node] if site.node is not None else [*site.text.in_line(site.line)]
     for top in tops:
@@ -90,7 +90,7 @@ def _made_none(case: Case, site: Site, node: ast.expr) -> Iterator[Finding]:
 
 
 def _by_assignment(case: Case, text: StepText, name: str, *, plain: bool) -> Iterator[Finding]:
-    """Calls in what a name is set to, the last assignment first."""
+    """Calls in the expressions assigned to a name, the last assignment first."""
     made = [
         each
         for each in ast.walk(text.tree)
@@ -108,7 +108,7 @@ def _by_assignment(case: Case, text: StepText, name: str, *, plain: bool) -> Ite
 
 
 def _sources(case: Case, site: Site, name: str) -> Iterator[ast.expr]:
-    """What a name of a function comes from: the list of its loop, the argument of its caller."""
+    """Where a local name comes from: the list of its loop, the argument of its caller."""
     for node in ast.walk(site.text.tree):
         if isinstance(node, ast.For | ast.comprehension) and name in targets(node.target):
             yield node.iter
@@ -122,7 +122,7 @@ def _sources(case: Case, site: Site, name: str) -> Iterator[ast.expr]:
 def _of_call(
     case: Case, text: StepText, call: ast.Call, name: str, whole: ast.stmt | None
 ) -> Iterator[Finding]:
-    """This call gives None: it changes in place, has no `return`, or found nothing."""
+    """This call returns None: it changes in place, has no `return`, or found nothing."""
     function = call.func
     made = f"sets {name!r} to" if name else "uses"
     if isinstance(function, ast.Attribute) and function.attr in IN_PLACE:
@@ -180,7 +180,7 @@ def _no_return(text: StepText, node: ast.FunctionDef | ast.AsyncFunctionDef) -> 
 
 
 def _is_useless(node: ast.AST) -> bool:
-    """A value that is worked out for nobody."""
+    """A value that is computed and discarded."""
     return isinstance(node, ast.Expr) and not isinstance(
         node.value, ast.Call | ast.Await | ast.Yield | ast.YieldFrom | ast.Constant
     )
@@ -195,7 +195,7 @@ def _built(node: ast.FunctionDef | ast.AsyncFunctionDef) -> str:
 
 @rule(TypeError, AttributeError)
 def coroutine(case: Case) -> Iterator[Finding]:
-    """A coroutine was used as if it were what it gives."""
+    """A coroutine was used instead of its result."""
     error = case.error
     owner = error.obj if isinstance(error, AttributeError) else None
     if not inspect.iscoroutine(owner) and "coroutine" not in case.message:
@@ -221,7 +221,7 @@ def coroutine(case: Case) -> Iterator[Finding]:
 
 @rule(RuntimeError)
 def no_loop(case: Case) -> Iterator[Finding]:
-    """`asyncio.gather(...)` without `await`: outside of one there is no loop."""
+    """`asyncio.gather(...)` without `await`: no loop is running outside of one."""
     if "event loop" not in case.message:
         return
     text = case.site.text
@@ -238,7 +238,7 @@ def no_loop(case: Case) -> Iterator[Finding]:
 
 @rule(TypeError)
 def awaited(case: Case) -> Iterator[Finding]:
-    """`await` of something that is there already."""
+    """`await` of something that is not awaitable."""
     node = case.site.node
     if "'await' expression" in case.message and isinstance(node, ast.Await):
         text = case.site.text
@@ -248,7 +248,7 @@ def awaited(case: Case) -> Iterator[Finding]:
 
 
 def _waits(value: object) -> bool:
-    """A coroutine, or a list of some."""
+    """A coroutine, or a list of coroutines."""
     return inspect.iscoroutine(value) or inspect.iscoroutine(first(value))
 
 
@@ -258,7 +258,7 @@ def _is_async(case: Case, site: Site, call: ast.Call) -> bool:
 
 
 def _given_to_asyncio(text: StepText, call: ast.Call) -> bool:
-    """It is an argument of something that waits for it itself: `gather`, `create_task`."""
+    """It is an argument of something that awaits it: `gather`, `create_task`."""
     for each in text.enclosing(call):
         if isinstance(each, ast.stmt):
             return False

@@ -1,4 +1,4 @@
-"""Numbers that are none, zeros, and arrays whose shapes do not fit."""
+"""Strings that are not numbers, zeros, and arrays whose shapes do not fit."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class Shaped(Protocol):
 
 @rule(ValueError)
 def numbers(case: Case) -> Iterator[Finding]:
-    """A text that is no number: which, and who made it; NaN as an int."""
+    """A string that is not a number: which one, and which step made it; NaN as an int."""
     if "NaN to integer" in case.message:
         call = case.site.node
         node = call.args[0] if isinstance(call, ast.Call) and call.args else None
@@ -82,7 +82,7 @@ def _shape(value: object) -> tuple[int, ...] | None:
 
 
 def _turned(case: Case) -> tuple[Edit, ...]:
-    """`a @ b` where the other way round of one of them fits."""
+    """`a @ b` where one of them fits when transposed."""
     match case.site.node:
         case ast.BinOp(left=left, right=right, op=ast.MatMult()):
             one, other = _shape(case.value(left)), _shape(case.value(right))
@@ -96,7 +96,7 @@ def _turned(case: Case) -> tuple[Edit, ...]:
 
 @rule(ZeroDivisionError)
 def zero(case: Case) -> Iterator[Finding]:
-    """What is zero, and who made it."""
+    """What is zero, and which step made it."""
     node = case.site.node
     if isinstance(node, ast.BinOp):
         _, made = case.evidence(node.right)

@@ -1,4 +1,4 @@
-"""What a rule is: the errors that it knows, and a function that looks at a case."""
+"""The definition of a rule: the errors that it handles, and a function that examines a case."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from lorimer.esg.diagnosis.report import Finding
 
 @dataclass(frozen=True, slots=True)
 class Rule:
-    """Gives findings for errors of these classes. It changes nothing and runs nothing."""
+    """Returns findings for errors of these classes. It changes nothing and runs nothing."""
 
     errors: tuple[type[BaseException], ...]
     find: Callable[[Case], Iterator[Finding]]

@@ -1,4 +1,4 @@
-"""Text that is no Python: edits of a character or two, tried until the parser takes one."""
+"""Code that is not Python: edits of one or two characters, tried until the parser accepts one."""
 
 from __future__ import annotations
 
@@ -23,11 +23,11 @@ _OPENS: Final = re.compile(
     r"\s*(if|elif|else|for|while|def|class|with|try|except|finally|async|match|case)\b"
 )
 _MOST: Final = 150
-"""Edits that are tried."""
+"""Number of edits that are tried."""
 _WIDE: Final = 2000
-"""Characters of a line whose words are looked at: longer ones are data."""
+"""Characters of a line whose words are examined: longer lines are data."""
 _SURE: Final = (0.95, 0.7, 0.65, 0.6, 0.55, 0.5)
-"""Of the edits that the parser takes, in their order: a run tells which of them is meant."""
+"""Confidence of the accepted edits, in order: running the step shows which one is right."""
 _MISMATCH: Final = re.compile(r"closing parenthesis '(.)' does not match opening parenthesis '(.)'")
 _BOUNDARY: Final = re.compile(r"(?<=[\w'\")\]}])(?=[^\w'\"]|$)")
 _SOFT: Final = ("match", "case")
@@ -43,7 +43,7 @@ class Try:
 
 
 class Lines:
-    """The text around the line where the parser gave up."""
+    """The code around the line where the parser failed."""
 
     def __init__(self, step: str, source: str, error: SyntaxError) -> None:
         self.step, self.source = step, source
@@ -58,7 +58,7 @@ class Lines:
     def end(self, number: int) -> int:
         """Where the code of a line ends, without a comment."""
         row = self.rows[number - 1]
-        quoted = max(row.rfind("'"), row.rfind('"')) + 1  # a `#` before it may be in a text
+        quoted = max(row.rfind("'"), row.rfind('"')) + 1  # a `#` before it may be in a string
         code = row[:quoted] + row[quoted:].partition("#")[0]
         return self.start(number) + len(code.rstrip())
 
@@ -71,7 +71,7 @@ class Lines:
 
 @rule(SyntaxError)
 def syntax(case: Case) -> Iterator[Finding]:
-    """The first edit by which the text is Python."""
+    """The first edit that makes the code valid."""
     error = case.error
     if not isinstance(error, SyntaxError) or error.lineno is None:
         return
@@ -84,7 +84,7 @@ def syntax(case: Case) -> Iterator[Finding]:
         message = f"line {lines.number}: {lines.message}, a warning that counts as an error here"
         yield Finding("warning", message, case.step, (), 0.95)
         return
-    found = dict[str, Try]()  # by the text that it gives
+    found = dict[str, Try]()  # by the resulting code
     for number, each in enumerate(_tries(lines)):
         text = _edited(lines.source, each.edits)
         if text not in found and _compiles(text):
@@ -130,7 +130,7 @@ def _colons(lines: Lines) -> Iterator[Try]:
 
 
 def _open(lines: Lines) -> Iterator[Try]:
-    """Close it at the end of its line, of one behind it, or where a word ends."""
+    """Close it at the end of its line, or of a later one, or where a word ends."""
     found = re.match(r"'([\[({])' was never closed", lines.message)
     first = lines.number if found else max(1, lines.number - 8)
     signs = [_CLOSING[found[1]]] if found else [")", "]", "}"]
@@ -161,7 +161,7 @@ def _inside(lines: Lines, number: int, column: int, sign: str) -> Iterator[Try]:
 
 
 def _mismatched(lines: Lines) -> Iterator[Try]:
-    """`[1, 2)`: the one that is open is to be closed before."""
+    """`[1, 2)`: close the open bracket first."""
     found = _MISMATCH.search(lines.message)
     if found is None:
         return
@@ -176,7 +176,7 @@ def _mismatched(lines: Lines) -> Iterator[Try]:
 
 
 def _unmatched(lines: Lines) -> Iterator[Try]:
-    """Take away the bracket that closes nothing, or make it the one that fits."""
+    """Remove the bracket that closes nothing, or replace it with the one that fits."""
     start = lines.start(lines.number)
     row = lines.rows[lines.number - 1]
     at = lines.column if lines.column < len(row) and row[lines.column] in ")]}" else -1
@@ -192,7 +192,7 @@ def _unmatched(lines: Lines) -> Iterator[Try]:
 
 
 def _quotes(lines: Lines) -> Iterator[Try]:
-    """A quote before a word, or after one: the place nearest to the one that is left alone."""
+    """Add a quote before or after a word: the place nearest to the unmatched one."""
     row, start = lines.rows[lines.number - 1], lines.start(lines.number)
     message = f"the text of line {lines.number} is not closed"
     if len(row) > _WIDE:
@@ -252,7 +252,7 @@ def _print(lines: Lines) -> Iterator[Try]:
 
 
 def _commas(lines: Lines) -> Iterator[Try]:
-    """Between two elements, also at the end of the line before."""
+    """Between two elements, or at the end of the previous line."""
     row, start = lines.rows[lines.number - 1], lines.start(lines.number)
     message = f"a comma is missing in line {lines.number}"
     gaps = [each.start() for each in re.finditer(r"(?<=[\w'\")\]}])\s+(?=[\w'\"(\[{])", row)]
@@ -265,7 +265,7 @@ def _commas(lines: Lines) -> Iterator[Try]:
 
 
 def _indents(lines: Lines) -> Iterator[Try]:
-    """Another indent for the line, or for one before it that is out of line; or for a block."""
+    """Change the indent of the line, of an earlier one that is out of line, or of a block."""
     known = sorted({len(row) - len(row.lstrip()) for row in lines.rows if row.strip()} | {4})
     before = next((each for each in reversed(lines.rows[: lines.number - 1]) if each.strip()), "")
     above = len(before) - len(before.lstrip())
@@ -304,7 +304,7 @@ def _edited(source: str, edits: tuple[Edit, ...]) -> str:
 
 
 def _compiles(source: str) -> bool:
-    """The parser takes it, and so does the compiler, which knows where `return` may stand."""
+    """Accepted by the parser, and by the compiler, which knows where `return` is allowed."""
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")

@@ -1,4 +1,4 @@
-"""The text of a step as a syntax tree, and edits at places of it."""
+"""The code of a step as a syntax tree, and edits at positions in it."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from lorimer.esg.patching.patches import Edit
 
 
 class StepText:
-    """A step's text; the tree is empty if it is no Python."""
+    """A step's code; the tree is empty if it is not Python."""
 
     def __init__(self, step: str, source: str) -> None:
         self.step, self.source = step, source
@@ -22,7 +22,7 @@ class StepText:
         }
 
     def offset(self, line: int, column: int) -> int:
-        """Characters before a place; `column` in bytes, as syntax trees have it."""
+        """Characters before a position; `column` in bytes, as in syntax trees."""
         before = sum(len(each) for each in self.lines[: line - 1])
         text = self.lines[line - 1] if line <= len(self.lines) else ""
         return before + len(text.encode()[:column].decode("utf-8", "ignore"))
@@ -44,11 +44,11 @@ class StepText:
         return Edit(self.step, at, at, text)
 
     def around(self, node: ast.expr, before: str, after: str) -> tuple[Edit, Edit]:
-        """Put something before and after an expression."""
+        """Insert something before and after an expression."""
         return self.insert(self.start(node), before), self.insert(self.end(node), after)
 
     def top(self) -> int:
-        """Where an import can be put: after a docstring and `from __future__`."""
+        """Where an import can be inserted: after a docstring and `from __future__`."""
         at = 0
         for number, each in enumerate(self.tree.body):
             match each:
@@ -68,14 +68,14 @@ class StepText:
         return self.insert(at, ("" if ended else "\n") + statement + "\n")
 
     def statement(self, node: ast.AST) -> ast.stmt | None:
-        """The statement that a node is part of."""
+        """The statement that contains a node."""
         found: ast.AST | None = node
         while found is not None and not isinstance(found, ast.stmt):
             found = self.parents.get(found)
         return found
 
     def enclosing(self, node: ast.AST) -> Iterator[ast.AST]:
-        """What a node is part of, from the inside out."""
+        """The nodes that contain a node, from the inside out."""
         found = self.parents.get(node)
         while found is not None:
             yield found
@@ -87,7 +87,7 @@ class StepText:
         return line[: len(line) - len(line.lstrip())]
 
     def at(self, line: int, end_line: int, column: int, end_column: int) -> ast.AST | None:
-        """The node with exactly this place: the outermost of several, not the statement."""
+        """The node at exactly this position: the outermost of several, not the statement."""
         for node in ast.walk(self.tree):
             if (
                 not isinstance(node, ast.Expr)

@@ -26,7 +26,7 @@ _SHOWN: Final = 40
 
 @rule(TypeError)
 def operands(case: Case) -> Iterator[Finding]:
-    """A number that is text, or text that is to be joined to a number."""
+    """A number that is a string, or a string to be joined to a number."""
     if not _MIXED.search(case.message) or "NoneType" in case.message:
         return
     if "coroutine" in case.message:
@@ -75,7 +75,7 @@ def _pair(case: Case) -> tuple[ast.expr, ast.expr] | None:
 
 
 def _is_written(node: ast.expr) -> bool:
-    """Text that stands there, or begins with such: it is put together to be shown."""
+    """A string literal, or something that begins with one: it is put together for display."""
     match node:
         case ast.JoinedStr() | ast.Constant(value=str()):
             return True
@@ -86,7 +86,7 @@ def _is_written(node: ast.expr) -> bool:
 
 
 def as_number(value: object) -> str:
-    """`int` or `float` if a text is a number; else empty."""
+    """`int` or `float` if a string is a number; otherwise empty."""
     if not isinstance(value, str):
         return ""
     found = _NUMBER.fullmatch(value.strip())
@@ -121,7 +121,7 @@ def _short(value: object) -> str:
 
 
 def _evidence(case: Case, pair: tuple[ast.expr, ...]) -> str:
-    """The step that made the operand that is not what it should be."""
+    """The step that made the operand with the wrong type."""
     for node in pair:
         value = case.value(node)
         if isinstance(value, str) and not isinstance(node, ast.Constant) and not _is_written(node):
@@ -133,7 +133,7 @@ def _evidence(case: Case, pair: tuple[ast.expr, ...]) -> str:
 
 
 def _folded(case: Case) -> Iterator[Finding]:
-    """`sum(row['n'] for row in rows)`, `sorted(xs)`, `max(xs)`: the elements are texts."""
+    """`sum(row['n'] for row in rows)`, `sorted(xs)`, `max(xs)`: the elements are strings."""
     site = case.site
     call = site.node
     if not isinstance(call, ast.Call) or not call.args:
@@ -167,7 +167,7 @@ def _folded(case: Case) -> Iterator[Finding]:
 
 
 def _element(case: Case, part: ast.comprehension, element: ast.expr) -> object:
-    """What the first element of a comprehension over a list is."""
+    """The first element of a comprehension over a list."""
     held = first(case.value(part.iter))
     if held is UNKNOWN or not isinstance(part.target, ast.Name):
         return UNKNOWN
@@ -193,7 +193,7 @@ def joined(case: Case) -> Iterator[Finding]:
 
 @rule(TypeError)
 def loops(case: Case) -> Iterator[Finding]:
-    """`for i in n`, a list as a key, `rows['amount']` of a list."""
+    """`for i in n`, a list as a key, `rows['amount']` on a list."""
     site, text = case.site, case.site.text
     if re.search(r"'int' object is not iterable", case.message):
         for node in [site.node, text.parents.get(site.node) if site.node else None]:
@@ -236,7 +236,7 @@ def _hashable(case: Case, text: StepText, kind: str) -> tuple[Edit, ...]:
 
 @rule(TypeError)
 def no_length(case: Case) -> Iterator[Finding]:
-    """`len(price)` of a number that was to be a text."""
+    """`len(price)` of a number that should be a string."""
     call = case.site.node
     if "has no len()" not in case.message or not isinstance(call, ast.Call) or not call.args:
         return

@@ -1,4 +1,4 @@
-"""As many names as values, and loops over what has no pairs."""
+"""Unpacking into the wrong number of names, and loops over values that are not pairs."""
 
 from __future__ import annotations
 
@@ -70,7 +70,8 @@ def _unpacked(case: Case) -> tuple[ast.Tuple | ast.List | None, ast.expr | None]
 
 
 def _count(case: Case, value: ast.expr, *, loop: bool) -> int:
-    """How many values there are: as Python says, as it is, as the function returns; 0: unknown."""
+    """How many values there are, according to Python, the value, or the function's return; 0:
+    unknown."""
     said = re.search(r"got (\d+)", case.message)
     if said is not None:
         return int(said[1])
@@ -94,7 +95,7 @@ def _count(case: Case, value: ast.expr, *, loop: bool) -> int:
 def _renamed(
     case: Case, text: StepText, target: ast.Tuple | ast.List, wanted: int, given: int
 ) -> tuple[Edit, ...]:
-    """More names at the end (those that nobody makes, else `_`), or fewer."""
+    """More names at the end (those the step reads and no step makes, else `_`), or fewer."""
     if not given or given == wanted or any(isinstance(e, ast.Starred) for e in target.elts):
         return ()
     last = target.elts[-1]

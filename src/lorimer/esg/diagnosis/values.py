@@ -1,4 +1,4 @@
-"""Values as far as they can be looked at without running code of their classes."""
+"""Values, as far as they can be inspected without running code of their classes."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ from itertools import islice
 from typing import Final, cast
 
 UNKNOWN: Final = object()
-"""What an expression is that cannot be worked out."""
+"""The value of an expression that cannot be evaluated."""
 _LOOKED_AT: Final = 1000
-"""Elements of a container that are looked at."""
+"""Elements of a container that are inspected."""
 
 
 def attribute_of(owner: object, name: str) -> object:
@@ -41,7 +41,7 @@ def item_of(owner: object, index: object) -> object:
 
 
 def elements(value: object) -> Sequence[object]:
-    """The first elements of a list or tuple; none of anything else."""
+    """The first elements of a list or tuple; none for anything else."""
     if isinstance(value, list | tuple):
         return [*islice(cast("Iterable[object]", value), _LOOKED_AT)]
     return ()
@@ -57,14 +57,14 @@ def first(value: object) -> object:
 
 
 def size_of(value: object) -> int | None:
-    """How many elements one of Python's own containers has; None for anything else."""
+    """The number of elements in one of Python's own containers; None for anything else."""
     if isinstance(value, list | tuple | str | dict | set | frozenset | bytes | deque):
         return len(cast("Sequence[object]", value))
     return None
 
 
 def keys_of(value: object) -> list[str]:
-    """The text keys of a mapping, the columns of a frame, those of the first of many."""
+    """The string keys of a mapping, the columns of a frame, or those of the first of many."""
     if isinstance(value, list | tuple):
         value = first(cast("object", value))
     keys = None if isinstance(value, type) else getattr(value, "keys", None)
@@ -73,5 +73,5 @@ def keys_of(value: object) -> list[str]:
     try:
         found = cast("Callable[[], Iterable[object]]", keys)()
         return [each for each in islice(found, _LOOKED_AT) if isinstance(each, str)]
-    except TypeError:  # it is another kind of keys
+    except TypeError:  # its keys are of another kind
         return []

@@ -1,4 +1,4 @@
-"""One run of one step: what it is lent, what it leaves, what the graph is told."""
+"""One run of one step: what it is supplied with, what it leaves, what is reported to the graph."""
 
 from __future__ import annotations
 
@@ -44,12 +44,12 @@ _NOT_MADE: Final[Mapping[Status, str]] = {
 
 @dataclass(slots=True)
 class _Trial:
-    """One run of a step, before it is decided what becomes of it."""
+    """One run of a step, before its outcome is accepted or undone."""
 
     step: str
     lending: Lending
     states: dict[str, object]
-    """Random states, settings ... as they were before."""
+    """Random states, settings etc. as they were before the run."""
     files: FileLog
     outcome: Outcome
     slots: dict[Slot, object]
@@ -61,7 +61,7 @@ class _Trial:
 
 
 class _Told(NamedTuple):
-    """What the graph is told of a run, as `observe` takes it."""
+    """What is reported to the graph about a run, as `observe` takes it."""
 
     reads: dict[str, str]
     writes: dict[str, str]
@@ -69,25 +69,25 @@ class _Told(NamedTuple):
 
 
 def _draws(value: object) -> bool:
-    """Who has it may draw with matplotlib: its modules, figures, axes."""
+    """Whether a step that has this value may draw with matplotlib: its modules, figures, axes."""
     home = value.__name__ if type(value) is ModuleType else home_of(type(value))
     return home.partition(".")[0] == "matplotlib"
 
 
 def _before_forks(space: TrackedNamespace, lending: Lending) -> Callable[[], None]:
-    """Lends all to a child: what it reads then, nobody here is told."""
+    """Supplies all names before a fork: what the child reads then cannot be seen here."""
     thread = threading.get_ident()
 
     def forking() -> None:
         known = lending.known()
-        if threading.get_ident() == thread:  # values move only between what the step does
+        if threading.get_ident() == thread:  # values move only between the step's own actions
             space.fetch(known)
 
     return forking
 
 
 class Attempts:
-    """Runs steps, each with the values of its place, and tells the graph what they did."""
+    """Runs steps, each with the values of its place, and reports to the graph what they did."""
 
     def __init__(
         self,
@@ -115,12 +115,12 @@ class Attempts:
         graph.given_by(lambda name: self.store.given(name) or self.files.given(name))
 
     def run(self, step_id: str) -> Lost | None:
-        """Run a step. What it needs and is gone: nothing has changed then."""
+        """Run a step. Returns what it needs and is gone; in that case nothing has changed."""
         if (unknown := self.surroundings.lost_state(step_id)) is not None:
             return unknown
         reloaded = self._modules.begin(step_id)
         self._attributes.forget(reloaded)
-        if reloaded:  # it is as if everything from there on were
+        if reloaded:  # everything from there on counts as reloaded
             self._mark_later(step_id)
         trial = self._tried(step_id)
         outcome, visit, kept = trial.outcome, trial.lending.visit, trial.lending.using
@@ -140,8 +140,8 @@ class Attempts:
         return lost
 
     def _cut_off(self) -> None:
-        """What such steps have opened leads to files that have lost their names: it is made again
-        before somebody uses it."""
+        """Files opened by such steps are no longer at their paths. Objects that hold them are
+        discarded here, and made again before somebody uses them."""
         steps, self.files.cut_off = self.files.cut_off, set()
         for region in self.store.regions().values() if steps else ():
             held = () if region.live is None else region.live.contents
@@ -149,8 +149,8 @@ class Attempts:
                 region.live = None
 
     def _tried(self, step_id: str) -> _Trial:
-        """Run a step with what is there at its place. What it raises is in the outcome; what the
-        process is asked to end by is raised, and nothing has changed."""
+        """Run a step with the values of its place. What it raises is in the outcome. An exception
+        that asks the process to end is raised, and nothing has changed then."""
         graph, space = self.graph, self._globals
         lending = Lending(graph, self.store, self._attributes, self.given, step_id, space.prepare)
         states = self.surroundings.set_states(step_id)
@@ -185,7 +185,7 @@ class Attempts:
         return _Trial(step_id, lending, states, files, outcome, slots, space.lent, left, deleted)
 
     def _succeeded(self, trial: _Trial) -> None:
-        """Take over what it has left, and tell the graph."""
+        """Accept what the step has left, and report it to the graph."""
         graph, step_id, outcome, kept = self.graph, trial.step, trial.outcome, trial.lending.using
         visit, parts = trial.lending.visit, self._globals.parts
         lent = trial.lent | {slot.name: value for slot, value in kept.lent.items()}
@@ -213,7 +213,7 @@ class Attempts:
             for each in {each for region in done.shared for each in later & region.states.keys()}:
                 graph.mark_stale(each)
         if self._attributes.first_written({*(slot.name for slot in trial.slots), *in_place}):
-            self._mark_later(step_id)  # none of them has told whether it reads that
+            self._mark_later(step_id)  # no run has shown whether they read that
         if not resources.READ_ONCE_SET.isdisjoint(told.writes):
             self.overlooked()
         self._keep(step_id, outcome, (*told.reads, *in_place), (*told.writes, *in_place))
@@ -251,14 +251,15 @@ class Attempts:
         return _Told(reads, writes, kills | (files.written - files.read.keys()))
 
     def _written(self, trial: _Trial) -> dict[str, str]:
-        """The files that it has written: however it ended, it finds them as before next time."""
+        """The files that it has written. However it ended, its next run finds them as they were
+        before."""
         reached = (each for region in trial.lending.visit.entered for each in region.objects)
         maps = any(issubclass(type(each), mmap) for each in reached)
         return self.files.left(trial.step, trial.files, reached_maps=maps)
 
     def overlooked(self) -> None:
-        """Steps that stand behind one which sets what all read, and ran before there was such a
-        one, or before they stood there: they have to run again."""
+        """Mark later steps stale that have to see what an earlier step sets for all, but ran before
+        that step set it, or before they were placed after it."""
         slots = self._attributes.slots.values()
         names = {each.name for each in slots if each.everyone and each.written}
         for name in names | resources.READ_ONCE_SET:
@@ -269,17 +270,18 @@ class Attempts:
                 behind = behind or name in self.graph.made(step)
 
     def _mark_later(self, step_id: str) -> None:
-        """The steps behind this one have to run again."""
+        """Mark all steps after this one stale."""
         for each in self.graph.steps_after(step_id):
             self._mark(each)
 
     def _mark(self, step_id: str) -> None:
-        """It has to run again, also where the values that it is stale by come out as they were."""
+        """Mark a step stale, so that it runs even if the values that made it stale turn out
+        unchanged."""
         if self.graph.status(step_id) in (Status.FRESH, Status.STALE):
             self.graph.mark_stale(step_id)
 
     def _with_maker(self, step_id: str, failure: Failure, error: BaseException | None) -> Failure:
-        """Why there is no such name, where a step before was to make it."""
+        """Explain a missing name that an earlier step should have made."""
         name = getattr(error, "name", None) if isinstance(error, NameError) else None
         if not isinstance(name, str) or name in self._globals.lent:
             return failure
@@ -294,12 +296,12 @@ class Attempts:
         return self.graph.seconds(step) or 0.0 if step in self.graph else 0.0
 
     def as_before(self, step_id: str) -> bool:
-        """Whether all that has changed for a step are parts of values that it does not use: it is
-        up to date then."""
+        """Whether all changes since the last run concern parts of values that the step does not
+        use: if so, it is now up to date."""
         return self._parts.as_before(step_id, self._globals)
 
     def show_again(self, step_id: str) -> StepResult | None:
-        """Show the last value of a step anew, where nothing else is to be done. None: it has to
+        """Display the last value of a step again, if nothing else is to be done. None: it has to
         run."""
         result = self._showing.again(step_id, self.results, self._globals, MAX_OUTPUT)
         if result is not None:
@@ -307,7 +309,7 @@ class Attempts:
         return result
 
     def recall(self, step_id: str, reads: Iterable[str], writes: Iterable[str]) -> None:
-        """A step has run elsewhere: it is up to date, and its values are gone."""
+        """Record that a step has run elsewhere: it is up to date, but its values are gone."""
         reads, writes = dict.fromkeys(reads, UNSEEN), dict.fromkeys(writes, UNSEEN)
         for names in (reads, writes):
             names |= {n: resources.fingerprint(n) for n in names if n.startswith(resources.FILE)}
@@ -325,7 +327,7 @@ class Attempts:
         )
 
     def _failed(self, trial: _Trial, failure: Failure) -> None:
-        """Put back what it has changed; what it had left is kept to be looked at."""
+        """Restore what the step has changed; what it left is kept for inspection."""
         step_id, visit, outcome = trial.step, trial.lending.visit, trial.outcome
         lent, left = trial.lent, trial.left
         outcome.failure = self._with_maker(step_id, failure, outcome.error)
@@ -368,7 +370,7 @@ class Attempts:
     def _in_place(
         self, step_id: str, visit: Visit, lent: Mapping[str, object], done: Left
     ) -> list[str]:
-        """The names that the step has used whose objects it has changed."""
+        """The names used by the step whose objects it has changed."""
         found = list[str]()
         for name in lent if done.changed else ():
             version = self.store.get(name, self.graph.maker(name, step_id))
@@ -377,20 +379,20 @@ class Attempts:
         return found
 
     def _leads(self, step_id: str, done: Left) -> dict[str, tuple[str, ...]]:
-        """The regions that what the step has left leads to at once."""
+        """The regions that the values the step left lead to directly."""
         found = {name: version.regions for name, version in done.bound.items()}
         for region in self.store.wrote(step_id):
             found[region.name] = region.states[step_id].refs
         return {name: tuple(each.name for each in to) for name, to in found.items() if to}
 
     def forget(self, step_id: str) -> None:
-        """A step has made nothing."""
+        """Record that a step has made nothing."""
         self.store.forget(step_id)
         self._parts.forget(step_id)
         self.surroundings.forget(step_id)
 
     def rename(self, old: str, new: str) -> None:
-        """A step has another id, or, if `new` is empty, is no more."""
+        """The id of a step has changed; if `new` is empty, the step was deleted."""
         result = self.results.pop(old, None)
         self._showing.rename(old, new)
         self._parts.rename(old, new)

@@ -1,12 +1,13 @@
-"""What steps keep in modules and in classes of libraries: `np.kept = a`, `mod.counter += 1`,
+"""What steps store in modules and in classes of libraries: `np.kept = a`, `mod.counter += 1`,
 `sys.path.append(...)`.
 
-An attribute that a step has set, or that it may change in place, is a *slot*: a name of the graph
-(`module:numpy.kept`) whose versions are kept like those of other names. Before a step runs the
-slots that it may read are what they were at its place. Which attributes those are, and which it may
-set, its code tells (code_words.py); that it has set one is seen by looking at all modules and
-classes before and after. One that the library has itself is read by every later step, for who
-knows what the library does with it; one that a step has added to a module by who names it.
+An attribute that a step has set, or may change in place, is a *slot*: a name of the graph
+(`module:numpy.kept`) whose versions are kept like those of other names. Before a step runs, the
+slots that it may read are restored to their state at its place. Its code tells which attributes
+these are and which it may set (code_words.py); whether it has set one is found by comparing all
+modules and classes before and after. A slot of the library itself is read by every later step,
+since the library may do anything with it; one that a step added to a module is read by the steps
+that name it.
 """
 
 from __future__ import annotations
@@ -36,17 +37,17 @@ _REFERENCES: Final = (type, types.ModuleType, types.FunctionType, types.BuiltinF
 _OF_WARNINGS: Final = frozenset(
     {"filterwarnings", "simplefilter", "resetwarnings", "catch_warnings", "filters"}
 )
-"""Who says one of these may change which warnings are shown."""
+"""Code that uses one of these names may change which warnings are shown."""
 _BY_CALLS: Final[Mapping[str, frozenset[str]]] = {"copyreg": frozenset({"dispatch_table"})}
-"""Module -> what its functions change of it, unnamed by who calls them."""
+"""Module -> attributes that its functions change without the caller naming them."""
 _STORES_CELL: Final = dis.opmap["STORE_DEREF"]
 _MOST: Final = 20_000
-"""Values in a container that is looked into."""
+"""Containers with more values are not inspected."""
 
 
 @dataclass(slots=True, eq=False)
 class Slot:
-    """An attribute of a module, class or function; or, if the owner is `sys.modules`, an item."""
+    """An attribute of a module, class or function; if the owner is `sys.modules`, an item."""
 
     name: str
     owner: object
@@ -56,11 +57,11 @@ class Slot:
     written: bool = False
 
     def get(self) -> object:
-        """What it holds, or MISSING."""
+        """Its present value, or MISSING."""
         return fields(self.owner).get(self.attribute, MISSING)
 
     def put(self, value: object) -> None:
-        """Let it hold this."""
+        """Set its value."""
         put(self.owner, self.attribute, value)
 
 
@@ -73,11 +74,11 @@ class Attributes:
         self.known = Known()
 
     def add(self, owner: object, attribute: str, before: object) -> tuple[Slot, set[str]]:
-        """A new slot, which holds `before` before any step; and steps that have to run again
-        because the objects of that are theirs no more."""
+        """A new slot, which holds `before` before any step; and the steps that have to run again
+        because they no longer own the objects in it."""
         names = {each.name for each in self.slots.values()}
         name = f"{PREFIX}{name_of(owner)}.{attribute}"
-        while name in names:  # of two modules of one name
+        while name in names:  # two modules with the same name
             name += "~"
         inherited = isinstance(owner, type) or owner is sys or owner is sys.modules
         everyone = before is not MISSING or inherited or attribute.startswith("_")
@@ -87,7 +88,7 @@ class Attributes:
         return slot, Commit(Visit(self.store, lambda _: ""), "").give(name, before)
 
     def forget(self, modules: Iterable[types.ModuleType]) -> None:
-        """These are about to be loaded anew."""
+        """These modules are about to be reloaded."""
         gone, names = {*map(id, modules)}, {name_of(each) for each in modules}
         for key, slot in [*self.slots.items()]:
             of = isinstance(slot.owner, type | types.FunctionType)
@@ -96,8 +97,8 @@ class Attributes:
                 del self.slots[key]
 
     def first_written(self, names: Container[str]) -> bool:
-        """Note which slots a step has set or changed in place; whether one of them is so for the
-        first time."""
+        """Note which slots a step has set or changed in place. Returns whether one of them is so
+        for the first time."""
         new = [each for each in self.slots.values() if each.name in names and not each.written]
         for each in new:
             each.written = True
@@ -107,8 +108,8 @@ class Attributes:
 class Using:
     """What one run does with slots.
 
-    `lend`: gives what a slot holds at the step's place, or MISSING. `earlier`: whether a step comes
-    before it.
+    `lend`: returns what a slot holds at the step's place, or MISSING. `earlier`: whether a step
+    comes before this one.
     """
 
     def __init__(
@@ -123,11 +124,11 @@ class Using:
         self.lent: dict[Slot, object] = {}
         self.displaced: set[str] = set()
         self.imported = set[str]()
-        """Modules that its code imports."""
+        """Modules imported by its code."""
         self.spoken = set[str]()
-        """Words in code that it may run."""
+        """Identifiers in code that it may run."""
         self.brings = False
-        """It may have brought a library into the session."""
+        """It may have loaded a library in this session."""
         self._names: set[str] = set()
         self._modules: dict[int, types.ModuleType] = {}
         self._owners = Owners(session.known)
@@ -137,7 +138,7 @@ class Using:
         self._begun = False
 
     def _begin(self) -> None:
-        """Before the step runs: what every step reads."""
+        """Before the step runs: restore what every step reads."""
         self._begun = True
         for slot in [*self._session.slots.values()]:
             if slot.everyone and (slot.written or is_own(slot.owner)):
@@ -170,8 +171,8 @@ class Using:
             self._owners.note_modules()
 
     def given(self, value: object) -> None:
-        """The step has been lent this value."""
-        if type(value) in ProxyTypes:  # it answers for another object, or for none any more
+        """The step has been supplied with this value."""
+        if type(value) in ProxyTypes:  # it stands for another object, or for one that is gone
             return
         if isinstance(value, types.ModuleType):
             self._see(value)
@@ -196,7 +197,7 @@ class Using:
                 self._see(module)
 
     def _loaded(self, modules: list[types.ModuleType]) -> None:
-        """These are new: nobody has changed them yet."""
+        """These modules are new: nobody has changed them yet."""
         self._owners.loaded()
         for each in modules:
             if each.__name__ in self._wanted or is_own(each):
@@ -210,7 +211,7 @@ class Using:
             self._look_into(module, self._names)
 
     def _look_into(self, module: types.ModuleType, names: Iterable[str]) -> None:
-        """Find what the step may change in place, or by calling what the module defines."""
+        """Find what the step may change in place, or by calling functions of the module."""
         held, own = fields(module), is_own(module)
         names = {*names, *_BY_CALLS.get(module.__name__, ())}
         for name in [*held] if own else [each for each in names if each in held]:
@@ -219,7 +220,7 @@ class Using:
                 continue
             if isinstance(value, types.ModuleType):
                 self._see(value)
-            elif not own:  # its functions change nothing but what a step gives them
+            elif not own:  # its functions change only what a step passes to them
                 if type(value) in _CONTAINERS and _plain(value):
                     self._found(module, name, value)
             elif isinstance(value, types.FunctionType):
@@ -238,8 +239,8 @@ class Using:
                 self._found(kind, name, value)
 
     def _function(self, function: types.FunctionType, module: types.ModuleType) -> None:
-        """Find what a function of a module keeps: mutable defaults, attributes, variables of the
-        function around it."""
+        """Find what a function of a module keeps: mutable defaults, attributes, variables of
+        enclosing functions."""
         if function.__globals__ is not fields(module):
             return
         self.spoken |= words_of(function.__code__).names
@@ -264,7 +265,7 @@ class Using:
             raise Lost(slot.name, before[0])
 
     def _take(self, slot: Slot) -> None:
-        """Let it hold what it holds at the step's place."""
+        """Restore the slot to its state at the step's place."""
         if slot not in self._taken:
             self._taken.add(slot)
             value = self._lend(slot)
@@ -275,7 +276,7 @@ class Using:
     # ---------------------------------------------------------------- what it has done
 
     def end(self) -> dict[Slot, object]:
-        """What the step has set: what the slots hold now."""
+        """The slots that the step has set, with their present values."""
         self._loading.end()
         found = {slot: now for slot, was in self.lent.items() if (now := slot.get()) is not was}
         for owner, attribute, before in [*self._owners.moved()]:
@@ -291,7 +292,7 @@ class Using:
         return found
 
     def undo(self) -> None:
-        """Set back what the step has set."""
+        """Undo what the step has set."""
         self._loading.end()
         for owner, attribute, before in [*self._owners.moved()]:
             put(owner, attribute, before)
@@ -305,7 +306,7 @@ def _data(value: object) -> bool:
 
 
 def _changes(value: object) -> bool:
-    """It can be changed in place, or something in it, cells aside."""
+    """It, or something in it, can be changed in place, cells aside."""
     kind = kind_of(value)
     if kind.inline or isinstance(value, types.CellType):
         return any(map(_changes, kind.take(value).parts))
@@ -313,7 +314,7 @@ def _changes(value: object) -> bool:
 
 
 def _plain(value: object) -> bool:
-    """It can be looked into and set back, and is not too large."""
+    """It can be inspected and restored, and is not too large."""
     seen, waiting = set[int](), [value]
     while waiting:
         each = waiting.pop()

@@ -1,8 +1,7 @@
 """What a run has left: the names that it bound, the objects that it made or changed.
 
-Objects that nobody has seen before become regions. Where a step has run before and made the same,
-the old objects stay and the new ones are let go, so that who took them the last time need not run
-again (early cut-off).
+New objects become regions. If the step ran before and made the same, the old objects are kept and
+the new ones dropped, so that steps which used the old ones need not run again (early cut-off).
 """
 
 from __future__ import annotations
@@ -18,7 +17,7 @@ from lorimer.esg.values.store import Region, State, Version, Visit, can_be
 
 @dataclass(slots=True)
 class _Fresh:
-    """An object that no run has left before."""
+    """An object that no earlier run has left."""
 
     value: object
     content: Content
@@ -27,7 +26,7 @@ class _Fresh:
 
 @dataclass(slots=True)
 class Left:
-    """What came of it."""
+    """The result of a commit."""
 
     bound: dict[str, Version] = field(default_factory=dict[str, Version])
     read: dict[str, str] = field(default_factory=dict[str, str])
@@ -36,14 +35,14 @@ class Left:
     """New region -> its fingerprint."""
     changed: dict[Region, State] = field(default_factory=dict[Region, State])
     shared: set[Region] = field(default_factory=set[Region])
-    """Those at whose memory a frame looks that did not before: who writes there later has to run
-    again, because pandas copies then."""
+    """Regions whose memory a frame now shares that did not before. Steps that write to it later
+    have to run again, because pandas then copies."""
     displaced: set[str] = field(default_factory=set[str])
-    """Later steps whose regions it turned out to share: they have to run again."""
+    """Later steps that turned out to share regions with this one: they have to run again."""
 
 
 class Commit:
-    """Takes over what one run has left."""
+    """Records what one run has left."""
 
     def __init__(self, visit: Visit, step: str) -> None:
         self._visit = visit
@@ -58,17 +57,18 @@ class Commit:
         self._now: dict[Region, list[Content]] = {}
         self._waiting = [*visit.entered]
         self._last: list[tuple[object, int | None, bool, str]] = []
-        """What may use the memory of arrays, and where it was met: it waits for those."""
+        """Values that may use the memory of arrays, and where they were found. They are handled
+        last."""
         self._apart: Set[int] = frozenset()
-        """New objects to which only the value that stands apart leads."""
+        """New objects reachable only from the value that is kept apart."""
         self._left = Left()
 
     def take(self, bound: Mapping[str, object], *, apart: str = "") -> Left:
-        """`bound`: the names that the step has bound to other values than it was lent.
+        """`bound`: the names that the step has bound to values other than those it got.
 
-        `apart`: one of them, that no step can read. New objects to which nothing else leads are a
-        region of their own, so that who reads the others is not concerned. It is not kept where it
-        leads to objects that give way to those of the last run.
+        `apart`: one of them, which no step can read. New objects reachable only from it form their
+        own region, so that readers of the others are not affected. It is not kept if it leads to
+        objects that are replaced by those of the last run.
         """
         for name in sorted(bound.keys() - {apart}):
             self._walk(bound[name], name)
@@ -114,8 +114,8 @@ class Commit:
                         self._looks.setdefault(region, set()).update(map(id, new.parts))
 
     def _hold_computed(self) -> None:
-        """What an object has computed, keeps to give it away again, and has given to others that
-        stay, is a part of it: who has it may change it."""
+        """What an object has computed, caches to return again, and has passed to others that stay,
+        is a part of it: whoever has it may change it."""
         for fresh in [each for each in self._fresh.values() if each.content.kind.remembers]:
             before, fresh.content = fresh.content, self._holding(fresh.value, fresh.content)
             if fresh.content is not before:
@@ -136,11 +136,11 @@ class Commit:
         return content if holding.same(content) else holding
 
     def _stays(self, value: object) -> bool:
-        """It is in what the step has left, or in what it was lent."""
+        """It is part of what the step left, or of what it got."""
         return id(value) in self._fresh or self._store.known(value) in self._visit.entered
 
     def _ties(self) -> set[int]:
-        """What counted the frames that the last run has made as looking at memory."""
+        """Identifies how frames made by the last run were counted as sharing memory."""
         regions = (each for each in self._store.wrote(self._step) if each.step == self._step)
         contents = (each for region in regions for each in region.states[self._step].contents)
         return {tie for each in contents if each.kind.tied for tie in each.kind.ties(each)}
@@ -148,8 +148,8 @@ class Commit:
     def _looked_at(
         self, made: Iterable[tuple[Region, list[Content]]], before: set[int]
     ) -> set[Region]:
-        """Regions with memory that a frame looks at which is new, and where none of the last run
-        (`before`: its ties) was counted."""
+        """Regions with memory newly shared with a frame, where none of the last run (`before`: its
+        ties) was counted."""
         new = {id(each) for region, _ in made for each in region.objects}
         frames = {
             key
@@ -161,13 +161,13 @@ class Commit:
         return self._behind({to for by, to in self._edges if by in frames})
 
     def _behind(self, held: set[int]) -> set[Region]:
-        """Regions with memory that these arrays and indexes of frames look at."""
+        """Regions whose memory these arrays and indexes of frames use."""
         held = held | {to for by, to in self._edges if by in held}
         return {region for by, region in self._shares if by in held}
 
     def give(self, name: str, value: object) -> set[str]:
-        """Take over a value that was there before any step, beside those given already. Returns
-        steps whose regions it turned out to share: they have to run again."""
+        """Record a value that existed before any step, in addition to those given already. Returns
+        steps that turned out to share regions with it: they have to run again."""
         self._walk(value, name)
         while self._last:
             self._walk_last()
@@ -179,9 +179,9 @@ class Commit:
     # ---------------------------------------------------------------- what there is
 
     def _walk(self, value: object, label: str, *, pinned: bool = False) -> None:
-        """Find the objects that a value leads to. Those that are known lead no further.
+        """Find the objects that a value leads to; known objects are not followed.
 
-        `pinned`: it is where no other object can be put in its place.
+        `pinned`: it is in a position where no other object can be put.
         """
         parent: int | None = None
         self._follow([(value, parent, pinned)], label)
@@ -234,7 +234,7 @@ class Commit:
                 self._walk(each, label, pinned=content.kind.hard)
 
     def _met(self, region: Region) -> bool:
-        """Whether an object's region is there at the step's place; it is read then."""
+        """Whether an object's region exists at the step's place; if so, it counts as read."""
         if region in self._visit.entered:
             return True
         state = self._visit.at_place(region)
@@ -243,14 +243,15 @@ class Commit:
                 self._left.displaced.add(region.step)
             self._store.dissolve(region)
             return False
-        for late in state.late():  # it was not lent: the step may have changed it unseen
+        for late in state.late():  # the step did not get it, so it may have changed it unseen
             late.doubt()
         self._visit.entered[region] = state
         self._waiting.append(region)
         return True
 
     def _groups(self) -> list[list[_Fresh]]:
-        """New objects that hang together; what is opaque stands alone. Those apart come last."""
+        """New objects grouped by connection; opaque ones are alone. Those that are apart come
+        last."""
         root = {key: key for key in self._fresh}
 
         def top(key: int) -> int:
@@ -277,8 +278,8 @@ class Commit:
     # ---------------------------------------------------------------- the same as before
 
     def _adopt(self, regions: list[tuple[Region, list[Content]]]) -> dict[int, object]:
-        """Objects that are the same as those of the last run: id -> the old object."""
-        old: dict[tuple[str, str], list[Region]] = {}  # the label, and what is known at once
+        """Objects equal to those of the last run: id -> the old object."""
+        old: dict[tuple[str, str], list[Region]] = {}  # the label, and what is known immediately
         for region in self._store.wrote(self._step):
             if region.step == self._step:
                 key = (region.label, region.states[self._step].known)
@@ -294,7 +295,7 @@ class Commit:
             own = set(map(id, region.objects))
             others = self._apart | own
             if twin is None or any(to in own and by not in others for by, to in self._pinned):
-                continue  # it is where the old object cannot be put
+                continue  # the old object cannot be put there
             if self._gave_away(twin):
                 continue
             if self._revive(twin, region, contents):
@@ -311,7 +312,7 @@ class Commit:
 
     def _gave_away(self, old: Region) -> bool:
         """Whether objects of the last run lead, unseen, to others that it has left: those may have
-        been changed since, and would be found so."""
+        been changed since, and would be found changed."""
         for value in old.objects:
             kind = kind_of(value)
             for each in kind.computed(value) if kind.remembers else ():
@@ -326,7 +327,8 @@ class Commit:
     def _let_go(
         self, regions: list[tuple[Region, list[Content]]], swaps: Mapping[int, object]
     ) -> bool:
-        """Whether what stands apart leads to objects that have given way: it is let go then."""
+        """Drop the value that is kept apart if it leads to objects that were replaced. Returns
+        whether it was dropped."""
         region, contents = regions[-1] if regions else (None, [])
         if region is None or not self._stands_apart(region):
             return False
@@ -338,7 +340,7 @@ class Commit:
         return True
 
     def _revive(self, old: Region, new: Region, contents: list[Content]) -> bool:
-        """Make sure that the old objects can be what they were, with the new ones' help."""
+        """Make sure that the old objects can be what they were, with the help of the new ones."""
         state = old.states[self._step]
         if can_be(old, state):
             return True
@@ -354,8 +356,8 @@ class Commit:
         return True
 
     def _retie(self, old: Region, contents: list[Content]) -> None:
-        """The old objects take the places of the new ones also where that is not compared: pandas
-        counts who looks at the same memory, and copies it before a write."""
+        """Put the old objects in place of the new ones even where that is not compared: pandas
+        counts the users of a memory, and copies it before a write."""
         state = old.states[self._step]
         for value, mine, new in zip(old.objects, state.contents, contents, strict=True):
             if mine.kind.retie(mine, new) and old.live is state:
@@ -410,7 +412,7 @@ class Commit:
 
 
 def swap(value: object, swaps: Mapping[int, object]) -> object:
-    """A value with other objects in it."""
+    """A value with some objects replaced."""
     if not swaps or type(value) in ATOMS:
         return value
     if type(value) is tuple:
@@ -422,8 +424,8 @@ def swap(value: object, swaps: Mapping[int, object]) -> object:
 
 
 def swapped(content: Content, swaps: Mapping[int, object]) -> Content | None:
-    """A content with other objects in it; the same one if none of them is in it. None: they are
-    where they cannot be exchanged."""
+    """A content with some objects replaced; the same one if it contains none of them. None: they
+    are in positions where they cannot be replaced."""
     parts = tuple(swap(each, swaps) for each in content.parts)
     if all(one is two for one, two in zip(content.parts, parts, strict=True)):
         inner = (each for each in content.parts if type(each) not in ATOMS)

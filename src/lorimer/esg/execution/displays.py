@@ -1,7 +1,8 @@
-"""What a step shows besides text: its figures, and its last value as a page or picture.
+"""What a step shows besides text: its figures, and its last value as HTML or picture.
 
-A figure of matplotlib is drawn when its step ends, and closed, as notebooks do: no step finds the
-open figure of another. matplotlib is never imported here; a step that has not done so has none.
+A matplotlib figure is drawn when its step ends, and closed, as in notebooks: no step finds the open
+figure of another. matplotlib is never imported here; a step that has not imported it has no
+figures.
 """
 
 from __future__ import annotations
@@ -16,18 +17,18 @@ from typing import Final, Protocol, cast
 from lorimer.esg.values.content import home_of
 
 MAX_BYTES: Final = 4 * 2**20
-"""Of what one step shows in all; what is beyond is left out, and said to be."""
+"""Limit on everything that one step shows; more is omitted, with a note."""
 _DPI: Final = 100
 
 
 @dataclass(frozen=True, slots=True)
 class Display:
-    """Something to look at. HTML is as an object of the step gave it: escape or confine it."""
+    """Something to display. HTML is as an object of the step returned it: escape or isolate it."""
 
     kind: str
-    """`image/png`, `text/html`, or `text/plain` for why something is not shown."""
+    """`image/png`, `text/html`, or `text/plain` for the reason why something is not shown."""
     data: str
-    """The text; of a picture its bytes in base64."""
+    """The text; for a picture its bytes in base64."""
 
 
 class _Figure(Protocol):
@@ -41,13 +42,13 @@ class _Pyplot(Protocol):
 
 
 def open_figures() -> frozenset[int]:
-    """The numbers of the figures that pyplot has open; they are somebody else's."""
+    """The numbers of the figures that pyplot has open; they belong to others."""
     pyplot = _pyplot()
     return frozenset(pyplot.get_fignums()) if pyplot else frozenset()
 
 
 def collect(value: object, before: frozenset[int]) -> tuple[Display, ...]:
-    """What a step shows that has ended with this last value. Closes the figures it has opened."""
+    """What a step shows that has ended with this last value. Closes the figures it opened."""
     found = [*_of_value(value), *_of_figures(value, before)]
     room, kept = MAX_BYTES, list[Display]()
     for each in found:
@@ -80,7 +81,7 @@ def _of_figures(value: object, before: frozenset[int]) -> list[Display]:
 
 
 def _of_value(value: object) -> list[Display]:
-    """The richest form that the class of the last value offers."""
+    """The richest form offered by the class of the last value."""
     kind = type(value)
     if kind.__module__ == "matplotlib.figure":
         return [_asked("the figure", lambda: _png(cast("_Figure", value)))]
@@ -119,8 +120,8 @@ def _pyplot() -> _Pyplot | None:
 
 
 def drawn(value: object, shown: tuple[Display, ...]) -> bool:
-    """Something of it may have been drawn by matplotlib. A table of pandas is not; what styles
-    one may colour it so."""
+    """Whether part of it may have been drawn by matplotlib. Tables of pandas are not; what styles
+    one may use its colours."""
     home = home_of(type(value))
     tables = home == "pandas" or home.startswith("pandas.core.")  # from pandas 3 on, and before
     return any(each.kind == "image/png" or not tables for each in shown)

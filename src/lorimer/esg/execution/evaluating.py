@@ -1,7 +1,8 @@
-"""`eval` and `exec` as functions of steps find them: they lend just the names that the text names.
+"""`eval` and `exec` as steps find them: they supply only the names that the evaluated text uses.
 
-The interpreter looks names of such a text up without asking the namespace, so without this
-everything would have to be there before, and who calls `eval` would depend on every step.
+The interpreter looks up the names in such a text without asking the namespace. Without this module
+every name would have to be supplied before, and each step that calls `eval` would depend on all
+steps.
 """
 
 from __future__ import annotations
@@ -22,14 +23,14 @@ _FUTURE: Final[int] = reduce(
 _OPTIMIZED: Final = 0x1
 """`CO_OPTIMIZED`: a function."""
 _SNAPSHOTS: Final = sys.version_info >= (3, 13)
-"""From then on the locals of a function are given as a copy."""
+"""From then on the locals of a function are a copy."""
 
 
 class Lends(Protocol):
-    """What is used of the globals of a session."""
+    """The part of a session's globals that is used here."""
 
     def lend_for(self, code: types.CodeType, local: Mapping[str, object]) -> None:
-        """Put in place the names that this code finds neither there nor in `local`."""
+        """Supply the names that this code finds neither there nor in `local`."""
         ...
 
 
@@ -49,7 +50,7 @@ def _exec(source: Any, globals: Any = None, locals: Any = None, *, closure: Any 
 def _ready(
     source: Any, mode: str, given: Any, local: Any, frame: types.FrameType | None
 ) -> tuple[Any, tuple[Any, ...]]:
-    """The code, and the namespaces as the builtin would take them from its caller."""
+    """The code, and the namespaces that the builtin would take from its caller."""
     caller = frame and frame.f_back
     if caller is None:
         raise RuntimeError(f"{mode} needs a frame that calls it")
@@ -72,4 +73,4 @@ def _ready(
 
 
 TRACKED: Final[Mapping[str, Callable[..., object]]] = {"eval": _eval, "exec": _exec}
-"""Name of a builtin -> what stands for it."""
+"""Name of a builtin -> its replacement."""

@@ -1,4 +1,4 @@
-"""What one run of a step is lent, and what is noted of that."""
+"""What one run of a step is supplied with, and what is recorded about it."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from lorimer.esg.values.store import Lost, Region, VersionStore, Visit
 
 
 class Lending:
-    """Lends names and slots (attributes.py) as they are at the step's place."""
+    """Supplies names and slots (attributes.py) as they are at the step's place."""
 
     def __init__(
         self,
@@ -31,9 +31,9 @@ class Lending:
             store, lambda name: graph.maker(name, step_id), lambda: self._looking.only
         )
         self.reads: dict[str, str] = {}
-        """Name -> fingerprint of what was lent; ABSENT where there was nothing."""
+        """Name -> fingerprint of what was supplied; ABSENT if there was nothing."""
         self.lost: Lost | None = None
-        """What was to be lent and is gone, even if the step has caught that."""
+        """The value that was to be supplied but is gone, even if the step caught that."""
         self.saw_all = False
         position = graph.position(step_id)
         self.using = Using(
@@ -49,7 +49,7 @@ class Lending:
         self._may_change = graph.may_write(step_id)
 
     def lend(self, name: str) -> object:
-        """A name's value. Raises Missing, Lost."""
+        """The value of a name. Raises Missing or Lost."""
         try:
             value = self._take(name)
             if value is not MISSING:
@@ -61,7 +61,7 @@ class Lending:
         raise Missing(name)
 
     def known(self) -> Iterable[str]:
-        """Every name that there is: the step looks at the namespace as a whole."""
+        """Every name that exists: the step looks at the namespace as a whole."""
         self.saw_all = True
         names = self._graph.names_before(self._step_id, self._given)
         return [name for name in names if name.isidentifier()]
@@ -77,7 +77,7 @@ class Lending:
     def _take(self, name: str) -> object:
         version = self._store.get(name, self._graph.maker(name, self._step_id))
         if version is None:
-            self.reads[name] = ABSENT  # a step before this one may make it one day
+            self.reads[name] = ABSENT  # an earlier step may make it one day
             return MISSING
         if self._looking.lent(version.value):
             self.visit.settle()

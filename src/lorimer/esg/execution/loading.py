@@ -1,4 +1,4 @@
-"""Tells which modules an import has loaded, before the code that imports them goes on."""
+"""Reports which modules an import has loaded, before the importing code continues."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ Told = Callable[[list[types.ModuleType]], None]
 
 
 class Loading:
-    """Stands before `import` from `begin` to `end`; for one run."""
+    """Intercepts `import` from `begin` to `end`; for one run."""
 
     def __init__(self, told: Told) -> None:
         self._told = told
@@ -21,18 +21,19 @@ class Loading:
         self._deep = False
 
     def begin(self) -> None:
-        """Tell of imports from now on."""
+        """Report imports from now on."""
         if not self._on:
             self._on, self._real = True, builtins.__import__
             builtins.__import__ = _standing_for(self)
 
     def end(self) -> None:
-        """As it was."""
+        """Restore the original `import`."""
         if self._on:
             self._on, builtins.__import__ = False, self._real
 
     def load(self, arguments: tuple[Any, ...], named: dict[str, Any]) -> Any:
-        """Import, and tell. Only import, where a step calls what it has kept of another run."""
+        """Import, and report. Only import, if a step calls a function that it kept from another
+        run."""
         if self._deep or not self._on:
             return self._real(*arguments, **named)
         there = {*sys.modules}
@@ -42,12 +43,13 @@ class Loading:
         finally:
             self._deep = False
             new: list[object] = [sys.modules[name] for name in sys.modules.keys() - there]
-            if new:  # most imports, in functions, load nothing
+            if new:  # most imports in functions load nothing
                 self._told([each for each in new if isinstance(each, types.ModuleType)])
 
 
 def _standing_for(loading: Loading) -> Callable[..., Any]:
-    # No method, and no closure: a step may keep it, and what those lead to is the step's state.
+    # Not a method or closure: a step may keep it, and what those lead to would be state of the
+    # step.
     def importing(*arguments: Any, _loading: Loading = loading, **named: Any) -> Any:
         return _loading.load(arguments, named)
 

@@ -1,10 +1,10 @@
-"""The module `__main__` as steps find it: their names, as they are at the place of who runs.
+"""The module `__main__` as steps find it: their names, as they are at the running step's place.
 
-Pickles, other processes and annotations that are texts look for what a program defines there. A
-name that is looked up is lent as to the step's own code, so it counts as read; one that is set or
-deleted is the step's. It takes the place of the process's own `__main__`, for all its threads, so
-it is only for a process that runs steps and nothing else: a worker of `esg/confined`, `lorimer
-steps run`.
+Pickles, other processes and annotations that are strings look there for what a program defines. A
+name that is looked up is supplied as to the step's own code, so it counts as read; one that is set
+or deleted counts as the step's. It replaces the process's own `__main__`, for all its threads, so
+it is only for a process that runs nothing but steps: a worker of `esg/confined`, `lorimer steps
+run`.
 """
 
 from __future__ import annotations
@@ -20,13 +20,13 @@ from lorimer.esg.execution.namespace import TrackedNamespace
 from lorimer.esg.values.content import MAIN
 
 _OF_STEPS: Final = frozenset({"__annotations__", "__doc__"})
-"""What every module has, and what is the steps' own here if they make it."""
+"""What every module has, and what belongs to the steps here if they make it."""
 
 
 class MainModule(types.ModuleType):
     """Stands for the globals of the session whose step runs, or ran last.
 
-    `object.__getattribute__(it, "__dict__")` is the module's own dict, in which nothing changes;
+    `object.__getattribute__(it, "__dict__")` is the module's own dict, which never changes;
     `vars(it)` are those globals.
     """
 
@@ -37,14 +37,14 @@ class MainModule(types.ModuleType):
         self.stand_for(TrackedNamespace())
 
     def stand_for(self, space: TrackedNamespace) -> None:
-        """From now on its names are these."""
+        """Use these names from now on."""
         object.__setattr__(self, "_lorimer_space", space)
 
     def __getattribute__(self, name: str) -> object:
         if name == "__dict__":
             space, frame = _space(self), inspect.currentframe()
             if frame is not None and frame.f_back and frame.f_back.f_globals is space:
-                space.show_all()  # as for `globals()`; libraries only ask for names
+                space.show_all()  # like `globals()`; libraries only look names up
             return space
         if name in _OF_STEPS and name in _space(self):
             return _space(self)[name]
@@ -71,7 +71,7 @@ class MainModule(types.ModuleType):
 
 @contextmanager
 def main_of_steps() -> Generator[None]:
-    """`__main__` is that of steps meanwhile, in the whole process."""
+    """Replace `__main__` with that of steps meanwhile, in the whole process."""
     own, sys.modules[MAIN] = sys.modules[MAIN], MainModule()
     try:
         yield
@@ -80,7 +80,8 @@ def main_of_steps() -> Generator[None]:
 
 
 def stand_for(space: TrackedNamespace) -> None:
-    """Steps of this session run from now on: if `__main__` is that of steps, it is theirs."""
+    """Steps of this session run from now on: if `__main__` is that of steps, it shows their
+    names."""
     module = sys.modules.get(MAIN)
     if isinstance(module, MainModule):
         module.stand_for(space)

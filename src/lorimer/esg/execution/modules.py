@@ -1,7 +1,7 @@
-"""Modules of the user's own that steps have loaded. Where a file of one has changed they are loaded
-anew, as a new process would do it, so that a step which imports one has what its file says now.
+"""The user's own modules that steps have loaded. When the file of one changes, they are loaded
+again, as in a new process, so that a step which imports one gets what its file says now.
 
-Modules that were there before the session are the host's, and stay.
+Modules loaded before the session belong to the host, and stay.
 """
 
 from __future__ import annotations
@@ -28,15 +28,15 @@ _NOTHING: Final = (0, "")
 class _Loaded:
     module: types.ModuleType
     step: str
-    """The step that loaded it first."""
+    """The step that first loaded it."""
     file: str
     """`file:<path>`."""
     print: str
-    """What that was like."""
+    """The fingerprint of the file."""
 
 
 class Modules:
-    """Those of one session."""
+    """The modules of one session."""
 
     def __init__(self, graph: ExecutionStateGraph, files: Files) -> None:
         self._graph = graph
@@ -46,8 +46,8 @@ class Modules:
         self._loaded: dict[str, _Loaded] = {}
 
     def begin(self, step_id: str) -> list[types.ModuleType]:
-        """A step is about to run. If a file that it had of a module is another now: let go of the
-        modules that it or a later step has loaded. Returns them."""
+        """A step is about to run. If a file it had from a module has changed, drop the modules that
+        it or a later step has loaded. Returns them."""
         if not self._loaded:
             return []
         used = self._graph.used(step_id)
@@ -59,8 +59,8 @@ class Modules:
         return [self._let_go(name) for name in gone]
 
     def ran(self, step_id: str, imports: Iterable[str], log: FileLog) -> dict[str, str]:
-        """A step has run, whose code imports these. The files of modules that it has by that, and
-        what they were like."""
+        """A step has run, whose code imports these. Returns the files of modules that it depends on
+        as a result, with their fingerprints."""
         last = (len(sys.modules), next(reversed(sys.modules)))
         if last != self._last:
             self._last = last
@@ -72,7 +72,7 @@ class Modules:
         return {each.file: each.print for each in self._loaded.values()}
 
     def rename(self, old: str, new: str) -> None:
-        """A step has another id."""
+        """The id of a step has changed."""
         for name, each in self._loaded.items():
             if each.step == old:
                 self._loaded[name] = _Loaded(each.module, new, each.file, each.print)
@@ -80,9 +80,9 @@ class Modules:
     def _other(self, loaded: _Loaded, step_id: str, used: str) -> bool:
         now = self._files.at_place(loaded.file, step_id, put=True)
         if loaded.step == step_id and loaded.file in self._graph.made(step_id):
-            return True  # it writes the file itself: nobody knows yet what it will find there
+            return True  # it writes the file itself: what it will find is not known yet
         if now == resources.ABSENT and loaded.step == step_id:
-            return used != now  # others find the module still, where it was loaded before
+            return used != now  # others still find the module, if it was loaded earlier
         return now not in (used, resources.ABSENT) or now not in (loaded.print, resources.ABSENT)
 
     def _note(self, name: str, step_id: str, log: FileLog) -> None:
@@ -102,7 +102,7 @@ class Modules:
         held = vars(sys.modules[package]) if package in sys.modules else {}
         if held.get(child) is module:
             del held[child]
-        with suppress(OSError, ValueError, NotImplementedError):  # it may be as old, to the second
+        with suppress(OSError, ValueError, NotImplementedError):  # times may be equal to the second
             os.unlink(importlib.util.cache_from_source(str(module.__file__)))
         importlib.invalidate_caches()
         return module

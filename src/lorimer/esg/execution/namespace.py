@@ -1,11 +1,11 @@
-"""The globals of a step: empty at its start, filled by the first touch of each name.
+"""The globals of a step: empty at its start, filled by the first access to each name.
 
 A dict subclass with `__missing__`: the first read of a name calls Python once, which logs the read
-and lends the value that is right for the step's place; from then on the interpreter reads the dict
-at its own speed. One namespace serves all steps of a session, so functions made by one step find
-their globals when a later step calls them, and find them as they are at *that* step's place.
+and supplies the value for the step's place; from then on the interpreter reads the dict at full
+speed. One namespace serves all steps of a session, so functions made by one step find their globals
+when a later step calls them, as they are at *that* step's place.
 
-What the interpreter looks up without asking `__missing__` has to be there before: names in class
+What the interpreter looks up without asking `__missing__` has to be supplied before: names in class
 bodies, names that are deleted, everything for code that takes the whole namespace (`prepare`).
 """
 
@@ -27,25 +27,25 @@ if TYPE_CHECKING:
     from _collections_abc import dict_items, dict_keys, dict_values
 
 SEES_ALL: Final = frozenset({"globals", "locals", "vars", "dir", "exec", "eval"})
-"""Who calls one of these may look at the namespace as a whole."""
+"""Code that calls one of these may look at the namespace as a whole."""
 _Dict = dict[str, object]
 _NAMES: Final = ("__builtins__", "__name__", "__warningregistry__")
 _OPTIMIZED: Final = 0x1
-"""`CO_OPTIMIZED`: a function. Class bodies and steps are without."""
+"""`CO_OPTIMIZED`: a function. Class bodies and steps do not have it."""
 _LOADS: Final = frozenset({"LOAD_NAME", "LOAD_FROM_DICT_OR_GLOBALS"})
 _DELETES: Final = frozenset({"DELETE_NAME", "DELETE_GLOBAL"})
 _DELETES_ITEM: Final = frozenset({"DELETE_SUBSCR"})
 _NO_NAME: Final = frozenset("#:()")
-"""The graph's own names have these: of parts of values, files, settings."""
+"""Used in the graph's own names: of parts of values, files, settings."""
 _QUERIES: Final = "duckdb"
-"""A library that finds what its texts name (`select * from frame`) in the namespace, unasked."""
+"""A library that looks up names in its texts (`select * from frame`) in the namespace by itself."""
 _MOST_USES: Final = 100
-"""Beyond that a name is put in place, and counts as used in whole."""
+"""After so many uses a name is stored in the namespace, and counts as used in whole."""
 _DELETE_CODES: Final = frozenset(dis.opmap[name] for name in _DELETES)
 
 
 class Missing(KeyError):
-    """No step before this one makes the name. A step that catches or shows it finds a KeyError."""
+    """No earlier step makes the name. A step that catches or shows it finds a KeyError."""
 
     __module__ = "builtins"
 
@@ -62,9 +62,10 @@ class TrackedNamespace(dict[str, object]):
         self._lend: Callable[[str], object] = _nothing
         self._known: Callable[[], Iterable[str]] = tuple
         self.lent: dict[str, object] = {}
-        """Name -> the value that was lent in this step."""
+        """Name -> the value supplied to this step."""
         self.parts: dict[str, tuple[Path, ...]] = {}
-        """Of names that the step's text uses in parts, and has used otherwise in no way so far."""
+        """For names of which the step's code uses parts, and which it has not used otherwise so
+        far."""
         self._deletable = set[str]()
         self._codes: frozenset[int] = frozenset()
         self._uses = 0
@@ -78,10 +79,10 @@ class TrackedNamespace(dict[str, object]):
         known: Callable[[], Iterable[str]] = tuple,
         sees: Callable[[types.CodeType], None] | None = None,
     ) -> None:
-        """Empty it for a step; without arguments, so that there are no names at all.
+        """Empty it for a step; without arguments, so that no names exist.
 
-        `lend` gives a name's value at the place of the step, or raises Missing; `known` gives all
-        names that it could lend; `sees` is told of code that may run.
+        `lend` returns a name's value at the step's place, or raises Missing; `known` returns all
+        names that it could supply; `sees` is called for code that may run.
         """
         _Dict.clear(self)
         _Dict.update(self, __builtins__=builtins, __name__=self._name)
@@ -92,20 +93,20 @@ class TrackedNamespace(dict[str, object]):
         self._sees = sees or _unseen
 
     def lend_parts(self, parts: Parts, *codes: types.CodeType) -> None:
-        """This code uses these names in parts only. They are not put in place, so that each use
-        comes here: one by anything else takes the name out of `parts`."""
+        """This code uses only parts of these names. They are not stored in the dict, so that each
+        use is seen: a use by other code removes the name from `parts`."""
         self.parts = dict(parts)
         self._codes = frozenset(id(each) for code in codes for each in all_of(code))
 
     def check(self) -> None:
-        """Raises TypeError for a key that is no name, which no graph could have."""
+        """Raises TypeError for a key that is not a name and so cannot be in the graph."""
         for key in _Dict.keys(self):
             if not _is_name(key):
                 raise TypeError(f"{key!r} cannot be kept in the namespace: it is no name")
 
     def end(self) -> dict[str, object]:
-        """What the step left, without what every namespace has and what is no name. It lends no
-        more."""
+        """What the step left, except for what every namespace has and what is not a name. Supplies
+        nothing from now on."""
         self._lend, self._known, self._sees = _nothing, tuple, _unseen
         for name in self.parts.keys() & self.lent.keys():
             if _Dict.setdefault(self, name, self.lent[name]) is not self.lent[name]:
@@ -115,14 +116,15 @@ class TrackedNamespace(dict[str, object]):
 
     @property
     def deleted(self) -> set[str]:
-        """Names that are not there and may have been deleted; lent or, before that, bound anew."""
+        """Names that are missing and may have been deleted: names supplied or, before that,
+        rebound."""
         gone = self._deletable | self.lent.keys()
         return {name for name in gone if _is_name(name) and not _Dict.__contains__(self, name)}
 
     def prepare(self, code: types.CodeType, *, whole: bool | None = None) -> None:
-        """Put in place what this code, and what it defines, finds without asking.
+        """Supply what this code, and what it defines, looks up without asking.
 
-        `whole`: whether it looks at the namespace as a whole, if that is known.
+        `whole`: whether it looks at the namespace as a whole, if known.
         """
         self._sees(code)
         if self._may_query(code):
@@ -146,7 +148,7 @@ class TrackedNamespace(dict[str, object]):
         return self._queries
 
     def lend_for(self, code: types.CodeType, local: Mapping[str, object]) -> None:
-        """Put in place what a text finds that is evaluated, besides `local`."""
+        """Supply what an evaluated text looks up, apart from `local`."""
         if not SEES_ALL.isdisjoint(code.co_names):
             self._sees(code)
             self._all()
@@ -155,12 +157,12 @@ class TrackedNamespace(dict[str, object]):
             self.prepare(code)
 
     def show_all(self) -> None:
-        """Put every name in place: the step may do anything with any of them."""
+        """Supply every name: the step may do anything with any of them."""
         self._deletable.update(self._all())
 
     def _all(self) -> list[str]:
-        """Put every name in place, the first time in their order, and before those that the step
-        has bound."""
+        """Supply every name; the first time in their order, and before those that the step has
+        bound."""
         known = [*self._known()]
         self.fetch(known)
         if not self._ordered:
@@ -173,7 +175,7 @@ class TrackedNamespace(dict[str, object]):
         return known
 
     def fetch(self, names: Iterable[str]) -> None:
-        """Lend these names now, those that there are."""
+        """Supply those of these names that exist."""
         for name in list(names):
             if not _Dict.__contains__(self, name):
                 try:
@@ -197,7 +199,7 @@ class TrackedNamespace(dict[str, object]):
         try:
             value = self._lend(name)
         except Missing:
-            if name in TRACKED:  # not put in place: nobody is to see it there
+            if name in TRACKED:  # not stored: nobody is to see it there
                 return TRACKED[name]
             raise
         self.lent[name] = value
@@ -216,7 +218,7 @@ class TrackedNamespace(dict[str, object]):
             return False
         return self._uses <= _MOST_USES and loads(frame)
 
-    # The ways to look at a dict that do not ask `__missing__`.
+    # The ways to look at a dict that bypass `__missing__`.
 
     def __contains__(self, name: object) -> bool:
         if isinstance(name, str):
@@ -251,10 +253,10 @@ class TrackedNamespace(dict[str, object]):
         return _Dict.setdefault(self, name, default)
 
     def __bool__(self) -> bool:
-        return True  # there are `__builtins__`; to count the names would be to see them
+        return True  # `__builtins__` exists; counting the names would count as seeing them
 
     def copy(self) -> TrackedNamespace:
-        """What `DataFrame.query` takes: it is asked for names as the namespace is."""
+        """For `DataFrame.query`: the copy is asked for names like the namespace itself."""
         twin = TrackedNamespace(self._name)
         _Dict.update(twin, _Dict.items(self))
         twin._lend, twin._known = self.__getitem__, self._known
@@ -278,12 +280,14 @@ class TrackedNamespace(dict[str, object]):
 
 
 def _is_name(key: object) -> bool:
-    """Whether a value can be kept under it; code that takes the namespace may use any object."""
+    """Whether a value can be kept under this key; code that has the namespace may use any
+    object."""
     return isinstance(key, str) and (key.isidentifier() or _NO_NAME.isdisjoint(key))
 
 
 def _sees_all(code: types.CodeType) -> bool:
-    """Whether it may look at the namespace as a whole. `eval` and `exec` by their names do not."""
+    """Whether it may look at the namespace as a whole. `eval` and `exec` called by name do not
+    count."""
     names = SEES_ALL.intersection(code.co_names)
     if not names or not names <= TRACKED.keys() or not code.co_flags & _OPTIMIZED:
         return bool(names)
@@ -292,7 +296,7 @@ def _sees_all(code: types.CodeType) -> bool:
 
 
 def _named(code: types.CodeType, operations: frozenset[str]) -> list[str]:
-    """The names that these operations of a code object have."""
+    """The names that these operations of a code object use."""
     found = dis.get_instructions(code)
     return [str(each.argval) for each in found if each.opname in operations]
 

@@ -1,4 +1,4 @@
-"""Names and their values as they are at a place, for who looks at a session from outside."""
+"""Names and their values as they are at a place, for looking at a session from outside."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from lorimer.esg.values.store import Lost, VersionStore, Visit, gone
 
 
 class Places:
-    """Looks at the values of one session. `given`: names that were there before the first step."""
+    """Reads the values of one session. `given`: names that existed before the first step."""
 
     def __init__(
         self,
@@ -29,9 +29,9 @@ class Places:
         self._given = given
 
     def values(self, after: str | None, *, apart: bool) -> dict[str, object]:
-        """Every name as it is after a step, or after all; those that are gone are left out.
+        """Every name as it is after a step, or after all steps; values that are gone are omitted.
 
-        `apart`: copies of what is another now, so that what was handed out stays as it is.
+        `apart`: copy what has changed since, so that values handed out stay as they are.
         """
         makers = self._makers(after)
         visit = Visit(self._store, lambda name: makers.get(name, ""))
@@ -61,13 +61,13 @@ class Places:
         return found
 
     def gone(self, after: str | None) -> set[str]:
-        """Steps that have to run again for all that `values` would leave out."""
+        """Steps that have to run again for everything that `values` would omit."""
         makers = self._makers(after)
         versions = (self._store.get(name, maker) for name, maker in makers.items())
         return gone([each for each in versions if each], lambda name: makers.get(name, ""))
 
     def _makers(self, after: str | None) -> dict[str, str]:
-        """Name or region -> the step that makes it, as it is after a step."""
+        """Name or region -> the step that makes it, after a step."""
         found = dict.fromkeys(self._given, "")
         for step in self._graph.steps:
             for name, print_ in self._graph.made(step).items():
@@ -80,7 +80,7 @@ class Places:
         return found
 
     def _put_attributes(self, visit: Visit) -> None:
-        """Let modules and classes hold what they do after all steps."""
+        """Set modules and classes to their state after all steps."""
         for slot in self._attributes.slots.values():
             version = self._store.get(slot.name, self._graph.last_writer(slot.name))
             with suppress(Lost):
@@ -90,7 +90,8 @@ class Places:
 
 
 def copied(value: object, memo: dict[int, object]) -> object:
-    """A copy, all that belongs together copied together (`memo`); itself if it cannot be copied."""
+    """A copy, with all connected objects copied together (`memo`); the value itself if it cannot be
+    copied."""
     try:
         return copy.deepcopy(value, memo)
     except Exception:  # noqa: BLE001 - whatever a class raises: then it is shown as it is

@@ -1,8 +1,8 @@
-"""Which step runs next, until nothing is stale.
+"""Decides which step runs next, until nothing is stale.
 
-A run shows what the next one has to be: a step that left what it had left before spares its
-readers, one that made other values does not, and a value that is gone is made again first by the
-step that made it. Steps that then see another value than they saw have to run as well, in order.
+The outcome of a run decides what comes next: if a step left what it left before, its readers do not
+run; if it made other values, they do; a value that is gone is first made again by its step. Steps
+that then see another value than before have to run too, in order.
 """
 
 from __future__ import annotations
@@ -21,26 +21,27 @@ from lorimer.esg.resources import resources
 from lorimer.esg.values.store import Lost, Version, gone
 
 _AGAIN: Final = 20
-"""How often a step may run within one replay before everything runs anew."""
+"""How often a step may run within one replay before everything runs again from the start."""
 _FAILS: Final = 3
-"""How often a step may fail within one replay: what it has moved on is made again for others, by
-which it would run again, and move it on."""
+"""How often a step may fail within one replay. What it has advanced is made again for others, which
+would make it run again and advance that once more."""
 Told = Callable[[StepResult], None]
 Pending = Callable[[], str | None]
 
 
 class Replays:
-    """Brings steps up to date. `observer`: is asked before each run."""
+    """Brings steps up to date. `observer` is asked before each run."""
 
     def __init__(self, attempts: Attempts, observer: Observer | None = None) -> None:
         self._attempts = attempts
         self._graph = attempts.graph
         self._observer = observer
         self._wanted: str | None = None
-        """The step that makers run for."""
+        """The step for which makers run."""
 
     def one(self, step_id: str) -> None:
-        """Run a step, with what it needs and what that makes stale before it. Raises Held."""
+        """Run a step, with what it needs and what becomes stale before it as a result. Raises
+        Held."""
         if self._deepest(step_id) == step_id and self._run(step_id, None) is None:
             if self._graph.steps[-1] != step_id:
                 self._attempts.surroundings.set_last()
@@ -57,15 +58,15 @@ class Replays:
             return None
 
         self._until(pending, ran, step_id, None, [])
-        if not ran[step_id]:  # it is blocked: it runs all the same, to tell why
+        if not ran[step_id]:  # it is blocked: it runs anyway, to show why
             self._until(lambda: None, ran, step_id, None, [])
         self._attempts.surroundings.set_last()
 
     def all(self, told: Told | None) -> tuple[list[str], dict[str, Held]]:
-        """Run what is stale, in step order, until nothing is; files, and the states of the process,
-        end as steps left them.
+        """Run what is stale, in step order, until nothing is; files and the states of the process
+        end as the steps left them.
 
-        All that ran, and what was not to run.
+        Returns the steps that ran, and those that were held back.
         """
         ran, order, held = Counter[str](), list[str](), dict[str, Held]()
         graph = self._graph
@@ -96,7 +97,7 @@ class Replays:
         return order, held
 
     def make(self, step_id: str) -> None:
-        """Run a step again, for the values that it made, and what that alone makes stale."""
+        """Run a step again for the values it made, and only what becomes stale as a result."""
         asked, ran = {*self._graph.stale()}, Counter[str]()
 
         def pending() -> str | None:
@@ -142,7 +143,7 @@ class Replays:
                 return
 
     def _shown_again(self, step: str, told: Told | None) -> bool:
-        if self._observer is not None:  # it is told of runs, and has to be told of this
+        if self._observer is not None:  # it is called for runs, and has to be called for this too
             return False
         before = self._attempts.results.get(step)
         result = self._attempts.show_again(step)
@@ -162,8 +163,8 @@ class Replays:
         return lost
 
     def _everything(self, told: Told | None, order: list[str]) -> None:
-        """Where nothing else ends: every step, from the first. Again without those that fail, for
-        a failed step may have moved an iterator on."""
+        """The last resort: run every step from the first. Then again without those that fail, since
+        a failed step may have advanced an iterator."""
         status, failed = self._graph.status, set[str]()
         while (lost := self._each(failed, told, order)) is not None:
             now = {each for each in self._graph.steps if status(each) is Status.FAILED}
@@ -194,7 +195,7 @@ class Replays:
         return not (status is Status.FAILED and ran[step])
 
     def _held(self, step: str, held: dict[str, Held]) -> bool:
-        """Whether a step is not to run; so is one that needs it."""
+        """Whether a step is held back; so is every step that needs one."""
         for needed in self._graph.get_ancestors(step) if held and step not in held else ():
             if needed in held:
                 held[step] = Held(needed, f"it needs {needed}, which was not run")
@@ -211,7 +212,7 @@ class Replays:
             seen.add(step)
 
     def _needed(self, step_id: str) -> set[str]:
-        """Makers of what it will read, as far as is known, whose values are gone."""
+        """Makers of what it will read, as far as known, whose values are gone."""
         graph, found, versions = self._graph, set[str](), list[Version]()
         for name, maker in graph.needs(step_id).items():
             version = self._attempts.store.get(name, maker)
@@ -224,5 +225,5 @@ class Replays:
 
 
 def _fails(step: str) -> str:
-    """Under which it is counted how often a step has failed."""
+    """The key under which failures of a step are counted."""
     return f"{step} fails"

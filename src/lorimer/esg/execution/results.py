@@ -1,4 +1,4 @@
-"""What runs and replays tell."""
+"""The results of runs and replays."""
 
 from __future__ import annotations
 
@@ -13,20 +13,21 @@ from lorimer.esg.graph.questions import StepError
 
 @dataclass(frozen=True, slots=True)
 class StepResult:
-    """What came of a step."""
+    """The result of one run of a step."""
 
     step_id: str
     source: str
     stdout: str
     stderr: str
     value: object
-    """Of the last line, if that is an expression. It is the session's own: do not change it."""
+    """The value of the last line, if that is an expression. It belongs to the session: do not
+    change it."""
     shown: str
-    """That value as an interactive Python would show it, at the time; empty for None."""
+    """That value as an interactive Python would show it, at that time; empty for None."""
     displays: tuple[Display, ...]
-    """Its figures, and that value as a page or picture."""
+    """Its figures, and that value as HTML or picture."""
     failure: Failure | None
-    """Why it raised; it has then changed nothing."""
+    """Why it raised, in which case it changed nothing; None if it did not."""
     error: BaseException | None
     reads: tuple[str, ...]
     writes: tuple[str, ...]
@@ -36,21 +37,21 @@ class StepResult:
 
     @property
     def namespace(self) -> dict[str, object]:
-        """Every name as it is after the step; of one that failed, what it used and bound is as it
+        """Every name as it is after the step; for a failed step, what it used and bound is as it
         left it.
 
-        The values are the session's own: do not change them. Those that are gone are left out.
+        The values belong to the session: do not change them. Those that are gone are omitted.
         """
         return self.values(self.step_id)
 
     @property
     def ok(self) -> bool:
-        """It ran to its end."""
+        """Whether it ran to its end."""
         return self.failure is None
 
 
 class Held(StepError):
-    """A step is not to run now: an `Observer` says so."""
+    """An `Observer` has held a step back: it does not run now."""
 
     def __init__(self, step_id: str, why: str) -> None:
         super().__init__(why)
@@ -58,20 +59,21 @@ class Held(StepError):
 
 
 class Observer(Protocol):
-    """Is asked before each run of a step, and told of it."""
+    """Called before and after each run of a step."""
 
     def starting(self, step_id: str) -> None:
-        """It is about to run. Raises Held: then it does not, and neither does what needs it."""
+        """The step is about to run. Raise Held to hold it back, together with the steps that need
+        it."""
         ...
 
     def finished(self, result: StepResult) -> None:
-        """It has run, or failed."""
+        """The step has run, or failed."""
         ...
 
 
 @dataclass(frozen=True, slots=True)
 class Replay:
-    """What a replay did."""
+    """The result of a replay."""
 
     ran: tuple[str, ...]
     """The steps that ran, in the order of their runs."""
@@ -79,7 +81,7 @@ class Replay:
     blocked: tuple[str, ...]
     """Steps that need what a failed one did not make."""
     held: Mapping[str, Held] = field(default_factory=dict[str, Held])
-    """Steps that were not to run, or that need one: why."""
+    """Steps that were held back, or need one that was, and why."""
 
     @property
     def ok(self) -> bool:

@@ -1,4 +1,4 @@
-"""One step's code, compiled and run in a namespace: its output, last value and error."""
+"""Compiles and runs the code of one step in a namespace: its output, last value and error."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from lorimer.esg.values.store import Lost
 
 _AWAITS: Final = ast.PyCF_ALLOW_TOP_LEVEL_AWAIT
 _STAND_INS: Final = frozenset(each.__file__ for each in (evaluating, lending, loading, namespaces))
-"""Files whose frames no traceback shows."""
+"""Files whose frames are omitted from tracebacks."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,7 +33,7 @@ class Failure:
     """Why a step raised."""
 
     type: str
-    """The class of the exception: `KeyError`."""
+    """The class of the exception, such as `KeyError`."""
     message: str
     line: int | None
     """The line of the step that was running; None if the step is not in the traceback."""
@@ -43,29 +43,29 @@ class Failure:
 
 @dataclass(slots=True)
 class Outcome:
-    """What came of running a text."""
+    """The outcome of running a text."""
 
     stdout: str = ""
     stderr: str = ""
     value: object = None
-    """Of the last line, if that is an expression."""
+    """The value of the last line, if that is an expression."""
     shown: str = ""
-    """The value as an interactive Python would show it, at the time; empty for None."""
+    """The value as an interactive Python would show it, at that time; empty for None."""
     displays: tuple[displays.Display, ...] = ()
-    """Its figures, and the value as a page or picture."""
+    """Its figures, and the value as HTML or picture."""
     failure: Failure | None = None
     error: BaseException | None = None
     lost: Lost | None = None
     used: frozenset[str] = frozenset()
-    """Settings of libraries that its code has read."""
+    """Settings of libraries read by its code."""
     used_to_show: frozenset[str] = frozenset()
-    """Those that showing its last value has read."""
+    """Those read to show its last value."""
     looked: frozenset[Key] = frozenset()
-    """Of the settings in `used` what exactly was read, where that is seen."""
+    """Exactly what was read of the settings in `used`, where that is known."""
     looked_to_show: frozenset[Key] = frozenset()
-    """Of those in `used_to_show`."""
+    """The same for `used_to_show`."""
     seconds: float = 0.0
-    """Of CPU and waiting, on the wall's clock."""
+    """Elapsed time, including waiting."""
 
 
 def run(
@@ -78,11 +78,12 @@ def run(
     whole: bool,
     parts: bool,
 ) -> Outcome:
-    """Run a step. `streams`: those of its session. `whole`: its text may look at the namespace as a
+    """Run a step. `streams`: those of its session. `whole`: its code may look at the namespace as a
     whole; `parts`: it may use parts of values.
 
-    Whatever it raises is in the outcome; what the process is asked to end by
-    (KeyboardInterrupt) goes on to the caller."""
+    Whatever it raises is in the outcome, except what asks the process to end (KeyboardInterrupt):
+    that is raised.
+    """
     outcome = Outcome()
     filename = f"<step {step_id}>"
     linecache.cache[filename] = (len(source), None, source.splitlines(keepends=True), filename)
@@ -110,7 +111,7 @@ def run(
         outcome.lost = lost
     except (Exception, SystemExit) as error:  # noqa: BLE001 - told in the outcome
         outcome.error = error
-        namespace.end()  # Python looks there for names to suggest: those are no reads of the step
+        namespace.end()  # Python looks there for names to suggest; those are not reads of the step
         outcome.failure = _failure(error, filename)
     finally:
         displays.close(figures)
@@ -120,7 +121,7 @@ def run(
 
 
 def _show(outcome: Outcome, figures: frozenset[int]) -> None:
-    """Show the last value, and the figures that are open besides these."""
+    """Show the last value, and the open figures except these."""
     reads = reading()
     reads.begin()
     if outcome.value is not None:
@@ -137,7 +138,7 @@ def _show(outcome: Outcome, figures: frozenset[int]) -> None:
 def _compiled(
     source: str, filename: str, *, parts: bool
 ) -> tuple[types.CodeType, types.CodeType | None, Parts]:
-    """The step, its last expression apart, and the names of which it uses parts."""
+    """The step, its last expression separately, and the names of which it uses parts."""
     tree = ast.parse(source, filename)
     used: Parts = find(tree) if parts else {}
     last: types.CodeType | None = None
@@ -160,7 +161,7 @@ def _call(code: types.CodeType, namespace: TrackedNamespace) -> object:
 
 
 def _elsewhere(waiting: Coroutine[object, object, object]) -> object:
-    """Run a coroutine while the caller's loop stands still: in a loop of another thread."""
+    """Run a coroutine in the loop of another thread, while the caller's loop stands still."""
     found: list[object] = []
     raised: list[BaseException] = []
 
@@ -191,7 +192,7 @@ def _failure(error: BaseException, filename: str) -> Failure:
 
 
 def _leave_out_ours(shown: traceback.TracebackException) -> None:
-    """The step has called `eval` or imported, not what stands for that."""
+    """The step called `eval` or imported something, not our replacement for that."""
     each: traceback.TracebackException | None = shown
     while each is not None:
         seen = [frame for frame in each.stack if frame.filename not in _STAND_INS]

@@ -1,8 +1,8 @@
-"""What a step shows, shown again under other settings, without running the step.
+"""Displays what a step shows again under other settings, without running the step.
 
-How many digits pandas prints changes what a step shows and nothing that it does. Where what a step
-has read of a setting before it showed its last value holds what it held, and that value can be had
-as it was, it is shown anew.
+How many digits pandas prints changes what a step shows and nothing that it does. If the settings
+that a step read before it showed its last value are unchanged, and that value is available as it
+was, it is displayed again.
 """
 
 from __future__ import annotations
@@ -27,10 +27,10 @@ from lorimer.esg.values.content import home_of
 from lorimer.esg.values.store import Lost, VersionStore, Visit
 
 SHOWN: Final = "(shown)"
-"""The name of the last value of a step among its versions."""
+"""The name of a step's last value among its versions."""
 _LIBRARIES: Final = ("numpy", "pandas")
 _Looked = dict[str, tuple[frozenset[Key], str]]
-"""Setting -> what was read of it, and what that held."""
+"""Setting -> what was read of it, and the fingerprint of that."""
 
 
 class Showing:
@@ -46,11 +46,11 @@ class Showing:
         self._looked: dict[str, _Looked] = {}
 
     def can_be_kept(self, value: object) -> bool:
-        """Its class shows itself by nothing else than what it holds and the settings."""
+        """Whether its class shows it from nothing but its content and the settings."""
         return home_of(type(value)).partition(".")[0] in _LIBRARIES
 
     def ran(self, step_id: str, used: frozenset[str], outcome: Outcome) -> None:
-        """A step has run. `used`: settings that it has read, and has not set."""
+        """A step has run. `used`: settings that it has read and not set."""
         by_run = _by_setting({key for key in outcome.looked if key[0] in used})
         for name in (used & {PANDAS, NUMPY}) - outcome.used:
             by_run[name] = (frozenset(), "")
@@ -59,7 +59,7 @@ class Showing:
         self._looked[step_id] = _by_setting({key for key in looked if key[0] in used})
 
     def rename(self, old: str, new: str) -> None:
-        """A step has another id, or, if `new` is empty, is no more."""
+        """The id of a step has changed; if `new` is empty, the step was deleted."""
         for kept in (self._by_run, self._looked):
             looked = kept.pop(old, None)
             if new and looked is not None:
@@ -68,10 +68,10 @@ class Showing:
     def again(
         self, step_id: str, results: Mapping[str, StepResult], space: TrackedNamespace, most: int
     ) -> StepResult | None:
-        """Show a step's value anew, if that is all there is to do: it is up to date then. The
-        same result where nothing that it has read of settings is another.
+        """Display a step's value again, if that is all there is to do: it is then up to date.
+        Returns the same result if no setting that it read has changed.
 
-        `most`: characters. None: the step has to run.
+        `most`: limit in characters. None: the step has to run.
         """
         causes, result = self._graph.causes(step_id), results.get(step_id)
         names = {each.name for each in causes if each.why is not Why.EDITED}
@@ -124,7 +124,7 @@ class Showing:
 
 
 def _as_before(looked: _Looked, names: set[str]) -> bool:
-    """What was read of these settings holds what it held."""
+    """Whether what was read of these settings is unchanged."""
     return all(name in looked for name in names) and all(
         reading().present(looked[name][0]) == looked[name][1] for name in names
     )

@@ -1,4 +1,4 @@
-"""What steps print: `sys.stdout` and `sys.stderr` while they run."""
+"""`sys.stdout` and `sys.stderr` while steps run."""
 
 from __future__ import annotations
 
@@ -6,11 +6,11 @@ import io
 from typing import Final
 
 MAX_OUTPUT: Final = 1 << 20
-"""Characters kept of what a step prints; of more the end is cut off, and said to be."""
+"""Characters kept of what a step prints; the rest is cut off, with a note."""
 
 
 class Output(io.StringIO):
-    """What one step has printed, up to a bound."""
+    """What one step has printed, up to a limit."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -29,8 +29,8 @@ class Output(io.StringIO):
 
 
 class Stream(io.TextIOBase):
-    """One for all steps of a session: what keeps it, as a handler of `logging` does, writes to the
-    output of the step that runs."""
+    """One for all steps of a session. If something keeps it, such as a `logging` handler, it writes
+    to the output of the step that is running."""
 
     def __init__(self, name: str) -> None:
         self.__name__ = name
@@ -43,7 +43,7 @@ class Stream(io.TextIOBase):
         return True
 
     def close(self) -> None:
-        """It stays open, for the steps to come."""
+        """Does nothing: it stays open for later steps."""
 
 
 class Streams:
@@ -53,6 +53,6 @@ class Streams:
         self.out, self.err = Stream("stdout"), Stream("stderr")
 
     def begin(self) -> tuple[Output, Output]:
-        """A step is about to run. Returns what it will have printed."""
+        """A step is about to run. Returns the buffers for its output."""
         self.out.output, self.err.output = Output(), Output()
         return self.out.output, self.err.output

@@ -1,4 +1,4 @@
-"""What follows from what a graph knows: who depends on whom, what would run, why; as a script."""
+"""Answers derived from the graph: which step depends on which, what would run and why; scripts."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from lorimer.esg.graph.steps import Status, Step, plain, told
 
 
 class Explanations(Questions):
-    """Answers that take more than one step; changes nothing."""
+    """Queries over more than one step; changes nothing."""
 
     def get_ancestors(self, step_id: str, variable_names: set[str] | None = None) -> list[str]:
-        """The steps that this one depends on, directly or not, in step order.
+        """The steps that this one depends on, directly or indirectly, in step order.
 
-        `variable_names`: only for what it reads of these names.
+        `variable_names`: only through these names among its reads.
         """
         step = self._step(step_id)
         found = self._versions.makers(step, variable_names)
@@ -32,7 +32,7 @@ class Explanations(Questions):
         return self._sorted(found)
 
     def get_subgraph_from(self, step_id: str) -> list[str]:
-        """A step and all that depend on it, directly or not, in step order."""
+        """A step and all that depend on it, directly or indirectly, in step order."""
         found = {step_id}
         waiting = [self._step(step_id)]
         while waiting:
@@ -45,7 +45,7 @@ class Explanations(Questions):
     def replay_from(self, step_id: str) -> list[str]:
         """What a replay from this step would run, in step order; nothing is executed.
 
-        That is the step, all that depends on it, and those before them whose values they need and
+        This is the step, all that depend on it, and the earlier steps whose values they need and
         that are not up to date.
         """
         wanted = set(self.get_subgraph_from(step_id))
@@ -70,7 +70,8 @@ class Explanations(Questions):
         return found
 
     def why_stale(self, step_id: str) -> list[str]:
-        """From a step back to where its staleness comes from, a line each; empty: up to date."""
+        """The chain of causes from a step back to the origin of its staleness, one line each; empty
+        if it is up to date."""
         lines, seen = list[str](), set[str]()
         while step_id and step_id not in seen:
             seen.add(step_id)
@@ -85,15 +86,16 @@ class Explanations(Questions):
         return lines
 
     def explain(self, step_id: str) -> str:
-        """What a step takes from whom, who takes from it, and whether it is up to date."""
+        """What a step reads from which steps, which steps read from it, and whether it is up to
+        date."""
         lines = [f"{step_id} is {self._step(step_id).status}"]
         lines += [f"  {line}" for line in self.relations(step_id)]
         lines += [f"  because {line}" for line in self.why_stale(step_id)]
         return "\n".join(lines)
 
     def relations(self, step_id: str, given: Collection[str] = ()) -> list[str]:
-        """What a step takes from whom, and who takes from it, a line each. `given`: names that
-        are there without a step that makes them."""
+        """What a step reads from which steps, and which steps read from it, one line each. `given`:
+        names that exist without a step that makes them."""
         step = self._step(step_id)
         lines = [f"is no Python: {step.error}"] if step.error else []
         lines += [f"reads {name} of {maker}" for name, maker in self.makers(step_id).items()]
@@ -113,9 +115,10 @@ class Explanations(Questions):
         return lines
 
     def lineage(self, name: str, at: str | None = None) -> list[tuple[str, str]]:
-        """(step, name) for every version that the value of a name was made of, oldest first.
+        """(step, name) for every version that the value of a name was made from, oldest first.
 
-        `at`: as that step sees it; else as it is after all steps. Empty if no step makes it.
+        `at`: the value that this step sees; by default the value after all steps. Empty if no step
+        makes it.
         """
         found = self._behind([name], None if at is None else self._step(at))
         waiting = [*found]
@@ -128,7 +131,8 @@ class Explanations(Questions):
         return sorted(versions, key=lambda each: (self._label(each[0]), each[1]))
 
     def backward_slice(self, target: str) -> list[str]:
-        """The steps that make a name, or that a step (and it) needs, in step order."""
+        """The steps that make a name, or a step and all it needs, in step order. Raises StepError
+        if there is neither a step nor a name `target`."""
         if target in self._steps:
             wanted = {target}
         else:

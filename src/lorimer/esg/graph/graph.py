@@ -1,8 +1,8 @@
-"""The Execution State Graph: steps in order, who makes what each of them reads, what is stale.
+"""The Execution State Graph: ordered steps, which step makes what each reads, and what is stale.
 
-Step order is law: the graph says what need not run again, never another order. Nothing here
-executes code; `replay_from` and `plan` say what would run. Adding a step costs what the step
-reads and writes, a staleness query what it finds.
+The order of steps is fixed: the graph says what need not run again, and never reorders. Nothing
+here executes code; `replay_from` and `plan` say what would run. Adding a step takes time
+proportional to what it reads and writes, a staleness query to what it finds.
 """
 
 from __future__ import annotations
@@ -22,16 +22,17 @@ from lorimer.esg.graph.steps import ABSENT, UNSEEN, Cause, Status, Step, Why, Wo
 from lorimer.esg.graph.versions import ANY
 
 _GAP: Final = 1 << 32
-"""Room between the labels of two steps for those that are put between them."""
+"""Gap between the labels of two adjacent steps, for steps inserted between them."""
 
 
 class ExecutionStateGraph(Explanations):
-    """Steps, versions of names, and what is stale. One owner; not for several threads."""
+    """Steps, versions of names, and what is stale. One owner; not thread-safe."""
 
     def __init__(self) -> None:
         super().__init__()
         self.listeners: list[Callable[[str, str], None]] = []
-        """Called when a step gets another id: (old, new); with an empty new one it is no more."""
+        """Called when the id of a step changes: (old, new); `new` is empty when the step was
+        deleted."""
         self._staleness = Staleness(self._steps, self._versions)
 
     # ---------------------------------------------------------------- building
@@ -39,8 +40,8 @@ class ExecutionStateGraph(Explanations):
     def add_step(self, step_id: str, source: str, *, after: str | None = None) -> str:
         """Add a step at the end, or right after another one (`""`: before all). Returns its id.
 
-        Its edges are inferred. Text that is no Python is kept, so that it can be edited: the
-        node's `error` says why. Raises StepError for an id that is taken or unknown.
+        Its edges are inferred. Code that is not valid Python is kept, so that it can be edited: the
+        node's `error` says why. Raises StepError for an id that is taken, empty or unknown.
         """
         if step_id in self._steps:
             raise StepError(f"there is a step {step_id!r} already: edit it, or take another id")
@@ -55,7 +56,8 @@ class ExecutionStateGraph(Explanations):
         return step_id
 
     def add_edge(self, src_step_id: str, dst_step_id: str) -> None:
-        """Say that a step depends on an earlier one, where the code does not show it."""
+        """Declare that a step depends on an earlier one, where the code does not show it. Raises
+        StepError if the order is wrong or a step unknown."""
         source, target = self._step(src_step_id), self._step(dst_step_id)
         if source.label >= target.label:
             raise StepError(
@@ -65,7 +67,7 @@ class ExecutionStateGraph(Explanations):
         target.after |= {src_step_id}
 
     def edit_step(self, step_id: str, source: str) -> list[str]:
-        """Give a step another text. Returns what is stale by that, in step order.
+        """Replace the code of a step. Returns what becomes stale, in step order.
 
         A change of comments or layout alone makes nothing stale.
         """
@@ -82,7 +84,7 @@ class ExecutionStateGraph(Explanations):
         )
 
     def delete_step(self, step_id: str) -> list[str]:
-        """Take a step out; its readers see the versions before. Returns what is stale now."""
+        """Delete a step; its readers see the versions before it. Returns what becomes stale."""
         step = self._step(step_id)
         moved = self._versions.remove(step)
         for other in step.before:
@@ -99,9 +101,9 @@ class ExecutionStateGraph(Explanations):
         return stale
 
     def move_step(self, step_id: str, *, after: str = "") -> list[str]:
-        """Put a step right after another one (`""`: before all). Returns what is stale by that.
+        """Move a step right after another one (`""`: before all). Returns what becomes stale.
 
-        Raises StepError where an edge added by hand would point backwards.
+        Raises StepError if an edge added by hand would point backwards.
         """
         step = self._step(step_id)
         if after == step_id:
@@ -125,7 +127,7 @@ class ExecutionStateGraph(Explanations):
         )
 
     def rename_step(self, old: str, new: str) -> None:
-        """Give a step another id; nothing is stale by that."""
+        """Change the id of a step; this makes nothing stale."""
         step = self._step(old)
         if new in self._steps or not new:
             raise StepError(f"step {old!r} cannot be called {new!r}: the id is taken or empty")
@@ -145,18 +147,18 @@ class ExecutionStateGraph(Explanations):
             listener(old, new)
 
     def given_by(self, given: Callable[[str], bool]) -> None:
-        """Who tells whether a name had a value, or a file was there, before any step: where no
-        step deletes it any more it is there again."""
+        """`given` says whether a name had a value, or a file existed, before any step: when no step
+        deletes it any more, it is there again."""
         self._staleness.given = given
 
     def news(self) -> list[str]:
-        """Steps that became something else than up to date since the last call, or were so once."""
+        """Steps added, or no longer up to date, since the last call, even if they are again."""
         found = [*self._staleness.news]
         self._staleness.news.clear()
         return [each for each in found if each in self._steps]
 
     def mark_stale(self, step_id: str) -> list[str]:
-        """Say that a step has to run again. Returns it and its dependants, in order."""
+        """Declare that a step has to run again. Returns it and its dependants, in step order."""
         step = self._step(step_id)
         self._staleness.cause(step, Cause(Why.MARKED))
         return self._sorted({step_id, *self._staleness.spread(step)})
@@ -164,9 +166,9 @@ class ExecutionStateGraph(Explanations):
     # ---------------------------------------------------------------- what a run told
 
     def record_output(self, step_id: str, namespace: Mapping[str, object]) -> None:
-        """A step has run and left this namespace: it is up to date.
+        """Record that a step has run and left this namespace: it is up to date.
 
-        Its outputs are what its text writes, and names that no step before it made.
+        Its outputs are the names that its code writes, and names that no earlier step made.
         """
         step = self._step(step_id)
         new = {
@@ -193,17 +195,17 @@ class ExecutionStateGraph(Explanations):
         saw_all: bool = False,
         seconds: float | None = None,
     ) -> list[str]:
-        """A step has run: what it really read and wrote, with fingerprints of the values.
+        """Record a run of a step: what it actually read and wrote, with fingerprints of the values.
 
-        `reads` of a name that was not there and `writes` of a deleted one: `steps.ABSENT`. Regions
-        of objects (store.py) are names with a `#`. `kills`: names it wrote without reading them.
-        `in_place`: names whose objects it changed. `leads`: for what it wrote, the regions that it
-        leads to. `saw_all`: it looked at the namespace as a whole, so that any other name may make
-        a difference.
+        `steps.ABSENT` stands for a missing name in `reads` and for a deleted one in `writes`.
+        Regions of objects (store.py) are names with a `#`. `kills`: names it wrote without reading
+        them. `in_place`: names whose objects it changed. `leads`: for what it wrote, the regions
+        that it leads to. `saw_all`: it looked at the namespace as a whole, so any other name may
+        matter.
 
-        What its text said is replaced. Steps that were stale only because of this one, and read
-        what they read before, are up to date again (early cut-off). Returns what is stale now
-        because other values or makers are read, as far as that was not known, in step order.
+        This replaces what its code suggested. Steps that were stale only because of this one, and
+        would read what they read before, are up to date again (early cut-off). Returns the steps
+        that are newly stale because they read other values or from other makers, in step order.
         """
         step = self._step(step_id)
         same = step.ran and step.made == writes
@@ -224,8 +226,8 @@ class ExecutionStateGraph(Explanations):
         return self._sorted(stale)
 
     def _now_seen(self, reader: Step, name: str) -> list[tuple[str, str]]:
-        """A step that ran elsewhere has read what is made again now, which nobody here had seen:
-        it is taken to have read that, with all objects that it leads to."""
+        """A step that ran in another process read a value nobody had seen here. Now that the value
+        is made again, the step counts as having read it and all objects it leads to."""
         if reader.used.get(name) != UNSEEN:
             return []
         seen = {of: self._steps[by].made.get(of, ABSENT) for of, by in self._behind([name], reader)}
@@ -236,8 +238,8 @@ class ExecutionStateGraph(Explanations):
         return self._versions.replace(reader, told)
 
     def read_again(self, step_id: str, reads: Mapping[str, str]) -> None:
-        """What a step has read of these names is taken from now on for what it reads, without a
-        run: it is up to date if it was stale only because of them."""
+        """The present values of these names count as those that the step has read, without a run:
+        it is up to date if it was stale only because of them."""
         step = self._step(step_id)
         step.used = {**step.used, **reads}
         for cause in [each for each in step.causes if each.name in reads]:
@@ -245,8 +247,8 @@ class ExecutionStateGraph(Explanations):
         self._staleness.relax(step)
 
     def read_others(self, step_id: str, reads: Mapping[str, str]) -> list[str]:
-        """A step would do with these reads what it has done: it is up to date without a run.
-        Returns what is stale now, as `observe` does."""
+        """Record that a step would do the same with these reads: it is up to date without a run.
+        Returns what is newly stale, like `observe`."""
         step = self._step(step_id)
         return self.observe(
             step_id,
@@ -259,14 +261,15 @@ class ExecutionStateGraph(Explanations):
         )
 
     def accept(self, step_id: str, name: str, fingerprint: str) -> list[str]:
-        """What a step made (a file) was changed by somebody else and stays so. Returns what is
-        stale by that."""
+        """Record that what a step made (a file) was changed from outside and stays so. Returns what
+        becomes stale."""
         step = self._step(step_id)
         step.made = {**step.made, name: fingerprint}
         return self._sorted(self._staleness.remade(step))
 
     def failed(self, step_id: str) -> list[str]:
-        """A step has raised, so it makes nothing. Returns the steps that are blocked by that."""
+        """Record that a step has raised, so it makes nothing. Returns the steps that this
+        blocks."""
         step = self._step(step_id)
         if step.ran:
             step.worked = Worked(step.ran_source, step.used)
@@ -275,9 +278,10 @@ class ExecutionStateGraph(Explanations):
         return self._sorted(self._staleness.failed(step))
 
     def changed(self, resource: str, fingerprint: str = "") -> list[str]:
-        """A file, the environment ... is another now. Returns what is stale by that.
+        """Record that a file, the environment or another resource has changed. Returns what becomes
+        stale.
 
-        `fingerprint`: what it is like; who has read it like that is not concerned.
+        `fingerprint`: of its present state; steps that read that state are not affected.
         """
         found = set[str]()
         for step in self._steps.values():
@@ -311,7 +315,7 @@ class ExecutionStateGraph(Explanations):
         low, high = (self._steps[self._order[at]].label for at in (index - 1, index))
         if high - low > 1:
             return (low + high) // 2
-        for number, each in enumerate(self._order):  # no room: label all anew, in the same order
+        for number, each in enumerate(self._order):  # no room: relabel all, in the same order
             self._steps[each].label = number * _GAP
         return self._place(after)
 
@@ -319,7 +323,7 @@ class ExecutionStateGraph(Explanations):
         return bisect_left(self._order, step.label, key=self._label)
 
     def _insert(self, step: Step) -> list[tuple[str, str]]:
-        """Put it into the order; the steps behind it that read what it makes are stale."""
+        """Insert a step into the order; later steps that read what it makes become stale."""
         last = not self._order or self._label(self._order[-1]) < step.label
         if last:
             self._order.append(step.id)
@@ -345,7 +349,7 @@ def _names(made: Mapping[str, str]) -> list[tuple[str, bool]]:
 
 
 def _same_code(old: str, new: str) -> bool:
-    """Equal but for comments and layout."""
+    """Equal except for comments and layout."""
     one, other = parsed(old), parsed(new)
     if one is None or other is None:
         return old == new

@@ -1,7 +1,7 @@
-"""Earlier programs of a session: to undo an edit, and to go from one variant to another.
+"""Earlier programs of a session, for undoing edits and switching between variants.
 
-To go back to one is to edit the steps that differ, so that the replay runs what depends on them
-and nothing else.
+To go back is to edit the steps that differ, so a replay runs those and what depends on them, and
+nothing else.
 """
 
 from __future__ import annotations
@@ -16,13 +16,13 @@ from lorimer.esg.graph.questions import StepError, Texts
 MAIN: Final = "main"
 """The branch that a session begins on."""
 _KEPT: Final = 100
-"""Programs that `undo` goes back through."""
+"""Number of programs that `undo` can go back through."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class _Program:
-    """Steps in order, with their texts: those of `before`, and more at the end. Most programs are
-    the one before and a step."""
+    """Steps in order, with their code: those of `before`, and more at the end. Most programs are
+    the previous one and one more step."""
 
     before: _Program | None
     more: Texts
@@ -36,22 +36,23 @@ class _Program:
 
 
 class History:
-    """The programs that ran, of each branch; the last one is the one that ran last."""
+    """The programs that ran on each branch, the most recent last."""
 
     def __init__(self, graph: ExecutionStateGraph) -> None:
         self._graph = graph
         self._past: dict[str, list[_Program]] = {MAIN: []}
         self._here = MAIN
         self._noted: int = -1
-        """The graph's revision that the last program of the present branch is; -1: not known."""
+        """The graph's revision of the last program on the current branch; -1: not known."""
 
     @property
     def branches(self) -> tuple[str, ...]:
-        """Their names, the present one first."""
+        """Names of the branches, the current one first."""
         return self._here, *(each for each in self._past if each != self._here)
 
     def note(self) -> None:
-        """The present program is about to run. Costs what was added, where nothing was edited."""
+        """The current program is about to run. If steps were only added, the cost depends on these
+        alone."""
         past, graph = self._past[self._here], self._graph
         added = graph.added_since(self._noted)
         if added is None:
@@ -64,24 +65,24 @@ class History:
         self._noted = graph.revision
 
     def undo(self) -> list[str]:
-        """Make the graph what it was before the last change. Returns what is stale by that."""
+        """Restore the graph as it was before the last change. Returns what becomes stale."""
         past = self._past[self._here]
         if past and past[-1].texts() == self._graph.texts():
             past.pop()
         if not past:
-            raise StepError("there is no earlier program of this session to go back to")
+            raise StepError("there is nothing to undo in this session")
         return self._become(past[-1].texts())
 
     def branch(self, name: str) -> None:
-        """Go on under another name; the present branch stays as it is now."""
+        """Continue under another name; the current branch stays as it is now."""
         if name in self._past or not name:
-            raise StepError(f"branch {name!r} is there already, or has no name")
+            raise StepError(f"branch {name!r} already exists, or the name is empty")
         self.note()
         self._past[name] = [*self._past[self._here]]
         self._here = name
 
     def switch(self, name: str) -> list[str]:
-        """Go to a branch. Returns what is stale by that."""
+        """Go to a branch. Returns what becomes stale."""
         if name not in self._past:
             raise StepError(f"there is no branch {name!r}{nearest(name, list(self._past))}")
         self.note()

@@ -1,8 +1,8 @@
-"""Steps that are up to date because the parts that they use of changed values are as they were.
+"""Steps that are up to date because the parts they use of changed values are the same.
 
-A step that was only lent values whose parts it uses, and no other way to them, and that has left
-nothing which leads to them, does the same with other values of the same parts (parts.py). So it
-need not run again: it is written down that it has read the others.
+Suppose a step got values of which it uses only parts, had no other way to them, and left nothing
+that leads to them. With other values that have the same parts it does the same (parts.py). So it
+need not run again; the new values are recorded as the ones it read.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ _OF_VALUES: Final = (Why.INPUT, Why.REBOUND)
 
 @dataclass(frozen=True, slots=True)
 class _Used:
-    """Of one name: the parts that a step uses, and what they were like."""
+    """For one name: the parts that a step uses, and their fingerprint."""
 
     paths: tuple[Path, ...]
     print: str
@@ -34,15 +34,15 @@ class _Used:
 
 @dataclass(frozen=True, slots=True)
 class _Read:
-    """What one run has read in parts only."""
+    """What one run read only in parts."""
 
     used: dict[str, _Used]
     regions: frozenset[str]
-    """The regions that it could reach only so."""
+    """The regions that it could reach only through these parts."""
 
 
 class PartReads:
-    """What the steps of one session use of values."""
+    """Which parts of values the steps of one session use."""
 
     def __init__(self, graph: ExecutionStateGraph, store: VersionStore) -> None:
         self._graph = graph
@@ -50,18 +50,18 @@ class PartReads:
         self._read: dict[str, _Read] = {}
 
     def forget(self, step_id: str) -> None:
-        """Whatever the step has read: it counts as the whole."""
+        """Whatever the step has read, it counts as a whole."""
         self._read.pop(step_id, None)
 
     def rename(self, old: str, new: str) -> None:
-        """A step has another id, or, if `new` is empty, is no more."""
+        """The id of a step has changed; if `new` is empty, the step was deleted."""
         read = self._read.pop(old, None)
         if new and read is not None:
             self._read[new] = read
 
     def may_be(self, step_id: str) -> bool:
-        """Whether the step's text may use a part of some value that has any. To find out which
-        takes ten times as long."""
+        """Whether the step's code may use a part of a value that has parts. Finding out which takes
+        ten times as long."""
         names = followed(self._graph.source(step_id)) & self._graph.text_reads(step_id)
         versions = (self._version(step_id, name) for name in names)
         return any(each is None or each.lost or fits(each.value, ()) for each in versions)
@@ -69,7 +69,7 @@ class PartReads:
     def ran(
         self, step_id: str, parts: Parts, lent: Iterable[str], visit: Visit, done: Left
     ) -> None:
-        """A step has run. `parts`: of the names that it used in parts only."""
+        """A step has run. `parts`: for the names of which it used only parts."""
         self.forget(step_id)
         if not parts or _looks_on(visit.entered):
             return
@@ -94,13 +94,13 @@ class PartReads:
             else:
                 found[name] = _Used(paths, told)
                 regions |= reached
-        if regions & whole or not found:  # what was taken for the whole only later
+        if regions & whole or not found:  # found to be used as a whole only later
             return
         self._read[step_id] = _Read(found, frozenset(each.name for each in regions))
 
     def as_before(self, step_id: str, space: TrackedNamespace) -> bool:
-        """Whether the step is stale only by values of which it uses parts that are as they were:
-        it is up to date then."""
+        """Whether the step is stale only because of values whose used parts are unchanged: if so,
+        it is now up to date."""
         read, graph = self._read.get(step_id), self._graph
         causes = graph.causes(step_id)
         if read is None or not causes or graph.status(step_id) is not Status.STALE:
@@ -127,7 +127,7 @@ class PartReads:
         regions = {region.name: state.print for region, state in visit.entered.items()}
         if not reads.keys().isdisjoint(regions):  # another way to them, which it has used
             return False
-        self._store.unbind(SHOWN, step_id)  # it leads to the value of before
+        self._store.unbind(SHOWN, step_id)  # it leads to the earlier value
         self._read[step_id] = _Read(read.used, frozenset(regions))
         graph.read_others(step_id, reads | regions)
         return True
@@ -142,8 +142,8 @@ class PartReads:
         return look(value, paths, lent)
 
     def _left(self, step_id: str, visit: Visit, done: Left) -> set[Region]:
-        """The regions that a step has changed, and those that what it has left leads to; what is
-        only shown aside."""
+        """The regions that a step has changed, and those reachable from what it left, not counting
+        what it only showed."""
         waiting = [region for version in done.bound.values() for region in version.regions]
         waiting += done.changed
         found = set[Region]()

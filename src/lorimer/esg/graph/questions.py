@@ -1,4 +1,4 @@
-"""What is known of the steps of a graph: each one's text, state, values, makers and readers."""
+"""What a graph knows about its steps: code, status, values, makers and readers."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ if TYPE_CHECKING:
 
 
 class StepError(LorimerError, ValueError):
-    """A step that is not there, is there already, or cannot be where it was asked to be."""
+    """A step does not exist, exists already, or cannot be where it was to be put."""
 
     default_code = ExecutorErrorCode.EXEC_STEP_INVALID
 
 
 class StepView(TypedDict):
-    """What `get_node` tells."""
+    """The result of `get_node`."""
 
     id: str
     source: str
@@ -51,16 +51,17 @@ class Planned:
 
 
 class Questions:
-    """Reads what the graph knows; changes nothing. What follows from it: explaining.py."""
+    """Read access to what the graph knows; changes nothing. For what follows from it:
+    explaining.py."""
 
     def __init__(self) -> None:
         self._steps: dict[str, Step] = {}
         self._order: list[str] = []
         self._versions = Versions(self._steps)
         self.revision: int = 0
-        """How often steps were added, edited, moved, deleted or got another id."""
+        """Number of times that steps were added, edited, moved, deleted or renamed."""
         self._rewritten: int = 0
-        """The revision of the last such change that was more than a step at the end."""
+        """The revision of the last change other than a step added at the end."""
 
     def __len__(self) -> int:
         return len(self._order)
@@ -74,16 +75,16 @@ class Questions:
         return tuple(self._order)
 
     def steps_after(self, step_id: str) -> tuple[str, ...]:
-        """The ids of the steps behind one, in order."""
+        """The ids of the steps after one, in order."""
         return tuple(self._order[self._order.index(step_id) + 1 :])
 
     def texts(self) -> Texts:
-        """All steps with their texts, in order."""
+        """All steps with their code, in order."""
         found = map(self._steps.__getitem__, self._order)
         return tuple([(each.id, each.source) for each in found])
 
     def added_since(self, revision: int) -> Texts | None:
-        """The steps that were put at the end since; None: something else was changed as well."""
+        """The steps added at the end since that revision; None if anything else changed."""
         if revision < self._rewritten:
             return None
         new = self._order[len(self._order) - (self.revision - revision) :]
@@ -98,9 +99,9 @@ class Questions:
         return tuple(self._step(step_id).causes)
 
     def unresolved(self, step_id: str) -> dict[str, str]:
-        """Names that a step reads and no step before it makes, nor Python.
+        """Names that a step reads and that neither an earlier step nor Python provides.
 
-        Name -> the later step that makes it, else empty. They raise NameError when it runs.
+        Name -> the later step that makes it, or empty. They raise NameError when the step runs.
         """
         step = self._step(step_id)
         if ANY in step.bound:
@@ -114,7 +115,7 @@ class Questions:
         return {name: self._versions.next_writer(name, step) for name in sorted(missing)}
 
     def makers(self, step_id: str) -> dict[str, str]:
-        """Name that a step reads -> the step that made or changed the value it sees last."""
+        """Name that a step reads -> the last step that made or changed the value it sees."""
         step = self._step(step_id)
         found: dict[str, str] = {}
         for name, maker in sorted(step.bound.items()):
@@ -128,7 +129,7 @@ class Questions:
         return self._versions.writer(name, self._step(step_id))
 
     def status(self, step_id: str) -> Status:
-        """What is known of a step."""
+        """The status of a step."""
         return self._step(step_id).status
 
     def seconds(self, step_id: str) -> float | None:
@@ -136,24 +137,25 @@ class Questions:
         return self._step(step_id).seconds
 
     def source(self, step_id: str) -> str:
-        """A step's text."""
+        """The code of a step."""
         return self._step(step_id).source
 
     def made(self, step_id: str) -> Mapping[str, str]:
-        """Name -> fingerprint of what the step's last run left; ABSENT for what it deleted."""
+        """Name -> fingerprint of what the step's last run left; ABSENT if it deleted the name."""
         return self._step(step_id).made
 
     def used(self, step_id: str) -> Mapping[str, str]:
-        """Name -> fingerprint of what the step's last run read; ABSENT for what was not there."""
+        """Name -> fingerprint of what the step's last run read; ABSENT if the name was missing."""
         return self._step(step_id).used
 
     def may_write(self, step_id: str) -> frozenset[str]:
-        """Names that a step binds or changes, as far as its text tells or its last run showed."""
+        """Names that a step binds or changes, according to its code or its last run."""
         step = self._step(step_id)
         return step.analysis.writes | step.writes
 
     def needs(self, step_id: str) -> dict[str, str]:
-        """Name -> maker for all that a step may read: by its text, and as its last run did."""
+        """Name -> maker for everything that a step may read, according to its code and its last
+        run."""
         step = self._step(step_id)
         told = step.analysis
         names = {*step.reads, *step.builtins, *told.reads, *told.builtins, *step.used}
@@ -163,29 +165,30 @@ class Questions:
         return {name: maker for name, maker in found.items() if maker}
 
     def text_reads(self, step_id: str) -> frozenset[str]:
-        """The names that a step reads by its text."""
+        """The names that a step reads according to its code."""
         return self._step(step_id).analysis.reads
 
     def reads_unknown(self, step_id: str) -> bool:
-        """Whether the text may look at the namespace as a whole."""
+        """Whether the code may look at the namespace as a whole."""
         return self._step(step_id).analysis.reads_unknown
 
     def readers(self, step_id: str) -> list[tuple[str, str]]:
-        """(name, reader) for every read of what a step makes; edges by hand are left out."""
+        """(name, reader) for every read of what a step makes, without edges added by hand."""
         found = self._versions.dependants(self._step(step_id))
         return [*dict.fromkeys((plain(name), reader) for name, reader in found if name)]
 
     def worked(self, step_id: str) -> Worked | None:
-        """The last run of a failed step that did not raise; None if there was none."""
+        """The last successful run of a failed step; None if there was none."""
         return self._step(step_id).worked
 
     def worked_with(self, step_id: str, source: str) -> bool:
-        """Whether a failed step has once run to its end with this text."""
+        """Whether a failed step has once run to its end with this code."""
         worked = self._step(step_id).worked
         return worked is not None and worked.source == source
 
     def changed_since(self, step_id: str) -> dict[str, str]:
-        """What a failed step read when it last worked, and is another now: name -> who makes it."""
+        """What a failed step read in its last successful run and has changed since: name -> its
+        maker."""
         step = self._step(step_id)
         found = dict[str, str]()
         for name, digest in step.worked.used.items() if step.worked is not None else ():
@@ -195,7 +198,7 @@ class Questions:
         return found
 
     def outside(self) -> set[str]:
-        """Resources that a step has read and no step before it makes."""
+        """Resources that a step has read and no earlier step makes."""
         return {
             name
             for step in self._steps.values()
@@ -204,8 +207,8 @@ class Questions:
         }
 
     def names_before(self, step_id: str, given: Iterable[str] = ()) -> list[str]:
-        """Every name that is given or some step before this one makes, in the order in which they
-        came to be; those that are not there, last."""
+        """Every name that is given or made by an earlier step, in order of creation; those that are
+        deleted come last."""
         step = self._step(step_id)
         every, found = [*given, *self._versions.names_before(step)], dict.fromkeys(given)
         for each in takewhile(lambda other: other != step_id, self._order):
@@ -217,12 +220,12 @@ class Questions:
         return [*(found | dict.fromkeys(every))]
 
     def last_writer(self, name: str) -> str:
-        """The step that makes the value that a name has after all steps; empty if none does."""
+        """The step that makes the value of a name after all steps; empty if none does."""
         writers = self._versions.writers(name)
         return writers[-1] if writers else ""
 
     def get_node(self, step_id: str) -> StepView:
-        """What is known of a step."""
+        """What is known about a step."""
         step = self._step(step_id)
         return {
             "id": step.id,
@@ -242,7 +245,7 @@ class Questions:
         }
 
     def edges(self) -> list[tuple[str, str, tuple[str, ...]]]:
-        """(maker, reader, names), by reader in step order; no names: added by hand."""
+        """(maker, reader, names), by reader in step order; no names: an edge added by hand."""
         found = list[tuple[str, str, tuple[str, ...]]]()
         for each in self._order:
             step = self._steps[each]
@@ -276,7 +279,7 @@ class Questions:
         return drawn
 
     def position(self, step_id: str) -> int:
-        """A number that orders steps as the graph does."""
+        """A number that sorts steps in step order."""
         return self._step(step_id).label
 
     def _written(self, step: Step) -> list[str]:
@@ -284,8 +287,8 @@ class Questions:
         return sorted({name for name in step.writes if "#" not in name} | step.in_place)
 
     def _behind(self, names: Iterable[str], step: Step | None) -> set[tuple[str, str]]:
-        """(name or region, maker) for names and all objects that they lead to, as a step sees
-        them, or as they are after all steps."""
+        """(name or region, maker) for names and all objects they lead to, as seen by a step, or
+        after all steps."""
         found, waiting = set[tuple[str, str]](), [*names]
         while waiting:
             name = waiting.pop()

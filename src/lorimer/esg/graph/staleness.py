@@ -1,8 +1,8 @@
-"""Which steps are not up to date, and the causes of each.
+"""Which steps are not up to date, and why.
 
-A cause names the edge it came along, so that it can be taken back exactly: when a step has run
-again and left what it had left before, its readers lose that cause, and without a cause left they
-are up to date (early cut-off).
+A cause names the edge it came along, so that exactly this one can be withdrawn: when a step has run
+again and made what it made before, its readers lose that cause. A step without causes is up to date
+(early cut-off).
 """
 
 from __future__ import annotations
@@ -24,12 +24,12 @@ class Staleness:
         self._versions = versions
         self._failed: set[str] = set()
         self.given: Callable[[str], bool] = lambda _: False
-        """Whether a name had a value, or a file was there, before any step."""
+        """Whether a name had a value, or a file existed, before any step."""
         self.news: dict[str, None] = {}
-        """Steps that became something else than up to date since somebody emptied this."""
+        """Steps added, or no longer up to date, since this was last emptied."""
 
     def cause(self, step: Step, cause: Cause) -> None:
-        """One more reason to run it again."""
+        """Add a reason to run the step again."""
         step.causes.setdefault(cause)
         if step.status is Status.FAILED:
             self._unblock(step)
@@ -37,9 +37,9 @@ class Staleness:
             self._set(step, Status.STALE)
 
     def spread(self, step: Step, *, known: bool = False) -> set[str]:
-        """All that may see another value when this one runs again.
+        """Everything that may see another value when this step runs again.
 
-        `known`: those that have been told are left out, and what depends on them.
+        `known`: omit steps that already have this cause, and what depends on them.
         """
         found = set[str]()
         waiting = [step]
@@ -56,7 +56,7 @@ class Staleness:
         return found
 
     def added(self, step: Step) -> None:
-        """It is new."""
+        """The step is new."""
         self.news[step.id] = None
 
     def _set(self, step: Step, status: Status) -> None:
@@ -66,7 +66,7 @@ class Staleness:
                 self.news[step.id] = None
 
     def rebound(self, moved: Iterable[tuple[str, str]]) -> set[str]:
-        """These steps read a name from another maker than before."""
+        """These steps now read a name from another maker."""
         found = set[str]()
         for name, each in moved:
             step = self._steps.get(each)
@@ -83,8 +83,8 @@ class Staleness:
         return found
 
     def fresh(self, step: Step, *, same: bool) -> set[str]:
-        """It has run, and left the `same` as before. Returns readers that see another value, and
-        theirs."""
+        """The step has run, and left the `same` values as before. Returns readers that see another
+        value, and their readers."""
         if step.status is Status.FAILED:
             self._unblock(step)
         step.causes.clear()
@@ -93,17 +93,17 @@ class Staleness:
         return self._settle(step, again=not same)
 
     def remade(self, step: Step) -> set[str]:
-        """What it has made is another thing now, without a run of it."""
+        """What the step made has changed without a run of the step."""
         return self._settle(step, again=False)
 
     def failed(self, step: Step) -> set[str]:
-        """It has raised: what needs it is blocked."""
+        """The step has raised: what needs it is blocked."""
         self._set(step, Status.FAILED)
         self._failed.add(step.id)
         return self._block(step)
 
     def removed(self, step: Step) -> None:
-        """It is no more, so that it blocks nothing."""
+        """The step was deleted, so it blocks nothing."""
         if step.id in self._failed:
             self._unblock(step)
 
@@ -124,9 +124,9 @@ class Staleness:
             self._block(self._steps[each])
 
     def _as_before(self, step: Step, name: str) -> bool:
-        """What it would read is known, and is what it read."""
+        """What the step would read is known, and equals what it read."""
         maker = step.bound.get(name, "")
-        if name == ANY and not maker:  # who might have made it has run: each name tells for itself
+        if name == ANY and not maker:  # all possible makers have run: compare each name
             return not step.reads_any
         if not maker:
             return step.used.get(name) == ABSENT and not self.given(name)
@@ -136,9 +136,9 @@ class Staleness:
         return used != UNSEEN and self._steps[maker].made.get(name) == used
 
     def _settle(self, step: Step, *, again: bool) -> set[str]:
-        """It is up to date: so are its readers if they would read what they have read.
+        """The step is up to date; so are its readers if they would read what they have read.
 
-        `again`: it has run again, so that where no fingerprints are known its value is another.
+        `again`: it has run again, so a value without a fingerprint counts as changed.
         """
         changed = set[str]()
         for name, each in list(self._versions.dependants(step)):
@@ -156,13 +156,13 @@ class Staleness:
         return changed
 
     def relax(self, step: Step) -> None:
-        """Without a cause left it is up to date, and so may its readers be."""
+        """If no cause is left, the step is up to date, and its readers may be too."""
         if step.ran and not step.causes and step.status is Status.STALE:
             self._set(step, Status.FRESH)
             self._settle(step, again=False)
 
     def rename(self, old: str, new: str) -> None:
-        """A step has another id: so have the causes that name it."""
+        """The id of a step has changed: update the causes that name it."""
         if old in self._failed:
             self._failed = self._failed - {old} | {new}
         for step in self._steps.values():

@@ -13,12 +13,12 @@ from lorimer.esg.analysis.text import Analysis
 ABSENT: Final = ""
 """The fingerprint of a name that was deleted."""
 UNSEEN: Final = "?"
-"""The fingerprint of a value that nobody here has seen: its step ran in another process."""
+"""The fingerprint of a value not seen in this process: its step ran in another."""
 _NOTHING: Final[Mapping[str, Never]] = MappingProxyType({})
 
 
 def plain(name: str) -> str:
-    """A name for people: a region of objects goes by the name that led to it first."""
+    """A name as shown to people: a region of objects has the name that first led to it."""
     return name.partition("#")[0]
 
 
@@ -32,13 +32,13 @@ class Status(StrEnum):
     NEW = "new"
     """Never run."""
     FRESH = "fresh"
-    """Run, with what its inputs are now."""
+    """Has run, and its inputs have not changed since."""
     STALE = "stale"
-    """Run, and something that it depends on is, or may be, another now."""
+    """Has run, and something it depends on has changed or may have."""
     FAILED = "failed"
     """Its last run raised; it wrote nothing."""
     BLOCKED = "blocked"
-    """It needs what a failed step did not make."""
+    """Needs a value that a failed step did not make."""
 
 
 class Why(StrEnum):
@@ -46,15 +46,15 @@ class Why(StrEnum):
 
     EDITED = "edited"
     MARKED = "marked"
-    """Somebody said so: `mark_stale`."""
+    """`mark_stale` was called."""
     INPUT = "input"
-    """The step that makes a name it reads is stale itself, or made another value."""
+    """The step that makes a name it reads is itself stale, or made another value."""
     REBOUND = "rebound"
     """A name it reads is made by another step than when it ran."""
     EDGE = "edge"
-    """A step it depends on by an edge that was added by hand is stale."""
+    """A step that it depends on by an edge added by hand is stale."""
     RESOURCE = "resource"
-    """A file, the environment, a random state that it read has changed."""
+    """A file, the environment or a random state that it read has changed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,8 +87,8 @@ class Cause:
 
 
 def told(causes: Iterable[Cause]) -> tuple[str, ...]:
-    """Causes for people: a name and the objects that it leads to are one. That these have no maker
-    is said only if there is nothing else to say: a text that has not run makes none."""
+    """Causes as shown to people: a name and the objects it leads to are one. That an object has no
+    maker is shown only if there is nothing else, because code that has not run makes none."""
     causes = [*causes]
     named = [each for each in causes if each.step or "#" not in each.name]
     return tuple(dict.fromkeys(map(str, named or causes)))
@@ -105,25 +105,25 @@ class Worked:
 
 @dataclass(slots=True)
 class Step:
-    """One cell. `label` orders the steps; the rest is what is known of its text and last run."""
+    """One cell. `label` orders the steps; the other fields describe its code and its last run."""
 
     id: str
     source: str
     label: int
     analysis: Analysis
     error: str = ""
-    """Why the text is no Python, with the line; it can be kept and edited, not run."""
+    """Why the code is not valid Python, with the line; it can be kept and edited, not run."""
     reads: frozenset[str] = frozenset()
-    """Of the last run, if there was one; else of the text. So are the next two."""
+    """From the last run, if there was one; otherwise from the code. So are the next two."""
     writes: frozenset[str] = frozenset()
     kills: frozenset[str] = frozenset()
     builtins: tuple[str, ...] = ()
-    """Names of builtins that it reads."""
+    """Builtins that it reads."""
     reads_any: bool = False
-    """Its text does not tell what it reads, and it has not run."""
+    """Its code does not tell what it reads, and it has not run."""
     writes_any: bool = False
     bound: dict[str, str] = field(default_factory=dict[str, str])
-    """Name it reads -> the step that makes it; names that no step makes are left out."""
+    """Name it reads -> the step that makes it; names that no step makes are omitted."""
     after: frozenset[str] = frozenset()
     """Edges added by hand: steps it depends on."""
     before: frozenset[str] = frozenset()
@@ -136,34 +136,34 @@ class Step:
     made: Mapping[str, str] = field(default_factory=_nothing)
     """Name -> fingerprint of the value that its last run left; `ABSENT` if it deleted the name."""
     outputs: Mapping[str, object] = field(default_factory=_nothing)
-    """Name -> value, as `record_output` was given them."""
+    """Name -> value, as given to `record_output`."""
     in_place: frozenset[str] = frozenset()
     """Names whose objects its last run changed in place."""
     leads: Mapping[str, tuple[str, ...]] = field(default_factory=_nothing)
-    """Name that its last run left -> regions of objects that the value leads to at once."""
+    """Name that its last run left -> regions of objects that the value leads to directly."""
     seconds: float | None = None
-    """How long its last run took."""
+    """Duration of its last run."""
     ran: bool = False
     """It has run to its end at least once."""
     ran_source: str = ""
-    """The text of that run."""
+    """The code of that run."""
     worked: Worked | None = None
-    """The last run before it failed."""
+    """Its last successful run, if it failed since."""
 
     def take(self, told: Analysis) -> None:
-        """These are its reads and writes from now on."""
+        """Set its reads and writes."""
         self.reads, self.writes, self.kills = told.reads, told.writes, told.kills
         self.reads_any, self.writes_any = told.reads_unknown, told.writes_unknown
         self.builtins = told.builtins
 
     @property
     def known(self) -> Analysis:
-        """What `take` was given."""
+        """Its reads and writes, as set by `take`."""
         return Analysis(
             self.reads, self.writes, self.kills, self.reads_any, self.writes_any, self.builtins
         )
 
     @property
     def depends(self) -> frozenset[str]:
-        """Names whose earlier value matters: what it reads, and what it may leave as it was."""
+        """Names whose earlier value matters: what it reads, and what it may leave unchanged."""
         return self.reads | (self.writes - self.kills)

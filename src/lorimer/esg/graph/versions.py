@@ -1,9 +1,9 @@
 """Which step makes the value that a step reads: the last writer before it.
 
-Every write makes a version (name, step), as in static single assignment; a read binds to the
-latest version before it. Writers of a name are kept in step order and found by bisection, readers
-with the version they read, so adding a step costs what the step reads and writes, whatever the
-length of the history; a step put in between moves exactly the readers behind it.
+Every write makes a version (name, step), as in static single assignment; a read binds to the latest
+version before it. Writers of a name are kept in step order and found by bisection, readers with the
+version they read. So the cost of adding a step depends on what it reads and writes, not on the
+length of the history, and a step inserted between others rebinds exactly the readers after it.
 """
 
 from __future__ import annotations
@@ -16,13 +16,15 @@ from lorimer.esg.analysis.text import BUILTINS, Analysis
 from lorimer.esg.graph.steps import Step
 
 ANY: Final = "*"
-"""The name under which a step stands that may write any name (`import *`, `exec` of a variable)."""
+"""The name under which a step is listed that may write any name (`import *`, `exec` of a
+variable)."""
 
 
 class Versions:
-    """The bindings of all steps. Owns `Step.bound`; takes no other decision.
+    """The bindings of all steps. Owns `Step.bound`; makes no other decision.
 
-    What changes returns (name, reader) for every step whose maker of that name is another now.
+    Methods that change something return (name, reader) for every step whose maker of that name has
+    changed.
     """
 
     def __init__(self, steps: dict[str, Step]) -> None:
@@ -57,7 +59,8 @@ class Versions:
         return list(self._writers.get(name, ()))
 
     def dependants(self, step: Step) -> Iterator[tuple[str, str]]:
-        """(name, reader) for every step that reads a value this one makes; no name: by hand."""
+        """(name, reader) for every step that reads a value made by this one; empty name: by
+        hand."""
         yield from self._readers_of(step)
         for other in step.before:
             yield "", other
@@ -70,12 +73,12 @@ class Versions:
             yield from self.seeing_all(step)
 
     def seeing_all(self, step: Step) -> list[tuple[str, str]]:
-        """Steps behind this one that may read any name, as readers of ANY."""
+        """Later steps that may read any name, as readers of ANY."""
         place = bisect_left(self._omnivores, step.label + 1, key=self._label)
         return [(ANY, reader) for reader in self._omnivores[place:]]
 
     def makers(self, step: Step, names: Iterable[str] | None = None) -> set[str]:
-        """The steps that make what this one reads, or what it reads of these names."""
+        """The steps that make what this one reads, or the part of it with these names."""
         if names is None and step.reads_any:
             return {other.id for other in self._steps.values() if other.label < step.label}
         wanted = step.bound if names is None else {*names, ANY} & step.bound.keys()
@@ -97,7 +100,7 @@ class Versions:
         return moved
 
     def remove(self, step: Step) -> list[tuple[str, str]]:
-        """Take a step's reads and writes back."""
+        """Withdraw a step's reads and writes."""
         for name in self._depends(step):
             self._unbind(step, name)
         if step.reads_any:
@@ -110,7 +113,7 @@ class Versions:
         return moved
 
     def replace(self, step: Step, told: Analysis) -> list[tuple[str, str]]:
-        """Give a step other reads and writes, in the same place; touches what differs."""
+        """Replace a step's reads and writes, in the same place; touches only what differs."""
         moved = list[tuple[str, str]]()
         depended, wrote = self._depends(step), step.writes
         if step.reads_any and not told.reads_unknown:
@@ -135,7 +138,7 @@ class Versions:
         return moved
 
     def rename(self, old: str, new: str) -> None:
-        """A step has another id now, in `steps` already."""
+        """A step has a new id, already in `steps`."""
         step = self._steps[new]
         for name in (*step.writes, ANY):
             _swap(self._writers.get(name, []), old, new)
@@ -149,8 +152,8 @@ class Versions:
                 self._steps[reader].bound[name] = new
 
     def _depends(self, step: Step) -> set[str]:
-        """The names whose makers matter to a step; who reads anything may read what a step made
-        that may write any name, builtins' names included."""
+        """The names whose makers matter to a step. A step that reads anything may read what was
+        made by a step that may write any name, names of builtins included."""
         names = {*step.depends, *self._shadowed.intersection(step.builtins)}
         if names or step.builtins:
             names.add(ANY)
@@ -181,13 +184,13 @@ class Versions:
         if last:
             writers = self._writers.get(name)
             if writers is None:
-                self._writers[name] = [step.id]  # no room for more: most names have one
+                self._writers[name] = [step.id]  # no spare capacity: most names have one writer
             else:
                 writers.append(step.id)
             return []
         before = self.writer(name, step)
         insort(self._writers.setdefault(name, []), step.id, key=self._label)
-        if name == ANY and not before:  # who reads no such step stands nowhere
+        if name == ANY and not before:  # steps without such a maker are not listed as readers
             steps = self._steps.values()
             behind = [other for other in steps if other.label > step.label and self._depends(other)]
         else:
@@ -211,7 +214,7 @@ class Versions:
         return moved
 
     def _shadow(self, name: str) -> None:
-        """From now on a builtin's name is a name like others."""
+        """From now on the name of a builtin is treated like other names."""
         self._shadowed.add(name)
         for step in self._steps.values():
             if name in step.builtins:

@@ -1,1 +1,1 @@
-"""Files with cells, as steps and back; and a session as a page."""
+"""Converts files with cells to steps and back; shows a session as a page."""

@@ -1,4 +1,4 @@
-"""Scripts with cells (`# %%`) and notebooks, as steps; and a file that was saved again."""
+"""Scripts with cells (`# %%`) and notebooks, as steps; and updates when a file is saved again."""
 
 from __future__ import annotations
 
@@ -26,24 +26,25 @@ CODE: Final = "code"
 
 @dataclass(frozen=True, slots=True)
 class Cell:
-    """One cell of a file. `title` is empty where the file gives none."""
+    """One cell of a file. `title` is empty if the file gives none."""
 
     title: str
     source: str
     kind: str = CODE
     """`code`, which is a step; `markdown`; `raw`."""
     place: tuple[int, int] = field(default=(0, 0), compare=False)
-    """In a script the lines that `source` has, from 0, the end not included; in a notebook the
-    number of the cell, and the next."""
+    """In a script the lines of `source`, from 0, without the end; in a notebook the number of the
+    cell, and the next."""
 
 
 def of_script(text: str) -> list[Cell]:
-    """The steps of a script in the percent format; without a mark it is one. Prose is left out."""
+    """The steps of a script in the percent format; a script without marks is one step. Prose is
+    omitted."""
     return [cell for cell in all_of_script(text) if cell.kind == CODE]
 
 
 def all_of_script(text: str) -> list[Cell]:
-    """The cells of a script in the percent format, prose too, without its comment signs."""
+    """The cells of a script in the percent format, including prose, without its comment signs."""
     found = list[Cell]()
     title, kind, lines, first = "", CODE, list[str](), 0
     for number, line in enumerate([*_lines(text), "# %%"]):
@@ -68,23 +69,23 @@ def _lines(text: str) -> list[str]:
 
 
 def of_notebook(notebook: JSON) -> list[Cell]:
-    """The steps of a Jupyter notebook (format 4). Raises StepError if it is none."""
+    """The steps of a Jupyter notebook (format 4). Raises StepError if it is not one."""
     return [cell for cell in all_of_notebook(notebook) if cell.kind == CODE]
 
 
 def all_of_notebook(notebook: JSON) -> list[Cell]:
-    """The cells of a Jupyter notebook (format 4), prose too. Raises StepError if it is none, or one
-    of another language."""
+    """The cells of a Jupyter notebook (format 4), including prose. Raises StepError if it is not
+    one, or is in another language."""
     cells = notebook.get("cells") if isinstance(notebook, Mapping) else None
     if isinstance(notebook, Mapping) and (language := _language(notebook)):
-        raise StepError(f"this is a notebook of {language}, and steps are Python")
+        raise StepError(f"this notebook is in {language}; steps are Python")
     if isinstance(notebook, Mapping) and "worksheets" in notebook:
         raise StepError(
-            "this is no Jupyter notebook of format 4 but one of 3: "
-            "`jupyter nbconvert --to notebook FILE` makes one of 4 of it"
+            "this is a Jupyter notebook of format 3, not 4: "
+            "`jupyter nbconvert --to notebook FILE` converts it"
         )
     if not isinstance(cells, list | tuple):
-        raise StepError("this is no Jupyter notebook of format 4: it has no list of cells")
+        raise StepError("this is not a Jupyter notebook of format 4: it has no list of cells")
     found = list[Cell]()
     for number, cell in enumerate(cells):
         if not isinstance(cell, Mapping):
@@ -100,7 +101,7 @@ def all_of_notebook(notebook: JSON) -> list[Cell]:
 
 
 def _language(notebook: Mapping[str, JSON]) -> str:
-    """What its cells are written in, where it says so and that is not Python."""
+    """The language of its cells, if it is given and not Python."""
     about = notebook.get("metadata")
     if not isinstance(about, Mapping):
         return ""
@@ -113,18 +114,18 @@ def _language(notebook: Mapping[str, JSON]) -> str:
 
 
 def magics(source: str) -> list[int]:
-    """The lines, from 0, that are for a notebook and no Python: `%time`, `!ls`, `help?`,
-    `files = !ls`."""
+    """The lines, from 0, that are for a notebook and not Python: `%time`, `!ls`, `help?`, `files =
+    !ls`."""
     if parsed(source) is not None:
         return []
     lines = source.split("\n")
     if lines[0].startswith("%%") and lines[0].split()[0] not in _OF_PYTHON:
-        return [*range(len(lines))]  # text of another language
+        return [*range(len(lines))]  # text in another language
     return [at for at, line in enumerate(lines) if _MAGIC.match(line)]
 
 
 def without_magics(cell: Cell) -> Cell:
-    """A cell whose lines of magics are comments; `with_magics` takes that back."""
+    """A cell with its magics commented out; `with_magics` reverts that."""
     lines = cell.source.split("\n")
     for at in magics(cell.source) if cell.kind == CODE else ():
         bare = lines[at].lstrip()
@@ -134,7 +135,7 @@ def without_magics(cell: Cell) -> Cell:
 
 
 def with_magics(cell: Cell) -> Cell:
-    """A cell whose lines of magics are magics again."""
+    """A cell with its magics restored."""
     lines = [re.sub(rf"^(\s*)(?:pass  )?{_WAS}", r"\1", line) for line in cell.source.split("\n")]
     return replace(cell, source="\n".join(lines))
 
@@ -145,7 +146,7 @@ def is_mark(line: str) -> bool:
 
 
 def _bare(prose: str) -> str:
-    """Prose without the comment signs, or the three quotes, that it has in a script."""
+    """Prose without the comment signs, or triple quotes, that it has in a script."""
     lines = prose.split("\n")
     if lines[0].startswith('"""') and prose.rstrip().endswith('"""') and len(prose) > 5:
         return prose.strip()[3:-3].strip("\n")
@@ -155,7 +156,7 @@ def _bare(prose: str) -> str:
 def load(graph: ExecutionStateGraph, cells: list[Cell]) -> None:
     """Make the graph's steps those of a file, with as few edits as there are differences.
 
-    Steps are called by their titles, else by number, which they keep.
+    Steps are named by their titles, otherwise numbered; they keep their numbers.
     """
     old = [graph.source(step) for step in graph.steps]
     ids = list(graph.steps)
@@ -179,7 +180,7 @@ def load(graph: ExecutionStateGraph, cells: list[Cell]) -> None:
 
 
 def _name(graph: ExecutionStateGraph, cell: Cell, titled: defaultdict[str, count[int]]) -> str:
-    """A name that no step has; `titled` goes on counting the cells of one title."""
+    """An unused name for a step; `titled` counts the cells with one title."""
     numbers = titled[cell.title] if cell.title else count(len(graph) + 1)
     name = cell.title or str(next(numbers))
     while name in graph:

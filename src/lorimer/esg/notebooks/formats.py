@@ -1,4 +1,4 @@
-"""Cells written as a script, a Jupyter notebook or a marimo notebook, and read from marimo's."""
+"""Writes cells as a script, a Jupyter notebook or a marimo notebook, and reads marimo's."""
 
 from __future__ import annotations
 
@@ -30,12 +30,12 @@ _FOR_PROSE: Final = "import marimo as mo"
 
 
 def read(text: str, *, notebook: bool) -> list[Cell]:
-    """All cells of a file. Raises StepError, and ValueError for what is no JSON."""
+    """All cells of a file. Raises StepError, and ValueError for invalid JSON."""
     if notebook:
         try:
             whole = cast("JSON", json.loads(text))
         except RecursionError:
-            raise StepError("this is no Jupyter notebook: it is nested too deeply") from None
+            raise StepError("this is not a Jupyter notebook: it is nested too deeply") from None
         return all_of_notebook(whole)
     return of_marimo(text) if _MARIMO in text else all_of_script(text)
 
@@ -44,7 +44,7 @@ def read(text: str, *, notebook: bool) -> list[Cell]:
 
 
 def to_script(cells: Iterable[Cell]) -> str:
-    """In the percent format; lines of magics are comments."""
+    """In the percent format; magics are commented out."""
     found = list[str]()
     for cell in cells:
         tag = "" if cell.kind == CODE else f"[{cell.kind}]"
@@ -61,7 +61,7 @@ def to_script(cells: Iterable[Cell]) -> str:
 
 
 def to_notebook(cells: Iterable[Cell]) -> str:
-    """A Jupyter notebook of format 4, without outputs; what were comments for magics are magics."""
+    """A Jupyter notebook of format 4, without outputs; commented magics are restored."""
     made = list[JSON]()
     for number, cell in enumerate(cells):
         about: dict[str, JSON] = {"title": cell.title} if cell.title else {}
@@ -89,10 +89,10 @@ def to_notebook(cells: Iterable[Cell]) -> str:
 
 
 def to_marimo(cells: Iterable[Cell]) -> str:
-    """A marimo notebook: a function for each cell, its reads as parameters.
+    """A marimo notebook: a function for each cell, with its reads as parameters.
 
-    Raises StepError where steps cannot be cells of marimo, which knows one cell for each name and
-    no order of cells: a name that two steps make, or one changes that another has made.
+    Raises StepError if steps cannot be cells of marimo, which allows one cell per name and has no
+    order of cells: a name that two steps make, or one that a step changes and another has made.
     """
     cells = [without_magics(cell) for cell in cells]
     graph = ExecutionStateGraph()
@@ -151,11 +151,11 @@ def _check(graph: ExecutionStateGraph) -> None:
 
 
 def of_marimo(text: str) -> list[Cell]:
-    """The cells of a marimo notebook, in an order in which they can run one after another."""
+    """The cells of a marimo notebook, in an order in which they can run."""
     try:
         tree = tree_of(text)
     except NO_PYTHON as error:
-        raise StepError(f"this is no Python: {fault_of(error)}") from error
+        raise StepError(f"this is not Python: {fault_of(error)}") from error
     found = list[Cell]()
     for node in tree.body:
         if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef) and _is_cell(node):
@@ -174,7 +174,7 @@ def of_marimo(text: str) -> list[Cell]:
 
 
 def _prose(node: ast.FunctionDef | ast.AsyncFunctionDef) -> str | None:
-    """The text of a cell that does nothing but `mo.md("...")`."""
+    """The text of a cell that consists of `mo.md("...")`."""
     match node.body[0]:
         case ast.Expr(
             value=ast.Call(
@@ -222,7 +222,7 @@ def _in_strings(source: str) -> set[int]:
 
 
 def _in_order(cells: list[Cell]) -> list[Cell]:
-    """Makers before readers, else as they are; in a circle as they are."""
+    """Makers before readers, otherwise in the given order; so are cycles."""
     graph = ExecutionStateGraph()
     for number, cell in enumerate(cells):
         graph.add_step(str(number), cell.source if cell.kind == CODE else "")

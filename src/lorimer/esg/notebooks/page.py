@@ -1,8 +1,8 @@
-"""A session as one HTML page: code, who reads what of whom, state, output, figures.
+"""A session as one HTML page: code, which step reads what from which, state, output, figures.
 
-It stands alone: nothing is loaded, from nowhere. Code and output are somebody else's text: they are
-escaped, and HTML that an object gave of itself lies in a frame without scripts. The policy in the
-head allows the page's own style and script, by their hashes, and nothing else.
+The page is self-contained and loads nothing. Code and output come from others: they are escaped,
+and the HTML representation of an object is in a frame without scripts. The policy in the head
+allows the page's own style and script, by their hashes, and nothing else.
 """
 
 from __future__ import annotations
@@ -31,14 +31,14 @@ _MARKS: Final = {
     Status.BLOCKED: "–",
 }
 _ROW: Final = 26
-"""Height of a line of the list of steps, in pixels; the arcs are drawn beside it."""
+"""Height of a line in the list of steps, in pixels; the arcs are drawn beside it."""
 _LANES: Final = 9
 _SLOW_S: Final = 0.05
-"""Seconds from which on the time of a step is worth a bar."""
+"""Steps that took at least this many seconds get a bar."""
 
 
 def page(graph: ExecutionStateGraph, results: Mapping[str, StepResult], title: str) -> str:
-    """The page. `results`: what is known of steps that have run; may be empty."""
+    """The page. `results`: those of the steps that have run; may be empty."""
     number = {step: at for at, step in enumerate(graph.steps)}
     edges = [(number[maker], number[reader], names) for maker, reader, names in graph.edges()]
     slowest = max([graph.get_node(step)["seconds"] or 0.0 for step in number], default=0.0)
@@ -67,8 +67,8 @@ def page(graph: ExecutionStateGraph, results: Mapping[str, StepResult], title: s
 
 
 def _sums(graph: ExecutionStateGraph) -> str:
-    """How many steps are in which state, with a link to the first one that is not fresh, and what
-    they took together."""
+    """How many steps are in each state, with a link to the first that is not fresh, and their total
+    time."""
     places: dict[Status, list[int]] = {}
     seconds = 0.0
     for at, step in enumerate(graph.steps):
@@ -99,7 +99,7 @@ def _duration(seconds: float) -> str:
 
 
 def _line(graph: ExecutionStateGraph, step: str, at: int, slowest: float) -> str:
-    """Below the name a bar: how long it took, beside the slowest one."""
+    """Below the name a bar: the step's time, relative to the slowest one."""
     status, seconds = graph.status(step), graph.get_node(step)["seconds"]
     told = f"{step}, {status}" if seconds is None else f"{step}, {status}, {_duration(seconds)}"
     width = 100 * seconds / slowest if seconds is not None and seconds >= _SLOW_S else 0
@@ -191,7 +191,7 @@ def _display(display: Display) -> str:
 
 
 def _code(source: str, makers: Mapping[str, str]) -> str:
-    """The text with its words marked; plain where it is no Python."""
+    """The code with its words marked; plain if it is not Python."""
     lines = lines_of(source)
     found, row, column = list[str](), 1, 0
 

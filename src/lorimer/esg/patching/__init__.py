@@ -1,5 +1,5 @@
-"""Edits of steps that mend a failure: as text, tried before they are kept, or proposed by a model.
+"""Edits of steps that fix a failure: as text, tried before they are kept, or proposed by a model.
 
-`patches.py` is what an edit is, `forms.py` how it is written, `repairing.py` tries it,
+`patches.py` defines edits, `forms.py` their text forms; `repairing.py` tries a patch;
 `proposals.py` and `model_proposer.py` ask for one.
 """

@@ -1,7 +1,7 @@
-"""A patch as text, there and back: a unified diff, search/replace blocks, JSON.
+"""Text forms of a patch, written and read: unified diff, search/replace blocks, JSON.
 
-What comes in may have been written by a model or changed on the way: it is checked against the
-texts of the steps, and a patch that does not fit raises StepError, which says why.
+Input may have been written by a model or changed on the way. It is checked against the code of the
+steps, and a patch that does not fit raises StepError, which says why.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ _HUNK: Final = re.compile(r"@@ -(\d{1,9})(?:,(\d{1,9}))? \+(\d{1,9})(?:,(\d{1,9}
 
 @dataclass(frozen=True, slots=True)
 class Block:
-    """Lines of a step, and what comes instead. They have to be in it exactly once."""
+    """Lines of a step, and their replacement. They must occur in it exactly once."""
 
     step: str
     search: str
@@ -54,13 +54,13 @@ def block_of(step: str, old: str, new: str) -> Block:
         found = wider(by)
         return bool(found.search and found.replace) and len(_places(old, found.search)) == 1
 
-    # with more lines around it, what was the only one still is
+    # with more context, a unique block remains unique
     return wider(bisect_left(range(max(head, tail)), True, key=is_only))
 
 
 def blocks_text(blocks: Sequence[Block], moves: Sequence[Move] = ()) -> str:
-    """Search/replace blocks, each under the name of its step. Longer marks where the text of a
-    step has some itself."""
+    """Search/replace blocks, each under the name of its step. The marks are longer if the code of a
+    step contains some itself."""
     parts = [move_line(each) for each in moves]
     for each in blocks:
         size = 7
@@ -82,14 +82,14 @@ def move_line(move: Move) -> str:
 
 
 def read_moves(text: str) -> Iterator[tuple[str, str]]:
-    """(step, after) for the moves that a text has."""
+    """(step, after) for the moves in a text."""
     for line in text.split("\n"):
         if moved := _MOVE.fullmatch(line.rstrip()):
             yield _read(moved[1]), _read(moved[2])
 
 
 def read_blocks(text: str) -> list[Block]:
-    """The blocks of a text; other lines are passed over. Raises StepError."""
+    """The blocks in a text; other lines are skipped. Raises StepError."""
     blocks, step = list[Block](), ""
     lines = iter(text.split("\n"))
     for line in lines:
@@ -106,7 +106,7 @@ def read_blocks(text: str) -> list[Block]:
 
 
 def range_of(block: Block, source: str) -> tuple[int, int, str]:
-    """The characters that a block replaces, and by what. Raises StepError."""
+    """The characters that a block replaces, and the replacement. Raises StepError."""
     lines, search = source.split("\n"), block.search.split("\n")
     for form in (_as_it_is, _bare):
         places = _places(form(source), form(block.search))
@@ -125,7 +125,7 @@ def range_of(block: Block, source: str) -> tuple[int, int, str]:
 
 
 def read_diff(text: str, sources: Mapping[str, str]) -> Iterator[tuple[str, str]]:
-    """(step, new text) for each step of a unified diff. Raises StepError where it does not fit."""
+    """(step, new code) for each step of a unified diff. Raises StepError if it does not fit."""
     lines = text.split("\n")
     at = 0
     while at < len(lines):
@@ -171,7 +171,7 @@ def _until(lines: Iterator[str], mark: str) -> str:
 
 
 def _places(text: str, part: str) -> list[int]:
-    """The lines, from 0, at which a text has these lines, whole; no more than the first two."""
+    """The line indexes, from 0, at which a text has exactly these lines; at most the first two."""
     text, part, found, at = f"\n{text}\n", f"\n{part}\n", list[int](), -1
     while len(found) < 2 and (at := text.find(part, at + 1)) >= 0:
         found.append(text.count("\n", 0, at))
@@ -188,7 +188,7 @@ def _bare(text: str) -> str:
 
 
 def _written(step: str) -> str:
-    """A step's id on a line of its own."""
+    """A step's id on one line."""
     plain = step and step.isprintable() and step.strip() == step and not step.startswith('"')
     return step if plain and " after: " not in step else json.dumps(step)
 

@@ -1,4 +1,4 @@
-"""Asks a model for a patch: the only place where the graph knows models."""
+"""Asks a model for a patch: the only place where the graph depends on models."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ _SYSTEM: Final = (
 
 @dataclass(frozen=True, slots=True)
 class ModelProposer:
-    """A proposer that is a model. See `generate_as` for the fields and for what it raises.
+    """A proposer that is a model. See `generate_as` for the fields and the exceptions.
 
-    With `run` each attempt is journalled as an effect of the run, and counts in what it spends.
+    With `run` each attempt is journalled as an effect of the run, and its cost counts as the run's.
     """
 
     model: str | Model

@@ -1,4 +1,4 @@
-"""Edits of steps: ranges of their text, guarded by a hash of it, shown as a unified diff."""
+"""Edits of steps: ranges of their code, guarded by a hash of it, shown as a unified diff."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from lorimer.esg.patching.forms import (
 
 @dataclass(frozen=True, slots=True)
 class Edit:
-    """Replace characters `start` to `end` of a step's text."""
+    """Replace characters `start` to `end` of a step's code."""
 
     step: str
     start: int
@@ -37,7 +37,7 @@ class Edit:
 
 @dataclass(frozen=True, slots=True)
 class Move:
-    """Put a step right after another one; `after` is empty for before all."""
+    """Move a step right after another one; an empty `after`: before all."""
 
     step: str
     after: str
@@ -45,22 +45,22 @@ class Move:
 
 @dataclass(frozen=True, slots=True)
 class PatchResult:
-    """Edits that would mend a step, or none."""
+    """Edits that would fix a step, or none."""
 
     reason: str
-    """What they mend, or why there are none."""
+    """What they fix, or why there are none."""
     edits: tuple[Edit, ...] = ()
     hashes: Mapping[str, str] = field(default_factory=dict[str, str])
-    """Step -> hash of the text that its edits are for."""
+    """Step -> hash of the code that its edits are for."""
     diff: str = ""
-    """The same as a unified diff; a move is a line of its own before it."""
+    """The same as a unified diff; each move is a line before it."""
     moves: tuple[Move, ...] = ()
-    """Steps that come elsewhere, one after the other."""
+    """Steps that are moved, one after the other."""
     blocks: str = ""
     """The same as search/replace blocks, the form that models write best."""
 
     def __bool__(self) -> bool:
-        """There is something to apply."""
+        """Whether there is something to apply."""
         return bool(self.edits or self.moves)
 
     def as_json(self) -> str:
@@ -74,7 +74,7 @@ class PatchResult:
         return json.dumps(data, ensure_ascii=False)
 
     def check(self, esg: ExecutionStateGraph) -> None:
-        """Raises StepError when a step is not there, or not as it was when the patch was made."""
+        """Raises StepError if a step does not exist, or has changed since the patch was made."""
         for move in self.moves:
             for step in (move.step, move.after):
                 if step and step not in esg:
@@ -84,9 +84,9 @@ class PatchResult:
                 raise StepError(f"step {step!r} is not as it was when the patch was made")
 
     def apply(self, esg: ExecutionStateGraph) -> list[str]:
-        """Edit and move the steps. Returns what is stale by that, in step order.
+        """Edit and move the steps. Returns what becomes stale, in step order.
 
-        Raises StepError as `check` does, and then changes nothing.
+        Raises StepError like `check`, and then changes nothing.
         """
         self.check(esg)
         stale = set[str]()
@@ -105,11 +105,11 @@ def patch_of(
     moves: Sequence[Move] = (),
     given: Collection[str] = (),
 ) -> PatchResult:
-    """A patch of these edits; an empty one, with the reason, where it may not be applied.
+    """A patch of these edits; an empty one, with the reason, if it may not be applied.
 
-    That is where edits overlap, where a step would be no Python by them, and where a step would
-    read a name that no step before it makes, and had none such before. `given`: names that are
-    there without a step.
+    This is the case if edits overlap, if a step would not be Python after them, or if a step would
+    read a name that no earlier step makes, unless it does so already. `given`: names that exist
+    without a step that makes them.
     """
     steps = dict.fromkeys(edit.step for edit in edits)
     texts = {step: patched(esg.source(step), edits, step) for step in steps}
@@ -144,8 +144,8 @@ def read_patch(
 ) -> PatchResult:
     """A patch from one of its forms: a unified diff, search/replace blocks, or JSON.
 
-    `reason` and `given`: as in `patch_of`, whose checks hold for it; JSON brings its own reason.
-    Raises StepError for text that is none of these, or that does not fit the steps as they are.
+    `reason` and `given`: as for `patch_of`, whose checks apply; JSON contains its own reason.
+    Raises StepError for text that is none of these, or does not fit the steps as they are.
     """
     if text.lstrip().startswith("{"):
         return _of_json(text, esg, given)
@@ -158,7 +158,7 @@ def read_patch(
         for step, new in read_diff(text, sources):
             edits.append(Edit(step, 0, len(sources[step]), new))
     if not edits and not moves:
-        raise StepError("there is no patch in this: no block, no diff, no move")
+        raise StepError("this contains no patch: no block, no diff, no move")
     for move in moves:
         for step in (move.step, *filter(None, [move.after])):
             _source(esg, step)
@@ -171,7 +171,7 @@ def _of_json(text: str, esg: ExecutionStateGraph, given: Collection[str]) -> Pat
         edits, moves = [*_edits(_list(data, "edits"))], [*_moves(_list(data, "moves"))]
         hashes = {str(step): str(digest) for step, digest in _items(_field(data, "hashes"))}
     except (ValueError, TypeError) as error:
-        raise StepError(f"this is no patch in JSON: {error}") from None
+        raise StepError(f"this is not a patch in JSON: {error}") from None
     for edit in edits:
         if edit.step not in hashes:
             raise StepError(f"there is no hash of step {edit.step!r}")
@@ -183,20 +183,20 @@ def _of_json(text: str, esg: ExecutionStateGraph, given: Collection[str]) -> Pat
 
 def _field(data: JSON, name: str) -> JSON:
     if not isinstance(data, Mapping):
-        raise TypeError("it is no object")
+        raise TypeError("it is not an object")
     return data.get(name)
 
 
 def _list(data: JSON, name: str) -> Sequence[JSON]:
     found = _field(data, name)
     if not isinstance(found, list | tuple):
-        raise TypeError(f"{name!r} is no list")
+        raise TypeError(f"{name!r} is not a list")
     return found
 
 
 def _items(data: JSON) -> Iterable[tuple[str, JSON]]:
     if not isinstance(data, Mapping):
-        raise TypeError("'hashes' is no object")
+        raise TypeError("'hashes' is not an object")
     return data.items()
 
 
@@ -219,17 +219,17 @@ def _moves(given: Sequence[JSON]) -> Iterator[Move]:
 
 
 def _source(esg: ExecutionStateGraph, step: str) -> str:
-    """Raises StepError if it is not there."""
+    """Raises StepError if it does not exist."""
     return esg.source(step)
 
 
 def _lost(
     esg: ExecutionStateGraph, told: Mapping[str, Analysis], given: Collection[str]
 ) -> list[str]:
-    """Names that somebody would read and nobody make, and that are not like that now."""
+    """Names that a step would read and no step make, and for which that is new."""
 
     def made(name: str, step: str) -> bool:
-        """Whether some step before this one would make it, or Python does."""
+        """Whether an earlier step would make it, or it is a builtin."""
         if name in BUILTINS:
             return True
         for each in esg.steps:
@@ -256,7 +256,7 @@ def _lost(
 
 
 def _overlap(edits: Sequence[Edit], size: int) -> bool:
-    """Whether two ranges share a character, or one is none."""
+    """Whether two ranges share a character, or one is invalid."""
     at = 0
     for each in sorted(edits, key=_start):
         if not at <= each.start <= each.end <= size:
@@ -266,7 +266,7 @@ def _overlap(edits: Sequence[Edit], size: int) -> bool:
 
 
 def patched(source: str, edits: Sequence[Edit], step: str) -> str:
-    """The text of a step after its edits. Of two at one place the first comes first."""
+    """The code of a step after its edits. Of two at one position the first comes first."""
     parts, at = list[str](), 0
     for edit in sorted((each for each in edits if each.step == step), key=_start):
         parts += [source[at : edit.start], edit.text]

@@ -1,9 +1,8 @@
-"""A patch that somebody proposes, most likely a model, from the part of the history that matters.
+"""A patch proposed by a model, or by anything else, from the relevant part of the history.
 
-What is asked with: the step that failed, the exception, the steps that made what its failing
-statement uses (the backward slice, never the whole history), what their values are like, and what
-the rules have said. What comes back is checked as every patch is, and `repair` tries it before it
-is kept.
+The question contains the step that failed, the exception, the steps that made what its failing
+statement uses (the backward slice, never the whole history), summaries of their values, and what
+the rules found. The answer is checked like every patch, and `repair` tries it before it is kept.
 """
 
 from __future__ import annotations
@@ -22,7 +21,7 @@ from lorimer.esg.patching.patches import Edit, PatchResult, patch_of
 from lorimer.esg.values.summaries import summary
 
 MAX_CHARACTERS: Final = 24_000
-"""Of the steps that are shown besides the one that failed; the nearest ones first."""
+"""Limit on the steps that are shown in addition to the failed one; the nearest come first."""
 _MOST_VALUES: Final = 20
 _TRACEBACK: Final = 2_000
 
@@ -35,20 +34,20 @@ FORMAT: Final = (
 
 @dataclass(frozen=True, slots=True)
 class Brief:
-    """What a proposer is told."""
+    """The input of a proposer."""
 
     step: str
     """The step that failed."""
     error: str
     traceback: str
     sources: dict[str, str]
-    """Step -> text, in step order: the one that failed and those that made what it used."""
+    """Step -> code, in step order: the failed step and those that made what it used."""
     left_out: tuple[str, ...] = ()
-    """Steps of the slice for which there was no room."""
+    """Steps of the slice that did not fit."""
     values: dict[str, str] = field(default_factory=dict[str, str])
-    """Name -> what its value is like."""
+    """Name -> summary of its value."""
     findings: tuple[str, ...] = ()
-    """What the rules have said."""
+    """What the rules found."""
     tried: tuple[str, ...] = ()
     """Patches that did not help, as diffs."""
 
@@ -73,7 +72,7 @@ class Brief:
 
 @dataclass(frozen=True, slots=True)
 class Proposal:
-    """What a proposer answers."""
+    """The answer of a proposer."""
 
     reason: str
     """What was wrong, in a sentence."""
@@ -81,10 +80,10 @@ class Proposal:
 
 
 class Proposer(Protocol):
-    """Who can be asked for a patch."""
+    """Can be asked for a patch."""
 
     async def propose(self, brief: Brief) -> Proposal:
-        """An answer to the brief; without blocks if nothing is known. It may be wrong."""
+        """The answer to a brief; without blocks if nothing is known. It may be wrong."""
         ...
 
 
@@ -97,8 +96,8 @@ async def proposed(
 ) -> PatchResult:
     """Ask for a patch of a failed step. `tried`: patches that did not help.
 
-    An empty patch, with the reason, if there is no proposal, or one that may not be applied. Errors
-    of the proposer are the caller's.
+    Returns an empty patch, with the reason, if there is no proposal or it may not be applied.
+    Exceptions of the proposer are passed on.
     """
     brief = brief_of(result, esg, diagnosis, tried)
     if brief is None:
@@ -123,7 +122,7 @@ def brief_of(
     diagnosis: DiagnosisReport,
     tried: tuple[PatchResult, ...] = (),
 ) -> Brief | None:
-    """What a proposer is told of a failed step; None of one that ran."""
+    """The input of a proposer for a failed step; None if the step ran."""
     if result.failure is None or result.error is None:
         return None
     case = Case(result, result.error, esg)
@@ -153,7 +152,7 @@ def brief_of(
 
 
 def _used(case: Case) -> set[str]:
-    """Names in the statements that were running, of the failed step and the functions in it."""
+    """Names in the statements that were running, in the failed step and the functions in it."""
     found = set[str]()
     for site in case.sites:
         top = site.text.statement(site.node) if site.node is not None else None
@@ -164,7 +163,7 @@ def _used(case: Case) -> set[str]:
 
 
 def _part(title: str, text: str) -> str:
-    """Text between marks that it does not have itself."""
+    """Text between marks that do not occur in it."""
     mark = "```"
     while mark in text:
         mark += "`"

@@ -1,9 +1,10 @@
-"""A patch is tried before it is kept.
+"""Tries a patch before it is kept.
 
-In a copy of the process (`fork`), so that one that fails, hangs or crashes leaves no trace in the
-session: no value that could not be copied has to be made again, and a limit of time holds whatever
-the step does. A copy of a process with several threads may stand still for ever, with a lock that
-another thread held; there, and where there is no fork, the patch is tried in place and put back.
+This happens in a copy of the process (`fork`), so that a patch that fails, hangs or crashes leaves
+no trace in the session: no value that could not be copied has to be made again, and a time limit
+holds whatever the step does. A copy of a process with several threads may hang for ever on a lock
+held by another thread; in that case, and where there is no fork, the patch is tried in place and
+reverted.
 """
 
 from __future__ import annotations
@@ -50,7 +51,7 @@ def repair(session: StepExecutor, patch: PatchResult, step_id: str, timeout_s: f
 
 
 def _helps(session: StepExecutor, patch: PatchResult, step_id: str) -> bool:
-    """Apply it and replay: the step runs, and no other fails that did not fail before."""
+    """Apply it and replay: the step must run, and no other may fail that did not fail before."""
     graph = session.graph
     failed = {each for each in graph.steps if graph.status(each) is Status.FAILED}
     patch.apply(graph)
@@ -61,19 +62,19 @@ def _helps(session: StepExecutor, patch: PatchResult, step_id: str) -> bool:
 
 
 def can_fork() -> bool:
-    """Whether a copy of this process would run: on Linux, from its only thread."""
+    """Whether a copy of this process would work: on Linux, from its only thread."""
     return sys.platform == "linux" and threading.active_count() == 1
 
 
 def forked(check: Callable[[], bool], timeout_s: float) -> bool | None:
-    """What a check says in a copy of this process: False also if the copy ends without an answer
-    or is not done in time. None if no copy can be made."""
+    """The result of a check in a copy of this process; also False if the copy ends without an
+    answer or is not done in time. None if no copy can be made."""
     read, write = os.pipe()
     try:
-        with warnings.catch_warnings():  # of threads of libraries, which see to forks themselves
+        with warnings.catch_warnings():  # for threads of libraries that handle forks themselves
             warnings.simplefilter("ignore", DeprecationWarning)
             pid = os.fork()  # noqa: TID251 - a copy of this process; no program is started
-    except OSError:  # not allowed to, or too many
+    except OSError:  # not allowed, or too many processes
         os.close(read)
         os.close(write)
         return None
@@ -82,7 +83,7 @@ def forked(check: Callable[[], bool], timeout_s: float) -> bool | None:
             os.close(read)
             os.write(write, _YES if check() else b"n")
         finally:
-            os._exit(0)  # nothing of the parent's is to be flushed, closed or said twice
+            os._exit(0)  # flush, close or print nothing of the parent's
     os.close(write)
     try:
         ready, _, _ = select.select([read], [], [], timeout_s)

@@ -1,9 +1,9 @@
 """Files that steps read and write, as they are at the places of steps.
 
-A file that steps write is a variable like others: who reads it reads the version of the last step
-before that wrote it. What a step is about to change, and what it leaves, is kept, so that another
-step finds the file as it is at its place; what is too large to be kept is made again by the step
-that wrote it. A content that no step has made was put there by somebody else, and is left alone.
+A file that steps write is a variable like others: a reader gets the version of the last earlier
+step that wrote it. The content before a step changes it, and after, is kept, so that another step
+finds the file as it is at its place; a file too large to be kept is made again by the step that
+wrote it. A content that no step has made was put there by somebody else, and is left alone.
 """
 
 from __future__ import annotations
@@ -21,13 +21,13 @@ from lorimer.esg.resources import resources
 from lorimer.esg.values.store import Lost
 
 KEPT: Final = 64 * 2**20
-"""Bytes of contents of files that are kept in all; the oldest go first."""
+"""Bytes kept of the contents of files in total; the oldest are dropped first."""
 _MOST_LINKS: Final = 40
 _ASKS: Final = frozenset(
     "exists lexists isfile is_file isdir is_dir islink is_symlink stat lstat access getsize "
     "listdir scandir iterdir glob iglob rglob walk".split()
 )
-"""Who says one of these may ask whether a file is there."""
+"""Code that uses one of these names may ask whether a file exists."""
 _Sign = tuple[int, int, int] | None
 
 
@@ -38,23 +38,23 @@ class FileLog:
         self._files = files
         self._step = step_id
         self.spoken = spoken
-        """Words in the code that it may run."""
+        """Identifiers in the code that it may run."""
         self.read: dict[str, str] = {}
         """`file:<path>` -> fingerprint when it was opened."""
         self.before: dict[str, str] = {}
-        """The same for every file that was opened, also to be written from its start."""
+        """The same for every file that was opened, including those opened to be overwritten."""
         self.written: set[str] = set()
         self.relative = False
         """A path was relative, so the folder mattered."""
         self.starts = False
-        """A program was started, which has the environment."""
+        """A program was started, which gets the environment."""
         self.signs: dict[str, _Sign] = {}
-        """What tells whether a file was changed by a handle that an earlier step opened."""
+        """Signs by which changes through a handle that an earlier step opened are noticed."""
         self.mapped_before: dict[str, str] = {}
-        """The same of files that are mapped into memory: fingerprints."""
+        """The same for files mapped into memory: fingerprints."""
 
     def opened(self, path: str, writes: bool, truncates: bool) -> None:
-        """The step opens a file, by its name or by that of a link, which it has read then."""
+        """The step opens a file, by its name or by that of a link, which then counts as read."""
         for _ in range(_MOST_LINKS):
             link = self._link(os.path.abspath(path))
             if link is None:
@@ -68,8 +68,8 @@ class FileLog:
         self.put(path, writes, truncates)
 
     def _link(self, path: str) -> str | None:
-        """The link by which this file is opened, if there may be one: in the path those are known
-        that steps have made; of a folder of the user's the path stays as it is."""
+        """The link by which this file is opened, if there may be one. Links that steps have made
+        are found anywhere in the path; other links only at its end."""
         for link in self._files.links:
             name = link.removeprefix(resources.FILE)
             if path == name or path.startswith(name + os.sep):
@@ -77,7 +77,7 @@ class FileLog:
         return path if os.path.islink(path) else None
 
     def put(self, path: str, writes: bool, truncates: bool) -> None:
-        """The step opens what is under this very name, or puts something there. Folders are not
+        """The step opens what has exactly this name, or puts something there. Folders are not
         versioned."""
         if os.path.isdir(path) and not os.path.islink(path):
             return
@@ -88,8 +88,9 @@ class FileLog:
             self.written.add(name)
 
     def removed(self, path: str, *, listed: bool = False) -> None:
-        """The step takes a file away. One that is not there at its place, but is now, it must have
-        asked for before, or have `listed`: then it is to find what it has seen."""
+        """The step removes a file. If the file does not exist at the step's place but does now, and
+        the step may have asked for it or has `listed` its folder, it is left as the step has seen
+        it."""
         if os.path.isdir(path) and not os.path.islink(path):
             return
         wanted = self._files.wanted(resources.FILE + os.path.abspath(path), self._step)
@@ -106,7 +107,8 @@ class FileLog:
         self.starts = True
 
     def mapped(self, descriptor: int) -> None:
-        """The step maps a file into memory: from now on it may change without being opened."""
+        """The step maps a file into memory: from now on the file may change without being
+        opened."""
         with suppress(OSError):
             self._files.map(os.fstat(descriptor))
 
@@ -129,19 +131,20 @@ class Files:
     def __init__(self, graph: ExecutionStateGraph) -> None:
         self._graph = graph
         self._first: dict[str, str] = {}  # fingerprints of files when they were first opened
-        self._made: dict[str, set[str]] = {}  # file -> all that steps have ever left it as
+        self._made: dict[str, set[str]] = {}  # file -> all states in which steps have ever left it
         self._kept: dict[str, bytes] = {}
         self._mapped: set[str] = set()
         self._used: dict[str, set[str]] = {}  # step -> the files that its last run used
         self.links: set[str] = set()
-        """What has ever been a symbolic link."""
+        """Everything that has ever been a symbolic link."""
         self.cut_off: set[str] = set()
-        """Steps whose last run used a file that this process has open still, and that has lost its
-        name since: another one was put there. The caller empties it."""
+        """Steps whose last run used a file that this process still has open, but which was replaced
+        by another under its name. The caller empties this."""
 
     def begin(self, step_id: str, spoken: Set[str]) -> FileLog:
-        """A step is about to run. The files that it used when it ran last are as at its place, for
-        it may ask for them first. `spoken`: words in the code that it may run, as they are seen."""
+        """A step is about to run. The files that its last run used are restored to their state at
+        its place, since it may first ask for them. `spoken`: identifiers in the code that it may
+        run, as they are seen."""
         for name in sorted(self._used.get(step_id, ())):
             if name in self._made:
                 self.at_place(name, step_id, put=True)
@@ -151,8 +154,8 @@ class Files:
         return log
 
     def at_place(self, name: str, step_id: str, *, put: bool) -> str:
-        """What a file is like that a step is about to open; with `put`, after it was put back
-        into what it is at the step's place, as far as that can be."""
+        """The fingerprint of a file that a step is about to open; with `put`, after the file was
+        restored to its state at the step's place, as far as possible."""
         found = self._look(name)
         self._first.setdefault(name, found)
         wanted = self.wanted(name, step_id)
@@ -161,11 +164,11 @@ class Files:
         return found
 
     def given(self, name: str) -> bool:
-        """Whether a file was there before any step."""
+        """Whether a file existed before any step."""
         return self._first.get(name, ABSENT) != ABSENT
 
     def map(self, info: os.stat_result) -> None:
-        """A file is mapped into memory: its arrays put it back, and nobody else may."""
+        """A file is mapped into memory: from now on only its arrays may restore it."""
         for name in self._first:
             with suppress(OSError):
                 if os.path.samestat(os.lstat(name.removeprefix(resources.FILE)), info):
@@ -173,7 +176,7 @@ class Files:
                     self._made.setdefault(name, set())
 
     def lost(self, step_id: str, log: FileLog) -> Lost | None:
-        """A file that was read, and was not as it is at the step's place."""
+        """A file that was read and was not as it is at the step's place."""
         for name, found in log.read.items():
             maker = self._graph.maker(name, step_id)
             if maker and found != self._graph.made(maker).get(name):
@@ -183,8 +186,8 @@ class Files:
         return None
 
     def left(self, step_id: str, log: FileLog, *, reached_maps: bool) -> dict[str, str]:
-        """`file:<path>` -> fingerprint of all that the step has written, through handles of
-        earlier steps as well. `reached_maps`: it was lent what is mapped into memory."""
+        """`file:<path>` -> fingerprint of everything that the step has written, including through
+        handles of earlier steps. `reached_maps`: it got something that is mapped into memory."""
         for name, sign in log.signs.items():
             if name in log.written or (name not in self._mapped and _sign(name) == sign):
                 continue
@@ -201,17 +204,18 @@ class Files:
         return found
 
     def rename(self, old: str, new: str) -> None:
-        """A step has another id."""
+        """The id of a step has changed."""
         if old in self._used:
             self._used[new] = self._used.pop(old)
 
     def gone(self, name: str, maker: str) -> bool:
-        """A file is not as a step left it, and cannot be put back."""
+        """Whether a file is not as a step left it and cannot be restored."""
         made, found = self._graph.made(maker).get(name, ABSENT), resources.fingerprint(name)
         return found != made and not self._can_put(name, found, made)
 
     def changed(self) -> None:
-        """Files that are others now than when a step read them, and that no step has left so."""
+        """Report files that have changed since a step read them and that no step left as they
+        are."""
         for name in self._graph.outside():
             if name.startswith(resources.FILE):
                 now, last = resources.fingerprint(name), self._graph.last_writer(name)
@@ -219,8 +223,8 @@ class Files:
                     self._graph.changed(name, now)
 
     def unlike(self) -> list[str]:
-        """Steps that wrote a file last, which is not as they left it, nor can be put back: they
-        have to run again."""
+        """Steps that were the last to write a file which is not as they left it and cannot be
+        restored: they have to run again."""
         found: dict[str, None] = {}
         for step in self._graph.steps:
             for name, made in self._graph.made(step).items():
@@ -231,7 +235,7 @@ class Files:
         return [*found]
 
     def wanted(self, name: str, step_id: str) -> str:
-        """What a file is like at the place of a step; one that nobody knows is not there."""
+        """The fingerprint of a file at the place of a step; an unknown file does not exist."""
         maker = self._graph.maker(name, step_id)
         if maker:
             return self._graph.made(maker).get(name, ABSENT)
@@ -283,8 +287,8 @@ class Files:
 
 
 def _replace(path: str, data: bytes) -> None:
-    """Put another file under the name: who has the old one open goes on with the old one. Raises
-    OSError, and leaves everything as it was."""
+    """Put another file under the name: whoever has the old one open continues with the old one.
+    Raises OSError, and then leaves everything as it was."""
     handle, fresh = tempfile.mkstemp(dir=os.path.dirname(path), prefix=".lorimer-")
     try:
         with os.fdopen(handle, "wb") as file:
@@ -298,7 +302,7 @@ def _replace(path: str, data: bytes) -> None:
 
 
 def _is_open(path: str) -> bool:
-    """This process has the file open, or may have: where that is not told."""
+    """Whether this process has the file open, or may have, where that cannot be determined."""
     try:
         info = os.stat(path)
         handles = os.listdir("/proc/self/fd")

@@ -1,7 +1,7 @@
-"""Whether code reads the settings of pandas and numpy that decide how values are shown.
+"""Detects whether code reads the settings of pandas and numpy that decide how values are displayed.
 
-The dicts that these libraries keep them in are put in dicts that tell when they are read. Where a
-library keeps them otherwise than is known here, nothing is told of it (`Reading.told`).
+The dicts in which these libraries keep them are replaced by dicts that report reads. If a version
+of a library keeps them in another way, reads of them are not seen (`Reading.told`).
 """
 
 from __future__ import annotations
@@ -16,14 +16,14 @@ from lorimer.esg.resources.settings import NUMPY, PANDAS
 
 _Dict = dict[str, object]
 Key = tuple[str, str]
-"""A setting that is a resource, and one of those in it; or all: `WHOLE`."""
+"""A setting that is a resource, and one item of it; or all: `WHOLE`."""
 WHOLE: Final = "*"
 _QUIET: Final = "legacy"
-"""Asked by numpy for nearly all it does."""
+"""Read by numpy for nearly everything it does."""
 
 
 class Reading:
-    """What has been read since `begin`. One for the process."""
+    """What has been read since `begin`. One per process."""
 
     def __init__(self) -> None:
         self.seen: set[Key] = set()
@@ -32,7 +32,7 @@ class Reading:
         """The settings of which reads are seen."""
 
     def begin(self) -> None:
-        """See reads from now on, of the libraries that are loaded."""
+        """Watch reads from now on, for the libraries that are loaded."""
         self.told = frozenset(self._pandas() | self._numpy())
         self.seen.clear()
 
@@ -42,7 +42,7 @@ class Reading:
         return frozenset(name for name, _ in self.seen)
 
     def present(self, keys: Iterable[Key]) -> str:
-        """What such keys hold now, as far as `told` has their settings."""
+        """The present values under such keys, for the settings in `told`."""
         found = list[str]()
         for name, key in sorted(keys):
             kept: _Dict = self._kept[name] if name in self.told else {}
@@ -80,7 +80,7 @@ class Reading:
 
 
 class Told(_Dict):
-    """Settings that tell when they are read."""
+    """Settings that report when they are read."""
 
     __slots__ = ("_name", "_seen")
 
@@ -108,5 +108,5 @@ class Told(_Dict):
 
 @cache
 def reading() -> Reading:
-    """The one of this process."""
+    """The instance of this process."""
     return Reading()

@@ -1,9 +1,9 @@
 """What a step can depend on besides names: random states, the folder, the environment, files,
 settings of libraries.
 
-Each is a name of its own in the graph (`rng:random`, `rng:numpy`, `os:cwd`, `os:env`,
-`settings:pandas`, `settings:numpy`, `file:<path>`, ...). States are set to what is right for a
-step's place before it runs and compared after it. Files: files.py.
+Each is a name in the graph (`rng:random`, `rng:numpy`, `os:cwd`, `os:env`, `settings:pandas`,
+`settings:numpy`, `file:<path>`, ...). States are set to those of a step's place before it runs and
+compared afterwards. Files: files.py.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ from lorimer.esg.resources.settings import (
 
 FILE: Final = "file:"
 LINK: Final = "link:"
-"""Begins the fingerprint of a file that is a symbolic link."""
+"""Prefix of the fingerprint of a symbolic link."""
 CWD: Final = "os:cwd"
 ENV: Final = "os:env"
 _WORDS: Final[Mapping[str, str]] = {
@@ -57,18 +57,19 @@ _WORDS: Final[Mapping[str, str]] = {
     SKLEARN: "set_config get_config config_context",
 }
 SPEAKS_OF: Final = tuple((word, name) for name, words in _WORDS.items() for word in words.split())
-"""Words by which code that depends on a state, or sets it to what it is already, gives itself
-away: a step that says one counts as reading the state. Other changes are seen by themselves."""
+"""Words that show that code may depend on a state, or set it to the value it already has: a step
+that uses one counts as reading the state. Other changes are seen directly."""
 READ_BY_ALL: Final = frozenset({PANDAS_WORKS})
-"""States that every step counts as reading that comes after the session's first library."""
+"""States that every step after the session's first library counts as reading."""
 READ_ONCE_SET: Final = frozenset({CWD, NUMPY_ERRORS, DECIMAL, LOCALE, PYTHON, POLARS, SKLEARN})
-"""States that every step counts as reading as soon as one has changed them: few do."""
+"""States that every step counts as reading once a step has changed them, which is rare."""
 WHOLE: Final = 8 * 2**20
-"""Bytes up to which a file is read to compare it; of larger ones size and time are taken."""
+"""Files up to this many bytes are read for comparison; for larger ones size and time are
+compared."""
 
 
 def states() -> dict[str, State]:
-    """Those that there are now: numpy's is there once somebody has imported it."""
+    """The present states: numpy's exist once somebody has imported it."""
     found = {**_ALWAYS, **of_libraries()}
     numpy = sys.modules.get("numpy")
     if numpy is not None and "numpy.random" in sys.modules:
@@ -84,20 +85,20 @@ def mark(value: object) -> str:
 
 
 def fingerprint(name: str) -> str:
-    """What the file is like now; ABSENT if there is none."""
+    """The fingerprint of the file at present; ABSENT if there is none."""
     return look(name)[0]
 
 
 def look(name: str) -> tuple[str, bytes | None]:
-    """What the file is like now, and its content unless it is too large to be read; of a symbolic
-    link, where it leads."""
+    """The fingerprint of the file at present, and its content unless it is too large to be read;
+    for a symbolic link, its target."""
     path = name.removeprefix(FILE)
     try:
         info = os.lstat(path)
         if stat.S_ISLNK(info.st_mode):
             target = os.fsencode(os.readlink(path))
             return f"{LINK}{blake2b(target, digest_size=12).hexdigest()}", target
-        if info.st_size > WHOLE or not stat.S_ISREG(info.st_mode):  # a pipe would wait
+        if info.st_size > WHOLE or not stat.S_ISREG(info.st_mode):  # reading a pipe would block
             return f"{info.st_size}:{info.st_mtime_ns}", None
         data = Path(path).read_bytes()
     except OSError:
@@ -106,9 +107,9 @@ def look(name: str) -> tuple[str, bytes | None]:
 
 
 def _drawing(random: Any) -> object:
-    """The state of numpy's generator: (its kind, its key, ...). An array has no plain equality."""
+    """The state of numpy's generator: (its kind, its key, ...). Arrays have no plain equality."""
     state: object = random.get_state(legacy=True)
-    if not isinstance(state, tuple):  # a generator of another kind was put in its place
+    if not isinstance(state, tuple):  # it was replaced by a generator of another kind
         return state
     kind, key, *more = cast("tuple[Any, ...]", state)
     return (kind, key.tobytes(), *more)

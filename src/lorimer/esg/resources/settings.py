@@ -1,8 +1,7 @@
-"""The settings of libraries that decide what is shown: pandas' options, numpy's way of printing,
-matplotlib's parameters and backend, polars' configuration; and those that decide what is computed,
-or whether it raises: numpy's ways with errors, the context of `decimal`, the locale. None of the
-libraries is imported here; each is a state (resources.py) once somebody has.
-"""
+"""Settings of libraries that decide what is displayed (pandas' options, numpy's print options,
+matplotlib's parameters and backend, polars' configuration), and those that decide what is computed
+or whether it raises (numpy's error handling, the context of `decimal`, the locale). None of the
+libraries is imported here; each becomes a state (resources.py) once somebody has imported it."""
 
 from __future__ import annotations
 
@@ -18,31 +17,31 @@ from typing import Any, Final, Protocol, cast
 
 PANDAS: Final = "settings:pandas"
 PANDAS_WORKS: Final = "settings:pandas:works"
-"""How it computes, reads and copies (`mode.*`, `compute.*`, ...): all options but `display.*`. Much
-of pandas asks for them, some of it once and for all, so every step counts as reading them that may
-use it."""
+"""How pandas computes, reads and copies (`mode.*`, `compute.*`, ...): all options except
+`display.*`. Much of pandas reads them, in part only once, so every step that may use pandas counts
+as reading them."""
 NUMPY: Final = "settings:numpy"
 NUMPY_ERRORS: Final = "settings:numpy:errors"
 DECIMAL: Final = "settings:decimal"
 LOCALE: Final = "settings:locale"
 PYTHON: Final = "settings:python"
-"""How deep calls may go, and how long the text of a number may be."""
+"""The recursion limit, and the limit on the length of numbers in text."""
 MATPLOTLIB: Final = "settings:matplotlib"
 BACKEND: Final = "settings:matplotlib:backend"
-"""What draws figures, and measures their texts."""
+"""Draws figures, and measures their texts."""
 OF_FIGURES: Final = frozenset({MATPLOTLIB, BACKEND})
 SKLEARN: Final = "settings:sklearn"
-"""What its estimators give, check and show."""
+"""What its estimators return, check and display."""
 POLARS: Final = "settings:polars"
-"""Kept in the environment, where its Rust reads it, and in there itself."""
+"""Kept in the environment, where the Rust part reads it, and in polars itself."""
 _BACKEND: Final = "backend"
 _OF_THE_SCREEN: Final = frozenset({_BACKEND, "backend_fallback", "interactive", "toolbar"})
-"""Parameters of matplotlib that its first use changes, and that no figure shows; but for the
+"""Parameters of matplotlib that its first use changes, and that affect no figure, except the
 backend, which is a state of its own."""
 _AGG: Final = "agg"
-"""The backend that draws for the screens, too: which one of them no figure shows."""
+"""The backend that also draws for those of screens: which of them it is affects no figure."""
 _DRAWN_BY_AGG: Final = frozenset({"macosx", "module://matplotlib_inline.backend_inline"})
-"""Those that do not say so by their names."""
+"""Those whose names do not say so."""
 _SHOWN: Final = "display"
 _OF_CONTEXTS: Final = ("prec", "rounding", "Emin", "Emax", "capitals", "clamp")
 _OF_POLARS: Final = b"POLARS_"
@@ -53,7 +52,7 @@ _POLARS_AT_FIRST: Final[Mapping[str, object]] = {
     "set_decimal_separator": ".",
     "set_trim_decimal_zeros": False,
 }
-"""What it keeps itself, by the methods of its `Config` that set it."""
+"""What polars keeps itself, by the methods of `Config` that set it."""
 _NUMPY_AT_FIRST: Final[Mapping[str, object]] = {
     "edgeitems": 3,
     "threshold": 1000,
@@ -84,7 +83,7 @@ _SKLEARN_AT_FIRST: Final[Mapping[str, object]] = {
     "enable_metadata_routing": False,
     "skip_parameter_validation": False,
 }
-"""What a library has that was loaded just now, by the step that may have set it already."""
+"""The settings of a library just loaded, by a step that may already have changed them."""
 _Values = Mapping[str, object]
 _Dict = dict[str, object]
 
@@ -96,14 +95,14 @@ class State:
     get: Callable[[], object]
     set: Callable[[object], None]
     initial: Callable[[], object] | None = None
-    """What it is before anybody sets it, where that can be told afterwards."""
+    """Its value before anybody sets it, where that can be determined afterwards."""
     same: Callable[[object], bool] | None = None
-    """Whether it is this, where that is told in less time than `get` takes."""
+    """Whether it has this value, where that is faster than `get`."""
     sooner_set: bool = False
-    """To set it takes less time than to look whether it is that already."""
+    """Setting it is faster than checking whether it already has the value."""
 
     def now(self, known: object) -> object:
-        """What it is: the very `known` if it is that still."""
+        """Its present value: the `known` object itself if that is unchanged."""
         if self.same is not None and self.same(known):
             return known
         present = self.get()
@@ -116,7 +115,7 @@ def _limits() -> tuple[int, int]:
 
 def _set_limits(value: object) -> None:
     depth, digits = cast("tuple[int, int]", value)
-    with suppress(RecursionError):  # there are more calls now than that
+    with suppress(RecursionError):  # the stack is deeper than that now
         sys.setrecursionlimit(depth)
     sys.set_int_max_str_digits(digits)
 
@@ -126,18 +125,18 @@ def _locale() -> str:
 
 
 def environment() -> dict[bytes, bytes]:
-    """That of the process."""
-    held: object = getattr(os.environb, "_data", None)  # to read it item by item takes 20 us
+    """The environment of the process."""
+    held: object = getattr(os.environb, "_data", None)  # reading it item by item takes 20 us
     return {**cast("dict[bytes, bytes]", held)} if type(held) is dict else dict(os.environb)
 
 
 def _polars() -> _Values:
-    """What differs from what it is at first, so that loading it makes no difference."""
+    """What differs from the defaults, so that loading polars makes no difference."""
     config: Any = getattr(sys.modules.get("polars"), "Config", None)
     kept: _Values = {} if config is None else config.state(if_set=True)
     own = {n: each for n, each in kept.items() if each != _POLARS_AT_FIRST.get(n, each)}
     every = environment()
-    if _OF_POLARS not in b" ".join(every):  # to ask name by name takes 30 us
+    if _OF_POLARS not in b" ".join(every):  # asking name by name takes 30 us
         return own
     return {os.fsdecode(n): os.fsdecode(each) for n, each in every.items() if _OF_POLARS in n} | own
 
@@ -161,18 +160,18 @@ OF_PYTHON: Final[Mapping[str, State]] = {
     ),
     POLARS: State(_polars, _set_polars, _polars),
 }
-"""The settings that are there without any library, or may be: the environment."""
+"""The settings that exist without any library, or may: the environment."""
 
 
 def _context(context: Any) -> tuple[object, ...]:
-    """Without the flags, which computing sets: (precision, rounding, ..., traps), as a copy of it
-    would be made; item by item takes ten times as long."""
+    """Without the flags, which computing sets: (precision, rounding, ..., traps), taken from its
+    `__reduce__`; item by item takes ten times as long."""
     *values, _flags, traps = context.__reduce__()[1]
     return (*values, tuple(sorted(trap.__name__ for trap in traps)))
 
 
 def _set_context(context: Any, values: tuple[object, ...]) -> None:
-    """In place: who has it goes on with it."""
+    """Changes it in place, so whoever has it sees the change."""
     *numbers, traps = values
     for name, value in zip(_OF_CONTEXTS, numbers, strict=True):
         setattr(context, name, value)
@@ -181,18 +180,18 @@ def _set_context(context: Any, values: tuple[object, ...]) -> None:
 
 
 class Reads(Protocol):
-    """What was seen to be read (reading.py)."""
+    """The reads that were seen (reading.py)."""
 
     told: frozenset[str]
 
     @property
     def names(self) -> frozenset[str]:
-        """Those that were read."""
+        """The settings that were read."""
         ...
 
 
 def used(reads: Reads, *, shows: bool, draws: bool = False) -> frozenset[str]:
-    """The settings that a piece of code has read, which shows a text, or draws."""
+    """The settings read by a piece of code that displays text (`shows`) or draws."""
     found = {PANDAS, NUMPY} - reads.told if shows else set[str]()
     return frozenset(reads.names | found | (OF_FIGURES if draws else set[str]()))
 
@@ -203,14 +202,14 @@ def _parameters(values: dict[str, object]) -> _Values:
 
 @dataclass(frozen=True, slots=True)
 class _Backend:
-    """One of matplotlib's: two are the same that draw the same."""
+    """A backend of matplotlib; two are equal if they draw the same."""
 
     name: str = field(compare=False, repr=False)
     draws: str
 
     @classmethod
     def of(cls, name: object) -> _Backend:
-        """`name`: not a text where the first figure is to find one for the screen."""
+        """`name` is not a text if the first figure is to choose one for the screen."""
         if not isinstance(name, str):
             return cls(_AGG, _AGG)
         kind = name.lower()
@@ -219,7 +218,7 @@ class _Backend:
 
 
 def _options(pandas: Any, *, shown: bool) -> State:
-    """Those of what is shown, or the others."""
+    """The display options, or the others."""
 
     def here() -> _Values:
         every: _Dict = pandas._global_config
@@ -251,7 +250,7 @@ def _options(pandas: Any, *, shown: bool) -> State:
 
 
 def _copied(option: object) -> object:
-    """An option, or a folder of options, as it is now; nobody is told that it was read."""
+    """An option, or a folder of options, as it is now, without reporting a read."""
     if not isinstance(option, dict):
         return option
     return {name: _copied(each) for name, each in _Dict.items(cast("_Dict", option))}
@@ -284,7 +283,7 @@ def _of_decimal(decimal: Any) -> dict[str, State]:
 def _known(
     get: Callable[[], _Values], put: Callable[..., object], at_first: Mapping[str, object]
 ) -> State:
-    """Those that one function gives, and another takes by their names."""
+    """A state that one function returns, and another takes as keyword arguments."""
 
     def initial() -> _Values:
         now = get()
@@ -328,7 +327,7 @@ _LIBRARIES: Final = (
     ("matplotlib", "rcParamsOrig", cache(_of_matplotlib)),
     ("sklearn", "set_config", cache(_of_sklearn)),
 )
-"""(module, what it has once it is loaded, its states)."""
+"""(module, the attribute it has once it is loaded, its states)."""
 
 
 def of_libraries() -> dict[str, State]:

@@ -1,4 +1,4 @@
-"""Random states, the folder, the environment and settings, as they are at the places of steps."""
+"""Random states, the folder, the environment and settings, at the places of steps."""
 
 from __future__ import annotations
 
@@ -18,21 +18,21 @@ _BUILT_IN: Final = frozenset({"builtin_function_or_method", "cython_function_or_
 
 
 class Surroundings:
-    """Sets them before a step, and compares them after it. One session's.
+    """Sets states before a step, and compares them afterwards, for one session.
 
-    `given`: it has values that no step has made.
+    `given`: the session has values that no step has made.
     """
 
     def __init__(self, graph: ExecutionStateGraph, *, given: bool = False) -> None:
         self._graph = graph
         self._given = given
-        self._brought: dict[str, None] = {}  # steps that may have brought in libraries
+        self._brought: dict[str, None] = {}  # steps that may have loaded libraries
         self._states: dict[tuple[str, str], object] = {}  # (resource, step) -> state
-        self._gone: set[tuple[str, str]] = set()  # (resource, step): states that are not known
+        self._gone: set[tuple[str, str]] = set()  # (resource, step): states that are unknown
         self._marks: dict[str, tuple[object, str]] = {}  # resource -> (a state, its fingerprint)
 
     def set_states(self, step_id: str) -> dict[str, object]:
-        """Set every state to what it is at the step's place."""
+        """Set every state to its value at the step's place."""
         now: dict[str, object] = {}
         for name, state in resources.states().items():
             key = name, self._graph.maker(name, step_id)
@@ -44,11 +44,11 @@ class Surroundings:
         return now
 
     def set_last(self) -> None:
-        """Set every state to what it is after all steps, as far as that is known."""
+        """Set every state to its value after all steps, as far as that is known."""
         for name, state in resources.states().items():
             value = self._states.get((name, self._graph.last_writer(name)))
             if value is not None and state.now(value) is not value:
-                with suppress(OSError):  # a folder that is gone
+                with suppress(OSError):  # the folder is gone
                     state.set(value)
 
     def lost_state(self, step_id: str) -> Lost | None:
@@ -59,8 +59,7 @@ class Surroundings:
         return None
 
     def brings(self, step: str, *, libraries: bool) -> None:
-        """Whether a step may have brought libraries into the session: from there on others may use
-        them."""
+        """Record whether a step may have loaded libraries: later steps may use them."""
         if libraries:
             self._brought[step] = None
         else:
@@ -73,7 +72,7 @@ class Surroundings:
         )
 
     def recall(self, step: str, written: Iterable[str]) -> None:
-        """A step has run elsewhere and written these resources."""
+        """Record that a step has run elsewhere and written these resources."""
         for name in written:
             if not name.startswith(resources.FILE):
                 self._gone.add((name, step))
@@ -86,9 +85,9 @@ class Surroundings:
         reads: dict[str, str],
         writes: dict[str, str],
     ) -> None:
-        """Add to `reads` and `writes` what the step has read and moved.
+        """Add to `reads` and `writes` what the step has read and changed.
 
-        `used`: states that it has read for certain, or speaks of (`spoken_of`).
+        `used`: states that it has certainly read, or mentions (`spoken_of`).
         """
         self._gone = {key for key in self._gone if key[1] != step_id}
         used = used | {name for name in resources.READ_ONCE_SET if self._graph.last_writer(name)}
@@ -111,21 +110,21 @@ class Surroundings:
                 writes[name] = self._mark(name, value)
 
     def _mark(self, name: str, state: object) -> str:
-        """Its fingerprint: most steps are asked about the state that the step before them was."""
+        """Its fingerprint; cached, because most steps have the same state as the one before."""
         marked = self._marks.get(name)
         if marked is None or marked[0] is not state:
             marked = self._marks[name] = state, resources.mark(state)
         return marked[1]
 
     def rename(self, old: str, new: str) -> None:
-        """A step has another id."""
+        """The id of a step has changed."""
         for name, by in [key for key in self._states if key[1] == old]:
             self._states[name, new] = self._states.pop((name, by))
         self._gone = {(name, new if by == old else by) for name, by in self._gone}
         self._brought = {new if each == old else each: None for each in self._brought}
 
     def forget(self, step: str) -> None:
-        """A step is no more."""
+        """A step was deleted."""
         for key in [key for key in self._states if key[1] == step]:
             del self._states[key]
         self._gone = {key for key in self._gone if key[1] != step}
@@ -133,14 +132,14 @@ class Surroundings:
 
 
 def spoken_of(source: str, lent: Iterable[object], seen: Iterable[str]) -> set[str]:
-    """The states that a step speaks of: its text, what the functions that it was lent are called
-    and speak of, and the words `seen` in other code that it may have run."""
+    """The states that a step mentions: in its code, in the names and code of the functions it got,
+    and in the identifiers `seen` in other code that it may have run."""
     words = " ".join([source, *seen, *(name for value in lent for name in _spoken(value))])
     return {name for word, name in resources.SPEAKS_OF if word in words}
 
 
 def _spoken(value: object) -> tuple[str, ...]:
-    """What a function is called, by whatever name it goes, and speaks of."""
+    """The name of a function, whatever it is bound to, and the names it uses."""
     if type(value) in ProxyTypes:
         return ()
     if isinstance(value, partial):

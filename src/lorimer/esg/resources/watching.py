@@ -1,7 +1,7 @@
-"""Which files are opened, changed, removed or mapped while a step runs, and whether it forks: an
-audit hook of Python's.
+"""An audit hook that sees which files are opened, changed, removed or mapped while a step runs, and
+whether it forks.
 
-What C code opens by itself is not seen, but for databases of `sqlite3`.
+Files that C code opens itself are not seen, except databases of `sqlite3`.
 """
 
 from __future__ import annotations
@@ -18,41 +18,41 @@ from typing import Final, Protocol, cast
 _WRITES: Final = os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_APPEND
 _SYSTEM: Final = ("/dev/", "/proc/", "/sys/", "/usr/share/")
 _LIBRARIES: Final = ("/site-packages/", "/dist-packages/", "/.cache/matplotlib/", "/__pycache__/")
-"""Libraries, and what they keep for themselves."""
+"""Libraries and their own caches."""
 _STARTS: Final = frozenset({"subprocess.Popen", "os.system", "os.posix_spawn", "os.exec"})
 
 
 class Log(Protocol):
-    """Is told what a step does to files."""
+    """Is notified of what a step does to files."""
 
     def opened(self, path: str, writes: bool, truncates: bool) -> None:
-        """It opens a file."""
+        """The step opens a file."""
         ...
 
     def put(self, path: str, writes: bool, truncates: bool) -> None:
-        """It puts something under a name, or opens what is there, be it a link."""
+        """The step puts something under a name, or opens what is there, even if it is a link."""
         ...
 
     def removed(self, path: str, *, listed: bool = False) -> None:
-        """It takes a file away, or cuts it off. `listed`: by what its folder holds."""
+        """The step removes or truncates a file. `listed`: found by listing its folder."""
         ...
 
     def started(self) -> None:
-        """It starts a program."""
+        """The step starts a program."""
         ...
 
     def mapped(self, descriptor: int) -> None:
-        """It maps an open file into memory."""
+        """The step maps an open file into memory."""
         ...
 
 
 class Watch:
-    """Routes what the hook sees to the log of the step that runs. One for the process."""
+    """Passes what the hook sees to the log of the running step. One per process."""
 
     def __init__(self) -> None:
         self.log: Log | None = None
         self.forking: Callable[[], None] | None = None
-        """Called before the step forks: what the child reads, nobody here is told."""
+        """Called before the step forks: what the child reads cannot be seen here."""
         places = (*sysconfig.get_paths().values(), sys.prefix, sys.base_prefix)
         packages = (*site.getsitepackages(), site.getusersitepackages())
         self._library = tuple(os.path.abspath(each) + os.sep for each in (*places, *packages))
@@ -101,7 +101,7 @@ class Watch:
             self._apart(lambda: note(name))
 
     def of_a_library(self, path: str) -> bool:
-        """A file of Python, of a library, or what one keeps for itself."""
+        """Whether it is a file of Python or of a library, or a library's cache."""
         return path.startswith(self._library) or any(each in path for each in _LIBRARIES)
 
     def _apart(self, note: Callable[[], None]) -> None:
@@ -113,7 +113,7 @@ class Watch:
 
 
 def _beneath(path: object, folder: object) -> object:
-    """A path; one beneath an open folder, of which the descriptor is given, in whole."""
+    """A path; if it is relative to an open folder, given by its descriptor, made absolute."""
     if not isinstance(folder, int) or folder < 0 or not isinstance(path, str | bytes):
         return path
     try:
@@ -124,7 +124,7 @@ def _beneath(path: object, folder: object) -> object:
 
 
 def _source(path: str) -> str:
-    """The file that compiled code stands for: who loads that has read this."""
+    """The source file of compiled code: loading that counts as reading this."""
     try:
         return importlib.util.source_from_cache(path)
     except (ValueError, NotImplementedError):
@@ -140,7 +140,7 @@ def _database(name: object) -> object:
 
 @cache
 def watch() -> Watch:
-    """The one audit hook of this process: a hook cannot be taken away again."""
+    """The only audit hook of this process: hooks cannot be removed."""
     found = Watch()
     sys.addaudithook(found)
     return found

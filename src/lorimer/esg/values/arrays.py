@@ -1,9 +1,11 @@
-"""What arrays and frames of numpy and pandas hold, and trees over arrays. None is imported here.
+"""The content of arrays and frames of numpy and pandas, and of trees over arrays. None of the
+libraries is imported here.
 
-An array that owns its memory is told by a digest of it, and put back from a copy that is taken
-before somebody may change it. Of a large one the digest is taken only when somebody compares it, or
-before a step runs that can reach it: most arrays that a step makes are never asked for. A view
-holds nothing but the array that it looks at. A frame holds its axes and the arrays of its columns.
+An array that owns its memory is identified by a digest of it, and restored from a copy that is
+taken before somebody may change it. The digest of a large array is computed only when it is
+compared, or before a step that can reach it runs: most arrays that a step makes are never compared.
+A view holds nothing but the array it refers to. A frame holds its axes and the arrays of its
+columns.
 """
 
 # What numpy and pandas give has no types here: they need not be installed.
@@ -38,19 +40,19 @@ _CACHES: Final = frozenset({
     "_accessors", "_name_cache",
 })  # fmt: skip
 SMALL: Final = 64 * 1024
-"""Bytes of an array up to which its digest is taken at once, and a copy of it whatever the text of
-the step says."""
+"""Arrays up to this many bytes have their digest computed at once, and are copied whatever the code
+of the step says."""
 _CYTHON: Final = frozenset({"memoryview", "_memoryviewslice"})
-"""Views of memory that code in Cython (pandas, scikit-learn) makes arrays of."""
+"""Views of memory from which Cython code (pandas, scikit-learn) makes arrays."""
 _OFFSETS: Final = "pandas._libs.tslibs.offsets"
 _SCALARS: Final = frozenset({"Timestamp", "Timedelta", "NaTType", "NAType", "Period", "Interval"})
 
 
 def kind_of(kind: type[Any], partly: Callable[[type[Any], frozenset[str]], Kind]) -> Kind | None:
-    """The sort of a type of numpy or pandas, or of one made from it; None for others.
+    """The kind of a type of numpy or pandas, or of a subclass; None for others.
 
-    `partly`: makes one for the objects of a class written in Python of which some attributes do
-    not count.
+    `partly`: makes a kind for objects of a class written in Python of which some attributes do not
+    count.
     """
     for each in kind.__mro__:
         home = home_of(each).partition(".")[0]
@@ -77,7 +79,7 @@ def kind_of(kind: type[Any], partly: Callable[[type[Any], frozenset[str]], Kind]
 
 
 _CLASS: Final = "__class__"
-"""By this name a class of a step's, of which an array is, stands among its attributes."""
+"""Under this name the class of an array is among its attributes, if a step defined the class."""
 
 
 class Array(Kind):
@@ -94,14 +96,14 @@ class Array(Kind):
         return Content(kind, (tuple(fields), extra), (*fields.values(), *parts))
 
     def _own(self, value: Any) -> Content:
-        place, fixed = value.__array_interface__["data"]  # to ask `flags` may warn
+        place, fixed = value.__array_interface__["data"]  # asking `flags` may warn
         shape = (type(value), value.shape, value.strides, str(value.dtype), not fixed)
         owner = _owner(value)
         if owner is not value and _has_memory(owner):
             offset = place - owner.__array_interface__["data"][0]
             return Content(self, (*shape, offset), (owner,))
         held = () if owner is value else (owner,)
-        if not held or not fixed:  # else it shows what another library has
+        if not held or not fixed:  # otherwise it shows what another library holds
             gone = partial(_forget, id(value))
             _KNOWN[id(value)] = (place, place + value.nbytes, weakref.ref(value, gone))
         if value.dtype.hasobject:
@@ -127,7 +129,7 @@ class Array(Kind):
     def drop(self, content: Content, /) -> None:
         data = _data(content)
         if data is not None:
-            _ = data.digest  # the copy may be all that tells it
+            _ = data.digest  # the copy may be the only source of the digest
             data.copy = None
 
     def size(self, content: Content, /) -> int:
@@ -184,8 +186,8 @@ class Array(Kind):
 
 
 _KNOWN: Final[dict[int, tuple[int, int, weakref.ref[Any]]]] = {}
-"""Arrays with memory of their own that were looked into: from where to where it goes. What uses
-that memory without telling is told by its address."""
+"""Arrays with memory of their own that were inspected: start and end address. Memory used without
+notice is traced by its address."""
 
 
 def _forget(key: int, _: object) -> None:
@@ -205,7 +207,8 @@ def owners(places: Iterable[int]) -> list[object]:
 
 
 def apart(value: Any) -> tuple[Content, object]:
-    """What an array holds, wherever its memory lies; and what that belongs to."""
+    """The content of an array, wherever its memory is; and the object that the memory belongs
+    to."""
     fields = fields_of(value) or {}
     place, fixed = value.__array_interface__["data"]
     shape = (type(value), value.shape, value.strides, str(value.dtype), not fixed, place % 16)
@@ -228,7 +231,7 @@ class _Generator(Kind):
 
 
 class _Bits(Kind):
-    """What a generator takes its bits from."""
+    """The source of a generator's bits."""
 
     def take(self, value: Any, /) -> Content:
         seeds: object = getattr(value, "seed_seq", None)
@@ -241,7 +244,7 @@ class _Bits(Kind):
 
 
 class _Seeds(Kind):
-    """`numpy.random.SeedSequence`: it counts those that it has made of itself."""
+    """`numpy.random.SeedSequence`: it counts the sequences spawned from it."""
 
     def take(self, value: Any, /) -> Content:
         _, made_of, *state = value.__reduce__()
@@ -261,7 +264,7 @@ class _NumpyValue(Kind):
 
 
 class _Record(Kind):
-    """`numpy.void`: a row of a structured array, which is no copy of it."""
+    """`numpy.void`: a row of a structured array, not a copy of it."""
 
     hard = True
 
@@ -280,8 +283,8 @@ class _Record(Kind):
 
 
 class _Tree(Kind):
-    """`KDTree`, `BallTree` of scikit-learn: how it lies in its arrays, and how it measures. What it
-    counts of the questions that it was asked does not count."""
+    """`KDTree`, `BallTree` of scikit-learn: its arrays, and its metric. Its statistics of queries
+    do not count."""
 
     hard = True
 
@@ -308,8 +311,8 @@ class _Backed(Kind):
 
 
 class _Frame(Kind):
-    """`DataFrame`, `Series`. Before pandas 3 a frame keeps the columns that it has given away, to
-    give the same ones again: they are no parts of it."""
+    """`DataFrame`, `Series`. Before pandas 3 a frame caches the columns that it has returned, to
+    return the same ones again: they are not parts of it."""
 
     hides = True
     tied = True
@@ -359,7 +362,7 @@ class _Frame(Kind):
 
 
 class _Saved:
-    """What is put back, carried along and not compared."""
+    """Something that is put back, carried along and not compared."""
 
     __slots__ = ("saved",)
 
@@ -373,8 +376,8 @@ class _Saved:
 
 
 class _Manager(_Saved):
-    """How the arrays of a frame lie in it. No block is kept: pandas copies before it writes what
-    another living block looks at, and ours would be one."""
+    """How the arrays of a frame are arranged. No block is kept: pandas copies before writing to
+    memory that another live block uses, and ours would be one."""
 
     def __init__(self, manager: Any) -> None:
         super().__init__([
@@ -387,13 +390,13 @@ class _Manager(_Saved):
 
 
 def _shared(block: Any) -> dict[str, object]:
-    """What pandas (from 2 on) counts the blocks by that look at one memory."""
+    """What pandas (from 2 on) uses to count the blocks that share one memory."""
     refs: object = getattr(block, "refs", None)
     return {} if refs is None else {"refs": refs}
 
 
 def _owner(value: Any) -> Any:
-    """What the memory of an array belongs to."""
+    """The object that the memory of an array belongs to."""
     while (of := _base(value)) is not None:
         value = of
     return value
@@ -408,14 +411,14 @@ def _base(value: Any) -> Any:
 
 
 def _plain(value: Any) -> bool:
-    """Numbers in memory of its own, and in one piece: a copy has the very same bytes."""
+    """Numbers in memory of its own, contiguous: a copy has identical bytes."""
     flags = value.flags
     whole = flags.c_contiguous or flags.f_contiguous
     return value.base is None and flags.owndata and whole and value.dtype.kind in "biufc"
 
 
 def _has_memory(value: Any) -> bool:
-    """An array: of a memory view, `strides` alone would say the same."""
+    """Whether it is an array: a memory view also has `strides`."""
     return hasattr(value, "__array_interface__") and hasattr(value, "base")
 
 

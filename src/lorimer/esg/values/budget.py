@@ -1,7 +1,7 @@
-"""How many bytes copies of what steps have changed may take.
+"""Limits the bytes used by copies of what steps have changed.
 
-Beyond that the copies go first that the least time makes again for a byte: the step that left the
-content runs again if somebody needs it.
+Beyond the limit, the copies that take the least time to make again, per byte, are dropped first:
+the step that left the content runs again if it is needed.
 """
 
 from __future__ import annotations
@@ -13,13 +13,14 @@ from lorimer.esg.values.content import Content
 from lorimer.esg.values.store import VersionStore
 
 COPIES: Final = 2**30
-"""Bytes, unless a session is given another limit."""
+"""Bytes, unless a session sets another limit."""
 
 
 def keep_within(store: VersionStore, most: int, seconds: Callable[[str], float]) -> None:
-    """Let copies go until all that are left take no more than `most` bytes.
+    """Drop copies until the rest take at most `most` bytes.
 
-    `seconds`: how long a step takes. What was given to the session stays: no step makes it again.
+    `seconds`: how long a step takes. What was given to the session is kept: no step can make it
+    again.
     """
     if store.copied <= most:
         return

@@ -1,9 +1,9 @@
-"""What frames, series and expressions of polars hold. It is not imported here.
+"""The content of frames, series and expressions of polars. polars is not imported here.
 
-What a frame holds is kept as a clone, which shares the memory with it: polars copies before it
-writes to memory that another one shows. Numpy does not: what uses the memory of an array of numpy
-is opaque, and leads to that array. Two frames in the very same memory are equal, which is told
-by addresses; else the bytes decide, and only when somebody compares.
+A frame is kept as a clone that shares its memory, because polars copies before it writes to shared
+memory. numpy does not: an object that uses the memory of a numpy array is opaque, and leads to that
+array. Two frames in the same memory are equal, as their addresses show; otherwise the bytes decide,
+and only when they are compared.
 """
 
 # What polars gives has no types here: it need not be installed.
@@ -23,15 +23,15 @@ from lorimer.esg.values.arrays import owners
 from lorimer.esg.values.content import Content, Kind, Seen, fields_of, home_of, unknown
 
 _HELD: Final = {"DataFrame": "_df", "Series": "_s"}
-"""Classes of polars, and the attribute by which one of theirs leads to what polars has."""
+"""Classes of polars, and the attribute through which an object leads to its implementation."""
 _HIDDEN_CODE: Final = (b"\x80\x02", b"\x80\x03", b"\x80\x04", b"\x80\x05", b"PLPY")
-"""How a pickle begins: a function of Python's is in the expression. polars marks most, too."""
+"""How a pickle begins: a Python function is in the expression. polars marks most of them, too."""
 _VIEWS: Final = (b"vu", b"vz")
-"""Formats of texts and bytes; the last of their buffers is made for who asks."""
+"""Formats of strings and bytes; the last of their buffers is created on request."""
 
 
 def kind_of(kind: type[Any]) -> Kind | None:
-    """The sort of a type of polars; None for others, and for those that cannot be looked into."""
+    """The kind of a type of polars; None for others, and for those that cannot be inspected."""
     if kind.__module__ == "builtins":
         return _INNER.get(kind.__name__)
     if kind.__name__ in _HELD and home_of(kind).partition(".")[0] == "polars":
@@ -40,7 +40,7 @@ def kind_of(kind: type[Any]) -> Kind | None:
 
 
 class Columns:
-    """The data of a frame or a series: a clone of it, or else a digest."""
+    """The data of a frame or a series: a clone of it, or only a digest."""
 
     __slots__ = ("bytes", "kept", "_clone", "_places", "_digests")
 
@@ -54,20 +54,20 @@ class Columns:
 
     @property
     def gone(self) -> bool:
-        """The data were let go."""
+        """The data were dropped."""
         return self._clone is None
 
     def clone(self) -> Any:
-        """Another one with these data."""
+        """Another object with these data."""
         return self._clone.clone()
 
     def keep(self, inner: Any) -> None:
-        """`inner` has these data."""
+        """`inner` has these data: keep them."""
         if self._clone is None:
             self._clone = inner.clone()
 
     def drop(self) -> None:
-        """Let the data go; what they were like stays known."""
+        """Drop the data; the digest stays known."""
         if self._clone is not None:
             for place, each in enumerate(_series(self._clone)):
                 self._digest(place, each)
@@ -75,7 +75,7 @@ class Columns:
         self.kept = False
 
     def _digest(self, place: int, series: Any = None) -> bytes:
-        """Of one column. 16 bytes."""
+        """The digest of one column, 16 bytes."""
         if place not in self._digests:
             series = _series(self._clone)[place] if series is None else series
             data = series.__getstate__()
@@ -106,11 +106,11 @@ class Columns:
 
     @property
     def somewhere(self) -> bool:
-        """Nobody can say where the data lie."""
+        """Whether the addresses of the data are unknown."""
         return None in self._told()
 
     def places(self) -> Iterator[int]:
-        """The addresses of all memory that the data lie in."""
+        """The addresses of all memory used by the data."""
         waiting = [*self._told()]
         while waiting:
             each = waiting.pop()
@@ -120,7 +120,7 @@ class Columns:
                 yield int(each)
 
     def _told(self) -> list[object]:
-        """Where the data of each column lie; None where that cannot be said."""
+        """Where the data of each column are; None where unknown."""
         if self._clone is None:
             return [None] * len(self._digests)
         if not self._places:
@@ -133,7 +133,7 @@ class _At(int):
 
 
 class _Late(Kind):
-    """What has `Columns`."""
+    """Kinds with `Columns`."""
 
     lends = True
 
@@ -155,8 +155,9 @@ class _Late(Kind):
 
 
 class _Outer(_Late):
-    """`DataFrame`, `Series`: what alone leads to one of polars' own. Where something else leads to
-    that, too (`s.str` that was kept), or it has other attributes, it holds its attributes."""
+    """`DataFrame`, `Series`, as the only way to a polars implementation object. If something else
+    leads to that too (`s.str` that was kept), or it has other attributes, it holds its
+    attributes."""
 
     def __init__(self, name: str) -> None:
         self._name = name
@@ -198,7 +199,8 @@ class _Outer(_Late):
 
 
 class _Inner(_Late):
-    """`PyDataFrame`, `PySeries`: what polars itself has. Nothing can be put into it."""
+    """`PyDataFrame`, `PySeries`: the implementation objects of polars. Nothing can be put into
+    them."""
 
     hard = True
 
@@ -217,7 +219,7 @@ class _Inner(_Late):
 
 
 class _Expression(Kind):
-    """What cannot change, unless it leads to a function."""
+    """Cannot change, unless it leads to a function."""
 
     hard = True
 
@@ -240,7 +242,7 @@ def _columns(content: Content) -> Columns | None:
 
 
 def _told(inner: Any) -> tuple[object, ...] | None:
-    """What a `PyDataFrame` or `PySeries` holds; None if that cannot be said."""
+    """What a `PyDataFrame` or `PySeries` holds; None if unknown."""
     try:
         every = _series(inner)
         kinds = [each.dtype() for each in every]
@@ -258,7 +260,7 @@ def _told(inner: Any) -> tuple[object, ...] | None:
 
 
 def _used(told: tuple[object, ...] | None) -> list[object]:
-    """The arrays of numpy in whose memory columns lie."""
+    """The numpy arrays in whose memory columns are."""
     last = told[-1] if told else None
     return owners(last.places()) if isinstance(last, Columns) else []
 
@@ -273,7 +275,7 @@ def _series(inner: Any) -> list[Any]:
 
 
 def _flags(series: Any) -> tuple[bool, ...]:
-    """What polars knows of the order, by which it computes in another way."""
+    """What polars knows about the order, which changes how it computes."""
     return (
         series.is_sorted_ascending_flag(),
         series.is_sorted_descending_flag(),
@@ -282,7 +284,7 @@ def _flags(series: Any) -> tuple[bool, ...]:
 
 
 def _is_plain(kind: Any) -> bool:
-    """A type of polars' own all values of which lie in the memory of the column."""
+    """Whether all values of a polars type are in the memory of the column itself."""
     known = kind if isinstance(kind, type) else type(kind)
     if known.__module__ != "polars.datatypes.classes" or known.__name__ in ("Object", "Unknown"):
         return False
@@ -293,11 +295,11 @@ def _is_plain(kind: Any) -> bool:
 
 
 class _Array(ctypes.Structure):
-    """Of Arrow's C data interface."""
+    """From Arrow's C data interface."""
 
 
 class _Schema(ctypes.Structure):
-    """Of Arrow's C data interface."""
+    """From Arrow's C data interface."""
 
 
 _Array._fields_ = [
@@ -323,7 +325,7 @@ _RELEASE: Final = ctypes.CFUNCTYPE(None, ctypes.c_void_p)
 
 
 def _lie(series: Any) -> object:
-    """Where the data of a column lie; None if that cannot be said."""
+    """Where the data of a column are; None if unknown."""
     try:
         return (*map(_place, series.get_chunks()),)
     except (AttributeError, TypeError):  # another version of polars
@@ -331,7 +333,7 @@ def _lie(series: Any) -> object:
 
 
 def _place(chunk: Any) -> tuple[object, ...]:
-    """Where one piece of a column lies, without a copy."""
+    """Where one chunk of a column is, without a copy."""
     array: Any = _Array()
     schema: Any = _Schema()
     chunk._export_arrow_to_c(ctypes.addressof(array), ctypes.addressof(schema))
@@ -360,7 +362,8 @@ class _Sample:
 
 
 def _counts(value: Any, name: str) -> tuple[int, ...]:
-    """How many attributes an object has, how many lead to those, and how many to one of them."""
+    """How many attributes an object has, how many references there are to those, and to one of
+    them."""
     fields = value.__dict__
     if name not in fields:
         return ()

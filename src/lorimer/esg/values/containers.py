@@ -1,4 +1,4 @@
-"""The contents of Python's own containers, generators of random numbers and exceptions."""
+"""The contents of Python's own containers, random generators and exceptions."""
 
 from __future__ import annotations
 
@@ -111,7 +111,7 @@ class Buffer(Kind):
 
 
 class Cell(Kind):
-    """The variable of a function that functions inside it see."""
+    """A variable of a function that inner functions use."""
 
     def take(self, value: Any, /) -> Content:
         try:
@@ -128,7 +128,7 @@ class Cell(Kind):
 
 
 class Dice(Kind):
-    """A generator of random numbers."""
+    """A random generator."""
 
     def take(self, value: Any, /) -> Content:
         state = random.Random.getstate(value)
@@ -180,7 +180,7 @@ _UNSET: Final = "(unset)"
 
 @lru_cache(maxsize=512)
 def _members(kind: type[BaseException]) -> tuple[types.MemberDescriptorType, ...]:
-    """What exceptions of a class keep beside their attributes: `errno`, `value`, `name`."""
+    """What exceptions of a class keep in addition to their attributes: `errno`, `value`, `name`."""
     every = [own for each in kind.__mro__ for own in vars(each).values()]
     return tuple(each for each in every if isinstance(each, types.MemberDescriptorType))
 

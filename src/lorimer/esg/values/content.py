@@ -1,14 +1,14 @@
 """What one object holds, one level deep, and how it is put back into the same object.
 
-Three sorts of value: *atoms* cannot change and hold nothing that can (numbers, text, what a library
-defines); *inline* values cannot change but hold others (tuples, bound methods); *objects* can
-change. An object's content is what a restore needs: putting it back leaves the object the same one,
-so whoever refers to it, by whatever name or way, sees what is right.
+There are three sorts of values: *atoms* cannot change and hold nothing that can (numbers, text,
+what a library defines); *inline* values cannot change but hold others (tuples, bound methods);
+*objects* can change. An object's content is what is needed to restore it. Restoring keeps the
+object's identity, so everything that refers to it, by whatever name or way, sees the right state.
 
-What cannot be looked into without a risk (iterators, generators, files, locks) is *opaque*: its
-content is never equal to another and cannot be put back. The garbage collector tells what it
-refers to. No code of a value's class is run here, but for the pickles of extension types, which are
-compared and never loaded.
+What cannot be inspected safely (iterators, generators, files, locks) is *opaque*: its content never
+equals another and cannot be put back. The garbage collector tells what it refers to. No code of a
+value's class runs here, except for pickling extension types; the pickles are compared and never
+loaded.
 """
 
 from __future__ import annotations
@@ -21,12 +21,12 @@ from operator import is_
 from typing import Any, Final, NamedTuple, Protocol, cast
 
 MAIN: Final = "__main__"
-"""The module that steps run as: their classes are looked into, those of libraries are not."""
+"""The module that steps run as: classes from it are inspected, those of libraries are not."""
 ATOMS: Final[frozenset[type]] = frozenset({int, float, complex, bool, str, bytes, type(None)})
 
 
 class Opaque:
-    """Stands for a content that nothing is known of: equal to itself alone."""
+    """Stands for unknown content: equal only to itself."""
 
 
 class Content(NamedTuple):
@@ -34,7 +34,7 @@ class Content(NamedTuple):
 
     kind: Kind
     extra: object
-    """What is compared as a value: names, a length, the digest of a buffer."""
+    """Compared as a value: names, a length, the digest of a buffer."""
     parts: tuple[object, ...]
     """The values that it holds, compared by identity."""
 
@@ -43,7 +43,7 @@ class Content(NamedTuple):
         return type(self.extra) is Opaque
 
     def same(self, other: Content) -> bool:
-        """Holds the very same."""
+        """Holds the same elements, by identity, and equal `extra`."""
         mine, theirs = self.parts, other.parts
         return (
             len(mine) == len(theirs)
@@ -54,20 +54,20 @@ class Content(NamedTuple):
 
 
 class Late(Protocol):
-    """A part of a content that is told when somebody compares it: until then it is what the object
-    holds."""
+    """A part of a content that is determined when it is compared: until then it is whatever the
+    object holds."""
 
     def settle(self) -> None:
-        """Tell it now: the object is about to be changed."""
+        """Determine it now: the object is about to be changed."""
         ...
 
     def doubt(self) -> None:
-        """The object may have been changed: if it was not told before, it is never known."""
+        """The object may have been changed: if it was not determined before, it stays unknown."""
         ...
 
 
 class Kind:
-    """A sort of value. Stateless."""
+    """The kind of a value. Stateless."""
 
     atom = False
     inline = False
@@ -75,72 +75,74 @@ class Kind:
     hard = False
     """Its parts cannot be put into it."""
     tied = False
-    """It knows who else looks at its memory, and what changes one of them in place may depend on
-    that: `retie`."""
+    """It knows which others use its memory, and the effect of changing one of them in place may
+    depend on that: `retie`."""
     lends = False
-    """It may use the memory of arrays without telling: it is looked into when those are known."""
+    """It may use the memory of arrays without notice: it is inspected once those are known."""
     hides = False
-    """It may lead to objects that are no parts of it: `shut` knows them."""
+    """It may lead to objects that are not parts of it: `shut` knows them."""
 
     remembers = False
-    """It may keep objects that it has made once to give them away, and that are no parts of it
-    (`computed`) until somebody has changed or kept them: `holding`."""
+    """It may cache objects that it returns, which are not parts of it (`computed`) until somebody
+    has changed or kept them: `holding`."""
 
     def take(self, value: Any, /) -> Content:
-        """What it holds now."""
+        """Its present content."""
         raise NotImplementedError
 
     def put(self, value: Any, content: Content, /) -> bool:
-        """Put a content back. False: that is not possible."""
+        """Put a content back. False: that is impossible."""
         del value, content
         return False
 
     def keep(self, value: Any, content: Content, /) -> int:
-        """Make sure that a content can be put back later: it is about to change. Bytes held."""
+        """Make sure that a content can be put back later, because it is about to change. Returns
+        the bytes used."""
         del value, content
         return 0
 
     def retie(self, content: Content, newer: Content, /) -> bool:
-        """Take from an equal content what ties its object to others and is not compared. False:
-        there is nothing like that."""
+        """Take over from an equal content what links its object to others and is not compared.
+        False: there is nothing like that."""
         del content, newer
         return False
 
     def ties(self, content: Content, /) -> frozenset[int]:
-        """The ids of what counts those who look at its memory, where it is `tied`."""
+        """The ids of the counters of who uses its memory, if it is `tied`."""
         del content
         return frozenset()
 
     def computed(self, value: Any, /) -> Iterable[object]:
-        """Those objects, where it `remembers`."""
+        """The cached objects, if it `remembers`."""
         del value
         return ()
 
     def holding(self, value: Any, wanted: Callable[[object], bool], /) -> Content:
-        """What it holds now, the `wanted` ones of those objects among its parts."""
+        """Its present content, with those of the cached objects that are `wanted` among its
+        parts."""
         del wanted
         return self.take(value)
 
     def shut(self, value: Any, there: Callable[[object], bool], /) -> None:
-        """Let go of objects that it leads to unseen and that are not `there` yet."""
+        """Drop objects that it leads to unseen and that are not `there` yet."""
         del value, there
 
     def held(self, content: Content, /) -> int:
-        """Bytes of the copy that `keep` has taken; 0 if there is none."""
+        """Bytes of the copy taken by `keep`; 0 if there is none."""
         del content
         return 0
 
     def drop(self, content: Content, /) -> None:
-        """Let that copy go."""
+        """Drop that copy."""
         del content
 
     def lost(self, content: Content, /) -> bool:
-        """This content cannot be put back."""
+        """Whether this content cannot be put back any more."""
         del content
         return False
 
     def late(self, content: Content, /) -> Late | None:
-        """What of it is told only when it is asked for."""
+        """The part of it that is determined only on demand."""
         del content
         return None
 
@@ -149,13 +151,13 @@ class Kind:
         del value, content
 
     def size(self, content: Content, /) -> int:
-        """Bytes that would have to be copied to keep it, beyond its parts."""
+        """Bytes to be copied to keep it, without its parts."""
         del content
         return 0
 
 
 class Seen(Kind):
-    """What cannot change and is told by what can be seen of it."""
+    """A value that cannot change and is identified by what is visible of it."""
 
     atom = True
 
@@ -187,12 +189,13 @@ class _Unknown(Kind):
 
 
 def unknown(value: object) -> Content:
-    """The content of what cannot be looked into."""
+    """The content of something that cannot be inspected."""
     return Content(UNKNOWN, Opaque(), referents(value))
 
 
 def referents(value: object) -> tuple[object, ...]:
-    """What an object holds, as the garbage collector knows it; a weak reference what it is to."""
+    """What an object refers to, as the garbage collector knows it; for a weak reference its
+    target."""
     found: list[object] = gc.get_referents(value)
     if isinstance(value, weakref.ref):
         found.append(cast("weakref.ref[object]", value)())
@@ -200,13 +203,13 @@ def referents(value: object) -> tuple[object, ...]:
 
 
 def home_of(kind: type[Any]) -> str:
-    """The module that a class says it is from; empty where it says none."""
+    """The module that a class says it is from; empty if it says none."""
     home: object = getattr(kind, "__module__", None)
     return home if isinstance(home, str) else ""
 
 
 def fields_of(value: object) -> dict[str, object] | None:
-    """The attributes of an object: the very dict that keeps them; None where there is none."""
+    """The attributes of an object: the dict itself; None if there is none."""
     try:
         fields: object = object.__getattribute__(value, "__dict__")
     except AttributeError:
@@ -215,7 +218,7 @@ def fields_of(value: object) -> dict[str, object] | None:
 
 
 def alike(one: object, other: tuple[object, ...]) -> bool:
-    """The very same elements."""
+    """The same elements, by identity."""
     items = cast("tuple[object, ...]", one)
     return len(items) == len(other) and all(map(is_, items, other))
 

@@ -1,4 +1,4 @@
-"""The contents of functions, classes, and the objects of classes written in Python."""
+"""The contents of functions, classes, and objects of classes written in Python."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from lorimer.esg.values.content import ATOMS, MAIN, Content, Kind, alike, fields
 
 IGNORED: Final = frozenset({"__dict__", "__weakref__", "__slotnames__", "__doc__", "__module__"})
 _COMES: Final = frozenset({"__slotnames__", "__annotations_cache__"})
-"""What Python puts into a class when somebody copies an object or looks at annotations."""
+"""What Python adds to a class when an object is copied or annotations are read."""
 _OF_CLASS: Final = IGNORED - {"__doc__"} | _COMES | {
     "__firstlineno__", "__static_attributes__", "__abstractmethods__",
     "_abc_impl", "__orig_bases__", "__parameters__",
@@ -20,11 +20,11 @@ _OF_CLASS: Final = IGNORED - {"__doc__"} | _COMES | {
 }  # fmt: skip
 
 _ANNOTATIONS: Final = "__annotate__" if sys.version_info >= (3, 14) else "__annotations__"
-"""From then on a function makes its annotations when it is asked for them."""
+"""From then on a function computes its annotations on demand."""
 
 
 class Function(Kind):
-    """A function. Its attributes are an object of their own, which `vars` gives away."""
+    """A function. Its attributes are a separate object, which `vars` returns."""
 
     def take(self, value: Any, /) -> Content:
         extra = (value.__code__, value.__qualname__, value.__name__)
@@ -49,14 +49,14 @@ class Function(Kind):
 
 
 def stands_alone(function: types.FunctionType) -> bool:
-    """Its globals are no module's: it was made by `exec` with a dict of its own."""
+    """Its globals are not those of a module: it was made by `exec` with a dict of its own."""
     space = function.__globals__
     home = sys.modules.get(str(space.get("__name__")))
     return type(space) is dict and (home is None or fields_of(home) is not space)
 
 
 class Class(Kind):
-    """A class that a step has made."""
+    """A class made by a step."""
 
     def take(self, value: Any, /) -> Content:
         every = {**cast("dict[str, object]", vars(value))}
@@ -87,8 +87,8 @@ class Class(Kind):
 
 
 def _put_in_order(kind: type[Any], order: Iterable[str]) -> None:
-    """Let the attributes of a class stand in this order: what was deleted and set again stands at
-    the end. In the dict that `vars` shows, because `__dict__` and `__doc__` cannot be deleted."""
+    """Put the attributes of a class in this order: what was deleted and set again is at the end.
+    Changes the dict behind `vars`, because `__dict__` and `__doc__` cannot be deleted."""
     held = cast("dict[str, object]", gc.get_referents(vars(kind))[0])
     later = [name for name in order if name in held]
     if later != [name for name in held if name not in _COMES]:
@@ -97,8 +97,8 @@ def _put_in_order(kind: type[Any], order: Iterable[str]) -> None:
 
 
 class Instance(Kind):
-    """An object of a class written in Python: its class, its slots, what its base holds, and its
-    attributes, which are an object of their own: `vars` gives it away."""
+    """An object of a class written in Python: its class, its slots, the content of its base, and
+    its attributes, which are a separate object because `vars` returns it."""
 
     def __init__(self, base: Kind | None, slots: tuple[tuple[str, Any], ...]) -> None:
         self._base = base
@@ -110,7 +110,7 @@ class Instance(Kind):
         return {} if fields is None else {"__dict__": fields}
 
     def put_attributes(self, value: Any, wanted: dict[str, object], /) -> None:
-        """Give it these attributes again."""
+        """Restore these attributes."""
         fields = wanted.get("__dict__")
         if fields is not None and fields_of(value) is not fields:
             object.__setattr__(value, "__dict__", fields)
@@ -151,9 +151,9 @@ class Instance(Kind):
 
 
 class Partly(Instance):
-    """An object of which some attributes do not count: what it has computed once, and counters that
-    nobody can see. What it has computed, keeps in a dict, and that others may change (indexes of
-    pandas) counts once it is another than it would be if it were computed anew."""
+    """An object of which some attributes do not count: cached results, and counters that nobody can
+    see. A cached result in a dict that others may change (indexes of pandas) counts once it differs
+    from what would be computed anew."""
 
     remembers = True
 
@@ -193,7 +193,7 @@ class Partly(Instance):
             return
         for name in [each for each in fields if each not in self._hidden]:
             del fields[name]
-        for attribute, cache in self._caches(value).items():  # it was computed of what was there
+        for attribute, cache in self._caches(value).items():  # computed from the previous content
             cache.clear()
             for name in [each for each in wanted if each.startswith(f"{attribute}.")]:
                 cache[name.removeprefix(f"{attribute}.")] = wanted.pop(name)
@@ -208,14 +208,14 @@ class Partly(Instance):
         }
 
     def _can_change(self, value: object) -> bool:
-        """It is of this sort itself, or a list of such."""
+        """It is of this kind itself, or a list of such."""
         if isinstance(value, list):
             return any(map(self._can_change, cast("list[object]", value)))
-        has_fields = type(value).__dictoffset__  # else to ask for them takes longer than all this
+        has_fields = type(value).__dictoffset__  # otherwise getting them takes longer than all this
         return bool(has_fields) and not self._hidden.isdisjoint(fields_of(value) or ())
 
     def _is_other(self, value: object, cache: dict[str, object], name: str) -> bool:
-        """What stands there by this name is not what it would be computed as."""
+        """What is cached under this name differs from what would be computed."""
         kept = cache.pop(name)
         try:
             return not self._like(kept, getattr(value, name, None))

@@ -1,9 +1,9 @@
-"""What matplotlib's objects keep that nobody can see, and what all of them share.
+"""Hidden state of matplotlib's objects, and what all of them share.
 
-Taken for what they hold, no figure could be put back into what it was: they count callbacks and
-keep what was drawn last. Taken for the figure's own, what the library lends to every figure (lists
-of its parameters, paths of markers, tables of colours) would make all figures hang on the first.
-matplotlib is not imported here.
+If all they hold counted, no figure could be restored: they count callbacks and keep what was drawn
+last. If everything reachable counted as the figure's own, objects that the library shares between
+figures (lists of its parameters, paths of markers, tables of colours) would connect all figures
+with the first. matplotlib is not imported here.
 """
 
 from __future__ import annotations
@@ -29,9 +29,9 @@ _Make = Callable[[Kind | None, _Slots], Instance]
 
 
 def kind_of(kind: type[Any], make: Callable[[type[Any], _Make], Kind]) -> Kind | None:
-    """The sort of a class of matplotlib's that is like no other; None for others.
+    """The kind of a class of matplotlib that needs special treatment; None for others.
 
-    `make`: makes one for the objects of a class written in Python.
+    `make`: makes a kind for objects of a class written in Python.
     """
     for each in kind.__mro__:
         if home_of(each).partition(".")[0] != "matplotlib":
@@ -45,7 +45,7 @@ def kind_of(kind: type[Any], make: Callable[[type[Any], _Make], Kind]) -> Kind |
 
 
 class Axes(Instance):
-    """Axes, and those that they share an axis or a place with: their class keeps who does."""
+    """Axes, and those they share an axis or a place with: their class keeps these groups."""
 
     def attributes(self, value: Any, /) -> dict[str, object]:
         found = super().attributes(value)
@@ -67,7 +67,7 @@ class Axes(Instance):
 
 
 def _groups(value: Any) -> list[tuple[str, Any]]:
-    """What groups the axes of one class: those with a common axis by its name, twins."""
+    """The groups of the axes of one class: those with a common axis, by its name, and twins."""
     kind = cast("type[object]", type(value))
     shared: Mapping[str, Any] = getattr(kind, "_shared_axes", None) or {}
     twins: Any = getattr(kind, "_twinned_axes", None)
@@ -75,7 +75,7 @@ def _groups(value: Any) -> list[tuple[str, Any]]:
 
 
 def _siblings(groups: Any, value: Any) -> list[Any]:
-    """All of a group, itself among them, in the order of the figure; none if it is alone."""
+    """All members of a group, including itself, in the order of the figure; none if it is alone."""
     found: list[Any] = [*groups.get_siblings(value)] if value in groups else []
     if len(found) < 2:
         return []
@@ -85,7 +85,7 @@ def _siblings(groups: Any, value: Any) -> list[Any]:
 
 
 class Shared:
-    """The objects that matplotlib lends to all figures. One for the process."""
+    """The objects that matplotlib shares between all figures. One per process."""
 
     kind: Final[Kind] = Seen(repr)
 
@@ -97,7 +97,7 @@ class Shared:
         return id(value) in self._own
 
     def renew(self) -> None:
-        """Look for those that there are now."""
+        """Look for those that exist now."""
         library: Any = sys.modules.get("matplotlib")
         if library is None or not hasattr(library, "rcParams"):
             return
@@ -120,8 +120,8 @@ class Shared:
                 self._own[id(each)] = each
 
     def _colours(self, library: Any) -> None:
-        """The tables of the colour maps that are registered: what `get_cmap` gives has the very
-        same."""
+        """The tables of the registered colour maps: what `get_cmap` returns uses the same
+        objects."""
         maps = cast("dict[str, object]", getattr(getattr(library, "colormaps", None), "_cmaps", {}))
         if len(maps) != self._maps:
             self._maps = len(maps)
@@ -141,5 +141,5 @@ _LENDERS: Final = (
 
 @cache
 def shared() -> Shared:
-    """The one of this process."""
+    """The instance of this process."""
     return Shared()

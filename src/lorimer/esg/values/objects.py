@@ -1,4 +1,4 @@
-"""Which sort of value a value is (content.py)."""
+"""Finds the kind of a value (content.py)."""
 
 from __future__ import annotations
 
@@ -72,8 +72,8 @@ class _Atom(Kind):
 
 
 class _Reference(Kind):
-    """What is the same in every run: a module, a class of a library. It is another one after its
-    module was loaded anew."""
+    """The same in every run: a module, a class of a library. It is another one after its module was
+    reloaded."""
 
     atom = True
 
@@ -94,8 +94,8 @@ class _NamedTuple(Kind):
 
 
 class _Variable(Kind):
-    """A type variable, or an alias of the statement `type`, from Python 3.12 on: its name, and what
-    it leads to."""
+    """A type variable, or (from Python 3.12 on) an alias of the statement `type`: its name, and
+    what it leads to."""
 
     hard = True
 
@@ -108,7 +108,7 @@ class _Variable(Kind):
 
 
 class _Lock(Kind):
-    """A lock that nobody holds is as it was."""
+    """A lock that nobody holds is unchanged."""
 
     hard = True
 
@@ -121,7 +121,8 @@ class _Lock(Kind):
 
 
 class _Finalizer(Kind):
-    """`weakref.finalize`: what it calls is kept by its class. Called or detached, it is no more."""
+    """`weakref.finalize`: what it calls is kept by its class. Once called or detached, it is
+    gone."""
 
     hard = True
 
@@ -138,7 +139,7 @@ class _Finalizer(Kind):
 
 
 class _Fixed(Kind):
-    """An object of an extension that nobody can change once it is made. Each is another one."""
+    """An object of an extension that nobody can change once it is made. Each is different."""
 
     hard = True
 
@@ -150,8 +151,8 @@ class _Fixed(Kind):
 
 
 class _Compiling(Kind):
-    """What numba has made. A function goes on compiling, with the values of globals at the time,
-    and its objects lead to much of numba itself, which nobody who uses them changes."""
+    """An object made by numba. A function goes on compiling, with the values of globals at the
+    time, and its objects lead to much of numba itself, which users of numba do not change."""
 
     hard = True
 
@@ -190,13 +191,13 @@ def _items(value: Any) -> tuple[object, ...]:
 
 
 def walks(kind: type[Any]) -> bool:
-    """Its objects are moved on by looking at them."""
+    """Looking at its objects advances them."""
     return hasattr(kind, "__next__") or hasattr(kind, "__anext__") or hasattr(kind, "fileno")
 
 
 def _function(value: types.FunctionType) -> Kind:
-    """What a library defines is the same in every run; what a step defines is its own, even where
-    it has put it in the place of the library's."""
+    """What a library defines is the same in every run; what a step defines belongs to the step,
+    even where it replaces the library's."""
     if isinstance(value.__globals__, TrackedNamespace):
         return FUNCTION
     if value.__closure__:
@@ -223,13 +224,13 @@ def _built_in(value: types.BuiltinMethodType) -> Kind:
 
 
 def _bound(value: Any) -> tuple[object, ...]:
-    """What a weak method leads to; the method itself is another one each time."""
+    """What a weak method leads to; the method itself is new each time."""
     method = cast("types.MethodType | None", value())
     return (None,) if method is None else (method.__func__, method.__self__)
 
 
 def _stood_for(value: Any) -> tuple[object, ...]:
-    """What a weak proxy stands for; it answers for it, also when it is asked for its class."""
+    """What a weak proxy stands for; the proxy answers for it, even when asked for its class."""
     try:
         return (value.__reduce_ex__.__self__,)
     except ReferenceError:
@@ -239,7 +240,7 @@ def _stood_for(value: Any) -> tuple[object, ...]:
 
 
 def _behind(value: Any) -> tuple[object, ...]:
-    """What a read-only view shows: a mapping, or the class that `vars` was asked for."""
+    """What a read-only view shows: a mapping, or the class that `vars` was called with."""
     found = gc.get_referents(value)
     if type(found[0]) is not dict or "__module__" not in found[0]:
         return tuple(found)
@@ -261,7 +262,7 @@ def _fields(value: Any) -> tuple[object, ...]:
 _SHARED: Final[object] = getattr(random, "_inst", None)
 """The generator behind the functions of `random`: a resource (resources.py)."""
 _BUILTINS: Final = vars(builtins)
-"""Stands in every dict that `exec` was given."""
+"""In every dict that was passed to `exec`."""
 ATOM, REFERENCE, FOREIGN, COMPILING = _Atom(), _Reference(), _Foreign(), _Compiling()
 VALUE: Final = Seen(str)
 FUNCTION, CLASS, LIST = Function(), Class(), List()
@@ -307,9 +308,9 @@ _ALIASES: Final[tuple[tuple[Any, Inline], ...]] = (
     (types.UnionType, Inline(lambda value: value.__args__)),
 )
 """Types with parameters: `Optional[A]`, `list[A]` (or with a star before it), `A | None`. `typing`
-keeps those that it has made, and gives the same ones to whoever asks."""
+caches those it has made, and returns the same ones to everybody."""
 _FORMS: Final = (type(typing.ClassVar), type(typing.List))  # noqa: UP006
-"""Of what `typing` itself defines: `Union`, `Literal`, `Dict`, ..."""
+"""Forms defined by `typing` itself: `Union`, `Literal`, `Dict`, ..."""
 _VARIABLES: Final[tuple[type, ...]] = tuple(
     getattr(typing, name)
     for name in ("TypeVar", "ParamSpec", "TypeVarTuple", "TypeAliasType")
@@ -319,13 +320,13 @@ _VARIABLE: Final = _Variable()
 _VARIES: Final = ("covariant", "contravariant", "infer_variance")
 _FIXED: Final = _Fixed()
 _VALIDATORS: Final = ("SchemaValidator", "SchemaSerializer")
-"""Of `pydantic_core`: every model has them."""
+"""In `pydantic_core`: every model has them."""
 _NAMESPACE: Final = Instance(None, ())
 _OF_FIGURES: Final = figures.shared()
 
 
 def kind_of(value: object) -> Kind:
-    """Which sort of value it is."""
+    """The kind of a value."""
     if type(value) in weakref.ProxyTypes:
         return _KINDS[type(value)]
     if type(value) is types.FunctionType:
@@ -344,7 +345,7 @@ def kind_of(value: object) -> Kind:
 
 
 def _made_by_hand(module: types.ModuleType) -> bool:
-    """No import has loaded it."""
+    """It was not loaded by an import."""
     held = fields_of(module) or {}
     return held.get("__spec__") is None and held.get("__name__") != MAIN
 
@@ -384,7 +385,7 @@ def _kind(kind: type[Any]) -> Kind:
 
 
 def _head(kind: type[Any], parent: type[Any]) -> int:
-    """Bytes that a class of Python's adds to its base besides slots: `__dict__`, `__weakref__`."""
+    """Bytes that a Python class adds to its base besides slots: `__dict__`, `__weakref__`."""
     adds_dict = bool(kind.__dictoffset__) and not parent.__dictoffset__
     adds_weak = bool(kind.__weakrefoffset__) and not parent.__weakrefoffset__
     return 8 * (adds_dict + adds_weak)
@@ -400,7 +401,7 @@ def _partly(kind: type[Any], hidden: frozenset[str]) -> Kind:
 
 
 def instance(kind: type[Any], make: _Maker = Instance) -> Kind:
-    """For the objects of a class written in Python."""
+    """The kind of objects of a class written in Python."""
     slots = list[tuple[str, Any]]()
     base: type[Any] | None = None
     for each in kind.__mro__[:-1]:

@@ -1,7 +1,9 @@
-"""Whose attributes steps can set: all modules and the classes of libraries; and which were set.
+"""The owners of attributes that steps can set (all modules and the classes of libraries), and which
+attributes were set.
 
-There may be many thousands of them, and every step that sets an attribute has all looked at, before
-and after. So loops over all are C's, and none asks for an `id`, which audit hooks are told of.
+There may be many thousands of owners, and for every step that sets an attribute all are checked,
+before and after. So loops over all of them run in C, and none calls `id`, which audit hooks are
+notified of.
 """
 
 from __future__ import annotations
@@ -21,9 +23,9 @@ NOT_OURS: Final = frozenset(
     {"stdin", "stdout", "stderr", "modules", "path_importer_cache"}
     | {"last_exc", "last_type", "last_value", "last_traceback"}
 )
-"""Of `sys`: what the run of a step sets itself, or what cannot be set back as a whole."""
+"""In `sys`: what the run of a step sets itself, or what cannot be restored as a whole."""
 _KEEPS: Final = ("__defaults__", "__kwdefaults__", "__closure__", "__dict__")
-"""Where a function keeps what it changes."""
+"""Where a function keeps its state."""
 _HEAP: Final = 1 << 9
 Fields = dict[str, object] | types.MappingProxyType[str, object]
 _Owner = tuple[object, Fields]
@@ -31,34 +33,34 @@ _held_by = itemgetter(1)
 
 
 class Missing:
-    """Stands for no attribute."""
+    """Stands for a missing attribute."""
 
 
 MISSING: Final = Missing()
 
 
 class Owners:
-    """What their attributes were, for one run."""
+    """The attributes of owners at the start of one run."""
 
     def __init__(self, known: Known) -> None:
         self._known = known
         self._every: list[_Owner] | None = None
         self._alone: list[object] = []
         self._had: dict[str, dict[int, object]] = {}
-        """Attribute -> id of the owner -> what it held."""
+        """Attribute -> id of the owner -> its value."""
         self._whole: list[Fields] | None = None
-        """What each of `_every` held."""
+        """The values of each of `_every`."""
         self._places: dict[int, int] | None = None
-        """id of an owner -> its place in `_every`."""
+        """id of an owner -> its index in `_every`."""
         self._listed: dict[str, object] | None = None
 
     def stands_alone(self, module: types.ModuleType) -> None:
-        """A module that is not among the modules."""
+        """A module that is not in `sys.modules`."""
         self._alone.append(module)
         self.loaded()
 
     def loaded(self) -> None:
-        """There are more now: those are as their code has made them."""
+        """More owners exist now: they are as their code has made them."""
         if self._every is not None:
             known = {id(owner) for owner, _ in self._every}
             new = [each for each in self._now() if id(each[0]) not in known]
@@ -78,17 +80,17 @@ class Owners:
                 self._had[name] = _having(self._all(), name)
 
     def note_all(self) -> None:
-        """Any attribute may be."""
+        """Any attribute may be set."""
         if self._whole is None:
             self._whole = [held.copy() for _, held in self._all()]
 
     def note_modules(self) -> None:
-        """Items of `sys.modules` may be."""
+        """Items of `sys.modules` may be set."""
         if self._listed is None:
             self._listed = {**_listed()}
 
     def was_set(self, owner: object, name: str) -> bool:
-        """This attribute has been set since it was noted."""
+        """Whether this attribute has been set since it was noted."""
         now = fields(owner).get(name, MISSING)
         if name in self._had and self._had[name].get(id(owner), MISSING) is not now:
             return True
@@ -104,7 +106,7 @@ class Owners:
         return None if place is None else self._whole[place]
 
     def moved(self) -> Iterator[tuple[object, str, object]]:
-        """(owner, attribute, what it was) for all that was set."""
+        """(owner, attribute, earlier value) for everything that was set."""
         every = self._every or []
         for name, had in self._had.items():
             if not _alike(had, _having(every, name)):
@@ -134,7 +136,8 @@ class Owners:
 
 
 class Known:
-    """All modules, and all classes that can be changed and that are no step's. One session's."""
+    """All modules, and all classes that can be changed and do not belong to steps. One per
+    session."""
 
     def __init__(self) -> None:
         self._listed: list[object] = []
@@ -143,7 +146,7 @@ class Known:
         self._classes: list[tuple[type[Any], Fields]] = []
 
     def now(self) -> list[_Owner]:
-        """Those that there are."""
+        """The present owners."""
         listed = [*_listed().values()]
         if not _same(listed, self._listed):
             self._listed = listed
@@ -171,7 +174,7 @@ def _all_classes() -> set[type[Any]]:
 
 
 def fields(owner: object) -> Fields:
-    """Its attributes; of `sys.modules` its items; of a function what it keeps."""
+    """Its attributes; for `sys.modules` its items; for a function its state."""
     if isinstance(owner, types.FunctionType):
         return {name: getattr(owner, name) for name in _KEEPS}
     if isinstance(owner, type):
@@ -180,7 +183,7 @@ def fields(owner: object) -> Fields:
 
 
 def put(owner: object, attribute: str, value: object) -> None:
-    """Let an attribute be this; MISSING: let it not be there."""
+    """Set an attribute; MISSING: remove it."""
     if isinstance(owner, type):
         if value is MISSING:
             type.__delattr__(owner, attribute)
@@ -199,14 +202,14 @@ def put(owner: object, attribute: str, value: object) -> None:
 
 
 def name_of(owner: object) -> str:
-    """As it stands in the names of the graph."""
+    """Its name in the names of the graph."""
     if isinstance(owner, type | types.FunctionType):
         return f"{owner.__module__}.{owner.__qualname__}"
     return "sys.modules" if owner is sys.modules else str(fields(owner).get("__name__", ""))
 
 
 def is_own(owner: object) -> bool:
-    """A module, or a class of one, that is no library's: a file of the user's."""
+    """Whether it is a module, or a class of one, that belongs to the user and not to a library."""
     of = isinstance(owner, type | types.FunctionType)
     module = _listed().get(str(owner.__module__)) if of else owner
     if not isinstance(module, types.ModuleType):
@@ -227,7 +230,7 @@ def _having(owners: Sequence[_Owner], name: str) -> dict[int, object]:
 
 
 def _alike(one: Mapping[Any, object], other: Mapping[Any, object]) -> bool:
-    """The very same values, in the same order."""
+    """The same values, by identity, in the same order."""
     return len(one) == len(other) and all(map(is_, one.values(), other.values()))
 
 
@@ -236,14 +239,14 @@ def _same(one: Sequence[object], other: Sequence[object]) -> bool:
 
 
 def _other(before: Fields, now: Fields) -> Iterator[tuple[str, object]]:
-    """(name, what it was) for all that are others now."""
+    """(name, earlier value) for everything that differs now."""
     for name in before.keys() | now.keys():
         if now.get(name, MISSING) is not before.get(name, MISSING):
             yield name, before.get(name, MISSING)
 
 
 def _settled(owner: object, name: str) -> bool:
-    """It is no doing of the step: a module has been loaded, the run itself has set it."""
+    """Not set by the step: a module was loaded, or the run itself set it."""
     if owner is sys and name in NOT_OURS:
         return True
     value = fields(owner).get(name)
@@ -252,5 +255,5 @@ def _settled(owner: object, name: str) -> bool:
 
 
 def _unnamed(owner: object, name: str) -> bool:
-    """What libraries do for themselves all the time."""
+    """What libraries do by themselves all the time."""
     return name.startswith("_") or name_of(owner).startswith("lorimer.") or _settled(owner, name)

@@ -1,5 +1,5 @@
-"""What the parts of a value are like (parts.py): what its type, one of Python, numpy or pandas and
-never a subclass, gives for a key, told by a fingerprint of everything that can be seen of it."""
+"""Compares parts of values (parts.py): what the value's type, one of Python, numpy or pandas and
+never a subclass, returns for a key, as a fingerprint of everything visible in it."""
 
 # What numpy gives has no types here: it need not be installed.
 # pyright: reportUnknownMemberType=false, reportUnknownArgumentType=false
@@ -22,20 +22,20 @@ from lorimer.esg.values.store import Region
 
 _MOST_OBJECTS: Final = 10_000
 _MOST_BYTES: Final = 16 << 20
-"""Of arrays, for one part: a larger one counts as the whole."""
+"""Limit on the arrays of one part: a larger part counts as the whole value."""
 
 
 def look(value: Any, paths: tuple[Path, ...], owned: Callable[[object], bool]) -> str | None:
-    """What these parts of a value are like. None: that cannot be said.
+    """A fingerprint of these parts of a value. None: that is impossible.
 
-    `owned`: an object belongs to the value; a part that shares it is another than a copy.
+    `owned`: an object belongs to the value; a part that shares it differs from a copy.
     """
     if not fits(value, paths):
         return None
     found = list[str]()
     for path in paths:
         try:
-            with contextlib.redirect_stderr(io.StringIO()):  # pandas warns of what is to change
+            with contextlib.redirect_stderr(io.StringIO()):  # pandas warns of future changes
                 part = path.of(value)
             told = _told(part, owned)
         except Exception:  # noqa: BLE001 - whatever it is: the run of the step tells it
@@ -47,7 +47,7 @@ def look(value: Any, paths: tuple[Path, ...], owned: Callable[[object], bool]) -
 
 
 def _told(part: object, owned: Callable[[object], bool]) -> str | None:
-    """A fingerprint of all that a value leads to, wherever its memory lies."""
+    """A fingerprint of everything that a value leads to, wherever its memory is."""
     region = Region("part", "", [])
     places: dict[int, int] = {}
     contents, shares = list[Content](), list[bool]()
@@ -76,7 +76,7 @@ def _told(part: object, owned: Callable[[object], bool]) -> str | None:
         if content.opaque:
             return None
         places[id(value)] = len(places)
-        region.objects.append(value)  # and so none of their ids comes again
+        region.objects.append(value)  # so that none of their ids is used again
         contents.append(content)
         shares.append(shared)
         waiting += reversed(content.parts)
@@ -93,6 +93,6 @@ def _told(part: object, owned: Callable[[object], bool]) -> str | None:
 
 
 def _own(value: object) -> bool:
-    """What steps have defined: it can look at more than it holds."""
+    """It was defined by steps: it can look at more than it holds."""
     kind = type(value)
     return issubclass(kind, type | types.FunctionType) or kind.__module__ == MAIN

@@ -1,7 +1,7 @@
-"""Fingerprints: of a value, and of what the objects of a region hold.
+"""Fingerprints of a value, and of what the objects of a region hold.
 
-An object stands in a fingerprint by the name of its region and its place there, so that two equal
-ones mean equal values made of the very same objects; what cannot change stands for itself.
+An object is represented by the name of its region and its index there, so equal fingerprints mean
+equal values made of the same objects; what cannot change is represented by its value.
 """
 
 from __future__ import annotations
@@ -22,12 +22,12 @@ if TYPE_CHECKING:
     from lorimer.esg.values.store import Region
 
 _MANY: Final = 16
-"""From so many elements on it pays to look at their types first."""
+"""From this many elements on it pays to look at their types first."""
 Owner = Callable[[object], "tuple[Region, int] | None"]
 
 
 class Printer:
-    """Makes one fingerprint. `owner` tells the region of an object, and its place there."""
+    """Makes one fingerprint. `owner` returns the region of an object, and its index there."""
 
     def __init__(self, owner: Owner, tokens: count[int], own: Region | None = None) -> None:
         self._hash = blake2b(digest_size=12)
@@ -35,12 +35,13 @@ class Printer:
         self._own = own
         self._tokens = tokens
         self.refs: dict[Region, None] = {}
-        """The regions whose objects were met, the own one aside."""
+        """The other regions whose objects were met."""
         self.late = False
-        """Something was met that is told late (`content.Late`): it is not in the fingerprint."""
+        """Something that is determined late (`content.Late`) was met: it is not in the
+        fingerprint."""
 
     def text(self) -> str:
-        """The fingerprint of all that was added."""
+        """The fingerprint of everything that was added."""
         return self._hash.hexdigest()
 
     def content(self, content: Content) -> None:

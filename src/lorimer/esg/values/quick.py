@@ -1,10 +1,10 @@
-"""What the memory of an array holds: a digest of it, and a copy where one was taken.
+"""The content of an array's memory: a digest, and a copy where one was taken.
 
-The digest is as quick as memory is read, and not for secrets.
-Large arrays are hashed in lanes, side by side, with numpy itself: each lane multiplies what it has
-by an odd number, folds its upper half into the lower one, and adds its next word. What the lanes
-have in the end is hashed again, with the rest. Who wants to can find two arrays with one digest;
-replay compares what the same steps made, not what an adversary did.
+The digest is as fast as reading memory, and not cryptographic. Large arrays are hashed in parallel
+lanes, with numpy itself: each lane multiplies its state by an odd number, folds the upper half into
+the lower one, and adds its next word. The final states are hashed again, with the rest. Two arrays
+with one digest can be constructed; replay compares what the same steps made, not what an adversary
+did.
 """
 
 from __future__ import annotations
@@ -16,13 +16,13 @@ from typing import Any, Final
 _LANES: Final = 8192
 """64 KiB of state: it stays in the processor's cache."""
 _LARGE: Final = 512 * 1024
-"""Bytes from which on the lanes pay."""
+"""Bytes from which on the lanes pay off."""
 _FACTOR: Final = 0x9E3779B97F4A7C15
 _HALF: Final = 29
 
 
 def digest(array: Any) -> bytes:
-    """Of the bytes of a numpy array, in the order of its memory. 16 bytes."""
+    """The digest of a numpy array's bytes, in the order of its memory. 16 bytes."""
     memory = _memory(array)
     if len(memory) < _LARGE:
         return blake2b(memory, digest_size=16).digest()
@@ -43,7 +43,7 @@ def digest(array: Any) -> bytes:
 
 
 def _memory(array: Any) -> memoryview | bytes:
-    """Its bytes, without a copy where they lie in one piece."""
+    """Its bytes, without a copy if they are contiguous."""
     if array.dtype.kind in "mM":  # dates have no buffer
         array = array.view("i8")
     flat = array.ravel(order="K")
@@ -56,8 +56,8 @@ def _memory(array: Any) -> memoryview | bytes:
 class Data:
     """The content of a piece of memory: its digest, and a copy where one was taken.
 
-    `late`: the digest is taken when it is asked for, of the copy or else of the memory. Before that
-    may be written, `settle` has to be called.
+    `late`: the digest is computed on demand, from the copy or else from the memory. Before the
+    memory may be written, `settle` has to be called.
     """
 
     __slots__ = ("late", "copy", "bytes", "_array", "_digest", "_doubtful")
@@ -84,8 +84,8 @@ class Data:
             _ = self.digest
 
     def doubt(self) -> None:
-        """The memory may have been written already: what it held is known no more, if it is not
-        known by now."""
+        """The memory may have been written already: if its content is not known by now, it stays
+        unknown."""
         self._doubtful = self.copy is None and not self._digest
 
     def __eq__(self, other: object) -> bool:

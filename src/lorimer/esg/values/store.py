@@ -1,12 +1,12 @@
 """The values of all versions: names as they were bound, objects as they were.
 
-Objects keep their identity through time. Those that one run made and that hang together are a
-*region*; what they hold after a step that made or changed them is a *state* of it. A region is a
-variable like a name: a step reads those that it can reach, writes those that it changes, and its
-version at a place is that of the last step before that wrote it. To run a step at its place is to
-put into every object that it can reach what it held there; so all ways to an object, names that
-other steps hide included, see the same. What cannot be put back (an iterator that was moved on) is
-*lost*: the step that left it so has to run again.
+Objects keep their identity through time. Connected objects made by one run are a *region*; what
+they hold after a step that made or changed them is a *state* of the region. A region is a variable
+like a name: a step reads the regions that it can reach and writes those that it changes, and the
+version at a place is that of the last earlier step that wrote it. Before a step runs, every object
+that it can reach is restored to its content at that place, so all ways to an object, including
+names hidden by other steps, see the same. What cannot be restored (an iterator that has advanced)
+is *lost*: the step that left it in that state has to run again.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from lorimer.esg.values.prints import Printer
 class Lost(BaseException):
     """A version is needed whose value is gone: `maker` has to run again first.
 
-    No Exception, so that the step that is running cannot catch it by mistake.
+    Not an Exception, so that the running step does not catch it by mistake.
     """
 
     def __init__(self, name: str, maker: str) -> None:
@@ -44,46 +44,47 @@ class State:
     refs: tuple[Region, ...]
     """Other regions that these contents lead to."""
     known: str
-    """The fingerprint, but for what is told late. `print` is the same where there is no such thing,
-    else a new one for each state: that two are equal is found out by `alike`, when it matters."""
+    """The fingerprint, without what is determined late. `print` is the same if there is nothing
+    late, otherwise new for each state: whether two states are equal is determined by `alike`, on
+    demand."""
 
     def alike(self, other: State) -> bool:
-        """Their objects hold the same."""
+        """Whether their objects hold the same."""
         if self.print == other.print or self.known != other.known:
             return self.print == other.print
         return self.late() == other.late()
 
     def late(self) -> list[Late]:
-        """What is told late of these contents, in order."""
+        """The late parts of these contents, in order."""
         found = (each.kind.late(each) for each in self.contents)
         return [each for each in found if each is not None]
 
 
 @dataclass(slots=True, eq=False)
 class Region:
-    """Objects that one run made and that hang together. `step` is empty for what was given."""
+    """Connected objects that one run made. `step` is empty for what was given to the session."""
 
     name: str
-    """As it stands in the graph: after the name that led to it first, with a number."""
+    """Its name in the graph: the name that led to it first, with a number."""
     step: str
     objects: list[object]
     states: dict[str, State] = field(default_factory=dict[str, State])
     live: State | None = None
-    """What the objects hold now; None if that is not known."""
+    """What the objects hold now; None if unknown."""
     functions: tuple[FunctionType, ...] | None = None
-    """Those among the objects, once somebody has asked."""
+    """The functions among the objects, once determined."""
     looks: dict[Region, None] = field(default_factory=dict["Region", None], repr=False)
-    """Others at whose memory frames of it may look."""
+    """Other regions whose memory its frames may use."""
     looked_at: dict[Region, None] = field(default_factory=dict["Region", None], repr=False)
-    """Those whose `looks` it is in."""
+    """Regions that have it in their `looks`."""
 
     @property
     def label(self) -> str:
         return self.name.partition("#")[0]
 
     def missing(self, maker: str, holder: str) -> str:
-        """Who has to run again where there is no state that the `maker` left: itself, if it ran
-        elsewhere; if the region was dissolved, who leads to it."""
+        """The step that has to run again if the state left by `maker` is missing: the maker itself,
+        if it ran elsewhere; if the region was dissolved, the step that leads to it."""
         return maker if maker and self.states else holder
 
 
@@ -96,28 +97,28 @@ class Version:
     value: object
     print: str
     regions: tuple[Region, ...]
-    """Those that the value leads to at once."""
+    """The regions that the value leads to directly."""
     lost: bool = False
     """Its step ran elsewhere: the value is not here."""
 
 
 class VersionStore:
-    """(name, step) -> value, (region, step) -> state. One owner; not for several threads."""
+    """(name, step) -> value, (region, step) -> state. One owner; not thread-safe."""
 
     def __init__(self) -> None:
         self._versions: dict[tuple[str, str], Version] = {}
         self._regions: dict[str, Region] = {}
         self._owners: dict[int, tuple[Region, int]] = {}
-        self._wrote: dict[str, dict[Region, None]] = {}  # step -> regions that it has states of
+        self._wrote: dict[str, dict[Region, None]] = {}  # step -> regions of which it left states
         self.copied = 0
-        """Bytes of copies of contents, or more (budget.py)."""
+        """Upper bound on the bytes of copies of contents (budget.py)."""
         self._numbers = count()
         self._tokens = count()
 
     # ---------------------------------------------------------------- names
 
     def get(self, name: str, step: str) -> Version | None:
-        """What a step bound a name to."""
+        """The version of a name that a step made."""
         return self._versions.get((name, step))
 
     def bind(self, name: str, step: str, value: object) -> Version:
@@ -133,7 +134,7 @@ class VersionStore:
         return (name, "") in self._versions
 
     def put_lost(self, name: str, step: str) -> None:
-        """A step bound it elsewhere: it is gone until the step runs here."""
+        """A step bound it elsewhere: the value is gone until the step runs here."""
         self._versions[name, step] = Version(name, step, None, UNSEEN, (), lost=True)
 
     def unbind(self, name: str, step: str) -> None:
@@ -147,7 +148,7 @@ class VersionStore:
         return self._regions
 
     def owner(self, value: object) -> tuple[Region, int] | None:
-        """The region of an object, and its place there; None if its region was dissolved."""
+        """The region of an object, and its index there; None if its region was dissolved."""
         return self._owners.get(id(value))
 
     def known(self, value: object) -> Region | None:
@@ -163,7 +164,7 @@ class VersionStore:
         return region
 
     def state(self, region: Region, contents: Iterable[Content]) -> State:
-        """A state with its fingerprint; it is kept by `write`."""
+        """A state with its fingerprint; `write` stores it."""
         contents = tuple(contents)
         printer = Printer(self.owner, self._tokens, region)
         for each in contents:
@@ -173,8 +174,8 @@ class VersionStore:
         return State(contents, own, tuple(printer.refs), known)
 
     def write(self, region: Region, step: str, state: State) -> State:
-        """A step has left a region so. The state as it is kept: with the fingerprint of what the
-        step had left there before, if that is alike."""
+        """Record the state in which a step left a region. Returns it as stored: with the
+        fingerprint of the step's previous state, if that is equal."""
         before = region.states.get(step)
         if before is not None and before.alike(state):
             state = replace(state, print=before.print)
@@ -186,7 +187,7 @@ class VersionStore:
         return state
 
     def wrote(self, step: str) -> list[Region]:
-        """The regions that a step has states of."""
+        """The regions of which a step left states."""
         return [*self._wrote.get(step, ())]
 
     def unwrite(self, region: Region, step: str) -> None:
@@ -195,7 +196,7 @@ class VersionStore:
         self._wrote.get(step, {}).pop(region, None)
 
     def dissolve(self, region: Region) -> None:
-        """The region is no more: its step has made other objects, or none."""
+        """The region is gone: its step has made other objects, or none."""
         for step in [*region.states]:
             self.unwrite(region, step)
         self._regions.pop(region.name, None)
@@ -208,7 +209,7 @@ class VersionStore:
                 del self._owners[id(each)]
 
     def restore(self, region: Region, state: State) -> bool:
-        """Put a state into the objects of a region. False: it is lost."""
+        """Restore the objects of a region to a state. False: it is lost."""
         live = region.live
         if live is state:
             return True
@@ -233,7 +234,7 @@ class VersionStore:
         return region.live is state
 
     def forget(self, step: str) -> None:
-        """A step is no more."""
+        """A step was deleted."""
         for name, by in [key for key in self._versions if key[1] == step]:
             self.unbind(name, by)
         for region in self.wrote(step):
@@ -243,7 +244,7 @@ class VersionStore:
                 self.unwrite(region, step)
 
     def rename(self, old: str, new: str) -> None:
-        """A step has another id."""
+        """The id of a step has changed."""
         for name, by in [key for key in self._versions if key[1] == old]:
             version = self._versions.pop((name, by))
             self._versions[name, new] = replace(version, step=new)
@@ -256,9 +257,9 @@ class VersionStore:
 
 
 class Visit:
-    """What one run is lent. `maker` tells who wrote a region last before the step's place.
+    """What one run gets. `maker` returns the last step that wrote a region before the step's place.
 
-    `only_looks`: whether the step can have written to nothing that it was lent so far.
+    `only_looks`: whether the step cannot have written to anything it got so far.
     """
 
     def __init__(
@@ -274,11 +275,12 @@ class Visit:
         self._only_looks = only_looks
 
     def at_place(self, region: Region) -> State | None:
-        """A region's state at the step's place; None if it is not there yet."""
+        """A region's state at the step's place; None if it does not exist there."""
         return region.states.get(self._maker(region.name))
 
     def lend(self, version: Version, *, may_change: bool) -> object:
-        """The value, with all that it leads to as it is at the step's place. Raises Lost."""
+        """The value, with everything that it leads to restored to its state at the step's place.
+        Raises Lost."""
         if version.lost:
             raise Lost(version.name, version.step)
         waiting = [(each, version.step) for each in reversed(version.regions)]
@@ -306,7 +308,7 @@ class Visit:
         return version.value
 
     def settle(self) -> None:
-        """From now on the step may write to what it was lent."""
+        """From now on the step may write to what it got."""
         for state in self.entered.values():
             for late in state.late():
                 late.settle()
@@ -314,20 +316,21 @@ class Visit:
             self.put_looking(region)
 
     def put_looking(self, region: Region) -> None:
-        """Frames that look at its memory are as at the step's place, reached or not: pandas copies
-        before a write if there are any, and those of other places look elsewhere. Raises Lost."""
+        """Restore frames that share its memory to their state at the step's place, reached or not:
+        pandas copies before a write if there are any, and those of other places use other memory.
+        Raises Lost."""
         for each in [*region.looked_at]:
             state = None if each in self.entered else self.at_place(each)
             if state is not None and not self.store.restore(each, state):
                 raise Lost(each.label, self._maker(each.name))
 
     def _is_there(self, value: object) -> bool:
-        """No later step has made it."""
+        """Whether it exists at the step's place."""
         region = self.store.known(value)
         return region is None or self.at_place(region) is not None
 
     def reaches(self, version: Version, wanted: Mapping[Region, object]) -> bool:
-        """Whether a value that was lent leads to one of these regions."""
+        """Whether a value that the step got leads to one of these regions."""
         return not self.reached(version.regions).isdisjoint(wanted)
 
     def reached(self, regions: Iterable[Region]) -> set[Region]:
@@ -341,8 +344,7 @@ class Visit:
         return seen
 
     def changed(self, region: Region) -> list[Content] | None:
-        """What its objects hold now, if that is not what they held; the same contents as far as
-        they are the same."""
+        """What its objects hold now, if that has changed; contents that are the same are reused."""
         if self._only_looks():
             return None
         now, other = list[Content](), False
@@ -358,7 +360,7 @@ class Visit:
         return now if other else None
 
     def undo(self) -> None:
-        """Put back what the step has changed, as far as that can be."""
+        """Restore what the step has changed, as far as possible."""
         for region, state in self.entered.items():
             now = self.changed(region)
             for value, old, new in zip(region.objects, state.contents, now or (), strict=False):
@@ -369,8 +371,8 @@ class Visit:
 
 
 def gone(versions: Iterable[Version], maker: Callable[[str], str]) -> set[str]:
-    """Steps that have to run again before these values can be lent at a place; `""` among them
-    for what was given and cannot be had again. `maker`: as for `Visit`."""
+    """Steps that have to run again before these values can be used at a place; includes `""` if
+    something was given to the session and cannot be made again. `maker`: as for `Visit`."""
     versions, seen = [*versions], set[Region]()
     found = {each.step for each in versions if each.lost}
     waiting = [(region, each.step) for each in versions for region in each.regions]
@@ -391,7 +393,7 @@ def gone(versions: Iterable[Version], maker: Callable[[str], str]) -> set[str]:
 
 
 def can_be(region: Region, state: State) -> bool:
-    """A state can be put into the objects of its region, or is there."""
+    """Whether a state can be restored to the objects of its region, or is their present state."""
     live = region.live
     if live is state:
         return True
@@ -402,7 +404,7 @@ def can_be(region: Region, state: State) -> bool:
 
 
 def _forget_computed(region: Region, state: State) -> None:
-    """What objects of a region have computed, they did of what was there before this state."""
+    """Drop what objects of a region have computed from an earlier content."""
     for value, content in zip(region.objects, state.contents, strict=True):
         if content.kind.remembers and any(True for _ in content.kind.computed(value)):
             content.kind.put(value, content)

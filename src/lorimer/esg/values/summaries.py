@@ -1,6 +1,6 @@
-"""A value in a line, for a model or a person: its type, size, keys and beginning.
+"""A value in one line, for a model or a person: its type, size, keys and beginning.
 
-No code of the value's class runs but the `shape` and `keys` of arrays and frames.
+No code of the value's class runs, except `shape` and `keys` of arrays and frames.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ _DEPTH: Final = 2
 def summary(value: object) -> str:
     """`list of 3: ['Ulm', 'Bonn', 'Kiel']`, `DataFrame (4, 2), keys 'city', 'amount'`."""
     kind = type(value).__name__
-    if type(value) in ProxyTypes:  # it answers for another object, or for none any more
+    if type(value) in ProxyTypes:  # it stands for another object, or for one that is gone
         return kind
     text = kind
     size = size_of(value)
@@ -46,7 +46,7 @@ _PLAIN: Final = (int, float, complex, bool, str, bytes, type(None))
 
 
 def _shown(value: object, depth: int) -> str:
-    """Like `repr`, of Python's own types only."""
+    """Like `repr`, but only for Python's own types."""
     if type(value) in _PLAIN:
         text = repr(value[:80] if isinstance(value, str | bytes) else value)
         return text[:80]

@@ -1,8 +1,8 @@
-"""Expressions of sympy: they cannot change, and are told by what they are made of.
+"""Expressions of sympy: they cannot change, and are identified by what they are made of.
 
-An expression keeps what it was asked once (its hash, `is_real`), and shares its parts with all
-others (there is one `pi`). Taken for what it holds, each would change by being looked at, and all
-of them would be one object. sympy is not imported here.
+An expression caches what it was asked (its hash, `is_real`), and shares its parts with all others
+(there is one `pi`). Compared by all that it holds, each would change by being looked at, and all of
+them would be one connected object. sympy is not imported here.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from typing import Any, Final, cast
 from lorimer.esg.values.content import ATOMS, MAIN, Content, Inline, Kind, Seen, home_of
 
 _KEPT: Final = frozenset({"_mhash", "_assumptions"})
-"""What an expression has been asked."""
+"""Caches of an expression."""
 _NAME: Final = "name"
 _Tuple = tuple[object, ...]
 _Dict = dict[object, object]
@@ -31,8 +31,8 @@ class _Expression(Kind):
 
 
 def _of_function(value: Any) -> tuple[object, ...]:
-    """The name of a function that is not defined, what is assumed of it, and, where it has one,
-    the function that computes it."""
+    """The name of an undefined function, its assumptions, and, if it has one, the function that
+    computes it."""
     held = cast("dict[str, object]", vars(value))
     assumed = cast("dict[str, object]", held.get("_kwargs") or {})
     computes = held.get("_imp_")
@@ -55,7 +55,7 @@ _KINDS: Final[dict[tuple[str, str], Kind]] = {
 
 
 def kind_of(kind: type[Any]) -> Kind | None:
-    """The sort of an expression's class, or of a domain's of numbers; None for others."""
+    """The kind of an expression's class, or of a domain of numbers; None for others."""
     for each in kind.__mro__:
         if each.__name__ in ("Basic", "Domain") and (each.__module__, each.__name__) in _KINDS:
             return _KINDS[each.__module__, each.__name__]
@@ -63,7 +63,7 @@ def kind_of(kind: type[Any]) -> Kind | None:
 
 
 def is_function(kind: type[Any]) -> bool:
-    """A class that stands for a function of which nothing is known: `Function('f')`."""
+    """A class that stands for an undefined function: `Function('f')`."""
     return type(kind).__name__ == "UndefinedFunction" and home_of(type(kind)).startswith("sympy.")
 
 
@@ -83,16 +83,16 @@ def _slots(kind: type[Any]) -> tuple[tuple[str, Any], ...]:
 
 
 class _Walk:
-    """An expression as a list of nodes, each told by its class, its slots and the numbers of its
-    parts, which stand before it. Equal ones have one number, so that it does not matter which
-    of them are one object."""
+    """An expression as a list of nodes, each represented by its class, its slots and the numbers of
+    its parts, which come before it. Equal nodes have one number, so it does not matter which of
+    them are the same object."""
 
     def __init__(self, root: object) -> None:
         self.nodes: dict[str, int] = {}
         self.leads: dict[int, object] = {}
-        """What it holds that is no expression and may change: classes that a step defines, ..."""
+        """What it holds that is not an expression and may change: classes defined by a step, ..."""
         self._numbers: dict[int, int] = {}
-        self._waiting = [root]  # deep ones are no problem
+        self._waiting = [root]  # handles deep ones
         while self._waiting:
             value = self._waiting[-1]
             text = self._told(value)
@@ -101,7 +101,7 @@ class _Walk:
                 self._waiting.pop()
 
     def _told(self, value: Any) -> str:
-        """A node; not all of it where parts wait to get their number first."""
+        """A node; incomplete if parts have to get their number first."""
         kind = cast("type[Any]", type(value))
         texts = [self._part(kind)]
         for name, slot in _slots(kind):
@@ -110,7 +110,7 @@ class _Walk:
             except AttributeError:
                 continue
             texts.append(f"{name}={self._part(held)}")
-            if name == _NAME:  # a symbol: what is assumed of it belongs to it
+            if name == _NAME:  # a symbol: its assumptions belong to it
                 texts.append(self._part(getattr(value._assumptions, "_generator", None)))
         return "|".join(texts)
 
