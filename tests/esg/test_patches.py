@@ -189,10 +189,10 @@ def test_a_long_text_whose_lines_were_all_swapped_is_told_in_no_time() -> None:
     assert dict(read_diff(diff, {"s1": f"a\n{old}\nz"})) == {"s1": f"a\n{new}\nz"}
 
 
-TEXTS = st.lists(st.sampled_from(["", "a", "b", "c"]), max_size=12).map("\n".join)
+FEW_LINES = st.lists(st.sampled_from(["", "a", "b", "c"]), max_size=12).map("\n".join)
 
 
-@given(TEXTS, TEXTS)
+@given(FEW_LINES, FEW_LINES)
 def test_every_diff_can_be_read(old: str, new: str) -> None:
     diff = unified("s1", old, new)
     assert bool(diff) == (old != new)
