@@ -29,10 +29,10 @@ class Clocks:
     """Three clocks for one call, on the timer of its run.
 
     connect: `connect_timeout_s` until the first item of any kind; models yield a UsageDelta,
-    possibly empty, as soon as the provider has answered. idle: `idle_timeout_s` without content,
-    and x 2.5 until the first; an item that only reports usage is not content, and the consumer's
-    own time does not count. total: `model_timeout_s` for the whole call. `streamed` False: the
-    answer comes in one piece, so only the total applies.
+        possibly empty, as soon as the provider has answered. idle: `idle_timeout_s` without
+        content, and x 2.5 until the first; an item that only reports usage is not content, and the
+        consumer's own time does not count. total: `model_timeout_s` for the whole call. `streamed`
+        False: the answer comes in one piece, so only the total applies.
 
     They start when the call first waits.
     """

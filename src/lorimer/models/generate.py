@@ -68,15 +68,16 @@ async def generate_as(
     None` if it may be unknown.
 
     model: a spec, a chain `a,b`, or a Model. models: the resolver, closed by the caller; default:
-    the vendors' keys in the environment. The schema is sent natively to models that can be held to
-    one, else as a forced tool, else as instructions. max_tokens: per answer. system, temperature:
-    as in Request. limits: those of a standalone call, including repair and retries; default: 300 s
-    and 5 USD, where a model of unknown price counts as free. Not with `run`, whose own limits
-    apply. run: the run that this call is part of (`state.run`, in a tool `context.run`). Every
-    attempt is then journalled as an effect of the kind `generate`, with its answer, usage and cost:
-    it counts towards the run's spend (not towards max_turns), and a resumed run that asks for the
-    same thing does not ask the model again. Without a run nothing is journalled. The sinks of
-    Models are notified of each attempt either way.
+        the vendors' keys in the environment. The schema is sent natively to models that can be held
+        to one, else as a forced tool, else as instructions.
+    max_tokens: per answer. system, temperature: as in Request.
+    limits: those of a standalone call, including repair and retries; default: 300 s and 5 USD,
+        where a model of unknown price counts as free. Not with `run`, whose own limits apply.
+    run: the run that this call is part of (`state.run`, in a tool `context.run`). Every attempt is
+        then journalled as an effect of the kind `generate`, with its answer, usage and cost: it
+        counts towards the run's spend (not towards max_turns), and a resumed run that asks for the
+        same thing does not ask the model again. Without a run nothing is journalled. The sinks of
+        Models are notified of each attempt either way.
 
     Raises APIError: that of the attempts; `exec.api.output_invalid` when the answer was cut off at
     max_tokens, or when neither it nor its repair fits; `exec.api.refused`. LimitError; ConfigError

@@ -124,13 +124,15 @@ ProviderFactory: TypeAlias = Callable[[ModelSpec, ProviderContext], Model]
 class Models:
     """The built-in `ModelResolver`: makes one Model per spec and keeps it.
 
-    credentials: keys; default: the vendors' environment variables, looked up at `resolve`. world:
-    where HTTP clients come from; None: the world of the first run that needs one. prices: the price
-    table; default: genai-prices alone. providers: additional providers, or replacements for
-    built-in names: see `register`. tiers: what the names of tiers and aliases mean; default: none
-    are defined. windows: context windows; default: genai-prices alone. health: which models are
-    benched; default: one of its own, shared by all runs that use this object. usage_sink,
-    trace_sink: notified of every attempt.
+    credentials: keys; default: the vendors' environment variables, looked up at `resolve`.
+    world: where HTTP clients come from; None: the world of the first run that needs one.
+    prices: the price table; default: genai-prices alone.
+    providers: additional providers, or replacements for built-in names: see `register`.
+    tiers: what the names of tiers and aliases mean; default: none are defined.
+    windows: context windows; default: genai-prices alone.
+    health: which models are benched; default: one of its own, shared by all runs that use this
+    object.
+    usage_sink, trace_sink: notified of every attempt.
     """
 
     def __init__(

@@ -76,11 +76,12 @@ class ScriptedModel:
     it is exhausted, calls raise APIError `exec.api.terminal`. For one event loop; runs that share
     an instance share its replies.
 
-    usage: that of a reply, unless it is a Response with its own. price: dollars per million tokens;
-    None: unknown, so a cost limit refuses it. latency_s, delta_s: seconds, on the run's world,
-    before the first piece and between deltas. deltas: split an answer into deltas when the request
-    asks for a stream. `chunk` is their length in characters, 0: by words. record: keep every
-    request in `requests`, with the messages as they were.
+    usage: that of a reply, unless it is a Response with its own.
+    price: dollars per million tokens; None: unknown, so a cost limit refuses it.
+    latency_s, delta_s: seconds, on the run's world, before the first piece and between deltas.
+    deltas: split an answer into deltas when the request asks for a stream. `chunk` is their length
+        in characters, 0: by words.
+    record: keep every request in `requests`, with the messages as they were.
     """
 
     def __init__(

@@ -42,9 +42,10 @@ class AliasCycle(ConfigError):
 class Tiers:
     """What the names of tiers and aliases stand for.
 
-    defaults: tier → a spec or a chain, for tiers unknown to `source`. aliases: alias → a spec or a
-    chain, which may contain aliases and tiers. source: returns the current value of a tier, None if
-    it has none; cached for `ttl_s` seconds. clock: monotonic seconds; default: the machine's.
+    defaults: tier → a spec or a chain, for tiers unknown to `source`.
+    aliases: alias → a spec or a chain, which may contain aliases and tiers.
+    source: returns the current value of a tier, None if it has none; cached for `ttl_s` seconds.
+    clock: monotonic seconds; default: the machine's.
 
     Raises ConfigError naming every fault: a bad name, a name that is both tier and alias, an empty
     value, a tier that names a tier, and AliasCycle. A live value is checked when it is used.
