@@ -42,7 +42,7 @@ T = TypeVar("T")
 
 IDLE_S: Final = 2.0
 """Seconds without work after which the thread ends; the next synced commit starts another. So a
-journal that nobody closed cannot keep the interpreter from exiting."""
+journal that was not closed cannot keep the interpreter from exiting."""
 
 THREAD_NAME: Final = "lorimer-journal"
 
@@ -50,7 +50,7 @@ THREAD_NAME: Final = "lorimer-journal"
 class Writer:
     """Runs jobs in transactions, in the order of their submission. Owns the thread.
 
-    `forget`: see Transactions. With `threads=False` all is done in line by the caller.
+    `forget`: see Transactions. With `threads=False` everything is done inline by the caller.
     """
 
     def __init__(
@@ -67,25 +67,25 @@ class Writer:
         self._world = world
         self._threads = threads
         self._gate = Lock()
-        """Guards the thread's life; never held for long."""
+        """Guards the thread's lifetime; only held briefly."""
         self._queue: SimpleQueue[Batch | None] = SimpleQueue()
         self._thread: Thread | None = None
         self._loops: Mapping[asyncio.AbstractEventLoop, LoopWaiters] = {}
-        """Of each that had somebody wait; replaced by who has the gate."""
+        """Those of each loop that had waiting tasks; replaced while holding the gate."""
         self._closed = False
         self._shuttered = False
-        """The thread takes nothing any more; said by who has the gate."""
+        """The thread accepts nothing more; set while holding the gate."""
 
     async def submit(self, job: Work) -> None:
-        """Commit it, and tell it; raises its error.
+        """Commit the job and deliver its outcome; raises its error.
 
-        Committed on the calling thread, at once (about 15 us, no fsync, no waiting for a lock),
-        when it is of a `stream` and nothing is in the way; else by the writer thread. What is to be
-        synced then waits for an fsync; where others wait for one, it is committed and synced with
-        all that comes in the same iteration of the loop. The parts of a stream are told in the
-        order in which they came, so the task of one that is visible may wait for the fsync of the
+        Committed on the calling thread, immediately (about 15 us, no fsync, no waiting for a lock),
+        if it has a `stream` and nothing prevents it; else by the writer thread. What is to be
+        synced then waits for an fsync; if others wait for one, it is committed and synced with
+        everything that comes in the same iteration of the loop. The outcomes of a stream are
+        delivered in order of submission, so the task of a visible one may wait for the fsync of the
         one before it. A task that is cancelled meanwhile gets its CancelledError once the outcome
-        is known, and it was told.
+        is known and delivered.
         """
         if self._closed:
             raise refuse_closed()
@@ -103,18 +103,18 @@ class Writer:
     async def run(
         self, run: Callable[[Database], T], stream: str | None, *, sync: bool = False
     ) -> T:
-        """Commit what `run` does, return what it returns; see `submit`."""
+        """Commit what `run` does, return its result; see `submit`."""
         job = Job(run, stream, sync)
         await self.submit(job)
         return job.result
 
     async def open(self) -> None:
-        """Make sure that the file exists and is open. Raises JournalError."""
+        """Ensure that the file exists and is open. Raises JournalError."""
         if not self._file.is_open:
             await self.run(_nothing, None)
 
     async def close(self) -> None:
-        """Commit what is queued, end the thread, close the file. Twice is fine."""
+        """Commit what is queued, end the thread, close the file. May be called twice."""
         self._closed = True
         if self._file.is_inherited:
             return
@@ -131,10 +131,11 @@ class Writer:
     # -- in line ---------------------------------------------------------------------------------
 
     def _try_inline(self, job: Work) -> bool:
-        """Commit it here and now. False: it is not, or may not be told yet."""
+        """Commit it here and now. False: it is not committed, or its outcome may not be delivered
+        yet."""
         stream, waiting = job.stream, self._loops.get(asyncio.get_running_loop())
         if self._file.checkpoint_due and not self._file.is_checkpointing:
-            self._next_batch(self._waiters())  # asks for the checkpoint
+            self._next_batch(self._waiters())  # triggers the checkpoint
         if job.sync and waiting is not None and waiting.streams:
             return False
         if stream is None or not self._commit_in_line(waiting, (job,)):
@@ -162,7 +163,7 @@ class Writer:
     # -- through the thread ----------------------------------------------------------------------
 
     async def _wait(self, job: Work) -> None:
-        """Wait for the outcome of a job, also when the task is cancelled meanwhile."""
+        """Wait for the outcome of a job, even if the task is cancelled meanwhile."""
         waiting = self._waiters()
         alone = waiting.batch is None and not waiting.streams
         batch = Batch(waiting.loop) if alone else self._next_batch(waiting)
@@ -182,13 +183,13 @@ class Writer:
                     try:
                         await job.future
                     except asyncio.CancelledError:
-                        continue  # once more: it is raised later, once
+                        continue  # again: it is raised later, once
             raise error from job.error
         finally:
             waiting.go_on(job.stream)
 
     def _waiters(self) -> LoopWaiters:
-        """What the running loop has waiting."""
+        """The waiting tasks of the running loop."""
         loop = asyncio.get_running_loop()
         waiting = self._loops.get(loop)
         if waiting is None:
@@ -252,7 +253,7 @@ class Writer:
                 batch.tell(unsynced)
 
     def _write(self, batches: Sequence[Batch]) -> JournalError | None:
-        """Commit, sync and checkpoint. Gives back why what is committed is not synced."""
+        """Commit, sync and checkpoint. Returns why what is committed could not be synced."""
         file, sync = self._file, False
         file.is_checkpointing = file.checkpoint_due
         for batch in batches:
@@ -266,12 +267,12 @@ class Writer:
         return unsynced
 
     def _next(self) -> list[Batch]:
-        """All that came since it was asked for last; nothing: the thread is to end."""
+        """Everything that came since the last call; empty: the thread has to end."""
         queue = self._queue
         try:
             batch = queue.get(timeout=IDLE_S)
         except Empty:
-            with self._gate:  # what was queued this moment is still this thread's to do
+            with self._gate:  # what was queued just now is still this thread's to do
                 batch = None if queue.empty() else queue.get()
                 if batch is None:
                     self._thread = None
@@ -282,7 +283,7 @@ class Writer:
                 return batches
             batch = queue.get()
         if batches:
-            queue.put(None)  # once more, when these are done
+            queue.put(None)  # again, when these are done
         return batches
 
     def _shut(self) -> None:
