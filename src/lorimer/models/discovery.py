@@ -1,10 +1,10 @@
-"""Providers that nobody has registered: from the environment, and from installed packages.
+"""Providers that are not registered: from the environment, and from installed packages.
 
     LORIMER_PROVIDER_<NAME>=scheme://[token@]host[:port][/path]
     entry points of the group `lorimer.providers`: `core/plugins.py`
 
-Both are looked at when a spec names a provider that is not registered, and only for that name: a
-broken one hurts nobody who does not use it. A token is never shown.
+Both are consulted when a spec names a provider that is not registered, and only for that name: a
+broken one affects nobody who does not use it. Tokens are never shown.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The host file: what one machine or program says about models, in one document.
+"""The host file: the settings of one machine or program for models, in one document.
 
     [tiers]                      fast = "haiku, openai:gpt-5-mini:low"
     [aliases]                    haiku = "anthropic:claude-haiku-4-5"
@@ -7,7 +7,7 @@
     [windows]                    "gpu:qwen3" = 32768             (tokens)
     [capabilities."gpu:qwen3"]   tools = true
 
-TOML, YAML or JSON. Keys do not stand in it: it names the variables that they are in.
+TOML, YAML or JSON. It contains no keys, only the names of the variables that hold them.
 """
 
 from __future__ import annotations

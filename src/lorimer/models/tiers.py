@@ -1,10 +1,10 @@
-"""Tiers, aliases and chains: from what a person writes to the specs that are tried in order.
+"""Tiers, aliases and chains: from user input to the specs that are tried in order.
 
     fast, anthropic:claude-sonnet-4-6      a chain: elements between commas
-    fast                                   a tier: a role that the host fills, now and then anew
+    fast                                   a tier: a role that the host assigns, and may reassign
     sonnet                                 an alias: a shorter name for a spec or a chain
 
-The names are the host's data: nothing is built in. What a single spec means, `spec.py` says.
+The names are the host's data: nothing is built in. The meaning of a single spec: `spec.py`.
 """
 
 from __future__ import annotations

@@ -92,7 +92,7 @@ class HITLStage(Stage[object, object]):
         self, subject: str, text: str, reason: str, state: PipelineState
     ) -> tuple[bool, bool]:
         """Whether it is approved, and whether that is due to the timeout."""
-        from lorimer.tools.asking import MAX_SUMMARY_CHARS, put_question  # only where one asks
+        from lorimer.tools.asking import MAX_SUMMARY_CHARS, put_question  # only if one asks
         from lorimer.tools.encode import describe
 
         text = text[:MAX_SUMMARY_CHARS]

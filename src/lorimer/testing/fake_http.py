@@ -75,7 +75,7 @@ class Connection:
         if not length.isdecimal():
             raise Refused(400, "The content-length is not a number.")
         if int(length) > MAX_BODY:
-            await self._discard(int(length))  # or the client is reset while it still sends
+            await self._discard(int(length))  # else the client is reset while sending
             raise Refused(413, f"Request exceeds the maximum size of {MAX_BODY} bytes.")
         try:
             body = await self._reader.readexactly(int(length))

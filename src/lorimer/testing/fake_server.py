@@ -1,11 +1,11 @@
-"""A provider on a loopback port: the real wires of Anthropic, OpenAI and Google, played from a
-script.
+"""A provider on a loopback port: the real wires of Anthropic, OpenAI and Google, played
+from a script.
 
     with FakeLLMServer([Turn(text="hello")]) as server:
         client = Anthropic(api_key="any", base_url=server.url)
 
-What it says is a `Turn` (`fake_turn`), what goes wrong a `Fault` (`faults`). It is as strict as
-the vendors about what it hears.
+Its answers are `Turn`s (`fake_turn`), possibly with `Fault`s (`faults`). It is as strict as the
+vendors about requests.
 """
 
 from __future__ import annotations

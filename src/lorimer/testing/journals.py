@@ -1,12 +1,12 @@
-"""A conformance kit for whoever writes a journal: what every one promises, one by one.
+"""A conformance kit for implementations of a journal: what each of them guarantees, one by one.
 
     @pytest.mark.parametrize("promise", PROMISES, ids=str)
     def test_my_journal(promise, tmp_path):
         promise.run(lambda world: MyJournal(tmp_path / "runs", world=world))
 
-Without pytest: `print(check(lambda world: MyJournal(new_path(), world=world)))`. What is asked of a
-journal is said by `lorimer.core.journal`. That a commit outlives `kill -9` or the loss of power is
-not asked here: see `marks.py` and `audit.py`, and the campaigns of this repository.
+Without pytest: `print(check(lambda world: MyJournal(new_path(), world=world)))`. The
+requirements are defined in `lorimer.core.journal`. Whether a commit survives `kill -9` or a power
+failure is not tested here: see `marks.py` and `audit.py`, and the campaigns of this repository.
 """
 
 from __future__ import annotations

@@ -234,7 +234,7 @@ def _telling() -> Generator[None]:
     except _BROKEN as error:
         raise BadArchive(f"it cannot be read: {error}") from error
     except OSError as error:
-        if error.errno is not None:  # the system's own; gzip and bz2 have no number
+        if error.errno is not None:  # of the system; those of gzip and bz2 have none
             raise
         raise BadArchive(f"it cannot be read: {error}") from error
 

@@ -94,7 +94,7 @@ def place_beneath(
     try:
         with _Walk(root, asked, [one.path for one in roots]) as walk:
             yield walk.to_parent(deque(parts), make=make, absent=absent, follow_last=follow_last)
-    except OSError as error:  # the system saw one component; say what was asked for
+    except OSError as error:  # the system saw one component; report the full path
         error.filename, error.filename2 = asked, None
         raise
 

@@ -31,7 +31,7 @@ from lorimer.world.beneath import (
     parts_of,
     place_beneath,
 )
-from lorimer.world.beneath import OutsideRoots as OutsideRoots  # looked for beside RootedFiles
+from lorimer.world.beneath import OutsideRoots as OutsideRoots  # expected next to RootedFiles
 
 Kind: TypeAlias = Literal["file", "dir", "link", "other"]
 
@@ -147,7 +147,7 @@ class RootedFiles:
 
     def _open(self, path: AnyPath) -> int:
         with self._place(path) as place:
-            self._status(place, path)  # asked first, because merely opening a device may act
+            self._status(place, path)  # checked first: merely opening a device may act
             fd = os.open(place.name, _READ, dir_fd=place.fd)
         try:
             self._require_file(os.fstat(fd), path)

@@ -2,12 +2,12 @@
 
     *                       any public address
     pypi.org                this name, at public addresses
-    *.pythonhosted.org      every name beneath it
-    db.internal:5432        this origin of the host's own, wherever it leads
+    *.pythonhosted.org      every subdomain
+    db.internal:5432        this origin of the host's own, at any address
 
-An entry without a port is about ports where web servers listen (`PORTS`). One with a port is an
-origin that the host configured: it is reached as it is, private addresses included; a metadata
-service never is.
+An entry without a port covers the usual ports of web servers (`PORTS`). One with a port is an
+origin that the host configured: it may have any address, even a private one, except that of a
+metadata service.
 """
 
 from __future__ import annotations

@@ -93,7 +93,7 @@ class Proxy:
     async def _meet(self, connection: socket.socket) -> None:
         reader, writer = await asyncio.open_connection(sock=connection)
         try:
-            with suppress(OSError, h11.ProtocolError):  # it has gone, or talks nonsense
+            with suppress(OSError, h11.ProtocolError):  # gone, or breaks the protocol
                 await self._answer(reader, writer)
                 writer.close()
                 await writer.wait_closed()

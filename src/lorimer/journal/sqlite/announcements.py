@@ -1,16 +1,16 @@
 """Announcements of unsafe calls whose intent is not synced yet. One that outlives its process shows
 that the process died while it waited for the fsync, so the call cannot have begun.
 
-A file beside the journal's, `...-calls`, of a few places, each empty or an announcement:
+A file next to the journal's, `...-calls`, with a few places, each empty or an announcement:
 
-    16 bytes   digest of the machine since its start, and the intent with its microsecond
-    12 bytes   the process: its number, and when it began
+    16 bytes   digest of the machine and its boot, and of the intent with its microsecond
+    12 bytes   the process: its pid and start time
 
-A process writes its announcement before the intent, and withdraws it before it makes the call. What
-it wrote outlives it, as the file's pages are the kernel's. After a loss of power nobody knows which
-writes got to the disk: then the digest of the machine differs, and nothing matches. Any other
-trouble, such as two processes in one place or a lost file, only loses announcements: then it is not
-known whether the call has begun, as without this file.
+A process writes its announcement before the intent, and withdraws it before it makes the call. The
+announcement survives the process, as the file's pages belong to the kernel. After a power failure
+it is unknown which writes reached the disk: then the digest of the machine differs, and nothing
+matches. Any other problem, such as two processes in one place or a lost file, only loses
+announcements: then it is unknown whether the call has begun, as without this file.
 """
 
 from __future__ import annotations

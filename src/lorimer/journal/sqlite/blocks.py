@@ -5,8 +5,8 @@ or less, since the rows of a conversation are much alike.
     mark  of its last row (see chain.py)     body   zlib of lines: a JSON list of how many facts
                                                     each row has; then the rows (see codec.py)
 
-A block holds the very rows that were there, so no reader of facts knows of it, and the chain of
-marks goes through it. Blocks and rows of one stream never overlap.
+A block contains the original rows unchanged, so readers of facts need not know about blocks, and
+the chain of marks continues through them. Blocks and rows of one stream never overlap.
 """
 
 from __future__ import annotations

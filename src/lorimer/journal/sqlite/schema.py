@@ -1,16 +1,16 @@
 """The tables of a journal file, their versions, and how the file is opened.
 
-    streams    one conversation: who may write it (epoch, owner, lease_until)
+    streams    a conversation: who may write to it (epoch, owner, lease_until)
     facts      at = stream << 32 | seq of the row's first fact: one B-tree, clustered by stream,
                no index beside it, and rows up to 2 KB stay in their page; mark: see chain.py
     blocks     rows of facts of ended runs, many in one: see blocks.py
     runs       projection of run.start and run.end, in order of their starts
-    ledger     money set aside and spent, nano-dollars, by run and by purse
-    shares     what each run has of each purse
+    ledger     money reserved and spent, nano-dollars, by run and by purse
+    shares     each run's amounts in each purse
     spending   when the money of purses was spent: see purses.py
     documents  manifests by hash
     snapshots  the latest fold of a stream
-    inbox      messages to the writer of a stream; once a fact has one, only its id stays
+    inbox      messages to the writer of a stream; once a fact has consumed one, only its id stays
 Times are microseconds since the epoch. `body` of facts: see codec.py.
 """
 

@@ -1,22 +1,24 @@
-"""Who commits to a journal file when: the caller in line, or the thread that syncs it.
+"""When commits to a journal file are made, and where: inline by the caller, or by the thread that
+syncs it.
 
-Who decides what: this file decides when a transaction is made, by which thread and how durable it
-is; `transactions.py` makes it; `store.py` decides what is in it.
+This file decides when a transaction is made, by which thread and how durable it is;
+`transactions.py` makes it; `store.py` decides its contents.
 
-*Visible* is a commit with synchronous=NORMAL: in the write-ahead log (WAL), not fsynced, so it
-survives the process but not a loss of power. Every commit is made like that, on the caller's
-thread unless something is in the way: a lock of another process, a file that is not open yet.
+A *visible* commit is one with synchronous=NORMAL: in the write-ahead log (WAL), not fsynced, so it
+survives the process but not a power failure. All commits are made like that, on the caller's thread
+unless something prevents it: a lock of another process, a file that is not open yet.
 One that is to be *synced* is followed by an fsync of the WAL file, made by the writer thread for
-all that wait for one, while others go on committing: nobody's commit in line waits for an fsync.
-Where others wait already, what is to be synced is committed after the iteration of the event loop,
-with all that comes in it, as one transaction. What is to be visible is not, though to commit many
-in a row takes half the time: a kill between an effect and its commit has it run again.
-The loop and the thread hand each other batches: one wake-up each way, however many wait. Loops of
-several threads may commit to one journal: what each has waiting is its own (`LoopWaiters`), and
-what is in the way of one then may also be another's commit.
-It covers the commit and every one before it, of any process, because those stand earlier in the
+all that wait for one, while others continue to commit: no inline commit waits for an fsync.
+If others are waiting already, what is to be synced is committed after the iteration of the event
+loop, with everything that comes in it, as one transaction. Visible commits are not delayed like
+that, although committing many together takes half the time: after a kill between an effect and its
+commit the effect is run again.
+The loop and the thread exchange batches: one wake-up each way, however many wait. Loops of several
+threads may commit to one journal: each has its own waiting tasks (`LoopWaiters`), and an inline
+commit may then also be prevented by another loop's.
+An fsync covers the commit and every one before it, of any process, because those are earlier in the
 same file. Those of an earlier WAL were fsynced when it was checkpointed into the database, which
-NORMAL does too, before the file is begun again.
+NORMAL does too, before the file is restarted.
 """
 
 from __future__ import annotations
@@ -89,7 +91,7 @@ class Writer:
         """
         if self._closed:
             raise refuse_closed()
-        if self._file.is_inherited:  # nor has this process the thread, and locks may be held
+        if self._file.is_inherited:  # there is no thread here, and locks may be held
             raise explain(Inherited(), self._path)
         if not self._threads:
             self._file.commit((job,))

@@ -4,9 +4,9 @@
       reader: {description: Reads, prompt: You read., tools: [Read], max_turns: 5}
       reviewer: {extends: reader, prompt: You review., tools: [Read, Grep]}
 
-An agent has all that the one it extends has, and instead of it what it says itself: objects are
-merged key by key, however deep; everything else, lists too, takes the place of what was there;
-null takes it away. Names, and what is extended, are not inherited.
+An agent inherits everything from the one it extends, and overrides it with its own fields: objects
+are merged key by key, at any depth; everything else, including lists, is replaced; null removes a
+field. Names and `extends` are not inherited.
 """
 
 from __future__ import annotations

@@ -1,9 +1,9 @@
 """The SQLite file of the kernel's stores: its tables, and how it is opened and used.
 
-audit        one record a row, chained; what is looked for by is computed from the body
+audit        one record per row, chained; columns for queries are computed from the body
 audit_head   where the records end (`run/audit/chain.py`), in one row
-agents       saved agents, as they are now; version: of the body
-versions     every version of each
+agents       saved agents, current versions; version: that of the body
+versions     all versions
 """
 
 from __future__ import annotations

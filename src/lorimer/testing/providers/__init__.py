@@ -1,4 +1,4 @@
-"""A conformance kit for whoever writes a provider: what every Model has to do, case by case.
+"""A conformance kit for implementations of a provider: what every Model has to do, case by case.
 
     SUBJECT = Subject(lambda url, key: MyModel(url + "/v1", key), wire="openai")
 
