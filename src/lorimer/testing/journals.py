@@ -170,7 +170,7 @@ async def streams_are_apart(on: Bench) -> None:
 
 
 async def what_was_acknowledged_is_there_when_it_is_opened_again(on: Bench) -> None:
-    """In a journal that declares itself durable: facts, documents, posts and the list of runs."""
+    """Facts, documents, posts and the list of runs, of a journal that says that it is durable."""
     if not on.journal.durable:
         return
     await on.ran("s", "run_a")
