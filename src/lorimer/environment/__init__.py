@@ -1,5 +1,5 @@
-"""What people do with manifests: compare and explain them, keep a folder of them, carry them over
-from geny-executor, and the settings that stand beneath them."""
+"""Tools for manifests: compare and explain them, manage a folder of them, convert them from
+geny-executor, and the settings layered beneath them."""
 
 from lorimer.environment.assigned import assigned
 from lorimer.environment.diff import Change, diff

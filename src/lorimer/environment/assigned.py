@@ -1,4 +1,4 @@
-"""`path=value` as a change of a manifest: the paths are those of `values` and of every error."""
+"""`path=value` as a change of a manifest: the paths are those of `values` and of all errors."""
 
 from __future__ import annotations
 
@@ -24,10 +24,10 @@ _FIELDS: Final = (
 def assigned(
     manifest: EnvironmentManifest, path: str, value: JSON, catalogue: Catalogue
 ) -> _Change:
-    """The change, in the JSON of `core/mutation`, after which a manifest says `value` at `path`:
+    """The change, in the JSON of `core/mutation`, after which a manifest has `value` at `path`:
     `model.temperature`, `stages[3].config.prompt` or `stages[system].config.prompt`,
-    `stages[6].strategies.retry`. Raises MutationError for a path at which nothing can be said;
-    whether the value fits, is seen when it is made."""
+    `stages[6].strategies.retry`. Raises MutationError for a path that cannot be set; whether the
+    value is valid is checked when the change is applied."""
     found = _STAGE.fullmatch(path)
     if found is not None:
         entry = _entry(manifest, str(found[1] or found[2]).strip("'\""))
@@ -88,7 +88,7 @@ def _of_stage(
 def _configured(
     entry: StageEntry, slot: str, rest: Sequence[str], value: JSON, catalogue: Catalogue
 ) -> _Change:
-    """A field of a strategy's configuration; in a chain the strategy is named before it."""
+    """A field of a strategy's configuration; in a chain the strategy's name comes before it."""
     change: _Change = {"kind": "update_strategy_config", "stage": entry.name, "slot": slot}
     declared = catalogue.slots(entry.name, entry.implementation).get(slot)
     if declared is not None and declared.chain:

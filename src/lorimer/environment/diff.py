@@ -1,4 +1,4 @@
-"""What two manifests differ in: in what they come to, not in how they are written."""
+"""The differences of two manifests: in their meaning, not in how they are written."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ _STAGE: Final = re.compile(r"stages\[[^\]]*\]")
 
 @record
 class Change:
-    """One difference. `before` is None where it is added, `after` where it is removed."""
+    """One difference. `before` is None if it was added, `after` if it was removed."""
 
     path: str
     kind: Literal["added", "removed", "changed"]
     before: JSON
     after: JSON
     stage: str = ""
-    """The name of the stage that it is in; "": it is in none."""
+    """The name of its stage; "": it is not in a stage."""
 
     def __str__(self) -> str:
         where = f"{self.path} ({self.stage})" if self.stage else self.path
@@ -50,10 +50,10 @@ class Change:
 def diff(
     before: EnvironmentManifest, after: EnvironmentManifest, catalogue: Catalogue | None = None
 ) -> list[Change]:
-    """Every difference, in the order of the manifest; [] where both come to the same.
+    """All differences, in the order of the manifest; [] if both mean the same.
 
-    Defaults count as if they were written. Of a strategy that is replaced, its configuration is
-    told where the manifest said something, the defaults of its successor are not.
+    Defaults count as if they were written. For a strategy that is replaced, the parts of its
+    configuration that the manifest set are listed, but not the defaults of its successor.
     """
     known = catalogue or shipped()
     old, new = values(before, known), values(after, known)
@@ -67,9 +67,9 @@ def diff(
             continue
         stage = _STAGE.match(path)
         if stage is not None and path != stage[0] and (stage[0] in old) != (stage[0] in new):
-            continue  # the stage itself is told
+            continue  # the stage itself is listed
         if path.startswith(replaced):
-            # of another strategy, or of one that has come or gone
+            # of another strategy, or of one that was added or removed
             was, now = (was and path in said[0], now and path in said[1])
         name = names[stage[0]] if stage is not None else ""
         if was and now:
@@ -82,7 +82,7 @@ def diff(
 
 
 def _in_order(old: Mapping[str, JSON], new: Mapping[str, JSON]) -> list[str]:
-    """All paths, those of one stage together, the stages by their numbers."""
+    """All paths, grouped by stage, the stages by number."""
 
     def place(path: str) -> tuple[int, str]:
         stage = _STAGE.match(path)
@@ -95,7 +95,7 @@ def _in_order(old: Mapping[str, JSON], new: Mapping[str, JSON]) -> list[str]:
 
 
 def _replaced(old: Mapping[str, JSON], new: Mapping[str, JSON]) -> tuple[str, ...]:
-    """The beginnings of the paths of configurations whose strategies are not the same in both."""
+    """Path prefixes of the configurations whose strategies differ."""
     found: list[str] = []
     for path, one in old.items():
         head, mark, slot = path.partition(".strategies.")
@@ -111,7 +111,7 @@ def _replaced(old: Mapping[str, JSON], new: Mapping[str, JSON]) -> tuple[str, ..
 
 
 def _within(path: str, before: JSON, after: JSON, stage: str) -> Iterator[Change]:
-    """The differences of two values: of objects, and of tools by their names, each by itself."""
+    """The differences of two values: of objects, and of tools by name, one by one."""
     one, two = _members(before), _members(after)
     if one is None or two is None:
         yield Change(path, "changed", before, after, stage)

@@ -1,4 +1,4 @@
-"""Manifests from elsewhere: what they come to here, and what was not carried over."""
+"""Foreign manifests: how they are converted, and what was not carried over."""
 
 from __future__ import annotations
 
@@ -15,18 +15,18 @@ from lorimer.environment.geny import Note, from_geny, is_geny
 
 @record
 class Carried:
-    """A manifest that was taken in."""
+    """A manifest that was imported."""
 
     manifest: EnvironmentManifest
     origin: str
     """`lorimer`, or `geny-executor 3.0`."""
     notes: tuple[Note, ...] = ()
-    """What was not carried over, or means something else here."""
+    """What was not carried over, or has another meaning here."""
 
 
 def carried(path: str | Path, catalogue: Catalogue | None = None) -> Carried:
-    """Read a manifest's file, ours or one of geny-executor 2.0 and 3.0. Raises ConfigError naming
-    every fault of what it comes to."""
+    """Read a manifest file, ours or one of geny-executor 2.0 and 3.0. Raises ConfigError listing
+    every fault of the result."""
     data = read_document(path)
     if not is_geny(data):
         if problems := check_manifest(data, catalogue):

@@ -1,4 +1,5 @@
-"""Manifests of geny-executor, versions 2.0 and 3.0, carried over; and what of them was not."""
+"""Converts manifests of geny-executor, versions 2.0 and 3.0, and reports what was not carried
+over."""
 
 from __future__ import annotations
 
@@ -36,26 +37,27 @@ _UNKNOWN: Final = "nothing here is called so"
 
 @record
 class Note:
-    """Something that was not carried over, or means something else here."""
+    """Something that was not carried over, or has another meaning here."""
 
     path: str
-    """Where it stood."""
+    """Its path in the source."""
     reason: str
     carried: bool = False
-    """It was, and is not quite the same."""
+    """It was carried over, but is not exactly the same."""
 
     def __str__(self) -> str:
         return f"{self.path}: {'' if self.carried else 'not carried: '}{self.reason}"
 
 
 def is_geny(data: Mapping[str, JSON]) -> bool:
-    """Whether a document says that it is one of theirs."""
+    """Whether a document declares itself as one of theirs."""
     return data.get("version") in ("1.0", *VERSIONS)
 
 
 def from_geny(data: Mapping[str, JSON]) -> tuple[EnvironmentManifest, list[Note]]:
-    """The manifest, and a note for everything that is not in it as it was, by its path. Keys are
-    never carried, nor shown. Raises ConfigError for another version, and what is none of theirs."""
+    """The manifest, and a note for everything that is not in it unchanged, by path. Keys are
+    neither carried over nor shown. Raises ConfigError for another version, and for a document that
+    is not one of theirs."""
     version = data.get("version")
     if version not in VERSIONS:
         raise ConfigError(
@@ -66,7 +68,7 @@ def from_geny(data: Mapping[str, JSON]) -> tuple[EnvironmentManifest, list[Note]
 
 
 class _Import:
-    """One document on its way."""
+    """The conversion of one document."""
 
     def __init__(self, data: Mapping[str, JSON], known: Catalogue) -> None:
         self._data = data
@@ -134,7 +136,7 @@ class _Import:
                 return cast("dict[str, JSON]", given)
 
     def _pipeline(self, said: Mapping[str, JSON]) -> bool:
-        """Takes its limits; whether it makes a single turn."""
+        """Convert its limits; returns whether it makes a single turn."""
         for name, value in said.items():
             path = f"pipeline.{name}"
             match name:
@@ -148,7 +150,7 @@ class _Import:
                 case "stream" if value is False:
                     self._note(path, "set stages[6].config.stream instead")
                 case "name" | "model" | "stream" | "single_turn" | "context_window_budget":
-                    pass  # said elsewhere too, or the default
+                    pass  # also stated elsewhere, or the default
                 case _:
                     self._lost(path, value)
         return said.get("single_turn") is True
@@ -200,7 +202,7 @@ class _Import:
             yield made
 
     def _own(self, stage: AnyStage, said: Mapping[str, JSON], where: str) -> dict[str, JSON]:
-        """Which tools it may call, and which model it asks."""
+        """Which tools it may call, and which model it uses."""
         made: dict[str, JSON] = {}
         binding = {
             name: _texts(value)
@@ -225,7 +227,7 @@ class _Import:
         return made
 
     def _agents(self, entries: JSON) -> list[JSON]:
-        """Sub-agents that are said in full."""
+        """Sub-agents that are fully defined."""
         kept: list[JSON] = []
         for at, entry in enumerate(entries if isinstance(entries, list) else ()):
             said = _object(entry)
@@ -306,7 +308,7 @@ class _Import:
         given: Mapping[str, JSON],
         where: str,
     ) -> dict[str, JSON]:
-        """Strategy to its configuration, in order."""
+        """Strategy → configuration, in order."""
         kept: dict[str, JSON] = {}
         for name in names:
             path = f"{where}.chain_order.{slot.name}[{name}]"
@@ -324,7 +326,7 @@ class _Import:
         where: str,
         path: str,
     ) -> tuple[str, dict[str, JSON]] | None:
-        """The strategy's name here with its configuration; None: it is not carried."""
+        """The strategy's name here with its configuration; None: it is not carried over."""
         reason = NOT_HERE.get(f"{stage.name}.{slot.name}.{impl}")
         name = STRATEGIES.get((stage.name, slot.name, impl), impl)
         if name not in slot.known:
@@ -353,7 +355,7 @@ class _Import:
         return None if kept is None else (name, kept)
 
     def _from_limits(self, name: str, config: dict[str, JSON]) -> dict[str, JSON]:
-        """A guard that was to take the pipeline's own bounds has them said."""
+        """A guard that takes the pipeline's own limits gets them explicitly."""
         for guard, field, limit in (
             ("cost_budget", "max_cost_usd", "max_cost_usd"),
             ("iteration", "max_iterations", "max_turns"),
@@ -386,8 +388,8 @@ class _Import:
     def _accepted(
         self, kind: AnyStage | Strategy, config: dict[str, JSON], where: str, stage: str = ""
     ) -> dict[str, JSON] | None:
-        """What of a configuration is accepted here; the rest is noted. None: without what it lacks
-        there is none."""
+        """The part of a configuration that is accepted here; the rest is noted. None: a required
+        part is missing."""
         names = _fields(kind)
         kept = dict(config)
         for name in [name for name in kept if name not in names]:
@@ -424,7 +426,7 @@ class _Import:
                 yield name, value
 
     def _lost(self, path: str, value: JSON, reason: str = "") -> None:
-        """Told unless there was nothing in it. Values are not shown: one may be a key."""
+        """Add a note, unless the value was empty. Values are not shown: they may be keys."""
         if value is None or value == "" or value == [] or value == {}:
             return
         field = path.rpartition(".")[2]

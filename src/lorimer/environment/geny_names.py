@@ -1,5 +1,5 @@
-"""What names of geny-executor's manifests are called here, and what of them has no place here.
-Tables only; who reads them: `geny.py`."""
+"""What names in geny-executor's manifests are called here, and which have no equivalent. Tables
+only, used by `geny.py`."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ STRATEGIES: Final[Mapping[tuple[str, str, str], str]] = MappingProxyType(
         ("yield", "formatter", "streaming"): "default",
     }
 )
-"""Stage, slot here and strategy there to the strategy here, where they differ."""
+"""Stage, slot here and strategy there → strategy here, where they differ."""
 
 DEFAULTS: Final[Mapping[tuple[str, str], str]] = MappingProxyType(
     {
@@ -35,7 +35,7 @@ DEFAULTS: Final[Mapping[tuple[str, str], str]] = MappingProxyType(
         ("evaluate", "strategy"): "signal_based",
     }
 )
-"""What stands in a slot there when the manifest is silent, where another does here."""
+"""What a slot there contains by default, where the default here is another one."""
 
 SAME: Final = frozenset(
     {
@@ -47,7 +47,7 @@ SAME: Final = frozenset(
         ("persist", "persister", "no_persist"),
     }
 )
-"""Choices that do nothing there, or what is always done here: nothing is lost without them."""
+"""Choices that have no effect there, or are always active here: nothing is lost without them."""
 
 SETTINGS: Final[Mapping[tuple[str, str], str]] = MappingProxyType(
     {
@@ -60,7 +60,7 @@ SETTINGS: Final[Mapping[tuple[str, str], str]] = MappingProxyType(
         ("tool_review.size", "warn_threshold_bytes"): "max_chars",
     }
 )
-"""Settings of strategies there to those here, where they differ."""
+"""Settings of strategies there → those here, where they differ."""
 
 DIMENSIONS: Final[Mapping[str, str]] = MappingProxyType({"iteration": "turns"})
 
@@ -109,4 +109,4 @@ NOT_HERE: Final[Mapping[str, str]] = MappingProxyType(
         "metadata.updated_at": "a file has its own times",
     }
 )
-"""Why something is not carried over, by where it stood."""
+"""Why something is not carried over, by its path."""

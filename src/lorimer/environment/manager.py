@@ -19,17 +19,17 @@ from lorimer.environment.foreign import Carried, carried
 from lorimer.world.files import NotRegularFile, OutsideRoots, RootedFiles
 
 MAX_MANIFESTS: Final = 10_000
-"""More of one folder are not listed."""
+"""Maximum that are listed of one folder."""
 
 _NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}")
 
 
 @record
 class Environment:
-    """One manifest of the folder, as a list tells it."""
+    """One manifest of the folder, as listed."""
 
     name: str
-    """Its file's, without the suffix."""
+    """The name of its file, without the suffix."""
     title: str = ""
     """`metadata.name`."""
     description: str = ""
@@ -37,29 +37,29 @@ class Environment:
     model: str = ""
     digest: str = ""
     fault: str = ""
-    """Why it cannot be read or run; then the others are empty."""
+    """Why it cannot be read or run; the other fields are then empty."""
 
 
 class EnvironmentManager:
-    """Reads and writes the manifests of one folder, and nothing outside of it: a name has letters,
-    digits, `-` and `_`, 64 at most. A file is replaced as a whole or not at all, also across a
-    power cut. Calls block.
+    """Reads and writes the manifests of one folder, and nothing outside it: a name consists of
+    letters, digits, `-` and `_`, at most 64. Files are replaced atomically, also across a power
+    failure. Calls block.
 
-    All methods raise ConfigError: a name that is none, that is not there or that is taken, and a
-    manifest with faults, each with its path; OSError as the system does.
+    All methods raise ConfigError: for a name that is invalid, missing or taken, and for a manifest
+    with faults, each with its path; OSError as the system does.
     """
 
     def __init__(self, folder: str | Path, catalogue: Catalogue | None = None) -> None:
-        """The folder is made if it is not there. `catalogue`: with the host's own stages and
-        strategies, which its manifests may name."""
+        """The folder is created if missing. `catalogue`: with the host's own stages and strategies,
+        if manifests name them."""
         self.folder = Path(folder)
         self.folder.mkdir(parents=True, exist_ok=True)
         self._files = RootedFiles([self.folder])
         self._catalogue = catalogue
 
     def save(self, manifest: EnvironmentManifest, name: str = "", *, replace: bool = True) -> str:
-        """Write a manifest; as `metadata.name` says, if it is not named. One that is there keeps
-        its kind of file, a new one is JSON. The name."""
+        """Write a manifest; by default under `metadata.name`. An existing one keeps its file
+        format, a new one is JSON. Returns the name."""
         name = _named(name or manifest.metadata.name)
         there = self._there().get(name)
         if there is not None and not replace:
@@ -72,11 +72,11 @@ class EnvironmentManager:
         return name
 
     def load(self, name: str) -> EnvironmentManifest:
-        """A manifest that can be run: it is checked first."""
+        """Load a manifest that can be run: it is validated first."""
         return self._read(self._file(name))
 
     def list_all(self) -> list[Environment]:
-        """All of them, by name. One that cannot be read is told, with its fault."""
+        """All manifests, by name. One that cannot be read is listed with its fault."""
         found: list[Environment] = []
         for name, file in sorted(self._there().items()):
             try:
@@ -102,7 +102,7 @@ class EnvironmentManager:
         self._files.unlink(self._file(name))
 
     def duplicate(self, name: str, to: str) -> str:
-        """A copy under another name, which must be free. The name."""
+        """Copy a manifest to another name, which must be free. Returns the name."""
         return self.save(self.load(name), _named(to), replace=False)
 
     def export(self, name: str, path: str | Path) -> None:
@@ -110,23 +110,23 @@ class EnvironmentManager:
         self.load(name).save(path)
 
     def import_file(self, path: str | Path, name: str = "", *, replace: bool = False) -> Carried:
-        """Take in a file from anywhere, also one of geny-executor; what was not carried over is
-        told. Without a name it has that of the file."""
+        """Import a file from anywhere, including those of geny-executor; the result lists what was
+        not carried over. The default name is that of the file."""
         found = carried(path)
         self.save(found.manifest, name or Path(path).stem, replace=replace)
         return found
 
     def variables(self, name: str) -> list[str]:
-        """The variables that a manifest refers to: who runs it has to hand them in."""
+        """The variables that a manifest refers to: they have to be passed when it is run."""
         used = references(self.load(name)).values()
         return sorted({each for names in used for each in names})
 
     def diff(self, before: str, after: str) -> list[Change]:
-        """What two of them differ in."""
+        """The differences of two of them."""
         return diff(self.load(before), self.load(after), self._catalogue)
 
     def close(self) -> None:
-        """Let go of the folder."""
+        """Close the folder."""
         self._files.close()
 
     def __enter__(self) -> EnvironmentManager:
@@ -136,7 +136,7 @@ class EnvironmentManager:
         self.close()
 
     def _there(self) -> dict[str, str]:
-        """Name to file."""
+        """Name → file."""
         entries, _ = self._files.list_dir(".", MAX_MANIFESTS)
         files = [Path(entry.path) for entry in entries if entry.kind in ("file", "link")]
         return {

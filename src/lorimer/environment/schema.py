@@ -1,5 +1,5 @@
 """The JSON Schema of manifests: their fields, and for each stage its slots, the strategies that fit
-into them and what these can be configured with."""
+into them and their settings."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ from lorimer.stages.catalogue import catalogue as shipped
 DIALECT: Final = "https://json-schema.org/draft/2020-12/schema"
 
 _REFERENCE: Final[JSON] = {"type": "string", "pattern": r"\$\{[A-Z][A-Z0-9_]*\}"}
-"""Where a setting has any other type, `${NAME}` may stand."""
+"""`${NAME}` is allowed for settings of every other type."""
 
 
 def schema(catalogue: Catalogue | None = None) -> dict[str, JSON]:
-    """For editors, and for programs that write manifests. What it accepts may still be refused: it
-    does not know what stages ask of each other, nor what the host adds; a name that is not shipped
-    is accepted, an unknown field is not."""
+    """For editors, and for programs that write manifests. A document that it accepts may still be
+    rejected: it does not cover the dependencies between stages, nor the host's extensions; unknown
+    names of stages and strategies are accepted, unknown fields are not."""
     return _Schema(catalogue or shipped()).whole()
 
 
@@ -95,7 +95,7 @@ class _Schema:
         return {"type": "object", "properties": configs}
 
     def _chosen(self, stage: AnyStage, slot: Slot[Strategy]) -> Iterator[JSON]:
-        """For each strategy of a slot: where it is chosen, its configuration."""
+        """For each strategy of a slot: if it is chosen, its configuration."""
         for (at, where, name), strategy in self._strategies.items():
             if slot.chain or (at, where) != (stage.name, slot.name):
                 continue
@@ -115,13 +115,13 @@ class _Schema:
 
 
 def _is(name: str, implementation: str) -> JSON:
-    """Of an entry: it is this stage, in this implementation ("": the usual one)."""
+    """A condition on an entry: it is this stage, in this implementation ("": the default one)."""
     test: dict[str, JSON] = {"name": {"const": name}, "implementation": {"const": implementation}}
     return {"properties": test, "required": list(test) if implementation else ["name"]}
 
 
 def _open(described: dict[str, JSON]) -> None:
-    """Let `${NAME}` stand for each setting."""
+    """Allow `${NAME}` for each setting."""
     fields = described.get("properties")
     if isinstance(fields, dict):
         described["properties"] = {

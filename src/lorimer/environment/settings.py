@@ -1,11 +1,11 @@
-"""Layered settings: what a person, a project and the environment say about every agent that is run
-here, beneath what its manifest says.
+"""Layered settings: what a person, a project and the environment set for all agents that are run
+here, beneath the agent's manifest.
 
 Files are TOML (or YAML, JSON): `[model]` and `[limits]` as in a manifest, and `[run]`: `sandbox`,
-`network`, `env`. Who says what: a person's own file and variables may say all of it. A project's
-file comes with the project, maybe from a stranger: it chooses another model of the same provider,
-but limits, sandbox, hosts and variables it only tightens; what would loosen them is left out, and
-told.
+`network`, `env`. A person's own file and variables may set everything. A project's file comes with
+the project, possibly from a stranger: it may choose another model of the same provider, but limits,
+sandbox, hosts and variables it can only tighten; anything that would loosen them is left out, and
+reported.
 """
 
 from __future__ import annotations
@@ -34,16 +34,16 @@ from lorimer.models.spec import chain, parse_spec
 PREFIX: Final = "LORIMER_"
 
 _LOWER: Final = frozenset(each.name for each in fields(Limits)) - {"allow_unpriced"}
-"""Limits that are tightened by a smaller number."""
+"""Limits for which a smaller number is tighter."""
 
 _SANDBOXES: Final = ("off", "auto", "require")
-"""From the loosest on."""
+"""From loosest to tightest."""
 
 _TABLES: Final = ("model", "limits", "run")
 
 
 class Source(Enum):
-    """Who says it. The value is how people are told."""
+    """The source of a setting. The value is shown to people."""
 
     USER = "user settings"
     PROJECT = "project settings"
@@ -68,16 +68,16 @@ class Said:
 
     @property
     def told(self) -> str:
-        """As people are told."""
+        """As shown to people."""
         return f"{self.source.value} ({self.where})"
 
 
 @record
 class Settings:
-    """What all layers come to."""
+    """The combined settings of all layers."""
 
     values: Mapping[str, Said]
-    """Path to the value that counts: `model.model`, `limits.max_turns`, `run.sandbox`."""
+    """Path → effective value: `model.model`, `limits.max_turns`, `run.sandbox`."""
     notes: tuple[str, ...] = ()
     """What was left out, and why."""
 
@@ -93,15 +93,15 @@ class Settings:
 
 @record
 class Layer:
-    """One file, or the variables of the environment, checked."""
+    """One file, or the environment variables, validated."""
 
     source: Source
     values: Mapping[str, tuple[JSON, str]]
-    """Path to the value, and where it stands."""
+    """Path → value, and where it is set."""
 
 
 def layer_of(data: Mapping[str, JSON], source: Source, where: str) -> Layer:
-    """A file's layer. Raises ConfigError naming every fault of it."""
+    """The layer of a file. Raises ConfigError listing every fault."""
     problems = [
         f"{name}: there is no such table{nearest(name, _TABLES)}"
         for name in data
@@ -124,7 +124,7 @@ def layer_of(data: Mapping[str, JSON], source: Source, where: str) -> Layer:
 
 def layer_of_environment(variables: Mapping[str, str]) -> Layer:
     """`LORIMER_MODEL`, `LORIMER_MAX_TURNS`, `LORIMER_SANDBOX`: every field of the tables by its
-    name; lists with commas. Raises ConfigError naming every variable that is wrong."""
+    name; lists separated by commas. Raises ConfigError listing every invalid variable."""
     found: dict[str, tuple[JSON, str]] = {}
     problems: list[str] = []
     for path in _paths():
@@ -154,7 +154,7 @@ def _paths() -> Iterator[str]:
 
 
 def _read(table: str, name: str, text: str) -> JSON:
-    """Numbers and true or false as such; lists with commas; all else is text."""
+    """Numbers and true or false as such; lists separated by commas; everything else is text."""
     if (table == "run" and name in ("network", "env")) or name == "stop_sequences":
         return [part.strip() for part in text.split(",") if part.strip()]
     if table == "model" and name in ("model", "api"):
@@ -183,7 +183,7 @@ def _faults(table: str, said: Mapping[str, JSON]) -> list[str]:
 
 
 def layered(layers: Sequence[Layer]) -> Settings:
-    """What the layers come to, each over those before it: user, project, environment."""
+    """Combine the layers, each overriding those before it: user, project, environment."""
     values: dict[str, Said] = {}
     notes: list[str] = []
     for layer in layers:
@@ -203,7 +203,7 @@ def layered(layers: Sequence[Layer]) -> Settings:
 
 
 def _tightened(path: str, value: JSON, before: JSON) -> JSON:
-    """What of a project's value is no looser than `before`, which holds without it; None: that is
+    """The part of a project's value that is no looser than `before`, the value without it; None:
     the default, or nothing."""
     table, _, name = path.partition(".")
     if path == "model.model":
@@ -220,14 +220,15 @@ def _tightened(path: str, value: JSON, before: JSON) -> JSON:
     if name == "sandbox":
         usual = str(before or "auto")
         return value if _SANDBOXES.index(str(value)) >= _SANDBOXES.index(usual) else before
-    # hosts and variables: none but those that the person has named
+    # hosts and variables: only those that the person has listed
     allowed = before if isinstance(before, list) else []
     kept = [each for each in allowed if isinstance(value, list) and each in value]
     return None if before is None else kept
 
 
 def _providers(spec: str) -> set[str]:
-    """Who would answer; nobody, for what is no spec, or only becomes one with a variable."""
+    """The providers that would answer; none if it is not a spec, or only becomes one with a
+    variable."""
     if any(names_in(spec)):
         return set()
     try:
@@ -242,15 +243,15 @@ def _number(value: JSON) -> float:
 
 @record
 class Composed:
-    """A manifest's document with the settings that hold for it."""
+    """A manifest's document combined with the settings."""
 
     data: Mapping[str, JSON]
     origins: Mapping[str, str]
-    """Path to who says what stands there; what is missing is a default."""
+    """Path → source of its value; defaults are not included."""
 
 
 def over_preset(data: Mapping[str, JSON], settings: Settings, known: Catalogue) -> Composed:
-    """Settings over what a preset says; a project's tighten that, too."""
+    """Settings override a preset; a project's settings only tighten it."""
     origins = dict.fromkeys(written(data, known), "preset")
     made: dict[str, JSON] = dict(data)
     for path, said in settings.values.items():
@@ -267,7 +268,7 @@ def over_preset(data: Mapping[str, JSON], settings: Settings, known: Catalogue) 
 
 
 def beneath_manifest(data: Mapping[str, JSON], settings: Settings, known: Catalogue) -> Composed:
-    """What a manifest says, over the settings."""
+    """A manifest overrides the settings."""
     origins: dict[str, str] = {}
     made: dict[str, JSON] = dict(data)
     for table in ("model", "limits"):

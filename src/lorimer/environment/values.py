@@ -1,5 +1,4 @@
-"""All that a manifest says, one value a path, with what is left open filled in: what it comes to,
-however it is written."""
+"""All values of a manifest by path, with defaults filled in: its meaning, however it is written."""
 
 from __future__ import annotations
 
@@ -15,16 +14,16 @@ from lorimer.core.manifest import EnvironmentManifest, StageEntry
 from lorimer.core.stage import AnyStage, Strategy
 
 _CHOICES: Final = ("order", "name", "strategies", "strategy_configs", "config")
-"""Fields of an entry that have paths of their own."""
+"""Fields of an entry whose contents have their own paths."""
 
 
 def values(manifest: EnvironmentManifest, catalogue: Catalogue) -> dict[str, JSON]:
-    """Path to value: `model.model`, `limits.max_turns`, `stages[6].strategies.retry`,
-    `stages[6].strategy_configs.retry.max_retries`; of a stage that is in the manifest,
-    `stages[6]` is its name.
+    """Path → value: `model.model`, `limits.max_turns`, `stages[6].strategies.retry`,
+    `stages[6].strategy_configs.retry.max_retries`; for a stage in the manifest, `stages[6]` is its
+    name.
 
-    A host's own stage has its name in its paths, `stages[mine]`. What the catalogue does not know,
-    or what is wrong, stands there as it is written.
+    The paths of a host's own stage contain its name, `stages[mine]`. What is unknown to the
+    catalogue or invalid is included as written.
     """
     found: dict[str, JSON] = {}
     plain = cast("dict[str, JSON]", manifest.model_dump(mode="json", exclude={"stages"}))
@@ -39,7 +38,7 @@ def values(manifest: EnvironmentManifest, catalogue: Catalogue) -> dict[str, JSO
 
 
 def stage_values(entry: StageEntry, catalogue: Catalogue) -> dict[str, JSON]:
-    """Those of one stage."""
+    """The values of one stage."""
     where = catalogue.path(entry.order, entry.name)
     found: dict[str, JSON] = {where: entry.name}
     rest = cast("dict[str, JSON]", entry.model_dump(mode="json", exclude=set(_CHOICES)))
@@ -62,7 +61,7 @@ def stage_values(entry: StageEntry, catalogue: Catalogue) -> dict[str, JSON]:
 
 
 def written(data: Mapping[str, JSON], catalogue: Catalogue) -> set[str]:
-    """The paths about which a document itself says something, as in `values`."""
+    """The paths that a document itself sets, as in `values`."""
     found: set[str] = set()
     for part, said in data.items():
         if isinstance(said, Mapping):
@@ -107,7 +106,7 @@ def _configs(
     chosen: list[str],
     chain: bool,
 ) -> Iterator[tuple[str, Mapping[str, JSON]]]:
-    """Each strategy of a slot with its whole configuration."""
+    """Each strategy of a slot with its complete configuration."""
     declared = stage.slots().get(slot) if stage is not None else None
     given = cast("Mapping[str, JSON]", entry.strategy_configs.get(slot, {}))
     for name in chosen:
@@ -121,7 +120,7 @@ def _configs(
 
 
 def _config_of(kind: AnyStage | Strategy | None, given: Mapping[str, JSON]) -> Mapping[str, JSON]:
-    """A configuration with its defaults; as it is, where nothing declares or accepts it."""
+    """A configuration with its defaults; unchanged, if nothing declares or accepts it."""
     if kind is None or kind.Config is None:
         return given
     try:

@@ -68,7 +68,7 @@ _HOMES = {
 
 def __getattr__(name: str) -> object:
     """Names are imported when they are first used, as in `lorimer` itself."""
-    # the name that users of geny-executor know; each is a registry of its own, none is shared
+    # the name that users of geny-executor know; every registry is separate, nothing is shared
     wanted = "Models" if name == "ClientRegistry" else name
     for home, names in _HOMES.items():
         if wanted in names:

@@ -1,5 +1,5 @@
-"""A bare RunContext for one piece of work outside of any pipeline: no stages, no listeners, and
-nothing is recorded. Limits hold, and effects are counted."""
+"""A bare RunContext for work outside of any pipeline: no stages, no listeners, and nothing is
+recorded. Limits apply, and effects are counted."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ T = TypeVar("T")
 
 
 async def alone(work: Callable[[RunContext], Awaitable[T]], limits: Limits, world: World) -> T:
-    """Do it as a run of its own, of which nothing is kept. Raises LimitError when its time is
-    over."""
+    """Run `work` as a run of its own that leaves no record. Raises LimitError when its time is
+    up."""
     name = world.new_id("run")
     run = RunContext(
         id=name,
@@ -43,11 +43,11 @@ async def alone(work: Callable[[RunContext], Awaitable[T]], limits: Limits, worl
             raise run.cancellation.interrupted from None
     finally:
         run.alarm.stop()
-    raise run.bounds.timed_out()  # nobody else stops it
+    raise run.bounds.timed_out()  # nobody else cancels it
 
 
 class _NullJournal:
-    """Takes facts and forgets them: see `core.journal.RunJournal`."""
+    """Accepts facts and discards them: see `core.journal.RunJournal`."""
 
     durable = False
 

@@ -1,7 +1,7 @@
-"""The Anthropic Messages wire, through the official SDK, whose types stop here.
+"""The Anthropic Messages wire, through the official SDK, whose types do not leave this module.
 
-The SDK addresses, signs and sends. Its retries, time-outs, tracing and models of requests and
-events are not used: `anthropic_request` writes, `anthropic_answer` reads.
+The SDK does addressing, authentication and sending. Its retries, timeouts, tracing and models of
+requests and events are not used: `anthropic_request` writes, `anthropic_answer` reads.
 """
 
 from __future__ import annotations
@@ -34,14 +34,14 @@ OFFICIAL_URL = "https://api.anthropic.com"
 MESSAGES: Final = "/v1/messages"
 COUNT: Final = "/v1/messages/count_tokens"
 COUNTED: Final = ("model", "messages", "system", "tools", "tool_choice", "thinking")
-"""The parts of a request that `/v1/messages/count_tokens` takes, and that cost tokens."""
+"""The parts of a request that `/v1/messages/count_tokens` accepts and that cost tokens."""
 
 
 class _Client(anthropic.AsyncAnthropic):
     def __init__(
         self, credentials: ProviderCredentials, http: httpx2.AsyncClient, *, usual: bool
     ) -> None:
-        """`usual`: it asks Anthropic, or where Anthropic's own variable says."""
+        """`usual`: it connects to Anthropic, or to the URL in Anthropic's own variable."""
         super().__init__(
             api_key=credentials.api_key.reveal(),
             base_url=credentials.base_url or OFFICIAL_URL,
@@ -52,27 +52,27 @@ class _Client(anthropic.AsyncAnthropic):
             open_telemetry=False,
         )
         if not usual:
-            # What the environment says for Anthropic (ANTHROPIC_CUSTOM_HEADERS, with keys perhaps)
-            # is no other server's business.
+            # ANTHROPIC_CUSTOM_HEADERS in the environment, which may contain keys, is for Anthropic
+            # and must not reach other servers.
             self._custom_headers = dict(credentials.default_headers)
-        # Else the first request looks it up in a thread, which virtual time cannot see.
+        # otherwise the first request looks it up in a thread, invisible to virtual time
         self._platform = "Unknown"
         self.http = http
 
 
 class AnthropicModel(HostedModel):
-    """A Claude model, at Anthropic or at a base URL that speaks the same dialect."""
+    """A Claude model, at Anthropic or at a base URL with the same API."""
 
     image_limits: ImageLimits | None = ANTHROPIC
     _client: _Client | None = None
 
     @property
     def capabilities(self) -> Capabilities:
-        """By the version in its name."""
+        """Derived from the version in its name."""
         return Capabilities(output_schema=abilities(self.name).form)
 
     def stream(self, request: Request, *, world: World) -> AsyncGenerator[Delta | Response, None]:
-        """One call of `/v1/messages`; see `core.model.Model.stream`."""
+        """One request to `/v1/messages`; see `core.model.Model.stream`."""
         answer = AnthropicAnswer(self.provider, self._credentials)
 
         async def send() -> httpx2.Response:
@@ -86,7 +86,7 @@ class AnthropicModel(HostedModel):
         return exchange(self.provider, send, answer, self.price, streamed=request.stream)
 
     async def count_tokens(self, request: Request, *, world: World) -> int:
-        """See `core.model.CountsTokens`: a call of its own, free of charge."""
+        """See `core.model.CountsTokens`: a separate request, free of charge."""
         with writing(self.provider):
             encoded = encode(request, self._effort)
             body = {name: encoded.body[name] for name in COUNTED if name in encoded.body}
@@ -96,7 +96,7 @@ class AnthropicModel(HostedModel):
         return counted_tokens(self.provider, counted)
 
     def _encoded(self, body: Mapping[str, JSON], path: str) -> bytes:
-        """As it is sent to a path of the wire."""
+        """The bytes to send to a path of the wire."""
         return encode_body(body)
 
     async def _post(
@@ -107,7 +107,7 @@ class AnthropicModel(HostedModel):
         world: World,
         path: str,
     ) -> httpx2.Response:
-        """Send `body`, which `content` is, to a path of the wire."""
+        """Send `body`, encoded as `content`, to a path of the wire."""
         try:
             response = await self._sdk(world).post(
                 path,
@@ -128,11 +128,11 @@ class AnthropicModel(HostedModel):
                 credentials=self._credentials,
                 url=str(answered.url),
                 tools=body.get("tools"),
-            ) from None  # the SDK's error holds the request, and with it the key
+            ) from None  # the SDK's error contains the request, and with it the key
         except (anthropic.AnthropicError, *NETWORK_ERRORS) as error:
             cause = error.__cause__ or error
             raise network_error(self.provider, cause, self._credentials) from cause
-        # With this cast_to the SDK hands out the response itself, whatever its types say.
+        # with this cast_to the SDK returns the response itself, whatever its types say
         assert isinstance(response, httpx2.Response)
         return response
 

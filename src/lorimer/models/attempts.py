@@ -1,8 +1,8 @@
-"""The one attempt loop: a model call, its retries, and who is asked when a model fails. Every
-attempt is an effect.
+"""The only attempt loop: a model call, its retries, and the choice of another model when one fails.
+Every attempt is an effect.
 
-Stage 6 holds the strategies that decide about one target; `failover.py` the rules for the next
-one, `health.py` who is benched, `pull.py` makes one attempt.
+The strategies for a single target are in stage 6, the rules for choosing the next one in
+`failover.py`, the benching of models in `health.py`; `pull.py` makes one attempt.
 """
 
 from __future__ import annotations
@@ -27,23 +27,23 @@ from lorimer.models.reserving import note, reservation
 
 _IDEMPOTENT: Final = Safety.IDEMPOTENT
 _ROUNDING_S: Final = 0.001
-"""After this much more than a cool-down it is certainly over, however clocks round."""
+"""Once a cool-down is exceeded by this much it is certainly over, whatever the rounding of
+clocks."""
 
 
 async def call(
     caller: Caller, request: Request, state: PipelineState, made: int = 0
 ) -> tuple[Response, Mapping[str, JSON]]:
-    """Get one answer, as an object and as its fact has it, with as many attempts as the retry
+    """Get one answer, as an object and as recorded in its fact, with as many attempts as the retry
     policy and the chain allow.
 
     Journals a model.intent and a model.reply for every attempt, or two effects where `caller.aside`
-    is set. What a listener was given is never
-    given twice: once any of it was released, `caller.after_release` says how it goes on. A resumed
-    or replayed run makes the attempts that are recorded, at the targets that are recorded; only
-    what comes after them is decided anew. Raises APIError (with `attempts`, the number made): that
-    of the last attempt, or of a chain of which nobody answered `exec.api.unavailable`; LimitError
-    when the reservation does not fit. `made`: attempts of this turn that were made before, at
-    another request.
+    is set. Nothing is given to a listener twice: once part of an answer was released,
+    `caller.after_release` decides how to go on. A resumed or replayed run makes the recorded
+    attempts, at the recorded targets; only later ones are decided anew. Raises APIError (with
+    `attempts`, the number made): that of the last attempt, or `exec.api.unavailable` if no model of
+    a chain answered; LimitError when the reservation does not fit. `made`: attempts made earlier in
+    this turn, with another request.
     """
     run = state.run
     target, prefix = caller.first, ""
@@ -104,7 +104,7 @@ async def call(
 
 
 class _Failures:
-    """What becomes of one call whose attempts fail: waits, signals, and who is asked next."""
+    """Handles failed attempts of one call: waits, signals, and the choice of the next target."""
 
     __slots__ = (
         "_caller",
@@ -120,7 +120,7 @@ class _Failures:
     def __init__(self, caller: Caller, request: Request, state: PipelineState) -> None:
         self._caller = caller
         self._request = request
-        """To the first target."""
+        """As sent to the first target."""
         self._state = state
         self._run = state.run
         targets = caller.targets
@@ -130,21 +130,21 @@ class _Failures:
             caller.health,
         )
         self._partial = ""
-        """What has been said of the answer, and is to be continued."""
+        """The answer so far, which is to be continued."""
         self._released = 0
-        """Characters of it that listeners were given."""
+        """How many of its characters listeners were given."""
         self.nudge = ""
         """What the next attempt adds to the question."""
 
     async def begin(self, made: int) -> tuple[Target, Request]:
-        """Who of a chain is asked first, after so many attempts at another request. Raises APIError
-        when all are benched for longer than the retry policy or the run can wait."""
+        """The first target to ask, after `made` attempts with another request. Raises APIError when
+        all are benched for longer than the retry policy or the run can wait."""
         run, course = self._run, self._course
         begun = self._begun(made)
         if begun is not None:
             course.go(self._index(begun))
         elif not run.follows_record:
-            for target in self._caller.targets:  # else an outage would tell of a missing price
+            for target in self._caller.targets:  # else an outage would look like a missing price
                 reservation(self._caller, target, _to(target, self._request), self._state)
             course.go(await self._first())
             if course.at:
@@ -169,17 +169,17 @@ class _Failures:
             await run.sleep(wait)
 
     async def after(self, error: APIError, number: int) -> tuple[Target, Request, str]:
-        """Target, request and beginning of the answer for the attempt after number `number`.
-        Raises the error of the call when there is none."""
+        """Target, request and beginning of the answer for the attempt after number `number`. Raises
+        the error of the call when there is no further attempt."""
         run, course, caller = self._run, self._course, self._caller
         error.attempts = number
         course.failed(error)
         kind = verdict(error, caller.on_refusal)
-        # of an answer that said nothing only blanks and thoughts were released
+        # only blanks and thoughts were released of an answer without content
         stays = error.released and kind is not Verdict.EMPTY and caller.after_release == "stop"
         if stays or kind is Verdict.FINAL:
             raise error
-        # the dice are thrown for recorded attempts too, so that those after them are the same
+        # drawn for recorded attempts too, so that later random numbers are the same
         wait = None
         if course.may_repeat(error):
             wait = caller.retry.delay_s(error, course.tries, run.dice)
@@ -203,7 +203,7 @@ class _Failures:
         if self._partial:
             request.messages = continuing(request.messages, self._partial)
         begun = self._begun(number)
-        # what is recorded counts: also of a version that added nothing, or something else
+        # the record decides, even that of a version that added nothing, or something else
         self.nudge = course.nudge if begun is None else str(begun.data.get("nudge", ""))
         if self.nudge:
             request.messages = [*request.messages, user_message(self.nudge)]
@@ -220,12 +220,12 @@ class _Failures:
         return self._course.next(again, run.world.monotonic(), run.id)
 
     def _begun(self, number: int) -> Event | None:
-        """What is recorded of the attempt after number `number`."""
+        """The recorded beginning of the attempt after number `number`."""
         aside = self._caller.aside
         return self._run.begun(ASIDE if aside else "model", f"{aside}{number}")
 
     def _index(self, begun: Event) -> int:
-        """Of the target that a recorded intent names."""
+        """Index of the target that a recorded intent names."""
         spec = begun.data.get("target")
         if spec is None:
             return 0
@@ -240,7 +240,7 @@ class _Failures:
         )
 
     def _begin_anew(self, error: APIError, number: int) -> None:
-        """Listeners have a part of an answer that ends here: it is continued, or discarded."""
+        """Listeners have part of an answer that breaks off here: it is continued, or discarded."""
         self._released += error.released
         if error.partial:
             self._partial += error.partial
@@ -279,12 +279,12 @@ class _Failures:
 
 
 def _to(target: Target, request: Request) -> Request:
-    """The same request, to this target."""
+    """The same request, for this target."""
     return replace(request, model=target.model.name, effort=target.effort)
 
 
 def _in_time(wait: float, run: RunContext) -> bool:
-    """The run's time is not over before the wait is."""
+    """Whether the wait ends before the run's time is up."""
     return run.world.monotonic() + wait <= run.bounds.deadline
 
 

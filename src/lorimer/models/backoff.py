@@ -1,5 +1,5 @@
-"""How long to wait before a failed call is made again: the formula alone. Who uses it with which
-numbers: the strategies of stage 6, and `generate.py`."""
+"""The formula for the wait before a failed call is repeated. The strategies of stage 6 and
+`generate.py` use it, each with its own numbers."""
 
 from __future__ import annotations
 
@@ -9,8 +9,9 @@ from lorimer.core.errors import APIError
 
 
 class Backoff:
-    """Recoverable failures, `max_retries` times; the wait is what the provider asks for, else it
-    doubles from `base_s` to `max_s` seconds, and is up to `jitter` of it longer at random."""
+    """Retries recoverable failures, up to `max_retries` times; waits as long as the provider asks,
+    else from `base_s` doubling up to `max_s` seconds, plus a random part of up to `jitter` times
+    that."""
 
     __slots__ = ("_base_s", "_jitter", "_max_retries", "_max_s")
 
@@ -29,7 +30,7 @@ class Backoff:
         wait = min(self._base_s * 2 ** (attempt - 1), self._max_s)
         wait *= 1 + dice.random() * self._jitter
         asked = error.retry_after_s
-        if not asked:  # "at once" is what servers say that have not thought about it
+        if not asked:  # servers say "at once" without meaning it
             return wait
-        # a provider that asks for longer than we would ever wait will not answer sooner
+        # a provider that asks for longer than our maximum will not answer sooner
         return asked if asked <= self._max_s else None

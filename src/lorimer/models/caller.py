@@ -1,4 +1,4 @@
-"""What every model call of one pipeline has in common: made by stage 6, used by `attempts.py`."""
+"""What all model calls of one pipeline have in common: made by stage 6, used by `attempts.py`."""
 
 from __future__ import annotations
 
@@ -21,28 +21,28 @@ from lorimer.models.sinks import Sinks
 
 
 class RetryPolicy(Protocol):
-    """Decides whether a failed attempt is made again. Strategies of stage 6."""
+    """Decides whether to retry a failed attempt. Strategies of stage 6."""
 
     def delay_s(self, error: APIError, attempt: int, dice: Random) -> float | None:
-        """Seconds to wait before attempt number `attempt` + 1 at the same target (the first is
-        1); None: give it up."""
+        """Seconds to wait before attempt number `attempt` + 1 at the same target (the first is 1);
+        None: give up."""
         ...
 
 
 class DeltaListener(Protocol):
-    """Gets the pieces of answers, in place of the run's listeners."""
+    """Receives the pieces of answers, instead of the run's listeners."""
 
     def piece(self, item: TextDelta | ThinkingDelta | ToolInputDelta) -> int:
-        """Returns how many characters of it were shown to somebody."""
+        """Returns how many characters of the piece were shown to somebody."""
         ...
 
     def restart(self) -> None:
-        """What was shown is void: the answer begins anew."""
+        """What was shown is void: the answer starts over."""
         ...
 
 
 class Caller:
-    """Immutable but for what it remembers. See `attempts.call`."""
+    """Immutable except for what it caches. See `attempts.call`."""
 
     __slots__ = (
         "_asked",
@@ -81,39 +81,40 @@ class Caller:
         early: Callable[[PipelineState], EarlyCalls] | None = None,
     ) -> None:
         self.targets = targets
-        """Who is asked, in order."""
+        """The models to ask, in order."""
         self.first = targets[0]
         self.retry = retry
         self.price = price
-        """Nano-dollars for some usage of the model that answered; None: unknown."""
+        """Price of some usage of the model that answered, in nano-dollars; None: unknown."""
         self.settings = settings
-        """All that is fixed about its requests: goes into their fingerprints."""
+        """Everything constant about its requests: part of their fingerprints."""
         self.health = health
         self.after_release: AfterRelease = after_release
         self.on_refusal: OnRefusal = on_refusal
         self.sinks = sinks
-        """None: nobody is told of attempts."""
+        """None: attempts are not reported."""
         self.counts = counts
-        """Learns from what providers have counted."""
+        """Learns from the providers' counts."""
         self.aside = aside
-        """Begins the keys of its attempts where it is not the model call of an iteration; those
-        are then effects of the kind `core.facts.ASIDE`. "": it is."""
+        """Prefix of the keys of its attempts if it is not the model call of an iteration; they are
+        then effects of the kind `core.facts.ASIDE`. "": it is that call."""
         self.early = early
-        """Begins calls of a reply that is still being written; None: nobody does."""
+        """Starts tool calls of a reply that is still being written; None: calls wait for its
+        end."""
         self.hearer = hearer
         """None: the run's listeners."""
         self._asked: tuple[tuple[ToolSpec, ...], str, str] | None = None
         self._rest = b""
-        """Of the last fingerprint what says nothing of the conversation: for these tools, this
-        system prompt and this model. Mostly the next one's too."""
+        """The part of the last fingerprint that does not depend on the conversation: for these
+        tools, this system prompt and this model. Usually it serves for the next one too."""
         self.chain = len(targets) > 1
         self.timed = self.chain or sinks is not None
-        """Somebody needs to know when an attempt began."""
+        """Whether the start time of an attempt is needed."""
 
     def fingerprint(self, request: Request, digest: bytes | None = None) -> bytes:
-        """What is asked, in bytes that differ when anything of it differs; facts keep their hash.
-        The history is in it by its running digest, so this costs the same however long it is.
-        `digest`: as if the history had this one."""
+        """The request as bytes that differ when anything in it differs; facts store their hash. The
+        history is represented by its running digest, so that the cost does not depend on its
+        length. `digest`: use this one in place of the history's."""
         messages = request.messages
         if digest is None:
             digest = (

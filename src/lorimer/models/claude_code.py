@@ -1,7 +1,8 @@
-"""Claude through the `claude` program (Claude Code), with the login that it has: no key is needed.
+"""Claude through the `claude` program (Claude Code), with the program's own login: no key is
+needed.
 
-It is asked as a model and nothing else: without its tools, its settings, its sessions and its own
-retries, one process for each call. Tools, permissions and limits are Lorimer's.
+The program serves only as a model, with its tools, settings, sessions and retries turned off, in
+one process per call. Tools, permissions and limits are Lorimer's.
 """
 
 from __future__ import annotations
@@ -26,12 +27,12 @@ from lorimer.models.wires.shared import BROKEN, writing
 from lorimer.world.plainfiles import find_program
 
 BINARY: Final = "CLAUDE_CODE_BINARY"
-"""Variable with the path of the program; else it is looked for in PATH."""
+"""Variable with the path of the program; otherwise PATH is searched."""
 MAX_S: Final = 3600.0
-"""Seconds for one call, whatever the clocks of the run say."""
+"""Seconds per call, whatever the clocks of the run allow."""
 MAX_ERRORS: Final = 65_536
 MAX_WAITING: Final = 4 * 1024 * 1024
-"""Bytes that were read and not looked at yet."""
+"""Bytes that were received but not processed yet."""
 
 _KEYS: Final = ("ANTHROPIC_API_KEY", "ANTHROPIC_AUTH_TOKEN", "CLAUDE_CODE_OAUTH_TOKEN")
 _PASSED: Final = (
@@ -44,7 +45,7 @@ _PASSED: Final = (
 )
 _SAID: Final = {
     "CLAUDE_CODE_DISABLE_NONESSENTIAL_TRAFFIC": "1",
-    "CLAUDE_CODE_MAX_RETRIES": "0",  # we retry
+    "CLAUDE_CODE_MAX_RETRIES": "0",  # retries are ours
     "DISABLE_AUTOUPDATER": "1",
 }
 ABLE: Final = Capabilities(
@@ -59,18 +60,18 @@ ABLE: Final = Capabilities(
     cache_marks=False,
 )
 _HOME: Final = Path("/")
-"""Where it runs: nothing of a project's lies there."""
+"""Its working directory: no project files there."""
 
 
 def claude_code_cli(spec: ModelSpec, context: ProviderContext) -> ClaudeCodeModel:
-    """A model by the name that the program has for it: `sonnet`, `claude-opus-4-6`. Raises
-    ConfigError `exec.cli.binary_not_found`."""
+    """A model by the program's own name for it: `sonnet`, `claude-opus-4-6`. Raises ConfigError
+    `exec.cli.binary_not_found`."""
     return ClaudeCodeModel(spec, context)
 
 
 class ClaudeCodeModel:
-    """See the module. Credentials, where some are given: a key and a base URL as Anthropic's, and
-    `extras["binary_path"]`. Of a conversation it is told the words, in one message."""
+    """See the module. Optional credentials: a key and a base URL like Anthropic's, and
+    `extras["binary_path"]`. The conversation is sent as text, in one message."""
 
     capabilities = ABLE
 
@@ -86,12 +87,12 @@ class ClaudeCodeModel:
 
     @property
     def context_window(self) -> int | None:
-        """Tokens, by the table of windows."""
+        """Tokens, from the table of windows."""
         return self._context.windows.tokens("anthropic", self.name)
 
     def price(self, usage: Usage, *, model: str = "") -> int | None:
-        """Nano-dollars, by Anthropic's prices, where the host has given no others; what it says
-        itself is in the answer's `extra["total_cost_usd"]`."""
+        """Nano-dollars, at Anthropic's prices unless the host has given others; the cost that the
+        program reports is in the answer's `extra["total_cost_usd"]`."""
         prices = self._context.prices
         own = prices.nano(self.provider, self.name, usage, answered=model)
         return prices.nano("anthropic", self.name, usage, answered=model) if own is None else own
@@ -99,8 +100,8 @@ class ClaudeCodeModel:
     async def stream(
         self, request: Request, *, world: World
     ) -> AsyncGenerator[Delta | Response, None]:
-        """One process; see `core.model.Model.stream`. Closing the iterator ends it, and all that
-        it has started."""
+        """Runs one process; see `core.model.Model.stream`. Closing the iterator ends it and
+        everything that it started."""
         fitting, dropped = fit(request, ABLE)
         with writing(self.provider):
             given = line(fitting)
@@ -123,7 +124,7 @@ class ClaudeCodeModel:
                             yield delta
                 if not begun and request.stream:
                     begun = True
-                    yield UsageDelta(NO_USAGE)  # it answers: the connect clock stops
+                    yield UsageDelta(NO_USAGE)  # it has answered: stops the connect clock
             answer.read(lines.rest())
             done = await process
             if not answer.ended:
@@ -140,7 +141,7 @@ class ClaudeCodeModel:
             raise incomplete(self.provider, why, usage=answer.usage, cause=error) from error
         finally:
             process.cancel()
-            await asyncio.wait([process])  # ends its whole tree
+            await asyncio.wait([process])  # ends the whole process tree
         response.cost_nano = self.price(response.usage, model=response.model) or 0
         if dropped:
             response.extra = {**response.extra, "dropped": dropped}
@@ -158,7 +159,7 @@ class ClaudeCodeModel:
         return {**given, **_SAID, "CLAUDE_CODE_MAX_OUTPUT_TOKENS": most}
 
     def _died(self, done: Finished, usage: Usage) -> APIError:
-        """The error of a process that gave no result."""
+        """The error for a process that gave no result."""
         said = done.errors.decode("utf-8", "replace").strip()
         if done.timed_out:
             said = f"it was stopped after {MAX_S:g} s, timed out"
@@ -190,7 +191,7 @@ def program_of(bundle: CredentialBundle, provider: str = CLAUDE_CODE) -> str:
 
 
 class _Output:
-    """What the program writes, for one reader. A `Sink`."""
+    """The program's output, for one reader. A `Sink`."""
 
     def __init__(self) -> None:
         self._chunks: asyncio.Queue[bytes | None] = asyncio.Queue()
@@ -217,7 +218,7 @@ class _Output:
         self._chunks.put_nowait(None)
 
     async def next(self) -> bytes | None:
-        """What came; None: there is no more."""
+        """The next output; None: there is no more."""
         chunk = await self._chunks.get()
         if chunk is not None:
             self._waiting -= len(chunk)

@@ -1,8 +1,8 @@
-"""Connect, idle and total time-outs round a model's stream: ours, not the SDK's or the client's.
+"""Connect, idle and total timeouts for a model's stream: ours, not those of the SDK or the client.
 
-No scope is held across a yield: the run's one timer looks at a stamp that each piece renews, and
-cancels the task only while it waits for the model. As `asyncio.timeout` does, it takes its own
-cancellation back, and an outer one at the same moment wins.
+No cancel scope is held across a yield: the run's single timer checks a timestamp that each piece
+renews, and cancels the task only while it waits for the model. As with `asyncio.timeout`, it takes
+its own cancellation back, and a simultaneous outer one wins.
 """
 
 from __future__ import annotations
@@ -26,15 +26,15 @@ FIRST_PIECE: Final = 2.5
 
 
 class Clocks:
-    """Three clocks round one call, on the timer of its run.
+    """Three clocks for one call, on the timer of its run.
 
-    connect: `connect_timeout_s` to the first item of any kind; models yield a UsageDelta, be it
-        empty, as soon as the provider has answered. idle: `idle_timeout_s` without content, and
-        x 2.5 to the first; an item that only reports usage is no content, and the time the
-        consumer takes is not counted. total: `model_timeout_s` for the whole call.
-    `streamed` False: the answer comes in one piece, so only the total counts.
+    connect: `connect_timeout_s` until the first item of any kind; models yield a UsageDelta,
+        possibly empty, as soon as the provider has answered. idle: `idle_timeout_s` without
+        content, and x 2.5 until the first; an item that only reports usage is not content, and the
+        consumer's own time does not count. total: `model_timeout_s` for the whole call. `streamed`
+        False: the answer comes in one piece, so only the total applies.
 
-    They run from the first time that the call waits.
+    They start when the call first waits.
     """
 
     __slots__ = (
@@ -54,12 +54,12 @@ class Clocks:
     )
 
     def __init__(self, alarm: Alarm, limits: Limits, *, streamed: bool = True) -> None:
-        """For a call that the calling task makes."""
+        """For a call made by the current task."""
         self._alarm = alarm
         self._limits = limits
         self._running = False
         self._connect = limits.connect_timeout_s if streamed else inf
-        """Seconds, and once it runs, a point in time."""
+        """A duration in seconds and, once the clock runs, a point in time."""
         self._idle = self._left = limits.idle_timeout_s * FIRST_PIECE if streamed else inf
         self._clock = ""
         self._usage = NO_USAGE
@@ -74,10 +74,10 @@ class Clocks:
         self._alarm.watch(self)
 
     async def next(self, stream: AsyncIterator[Delta | Response]) -> Delta | Response | None:
-        """The next item of `stream`; None: it has ended.
+        """The next item of `stream`; None at its end.
 
-        Raises APIError `exec.api.timeout` naming the clock that ran out, with the usage that was
-        reported until then. Called by the task that made this.
+        Raises APIError `exec.api.timeout` naming the clock that ran out, with the usage reported so
+        far. To be called from the task that created this object.
         """
         piece = stream.__anext__()
         if self._running:
@@ -109,14 +109,14 @@ class Clocks:
         return item
 
     def deadline(self) -> float:
-        """Of whichever clock runs out first; none once one has."""
+        """The deadline of the clock that runs out first; none once one has."""
         if self._clock:
             return inf
         return min(self._total, self._connect, self._since + self._left)
 
     def ring(self, now: float) -> None:
-        """One has run out: the waiting task is cancelled, and `next` says why."""
-        if not self._waiting:  # the consumer has the item, and its time is not counted
+        """A clock has run out: cancel the waiting task; `next` then reports which one."""
+        if not self._waiting:  # the consumer has the item: its time does not count
             self._since = now
             self._total = max(self._total, now + 1)
             return
@@ -130,11 +130,11 @@ class Clocks:
             self._task.cancel()
 
     async def _was_ours(self) -> bool:
-        """Whether the cancellation that arrived is this timer's alone; takes it back."""
+        """Whether the cancellation that arrived is only this timer's; takes it back."""
         if not self._clock or self._task is None:
             return False
         ours = self._task.uncancel() <= self._before
-        # Somebody else who cancels too wins. An anyio scope does not count itself while ours is
+        # A simultaneous outer cancellation wins. An anyio scope does not count itself while ours is
         # under way, and must see its own cancellation to know that it has to stop here.
         if anyio.current_effective_deadline() == -inf:
             await checkpoint()

@@ -1,7 +1,8 @@
-"""Servers that speak OpenAI's dialect: those with a name here, and whatever a host adds.
+"""Servers with an OpenAI-compatible API: the ones known here by name, and those that a host adds.
 
-One `Compatible` is one such server, as a factory of models; `openai.py` does the wire. Their
-liberties with the dialect are borne where answers are read: `wires/chat_answer.py`, `errors.py`.
+Each `Compatible` is one such server, as a factory of models; the wire is in `openai.py`. Their
+deviations from OpenAI's API are handled where answers are read: `wires/chat_answer.py`,
+`errors.py`.
 """
 
 from __future__ import annotations
@@ -27,26 +28,26 @@ if TYPE_CHECKING:
     from lorimer.models.registry import ProviderContext
 
 NO_TOOLS: Final = Capabilities(tools=False)
-"""What is assumed of a server of which nothing is known: many models cannot, and say so late."""
+"""Assumed of an unknown server: many models do not support tools, and report it late."""
 
 
 @record
 class Compatible:
-    """One server that speaks OpenAI's dialect. Callable: a `ProviderFactory`."""
+    """One server with an OpenAI-compatible API. Callable: a `ProviderFactory`."""
 
     name: str
     base_url: str = ""
-    """Where it is if nothing else says so; "": somebody has to."""
+    """The default base URL; "": it has to be configured."""
     key_env: str = ""
-    """The variable that its key is in."""
+    """The variable that holds its key."""
     url_env: str = ""
-    """The variable that its base URL may be in."""
+    """The variable that may hold its base URL."""
     needs_key: bool = False
-    """It refuses whoever has none."""
+    """It rejects requests without a key."""
     key: Secret = field(default_factory=lambda: Secret(""))
-    """Its key, where the host does not name a variable."""
+    """Its key, if the host does not name a variable."""
     headers: Mapping[str, str] = field(default_factory=dict[str, str], repr=False)
-    """Sent with every request. A value `$NAME` is that variable's."""
+    """Sent with every request. A value `$NAME` is replaced by that variable."""
     api: str = ""
     """Which wire: `chat` or `responses`; "": chat."""
     capabilities: Capabilities = NO_TOOLS
@@ -61,15 +62,15 @@ class Compatible:
         return OpenAIModel(spec, context.with_credentials(bundle))
 
     def reach(self, bundle: CredentialBundle) -> ProviderCredentials:
-        """Address, key and headers: as given in the bundle, else as they are here, else from
-        the variables. Raises ConfigError."""
+        """Address, key and headers: from the bundle, else from this object, else from the
+        variables. Raises ConfigError."""
         given = bundle.by_provider.get(self.name) or ProviderCredentials()
         url = given.base_url or bundle.variable(self.url_env) or self.base_url
         if not url:
             raise missing(self.name, "a base URL", self.url_env, "http://localhost:8000/v1")
         key = given.api_key
         if not key and not given.base_url:
-            # a key goes only where it was meant for, not to a URL given in code
+            # a key goes only where it was meant to go, not to a URL given in code
             key = self.key or Secret(bundle.variable(self.key_env))
             if not key and self.needs_key:
                 raise missing(self.name, "an API key", self.key_env, "...")
@@ -84,14 +85,14 @@ class Compatible:
 
     @property
     def variable(self) -> str:
-        """The variable that its key is in; "": none is known."""
+        """The variable that holds its key; "": none is known."""
         return self.key_env
 
 
 def header_values(
     provider: str, headers: Mapping[str, str], bundle: CredentialBundle
 ) -> dict[str, str]:
-    """The headers with the values of the variables that they name. Raises ConfigError."""
+    """The headers, with variables replaced by their values. Raises ConfigError."""
     out: dict[str, str] = {}
     for name, text in headers.items():
         variable = text.removeprefix("$")
@@ -102,7 +103,8 @@ def header_values(
 
 
 def missing(provider: str, what: str, variable: str, example: str) -> ConfigError:
-    """The error of a provider that cannot be reached yet; "" is no variable."""
+    """The error for a provider whose configuration lacks something; `variable` "": there is
+    none."""
     return ConfigError(
         f"the provider {provider!r} needs {what}" + (f": set {variable}" if variable else ""),
         code=ExecutorErrorCode.EXEC_API_NO_CLIENT,
@@ -126,7 +128,7 @@ openrouter = _shipped("openrouter", "https://openrouter.ai/api/v1", needs_key=Tr
 PROFILES: Final[Mapping[str, Compatible]] = MappingProxyType(
     {one.name: one for one in (vllm, ollama, lmstudio, llamacpp, openrouter)}
 )
-"""The servers that have a name of their own."""
+"""The servers known by name."""
 
 KINDS: Final = (*PROFILES, "custom")
-"""What a host may call a server of its own; `custom` is one with nothing known about it."""
+"""The kinds of server that a host can define; `custom`: nothing is known about it."""

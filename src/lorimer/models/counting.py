@@ -1,7 +1,6 @@
-"""How many tokens a prompt has: asked of the provider, else estimated, with the error that is to be
-expected. How that is estimated: `estimate.py`; what is set aside for a call is a bound and no
-estimate: `reserving.py`.
-"""
+"""The number of tokens of a prompt: from the provider, else an estimate with its expected error.
+The estimate itself: `estimate.py`; what is reserved for a call is an upper bound instead:
+`reserving.py`."""
 
 from __future__ import annotations
 
@@ -20,18 +19,18 @@ from lorimer.models.registry import Models, targets_of
 from lorimer.world.real import RealWorld
 
 LOOK_UP_S: Final = 15.0
-"""Seconds that a provider has to count."""
+"""How long a provider may take to count."""
 
 
 @record
 class TokenCount:
-    """Tokens of a prompt, `error` more or fewer."""
+    """Number of tokens of a prompt, plus or minus `error`."""
 
     tokens: int
     error: int
-    """0: the provider counted."""
+    """0: counted by the provider."""
     why: str = ""
-    """Why it was not asked, or did not say."""
+    """Why the provider was not asked, or gave no count."""
 
 
 async def count_tokens(
@@ -43,9 +42,10 @@ async def count_tokens(
     tools: tuple[ToolSpec, ...] = (),
     world: World | None = None,
 ) -> TokenCount:
-    """Tokens of a prompt to the first model of a spec: by its provider, where it counts (free of
-    charge at Anthropic, Google and OpenAI), in LOOK_UP_S seconds; else estimated. `models` is
-    closed by the caller, and knows from earlier calls how far its estimates are off.
+    """Tokens of a prompt for the first model of a spec: counted by its provider if that is
+    supported (free of charge at Anthropic, Google and OpenAI), within LOOK_UP_S seconds; else
+    estimated. `models` is closed by the caller, and knows from earlier calls how far its estimates
+    are off.
 
     Raises ConfigError for a model that cannot be used. Nothing is journalled: in a run, call it
     through `run.effect`.

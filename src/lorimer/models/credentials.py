@@ -1,4 +1,4 @@
-"""Keys and base URLs, per provider. Nothing here shows a key by accident."""
+"""Keys and base URLs, per provider. Nothing in this module shows a key by accident."""
 
 from __future__ import annotations
 
@@ -24,40 +24,40 @@ VARIABLES: Final[Mapping[str, tuple[str, str]]] = MappingProxyType(
         "llamacpp": ("LLAMA_API_KEY", "LORIMER_LLAMACPP_BASE_URL"),
     }
 )
-"""The vendors' own variables: key, base URL. Ours where they have none."""
+"""The vendors' own variables: key, base URL. Lorimer's where a vendor has none."""
 
 OPENAI_API: Final = "LORIMER_OPENAI_API"
-"""Which wire of OpenAI: `chat` or `responses`, as `extras["api"]`; see `models/openai.py`."""
+"""Which OpenAI API to use: `chat` or `responses`, as `extras["api"]`; see `models/openai.py`."""
 PLAIN: Final = frozenset({"api", "project", "location", "binary_path"})
-"""Extras that are no secrets."""
+"""Extras that are not secret."""
 OPENAI_APIS: Final = ("responses", "chat")
 FIRST: Final[Mapping[str, str]] = MappingProxyType({"google": "GOOGLE_API_KEY"})
-"""Another variable for the key, which wins where both are set, as in the vendor's own SDK."""
+"""Alternative variables for the key, which win if both are set, as in the vendor's own SDK."""
 
 
 def key_variable(provider: str, env: Mapping[str, str]) -> str:
-    """The variable that has, or should have, the key of a provider in VARIABLES."""
+    """The variable that holds, or should hold, the key of a provider in VARIABLES."""
     first = FIRST.get(provider, "")
     return first if env.get(first, "").strip() else VARIABLES[provider][0]
 
 
 VERTEX: Final = "vertex"
-"""Google Cloud: its login is the machine's."""
+"""Google Cloud: uses the login of the machine."""
 CLAUDE_CODE: Final = "claude_code_cli"
-"""A program that has a login of its own."""
+"""A program with a login of its own."""
 
 LOCAL: Final = frozenset({"vllm", "ollama", "lmstudio", "llamacpp"})
-"""Servers that people run themselves, mostly without keys."""
+"""Servers that people run themselves, usually without keys."""
 
 NO_KEY: Final = "none"
-"""What is sent where there is no key: the SDKs want one."""
+"""Sent in place of a missing key: the SDKs require one."""
 
 KEYLESS: Final = frozenset({"openai"}) | LOCAL
-"""Providers whose dialect other servers speak: with a base URL of their own, no key is needed."""
+"""Providers whose API other servers imitate: with a custom base URL, no key is needed."""
 
 
 class Secret:
-    """A string that is shown only by `reveal()`: not by repr, str, format, pickle or JSON."""
+    """A string that only `reveal()` shows: not repr, str, format, pickle or JSON."""
 
     __slots__ = ("_value",)
 
@@ -99,12 +99,12 @@ class ProviderCredentials:
 
     api_key: Secret
     base_url: str
-    """"" is the provider's own."""
+    """"": the provider's own."""
     default_headers: Mapping[str, str]
     """Sent with every request; values are not shown by repr."""
     extras: Mapping[str, str]
-    """What only this provider wants; values are not shown by repr. Those in PLAIN are no
-    secrets."""
+    """Settings of this provider only; values are not shown by repr. Those in PLAIN are not
+    secret."""
 
     def __init__(
         self,
@@ -128,7 +128,7 @@ class ProviderCredentials:
         )
 
     def secrets(self, provider: str) -> dict[str, str]:
-        """Value to the name that is shown in its place."""
+        """The secrets, each mapped to the name that is shown in its place."""
         named = {name: value for name, value in self.extras.items() if name not in PLAIN}
         found = secrets_in({**self.default_headers, **named, "base URL": self.base_url})
         key = self.api_key.reveal()
@@ -136,21 +136,22 @@ class ProviderCredentials:
 
     @property
     def is_keyless(self) -> bool:
-        """No key is sent, neither as one nor in a header."""
+        """Whether no key is sent, neither as such nor in a header."""
         return self.api_key.reveal() == NO_KEY and not self.default_headers
 
     def redact(self, text: str) -> str:
         """`text` with every secret of these credentials replaced. For error messages."""
         extras = [value for name, value in self.extras.items() if name not in PLAIN]
         secrets = [self.api_key.reveal(), *self.default_headers.values(), *extras]
-        # Short values ("1", "true", the placeholder "none") would garble the text and hide nothing.
+        # Replacing short values ("1", "true", the placeholder "none") would garble the text and
+        # hide nothing.
         for secret in sorted(filter(lambda value: len(value) >= 6, secrets), key=len, reverse=True):
             text = text.replace(secret, "***")
         return text
 
 
 def redact_url(url: str) -> str:
-    """A URL without the user name and password that may stand in it."""
+    """A URL without any user name and password in it."""
     scheme, mark, rest = url.partition("://")
     authority, slash, path = rest.partition("/")
     _, at, host = authority.rpartition("@")
@@ -159,31 +160,33 @@ def redact_url(url: str) -> str:
 
 @dataclass(frozen=True, slots=True)
 class CredentialBundle:
-    """The credentials of all providers; what is not given comes from the vendors' variables."""
+    """The credentials of all providers; whatever is not given comes from the vendors' variables."""
 
     by_provider: Mapping[str, ProviderCredentials] = field(
         default_factory=dict[str, ProviderCredentials]
     )
     env: Mapping[str, str] | None = field(default=None, repr=False)
-    """Where variables are looked up, at each call; None: this process's. `{}`: nowhere."""
+    """Where variables are looked up, on each call; None: this process's environment. `{}`:
+    nowhere."""
 
     def secrets(self) -> dict[str, str]:
-        """What is known of them, value to the name that is shown in its place."""
+        """All known secrets, each mapped to the name that is shown in its place."""
         found = secrets_in({} if self.env is None else self.env)
         for provider, credentials in self.by_provider.items():
             found |= credentials.secrets(provider)
         return found
 
     def variable(self, name: str) -> str:
-        """A variable of the environment, "" if it is not set."""
+        """An environment variable, "" if it is not set."""
         return (os.environ if self.env is None else self.env).get(name, "").strip()
 
     def variables(self) -> tuple[str, ...]:
-        """The names of all variables of the environment, sorted."""
+        """The names of all environment variables, sorted."""
         return tuple(sorted(os.environ if self.env is None else self.env))
 
     def get(self, provider: str) -> ProviderCredentials | None:
-        """What is known, with gaps filled from the environment; None: nothing."""
+        """The provider's credentials, with gaps filled from the environment; None if nothing is
+        known."""
         given = self.by_provider.get(provider)
         env = os.environ if self.env is None else self.env
         url = env.get(VARIABLES[provider][1], "") if provider in VARIABLES else ""
@@ -193,14 +196,15 @@ class CredentialBundle:
         if given is None:
             found = ProviderCredentials(key_there, url, extras=extras)
             return found if found.api_key or found.base_url else None
-        # A key goes only where it was meant for: the variable's is not sent to a URL given here.
+        # A key goes only where it was meant to go: the one from the environment is not sent to a
+        # URL given here.
         key = given.api_key or ("" if given.base_url else key_there)
         extras |= given.extras
         return ProviderCredentials(key, given.base_url or url, given.default_headers, extras)
 
     def require(self, provider: str) -> ProviderCredentials:
         """Like `get`. Raises ConfigError `exec.api.no_client` when there is no key, naming the
-        variable to set. An OpenAI-compatible base URL needs none: its key is then `none`."""
+        variable to set. With an OpenAI-compatible base URL no key is needed: it is then `none`."""
         found = self.get(provider)
         if found is not None:
             _check_url(provider, found.base_url)
@@ -242,15 +246,15 @@ class CredentialBundle:
 
     @property
     def providers(self) -> tuple[str, ...]:
-        """Those that `has`, sorted."""
+        """The providers for which `has` is true, sorted."""
         return tuple(sorted(name for name in {*self.by_provider, *VARIABLES} if self.has(name)))
 
 
 def is_url(url: str) -> bool:
-    """Whether it is an http:// or https:// URL with a host."""
+    """Whether `text` is an http:// or https:// URL with a host."""
     try:
         parts = urlsplit(url)
-        _ = parts.port  # raises if it is no number
+        _ = parts.port  # raises if it is not a number
     except ValueError:
         return False
     return parts.scheme in ("http", "https") and bool(parts.hostname)

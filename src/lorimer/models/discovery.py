@@ -1,10 +1,10 @@
-"""Providers that nobody has registered: from the environment, and from installed packages.
+"""Providers that are not registered: from the environment, and from installed packages.
 
     LORIMER_PROVIDER_<NAME>=scheme://[token@]host[:port][/path]
     entry points of the group `lorimer.providers`: `core/plugins.py`
 
-Both are looked at when a spec names a provider that is not registered, and only for that name: a
-broken one hurts nobody who does not use it. A token is never shown.
+Both are consulted when a spec names a provider that is not registered, and only for that name: a
+broken one affects nobody who does not use it. Tokens are never shown.
 """
 
 from __future__ import annotations
@@ -35,26 +35,26 @@ _PORTS: Final[Mapping[str, int]] = {
     "lmstudio": 1234,
     "llamacpp": 8080,
 }
-"""Where they listen for http:// unless told otherwise."""
+"""Default ports for http://."""
 _PATHS: Final[Mapping[str, str]] = {"openrouter": "/api/v1", "anthropic": "", "google": ""}
 
 
 def discover(name: str, bundle: CredentialBundle) -> Model | ProviderFactory | None:
-    """The provider of that name, from the environment, else from an installed package; None:
-    neither has one. Raises ConfigError `exec.api.no_client` for one that is broken."""
+    """The provider of that name, from the environment, else from an installed package; None if
+    neither has it. Raises ConfigError `exec.api.no_client` for one that is broken."""
     if not _NAME.fullmatch(name):
         return None
     return from_environment(name, bundle) or _from_package(name)
 
 
 def discoverable(bundle: CredentialBundle) -> tuple[str, ...]:
-    """The names that `discover` would find something under, sound or broken; sorted."""
+    """The names that `discover` would find, working or broken; sorted."""
     named = [one.removeprefix(PREFIX).lower() for one in bundle.variables() if _is_ours(one)]
     return tuple(sorted({*named, *[name.lower() for name in plugins.offered(plugins.PROVIDERS)]}))
 
 
 def described(bundle: CredentialBundle) -> dict[str, Compatible | Redirected]:
-    """The servers that variables of the environment describe, without those that are broken."""
+    """The servers described by environment variables, without the broken ones."""
     found: dict[str, Compatible | Redirected] = {}
     for variable in filter(_is_ours, bundle.variables()):
         name = variable.removeprefix(PREFIX).lower()
@@ -66,12 +66,12 @@ def described(bundle: CredentialBundle) -> dict[str, Compatible | Redirected]:
 
 
 def variable_of(name: str) -> str:
-    """The variable that describes a provider: in it `-` is `_`."""
+    """The variable that describes a provider; `-` in the name becomes `_`."""
     return PREFIX + name.replace("-", "_").upper()
 
 
 def from_environment(name: str, bundle: CredentialBundle) -> Compatible | Redirected | None:
-    """The server that LORIMER_PROVIDER_<NAME> describes; None: it is not set."""
+    """The server that LORIMER_PROVIDER_<NAME> describes; None if it is not set."""
     variable = variable_of(name)
     value = bundle.variable(variable)
     return _server(name, variable, value) if value else None
@@ -120,7 +120,7 @@ def _server(name: str, variable: str, value: str) -> Compatible | Redirected:
 
 
 def _token(parts: SplitResult) -> str:
-    """All that stands before the last `@`: a token may hold a colon."""
+    """Everything before the last `@`: a token may contain a colon."""
     return unquote(parts.netloc.rpartition("@")[0]).strip()
 
 

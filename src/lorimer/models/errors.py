@@ -1,6 +1,6 @@
 """Maps failures of providers (HTTP statuses, error events, network errors) to APIError.
 
-Which code is retried, `core/errors.py` decides.
+Which codes are retried is decided in `core/errors.py`.
 """
 
 from __future__ import annotations
@@ -21,16 +21,16 @@ from lorimer.models.credentials import FIRST, VARIABLES, ProviderCredentials, re
 from lorimer.models.wires.sse import parse_json
 
 NETWORK_ERRORS: Final = (httpx2.HTTPError, httpx2.StreamError, OSError)
-"""What a connection raises. The SDKs let some of it through."""
+"""Raised by a connection. The SDKs let some of them through."""
 
 TRY_LATER: Final = "Try again later; the provider's status page may say more."
 CHECK_MODEL: Final = "Check the model's name."
 CHECK_URL: Final = "Check the base URL."
-"""Hints that a table or a command line makes more exact."""
+"""Hints that a table or a command line can make more specific."""
 MAX_RETRY_AFTER_S: Final = 3600.0
 _MESSAGE_CHARS: Final = 600
 _READ_CHARS: Final = 10_000
-"""Of a message that are looked at: what a provider says of an error is short."""
+"""How much of a message is examined: providers' error messages are short."""
 
 _NUMBER: Final = re.compile(r"[0-9]+(\.[0-9]+)?", re.ASCII)
 _TOO_LONG: Final = re.compile(
@@ -48,15 +48,15 @@ _NO_MONEY: Final = re.compile(
     r"credit balance is too low|exceeded your current quota|insufficient credits", re.I
 )
 _NO_QUOTA: Final = re.compile(r"\blimit: 0\b|credits are depleted", re.I)
-"""Of Google, which speaks of the quota when it means the rate, too."""
+"""From Google, whose messages say quota for rate limits too."""
 _NOT_HERE: Final = re.compile(
     r"country, region, or territory not supported|location is not supported|request not allowed",
     re.I,
 )
-"""The vendor does not serve the place that the request comes from: OpenAI, Google, Anthropic."""
+"""The vendor does not serve the region that the request comes from: OpenAI, Google, Anthropic."""
 _NO_MODEL: Final = re.compile(r"\bmodels?[^/\w]|\bmodels/\S+ is not found", re.I)
-"""What a provider says, with 404, of a model that it does not have; not of a path that has the word
-in it."""
+"""How a provider says, with 404, that it does not have a model; must not match a path that contains
+the word."""
 _BAD_MODEL: Final = re.compile(r"not a valid model|invalid model|model name format", re.I)
 """The same with 400: OpenRouter, Mistral, Google."""
 _DELAY: Final = re.compile(r"([0-9]{1,6}(?:\.[0-9]+)?)s", re.ASCII)
@@ -93,7 +93,7 @@ _BY_KIND: Final[Mapping[str, ExecutorErrorCode]] = {
         ).split(),
         _Code.EXEC_API_BAD_REQUEST,
     ),
-    # Google's, which are those of gRPC.
+    # Google's, which are gRPC's.
     "UNAUTHENTICATED": _Code.EXEC_API_AUTH_INVALID_KEY,
     "PERMISSION_DENIED": _Code.EXEC_API_AUTH_INVALID_KEY,
     "RESOURCE_EXHAUSTED": _Code.EXEC_API_RATE_LIMITED,
@@ -105,7 +105,7 @@ _BY_KIND: Final[Mapping[str, ExecutorErrorCode]] = {
     "INTERNAL": _Code.EXEC_API_SERVER_ERROR,
     "CANCELLED": _Code.EXEC_API_SERVER_ERROR,
 }
-"""Where there is no status to go by: an error in the middle of a stream."""
+"""Used where there is no status: for an error in the middle of a stream."""
 
 _TOOL: Final = re.compile(r"\btools\.([0-9]{1,4})\.")
 
@@ -114,11 +114,11 @@ _BY_STATUS: Final[Mapping[int, ExecutorErrorCode]] = {
     402: _Code.EXEC_API_TERMINAL,
     403: _Code.EXEC_API_AUTH_INVALID_KEY,
     408: _Code.EXEC_API_TIMEOUT,
-    409: _Code.EXEC_API_SERVER_ERROR,  # a lock the vendor waited for in vain: both SDKs retry it
+    409: _Code.EXEC_API_SERVER_ERROR,  # a lock that the vendor could not get: both SDKs retry it
     413: _Code.EXEC_API_TOKEN_LIMIT,
     425: _Code.EXEC_API_SERVER_ERROR,
     429: _Code.EXEC_API_RATE_LIMITED,
-    499: _Code.EXEC_API_SERVER_ERROR,  # Google gave the work up; nobody here had left
+    499: _Code.EXEC_API_SERVER_ERROR,  # Google gave up; the client had not disconnected
 }
 
 
@@ -133,9 +133,9 @@ def status_error(
     url: str = "",
     tools: JSON = None,
 ) -> APIError:
-    """The error of an answer whose status is not 2xx. `now`: seconds since the epoch. `url` was
-    asked: it is told where the base URL seems wrong. `tools` are those that were sent: where one is
-    at fault and told by its number, its name is told too."""
+    """The error for a response whose status is not 2xx. `now`: seconds since the epoch. `url`: the
+    URL requested, reported if the base URL seems wrong. `tools`: those that were sent; if the
+    provider reports one by its number, its name is added."""
     error = _error_in(body.decode("utf-8", "replace"))
     kinds, message = _parts(error)
     code = _status_code(status, kinds, message)
@@ -160,15 +160,15 @@ def status_error(
 def event_error(
     provider: str, error: JSON, *, usage: Usage, credentials: ProviderCredentials
 ) -> APIError:
-    """The error that a provider reports inside an answer that began well."""
+    """The error for one that a provider reports within an answer that began well."""
     kinds, message = _parts(error)
     code = _refined(kinds, message) or next(
         (_BY_KIND[kind] for kind in kinds if kind in _BY_KIND), None
     )
     if code is None and not kinds and _TOO_LONG.search(message):
-        code = _Code.EXEC_API_TOKEN_LIMIT  # LM Studio says it so, without a code
+        code = _Code.EXEC_API_TOKEN_LIMIT  # LM Studio reports it like this, without a code
     if code is None:
-        # A bare status as `code` is what gateways send.
+        # Gateways send a bare status as `code`.
         status = next((int(kind) for kind in kinds if re.fullmatch(r"[45][0-9]{2}", kind)), 500)
         code = _status_code(status, kinds, message)
     shown = _short(credentials.redact(message)) or "no reason given"
@@ -184,7 +184,8 @@ def event_error(
 def network_error(
     provider: str, cause: BaseException, credentials: ProviderCredentials
 ) -> APIError:
-    """Nothing came back: no route, no name, no TLS, a reset."""
+    """The error for a connection that gave no answer: no route, unknown host, TLS failure,
+    reset."""
     why = _short(credentials.redact(str(cause))) or type(cause).__name__
     return APIError(
         f"{provider} could not be reached: {why}",
@@ -195,7 +196,7 @@ def network_error(
 
 
 def _proxy_unused() -> str:
-    """That a proxy of the environment is not asked, which everywhere else it is."""
+    """A note that the proxy in the environment is not used, contrary to what other programs do."""
     for name in ("HTTPS_PROXY", "HTTP_PROXY", "ALL_PROXY"):
         if os.environ.get(name) or os.environ.get(name.lower()):
             return (
@@ -208,7 +209,7 @@ def _proxy_unused() -> str:
 def incomplete(
     provider: str, why: str, *, usage: Usage = NO_USAGE, cause: BaseException | None = None
 ) -> APIError:
-    """An answer that began and did not end."""
+    """The error for an answer that began but did not end."""
     return APIError(
         f"the answer of {provider} is incomplete: {why}",
         code=_Code.EXEC_API_STREAM_INCOMPLETE,
@@ -219,12 +220,12 @@ def incomplete(
 
 
 def _error_in(body: str) -> JSON:
-    """What a body tells of the error. Known shapes: `{"error": {...}}`, the same in an array,
-    `{"error": "..."}`, `{"message": ...}`, `{"detail": ...}`, and text that is not JSON."""
+    """The error in a body. Known shapes: `{"error": {...}}`, the same in an array, `{"error":
+    "..."}`, `{"message": ...}`, `{"detail": ...}`, and text that is not JSON."""
     try:
         value = parse_json(body)
     except ValueError:
-        # A proxy's HTML page says nothing to anybody.
+        # a proxy's HTML page is of no use
         return "" if body.lstrip().startswith("<") else body
     if isinstance(value, list) and len(value) == 1:
         value = value[0]
@@ -234,7 +235,7 @@ def _error_in(body: str) -> JSON:
 
 
 def _parts(error: JSON) -> tuple[list[str], str]:
-    """The names that an error gives itself (type, code), and its message."""
+    """The error's own names (type, code), and its message."""
     if isinstance(error, str):
         return [], error[:_READ_CHARS]
     if not isinstance(error, Mapping):
@@ -242,15 +243,15 @@ def _parts(error: JSON) -> tuple[list[str], str]:
     kinds = [str(error[key]) for key in ("code", "type", "status") if error.get(key)]
     for detail in _details(error):
         if isinstance(reason := detail.get("reason"), str):
-            kinds.insert(0, reason)  # tells more than the status
+            kinds.insert(0, reason)  # more specific than the status
         if "PerDay" in dumps(detail.get("violations", "")):
-            kinds.insert(0, "insufficient_quota")  # waiting for tomorrow is no retry
+            kinds.insert(0, "insufficient_quota")  # a daily quota: a retry does not help
     message = error.get("message") or error.get("detail") or ""
     return kinds, (message if isinstance(message, str) else str(message))[:_READ_CHARS]
 
 
 def _details(error: JSON) -> list[Mapping[str, JSON]]:
-    """Google's details of an error: ErrorInfo, QuotaFailure, RetryInfo and others."""
+    """Google's error details: ErrorInfo, QuotaFailure, RetryInfo and others."""
     details = error.get("details") if isinstance(error, Mapping) else None
     return (
         [item for item in details if isinstance(item, Mapping)] if isinstance(details, list) else []
@@ -258,7 +259,7 @@ def _details(error: JSON) -> list[Mapping[str, JSON]]:
 
 
 def _retry_delay(error: JSON) -> float | None:
-    """Seconds that the body asks us to wait (Google's RetryInfo), if they make sense."""
+    """The delay in seconds that the body asks for (Google's RetryInfo), if it makes sense."""
     for detail in _details(error):
         match = _DELAY.fullmatch(str(detail.get("retryDelay", "")))
         if match is not None and float(match[1]) <= MAX_RETRY_AFTER_S:
@@ -267,7 +268,7 @@ def _retry_delay(error: JSON) -> float | None:
 
 
 def _refined(kinds: list[str], message: str) -> ExecutorErrorCode | None:
-    """Codes that a body tells more exactly than a status does."""
+    """The code, where the body is more specific than the status."""
     for kind in kinds:
         code = _BY_KIND.get(kind)
         if code in (_Code.EXEC_API_TOKEN_LIMIT, _Code.EXEC_API_TERMINAL):
@@ -284,7 +285,7 @@ def _status_code(status: int, kinds: list[str], message: str) -> ExecutorErrorCo
     refined = _refined(kinds, message)
     if refined is not None:
         return refined
-    # 500: servers that let whatever runs the model fail
+    # 500: servers that pass on failures of the inference engine
     if status in (400, 422, 500) and _TOO_LONG.search(message):
         return _Code.EXEC_API_TOKEN_LIMIT
     if status < 500:
@@ -340,9 +341,9 @@ def _short(text: str) -> str:
 
 
 def retry_after(headers: Mapping[str, str], now: float) -> float | None:
-    """Seconds that the provider asks us to wait: `retry-after-ms`, else `retry-after` (seconds, or
-    an HTTP date against `now`). None: it asks nothing, or nothing sensible (a past date, more than
-    an hour, not a number)."""
+    """The delay in seconds that the provider asks for: `retry-after-ms`, else `retry-after`
+    (seconds, or an HTTP date relative to `now`). None: none, or nothing sensible (a past date, more
+    than an hour, not a number)."""
     lowered = {name.lower(): value.strip() for name, value in headers.items()}
     for name, scale in (("retry-after-ms", 0.001), ("retry-after", 1.0)):
         value = lowered.get(name, "")

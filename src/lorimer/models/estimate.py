@@ -1,7 +1,7 @@
-"""Tokens of a prompt without asking anybody: by kinds of text, put right by what providers counted.
+"""Offline estimate of the tokens of a prompt: by kinds of text, corrected by the providers' counts.
 
-The shares below are rules of thumb for byte-pair tokenizers. What a target's provider counted of
-the prompts that it answered says how far they are off for it, and how much that varies.
+The rates below are rules of thumb for byte-pair tokenizers. What a target's provider counted for
+the prompts that it answered shows how far they are off for it, and how much that varies.
 """
 
 from __future__ import annotations
@@ -23,30 +23,30 @@ from lorimer.core.messages import (
 from lorimer.core.request import Request, Response
 
 CHARS_PER_TOKEN: Final = 4
-"""Where only the length of a text is known."""
+"""Used where only the length of a text is known."""
 UNKNOWN: Final = 0.5
-"""The error, as a share, of a target of which nothing was counted yet."""
+"""The relative error for a target without any counts yet."""
 MAX_TARGETS: Final = 256
-"""Of which a Calibration keeps count; then the one first seen is forgotten."""
+"""Targets that a Calibration tracks; beyond that, the one first seen is dropped."""
 MAX_LEARNT: Final = 262_144
-"""Bytes of a conversation; longer ones teach nothing."""
+"""Bytes of a conversation; longer ones are not learnt from."""
 SHORT: Final = 4_096
-"""Bytes of a conversation that is looked at again and again: to read a long one takes longer than
-all else that a call costs."""
+"""Bytes of a conversation that is examined again and again: reading a long one takes longer than
+all other work of a call."""
 
 _FIRST: Final = 16
 _WEIGHT: Final = 1 / 16
 _LEAST: Final = 0.03
 _RATIOS: Final = (1 / 8, 8.0)
 _ASCII: Final = (
-    # base64, hashes, ids: few pairs of a tokenizer fit them
+    # base64, hashes, ids: tokenizers have few fitting pairs
     (r"[A-Za-z0-9+/=_-]{40,}", 0.75),
     (r"[0-9]+", 0.5),
     (r"[^\w\s]", 0.5),
 )
 _KINDS: Final = (
     *_ASCII[:2],
-    # Chinese, Japanese, Korean, and what is written as wide
+    # Chinese, Japanese, Korean, and full-width characters
     (
         "[\u1100-\u11ff\u2e80-\u9fff\uac00-\ud7af\uf900-\ufaff\uff00-\uffef\U00020000-\U0003ffff]",
         1.1,
@@ -54,15 +54,15 @@ _KINDS: Final = (
     (r"[^\x00-\x7f]", 0.6),
     _ASCII[2],
 )
-"""Each with its tokens a character, in the order in which they are taken out of a text."""
+"""Kinds with their tokens per character, in the order in which they are taken out of a text."""
 _REST: Final = 0.22
 """Words and the spaces between them."""
 _MESSAGE: Final = 4
-"""Tokens round a message."""
+"""Tokens of overhead per message."""
 
 
 def estimate(request: Request) -> float:
-    """Tokens of the prompt, tools and system included. Reads all of it."""
+    """Tokens of the prompt, including tools and system. Reads all of it."""
     texts = [request.system, *[dumps(tool.to_json()) for tool in request.tools]]
     if request.output is not None:
         texts.append(dumps(request.output.schema))
@@ -70,12 +70,12 @@ def estimate(request: Request) -> float:
     for message in request.messages:
         for block in message.content:
             tokens += _read(block, texts)
-    # in one piece: to look through one long text takes a tenth of the time of many short ones
+    # joined: scanning one long text takes a tenth of the time of many short ones
     return tokens + _text("\n".join(texts)) - (len(texts) - 1) * _REST
 
 
 def _read(block: Block, texts: list[str]) -> float:
-    """Add the texts of a block to `texts`; gives back what it costs besides."""
+    """Add the texts of a block to `texts`; returns the tokens of everything else in it."""
     match block:
         case TextBlock() | ThinkingBlock():
             texts.append(block.text)
@@ -97,13 +97,13 @@ def _read(block: Block, texts: list[str]) -> float:
 def _json(value: JSON) -> str:
     try:
         return dumps(value)
-    except (TypeError, ValueError):  # a NaN from somewhere: the call itself will say so
+    except (TypeError, ValueError):  # a NaN from somewhere: the call itself will report it
         return str(value)
 
 
 @cache
 def _compiled(kind: str) -> re.Pattern[str]:
-    """When it is needed: that takes longer than to import the rest."""
+    """Compiled on first use: it takes longer than importing the rest."""
     return re.compile(kind)
 
 
@@ -126,23 +126,23 @@ class _Known:
 
 
 class Calibration:
-    """How far `estimate` is off, by target: a running mean of counted over estimated tokens, and
-    of how much that varies. Bounded; shared by all runs that use one `Models`."""
+    """How far `estimate` is off for each target: a running mean of the ratio of counted to
+    estimated tokens, and of its variation. Bounded; shared by all runs that use one `Models`."""
 
     def __init__(self) -> None:
         self._targets: dict[str, _Known] = {}
 
     def of(self, place: str) -> tuple[float, float]:
-        """By what to multiply an estimate for a target (`Target.place`), and its error then, as a
-        share of it."""
+        """The factor by which to multiply an estimate for a target (`Target.place`), and the
+        relative error of the result."""
         known = self._targets.get(place)
         if known is None or not known.seen:
             return 1.0, UNKNOWN
         return known.mean, max(_LEAST, 3 * known.spread)
 
     def learn(self, place: str, request: Request, response: Response) -> None:
-        """Take in what a provider has counted. Looks at a target's first 16 answers, and then, in
-        short conversations, at ever fewer: the 32nd, the 64th, ..."""
+        """Learn from a provider's count. Examines a target's first 16 answers, and then, in short
+        conversations, fewer and fewer: the 32nd, the 64th, ..."""
         known = self._targets.get(place)
         if known is None:
             if len(self._targets) >= MAX_TARGETS:

@@ -1,7 +1,7 @@
-"""What is done after a failed attempt: the rules alone, without a run, a clock or a wire.
+"""What to do after a failed attempt: only the rules, without a run, a clock or a wire.
 
-Whether one target is asked again, and when, is the retry strategy's to say (stage 6); here is who
-is asked next. `attempts.py` keeps the loop, `health.py` the breakers.
+Whether and when to ask the same target again is up to the retry strategy (stage 6); this module
+decides which one is next. The loop is in `attempts.py`, the circuit breakers in `health.py`.
 """
 
 from __future__ import annotations
@@ -15,12 +15,12 @@ from lorimer.core.messages import Message, TextBlock, user_message
 from lorimer.models.health import Health
 
 AfterRelease: TypeAlias = Literal["stop", "restart", "continue"]
-"""What happens when an answer breaks off of which listeners were given a part: the call fails;
-they are told to discard it and get another; or the next attempt goes on where it stopped."""
+"""What happens when an answer breaks off after listeners were given part of it: the call fails;
+they are told to discard it and get another one; or the next attempt continues where it stopped."""
 
 OnRefusal: TypeAlias = Literal["stop", "next"]
-"""What happens when a provider turns the caller away for what holds for it alone: the call fails,
-or the next of the chain is asked."""
+"""What happens when a provider rejects the caller for reasons that concern this provider only: the
+call fails, or the next model of the chain is asked."""
 TURNED_AWAY: Final = frozenset(
     {
         ExecutorErrorCode.EXEC_API_AUTH_INVALID_KEY,
@@ -28,15 +28,15 @@ TURNED_AWAY: Final = frozenset(
         ExecutorErrorCode.EXEC_API_TERMINAL,
     }
 )
-"""A key, credit, a region: another provider asks for others."""
+"""A key, credit, a region: another provider has different ones."""
 
 GO_ON: Final = (
     "Your answer was cut off by a technical fault. Go on exactly where it stops: repeat nothing, "
     "and do not mention the interruption."
 )
 NUDGE: Final = "Your last answer was empty. Please answer now."
-"""Comes after the question when a model is asked once more because it said nothing. As the very
-same request it would often get the very same answer."""
+"""Added to the question when a model is asked again after an empty answer. An identical request
+would often get an identical answer."""
 _NOT_FOUND: Final = 404
 
 
@@ -50,7 +50,7 @@ class Verdict(Enum):
 
 
 def verdict(error: APIError, on_refusal: OnRefusal = "stop") -> Verdict:
-    """By the error's code; which are transient, the table in `core/errors.py` says."""
+    """By the error's code; the table in `core/errors.py` says which are transient."""
     if error.code is ExecutorErrorCode.EXEC_API_EMPTY:
         return Verdict.EMPTY
     if error.category.is_recoverable:
@@ -61,51 +61,52 @@ def verdict(error: APIError, on_refusal: OnRefusal = "stop") -> Verdict:
 
 
 class FailoverState:
-    """Where one call is in its chain, and why those behind it did not answer."""
+    """The position of one call in its chain, and why earlier targets did not answer."""
 
     __slots__ = ("_empty", "_health", "_names", "_places", "_why", "at", "tries")
 
     def __init__(self, names: Sequence[str], places: Sequence[str], health: Health) -> None:
-        """`names` as people know the targets, `places` as `health` does."""
+        """`names`: the targets as shown to people; `places`: their keys in `health`."""
         self._names = names
         self._places = places
         self._health = health
         self._why: dict[int, str] = {}
         self._empty = 0
-        """Empty answers of the present target."""
+        """Empty answers from the current target."""
         self.at = 0
-        """Index of the target that is asked now."""
+        """Index of the current target."""
         self.tries = 0
-        """Failed attempts at it."""
+        """Failed attempts at the current target."""
 
     def failed(self, error: APIError) -> None:
-        """An attempt at the present target has failed."""
+        """Record a failed attempt at the current target."""
         self.tries += 1
         self._empty += verdict(error) is Verdict.EMPTY
         self._why[self.at] = f"{error} ({error.code.value})"
 
     def may_repeat(self, error: APIError) -> bool:
-        """Whether the retry strategy is asked about the present target."""
+        """Whether to consult the retry strategy about the current target."""
         kind = verdict(error)
         return kind is Verdict.TRANSIENT or (kind is Verdict.EMPTY and self._empty < 2)
 
     @property
     def nudge(self) -> str:
-        """What is added to the question for the present target; "": nothing."""
+        """What to add to the question for the current target; "": nothing."""
         return NUDGE if self._empty else ""
 
     def go(self, index: int) -> None:
-        """The target at `index` is asked next."""
+        """Make the target at `index` the current one."""
         if index != self.at:
             self.at, self.tries, self._empty = index, 0, 0
 
     def first(self, now: float, who: str) -> int | None:
-        """The first target that is not benched; None: all are."""
+        """The first target that is not benched; None if all are."""
         return self._available(0, now, who)
 
     def next(self, again: bool, now: float, who: str) -> int | None:
-        """Who is asked after a failure; None: nobody. `again`: the retry strategy would ask the
-        present target once more, which is done unless it is benched and another one is not."""
+        """The target to ask after a failure; None: give up. `again`: the retry strategy wants
+        another attempt at the current target, which is made unless that is benched and another one
+        is not."""
         here = self.at
         if again and not self._health.left_s(self._places[here], now):
             return here
@@ -113,11 +114,12 @@ class FailoverState:
         return here if found is None and again else found
 
     def soonest_s(self, now: float) -> float:
-        """Seconds until a target may be asked."""
+        """Seconds until the first target becomes available."""
         return min([self._health.left_s(place, now) for place in self._places])
 
     def over(self, last: APIError | None, retry_after_s: float | None = None) -> APIError:
-        """The error of the call: of a chain, every target with its reason; else the last one."""
+        """The error of the call: for a chain, all targets with their reasons; else the last
+        error."""
         if last is not None and len(self._names) == 1:
             return last
         reasons = [
@@ -141,7 +143,8 @@ class FailoverState:
 
 
 def continuing(messages: Sequence[Message], partial: str) -> list[Message]:
-    """The messages that ask for the rest of an answer. A user's turn asks for it: to end with the
-    beginning of the answer itself is refused by Claude from 4.6 on, and by thinking models."""
+    """The messages that ask for the rest of an answer. The request is a user turn: messages that
+    end with the beginning of the answer itself are rejected by Claude from 4.6 on, and by thinking
+    models."""
     said = Message("assistant", (TextBlock(partial),))
     return [*messages, said, user_message(GO_ON)]

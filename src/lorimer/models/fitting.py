@@ -1,9 +1,9 @@
-"""What a model does not take is left out of its requests, and named: for models whose wire does
-not know it, because the host said so (`configure_capabilities`) or because nobody did.
+"""Leaves out of requests what a model does not support, and names it: for wires that cannot know,
+whether the host declared it (`configure_capabilities`) or it is assumed.
 
-A wire leaves out by itself what its vendor is known to refuse (`models/wires/`). Here is the rest:
-servers that speak a vendor's dialect with models that can less. Pictures that a model takes, but
-not such large ones or so many: `images.py`.
+Wires themselves leave out what their vendor is known to reject (`models/wires/`). This module
+handles the rest: servers with a vendor's API whose models support less. Limits on the size and
+number of pictures: `images.py`.
 """
 
 from __future__ import annotations
@@ -42,8 +42,8 @@ NO_DOCUMENT: Final = "[a document was here; this model reads text only]"
 
 
 def changes(given: Mapping[str, bool]) -> dict[str, bool]:
-    """Names and values of capabilities as `configure_capabilities` takes them: with or without
-    `supports_` before the name. Raises ConfigError naming the nearest for one that is unknown."""
+    """Names and values of capabilities as given to `configure_capabilities`: with or without
+    `supports_` before the name. Raises ConfigError naming the nearest for an unknown one."""
     out: dict[str, bool] = {}
     for key, value in given.items():
         name = key.removeprefix("supports_")
@@ -57,11 +57,11 @@ def changes(given: Mapping[str, bool]) -> dict[str, bool]:
 
 
 def fit(request: Request, able: Capabilities) -> tuple[Request, list[str]]:
-    """The request as a model that can no more than `able` takes it, and the names of the fields
-    (of `Request`; or `images`, `documents`) that were left out.
+    """The request reduced to what a model with the capabilities `able` accepts, and the names of
+    the fields (of `Request`; or `images`, `documents`) that were left out.
 
-    Without tools, calls and results in the conversation become prose that tells of them; a form of
-    the answer becomes words in the system prompt.
+    Without tools, calls and results in the conversation become prose that describes them; an output
+    schema becomes instructions in the system prompt.
     """
     dropped: list[str] = []
     out = request
@@ -78,7 +78,7 @@ def fit(request: Request, able: Capabilities) -> tuple[Request, list[str]]:
         out = replace(out, effort="")
         dropped.append("effort")
     if not able.output_schema and request.output is not None:
-        from lorimer.models.wires.strict import told_in_words  # only where there is one
+        from lorimer.models.wires.strict import told_in_words  # only needed if there is one
 
         out = told_in_words(out)
         dropped.append("output")
@@ -86,7 +86,7 @@ def fit(request: Request, able: Capabilities) -> tuple[Request, list[str]]:
         out = replace(out, stop_sequences=())
         dropped.append("stop_sequences")
     if not able.cache_marks and request.cache is not NO_MARKS:
-        out = replace(out, cache=NO_MARKS)  # saves money, says nothing: not worth a word
+        out = replace(out, cache=NO_MARKS)  # only saves money: not worth mentioning
     for name, can in zip(
         _SAMPLING, (able.temperature, able.top_p, able.top_k, able.seed), strict=True
     ):
@@ -118,7 +118,7 @@ def _readable(
 def _written(
     block: Block, able: Capabilities, names: dict[str, str], dropped: list[str]
 ) -> list[Block]:
-    """A block as the model can read it."""
+    """A block in a form that the model can read."""
     match block:
         case ToolUse() if not able.tools:
             return [TextBlock(f"[I called {block.name} with {block.raw or dumps(block.input)}]")]
@@ -159,16 +159,16 @@ def _name(what: str, dropped: list[str]) -> None:
 
 
 def naming(dropped: Sequence[str], extra: Mapping[str, JSON]) -> dict[str, JSON]:
-    """The `extra` of a response that also names what was left out of its request."""
+    """The `extra` of a response, with the names of what was left out of its request."""
     known = extra.get("dropped")
     more = known if isinstance(known, list | tuple) else ()
     return {**extra, "dropped": list(dict.fromkeys([*dropped, *map(str, more)]))}
 
 
 class Fitted:
-    """A model that is asked only for what it can: `core.model.Model`, `Capable` and the other
-    optional ports. Of those that the model itself lacks, `count_tokens` and `list_models` raise
-    APIError `exec.api.bad_request`."""
+    """A model whose requests contain only what it supports: `core.model.Model`, `Capable` and the
+    other optional ports. Of those that the model itself lacks, `count_tokens` and `list_models`
+    raise APIError `exec.api.bad_request`."""
 
     def __init__(self, inner: Model, capabilities: Capabilities) -> None:
         self.inner = inner
@@ -178,34 +178,34 @@ class Fitted:
 
     @property
     def context_window(self) -> int | None:
-        """As the model says."""
+        """That of the model."""
         return self.inner.context_window if isinstance(self.inner, KnowsWindow) else None
 
     @property
     def image_limits(self) -> ImageLimits | None:
-        """As the model says, where it takes pictures at all."""
+        """That of the model, if it accepts pictures at all."""
         if not self.capabilities.images or not isinstance(self.inner, LimitsImages):
             return None
         return self.inner.image_limits
 
     def price(self, usage: Usage, *, model: str = "") -> int | None:
-        """As the model says."""
+        """That of the model."""
         return self.inner.price(usage, model=model)
 
     def stream(self, request: Request, *, world: World) -> AsyncIterator[Delta | Response]:
-        """The model's answer to what it takes of the request; the rest is in `extra["dropped"]`."""
+        """The model's answer to the reduced request; what was left out is in `extra["dropped"]`."""
         fitting, dropped = fit(request, self.capabilities)
         answer = self.inner.stream(fitting, world=world)
         return _naming(answer, dropped) if dropped else answer
 
     async def count_tokens(self, request: Request, *, world: World) -> int:
-        """Of what is really sent."""
+        """The count for the reduced request."""
         if not isinstance(self.inner, CountsTokens):
             raise self._cannot("count tokens")
         return await self.inner.count_tokens(fit(request, self.capabilities)[0], world=world)
 
     async def list_models(self, *, world: World) -> list[str]:
-        """As the model's provider says."""
+        """As reported by the model's provider."""
         if not isinstance(self.inner, ListsModels):
             raise self._cannot("list models")
         return await self.inner.list_models(world=world)

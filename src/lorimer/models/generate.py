@@ -1,7 +1,8 @@
-"""One typed answer of a model: `generate_as`, outside of any run or in the middle of one.
+"""One typed answer from a model: `generate_as`, outside of any run or within one.
 
-A call is made by the attempt loop (`attempts.py`), with its retries, failover, clocks and costs; an
-answer that does not fit is told to the model once. How a type is asked for and read: `typed.py`.
+Calls are made by the attempt loop (`attempts.py`), with its retries, failover, clocks and costs; an
+answer that does not fit is sent back to the model once for repair. How a type is requested and
+parsed: `typed.py`.
 """
 
 from __future__ import annotations
@@ -37,13 +38,13 @@ from lorimer.world.real import RealWorld
 T = TypeVar("T")
 
 LIMITS: Final = Limits(timeout_s=300.0, max_cost_usd=5.0, allow_unpriced=True)
-"""Of a call that is not part of a run."""
+"""Limits of a call that is not part of a run."""
 
 
 @record
 class Partial:
-    """The beginning of an answer, as plain data. Nothing of it is checked, what is there may still
-    grow, and after a failed attempt it begins anew."""
+    """The beginning of an answer, as plain data. It is not validated, may still grow, and starts
+    over after a failed attempt."""
 
     data: JSON
 
@@ -63,24 +64,24 @@ async def generate_as(
 ) -> T:
     """Ask a model for a value of a type: a BaseModel, a dataclass, a TypedDict (before Python 3.12
     that of typing_extensions), a list or a plain type, or the TypeAdapter of anything else
-    (`TypeAdapter(Cat | Dog)`). Every field is asked for, also one with a default: make it
-    `X | None` if it may be unknown.
+    (`TypeAdapter(Cat | Dog)`). Every field is requested, even one with a default: make it `X |
+    None` if it may be unknown.
 
-    model: a spec, a chain `a,b`, or a Model. models: who finds it, closed by the caller; default:
-        the vendors' keys in the environment. The schema goes natively to models that are held to
-        one, else as a forced tool, else in words.
-    max_tokens: of one answer. system, temperature: as in Request.
-    limits: of a call of its own, its repair and its retries; default: 300 s and 5 USD, of which a
-        model of unknown price counts as free. Not with `run`, whose limits hold.
-    run: the run that this is a part of (`state.run`, in a tool `context.run`). Then every attempt
-        is journalled as an effect of the kind `generate`, with its answer, usage and cost: it
-        counts in the run's spend (not in max_turns), and a resumed run that asks for the same does
-        not ask the model again. Without one nothing is journalled; Models' sinks are told of each
-        attempt either way.
+    model: a spec, a chain `a,b`, or a Model. models: the resolver, closed by the caller; default:
+        the vendors' keys in the environment. The schema is sent natively to models that can be held
+        to one, else as a forced tool, else as instructions.
+    max_tokens: per answer. system, temperature: as in Request.
+    limits: those of a standalone call, including repair and retries; default: 300 s and 5 USD,
+        where a model of unknown price counts as free. Not with `run`, whose own limits apply.
+    run: the run that this call is part of (`state.run`, in a tool `context.run`). Every attempt is
+        then journalled as an effect of the kind `generate`, with its answer, usage and cost: it
+        counts towards the run's spend (not towards max_turns), and a resumed run that asks for the
+        same thing does not ask the model again. Without a run nothing is journalled. The sinks of
+        Models are notified of each attempt either way.
 
-    Raises APIError: of the attempts; `exec.api.output_invalid` when the answer was cut off at
-    max_tokens, or does not fit, and the repaired one neither; `exec.api.refused`. LimitError;
-    ConfigError for a type or a model that cannot be used.
+    Raises APIError: that of the attempts; `exec.api.output_invalid` when the answer was cut off at
+    max_tokens, or when neither it nor its repair fits; `exec.api.refused`. LimitError; ConfigError
+    for a type or a model that cannot be used.
     """
     asking = TypedRequest(Form(wanted), prompt, system, max_tokens, temperature)
     return await _generate(asking, model, models, run, limits, world)
@@ -98,7 +99,7 @@ def generate_as_sync(
     limits: Limits | None = None,
     world: World | None = None,
 ) -> T:
-    """`generate_as` for programs without an event loop. Raises PipelineError inside of one."""
+    """`generate_as` for programs without an event loop. Raises PipelineError inside one."""
     asking = TypedRequest(Form(wanted), prompt, system, max_tokens, temperature)
     work = _generate(asking, model, models, None, limits, world)
     return in_own_loop("generate_as", work, models)
@@ -117,10 +118,10 @@ async def generate_as_stream(
     limits: Limits | None = None,
     world: World | None = None,
 ) -> AsyncGenerator[Partial | T, None]:
-    """`generate_as` that shows what there is: a Partial each time that there is more, then the
-    value, last. A slow reader misses some, not the last one. Leaving the loop early ends the call
-    and its spending; close the generator then (`contextlib.aclosing`). What a resumed run has
-    recorded comes as the value alone."""
+    """`generate_as` that also yields partial answers: a Partial whenever there is more, and finally
+    the value. A slow reader misses some Partials, but never the last item. Leaving the loop early
+    ends the call and its spending; close the generator then (`contextlib.aclosing`). In a resumed
+    run a recorded answer is yielded as the value alone."""
     asking = TypedRequest(Form(wanted), prompt, system, max_tokens, temperature)
     shown = asking.hearer = _Shown(asking.form)
     task = asyncio.create_task(_generate(asking, model, models, run, limits, world))
@@ -138,7 +139,7 @@ async def generate_as_stream(
 
 
 class _Shown(Generic[T]):
-    """The pieces of an answer, on their way to a reader."""
+    """The pieces of an answer on their way to the reader."""
 
     def __init__(self, form: Form[T]) -> None:
         self._form = form
@@ -154,7 +155,8 @@ class _Shown(Generic[T]):
         text = item.text if isinstance(item, TextDelta) else item.partial_json
         self._parts.append(text)
         self._size += len(text)
-        # parsed anew each time: a long answer only when it has grown by a 64th
+        # every parse starts from the beginning: a long answer is parsed only after growing by a
+        # 64th
         if self._size >= self._read + max(1, self._read // 64):
             self._news.set()
         return len(text)
@@ -168,13 +170,13 @@ class _Shown(Generic[T]):
         self._news.set()
 
     async def more(self) -> bool:
-        """Wait for more; False: there is none."""
+        """Wait for more; False: no more will come."""
         await self._news.wait()
         self._news.clear()
         return not self._over
 
     def data(self) -> JSON:
-        """What there is now; None: nothing, or nothing new."""
+        """The answer so far; None: nothing, or nothing new."""
         self._read = self._size
         data = self._form.partial("".join(self._parts))
         if data == self._last:
@@ -184,14 +186,14 @@ class _Shown(Generic[T]):
 
 
 async def _apart(work: Coroutine[None, None, T], run: RunContext) -> T:
-    """Do it in a task of its own, which ends before this does: clocks cancel the task that waits
-    for a model, and a tool's is the run's."""
+    """Run `work` in a task of its own, which ends before this returns: clocks cancel the task that
+    waits for a model, and the task of a tool belongs to the run."""
     task = asyncio.create_task(work)
     try:
         return await asyncio.shield(task)
     except asyncio.CancelledError:
         task.cancel()
-        with run.cancellation.shielded():  # what it has cost by now is still noted
+        with run.cancellation.shielded():  # the cost so far is still recorded
             while not task.done():
                 try:
                     await asyncio.wait([task])
@@ -200,7 +202,7 @@ async def _apart(work: Coroutine[None, None, T], run: RunContext) -> T:
         raise
     finally:
         if task.done() and not task.cancelled():
-            task.exception()  # seen, also where the cancellation goes on in its place
+            task.exception()  # marks it as retrieved, also if the cancellation is raised instead
 
 
 async def _generate(
@@ -233,7 +235,7 @@ async def _generate(
 async def _ask(
     asking: TypedRequest[T], targets: Sequence[Target], models: Models | None, run: RunContext
 ) -> T:
-    """Ask once, and once more with what is wrong with the answer."""
+    """Ask once, and a second time with the faults of the answer if it does not fit."""
     health = Health() if models is None else models.health
     sinks = None if models is None else models.sinks
     counts = None if models is None else models.counts
@@ -273,7 +275,7 @@ async def _ask(
 
 
 def _settings(request: Request, targets: Sequence[Target]) -> bytes:
-    """All but the messages that tells one request from another."""
+    """Everything except the messages that distinguishes one request from another."""
     output = request.output
     said: JSON = [
         [target.spec for target in targets],

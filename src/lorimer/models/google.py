@@ -1,7 +1,7 @@
-"""Google's Gemini wire, through the official SDK, whose types stop here.
+"""Google's Gemini wire, through the official SDK, whose types do not leave this module.
 
-The SDK addresses and signs (key, version, its own headers). It has no public way to hand out a
-raw response, so its request goes out through our client; its retries, its transport and its
+The SDK does addressing and authentication (key, version, its own headers). It has no public way to
+return a raw response, so its request is sent by our client; its retries, its transport and its
 models of requests and events are not used: `gemini_request` writes, `gemini_answer` reads.
 """
 
@@ -37,19 +37,19 @@ from lorimer.models.wires.shared import (
 
 OFFICIAL_URL: Final = "https://generativelanguage.googleapis.com"
 VERSION: Final = "v1beta"
-"""The version that has every field; `v1`, the SDK's default, is behind it."""
+"""The version with all fields; `v1`, the SDK's default, lags behind."""
 MAX_PAGES: Final = 20
-"""Of the list of models, 1,000 each."""
+"""Pages of the list of models, with 1,000 each."""
 MAX_TOKEN: Final = 2_000
-"""Characters by which the next of them is asked for."""
+"""Maximum length of a page token, in characters."""
 
 
 class _Client(BaseApiClient):
     def __init__(self, credentials: ProviderCredentials, http: httpx2.AsyncClient) -> None:
-        # Else it reads the system's certificates, twice, for clients that are never used.
+        # otherwise it reads the system's certificates, twice, for clients that are never used
         unused = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
         super().__init__(
-            vertexai=False,  # said, or a variable decides
+            vertexai=False,  # explicit, or a variable decides
             api_key=credentials.api_key.reveal(),
             http_options=HttpOptions(
                 base_url=credentials.base_url or OFFICIAL_URL,
@@ -70,13 +70,13 @@ class _Client(BaseApiClient):
 
 
 class GoogleModel(HostedModel):
-    """A Gemini model, at Google or at a base URL that speaks the same dialect."""
+    """A Gemini model, at Google or at a base URL with the same API."""
 
     image_limits: ImageLimits | None = GOOGLE
     _client: _Client | None = None
 
     def stream(self, request: Request, *, world: World) -> AsyncGenerator[Delta | Response, None]:
-        """One call of `generateContent`; see `core.model.Model.stream`."""
+        """One request to `generateContent`; see `core.model.Model.stream`."""
         answer = GeminiAnswer(self.provider, self._credentials)
 
         async def send() -> httpx2.Response:
@@ -91,8 +91,8 @@ class GoogleModel(HostedModel):
         return exchange(self.provider, send, answer, self.price, streamed=request.stream)
 
     async def count_tokens(self, request: Request, *, world: World) -> int:
-        """Tokens of the prompt, tools and system included, as Google counts them: a call of its
-        own, free of charge. Raises APIError."""
+        """Tokens of the prompt, including tools and system, as counted by Google: a separate
+        request, free of charge. Raises APIError."""
         with writing(self.provider):
             body: dict[str, JSON] = {"model": model_path(request.model)}
             body |= encode(request, self._effort).body
@@ -102,7 +102,7 @@ class GoogleModel(HostedModel):
         return counted_tokens(self.provider, answer.get("totalTokens"))
 
     async def list_models(self, *, world: World) -> list[str]:
-        """The names of the models that generate content. Raises APIError."""
+        """The names of the models that can generate content. Raises APIError."""
         pages: list[JSON] = []
         token = ""
         while len(pages) < MAX_PAGES:
@@ -127,7 +127,7 @@ class GoogleModel(HostedModel):
     async def _send(
         self, method: str, path: str, content: bytes | None, world: World
     ) -> httpx2.Response:
-        """The response, whose status is 200, its body not read yet."""
+        """The response, with status 200 and its body not read yet."""
         client = self._sdk(world)
         try:
             request = client.request_to(method, path, content)
@@ -159,6 +159,6 @@ class GoogleModel(HostedModel):
 
 
 def path_of(model: str, verb: str) -> str:
-    """Of something that a model does."""
+    """The path of a method of the model."""
     kind, _, name = model_path(model).partition("/")
     return f"{kind}/{quote(name, safe='')}:{verb}"

@@ -1,11 +1,11 @@
-"""Which models answer and which do not: a breaker for each, shared by all runs of a `Models`.
+"""Which models answer and which do not: one circuit breaker each, shared by all runs of a `Models`.
 
-A target fails twice in a row and is benched: chains pass it over while it cools down. When that
-time is over one call at a time may probe it; a success closes the breaker, a failure benches it
-for twice as long. Single models are never refused: with nobody to turn to, waiting and trying
-again is the retry strategy's to decide.
+A target that fails twice in a row is benched: chains skip it during its cool-down. After that, one
+call at a time may probe it; success closes the breaker, failure benches it for twice as long. A
+single model is never refused: as there is no alternative, the retry strategy decides about waiting
+and trying again.
 
-Nothing here asks a clock: `now` is `World.monotonic` of the run that asks.
+Nothing here reads a clock: `now` is `World.monotonic` of the calling run.
 """
 
 from __future__ import annotations
@@ -17,13 +17,14 @@ from lorimer.core.record import record
 from lorimer.core.redaction import logger
 
 FAILURES: Final = 2
-"""In a row, then it is benched."""
+"""Consecutive failures after which a target is benched."""
 COOL_DOWN_S: Final = 5.0
-"""The first time; each further time twice as long."""
+"""The first cool-down; each further one is twice as long."""
 LONGEST_S: Final = 300.0
-"""Of all cool-downs; a probe of which nothing was heard for so long is given up."""
+"""The longest cool-down; also the time after which a probe without an outcome is given up."""
 TARGETS: Final = 1024
-"""How many troubled targets are remembered; then the one that failed longest ago is forgotten."""
+"""How many troubled targets are tracked; beyond that, the one that failed longest ago is
+dropped."""
 
 Breaker: TypeAlias = Literal["closed", "open", "half-open"]
 
@@ -32,23 +33,23 @@ _log = logger("lorimer.models")
 
 @record
 class TargetHealth:
-    """How one target does, as operators and observers are told."""
+    """The state of one target, for operators and observers."""
 
     target: str
-    """`provider:model`, and behind a space the base URL where there is one."""
+    """`provider:model`, followed by a space and the base URL where there is one."""
     breaker: Breaker
     failures: int
-    """In a row."""
+    """Consecutive failures."""
     left_s: float = 0.0
-    """Seconds of its cool-down that are left."""
+    """Seconds left of its cool-down."""
 
 
 Observer: TypeAlias = Callable[[TargetHealth], None]
-"""Told of every target that is benched or comes back. What it raises is logged."""
+"""Called for every target that is benched or comes back. Its exceptions are logged."""
 
 
 class _Trouble:
-    """What is known of a target that failed."""
+    """What is known about a target that failed."""
 
     __slots__ = ("benches", "failures", "probe", "probed", "until")
 
@@ -58,23 +59,23 @@ class _Trouble:
         self.until: float | None = None
         """When the cool-down ends; None: not benched."""
         self.probe = ""
-        """Who probes it."""
+        """Who is probing it."""
         self.probed = 0.0
-        """Since when."""
+        """When the probe started."""
 
 
 class Health:
-    """The breakers of all targets. For one event loop's runs; a target without trouble costs
+    """The breakers of all targets. For the runs of one event loop; a target without failures costs
     nothing."""
 
     def __init__(self, observer: Observer | None = None) -> None:
         self.troubled: dict[str, _Trouble] = {}
-        """By target; empty while all is well, which is all that a successful call looks at."""
+        """By target; empty while all is well. A successful call checks nothing else."""
         self._observer = observer
 
     def admit(self, target: str, now: float, who: str) -> bool:
-        """Whether `who` may call it. Of a target whose cool-down is over, `who` then has the one
-        probe, until it tells how that went: `succeeded`, `failed` or `release`."""
+        """Whether `who` may call it. If the target's cool-down is over, `who` then holds the only
+        probe, until it reports the outcome: `succeeded`, `failed` or `release`."""
         trouble = self.troubled.get(target)
         if trouble is None or trouble.until is None:
             return True
@@ -84,7 +85,7 @@ class Health:
         return True
 
     def left_s(self, target: str, now: float) -> float:
-        """Seconds until it may be called; 0: now. While somebody else probes it, a guess."""
+        """Seconds until it may be called; 0: now. A guess while somebody else is probing it."""
         trouble = self.troubled.get(target)
         if trouble is None or trouble.until is None:
             return 0.0
@@ -95,14 +96,14 @@ class Health:
         return 0.0
 
     def succeeded(self, target: str) -> None:
-        """It answered: all is forgotten."""
+        """It answered: forget its failures."""
         trouble = self.troubled.pop(target, None)
         if trouble is not None and trouble.until is not None:
             self._tell(TargetHealth(target, "closed", 0))
 
     def failed(self, target: str, now: float, began: float | None = None) -> None:
-        """A transient failure of a call made at `began` (None: just now). One that began before
-        the cool-down was over tells nothing new, so it does not prolong it."""
+        """A transient failure of a call made at `began` (None: just now). A call that began before
+        the end of the cool-down adds no information, so it does not prolong it."""
         trouble = self.troubled.pop(target, None) or _Trouble()
         if len(self.troubled) >= TARGETS:
             del self.troubled[next(iter(self.troubled))]
@@ -115,17 +116,18 @@ class Health:
             self._bench(target, trouble, now, _cool_down(trouble.benches))
 
     def release(self, target: str, who: str) -> None:
-        """If `who` has the probe, it came to nothing: neither an answer nor a failure."""
+        """If `who` holds the probe, it ended without an outcome: neither an answer nor a
+        failure."""
         trouble = self.troubled.get(target)
         if trouble is not None and trouble.probe == who:
             trouble.probe = ""
 
     def bench(self, target: str, seconds: float, now: float) -> None:
-        """By an operator: chains pass it over for so long."""
+        """For operators: chains skip it for that long."""
         self._bench(target, self.troubled.setdefault(target, _Trouble()), now, seconds)
 
     def unbench(self, target: str) -> None:
-        """By an operator: as if it had answered."""
+        """For operators: as if it had answered."""
         self.succeeded(target)
 
     def snapshot(self, now: float) -> list[TargetHealth]:

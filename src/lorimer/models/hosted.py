@@ -1,4 +1,4 @@
-"""The base of the vendors' models: their context windows and prices, whatever the wire."""
+"""Base class of the vendors' models: context windows and prices, whatever the wire."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ from lorimer.models.spec import ModelSpec
 
 
 class HostedModel:
-    """A model at its vendor, or at a base URL that speaks the vendor's dialect: who answers, how
-    much it takes and what it costs. Its wire is a subclass's.
+    """A model at its vendor, or at a base URL with the vendor's API: its name, context window and
+    prices. Subclasses add the wire.
 
-    `credentials`: None takes those of the provider. Raises ConfigError where there are none.
+    `credentials`: None: those of the provider. Raises ConfigError if there are none.
     """
 
     image_limits: ImageLimits | None = None
@@ -25,7 +25,7 @@ class HostedModel:
         credentials: ProviderCredentials | None = None,
     ) -> None:
         self.provider = spec.provider
-        """The vendor's, or the name under which another server is known."""
+        """The vendor, or the name under which another server is known."""
         self.name = spec.model
         self._effort = spec.effort
         self._context = context
@@ -33,12 +33,12 @@ class HostedModel:
 
     @property
     def context_window(self) -> int | None:
-        """Tokens, by the table of windows."""
+        """Tokens, from the table of windows."""
         base_url = self._credentials.base_url
         return self._context.windows.tokens(self.provider, self.name, base_url=base_url)
 
     def price(self, usage: Usage, *, model: str = "") -> int | None:
-        """Nano-dollars, by the price table."""
+        """Nano-dollars, from the price table."""
         return self._context.prices.nano(
             self.provider, self.name, usage, answered=model, base_url=self._credentials.base_url
         )

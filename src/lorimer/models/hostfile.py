@@ -1,4 +1,4 @@
-"""The host file: what one machine or program says about models, in one document.
+"""The host file: the settings of one machine or program for models, in one document.
 
     [tiers]                      fast = "haiku, openai:gpt-5-mini:low"
     [aliases]                    haiku = "anthropic:claude-haiku-4-5"
@@ -7,7 +7,7 @@
     [windows]                    "gpu:qwen3" = 32768             (tokens)
     [capabilities."gpu:qwen3"]   tools = true
 
-TOML, YAML or JSON. Keys do not stand in it: it names the variables that they are in.
+TOML, YAML or JSON. It contains no keys, only the names of the variables that hold them.
 """
 
 from __future__ import annotations
@@ -82,10 +82,10 @@ _SECTIONS: Final = ("tiers", "aliases", "providers", "prices", "windows", "capab
 
 @dataclass(frozen=True, slots=True)
 class Host:
-    """What a host file says, checked."""
+    """The checked contents of a host file."""
 
     path: Path | None = None
-    """None: there is no file, and nothing is said."""
+    """None: there is no file; everything is empty."""
     tiers: Tiers = field(default_factory=Tiers)
     providers: Mapping[str, Server] = field(default_factory=dict[str, Server])
     prices: Mapping[str, list[Price]] = field(default_factory=dict[str, list[Price]])
@@ -104,8 +104,8 @@ class Host:
         usage_sink: UsageSink | None = None,
         trace_sink: TraceSink | None = None,
     ) -> Models:
-        """Models as the file says; what is given here wins over it. Raises ConfigError for
-        capabilities of a provider that nobody knows."""
+        """Build Models from the file; arguments given here take precedence. Raises ConfigError for
+        capabilities of an unknown provider."""
         made = Models(
             credentials,
             world,
@@ -123,13 +123,13 @@ class Host:
 
 
 def read_host(path: str | Path) -> Host:
-    """Read a host file (.toml, .yaml, .json). Raises ConfigError: it cannot be read, or every
-    fault of it at once, each with its path."""
+    """Read a host file (.toml, .yaml, .json). Raises ConfigError if it cannot be read, or listing
+    all its faults at once, each with its path."""
     return host_of(read_document(path), Path(path))
 
 
 def host_of(data: Mapping[str, JSON], path: Path | None = None) -> Host:
-    """The same from the document itself."""
+    """Like `read_host`, from the document itself."""
     problems = [
         f"{name}: there is no such section{nearest(name, _SECTIONS)}"
         for name in data
@@ -216,7 +216,7 @@ def _price(said: _Priced) -> Price:
 
 
 def _without_keys(where: str, name: str, said: JSON, problems: list[str]) -> JSON:
-    """The provider without keys that stand in the document; each of them is a problem."""
+    """The provider without any keys written in the document; each of those is a problem."""
     found = [key for key in _KEYS if isinstance(said, Mapping) and key in said]
     if not found or not isinstance(said, Mapping):
         return said
@@ -230,7 +230,7 @@ def _without_keys(where: str, name: str, said: JSON, problems: list[str]) -> JSO
 
 
 def _faults(name: str, said: _Provider) -> list[str]:
-    """What is wrong with a provider whose fields have the right form."""
+    """What is wrong with a provider whose fields are well-formed."""
     found: list[str] = []
     vendor, kind = name in VENDORS, _kind(name, said)
     if not _NAME.fullmatch(name):
@@ -283,7 +283,7 @@ def _server(name: str, said: _Provider) -> Server:
         vendor = "" if name in VENDORS else kind
         return Redirected(name, said.base_url, said.key_env, said.headers, said.api, vendor)
     known = PROFILES.get(kind, Compatible(name))
-    # of a shipped one its own variables count, unless the file says where it is
+    # a known server's own variables apply, unless the file gives its URL
     shipped = known.name == name and not said.base_url
     return replace(
         known,

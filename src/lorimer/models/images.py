@@ -1,8 +1,8 @@
-"""Pictures as one model takes them: of the right kind, small enough, not too many. What a model
-cannot take at all is `fitting.py`'s; how a picture is made smaller, `shrinking.py`'s.
+"""Pictures in a form that the model accepts: of a supported type, small enough, not too many.
+Models that take no pictures at all: `fitting.py`; making a picture smaller: `shrinking.py`.
 
-A request is never changed: what is sent instead stands for one attempt at one target, so the next
-model of a chain gets the original again.
+A request is never changed: the adapted one is for one attempt at one target, so the next model of a
+chain gets the original again.
 """
 
 from __future__ import annotations
@@ -29,23 +29,25 @@ ANTHROPIC: Final = ImageLimits(
     _WEB | {"image/gif"}, 5_242_880, 8_000, 100, 24_000_000, many=20, many_side=2_000
 )
 """Anthropic's page on vision (platform.claude.com/docs/en/build-with-claude/vision): 8000 pixels a
-side, 2000 with more than 20 pictures, 100 pictures (models with a larger window take more), 32 MB a
-request, of which a quarter is left to everything else. Of one picture 5 MiB of base64, which the
-API's own error names (Bedrock and Vertex; at Anthropic itself it was raised to 10)."""
+side, 2000 with more than 20 pictures, 100 pictures (models with a larger window accept more), 32 MB
+per request, a quarter of which is reserved for everything else. Per picture 5 MiB of base64, the
+limit that the API's own error names (Bedrock and Vertex; at Anthropic itself it was raised to
+10)."""
 
 OPENAI: Final = ImageLimits(_WEB | {"image/gif"}, 26_000_000, 0, 500, 66_000_000)
-"""OpenAI's guide "Images and vision": 500 pictures and 50 MB of them a request, and 20 MB each as
-it said earlier; here in characters of base64. Sizes in pixels are not limited."""
+"""OpenAI's guide "Images and vision": 500 pictures and 50 MB of them per request, and 20 MB each as
+it said earlier; here in characters of base64. The size in pixels is not limited."""
 
 GOOGLE: Final = ImageLimits(_WEB | {"image/heic", "image/heif"}, 9_300_000, 0, 900, 15_000_000)
-"""Google's pages on image understanding: no GIF; 7 MB each where it is sent with the request, 900
-of them (Gemini 3 at Vertex; others 3,000); 20 MB a request, a quarter of it left to the rest."""
+"""Google's pages on image understanding: no GIF; 7 MB each when sent within the request, 900 of
+them (Gemini 3 at Vertex; others 3,000); 20 MB per request, a quarter of it reserved for the
+rest."""
 
 HEADER: Final = 262_144
-"""Bytes of a picture in which its size is looked for: a JPEG may have other things before."""
+"""Bytes of a picture that are searched for its size: in a JPEG other data may come first."""
 STEPS: Final = 8
-"""Of too many pictures the oldest are left out by this part of the limit at once, so that what a
-provider has cached of a prompt does not change with each picture that comes."""
+"""When there are too many pictures, the oldest are left out in steps of this fraction of the limit,
+so that a prompt cached by the provider does not change with every new picture."""
 
 _Key: TypeAlias = tuple[str, str, int, ImageLimits]
 
@@ -53,35 +55,36 @@ _log = logger("lorimer.models")
 
 
 def limits_of(model: Model) -> ImageLimits | None:
-    """What is known of which pictures a model takes."""
+    """The known limits on the pictures that a model accepts."""
     return model.image_limits if isinstance(model, LimitsImages) else None
 
 
 def pictured(messages: Sequence[Message]) -> Sequence[int]:
-    """Places of the messages with pictures. At once, where the conversation has kept count."""
+    """Indexes of the messages with pictures. Immediate if the conversation tracks them."""
     if isinstance(messages, (History, Trailed)):
         return messages.pictured
     return [place for place, message in enumerate(messages) if _pictures(message)]
 
 
 class Pictures:
-    """The pictures of one run, as its models take them: each is looked at and made smaller once.
-    One of the things that a run owns (`core/owned.py`), so they are forgotten with it."""
+    """The pictures of one run, adapted to its models: each is examined and made smaller once. Owned
+    by the run (`core/owned.py`), so they are dropped at its end."""
 
     def __init__(self) -> None:
         self._made: dict[_Key, ImageBlock | str] = {}
-        """By data, declared type, pixels a side and the other limits; a text: why there is none."""
+        """By data, declared type, pixels a side and the other limits; a text says why there is
+        none."""
         self._warned = False
 
     async def end(self) -> None:
-        """Forget them."""
+        """Drop them."""
         self._made.clear()
 
     async def fit(
         self, request: Request, limits: ImageLimits | None, run: RunContext
     ) -> tuple[Request, bool]:
-        """The request with pictures that fit, itself where all of them do; and whether one was
-        replaced by a note. Of too many the newest stay."""
+        """The request with pictures that fit, or the same object if all of them do; and whether one
+        was replaced by a note. If there are too many, the newest are kept."""
         messages = request.messages
         places = pictured(messages)
         count = sum([len(_pictures(messages[place])) for place in places])
@@ -130,7 +133,8 @@ class Pictures:
     async def _make(
         self, block: ImageBlock, limits: ImageLimits, side: int, run: RunContext
     ) -> ImageBlock | str:
-        """The picture as it is, with its true type, or smaller; else why not."""
+        """The picture unchanged except for its true type, or made smaller; else the reason why
+        not."""
         kind, size = looked_at(block)
         kind = kind or block.media_type
         wrong = ""
@@ -143,7 +147,7 @@ class Pictures:
         if not wrong:
             return block if kind == block.media_type else ImageBlock(kind, block.data)
         try:
-            from lorimer.models.shrinking import Unreadable, shrunk  # Pillow with it
+            from lorimer.models.shrinking import Unreadable, shrunk  # imports Pillow
         except ImportError:
             if not self._warned:
                 self._warned = True
@@ -164,8 +168,7 @@ class Pictures:
 
 
 def looked_at(block: ImageBlock) -> tuple[str, tuple[int, int] | None]:
-    """The true type of a picture, "" where it is not known, and its size in pixels where its header
-    says it."""
+    """The true type of a picture, "" if unknown, and its size in pixels if its header gives it."""
     try:
         head = base64.b64decode(block.data[: HEADER // 3 * 4])
     except ValueError:
@@ -174,7 +177,7 @@ def looked_at(block: ImageBlock) -> tuple[str, tuple[int, int] | None]:
 
 
 def _too_many(count: int, most: int) -> int:
-    """How many of the oldest are left out."""
+    """How many of the oldest to leave out."""
     if not most or count <= most:
         return 0
     step = max(1, most // STEPS)
@@ -182,7 +185,7 @@ def _too_many(count: int, most: int) -> int:
 
 
 def _pictures(message: Message) -> list[ImageBlock]:
-    """In order, those in results too."""
+    """In order, including those in results."""
     found: list[ImageBlock] = []
     for block in message.content:
         if isinstance(block, ImageBlock):
@@ -193,7 +196,7 @@ def _pictures(message: Message) -> list[ImageBlock]:
 
 
 def _with(message: Message, blocks: dict[int, ImageBlock | TextBlock]) -> Message:
-    """The message with others in the place of some of its pictures, by their `id()`."""
+    """The message with some of its pictures replaced, by their `id()`."""
     content: list[Block] = []
     for block in message.content:
         if isinstance(block, ToolResultBlock) and not isinstance(block.content, str):

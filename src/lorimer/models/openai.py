@@ -1,9 +1,9 @@
-"""OpenAI's two wires, there and at any base URL that speaks one, through the official SDK, whose
-types stop here.
+"""OpenAI's two wires, at OpenAI or at any base URL that supports one, through the official SDK,
+whose types do not leave this module.
 
-The SDK addresses, signs and sends. Its retries, time-outs and models of requests and events are
-not used: `wires/responses_*` and `wires/chat_*` write and read. Which of the two it is,
-`OpenAIModel.api` decides, and nobody else.
+The SDK does addressing, authentication and sending. Its retries, timeouts and models of requests
+and events are not used: `wires/responses_*` and `wires/chat_*` write and read. Only
+`OpenAIModel.api` decides which of the two is used.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ OFFICIAL_URL = "https://api.openai.com/v1"
 PATHS: Final = {"responses": "/responses", "chat": "/chat/completions"}
 
 LOOKUP_S: Final = 30.0
-"""How long counting tokens and listing models may take."""
+"""Seconds that counting tokens and listing models may take."""
 
 
 class _Client(openai.AsyncOpenAI):
@@ -61,19 +61,19 @@ class _Client(openai.AsyncOpenAI):
             timeout=None,
         )
         if credentials.base_url:
-            # What the environment says for OpenAI (OPENAI_ORG_ID, OPENAI_PROJECT_ID,
-            # OPENAI_CUSTOM_HEADERS, with keys perhaps) is no other server's business.
+            # OPENAI_ORG_ID, OPENAI_PROJECT_ID and OPENAI_CUSTOM_HEADERS in the environment, which
+            # may contain keys, are for OpenAI and must not reach other servers.
             self.organization = self.project = None
             self._custom_headers = dict(credentials.default_headers)
-        # Else the first request looks it up in a thread, which virtual time cannot see.
+        # otherwise the first request looks it up in a thread, invisible to virtual time
         self._platform = "Unknown"
         self.http = http
 
 
 class OpenAIModel(HostedModel):
-    """A model of OpenAI, or of a server that speaks its dialect.
+    """A model at OpenAI, or at a server with a compatible API.
 
-    Raises ConfigError when the credentials ask for a wire that does not exist.
+    Raises ConfigError when the credentials name an unknown wire.
     """
 
     image_limits: ImageLimits | None = OPENAI
@@ -85,14 +85,15 @@ class OpenAIModel(HostedModel):
         self._api: Api | None = _known(self._credentials.extras.get("api", ""))
 
     def api(self, request: Request) -> Api:
-        """Which wire a request goes by: as it asks itself (`model.api` of a manifest); else as
-        the credentials say (`extras["api"]`, or the variable LORIMER_OPENAI_API); else Responses
-        at OpenAI and Chat at any other base URL. Raises ConfigError for another name."""
+        """The wire for a request: the one that it names itself (`model.api` of a manifest); else
+        that of the credentials (`extras["api"]`, or the variable LORIMER_OPENAI_API); else
+        Responses at OpenAI and Chat at any other base URL. Raises ConfigError for an unknown
+        name."""
         usual: Api = "responses" if self._official else "chat"
         return _known(request.api) or self._api or usual
 
     def stream(self, request: Request, *, world: World) -> AsyncGenerator[Delta | Response, None]:
-        """One call; see `core.model.Model.stream`."""
+        """One request; see `core.model.Model.stream`."""
         api = self.api(request)
         assembler = ResponsesAnswer if api == "responses" else ChatAnswer
         answer = assembler(self.provider, self._credentials)
@@ -112,14 +113,14 @@ class OpenAIModel(HostedModel):
                         encoded, error.response.content
                     )
                     if not spared:
-                        # Not from it: the SDK's error holds the request, and with it the key.
+                        # not chained: the SDK's error contains the request, and with it the key
                         raise self._refused(error, world) from None
 
         return exchange(self.provider, send, answer, self.price, streamed=request.stream)
 
     async def count_tokens(self, request: Request, *, world: World) -> int:
-        """See `core.model.CountsTokens`; by `/responses/input_tokens`, which other servers mostly
-        do not have: their answer is then `exec.api.bad_request`. At most LOOKUP_S seconds."""
+        """See `core.model.CountsTokens`; uses `/responses/input_tokens`, which most other servers
+        lack: their answer is then `exec.api.bad_request`. At most LOOKUP_S seconds."""
         with writing(self.provider):
             body = self._encode(request, "responses").body
             wanted = {name: body[name] for name in responses_request.COUNTED if name in body}
@@ -129,7 +130,7 @@ class OpenAIModel(HostedModel):
         return counted_tokens(self.provider, counted)
 
     async def list_models(self, *, world: World) -> list[str]:
-        """See `core.model.ListsModels`; by `/models`. At most LOOKUP_S seconds."""
+        """See `core.model.ListsModels`; uses `/models`. At most LOOKUP_S seconds."""
         found = await self._look_up("/models", None, world)
         try:
             return [clean(string(mapping(one)["id"])) for one in array(mapping(found)["data"])]
@@ -155,7 +156,7 @@ class OpenAIModel(HostedModel):
             ) from error
 
     async def _send(self, path: str, content: bytes | None, world: World) -> httpx2.Response:
-        """POST the content, or GET. Raises APIError, and the SDK's APIStatusError."""
+        """POST the content, or GET if None. Raises APIError, and the SDK's APIStatusError."""
         client = self._sdk(world)
         try:
             if content is None:
@@ -178,7 +179,7 @@ class OpenAIModel(HostedModel):
         except (openai.OpenAIError, *NETWORK_ERRORS) as error:
             cause = error.__cause__ or error
             raise network_error(self.provider, cause, self._credentials) from cause
-        # With this cast_to the SDK hands out the response itself, whatever its types say.
+        # with this cast_to the SDK returns the response itself, whatever its types say
         assert isinstance(response, httpx2.Response)
         return response
 
@@ -202,7 +203,7 @@ class OpenAIModel(HostedModel):
 
 
 def _known(api: str) -> Api | None:
-    """The wire of that name; None: none is named. Raises ConfigError."""
+    """The wire of that name; None for an empty name. Raises ConfigError."""
     match api:
         case "":
             return None

@@ -1,7 +1,7 @@
-"""What tokens cost. The only price table: overrides first, then the data of genai-prices.
+"""Prices of tokens. The only price table: overrides first, then the data of genai-prices.
 
-Money is whole nano-dollars; rates are whole pico-dollars a token (USD per million x 10^6), so
-sums are exact and only the last division rounds.
+Amounts are whole nano-dollars; rates are whole pico-dollars per token (USD per million x 10^6), so
+sums are exact and only the final division rounds.
 """
 
 from __future__ import annotations
@@ -33,11 +33,11 @@ class Price:
     input_per_million: float
     output_per_million: float
     cache_read_per_million: float | None = None
-    """None: as input."""
+    """None: same as input."""
     cache_write_per_million: float | None = None
-    """None: as input."""
+    """None: same as input."""
     since: date | None = None
-    """The first day on which it holds, in UTC; None: always."""
+    """The first day on which it applies, in UTC; None: always."""
 
     def __post_init__(self) -> None:
         for rate in (
@@ -50,7 +50,7 @@ class Price:
                 raise ConfigError(f"a price must be a finite number, not negative: {rate}")
 
     def tiers(self) -> Tiers:
-        """The rates that `cost_nano` wants."""
+        """The rates in the form that `cost_nano` takes."""
         read, write = self.cache_read_per_million, self.cache_write_per_million
         fresh = round(self.input_per_million * _PICO)
         return (
@@ -66,7 +66,8 @@ class Price:
 
 @record
 class Rates:
-    """Pico-dollars per token from `above` prompt tokens on. None: this kind has no price."""
+    """Pico-dollars per token when the prompt has more than `above` tokens. None: no price for this
+    kind."""
 
     above: int
     input: int | None
@@ -74,12 +75,11 @@ class Rates:
     cache_read: int | None
     cache_write: int | None
     reasoning: int | None = None
-    """None: as output."""
+    """None: same as output."""
     request: int = 0
     """Pico-dollars for the call itself."""
     flat: tuple[int, int, int, int, int] | None = field(init=False, repr=False, compare=False)
-    """In the order of `USAGE_FIELDS`, of reasoning what it costs besides; None: not all are
-    known."""
+    """In the order of `USAGE_FIELDS`; for reasoning, its surcharge. None: not all are known."""
 
     def __post_init__(self) -> None:
         rates = (self.input, self.output, self.cache_read, self.cache_write)
@@ -99,7 +99,7 @@ def cost_nano(tiers: Tiers, usage: Usage) -> int | None:
     if len(tiers) > 1:
         prompt = usage.total - usage.output_tokens
         rates = next((tier for tier in reversed(tiers) if prompt > tier.above), rates)
-    if rates.flat is not None:  # nearly always
+    if rates.flat is not None:  # nearly always the case
         return (rates.request + sum(map(mul, rates.flat, _counts(usage))) + 500) // 1000
     reasoning = usage.reasoning_tokens if rates.reasoning is not None else 0
     total = rates.request
@@ -118,13 +118,14 @@ def cost_nano(tiers: Tiers, usage: Usage) -> int | None:
 
 
 class Prices:
-    """Looks prices up, once per model, and multiplies.
+    """Looks prices up, once per model, and computes costs.
 
-    `overrides` is keyed by `provider:model`, by the model alone, or by `provider:*` for all of a
-    provider that has no price of its own here. Several prices of one model follow each other by
-    their `since`; before the first of them the price is genai-prices'. `now` gives seconds since
-    the epoch (`World.time`): prices change by date and, for some vendors, by the time of day.
-    Without it the newest hold. Without genai-prices installed only the overrides are known.
+    `overrides` is keyed by `provider:model`, by the model alone, or by `provider:*` for all models
+    of a provider that have no override of their own. Several prices of one model succeed each other
+    by their `since`; before the first of them, the price is that of genai-prices. `now` returns
+    seconds since the epoch (`World.time`): prices change by date and, for some vendors, by the time
+    of day. Without it the newest apply. If genai-prices is not installed, only the overrides are
+    known.
     """
 
     def __init__(
@@ -153,8 +154,8 @@ class Prices:
         """Nano-dollars for `usage` of `model`; None: unknown.
 
         `answered` is the name under which the provider answered, tried first; `base_url` the
-        endpoint if it is not the provider's own. `batch`: asked in a batch, which most vendors
-        give for less; where that rate is not known, the usual one.
+        endpoint if it is not the provider's own. `batch`: sent in a batch, which most vendors
+        discount; if the batch rate is unknown, the usual one applies.
         """
         key = (provider, model, answered, base_url, batch)
         found = self._found.get(key)
@@ -184,7 +185,7 @@ class Prices:
         if not isinstance(info.prices, list) and not batch:
             return _tiers(info.prices), inf
         context = {"processing": "batch"} if batch else None
-        # Dated prices: without a clock the newest are right, with one those of this minute.
+        # Dated prices: without a clock the newest apply, with one those of this minute.
         if self._now is None:
             return _tiers(info.get_prices(datetime.max.replace(tzinfo=UTC), context)), inf
         now = self._now()
@@ -193,7 +194,7 @@ class Prices:
 
 
 def _dated(prices: Sequence[Price]) -> list[tuple[float, Tiers]]:
-    """When each begins, in seconds since the epoch, and its rates; the newest first."""
+    """The start of each price, in seconds since the epoch, and its rates; newest first."""
     found = [
         (
             -inf if price.since is None else datetime.combine(price.since, time(), UTC).timestamp(),
@@ -207,15 +208,16 @@ def _dated(prices: Sequence[Price]) -> list[tuple[float, Tiers]]:
 
 
 def lookup(provider: str, model: str, base_url: str = "") -> ModelInfo | None:
-    """What genai-prices knows of a model, by the endpoint or by the provider's exact name."""
+    """The entry of genai-prices for a model, found by the endpoint or by the provider's exact
+    name."""
     try:
-        # Bundled data only, never its network update; imported late: it takes a tenth of a second.
+        # Bundled data only, never its network update; imported late because it takes 0.1 s.
         from genai_prices.data_snapshot import get_snapshot
     except ModuleNotFoundError:
         return None
     snapshot = get_snapshot()
     places: list[tuple[str | None, str | None]] = [(None, base_url)] if base_url else []
-    # exact: by its own rules `my-openai` would be sold at OpenAI's prices
+    # exact match: by genai-prices' own rules `my-openai` would get OpenAI's prices
     if any(provider == known.id for known in snapshot.providers):
         places.append((provider, None))
     for provider_id, url in places:

@@ -1,4 +1,5 @@
-"""One tiny live request to a model, to see whether it answers: what `lorimer models check` does."""
+"""One tiny live request to a model, to check that it answers: the implementation of `lorimer models
+check`."""
 
 from __future__ import annotations
 
@@ -22,12 +23,12 @@ from lorimer.models.registry import Models
 from lorimer.models.reserving import FRAME, TOOL_FRAME
 
 CEILING_USD: Final = 0.01
-"""What one check may cost."""
+"""Maximum cost of one check."""
 MAX_TOKENS: Final = 256
 _MIN_TOKENS: Final = 16
 _ASK: Final = "Call the tool `ready` with ok set to true. If you have no tools, answer: ok."
 _VENDORS: Final = (*WIRES, VERTEX)
-"""Whose wires have paths of another form than OpenAI's."""
+"""Providers whose paths differ in form from OpenAI's."""
 _TOOL: Final = ToolSpec(
     "ready",
     "Says that you are ready.",
@@ -35,30 +36,30 @@ _TOOL: Final = ToolSpec(
 )
 _ASKED: Final = FRAME + len(_ASK)
 _OFFERED: Final = TOOL_FRAME + _TOOL.size
-"""Tokens of the prompt at most: of the question, and of the tool."""
+"""Maximum tokens of the prompt: the question and the tool."""
 
 
 @dataclass(frozen=True, slots=True)
 class Probe:
-    """What came of it."""
+    """The outcome of a check."""
 
     spec: str
     error: LorimerError | None = None
     """Why there is no answer."""
     advice: str = ""
-    """What to do about it."""
+    """What to do about the error."""
     model: str = ""
-    """Who answered, as the provider says."""
+    """The model that answered, according to the provider."""
     tools: str = ""
-    """`work`, `were not used`, `off`: not offered, as they are not configured; or `were not
-    offered`: a cent is not enough for that."""
+    """`work`, `were not used`, `off` (not offered, as they are not configured) or `were not
+    offered` (they would cost more than a cent)."""
     seconds: float = 0.0
     cost_nano: int | None = 0
-    """None: its price is not known."""
+    """None: its price is unknown."""
 
     @property
     def ok(self) -> bool:
-        """There was an answer."""
+        """Whether there was an answer."""
         return self.error is None
 
 
@@ -70,9 +71,10 @@ async def probe(
     timeout_s: float = 60.0,
     allow_unpriced: bool = False,
 ) -> Probe:
-    """Ask the model of one spec a tiny question. Costs at most a cent by the price table: what
-    could cost more is not asked, nor is a model without a price, unless it is a server of one's
-    own (its address is private) or `allow_unpriced`. Errors are told, not raised."""
+    """Ask the model of one spec a tiny question. Costs at most a cent by the price table: a request
+    that could cost more is not sent, nor one to a model without a price, unless the server is the
+    user's own (its address is private) or `allow_unpriced` is set. Errors are returned, not
+    raised."""
     held: ProviderStatus | None = None
     started = world.monotonic()
     try:
@@ -118,7 +120,7 @@ async def _answer(model: Model, request: Request, world: World, timeout_s: float
 
 
 def _question(model: Model, held: ProviderStatus, *, allow_unpriced: bool) -> Request:
-    """With the tool, if a cent is enough for it. Raises ConfigError `exec.api.unpriced`."""
+    """With the tool, if it costs no more than a cent. Raises ConfigError `exec.api.unpriced`."""
     each = model.price(Usage(output_tokens=1000))
     for tools, prompt in (((_TOOL,), _ASKED + _OFFERED), ((), _ASKED)):
         asked = model.price(Usage(input_tokens=prompt))
@@ -151,7 +153,7 @@ def _is_private(url: str) -> bool:
 
 
 def advice(error: LorimerError, held: ProviderStatus | None) -> str:
-    """What to do about an error of a model call; "" when there is nothing to say."""
+    """What to do about an error of a model call; "": no advice."""
     variable = held.variable if held is not None else ""
     url = held.base_url if held is not None else ""
     where = f" {url}" if url else ""

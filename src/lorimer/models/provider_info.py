@@ -1,5 +1,5 @@
-"""Status of providers, and limits and prices of models, without asking them: for tables, checks and
-hints."""
+"""Status of providers, and limits and prices of models, without any requests: for tables, checks
+and hints."""
 
 from __future__ import annotations
 
@@ -16,18 +16,18 @@ from lorimer.models.registry import PROVIDERS, Models
 from lorimer.models.spec import ModelSpec
 
 _SAMPLE: Final = 1000
-"""Tokens: few enough to be in the first tier of any price."""
+"""Tokens: few enough for the first tier of any price."""
 
 
 @dataclass(frozen=True, slots=True)
 class ProviderStatus:
-    """Whether a provider can be asked, and what is missing."""
+    """Whether a provider can be used, and what is missing."""
 
     provider: str
     ready: bool
-    """Nothing is missing that can be told from here: key, address, SDK, package."""
+    """Nothing is missing as far as can be told offline: key, address, SDK, package."""
     variable: str = ""
-    """The variable that its key is in; "": it has none."""
+    """The variable that holds its key; "": it has none."""
     base_url: str = ""
     """Without user name and password; "": the vendor's own."""
     why: str = ""
@@ -36,29 +36,29 @@ class ProviderStatus:
 
 @dataclass(frozen=True, slots=True)
 class ModelInfo:
-    """What is known of one model. Dollars per million tokens."""
+    """What is known about one model. Prices are US dollars per million tokens."""
 
     spec: str
     status: ProviderStatus
     input_price: float | None
-    """None: not known, as `output_price`."""
+    """None: unknown; the same for `output_price`."""
     output_price: float | None
     window: int | None
-    """Tokens; None: not known."""
+    """Tokens; None: unknown."""
     capabilities: Capabilities | None
     """None: the provider is not ready."""
 
 
 def provider_status(models: Models, name: str) -> ProviderStatus:
-    """The status of a provider. Does not import an SDK, ask anything, or raise for what is broken:
-    `why` says what is."""
+    """The status of a provider. Does not import an SDK, send a request, or raise for a broken
+    configuration: `why` describes it."""
     bundle = models.context.credentials
     variable = VARIABLES.get(name, ("", ""))[0]
     try:
         provider = models.find(name)
         if isinstance(provider, str) and provider == PROVIDERS.get(name):
             if name == CLAUDE_CODE:
-                from lorimer.models.claude_code import program_of  # httpx2 with it, as below
+                from lorimer.models.claude_code import program_of  # imports httpx2, as below
 
                 program_of(bundle)
             if name == VERTEX:
@@ -84,7 +84,8 @@ def provider_status(models: Models, name: str) -> ProviderStatus:
 
 
 def model_info(models: Models, spec: str) -> ModelInfo:
-    """What is known of the model of one spec. Raises ConfigError when it names none."""
+    """What is known about the model of one spec. Raises ConfigError when the spec names no
+    model."""
     parsed = models.parse(spec)
     held = provider_status(models, parsed.provider)
     prices, windows = models.context.prices, models.context.windows

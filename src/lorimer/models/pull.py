@@ -1,5 +1,5 @@
-"""One attempt at one model: pulls its stream under the clocks, tells listeners, and counts what it
-cost, however it ends. Which attempts are made, `attempts.py` says."""
+"""One attempt at one model: pulls its stream under the clocks, notifies listeners, and accounts for
+its cost, however it ends. Which attempts are made is decided in `attempts.py`."""
 
 from __future__ import annotations
 
@@ -39,12 +39,13 @@ _CUT_OFF: Final = ExecutorErrorCode.EXEC_RUN_CANCELLED.value
 _MOST_NANO: Final = 10**15
 """A million dollars: no call costs more."""
 _LOST: Final = frozenset({ErrorCategory.NETWORK, ErrorCategory.TIMEOUT})
-"""Where a stream only ends: whoever tells an error in one has refused, and bills nothing."""
+"""Categories in which a stream just breaks off: a provider that reports an error within a stream
+has rejected the request, and bills nothing."""
 
 
 class Pull:
-    """One attempt, made by `make`. `prefix` is the beginning of the answer, if an attempt before
-    gave it: the answer is that and what comes now."""
+    """One attempt, made by `make`. `prefix` is the beginning of the answer, if an earlier attempt
+    produced it: the answer is the prefix and what follows now."""
 
     __slots__ = (
         "_accepted",
@@ -83,19 +84,19 @@ class Pull:
         self._prefix = prefix
         self._usage = NO_USAGE
         self._accepted = False
-        """The provider has begun to answer: the prompt is paid for."""
+        """The provider has begun to answer: the prompt is billed."""
         self._uncounted = 0
-        """Characters of the answer that came since the provider last counted it."""
+        """Characters of the answer since the provider last reported usage."""
         self._estimated = False
         self._began: float | None = None
         self._released = 0
         """Characters of the answer that listeners were given."""
         self._said: list[str] | None = None
-        """The text that listeners were given, where another attempt may go on from it."""
+        """The text that listeners were given, if another attempt may continue it."""
         self.response: Response | None = None
 
     async def make(self) -> Mapping[str, JSON]:
-        """The answer, as its fact has it. Raises APIError, which says what was released."""
+        """The answer as recorded in its fact. Raises APIError, which says what was released."""
         run, caller, request = self._state.run, self._caller, self._request
         if caller.timed:
             self._began = run.world.monotonic()
@@ -157,14 +158,14 @@ class Pull:
         *,
         heard: bool,
     ) -> Response:
-        """Read the stream to its end and pass its pieces on, to listeners if they are `heard`."""
+        """Read the stream to its end and pass its pieces on, to listeners if `heard`."""
         run = self._state.run
         clocks = Clocks(run.alarm, run.bounds.limits, streamed=self._request.stream)
         response: Response | None = None
         try:
             while (item := await clocks.next(stream)) is not None:
                 if isinstance(item, Response):
-                    response = item  # always the last
+                    response = item  # always the last item
                     break
                 if isinstance(item, UsageDelta):
                     self._accepted = True
@@ -180,7 +181,7 @@ class Pull:
                         await run.wait_for_reader()
         finally:
             clocks.close()
-            if isinstance(stream, (AsyncGeneratorType, AsyncGenerator)):  # the first is quick
+            if isinstance(stream, (AsyncGeneratorType, AsyncGenerator)):  # the first is fast
                 await stream.aclose()
         if response is None:
             raise APIError(
@@ -193,22 +194,22 @@ class Pull:
         return response
 
     def spent(self) -> Mapping[str, JSON]:
-        """What a failed or cancelled attempt has used: as the provider told, and where it had not
-        yet counted the prompt or what it said, by an estimate, which `extra` names."""
+        """The usage of a failed or cancelled attempt: as the provider reported it, with estimates,
+        named in `extra`, for the prompt or the output if it had not counted them yet."""
         if self._usage is NO_USAGE:
             return {}
         used = {"usage": self._usage.to_json(), "cost": self._cost(self._request.model)}
         return {**used, "extra": {"usage_estimated": True}} if self._estimated else used
 
     def _told(self, usage: Usage) -> None:
-        """The provider has counted, or only told of the prompt."""
+        """The provider has reported usage, perhaps only that of the prompt."""
         if usage.output_tokens > self._usage.output_tokens:
             self._uncounted = 0
         self._usage = usage
 
     def _estimate(self, *, lost: bool = False) -> None:
-        """The attempt is dead: nobody will count any more what it has said; nor its prompt, where
-        it was `lost`. Most providers count at the end, and bill nevertheless."""
+        """The attempt is dead: its output will never be counted by the provider, nor its prompt if
+        it was `lost`. Most providers count at the end, but bill anyway."""
         request, caller, told = self._request, self._caller, self._usage
         if not self._uncounted and (told.total or not (lost and self._accepted)):
             return
@@ -218,14 +219,14 @@ class Pull:
             prompt = estimate(request) * share
         said = min(
             -(-self._uncounted // CHARS_PER_TOKEN),
-            request.max_tokens + (request.thinking_tokens or 0),  # what was set aside: never more
+            request.max_tokens + (request.thinking_tokens or 0),  # what was reserved: never more
         )
         self._usage = told + Usage(round(prompt), said)
         self._uncounted, self._estimated = 0, True
 
     def _cost(self, model: str) -> int:
-        # a kind of token without a price, or a count that cannot be: under a cost limit that is
-        # not free, nor gives it money back, but costs what was set aside
+        # For a kind of token without a price, or an impossible count: under a cost limit the call
+        # is then neither free nor refunded, but costs what was reserved.
         cost = self._caller.price(self._usage, model, self._target.model)
         return self._reserve if cost is None or not 0 <= cost <= _MOST_NANO else cost
 
@@ -265,7 +266,7 @@ class Pull:
         sinks.tell(call, self._request, response)
 
     def _tell_dropped(self, response: Response) -> None:
-        """Tell listeners what was asked for and not sent: of each model and field once a run."""
+        """Tell listeners what was requested but not sent: once per run for each model and field."""
         model, state = self._target.model, self._state
         dropped = response.extra.get("dropped")
         names = [str(name) for name in dropped] if isinstance(dropped, list | tuple) else []
@@ -279,7 +280,7 @@ class Pull:
             )
 
     def _release(self, item: TextDelta | ThinkingDelta | ToolInputDelta) -> None:
-        """Tell listeners of a piece, and count what they were given."""
+        """Give listeners a piece, and count what they were given."""
         run, hearer = self._state.run, self._caller.hearer
         if hearer is not None:
             self._released += hearer.piece(item)
@@ -304,14 +305,14 @@ class Pull:
 
 
 def _length(item: TextDelta | ThinkingDelta | ToolInputDelta) -> int:
-    """Of a piece of an answer, in characters."""
+    """The length of a piece of an answer, in characters."""
     if isinstance(item, ToolInputDelta):
         return len(item.name) + len(item.partial_json)
     return len(item.text)
 
 
 def _says_nothing(response: Response) -> bool:
-    """It ended by itself, and has neither text nor calls: thinking or blanks at most."""
+    """Whether it ended normally but contains neither text nor calls: thinking or blanks at most."""
     for block in response.content:
         if isinstance(block, TextBlock):
             if block.text and not block.text.isspace():
@@ -322,7 +323,7 @@ def _says_nothing(response: Response) -> bool:
 
 
 def _joined(prefix: str, content: tuple[Block, ...]) -> tuple[Block, ...]:
-    """The content with `prefix` at the beginning of its text."""
+    """The content with `prefix` prepended to its text."""
     for index, block in enumerate(content):
         if isinstance(block, ThinkingBlock):
             continue

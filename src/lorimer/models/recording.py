@@ -1,8 +1,8 @@
-"""What models were asked and said, one JSON line a call, to be played again without them. What a
-run has recorded of itself, and goes on from, is the journal: `journal/recording.py`.
+"""Records requests to models and their answers, one JSON line per call, to be replayed without the
+models. A run's own record, from which it resumes, is the journal instead: `journal/recording.py`.
 
 A line holds digests of the request, and the answer with its deltas, or the error; no key, no
-header, and nothing of a prompt but what the model repeats. Written by `Recorder`; played by
+header, and nothing of the prompt except what the model repeats. Written by `Recorder`; replayed by
 `ScriptedModel.from_recording`, and over the wires by `lorimer.testing.FakeLLMServer`.
 """
 
@@ -53,21 +53,21 @@ class Call:
 
     provider: str
     model: str
-    """As it was asked for."""
+    """The name as requested."""
     asked: Mapping[str, JSON]
     """See `asked`."""
     deltas: Sequence[Delta]
     response: Response | None
     error: APIError | None
-    """One of the two."""
+    """Either this or an answer is set."""
 
 
 class Recorder:
-    """A ModelResolver that writes down what the models of another one are asked and say."""
+    """A ModelResolver that records the requests to the models of another one, and their answers."""
 
     def __init__(self, models: ModelResolver, write: Callable[[str], None]) -> None:
-        """`write` takes each line as soon as its call is over, without a newline. Secrets that
-        the models or the environment know are struck out of it."""
+        """`write` gets each line as soon as its call is over, without a newline. Secrets known to
+        the models or the environment are removed from it."""
         self._models = models
         self._writer = _Writer(write, of_environment(self.secrets()))
         self._made: dict[str, tuple[Sequence[Target], tuple[Target, ...]]] = {}
@@ -100,7 +100,7 @@ class Recorder:
 
 
 class _Writer:
-    """Writes the lines of one recording. Of a conversation that has grown only what is new."""
+    """Writes the lines of one recording; only the new part of a conversation that has grown."""
 
     def __init__(self, write: Callable[[str], None], redactor: Redactor | None) -> None:
         self._write = write
@@ -179,8 +179,8 @@ class _Recorded:
 
 
 def asked(request: Request) -> dict[str, JSON]:
-    """What tells a request from another, in digests. Ids of calls are numbered: they are not the
-    same the next time."""
+    """What distinguishes one request from another, as digests. Ids of calls are numbered, because
+    they differ between runs."""
     data: dict[str, JSON] = {
         "model": request.model,
         "system": _digest(request.system),
@@ -194,8 +194,8 @@ def asked(request: Request) -> dict[str, JSON]:
 
 
 def difference(recorded: Mapping[str, JSON], request: Request) -> str:
-    """The first thing in which a request is not the recorded one; "": nothing. Who was asked does
-    not count."""
+    """The first difference between a request and the recorded one; "": none. The model's name is
+    ignored."""
     now = asked(request)
     for name in ("system", "output"):
         if recorded.get(name) != now.get(name):
@@ -223,7 +223,7 @@ def difference(recorded: Mapping[str, JSON], request: Request) -> str:
 
 def read(lines: Iterable[str], name: str = "the recording") -> list[Call]:
     """The calls of a recording, in the order in which they ended. Raises ConfigError; a last line
-    that was cut off by the end of the process is left out."""
+    cut off by the end of the process is ignored."""
     rows = [line for line in lines if line.strip()]
     first = _row(rows[0]) if rows else None
     if first is None or first.get("format") != FORMAT:

@@ -1,5 +1,5 @@
-"""A vendor's own wire, at another address, with another key or under another name: a factory of
-its models."""
+"""A vendor's own wire at another address, with another key or under another name: a factory of
+models."""
 
 from __future__ import annotations
 
@@ -23,28 +23,28 @@ if TYPE_CHECKING:
     from lorimer.models.registry import ProviderContext
 
 WIRES: Final = ("anthropic", "google")
-"""Vendors' wires that other servers speak too, besides OpenAI's: that is `compatible.py`."""
+"""Vendors' wires that other servers support too; for OpenAI's see `compatible.py`."""
 
 
 @record
 class Redirected:
-    """A vendor as a host wants it reached, or a server that speaks its wire under a name of its
-    own, which has a `base_url`, and nothing of the vendor's variables. Callable: a
+    """A vendor with the host's own settings, or a server that uses the vendor's wire under a name
+    of its own; the latter has a `base_url`, and none of the vendor's variables apply. Callable: a
     `ProviderFactory`."""
 
     name: str
     base_url: str = ""
-    """"": the vendor's own, or its variable's."""
+    """"": the vendor's own, or the one in its variable."""
     key_env: str = ""
-    """"": the vendor's own variable; none at all where `base_url` is set."""
+    """"": the vendor's own variable, or none if `base_url` is set."""
     headers: Mapping[str, str] = field(default_factory=dict[str, str], repr=False)
-    """Sent with every request. A value `$NAME` is that variable's."""
+    """Sent with every request. A value `$NAME` is replaced by that variable."""
     api: str = ""
-    """OpenAI: which wire, `chat` or `responses`; "": it chooses."""
+    """OpenAI only: the wire, `chat` or `responses`; "": chosen automatically."""
     vendor: str = ""
-    """Whose wire it is; "": that of the vendor of this name."""
+    """The vendor of the wire; "": the vendor with this provider's name."""
     key: Secret = field(default_factory=lambda: Secret(""))
-    """Its key, where the host does not name a variable."""
+    """Its key, if the host does not name a variable."""
 
     def __call__(self, spec: ModelSpec, context: ProviderContext) -> Model:
         """Raises ConfigError `exec.api.no_client` naming the variable to set."""
@@ -57,8 +57,8 @@ class Redirected:
         return factory(spec, context.with_credentials(known))
 
     def reach(self, bundle: CredentialBundle) -> ProviderCredentials:
-        """Address, key and headers: as given in the bundle, else as they are here. What is left
-        open, the bundle fills from the vendor's variables. Raises ConfigError."""
+        """Address, key and headers: from the bundle, else from this object. The bundle fills gaps
+        from the vendor's variables. Raises ConfigError."""
         given = bundle.by_provider.get(self.name) or ProviderCredentials()
         url = given.base_url or self.base_url
         key = given.api_key or ("" if given.base_url else self.key)
@@ -76,5 +76,5 @@ class Redirected:
 
     @property
     def variable(self) -> str:
-        """The variable that its key is in."""
+        """The variable that holds its key."""
         return self.key_env or ("" if self.base_url else VARIABLES.get(self.name, ("",))[0])

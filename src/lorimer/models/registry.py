@@ -86,15 +86,15 @@ class HttpPool:
         return client
 
     async def aclose(self) -> None:
-        """Close the running loop's clients. Those of a loop that is closed are let go of."""
+        """Close the running loop's clients. Those of closed loops are dropped."""
         self._forget_closed_loops()
         clients = self._clients.pop(asyncio.get_running_loop(), {})
         for client in clients.values():
             await client.aclose()
 
     def _forget_closed_loops(self) -> None:
-        # Nothing can be awaited on such a loop any more: its connections end with their objects.
-        # Other threads, each with a loop of its own, may do the same at this moment.
+        # Nothing can be awaited on a closed loop: its connections go away with their objects. Other
+        # threads with loops of their own may be doing the same at this moment.
         for loop in list(self._clients):
             if loop.is_closed():
                 self._clients.pop(loop, None)
@@ -102,7 +102,7 @@ class HttpPool:
 
 @record
 class ProviderContext:
-    """What a provider is made of, besides its spec."""
+    """What a provider factory gets besides the spec."""
 
     credentials: CredentialBundle = field(default_factory=CredentialBundle)
     prices: Prices = field(default_factory=Prices)
@@ -110,11 +110,11 @@ class ProviderContext:
     windows: Windows = field(default_factory=Windows)
 
     def with_credentials(self, credentials: CredentialBundle) -> ProviderContext:
-        """The same with other credentials."""
+        """A copy with other credentials."""
         return replace(self, credentials=credentials)
 
     def require(self, provider: str) -> ProviderCredentials:
-        """Its credentials. Raises ConfigError naming the variable to set."""
+        """The provider's credentials. Raises ConfigError naming the variable to set."""
         return self.credentials.require(provider)
 
 
@@ -122,16 +122,17 @@ ProviderFactory: TypeAlias = Callable[[ModelSpec, ProviderContext], Model]
 
 
 class Models:
-    """The shipped `ModelResolver`: one Model per spec, kept.
+    """The built-in `ModelResolver`: makes one Model per spec and keeps it.
 
     credentials: keys; default: the vendors' environment variables, looked up at `resolve`.
-    world: where HTTP clients come from; None: the world of the run that needs one first.
+    world: where HTTP clients come from; None: the world of the first run that needs one.
     prices: the price table; default: genai-prices alone.
-    providers: more providers, or others under the shipped names: see `register`.
-    tiers: what names of tiers and aliases stand for; default: there are none.
+    providers: additional providers, or replacements for built-in names: see `register`.
+    tiers: what the names of tiers and aliases mean; default: none are defined.
     windows: context windows; default: genai-prices alone.
-    health: which models are benched; default: its own, shared by all runs that use this object.
-    usage_sink, trace_sink: are told of every attempt.
+    health: which models are benched; default: one of its own, shared by all runs that use this
+    object.
+    usage_sink, trace_sink: notified of every attempt.
     """
 
     def __init__(
@@ -149,10 +150,10 @@ class Models:
     ) -> None:
         self.health = health or Health()
         self.counts = Calibration()
-        """How far estimates of tokens are off, by what the providers have counted."""
+        """How far token estimates are off, learnt from the providers' counts."""
         sinks = Sinks(usage_sink, trace_sink)
         self.sinks = sinks if usage_sink is not None or trace_sink is not None else None
-        """None: nobody is told."""
+        """None: there are no sinks."""
         self.context: Final = ProviderContext(
             credentials or CredentialBundle(),
             prices or Prices(now=None if world is None else world.time),
@@ -181,8 +182,9 @@ class Models:
         usage_sink: UsageSink | None = None,
         trace_sink: TraceSink | None = None,
     ) -> Models:
-        """As a host file says: tiers, aliases, providers, prices, windows, capabilities. What is
-        given here wins over it. Raises ConfigError naming every fault of the file at once."""
+        """Build from a host file: tiers, aliases, providers, prices, windows, capabilities.
+        Arguments given here take precedence over the file. Raises ConfigError listing every fault
+        of the file at once."""
         from lorimer.models.hostfile import read_host
 
         return read_host(path).models(
@@ -195,30 +197,32 @@ class Models:
         )
 
     def available(self) -> tuple[str, ...]:
-        """The names of all providers: registered, in the environment, from packages; sorted."""
+        """The names of all providers, sorted: registered ones, and those from the environment and
+        from installed packages."""
         found = discovery.discoverable(self.context.credentials)
         return tuple(sorted({*self._providers, *found}))
 
     def register(self, name: str, provider: Model | ProviderFactory | str) -> None:
-        """Add or replace a provider: a Model that answers for every model name, a factory
-        `(spec, context) -> Model`, or `"module:factory"`, imported when first used."""
+        """Add or replace a provider: a Model that answers for every model name, a factory `(spec,
+        context) -> Model`, or `"module:factory"`, which is imported when first used."""
         self._providers[name.lower()] = provider
         self._models.clear()
         self._targets.clear()
 
     def get(self, name: str) -> Model | ProviderFactory:
-        """The provider of that name, loaded: what was registered, else what LORIMER_PROVIDER_<NAME>
-        describes, else what an installed package offers under `lorimer.providers`. Raises
-        ConfigError naming the nearest."""
+        """The provider of that name, loaded: the registered one, else the one that
+        LORIMER_PROVIDER_<NAME> describes, else the one that an installed package offers under
+        `lorimer.providers`. Raises ConfigError naming the nearest known name."""
         return self._loaded(name.lower(), "")
 
     def configure_capabilities(self, target: str, **able: bool) -> None:
-        """Say what a provider, or the model of one spec, can and cannot: the fields of
-        `core.model.Capabilities`, also written `supports_tools=True`. The model's word counts more
-        than its provider's. What it cannot is left out of its requests and named.
+        """Declare what a provider, or the model of one spec, can and cannot do: the fields of
+        `core.model.Capabilities`, also spelled `supports_tools=True`. A model's setting takes
+        precedence over its provider's. Features that are declared missing are left out of requests,
+        and named.
 
-        A vendor's own model is not made to do more by saying so. Raises ConfigError for a
-        capability or a provider that is unknown.
+        A declaration never adds to the abilities of a vendor's own model. Raises ConfigError for an
+        unknown capability or provider.
         """
         if ":" in target or "/" in target:
             target = str(replace(self.parse(target), effort=""))
@@ -231,13 +235,13 @@ class Models:
         self._targets.clear()
 
     def expand(self, spec: str) -> list[str]:
-        """The specs that a tier, an alias or a chain stands for now, in the order in which they
-        are tried. Raises ConfigError: see `Tiers.expand`."""
+        """The specs that a tier, an alias or a chain currently stands for, in the order in which
+        they are tried. Raises ConfigError: see `Tiers.expand`."""
         return self.tiers.expand(spec)
 
     def resolve(self, spec: str) -> Model:
-        """The Model for `provider:model`, `provider/model`, a bare model name, a tier or an
-        alias; of a chain, the first.
+        """The Model for `provider:model`, `provider/model`, a bare model name, a tier or an alias;
+        for a chain, its first one.
 
         Raises ConfigError: for an unknown provider, naming the nearest; for a missing key, naming
         the variable (`exec.api.no_client`); for a missing SDK (`exec.api.sdk_missing`).
@@ -262,10 +266,10 @@ class Models:
             raise ConfigError(error.message, code=error.code, hint=hint, cause=error) from None
 
     def targets(self, spec: str) -> tuple[Target, ...]:
-        """The models that a chain, a tier or an alias stands for now, in order; of a single spec
-        that one. The same object again while nothing has changed.
+        """The models that a chain, a tier or an alias currently stands for, in order; a single spec
+        gives one. Returns the same object again as long as nothing has changed.
 
-        Raises ConfigError as `resolve` does; of a chain it names every part that cannot be used.
+        Raises ConfigError as `resolve` does; for a chain it names every part that cannot be used.
         """
         key = spec if not self.tiers.live else ",".join(self.expand(spec))
         targets = self._targets.get(key)
@@ -274,38 +278,38 @@ class Models:
         return targets
 
     def parse(self, spec: str) -> ModelSpec:
-        """One spec, with the providers that are known here. Raises ConfigError."""
+        """Parse one spec against the known providers. Raises ConfigError."""
         left, slash, _ = spec.strip().lower().partition("/")
         if slash and ":" not in left and left not in self._providers and self.find(left):
             return parse_spec(spec, {*self._providers, left})
         return parse_spec(spec, self._providers)
 
     def find(self, name: str) -> Model | ProviderFactory | str | None:
-        """A provider as it was registered, not loaded, or as it was found; None: there is none.
-        Raises ConfigError for a broken one."""
+        """A provider as it was registered, not loaded, or as it was discovered; None if there is
+        none. Raises ConfigError for a broken one."""
         provider = self._providers.get(name)
         return discovery.discover(name, self.context.credentials) if provider is None else provider
 
     def able(self, spec: ModelSpec, assumed: Capabilities) -> Capabilities:
-        """What a model can, of which `assumed` would hold if nobody had said anything."""
+        """The capabilities of a model; `assumed` holds for everything that was not configured."""
         for target in (spec.provider, f"{spec.provider}:{spec.model}"):
             assumed = replace(assumed, **self._able.get(target, {}))
         return assumed
 
     def secrets(self) -> dict[str, str]:
-        """Keys and headers, value to the name that is shown in its place: those given, those in
-        variables that a host file names, and the tokens of LORIMER_PROVIDER_<NAME>. See
+        """Keys and headers, each mapped to the name that is shown in its place: those given, those
+        in variables that a host file names, and the tokens in LORIMER_PROVIDER_<NAME>. See
         `core.redaction`."""
         bundle = self.context.credentials
         found = bundle.secrets()
         for name, provider in (self._providers | discovery.described(bundle)).items():
             if isinstance(provider, Compatible | Redirected):
-                with suppress(ConfigError):  # it has none yet
+                with suppress(ConfigError):  # no credentials yet
                     found |= provider.reach(bundle).secrets(name)
         return found
 
     def reload(self) -> None:
-        """Ask the source of the tiers anew at the next use."""
+        """Make the source of the tiers be read again at the next use."""
         self.tiers.reload()
 
     def _make_targets(self, specs: list[str]) -> tuple[Target, ...]:
@@ -340,7 +344,7 @@ class Models:
         return f"{spec.provider}:{spec.model}" + (f" {redact_url(url)}" if url else "")
 
     async def aclose(self) -> None:
-        """Close the HTTP clients of the running loop; they are made anew if needed again."""
+        """Close the HTTP clients of the running loop; new ones are made if needed."""
         await self.context.http.aclose()
 
     def _loaded(self, name: str, model: str) -> Model | ProviderFactory:
@@ -357,7 +361,7 @@ class Models:
 
     def _make(self, spec: ModelSpec) -> Model:
         provider = self._loaded(spec.provider, spec.model)
-        # a server that says itself what it can; everything else is taken to know its own wire
+        # such a server declares its own capabilities; all others are assumed to support their wire
         assumed = provider.capabilities if isinstance(provider, Compatible) else None
         if not self.able(spec, Capabilities() if assumed is None else assumed).thinking:
             spec = replace(spec, effort="")
@@ -374,7 +378,8 @@ class Models:
 
 
 def targets_of(model: str | Model, models: ModelResolver | None) -> Sequence[Target]:
-    """Of a spec, or of a Model that needs none; never none. Raises ConfigError."""
+    """The targets of a spec, or the one of a Model, which needs no resolver; at least one. Raises
+    ConfigError."""
     if not isinstance(model, str):
         name = f"{model.provider}:{model.name}"
         return (Target(name, model, place=name),)
@@ -389,7 +394,7 @@ def targets_of(model: str | Model, models: ModelResolver | None) -> Sequence[Tar
 
 
 def load(name: str, target: str) -> ProviderFactory:
-    """The factory at `module:factory`. Raises ConfigError `exec.api.sdk_missing`."""
+    """Import the factory at `module:factory`. Raises ConfigError `exec.api.sdk_missing`."""
     module, _, attribute = target.partition(":")
     try:
         factory: ProviderFactory = getattr(import_module(module), attribute)

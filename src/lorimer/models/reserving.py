@@ -1,8 +1,8 @@
-"""How much is set aside before a model call is made, so that a cost limit is never passed.
+"""How much is reserved before a model call, so that a cost limit is never exceeded.
 
 An upper bound, not a guess: no tokenizer in use makes more tokens than there are bytes. What the
-provider has counted of the same conversation before is taken as counted; what is new since then, at
-a token a byte. How many tokens a prompt probably has: `counting.py`.
+provider has already counted of the same conversation is taken as counted; everything newer as one
+token per byte. For the probable number of tokens of a prompt see `counting.py`.
 """
 
 from __future__ import annotations
@@ -20,18 +20,18 @@ from lorimer.core.state import PipelineState
 from lorimer.models.caller import Caller
 
 FRAME: Final = 64
-"""Tokens that a provider puts round a prompt."""
+"""Tokens that a provider adds around a prompt."""
 TOOL_FRAME: Final = 1_000
-"""Tokens with which a provider tells a model how to call tools: 290 to 804 at Anthropic, by its
-page on tool use."""
+"""Tokens of a provider's instructions for tool use: 290 to 804 at Anthropic, by its page on tool
+use."""
 
 
 def reservation(caller: Caller, target: Target, request: Request, state: PipelineState) -> int:
-    """The most that a call can cost, in nano-dollars; 0 without a cost limit and a budget.
+    """The maximum cost of a call, in nano-dollars; 0 without a cost limit and a budget.
 
-    The prompt as written to a cache, if that may happen and costs more; the answer as the most it
-    may be. Raises APIError `exec.api.unpriced` where one of these does not allow a model of unknown
-    price.
+    The prompt at the price of cache writes, if they are possible and cost more; the answer at its
+    maximum length. Raises APIError `exec.api.unpriced` where a limit or budget does not allow
+    models of unknown price.
     """
     limits, purses = state.run.bounds.limits, state.run.spend.purses
     if limits.max_cost_usd is None and not purses:
@@ -63,44 +63,44 @@ def reservation(caller: Caller, target: Target, request: Request, state: Pipelin
 
 
 def prompt_bound(caller: Caller, request: Request, state: PipelineState) -> int:
-    """Tokens of the prompt at most. Media, which are not counted by their bytes, by what
-    `core/history.py` takes them to cost at most."""
+    """Upper bound of the tokens of the prompt. Media, which bytes do not measure, at their maximum
+    by `core/history.py`."""
     context, known = state.context, _counted(caller, request, state)
     if known is None or not isinstance(context, History):
         bound = FRAME + state.context_size
     else:
         bound = known.tokens + context.size_from(known.length)
-    for message in request.messages[len(state.context) :]:  # what an answer is continued with
+    for message in request.messages[len(state.context) :]:  # an answer to be continued
         bound += len(canonical_message(message))
     if request.system and (known is None or known.system != request.system):
         bound += len(request.system.encode("utf-8", "surrogatepass"))
     if request.tools and (known is None or known.tools != request.tools):
         bound += TOOL_FRAME + sum([tool.size for tool in request.tools])
     if request.output is not None and known is None:
-        from lorimer.models.wires.strict import in_words  # only where there is one
+        from lorimer.models.wires.strict import in_words  # only needed if there is one
 
-        words = in_words(request.output.schema)  # as a model may be told
+        words = in_words(request.output.schema)  # as a model may see them
         bound += FRAME + len(words.encode("utf-8", "surrogatepass"))
     return bound
 
 
 def note(request: Request, response: Response, state: PipelineState) -> None:
-    """Keep what the provider has counted, for the next call of this conversation."""
+    """Keep the provider's count for the next call of this conversation."""
     usage = response.usage
     tokens = usage.total - usage.output_tokens
     history = state.context
     if not isinstance(history, History) or not tokens or response.extra.get("usage_estimated"):
         return
-    trailed = isinstance(request.messages, Trailed)  # which the count has in it
+    trailed = isinstance(request.messages, Trailed)  # included in the count
     length = len(request.messages) - trailed
-    if length == len(history):  # an answer that was continued had others at its end
+    if length == len(history):  # a continued answer had more messages at its end
         history.counted = PromptCount(
             length, history.digest, tokens, request.model, request.system, request.tools
         )
 
 
 def _counted(caller: Caller, request: Request, state: PipelineState) -> PromptCount | None:
-    """What is known of the beginning of this prompt."""
+    """What is known about the beginning of this prompt."""
     history = state.context
     if not isinstance(history, History):
         return None
@@ -115,8 +115,8 @@ def _counted(caller: Caller, request: Request, state: PipelineState) -> PromptCo
 def _recalled(
     caller: Caller, request: Request, history: History, recorded: RecordedCount
 ) -> PromptCount | None:
-    """The count that an earlier process has recorded, where it asked for the beginning of this
-    prompt, with this system prompt and these tools: then the hash is the same."""
+    """The count that an earlier process recorded, if its request was the beginning of this prompt,
+    with the same system prompt and tools: then the hash is the same."""
     digest = history.digest_at(recorded.length)
     if digest is None or short_hash(caller.fingerprint(request, digest)) != recorded.hash:
         return None

@@ -1,4 +1,4 @@
-"""A model that says what it was told to: for tests, simulations, demos and benchmarks."""
+"""A model that gives scripted answers: for tests, simulations, demos and benchmarks."""
 
 from __future__ import annotations
 
@@ -36,8 +36,8 @@ if TYPE_CHECKING:
 
 Part: TypeAlias = Block | Delta | Exception
 Answer: TypeAlias = str | Response | Exception | Call | Sequence[Part]
-"""A text, a whole response, an error to raise, a recorded call, or parts in order: blocks make the
-answer, deltas are emitted as they are, an error is raised at that point."""
+"""A text, a whole response, an error to raise, a recorded call, or parts in order: blocks make up
+the answer, deltas are emitted as they are, an error is raised at that point."""
 Reply: TypeAlias = Answer | Callable[[Request], Answer]
 
 DEFAULT_USAGE: Final = Usage(input_tokens=10, output_tokens=5)
@@ -46,8 +46,8 @@ _CALL: Final = re.compile(r"^CALL ([\w.-]+)[ \t]*(.*)$", re.MULTILINE)
 
 
 class _AtOnce:
-    """The stream of an answer that is there, whole: a generator, which has to be closed, takes
-    longer than the rest of the call."""
+    """The stream of an answer that is complete already: a generator, which has to be closed, would
+    take longer than the rest of the call."""
 
     __slots__ = ("_left",)
 
@@ -66,21 +66,21 @@ class _AtOnce:
 
 async def _raising(error: BaseException) -> AsyncIterator[Delta | Response]:
     raise error
-    yield UsageDelta(NO_USAGE)  # what makes it a stream
+    yield UsageDelta(NO_USAGE)  # makes it a generator
 
 
 class ScriptedModel:
-    """Plays replies, one a call, to whoever calls; implements `core.model.Model`.
+    """Plays replies, one per call, whoever calls; implements `core.model.Model`.
 
-    `replies` is an iterable (an endless one is fine) or one function that is asked each time. When
-    it is used up, calls raise APIError `exec.api.terminal`. Made for one event loop; runs that
-    share an instance share its replies.
+    `replies` is an iterable (an endless one is fine) or a function that is called each time. When
+    it is exhausted, calls raise APIError `exec.api.terminal`. For one event loop; runs that share
+    an instance share its replies.
 
-    usage: what a reply counts if it is not a Response with its own.
-    price: dollars per million tokens; None: the price is unknown, so a cost limit refuses it.
+    usage: that of a reply, unless it is a Response with its own.
+    price: dollars per million tokens; None: unknown, so a cost limit refuses it.
     latency_s, delta_s: seconds, on the run's world, before the first piece and between deltas.
-    deltas: split an answer into deltas when the request asks for a stream. `chunk` is their
-        length in characters, 0: by words.
+    deltas: split an answer into deltas when the request asks for a stream. `chunk` is their length
+        in characters, 0: by words.
     record: keep every request in `requests`, with the messages as they were.
     """
 
@@ -108,7 +108,7 @@ class ScriptedModel:
         self.record = record
         self.requests: list[Request] = []
         self.calls = 0
-        """How often it was asked."""
+        """Number of calls so far."""
         self._tiers = None if price is None else price.tiers()
         self._next: Iterator[Reply] = (
             repeat(replies) if callable(replies) else iter(_listed(replies))
@@ -126,11 +126,11 @@ class ScriptedModel:
         deltas: bool = True,
         record: bool = True,
     ) -> ScriptedModel:
-        """The worst case that obeys: it does whatever the last message tells it to.
+        """An adversarial worst case: it does whatever the last message tells it to.
 
-        Every line `CALL name {json}` in the last message, be it the user's or a tool's result,
-        becomes a call. Without such a line it calls `tool` with `input`, for ever; without a
-        `tool` it says "done".
+        Every line `CALL name {json}` in the last message, whether the user's or a tool's result,
+        becomes a call. Without such a line it calls `tool` with `input`, forever; without a `tool`
+        it says "done".
         """
         arguments = dict(input or {})
 
@@ -152,12 +152,12 @@ class ScriptedModel:
         delta_s: float = 0.0,
         name: str = "",
     ) -> ScriptedModel:
-        """What models said in a real run, failures and deltas included, in the same order: `source`
-        is a file that `lorimer run --record` wrote, or its lines.
+        """The answers of a real run, including failures and deltas, in the same order: `source` is
+        a file that `lorimer run --record` wrote, or its lines.
 
-        A call that is not the one recorded raises APIError `exec.api.terminal` with the first
-        difference; with `check` False any request gets the next answer. `name`: by default that
-        of the first model recorded. Raises ConfigError for what is not a recording.
+        A call that differs from the recorded one raises APIError `exec.api.terminal` with the first
+        difference; with `check` False any request gets the next answer. `name`: by default that of
+        the first model recorded. Raises ConfigError if it is not a recording.
         """
         named = isinstance(source, str | Path)
         lines = read_lines(source) if named else source
@@ -167,14 +167,14 @@ class ScriptedModel:
         return cls(replies, name=name, price=price, delta_s=delta_s, record=False)
 
     def price(self, usage: Usage, *, model: str = "") -> int | None:
-        """Nano-dollars by the price given, whatever the model; None: none was given."""
+        """Nano-dollars at the given price, whatever the model; None if none was given."""
         return None if self._tiers is None else cost_nano(self._tiers, usage)
 
     async def aclose(self) -> None:
         """Nothing to close."""
 
     def stream(self, request: Request, *, world: World) -> AsyncIterator[Delta | Response]:
-        """The next reply. Raises what the script says, or APIError when it is used up."""
+        """The next reply. Raises the scripted error, or APIError when the script is exhausted."""
         self.calls += 1
         if self.record:
             self.requests.append(_snapshot(request))
@@ -192,7 +192,7 @@ class ScriptedModel:
     ) -> AsyncIterator[Delta | Response]:
         if self.latency_s:
             if request.stream:
-                yield UsageDelta(NO_USAGE)  # the provider has answered, and the model thinks
+                yield UsageDelta(NO_USAGE)  # the provider has answered, the model is thinking
             await world.sleep(self.latency_s)
         if isinstance(answer, Exception):
             raise answer
@@ -266,7 +266,7 @@ class ScriptedModel:
 
 
 def scripted(spec: ModelSpec, context: ProviderContext) -> ScriptedModel:
-    """The factory of the provider `scripted`, where nothing else is registered: `scripted:echo`
+    """The factory of the provider `scripted`, if nothing else is registered: `scripted:echo`
     repeats the last message, `scripted:obedient` is `ScriptedModel.obedient()`,
     `scripted:FILE.jsonl` plays a recording.
 
@@ -278,7 +278,7 @@ def scripted(spec: ModelSpec, context: ProviderContext) -> ScriptedModel:
         case "obedient":
             return ScriptedModel.obedient(record=False)
         case path if path.endswith(".jsonl"):
-            return ScriptedModel.from_recording(path, name=path)  # a replay knows only the spec
+            return ScriptedModel.from_recording(path, name=path)  # a replay has only the spec
         case other:
             raise ConfigError(
                 f"there is no scripted model {other!r}{nearest(other, ('echo', 'obedient'))}",
@@ -303,12 +303,12 @@ def _played(number: int, call: Call, check: bool) -> Callable[[Request], Answer]
 
 
 def _listed(replies: Iterable[Reply]) -> Iterable[Reply]:
-    # A lone string is an iterable of letters: nobody means that.
+    # a single string is an iterable of letters, which nobody means
     return [replies] if isinstance(replies, str) else replies
 
 
 def _snapshot(request: Request) -> Request:
-    # The engine's history is a live object that goes on growing.
+    # the engine's history is a live object that keeps growing
     kept = copy(request)
     kept.messages = tuple(request.messages)
     return kept

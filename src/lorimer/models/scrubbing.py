@@ -1,7 +1,7 @@
-"""Strikes secrets out of one answer of a model, and of its pieces on their way to listeners.
+"""Removes secrets from one answer of a model, and from its pieces on their way to listeners.
 
-A secret may come in several pieces, so the end of a piece that could be the beginning of one is
-held back until the next piece tells. What counts as a secret: `core/redaction.py`.
+A secret may be split over several pieces, so the end of a piece that could be the beginning of one
+is held back until the next piece. What counts as a secret: `core/redaction.py`.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ Piece: TypeAlias = TextDelta | ThinkingDelta | ToolInputDelta
 
 
 class Scrubber:
-    """Of one answer."""
+    """Scrubs one answer."""
 
     __slots__ = ("_held", "_redactor")
 
@@ -33,7 +33,7 @@ class Scrubber:
         self._held: Piece | None = None
 
     def take(self, item: Piece) -> list[Piece]:
-        """What may be passed on, now that `item` has come."""
+        """The pieces that can be passed on, given `item`."""
         out: list[Piece] = []
         if self._held is not None:
             if _together(self._held, item):
@@ -57,14 +57,14 @@ class Scrubber:
         return out
 
     def rest(self) -> list[Piece]:
-        """What was held back, at the end."""
+        """Everything still held back, at the end."""
         held, self._held = self._held, None
         return [] if held is None else [held]
 
     def answer(self, response: Response, plain: dict[str, JSON]) -> dict[str, JSON]:
-        """Strike secrets out of an answer; its plain form without them. Reasoning that held one
-        has no signature any more, and so is not sent back."""
-        # arguments that could not be read are JSON still, with its escapes
+        """Remove secrets from an answer; returns its plain form without them. Reasoning that
+        contained one loses its signature, and so is not sent back."""
+        # arguments that could not be parsed are still JSON text, with escapes
         raw = any(call.raw for call in response.tool_calls)
         clean = self._redactor.json(plain, deep=raw)
         if clean is plain:

@@ -1,7 +1,7 @@
-"""A picture made smaller with Pillow, which is imported with this module: the extra `images`.
+"""Makes pictures smaller with Pillow, which is imported with this module: the extra `images`.
 
-What comes in is untrusted. Pillow reads five common formats and no other (some of those start
-programs), and nothing of more than MAX_PIXELS.
+The input is untrusted. Pillow reads five common formats and no others (some of those start
+programs), and nothing with more than MAX_PIXELS.
 """
 
 from __future__ import annotations
@@ -15,8 +15,8 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 from lorimer.core.media import pixels
 
 MAX_PIXELS: Final = 50_000_000
-"""200 MB when it is unpacked. What says it has more is a decompression bomb, or as bad as one;
-Pillow's own bound, MAX_IMAGE_PIXELS, lies above."""
+"""200 MB when decoded. A picture that declares more is a decompression bomb, or as bad as one;
+Pillow's own bound, MAX_IMAGE_PIXELS, is higher."""
 FORMATS: Final = ("PNG", "JPEG", "GIF", "WEBP", "BMP")
 
 _SCALES: Final = (1.0, 0.75, 0.5, 0.35, 0.25, 0.125, 0.0625)
@@ -24,15 +24,15 @@ _QUALITIES: Final = (85, 60)
 
 
 class Unreadable(ValueError):
-    """It cannot be made to fit; why, in words for the model."""
+    """The picture cannot be made to fit; says why, in words for the model."""
 
 
 def shrunk(data: str, side: int, chars: int) -> tuple[str, str]:
     """A picture in base64 as (media type, base64) with at most `side` pixels a side and `chars`
-    characters; 0: no limit. Never larger than it was.
+    characters; 0: no limit. Never enlarged.
 
-    Blocks, for up to seconds. First as PNG where it was no JPEG and that may fit, then as JPEG, of
-    two qualities, then smaller and smaller. Of an animation the first picture. Raises Unreadable.
+    Blocks, for up to seconds. Tries PNG first if it was not a JPEG and may fit, then JPEG in two
+    qualities, then smaller and smaller sizes. Of an animation, the first frame. Raises Unreadable.
     """
     try:
         raw = base64.b64decode(data)
@@ -41,14 +41,14 @@ def shrunk(data: str, side: int, chars: int) -> tuple[str, str]:
             _check(opened.size)
             lossy = opened.format in ("JPEG", "MPO")
             if lossy and side:
-                opened.draft("RGB", (side, side))  # a large JPEG is then unpacked at a part of it
+                opened.draft("RGB", (side, side))  # a large JPEG is then decoded at reduced size
             picture = _plain(opened)
     except Unreadable:
         raise
     except (
         UnidentifiedImageError,
         Image.DecompressionBombError,
-        Image.DecompressionBombWarning,  # where the host makes errors of warnings
+        Image.DecompressionBombWarning,  # for hosts that turn warnings into errors
         OSError,
         SyntaxError,
         ValueError,
@@ -58,7 +58,7 @@ def shrunk(data: str, side: int, chars: int) -> tuple[str, str]:
         raise Unreadable("it cannot be read") from error
     longest = max(picture.size)
     first = min(1.0, side / longest) if side else 1.0
-    # a PNG takes seconds to write: not where it would hardly fit
+    # a PNG takes seconds to write: not if it would hardly fit
     as_png = not lossy and (not chars or len(data) * first**2 <= 2 * chars)
     for scale in _SCALES:
         smaller = _scaled(picture, first * scale)
@@ -76,7 +76,7 @@ def _check(size: tuple[int, int] | None) -> None:
 
 
 def _plain(opened: Image.Image) -> Image.Image:
-    """Upright, in three channels, or four where something shows through."""
+    """Upright, in three channels, or four if parts are transparent."""
     upright = ImageOps.exif_transpose(opened)
     clear = upright.has_transparency_data
     return upright.convert("RGBA" if clear else "RGB")
@@ -90,7 +90,7 @@ def _scaled(picture: Image.Image, scale: float) -> Image.Image:
 
 
 def _encoded(picture: Image.Image, format: str, quality: int, chars: int) -> str:
-    """In base64; "": it is too large."""
+    """In base64; "": too large."""
     if format == "JPEG" and picture.mode == "RGBA":
         ground = Image.new("RGB", picture.size, "white")
         ground.paste(picture, mask=picture.getchannel("A"))

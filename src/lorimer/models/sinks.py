@@ -12,13 +12,13 @@ _log = logger("lorimer.models")
 
 @record
 class Sinks:
-    """Those of one `Models`; each may be absent."""
+    """The sinks of one `Models`; each may be absent."""
 
     usage: UsageSink | None = None
     trace: TraceSink | None = None
 
     def tell(self, call: ModelCall, request: Request, response: Response | None) -> None:
-        """Never raises: what a sink raises is logged."""
+        """Never raises: exceptions of a sink are logged."""
         try:
             if self.usage is not None:
                 self.usage.record_usage(call)

@@ -1,4 +1,4 @@
-"""Model specs: the short strings that name a model, and its vendor when none is said.
+"""Model specs: short strings that name a model, and its vendor when no provider is given.
 
 `chain` splits `a,b,c`; a single spec is one model.
 """
@@ -26,7 +26,7 @@ VENDORS: Final = (
     ("o4", "openai"),
     ("gemini", "google"),
 )
-"""A bare model's first letters, and who makes it."""
+"""First letters of a bare model name, and its vendor."""
 
 
 @record
@@ -34,14 +34,14 @@ class ModelSpec:
     """A parsed spec."""
 
     provider: str
-    """Lower case; not necessarily one that is registered."""
+    """Lower case; not necessarily registered."""
     model: str
-    """The provider's own name of the model, verbatim."""
+    """The provider's own name for the model, verbatim."""
     effort: Effort = ""
 
     def is_guess(self, text: str) -> bool:
-        """Whether `text`, which this was read from, names neither a provider nor a vendor's
-        model: it may as well be meant as a tier or an alias."""
+        """Whether `text`, from which this was parsed, names neither a provider nor a vendor's
+        model, so that it may just as well be a tier or an alias."""
         rest = text.strip().lower()
         named = rest.startswith((f"{self.provider}:", f"{self.provider}/"))
         return not named and not any(rest.startswith(prefix) for prefix, _ in VENDORS)
@@ -52,7 +52,7 @@ class ModelSpec:
 
 
 def vendor_of(model: str) -> str:
-    """The provider of a model that was named without one."""
+    """The provider of a model given without one."""
     name = model.lower()
     return next((who for prefix, who in VENDORS if name.startswith(prefix)), DEFAULT_PROVIDER)
 
@@ -61,7 +61,8 @@ def parse_spec(text: str, known: Collection[str]) -> ModelSpec:
     """Parse `provider:model`, `provider/model` (if that provider is in `known`) or a bare model,
     each with an optional final `:low`, `:medium` or `:high`.
 
-    Raises ConfigError when no model is named. Whether the provider exists is the caller's to say.
+    Raises ConfigError when no model is named. Checking that the provider exists is up to the
+    caller.
     """
     rest = text.strip()
     head, colon, tail = rest.rpartition(":")
@@ -78,9 +79,9 @@ def parse_spec(text: str, known: Collection[str]) -> ModelSpec:
 
 
 def chain(text: str) -> list[str]:
-    """The specs between the commas, in order, each once.
+    """The specs between the commas, in order, without duplicates.
 
-    Raises ConfigError where there is nothing between two commas.
+    Raises ConfigError if nothing stands between two commas.
     """
     parts = [part.strip() for part in text.split(",")]
     if len(parts) > 1 and not all(parts):

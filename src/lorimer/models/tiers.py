@@ -1,10 +1,10 @@
-"""Tiers, aliases and chains: from what a person writes to the specs that are tried in order.
+"""Tiers, aliases and chains: from user input to the specs that are tried in order.
 
     fast, anthropic:claude-sonnet-4-6      a chain: elements between commas
-    fast                                   a tier: a role that the host fills, now and then anew
+    fast                                   a tier: a role that the host assigns, and may reassign
     sonnet                                 an alias: a shorter name for a spec or a chain
 
-The names are the host's data: nothing is built in. What a single spec means, `spec.py` says.
+The names are the host's data: nothing is built in. The meaning of a single spec: `spec.py`.
 """
 
 from __future__ import annotations
@@ -20,15 +20,16 @@ from lorimer.models.spec import EFFORTS, chain
 
 TTL_S: Final = 30.0
 MAX_TARGETS: Final = 32
-"""Elements that a chain may have when everything in it is expanded."""
+"""Maximum length of a chain when fully expanded."""
 
 _EXPANSIONS: Final = 256
-"""How many are remembered."""
+"""Number of expansions that are cached."""
 _NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 
 
 class AliasCycle(ConfigError):
-    """An alias leads back to itself. `cycle` are the names on the way, the first one again last."""
+    """An alias leads back to itself. `cycle` lists the names along the way, with the first one
+    repeated at the end."""
 
     def __init__(self, cycle: tuple[str, ...]) -> None:
         super().__init__(
@@ -41,13 +42,13 @@ class AliasCycle(ConfigError):
 class Tiers:
     """What the names of tiers and aliases stand for.
 
-    defaults: tier → a spec or a chain, for tiers of which `source` knows nothing.
-    aliases: alias → a spec or a chain, which may hold aliases, and tiers.
-    source: asked for the present value of a tier, None if it has none; kept for `ttl_s` seconds.
-    clock: seconds that only grow; default: the machine's.
+    defaults: tier → a spec or a chain, for tiers unknown to `source`.
+    aliases: alias → a spec or a chain, which may contain aliases and tiers.
+    source: returns the current value of a tier, None if it has none; cached for `ttl_s` seconds.
+    clock: monotonic seconds; default: the machine's.
 
-    Raises ConfigError naming every fault: a bad name, one that is tier and alias, an empty value,
-    a tier that names a tier, and AliasCycle. A live value is checked when it is used.
+    Raises ConfigError naming every fault: a bad name, a name that is both tier and alias, an empty
+    value, a tier that names a tier, and AliasCycle. A live value is checked when it is used.
     """
 
     def __init__(
@@ -65,19 +66,19 @@ class Tiers:
         self._ttl_s = ttl_s
         self._clock = clock
         self._kept: dict[str, tuple[str | None, float]] = {}
-        """What the source said, and until when that holds."""
+        """What the source returned, and until when it is valid."""
         self._expansions: dict[str, tuple[list[str], float]] = {}
         self._check()
         self._source = source
 
     def reload(self) -> None:
-        """Forget what the source said: it is asked again at the next use."""
+        """Drop what the source returned: it is called again at the next use."""
         self._kept.clear()
         self._expansions.clear()
 
     @property
     def live(self) -> bool:
-        """Whether a name may come to stand for something else."""
+        """Whether the meaning of a name can change."""
         return self._source is not None
 
     @property
@@ -86,18 +87,17 @@ class Tiers:
         return tuple(sorted({*self.defaults, *self.aliases}))
 
     def value(self, tier: str) -> str | None:
-        """What a tier stands for now, as it is written; None: there is no such tier."""
+        """What a tier currently stands for, as written; None: there is no such tier."""
         live = self._live(tier)
         return self.defaults.get(tier) if live is None else live
 
     def expand(self, spec: str) -> list[str]:
-        """The specs that `spec` stands for, in order, each one only once.
+        """The specs that `spec` stands for, in order, without duplicates.
 
-        An element that names an alias or a tier is replaced where it stands; with a final
-        `:low`, `:medium` or `:high` that effort holds for what it stands for, where that says
-        none itself. Elements that name a model are left as they are: a name with a provider is
-        never an alias. Raises ConfigError: nothing between two commas, a tier that names a tier,
-        more than 32 specs; AliasCycle.
+        An element that names an alias or a tier is replaced in place; a final `:low`, `:medium` or
+        `:high` applies to its specs that give no effort themselves. Elements that name a model are
+        left as they are: a name with a provider is never an alias. Raises ConfigError: nothing
+        between two commas, a tier that names a tier, more than 32 specs; AliasCycle.
         """
         known = self._expansions.get(spec)
         if known is not None and (not self.live or self._now() < known[1]):
@@ -132,7 +132,7 @@ class Tiers:
                 out.append(element)
                 continue
             out.extend(inner if not effort else [_with(spec, effort) for spec in inner])
-            if len(out) > 64 * MAX_TARGETS:  # aliases of aliases can blow up
+            if len(out) > 64 * MAX_TARGETS:  # nested aliases can blow up
                 raise ConfigError(f"{text!r} stands for too many models; at most {MAX_TARGETS}")
         return out
 
@@ -146,7 +146,7 @@ class Tiers:
         return kept[0]
 
     def _until(self) -> float:
-        """When the first thing that the source has said is out of date."""
+        """When the first value from the source expires."""
         if not self.live:
             return inf
         now = self._now()
@@ -161,7 +161,7 @@ class Tiers:
         return self._clock()
 
     def _check(self) -> None:
-        """Raises for what is wrong with the names and values themselves, without the source."""
+        """Raises for faults of the names and values themselves, without the source."""
         problems: list[str] = []
         cycles: list[AliasCycle] = []
         for kind, table in (("tiers", self.defaults), ("aliases", self.aliases)):
@@ -196,7 +196,7 @@ def _elements(text: str, path: tuple[str, ...]) -> list[str]:
 
 
 def _split(element: str) -> tuple[str, str]:
-    """A name and the effort behind it, if there is one."""
+    """A name and its effort, if there is one."""
     name, colon, effort = element.rpartition(":")
     return (name, effort.lower()) if colon and effort.lower() in EFFORTS else (element, "")
 

@@ -1,8 +1,9 @@
-"""A type as a model is asked for it, and its answer as that type. Who asks: `generate.py`.
+"""How a model is asked for a type, and how its answer becomes a value of that type. The calls are
+made in `generate.py`.
 
-The schema is written so that every wire can hold a model to it: no references, all properties
-required and no others. What only some wires take (bounds, patterns, formats, defaults) is said in
-the descriptions; pydantic holds the answer to it.
+The schema is written so that every wire can enforce it: no references, all properties required and
+no additional ones. Keywords that only some wires support (bounds, patterns, formats, defaults) go
+into the descriptions; pydantic enforces them on the answer.
 """
 
 from __future__ import annotations
@@ -23,9 +24,9 @@ from lorimer.models.wires.strict import closed, in_words
 T = TypeVar("T")
 
 MAX_NODES: Final = 2_000
-"""Parts of a schema, references written out."""
+"""Nodes of a schema, with references expanded."""
 MAX_FAULTS: Final = 20
-"""Of an answer, that a model is told of."""
+"""Faults of an answer that are reported to the model."""
 
 _MAX_FAULT: Final = 300
 _NOT_IN_NAME: Final = re.compile(r"[^a-zA-Z0-9_-]+")
@@ -35,7 +36,7 @@ _WORDLESS: Final = frozenset(
         *("anyOf", "oneOf", "const", "properties"),
     ]
 )
-"""Keywords that are said in another way, or not at all."""
+"""Keywords that are expressed in another way, or dropped."""
 _KINDS: Final[Mapping[type, str]] = {
     bool: "boolean",
     int: "integer",
@@ -45,18 +46,18 @@ _KINDS: Final[Mapping[type, str]] = {
 
 
 class Unfit(ValueError):
-    """The answer is not of the type; says why, in words for the model."""
+    """The answer does not fit the type; says why, in words for the model."""
 
 
 class Form(Generic[T]):
-    """One type: its schema, and how an answer is read."""
+    """One type: its schema, and how an answer is parsed."""
 
     __slots__ = ("_adapter", "closed", "name", "schema", "wrapped")
 
     def __init__(self, wanted: type[T] | TypeAdapter[T]) -> None:
-        """Raises ConfigError for a type that has no JSON schema, or refers to itself."""
+        """Raises ConfigError for a type that has no JSON schema, or that refers to itself."""
         self.name = _name(wanted)
-        """For the model: letters, digits, `_` and `-`; at most 64."""
+        """As shown to the model: letters, digits, `_` and `-`; at most 64."""
         try:
             self._adapter: TypeAdapter[T] = (
                 wanted if isinstance(wanted, TypeAdapter) else TypeAdapter(wanted)
@@ -69,24 +70,24 @@ class Form(Generic[T]):
             ) from None
         root = _Writer(raw, self.name).root()
         self.wrapped = root.get("type") != "object"
-        """The schema is not of an object, so the answer is an object whose only field `value` holds
-        it."""
+        """The schema is not that of an object, so the answer is an object whose only field `value`
+        holds the value."""
         self.schema: Mapping[str, JSON] = _object({"value": root}) if self.wrapped else root
         self.closed = closed(self.schema)
-        """A provider can hold a model to it word by word."""
+        """Whether a provider can enforce it strictly."""
 
     @property
     def instruction(self) -> str:
-        """The schema in words, for a model that is not held to it."""
+        """The schema as an instruction, for a model that cannot be held to it."""
         return in_words(self.schema)
 
     def read(self, text: str) -> T:
-        """The value in an answer's text. Raises Unfit."""
+        """Parse the text of an answer. Raises Unfit."""
         body = _json_in(text, lists=self.wrapped)
         if self.wrapped:
             whole: object = from_json(body)
             if not isinstance(whole, dict) or "value" not in whole:
-                try:  # the value, without an object round it
+                try:  # the bare value, without the object around it
                     return self._adapter.validate_json(body)
                 except ValidationError:
                     raise Unfit('it is not an object with the field "value"') from None
@@ -94,7 +95,7 @@ class Form(Generic[T]):
         return self._validated(body)
 
     def fault(self, body: str) -> str:
-        """What is wrong with an answer, as JSON; "": nothing."""
+        """What is wrong with an answer given as JSON; "": nothing."""
         try:
             self._validated(body)
         except Unfit as error:
@@ -108,8 +109,8 @@ class Form(Generic[T]):
             raise Unfit("; ".join(_faults(error, "value" if self.wrapped else ""))) from None
 
     def partial(self, text: str) -> JSON:
-        """What there is of the value in the beginning of an answer, as plain data; None: nothing
-        yet. Nothing of it is checked."""
+        """The part of the value that the beginning of an answer contains, as plain data; None:
+        nothing yet. It is not validated."""
         text = after_thoughts(text)
         start = text.find("{")
         if start < 0:
@@ -124,7 +125,7 @@ class Form(Generic[T]):
 
 
 def form_among(wanted: Iterable[type[object]], schema: Mapping[str, JSON]) -> Form[object] | None:
-    """The one type of these whose schema is this; None: there is none, or more than one."""
+    """The one of these types that has this schema; None if there is none, or more than one."""
     found = [form for form in map(Form, wanted) if form.schema == schema]
     return found[0] if len(found) == 1 else None
 
@@ -132,9 +133,8 @@ def form_among(wanted: Iterable[type[object]], schema: Mapping[str, JSON]) -> Fo
 def object_schema(
     wanted: type[object] | Mapping[str, JsonValue],
 ) -> dict[str, JsonValue]:
-    """The JSON Schema of what an agent is asked for as its `output_schema`: a BaseModel, a
-    dataclass, a TypedDict, or such a schema itself. Raises ConfigError for what describes no
-    object."""
+    """The JSON Schema for an agent's `output_schema`: given a BaseModel, a dataclass, a TypedDict,
+    or such a schema itself. Raises ConfigError for anything that does not describe an object."""
     if isinstance(wanted, Mapping):
         return dict(wanted)
     if not is_a(wanted, type):
@@ -165,7 +165,7 @@ def _object(properties: Mapping[str, JSON]) -> dict[str, JSON]:
 
 
 class _Writer:
-    """Writes one schema anew."""
+    """Rewrites one schema."""
 
     def __init__(self, raw: Mapping[str, JSON], name: str) -> None:
         self._raw = raw
@@ -185,7 +185,7 @@ class _Writer:
         if self._nodes > MAX_NODES:
             raise ConfigError(f"the schema of {self._name} has more than {MAX_NODES} parts")
         if not isinstance(node, Mapping):
-            return {}  # true: anything
+            return {}  # true: anything is valid
         reference = node.get("$ref")
         if isinstance(reference, str):
             return self._written_out(reference, node)
@@ -240,7 +240,7 @@ class _Writer:
 
 
 def _json_in(text: str, *, lists: bool) -> str:
-    """The JSON in a text. Raises Unfit."""
+    """Find the JSON in a text. Raises Unfit."""
     first: ValueError | None = None
     for body in json_texts(text, lists=lists):
         try:

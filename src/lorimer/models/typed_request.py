@@ -1,6 +1,7 @@
-"""How one typed answer is asked for, in the way that a model takes, and found in what it says.
+"""How one typed answer is requested, in a form that the model supports, and found in its reply.
 
-The type itself: `typed.py`; the call: `generate.py`."""
+The type itself: `typed.py`; the call: `generate.py`.
+"""
 
 from __future__ import annotations
 
@@ -29,12 +30,12 @@ from lorimer.models.typed import Form, Unfit
 T = TypeVar("T")
 
 _TRUSTED: Final = frozenset({"anthropic", "openai", "google"})
-"""Vendors who hold their models to a schema; other servers may take one and forget it."""
+"""Vendors who enforce a schema; other servers may accept one and ignore it."""
 _TOOL: Final = "answer"
 
 
 class Unseen:
-    """Nobody is shown anything: a failed attempt can be made again without a word."""
+    """Shows nothing to anybody, so that a failed attempt can be repeated silently."""
 
     def piece(self, item: TextDelta | ThinkingDelta | ToolInputDelta) -> int:
         return 0
@@ -44,7 +45,7 @@ class Unseen:
 
 
 class TypedRequest(Generic[T]):
-    """What is asked, whoever answers."""
+    """What is asked, whichever model answers."""
 
     def __init__(
         self,
@@ -62,7 +63,7 @@ class TypedRequest(Generic[T]):
         self._temperature = temperature
 
     def request(self, targets: Sequence[Target]) -> Request:
-        """In the way that all these targets can be asked."""
+        """The request, in a form that all these targets support."""
         form, first = self.form, targets[0]
         able = [_able(target.model) for target in targets]
         natively = form.closed and all(can.output_schema for can in able)
@@ -87,7 +88,7 @@ class TypedRequest(Generic[T]):
         )
 
     def read(self, response: Response) -> T:
-        """The value in an answer. Raises Unfit, and APIError where to ask again does not help."""
+        """The value in an answer. Raises Unfit, and APIError where asking again does not help."""
         for use in response.tool_calls:
             if use.name == _TOOL:
                 text = use.raw or canonical(use.input).decode("utf-8", "replace")

@@ -1,4 +1,4 @@
-"""Models that are named and never asked: for replays, where no key is at hand."""
+"""Models that are named but never called: for replays, where there may be no key."""
 
 from __future__ import annotations
 
@@ -13,17 +13,17 @@ from lorimer.models.spec import ModelSpec, chain, parse_spec
 
 
 class Unasked:
-    """A `ModelResolver` that needs neither key nor SDK."""
+    """A `ModelResolver` that needs neither keys nor SDKs."""
 
     def __init__(self) -> None:
         self._targets: dict[str, tuple[Target, ...]] = {}
 
     def resolve(self, spec: str) -> UnaskedModel:
-        """The model of that name. Raises ConfigError when the spec names none."""
+        """The model of that name. Raises ConfigError when the spec names no model."""
         return UnaskedModel(parse_spec(spec, PROVIDERS))
 
     def targets(self, spec: str) -> tuple[Target, ...]:
-        """The models of a chain. Raises ConfigError when a part of it names none."""
+        """The models of a chain. Raises ConfigError when a part of it names no model."""
         targets = self._targets.get(spec)
         if targets is None:
             parsed = {str(one): one for one in [parse_spec(s, PROVIDERS) for s in chain(spec)]}
@@ -33,18 +33,18 @@ class Unasked:
         return targets
 
     async def aclose(self) -> None:
-        """There is nothing open."""
+        """Nothing to close."""
 
 
 class UnaskedModel:
-    """One of them; implements `core.model.Model`."""
+    """A model that is never called; implements `core.model.Model`."""
 
     def __init__(self, spec: ModelSpec) -> None:
         self.provider = spec.provider
         self.name = spec.model
 
     def price(self, usage: Usage, *, model: str = "") -> int | None:
-        """Nothing: what was paid is recorded."""
+        """None: what was paid is recorded."""
         return 0
 
     async def stream(
@@ -55,4 +55,4 @@ class UnaskedModel:
             f"The model {self.name!r} is there to be replayed, not to be asked.",
             code=ExecutorErrorCode.EXEC_API_NO_CLIENT,
         )
-        yield  # a generator, as every model's stream
+        yield  # makes it a generator, like every model's stream

@@ -1,7 +1,7 @@
-"""Google Cloud's Vertex AI: where it is, and the login that it takes.
+"""Google Cloud's Vertex AI: its addresses, and its login.
 
-`vertex:gemini-...` speaks Google's wire there (`vertex_gemini`), `vertex:claude-...` Anthropic's
-(`vertex_claude`). Requests go out through our own client; of Google's libraries only the login is
+`vertex:gemini-...` uses Google's wire there (`vertex_gemini`), `vertex:claude-...` Anthropic's
+(`vertex_claude`). Requests are sent by our own client; of Google's libraries only the login is
 used.
 """
 
@@ -33,13 +33,13 @@ if TYPE_CHECKING:
 PROJECT: Final = ("GOOGLE_CLOUD_PROJECT", "ANTHROPIC_VERTEX_PROJECT_ID")
 LOCATION: Final = ("GOOGLE_CLOUD_LOCATION", "CLOUD_ML_REGION")
 TOKEN: Final = "VERTEX_ACCESS_TOKEN"
-"""Variable with an access token; without one, the machine's own login is used (Application Default
+"""Variable with an access token; without it the machine's own login is used (Application Default
 Credentials), and renewed."""
 SCOPES: Final = ("https://www.googleapis.com/auth/cloud-platform",)
 
 _NAME: Final = re.compile(r"[a-z0-9:.-]{1,100}", re.ASCII)
 _JOINT: Final = ("us", "eu")
-"""Locations of several regions."""
+"""Locations that span several regions."""
 _Code: Final = ExecutorErrorCode
 
 
@@ -53,8 +53,8 @@ class Place:
 
     @classmethod
     def of(cls, bundle: CredentialBundle, provider: str = VERTEX) -> Place:
-        """As `extras["project"]` and `extras["location"]` of its credentials say, else variables.
-        Raises ConfigError `exec.api.no_client`."""
+        """From `extras["project"]` and `extras["location"]` of the provider's credentials, else
+        from variables. Raises ConfigError `exec.api.no_client`."""
         given = bundle.get(provider) or ProviderCredentials()
         project = given.extras.get("project", "") or _first(bundle, PROJECT)
         location = given.extras.get("location", "") or _first(bundle, LOCATION) or "global"
@@ -70,7 +70,7 @@ class Place:
         return cls(project, location, given.base_url or _official(location))
 
     def url(self, version: str, publisher: str, rest: str) -> str:
-        """Of something that a publisher (`google`, `anthropic`) has here."""
+        """The URL of a resource of a publisher (`google`, `anthropic`) here."""
         place = f"projects/{self.project}/locations/{self.location}"
         return f"{self.base_url}/{version}/{place}/publishers/{publisher}/{rest}"
 
@@ -88,8 +88,8 @@ def _official(location: str) -> str:
 
 
 def vertex(spec: ModelSpec, context: ProviderContext) -> Model:
-    """The model of a spec: Claude by Anthropic's wire, all else by Google's. Raises ConfigError for
-    a missing project or SDK."""
+    """The model of a spec: Claude with Anthropic's wire, all others with Google's. Raises
+    ConfigError for a missing project or SDK."""
     from lorimer.models.registry import load
 
     claude = spec.model.lower().startswith("claude")
@@ -98,7 +98,7 @@ def vertex(spec: ModelSpec, context: ProviderContext) -> Model:
 
 
 class _GoogleCredentials(Protocol):
-    """What is used of `google.auth.credentials.Credentials`."""
+    """The part of `google.auth.credentials.Credentials` that is used."""
 
     token: str | None
 
@@ -109,7 +109,7 @@ class _GoogleCredentials(Protocol):
 
 
 class Access:
-    """Sends requests to a place, with an access token that is kept until it ends."""
+    """Sends requests to a place, with an access token that is kept until it expires."""
 
     def __init__(self, provider: str, context: ProviderContext) -> None:
         self.place = Place.of(context.credentials, provider)
@@ -125,7 +125,7 @@ class Access:
     async def send(
         self, method: str, url: str, headers: Mapping[str, str], content: bytes | None, world: World
     ) -> httpx2.Response:
-        """The response, whose status is 200, its body not read yet. Raises APIError."""
+        """The response, with status 200 and its body not read yet. Raises APIError."""
         token = self.credentials.api_key.reveal() or await self._token(world)
         sent = {
             "authorization": f"Bearer {token}",
@@ -147,7 +147,7 @@ class Access:
             credentials=self.credentials, url=url,
         )  # fmt: skip
         if response.status_code == 401:
-            self._login = None  # the next one asks anew
+            self._login = None  # the next request logs in anew
             refused.hint = f"Log in: {_LOG_IN}"
         raise refused
 
@@ -156,7 +156,7 @@ class Access:
             return await anyio.to_thread.run_sync(self._renewed)
 
     def _renewed(self) -> str:
-        """Blocks: reads files, and asks Google."""
+        """Blocks: reads files, and sends a request to Google."""
         import google.auth
         from google.auth.exceptions import GoogleAuthError, TransportError
         from google.auth.transport.requests import Request
@@ -186,5 +186,5 @@ _LOG_IN: Final = f"gcloud auth application-default login; or set {TOKEN}."
 
 
 def shown(bundle: CredentialBundle) -> str:
-    """Where it is, for tables, without user name and password. Raises ConfigError."""
+    """The URL to show in tables, without user name and password. Raises ConfigError."""
     return redact_url(Place.of(bundle).base_url)

@@ -1,4 +1,4 @@
-"""Claude at Vertex AI: Anthropic's wire, of which the model is in the address."""
+"""Claude at Vertex AI: Anthropic's wire, with the model in the URL."""
 
 from __future__ import annotations
 
@@ -18,12 +18,11 @@ from lorimer.models.vertex import Access
 from lorimer.models.wires.shared import encode_body
 
 ANTHROPIC_VERSION: Final = "2026-10-21"
-"""As Anthropic's SDK says it there."""
+"""As sent there by Anthropic's SDK."""
 
 
 class VertexClaude(AnthropicModel):
-    """A Claude model, by the name that it has there: `claude-sonnet-4-6`,
-    `claude-haiku-4-5@20251001`."""
+    """A Claude model, by its name at Vertex: `claude-sonnet-4-6`, `claude-haiku-4-5@20251001`."""
 
     vendor = "anthropic"
 
@@ -33,14 +32,14 @@ class VertexClaude(AnthropicModel):
         self._sold = spec.model.replace("@", "-")
 
     def price(self, usage: Usage, *, model: str = "") -> int | None:
-        """Nano-dollars, by Anthropic's prices where the host has given no others."""
+        """Nano-dollars, at Anthropic's prices unless the host has given others."""
         prices = self._context.prices
         own = prices.nano(self.provider, self.name, usage, answered=model)
         return prices.nano(self.vendor, self._sold, usage, answered=model) if own is None else own
 
     @property
     def context_window(self) -> int | None:
-        """Tokens, by the table of windows."""
+        """Tokens, from the table of windows."""
         return self._context.windows.tokens(self.vendor, self._sold)
 
     def _encoded(self, body: Mapping[str, JSON], path: str) -> bytes:

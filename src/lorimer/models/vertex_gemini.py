@@ -19,7 +19,7 @@ VERSION = "v1beta1"
 
 
 class VertexGemini(GoogleModel):
-    """A Gemini model, or another that Google publishes there."""
+    """A Gemini model, or another one that Google publishes there."""
 
     vendor = "google"
 
@@ -28,18 +28,18 @@ class VertexGemini(GoogleModel):
         super().__init__(spec, context, self._access.credentials)
 
     def price(self, usage: Usage, *, model: str = "") -> int | None:
-        """Nano-dollars, by Google's prices where the host has given no others."""
+        """Nano-dollars, at Google's prices unless the host has given others."""
         prices = self._context.prices
         own = prices.nano(self.provider, self.name, usage, answered=model)
         return prices.nano(self.vendor, self.name, usage, answered=model) if own is None else own
 
     @property
     def context_window(self) -> int | None:
-        """Tokens, by the table of windows."""
+        """Tokens, from the table of windows."""
         return self._context.windows.tokens(self.vendor, self.name)
 
     async def count_tokens(self, request: Request, *, world: World) -> int:
-        """See `core.model.CountsTokens`: a call of its own, free of charge."""
+        """See `core.model.CountsTokens`: a separate request, free of charge."""
         with writing(self.provider):
             body = encode(request, self._effort).body
             asked: dict[str, JSON] = {
@@ -52,7 +52,7 @@ class VertexGemini(GoogleModel):
         return counted_tokens(self.provider, answer.get("totalTokens"))
 
     async def list_models(self, *, world: World) -> list[str]:
-        """It has no such list. Raises APIError `exec.api.bad_request`."""
+        """Vertex has no such list. Raises APIError `exec.api.bad_request`."""
         raise APIError(
             f"{self.provider} lists no models.", code=ExecutorErrorCode.EXEC_API_BAD_REQUEST
         )

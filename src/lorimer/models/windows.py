@@ -1,6 +1,6 @@
-"""How much fits into one prompt: overrides first, then the data of genai-prices.
+"""Context windows: overrides first, then the data of genai-prices.
 
-What a window is used for, others decide: compaction, `lorimer models ls`.
+Used by compaction and `lorimer models ls`, for example.
 """
 
 from __future__ import annotations
@@ -14,16 +14,16 @@ from lorimer.core.model import KnowsWindow, ModelResolver, Target
 from lorimer.models.pricing import lookup
 
 USUAL_WINDOW: Final = 200_000
-"""Tokens, where nobody knows how many."""
+"""Tokens; assumed where the window is unknown."""
 
 
 SMALLEST_WINDOW: Final = 4_000
-"""Tokens: less than any model that can be used takes."""
+"""Tokens: less than the window of any usable model."""
 
 
 class WindowRoom:
     """How much fits into a prompt to any model of a chain. Looked up once for each set of targets:
-    to ask an object whether it knows takes longer than a model call takes otherwise."""
+    asking an object whether it knows takes longer than the rest of a model call."""
 
     __slots__ = ("_models", "_targets", "_tokens")
 
@@ -33,8 +33,8 @@ class WindowRoom:
         self._tokens: int | None = None
 
     def of(self, spec: str) -> int | None:
-        """Tokens; None: nobody knows, or its models cannot be used at all, which is told when they
-        are asked. Asks no provider."""
+        """Tokens; None if unknown, or if its models cannot be used at all, which is reported when
+        they are called. Sends no requests."""
         if self._models is None or not spec:
             return None
         try:
@@ -51,8 +51,8 @@ class WindowRoom:
 class Windows:
     """Context windows in tokens.
 
-    `overrides` is keyed as those of `Prices`: `provider:model`, the model alone, `provider:*`.
-    Raises ConfigError for a window that is no positive number.
+    `overrides` has the same keys as those of `Prices`: `provider:model`, the model alone,
+    `provider:*`. Raises ConfigError for a window that is not a positive number.
     """
 
     def __init__(self, overrides: Mapping[str, int] | None = None) -> None:
@@ -63,8 +63,8 @@ class Windows:
         self._found: dict[tuple[str, str, str], int | None] = {}
 
     def tokens(self, provider: str, model: str, *, base_url: str = "") -> int | None:
-        """The window of a model; None: not known. A server of one's own may be set to less than
-        its model could: say so in an override."""
+        """The window of a model; None if unknown. A self-hosted server may be configured for less
+        than its model could take: give an override then."""
         key = (provider, model, base_url)
         if key not in self._found:
             self._found[key] = self._find(provider, model, base_url)

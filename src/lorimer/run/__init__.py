@@ -141,7 +141,7 @@ _HOME_OF = {name: module for module, names in _HOMES.items() for name in names}
 
 
 def __getattr__(name: str) -> object:
-    # imported when first used: a host that only wants a lane needs no pipeline
+    # imported on first use: a host that only wants a lane needs no pipeline
     if name not in _HOME_OF:
         raise AttributeError(f"module 'lorimer.run' has no attribute {name!r}")
     return vars(import_module(f"lorimer.{_HOME_OF[name]}"))[name]

@@ -1,4 +1,4 @@
-"""An agent as a host thinks of it. What manifest it comes to: `lowering.py`."""
+"""An agent as a host describes it. How it becomes a manifest: `lowering.py`."""
 
 from __future__ import annotations
 
@@ -24,60 +24,61 @@ _NO_NAME: Final = "agent"
 
 @record
 class RunnableAgent:
-    """What to run. Plain data; what is left out is the executor's. Raises ConfigError for fields of
-    the wrong kind."""
+    """What to run. Plain data; the executor provides what is left out. Raises ConfigError for
+    fields of the wrong type."""
 
     name: str = _NO_NAME
     prompt: str = ""
-    """The system prompt; the executor's header goes before it."""
+    """The system prompt, after the executor's header."""
     model: str = ""
     """A tier, a spec or a chain of them; none: the executor's fallback tier."""
     max_turns: int = 0
     """Model calls; 0 or less: the executor's limit."""
     timeout_s: float = 0.0
-    """Seconds of a run; 0 or less: the executor's limit. With a critic: after how many seconds it
-    is looked at."""
+    """Seconds per run; 0 or less: the executor's limit. With a critic: the time after which the run
+    is first reviewed."""
     tools: tuple[str, ...] = ()
-    """Names of tools: of the executor's, or shipped ones. Without any, and without somebody to give
-    work to, a run is one model call."""
+    """Names of tools: the executor's or built-in ones. Without any tools and delegates, a run is
+    one model call."""
     skills: tuple[str, ...] = ()
     """Names of skills in the executor's palette: each is a tool `skill__<name>`."""
     agents: tuple[str, ...] = ()
     """Names of agents in the executor's palette: each is a tool `agent__<name>`."""
     description: str = ""
-    """What it is good for: told to agents that may give it work."""
+    """What it is good for: shown to agents that may delegate to it."""
     critic: bool = False
-    """Runs of it have the executor's critic, if there is one."""
+    """Its runs are supervised by the executor's critic, if there is one."""
     phases: tuple[Phase, ...] = ()
-    """Work one after the other, each with a prompt of its own after that of the agent; what the
-    last one says is the answer."""
+    """Phases, executed in order, each with a prompt of its own added to that of the agent; the
+    answer of the last one is the answer."""
     output_schema: type[object] | Mapping[str, JsonValue] | None = field(
         default=None, compare=False
     )
     """The answer is data of this form, in `result.structured_output`: a BaseModel, a dataclass, a
-    TypedDict, or the JSON Schema of an object. One that does not fit goes back to the model with
-    the reason, twice at most; then the run ends in error. None: the answer is text."""
+    TypedDict, or the JSON Schema of an object. An answer that does not fit is sent back to the
+    model with the reason, at most twice; then the run ends with an error. None: the answer is
+    text."""
     max_tokens: int = 0
-    """Of one answer at most; 0 or less: what manifests have by default. What a call sets aside of a
-    budget goes by it."""
+    """Maximum per answer; 0 or less: the default of manifests. It determines how much of a budget a
+    call reserves."""
     subject: str = ""
-    """The id under which the host keeps it, for journal and audit; none: its name."""
+    """The id under which the host stores it, for journal and audit; "": its name."""
     version: int = 0
-    """Which version of it, for the same; 0: it has none."""
+    """Its version, also for journal and audit; 0: none."""
     form: str = field(default="", init=False, repr=False)
-    """The schema of its answer as JSON text, so that equal agents are equal; "": it is text."""
+    """The schema of its answer as JSON text, so that equal agents compare equal; "": text."""
 
     answer: type[object] | None = field(default=None, init=False, repr=False)
-    """The type of its answer, where that is one: it checks more than a schema says."""
+    """The type of its answer, if one was given: it checks more than a schema expresses."""
 
     @property
     def own_name(self) -> str:
-        """Its name; "": nobody gave it one."""
+        """Its name; "": none was given."""
         return self.name if self.name != _NO_NAME else ""
 
     @property
     def who(self) -> Hashable:
-        """What tells it from others that are at work: its name, if it has one of its own."""
+        """What distinguishes it from other running agents: its name, if it has one."""
         return self.own_name or self
 
     def __post_init__(self) -> None:
@@ -109,8 +110,8 @@ class RunnableAgent:
 
 
 def _form(wanted: Schema) -> str:
-    """Raises ConfigError for what describes no object, or cannot be checked."""
-    from lorimer.models.typed import object_schema  # only for those who want one
+    """Raises ConfigError for a type that does not describe an object, or cannot be checked."""
+    from lorimer.models.typed import object_schema  # only where it is used
     from lorimer.tools.schema import compile_schema
 
     schema = object_schema(wanted)

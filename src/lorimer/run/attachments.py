@@ -1,4 +1,4 @@
-"""Files that tools and child runs park while they work, to go with the root run's answer."""
+"""Files that tools and child runs park while they work, to accompany the root run's answer."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ from lorimer.run.delivery import Artifact
 
 MAX_FILES: Final = 20
 MAX_BYTES: Final = 50_000_000
-"""Of all files of one root run together."""
+"""All files of one root run together."""
 MAX_RESTING_BYTES: Final = 200_000_000
-"""Of all suspended runs together; of more the oldest lose theirs."""
+"""All suspended runs together; beyond that, the oldest lose theirs."""
 
 
 class _Pending:
@@ -24,7 +24,7 @@ class _Pending:
         self.files: list[Artifact] = []
         self.size = 0
         self.over = False
-        """They were handed out, or dropped."""
+        """The files were handed out, or dropped."""
 
     def take(self) -> tuple[Artifact, ...]:
         files, self.files, self.over = tuple(self.files), [], True
@@ -32,11 +32,11 @@ class _Pending:
 
 
 class Attachments:
-    """The files that are parked for each root run that goes on; in memory, one for a host.
+    """The files parked for each live root run; in memory, one object per host.
 
-    Who runs agents calls `open` when a run begins or goes on, `rest` when it is suspended and
-    `close` when it ends; a tool calls `add` with its `context.root_run_id`. A child's files go to
-    the root of its family, in whichever order its members end. Used from one event loop.
+    The code that runs agents calls `open` when a run begins or is resumed, `rest` when it is
+    suspended and `close` when it ends; a tool calls `add` with its `context.root_run_id`. A child's
+    files go to the root of its family, in whichever order its members end. For one event loop.
     """
 
     def __init__(self, *, max_files: int = MAX_FILES, max_bytes: int = MAX_BYTES) -> None:
@@ -44,19 +44,19 @@ class Attachments:
         self._max_bytes = max_bytes
         self._pending: dict[str, _Pending] = {}
         self._resting: dict[str, _Pending] = {}
-        """Of suspended root runs, the oldest first."""
+        """Those of suspended root runs, oldest first."""
 
     def open(self, run_id: str, parent_run_id: str = "") -> None:
-        """A run begins, or goes on with what was parked for it here before it was suspended; a
-        child of a run that goes on shares what is parked for that one's root."""
+        """A run begins, or is resumed with what was parked for it here before it was suspended; a
+        child of a live run shares what is parked for that one's root."""
         shared = self._pending.get(parent_run_id) if parent_run_id else None
         if shared is None:
             shared = self._resting.pop(run_id, None) or _Pending(run_id)
         self._pending[run_id] = shared
 
     def add(self, run_id: str, artifact: Artifact) -> None:
-        """Park a file. Raises ToolExecutionError, which a tool lets through to the model: for a
-        run that does not go on, whose answer is already on its way, or that has too many."""
+        """Park a file. Raises ToolExecutionError, which a tool passes on to the model: for a run
+        that is not live, whose answer is already on its way, or that has too many files."""
         pending = self._pending.get(run_id)
         if pending is None or pending.over:
             raise _refused(f"{artifact.name}: there is no answer any more that it could go with")
@@ -71,13 +71,13 @@ class Attachments:
         pending.size += len(artifact.data)
 
     def drain(self, run_id: str) -> tuple[Artifact, ...]:
-        """The files of a root run, once, in the order in which they came; a second time, of a
-        child, and of a run that is unknown, none."""
+        """The files of a root run, once, in the order of their arrival; a second time, or for a
+        child or an unknown run, none."""
         pending = self._pending.get(run_id)
         return () if pending is None or pending.root != run_id else pending.take()
 
     def rest(self, run_id: str) -> None:
-        """A run is suspended: what is parked for a root run waits until it goes on here."""
+        """A run is suspended: what is parked for a root run waits until it is resumed here."""
         pending = self._pending.pop(run_id, None)
         if pending is None or pending.root != run_id or not pending.files:
             return
@@ -86,13 +86,13 @@ class Attachments:
             del self._resting[next(iter(self._resting))]
 
     def close(self, run_id: str) -> None:
-        """A run has ended: what is left of a root run is dropped. Again is no error."""
+        """A run has ended: what is left of a root run is dropped. Calling it again is harmless."""
         pending = self._pending.pop(run_id, None)
         if pending is not None and pending.root == run_id:
             pending.take()
 
     def __len__(self) -> int:
-        """Runs that go on."""
+        """The number of live runs."""
         return len(self._pending)
 
 

@@ -12,14 +12,14 @@ from lorimer.core.redaction import logger
 T = TypeVar("T")
 
 LAST_S: Final = 1.0
-"""Seconds that code has which was told to stop. What has not stopped by then is left to itself."""
+"""Seconds to stop for code that was cancelled. Code that has not stopped by then is abandoned."""
 
 _log: Final = logger("lorimer.run")
 
 
 class Call(Generic[T]):
-    """A call of such code, in a task of its own, so that what happens to that one is not the
-    caller's. Whoever makes it has to `stop` it."""
+    """A call of such code, in a task of its own, so that its cancellation is not the caller's.
+    Whoever creates it has to `stop` it."""
 
     __slots__ = ("_stopped", "_task", "_what")
 
@@ -32,13 +32,13 @@ class Call(Generic[T]):
         self._task = asyncio.get_running_loop().create_task(work())
 
     async def wait(self, within_s: float) -> None:
-        """Until it is over, but no longer than that. Raises CancelledError when the caller is
+        """Wait until it is over, but no longer than that. Raises CancelledError when the caller is
         cancelled."""
         await asyncio.wait([self._task], timeout=within_s)
 
     @property
     def over(self) -> bool:
-        """It has ended, in whichever way."""
+        """Whether it has ended, successfully or not."""
         return self._task.done()
 
     async def stop(self) -> None:
@@ -49,8 +49,8 @@ class Call(Generic[T]):
             await asyncio.wait([self._task], timeout=LAST_S)
 
     def result(self, within_s: float, warnings: list[str]) -> T | None:
-        """What it gave; None, and a warning that is logged too, where it failed or took longer
-        than `within_s`."""
+        """Its result; None, and a warning that is also logged, if it failed or took longer than
+        `within_s`."""
         if not self._task.done():
             why = f"took longer than {within_s:g} s, and does not stop"
         elif self._task.cancelled() and not self._stopped:
@@ -69,8 +69,8 @@ class Call(Generic[T]):
 async def bounded(
     what: str, call: Callable[[], Awaitable[T]], within_s: float, warnings: list[str]
 ) -> T | None:
-    """What it gives; None, and a warning that is logged too, where it raises, gives nothing to wait
-    for, or takes longer than `within_s` seconds. Raises CancelledError when the caller is
+    """The result of `call`; None, and a warning that is also logged, if it raises, returns nothing
+    awaitable, or takes longer than `within_s` seconds. Raises CancelledError when the caller is
     cancelled."""
     made = Call(what, call)
     try:
@@ -81,8 +81,9 @@ async def bounded(
 
 
 async def uncancelled(work: Coroutine[object, object, None]) -> asyncio.CancelledError | None:
-    """Have it done in a task of its own, and to its end although the caller is cancelled meanwhile:
-    what did that is given back, to be raised. Raises what `work` raises. Nothing bounds it."""
+    """Run `work` to its end in a task of its own, even if the caller is cancelled meanwhile: that
+    CancelledError is returned, for the caller to raise. Raises what `work` raises. There is no time
+    limit."""
     task = asyncio.get_running_loop().create_task(work)
     interrupted: asyncio.CancelledError | None = None
     while not task.done():
@@ -95,8 +96,8 @@ async def uncancelled(work: Coroutine[object, object, None]) -> asyncio.Cancelle
 
 
 def guarded(what: str, call: Callable[[], T], warnings: list[str]) -> T | None:
-    """As `bounded`, of what must not wait. A CancelledError of it is its own: nobody is cancelled
-    in the middle of a call."""
+    """Like `bounded`, for code that must not block. A CancelledError is an error of that code:
+    nobody is cancelled during a synchronous call."""
     try:
         return call()
     except (Exception, asyncio.CancelledError) as error:  # noqa: BLE001 - code of the host's

@@ -1,8 +1,8 @@
-"""Budgets: who pays for a run, and how much that may come to with all the others.
+"""Budgets: who pays for a run, and how much all of them together may cost.
 
-Who decides what: a budget names the purses (`core/purse.py`) of a run and may say no before it
-begins. That what runs spend together stays below a purse's ceiling is not left to it: the journal
-sees to that before each model call (`journal/purses.py`).
+A budget names the purses (`core/purse.py`) that pay for a run and may refuse it before it begins.
+It does not have to keep the total spending of runs below a purse's ceiling: the journal enforces
+that before each model call (`journal/purses.py`).
 """
 
 from __future__ import annotations
@@ -28,30 +28,29 @@ _log: Final = logger("lorimer.run.budget")
 
 
 class Budget(Protocol):
-    """Asked once for each run of an executor, before it begins; not when it is resumed: then its
+    """Called once for each run of an executor, before it begins; not when it is resumed: then its
     run.start says which purses pay for it."""
 
     async def admit(
         self, agent: RunnableAgent, asked: Invocation, ledger: Journal
     ) -> Sequence[Purse]:
-        """The purses that pay for this run and all below it; () for none. `ledger` is the journal
-        that the run is going to be in, and with it the purses.
+        """The purses that pay for this run and all its descendants; () for none. `ledger` is the
+        journal that will contain the run, and with it the purses.
 
-        Raises a LorimerError to refuse the run. It calls nothing then, and is recorded all the
-        same, with that error and the status `budget_exceeded` where that is the code's, else
-        `rejected`. Any other exception, a failing store, and 10 s without an answer refuse it as
-        `exec.budget.undecided`.
+        Raises a LorimerError to refuse the run. It then makes no calls, but is recorded, with that
+        error and the status `budget_exceeded` where that is the code's, else `rejected`. Any other
+        exception, a failing store, and 10 s without an answer refuse it as `exec.budget.undecided`.
         """
         ...
 
 
 class TotalBudget:
-    """So many US dollars for all runs together, whenever they are.
+    """A number of US dollars for all runs together, without a time window.
 
-    name: of the purse, `kind:whose`; the same name in the same journal is the same money.
+    name: that of the purse, `kind:whose`; in one journal, the same name means the same purse.
     allow_unpriced: also call models whose price is unknown, as if they were free.
-    fail_open: begin a run also when the ledger cannot be asked whether anything is left. Without
-        it such a run is refused. What a call needs is set aside before it is made in either case.
+    fail_open: begin a run even if the ledger cannot be asked whether anything is left. Without it
+        such a run is refused. The cost of a call is reserved beforehand in either case.
     """
 
     def __init__(
@@ -75,11 +74,11 @@ class TotalBudget:
 
 
 class CallerBudgets:
-    """So many US dollars for each caller within a rolling window. Runs without a caller share a
+    """A number of US dollars for each caller within a rolling window. Runs without a caller share a
     purse of their own.
 
-    usd: for callers that `per_caller`, dollars by caller id, does not name.
-    window: how long what was spent counts; an hour of a week longer at most.
+    usd: for callers that are not in `per_caller`, which maps caller ids to dollars.
+    window: how long spending counts; up to one 168th of it longer.
     allow_unpriced, fail_open: as in TotalBudget.
     """
 
@@ -92,7 +91,7 @@ class CallerBudgets:
         allow_unpriced: bool = False,
         fail_open: bool = False,
     ) -> None:
-        """Raises ConfigError for what is no amount, no window or no caller."""
+        """Raises ConfigError for an invalid amount, window or caller."""
         if not is_a(window, timedelta):
             raise wrong("window", window, "a timedelta", "timedelta(days=7)")
         if not is_a(per_caller, Mapping, NoneType):
@@ -107,7 +106,8 @@ class CallerBudgets:
             self.purse(caller)
 
     def purse(self, caller_id: str) -> Purse:
-        """A caller's. Raises ConfigError for an id that no purse can be named after."""
+        """The purse of a caller. Raises ConfigError for an id that cannot be part of a purse's
+        name."""
         return Purse.usd(
             f"caller:{caller_id}",
             self._per_caller.get(caller_id, self._usd),
@@ -125,10 +125,10 @@ class CallerBudgets:
 
 
 class AllBudgets:
-    """Several at once: each has to have enough."""
+    """Several budgets at once: each has to have enough."""
 
     def __init__(self, *budgets: Budget) -> None:
-        """Raises ConfigError for what is none."""
+        """Raises ConfigError for an argument that is not a budget."""
         for budget in budgets:
             check_port("a budget", budget, Budget, "CallerBudgets(usd=5)")
         self._budgets = budgets
@@ -143,8 +143,8 @@ class AllBudgets:
 
 
 async def _require_money(purse: Purse, ledger: Journal, fail_open: bool) -> None:
-    """A run need not begin when all is spent; what others have set aside they may give back. Raises
-    LimitError, and JournalError unless `fail_open`."""
+    """A run need not begin when everything is spent; what others have reserved may be released
+    again. Raises LimitError, and JournalError unless `fail_open`."""
     try:
         used = await ledger.used(purse)
     except JournalError as error:

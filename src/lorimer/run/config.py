@@ -1,4 +1,4 @@
-"""Settings of the host that may change while it runs: caps of lanes, tiers, budgets."""
+"""Settings of the host that may change at runtime: caps of lanes, tiers, budgets."""
 
 from __future__ import annotations
 
@@ -27,18 +27,18 @@ _log = logger("lorimer.run")
 
 
 class Config(Protocol):
-    """Values by key, as text. Keys are lower case with dots: `lanes.web.max_concurrent`."""
+    """Looks up text values by key. Keys are lower case with dots: `lanes.web.max_concurrent`."""
 
     def get(self, key: str) -> str | None:
-        """The present value; None: there is none, so the default holds. Must not wait."""
+        """The current value; None: not set, so the default applies. Must not block."""
         ...
 
 
 class EnvironmentConfig:
     """Environment variables: with the prefix `LORIMER_`, `lanes.web.cap` is LORIMER_LANES_WEB_CAP.
-    Looked up at each read; an empty one counts as none.
+    Looked up on each read; an empty one counts as unset.
 
-    Its `get` is also a `source` for `models.tiers.Tiers`, by `lambda tier:
+    Its `get` can also serve as a `source` for `models.tiers.Tiers`, with `lambda tier:
     config.get(f"model.tier.{tier}")`.
     """
 
@@ -49,14 +49,14 @@ class EnvironmentConfig:
         self._environment = os.environ if environment is None else environment
 
     def get(self, key: str) -> str | None:
-        """See the class. Characters that no variable has become `_`."""
+        """See the class. Characters that cannot occur in a variable's name become `_`."""
         name = self._prefix + _OUTSIDE.sub("_", key.upper())
         return self._environment.get(name, "").strip() or None
 
 
 class Settings:
-    """Reads values of a kind, each with a default: never raises. What is malformed or out of range
-    is logged once, and the default holds; so it does without a Config, and when that fails."""
+    """Reads typed values, each with a default; never raises. A value that is malformed or out of
+    range is logged once, and the default applies; so it does without a Config, or if that fails."""
 
     def __init__(self, config: Config | None = None) -> None:
         self._config = config
@@ -64,15 +64,15 @@ class Settings:
 
     @property
     def configured(self) -> bool:
-        """There is a Config: what is read may be another than the default."""
+        """Whether there is a Config: values may then differ from the defaults."""
         return self._config is not None
 
     def text(self, key: str, default: str) -> str:
-        """As it is."""
+        """The value unchanged."""
         return self._read(key, default, str, "a text")
 
     def integer(self, key: str, default: int, *, least: int = 0) -> int:
-        """A whole number that is not below `least`."""
+        """An integer of at least `least`."""
 
         def read(text: str) -> int:
             value = int(text)
@@ -121,15 +121,15 @@ class Settings:
             return default
 
     def _tell(self, key: str, default: object, why: str, *, failed: bool) -> None:
-        # the value itself is not told: it may be a secret that was put in the wrong place
+        # the value is not logged: it may be a secret put in the wrong place
         if key not in self._told and len(self._told) < _MAX_TOLD:
             self._told.add(key)
             _log.warning("setting %s %s; %r is used", key, why, default, exc_info=failed)
 
 
 def limits_now(settings: Settings, limits: Limits) -> Limits:
-    """Those of an executor's runs that begin now: `run.max_turns`, `run.timeout_s` and
-    `run.max_cost_usd`, each where the host's settings say it. The same object where none does."""
+    """The limits of an executor's runs that start now: `run.max_turns`, `run.timeout_s` and
+    `run.max_cost_usd`, where the host's settings have them. The same object if none are set."""
     if not settings.configured:
         return limits
     own = inf if limits.max_cost_usd is None else limits.max_cost_usd
@@ -144,8 +144,8 @@ def limits_now(settings: Settings, limits: Limits) -> Limits:
 
 
 class LaneCap:
-    """Has a lane the cap that the settings say, `lanes.<name>.max_concurrent`; where they do not
-    say one any more, the one that it had before."""
+    """Applies the setting `lanes.<name>.max_concurrent` to a lane; once it is no longer set,
+    restores the previous cap."""
 
     __slots__ = ("_lane", "_own", "_settings")
 
@@ -153,10 +153,10 @@ class LaneCap:
         self._settings = settings
         self._lane = lane
         self._own: int | None = None
-        """What it had; None: it has that."""
+        """The lane's own cap; None: that is the current one."""
 
     def apply(self) -> None:
-        """From now on."""
+        """Apply the current setting."""
         lane = self._lane
         own = lane.max_concurrent if self._own is None else self._own
         cap = self._settings.integer(f"lanes.{lane.name}.max_concurrent", own, least=1)

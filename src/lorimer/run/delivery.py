@@ -1,4 +1,4 @@
-"""Where the answers of runs go: a chat, a mailbox, a file; nowhere, where the host says nothing."""
+"""Where the answers of runs go: a chat, a mailbox, a file; by default nowhere."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ _log = logger("lorimer.run")
 
 @record
 class Target:
-    """Where one run's answer goes, in the host's own words."""
+    """Where the answer of one run goes, in the host's own terms."""
 
     kind: str
     """Such as `channel`, `mail`."""
     id: str
-    """Which one. "": nowhere."""
+    """"": nowhere."""
 
     def __post_init__(self) -> None:
         """Raises ConfigError for a field that is not text."""
@@ -31,7 +31,7 @@ class Target:
 
 @record
 class Artifact:
-    """A file that goes with an answer."""
+    """A file that accompanies an answer."""
 
     name: str
     mime: str
@@ -45,7 +45,7 @@ class Artifact:
 
 
 def artifacts_of(what: str, given: object, warnings: list[str]) -> list[Artifact]:
-    """Files that code of the host gave; what is something else is told and left out."""
+    """Files from code of the host; anything else is reported and left out."""
     if given is None:
         return []
     found: list[object] = list(given) if isinstance(given, Sequence) else [given]  # pyright: ignore[reportUnknownArgumentType]
@@ -60,12 +60,12 @@ class Delivery(Protocol):
     interrupted in between, so posting should be idempotent where that matters."""
 
     async def deliver(self, target: Target, output: str, artifacts: Sequence[Artifact]) -> str:
-        """Post an answer with its files, of which there may be none. The id of what was posted, ""
-        where there is no such thing. What it raises is logged; the run's result stays as it is."""
+        """Post an answer with its files, if any. Returns the id of what was posted, "" if there are
+        no ids. Its exceptions are logged; the run's result does not change."""
         ...
 
     async def deliver_error(self, target: Target, error: LorimerError) -> None:
-        """Say that there is no answer, and why."""
+        """Report that there is no answer, and why."""
         ...
 
 
@@ -81,22 +81,22 @@ class Discard:
 
 
 class Stdout:
-    """Writes answers to the standard output and errors to the standard error, each ended by a line
-    end; of a file its name, type and size. For programs at a terminal: a reader that is slow, such
-    as a full pipe, holds up the loop."""
+    """Writes answers to stdout and errors to stderr, each with a final newline; for files their
+    name, type and size. For programs at a terminal: a slow reader, such as a full pipe, blocks the
+    event loop."""
 
     def __init__(self, out: TextIO | None = None, err: TextIO | None = None) -> None:
         self._out = out
         self._err = err
 
     async def deliver(self, target: Target, output: str, artifacts: Sequence[Artifact]) -> str:
-        """Write it."""
+        """Write the answer."""
         lines = [output, *[f"[{a.name}, {a.mime}, {len(a.data):,} bytes]" for a in artifacts]]
         _write(self._out or sys.stdout, "\n".join(lines))
         return ""
 
     async def deliver_error(self, target: Target, error: LorimerError) -> None:
-        """Write message, code and what to do."""
+        """Write the message, the code and the hint."""
         hint = f" {error.hint}" if error.hint else ""
         _write(self._err or sys.stderr, f"{error.message} [{error.code.value}]{hint}")
 
@@ -108,12 +108,12 @@ async def post(
     error: LorimerError | None,
     artifacts: Sequence[Artifact] = (),
 ) -> str | None:
-    """Hand over what a run came to: the error if there is one, else the output. The one place that
-    decides so.
+    """Deliver the outcome of a run: the error if there is one, else the output. Only this function
+    makes that choice.
 
-    The id of what was posted; None: nothing was, because there is no port or no target, or because
-    posting failed, which is logged and raises nothing. Takes as long as the host's code takes: who
-    calls sets the bound.
+    Returns the id of what was posted; None if nothing was, because there is no port or no target,
+    or because posting failed, which is logged and does not raise. There is no time limit: that is
+    up to the caller.
     """
     if delivery is None or target is None or not target.id:
         return None
@@ -122,7 +122,7 @@ async def post(
             await delivery.deliver_error(target, error)
             return ""
         posted = await delivery.deliver(target, output, artifacts)
-        return posted if is_a(posted, str) else ""  # it has no ids, and says so by saying nothing
+        return posted if is_a(posted, str) else ""  # it has no ids, and returns nothing
     except Exception:  # noqa: BLE001 - code of the host, after the run: its result is what it is
         _log.warning("a delivery to %s %r failed", target.kind, target.id, exc_info=True)
         return None

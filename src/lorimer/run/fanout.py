@@ -1,7 +1,7 @@
-"""One function over many items at once, within caps, one outcome for each.
+"""Apply one function to many items concurrently, within caps, with one outcome each.
 
-Not for jobs of many callers: those wait in a lane (`lanes/lane.py`). Caps of a `fan_out` are its
-own, so calls may be nested, and made inside a lane's slot, without ever waiting in a circle.
+Not for jobs of many callers: those wait in a lane (`lanes/lane.py`). The caps of a `fan_out` are
+its own, so that calls can be nested, and made inside a lane's slot, without any risk of deadlock.
 """
 
 from __future__ import annotations
@@ -31,12 +31,13 @@ _log: Final = logger("lorimer.run")
 
 @record
 class Outcome(Generic[R]):
-    """What became of one item."""
+    """The outcome of one item."""
 
     index: int
-    """Its place among the items, from 0."""
+    """Index of the item, from 0."""
     status: Ending
-    """cancelled: while it ran, by whoever cancelled all or by itself. not_run: never begun."""
+    """cancelled: while it ran, by a cancellation of the whole batch or by itself. not_run: never
+    started."""
     value: R | None = None
     """What the function returned, if the status is `ok`."""
     error: Exception | None = None
@@ -53,29 +54,30 @@ async def fan_out(
     on_outcome: Callable[[Outcome[R]], None] | None = None,
 ) -> list[Outcome[R]]:
     """Call `fn` with each item, up to `max_concurrent` at once, each in a task of its own; returns
-    one outcome an item, in the order of the items.
+    one outcome per item, in the order of the items.
 
-    Next is the first item that may: one whose key (`key(item)`, a provider, say) is at its cap in
-    `per_key` is passed over and takes no place meanwhile. Keys without a cap have none.
+    The next item to start is the first that may: one whose key (`key(item)`, such as a provider) is
+    at its cap in `per_key` is skipped and occupies no slot meanwhile. Keys that are not in
+    `per_key` have no cap.
 
-    An Exception of one item is its outcome and disturbs no other. Time-outs are `fn`'s own.
+    An Exception of one item is its outcome and does not affect others. Timeouts are up to `fn`.
 
-    on_outcome: told of every item exactly once, as soon as it is over; for progress, and for a
-        caller who may be cancelled and wants to know what was done. What it raises is logged.
+    on_outcome: called exactly once for every item, as soon as it is over; for progress, and for
+        callers that may be cancelled and want to know what was done. Its exceptions are logged.
 
-    When the caller is cancelled, running items are cancelled and waited for, then `on_outcome` is
-    told of them and of those that never began (`not_run`), and CancelledError goes on. The same
-    when an item raises what is no Exception.
+    When the caller is cancelled, running items are cancelled and awaited, then `on_outcome` is
+    called for them and for those that never started (`not_run`), and CancelledError is raised. The
+    same happens when an item raises something that is not an Exception.
 
-    Raises ConfigError for a cap below 1, for `per_key` without `key`, and for an `fn` that is no
-    function; nothing is begun then, nor when `key` raises. Where the first calls show that `fn` is
-    no async function, it stops there and raises ConfigError.
+    Raises ConfigError for a cap below 1, for `per_key` without `key`, and for an `fn` that is not a
+    function; nothing is started then, nor when `key` raises. If the first calls show that `fn` is
+    not an async function, it stops there and raises ConfigError.
     """
     return await _Batch(items, fn, max_concurrent, key, per_key or {}, on_outcome).run()
 
 
 class _NotAsync(Exception):
-    """`fn` gave nothing to wait for: no item's fault, so it ends the batch."""
+    """`fn` returned nothing awaitable: not the fault of an item, so it ends the batch."""
 
     def __init__(self, gave: object) -> None:
         super().__init__()
@@ -121,11 +123,11 @@ class _Batch(Generic[T, R]):
         for index, item in enumerate(self._items):
             self._waiting.setdefault("" if key is None else key(item), deque()).append(index)
         self._ready = [(queue[0], name) for name, queue in self._waiting.items()]
-        """A heap: the first item of each key that has one and may run it."""
+        """A heap: the first item of each key that has items and is below its cap."""
         self._running: dict[asyncio.Task[R], tuple[int, str]] = {}
         self._by_key: dict[str, int] = {}
         self._fatal: BaseException | None = None
-        """What an item raised that is no Exception; or `fn` is not what was asked for."""
+        """What an item raised that is not an Exception; or `_NotAsync`."""
 
     async def run(self) -> list[Outcome[R]]:
         try:
@@ -145,7 +147,7 @@ class _Batch(Generic[T, R]):
         return [outcome for outcome in self._outcomes if outcome is not None]
 
     def _begin(self) -> None:
-        """Start what may."""
+        """Start the items that may run."""
         while len(self._running) < self._cap and self._ready:
             index, key = heappop(self._ready)
             self._waiting[key].popleft()
@@ -161,19 +163,19 @@ class _Batch(Generic[T, R]):
         return self._by_key.get(key, 0) < self._key_caps.get(key, inf)
 
     def _give_back(self, key: str) -> None:
-        """One of that key has ended."""
+        """An item with that key has ended."""
         if key in self._waiting and not self._room(key):
             heappush(self._ready, (self._waiting[key][0], key))
         self._by_key[key] -= 1
 
     async def _one(self, item: T) -> R:
-        made = self._fn(item)  # here, so that what `fn` itself raises is its item's too
+        made = self._fn(item)  # here, so that exceptions of `fn` itself count as the item's too
         if not inspect.isawaitable(made):
             raise _NotAsync(made)
         return await made
 
     def _collect(self, done: Iterable[asyncio.Task[R]]) -> None:
-        """Note what became of tasks that are done."""
+        """Record the outcomes of finished tasks."""
         for task in sorted(done, key=self._running.__getitem__):
             index, key = self._running.pop(task)
             self._give_back(key)
@@ -189,14 +191,14 @@ class _Batch(Generic[T, R]):
                 self._tell(Outcome(index, "ok", task.result()))
 
     async def _stop(self) -> None:
-        """Cancel what is running, and wait until it has ended."""
+        """Cancel running tasks, and wait until they have ended."""
         with CancelScope(shield=True):
             for task in self._running:
                 task.cancel()
             while any(not task.done() for task in self._running):
                 try:
                     await asyncio.wait(self._running)
-                except asyncio.CancelledError:  # once more: they are told so
+                except asyncio.CancelledError:  # again: pass it on to them
                     for task in self._running:
                         task.cancel()
         self._collect(list(self._running))

@@ -1,4 +1,4 @@
-"""Fields of what hosts write, checked when it is made."""
+"""Checks fields of objects that hosts create."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from lorimer.core.arguments import is_a, wrong
 
 
 def check_texts(of: str, **fields: object) -> None:
-    """Each is text. Raises ConfigError; `of` is what they are fields of."""
+    """Check that each is text. Raises ConfigError; `of` is the object that has the fields."""
     for name, given in fields.items():
         if not is_a(given, str):
             raise wrong(f"{of}.{name}", given, "text", f'{name}="..."')

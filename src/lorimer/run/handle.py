@@ -1,4 +1,4 @@
-"""A run that goes on in a task of its own: to wait for, and to stop."""
+"""A run that executes in a task of its own: to wait for, and to stop."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from lorimer.run.result import RunResult
 
 
 class RunHandle:
-    """A run that goes on. `await handle` gives its result."""
+    """A live run. `await handle` returns its result."""
 
     __slots__ = ("_job", "task")
 
@@ -21,19 +21,20 @@ class RunHandle:
 
     @property
     def run_id(self) -> str:
-        """Its id. The journal has it once it has begun: while it waits in a lane, nobody else."""
+        """The id of the run. The journal contains it once it has begun; while it waits in a lane,
+        only this process knows it."""
         return self._job.run_id
 
     def cancel(self, reason: Reason = Reason.CALLER) -> None:
-        """Stop it: its result says `cancelled`. The first reason counts."""
+        """Stop it: its result has the status `cancelled`. The first reason counts."""
         self._job.cancel(reason)
 
     def __await__(self) -> Generator[object, None, RunResult]:
         return self.wait().__await__()
 
     async def wait(self) -> RunResult:
-        """Its result. When the waiting task is cancelled so is the run; CancelledError is raised
-        when that has ended, its last fact written and its ports told."""
+        """Return its result. If the waiting task is cancelled, so is the run; CancelledError is
+        raised after that has ended, its last fact is written and its ports are notified."""
         interrupted: asyncio.CancelledError | None = None
         while not self.task.done():
             try:

@@ -1,4 +1,4 @@
-"""Who is calling: which roles and groups a caller has, as the host knows it."""
+"""Who is calling: the roles and groups of a caller, as known to the host."""
 
 from __future__ import annotations
 
@@ -11,31 +11,31 @@ from lorimer.core.redaction import logger
 from lorimer.tools.policy.people import Person
 
 ADMIN: Final = "admin"
-"""The role of whoever `Identity.is_admin` says is one: `author_requires` and `callers` of tools
-name it, and rules as `@admin`."""
+"""The role of callers for whom `Identity.is_admin` is true: `author_requires` and `callers` of
+tools refer to it by this name, rules as `@admin`."""
 
 _log = logger("lorimer.run")
 
 
 class Identity(Protocol):
-    """Knows callers by the ids that invocations carry. May be asked for many at once."""
+    """Looks up callers by the ids in invocations. May be called concurrently."""
 
     async def is_admin(self, caller_id: str) -> bool:
-        """They may do what only admins may."""
+        """Whether the caller is an admin."""
         ...
 
     async def groups(self, caller_id: str) -> Iterable[str]:
-        """The groups that they are a member of: each is a role of theirs."""
+        """The groups that the caller is a member of: each is a role."""
         ...
 
 
 class Listed:
-    """The people that are listed: `admins`, and the members of each group."""
+    """A fixed list of people: `admins`, and the members of each group."""
 
     def __init__(
         self, admins: Iterable[str] = (), groups: Mapping[str, Iterable[str]] | None = None
     ) -> None:
-        """Raises ConfigError for what is not text, or no mapping of them."""
+        """Raises ConfigError for names that are not text, or groups that are not a mapping."""
         self._admins = _listed("admins", admins)
         if not is_a(groups, Mapping, NoneType):
             raise wrong("groups", groups, "a mapping", '{"staff": ["ann"]}')
@@ -44,11 +44,11 @@ class Listed:
         }
 
     async def is_admin(self, caller_id: str) -> bool:
-        """They are listed so."""
+        """Whether the caller is among the `admins`."""
         return caller_id in self._admins
 
     async def groups(self, caller_id: str) -> list[str]:
-        """Those that list them."""
+        """The groups that list the caller."""
         return [name for name, members in self._groups.items() if caller_id in members]
 
 
@@ -57,11 +57,11 @@ def _listed(name: str, people: Iterable[str]) -> frozenset[str]:
 
 
 async def person(identity: Identity | None, caller_id: str) -> Person | None:
-    """A caller as permissions know them (`Parties.caller`); None: a run without a caller, or one
-    whose id is not a valid name of a person.
+    """A caller as permissions see it (`Parties.caller`); None: a run without a caller, or one whose
+    id is not a valid name of a person.
 
-    Without an Identity nobody is an admin and nobody is in a group. What cannot be found out
-    counts as no: what the port raises is logged. A group cannot make an admin, whatever its name.
+    Without an Identity there are no admins and no group members. A failed lookup counts as no: the
+    port's exception is logged. A group never makes an admin, whatever its name.
     """
     if not caller_id or caller_id.startswith("@"):
         return None

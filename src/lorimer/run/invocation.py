@@ -1,4 +1,4 @@
-"""One call of an executor: for whom, with what, and who is told."""
+"""One call of an executor: the caller, the inputs, and who is notified."""
 
 from __future__ import annotations
 
@@ -27,41 +27,42 @@ OnText: TypeAlias = Callable[[str | None], None]
 
 @record
 class Invocation:
-    """For whom an agent is run, with what, and who hears of it. Every field may be left out. Raises
-    ConfigError for fields of the wrong kind."""
+    """For whom an agent is run, with what inputs, and who is notified. All fields are optional.
+    Raises ConfigError for fields of the wrong type."""
 
     run_id: str = ""
-    """Of the run; none: a new one is made. No other run of the journal may have it."""
+    """The id of the run; "": a new one is made. No other run in the journal may have it."""
     caller_id: str = ""
-    """On whose behalf; the same string for the same person."""
+    """The person on whose behalf it runs; the same string for the same person."""
     channel_id: str = ""
-    """Where the request came from, as the host names it."""
+    """Where the request came from, in the host's own terms."""
     parent_run_id: str = ""
-    """The run that it belongs to in the host's eyes."""
+    """The parent run from the host's point of view."""
     inputs: Mapping[str, JSON] = field(default_factory=no_data)
-    """Named values beside the input: told to audits, and to the model as JSON after the input."""
+    """Named values in addition to the input: passed to audits, and to the model as JSON after the
+    input."""
     images: tuple[ImageBlock, ...] = ()
-    """Shown with the input."""
+    """Shown together with the input."""
     input_files: tuple[InputFile, ...] = ()
-    """Read by the model by their ids; pictures among them are shown."""
+    """Files that the model reads by id; images among them are shown."""
     extra_tools: tuple[Tool, ...] = ()
-    """Tools of this run alone, which it has besides those that its agent names."""
+    """Tools of this run only, in addition to those that its agent names."""
     session_tools: SessionToolsFactory | None = None
-    """Makes more of them, which are told how it went and are ended with it."""
+    """Creates further tools, which are given the result of the run and closed with it."""
     palette: Palette | None = None
-    """Whom its agent may give work to, instead of the executor's: where that is another for each
-    caller."""
+    """What its agent may delegate to, instead of the executor's palette: for palettes that depend
+    on the caller."""
     delivery: Target | None = None
-    """Where the answer goes, or the error."""
+    """Where the answer, or the error, is sent."""
     priority: int = 0
-    """Among this caller's runs in the executor's lane: higher first."""
+    """Relative to this caller's other runs in the executor's lane: higher first."""
     on_step: OnStep | None = None
-    """Called when a tool call begins and when it has ended; may be async, and then is behind. What
-    it raises is logged."""
+    """Called when a tool call begins and when it ends; may be async, and then lags behind. Its
+    exceptions are logged."""
     on_text: OnText | None = None
-    """Called with each piece of text that the model says, in every turn and phase; with None where
-    what was said of this answer does not hold, and it begins anew. At once, so it must not wait:
-    a client that is slow, or gone, is the host's affair. What it raises is logged."""
+    """Called with each piece of text from the model, in every turn and phase; with None when what
+    was streamed of this answer is void, and it starts over. Called synchronously, so it must not
+    block: clients that are slow or gone are up to the host. Its exceptions are logged."""
 
     def __post_init__(self) -> None:
         check_texts(
@@ -103,7 +104,7 @@ def check_agent(agent: object) -> None:
 
 
 def check_asked(agent: object, input: object, asked: object) -> None:
-    """The arguments of one call. Raises ConfigError."""
+    """Check the arguments of one call. Raises ConfigError."""
     check_agent(agent)
     if not is_a(input, str):
         raise wrong("input", input, "text", 'Invocation(inputs={"city": "Oslo"}) has named values')

@@ -1,5 +1,5 @@
-"""Observers of an executor's runs: one set of listeners for each compiled agent, however many runs
-of it go on."""
+"""Observers of an executor's runs: one set of listeners for each compiled agent, however many of
+its runs are live."""
 
 from __future__ import annotations
 
@@ -21,32 +21,33 @@ from lorimer.run.steps import RunStep, begun
 
 HEARD: Final = ("tool.call_start", "tool.call_complete", "model.reply", "compacted")
 SAID: Final = ("text.delta", "api.stream_restart")
-"""What a client is told while the model speaks. Without a listener nobody makes them."""
+"""What clients receive while the model speaks. These events are created only if there are
+listeners."""
 QUEUE: Final = 1024
-"""Steps that a slow async callback may be behind; then it loses the oldest."""
+"""Steps that a slow async callback may lag behind; beyond that the oldest are dropped."""
 DRAIN_S: Final = 2.0
-"""Seconds that it has for them when the run has ended."""
+"""Seconds that it has to catch up after the run has ended."""
 
 _log: Final = logger("lorimer.run")
 
 
 class Observer(Protocol):
-    """Is told of one run."""
+    """Observes one run."""
 
     def hear(self, event: Event) -> None:
-        """One of the kinds `HEARD`, or of `SAID`. Must not wait or raise."""
+        """Called for events of the kinds `HEARD` or `SAID`. Must not block or raise."""
         ...
 
     async def end(self) -> None:
-        """The run is over. Bounded."""
+        """The run is over. Bounded in time."""
         ...
 
 
 class Observers:
-    """Those of the runs of one pipeline."""
+    """The observers of the runs of one pipeline."""
 
     def __init__(self, pipeline: Pipeline, *, phases: bool = False) -> None:
-        """`phases`: runs that are part of one are phases of it, and told as its own."""
+        """`phases`: child runs are phases of their parent, and reported as part of it."""
         self._heard = _Listeners(pipeline, HEARD, phases)
         self._said = _Listeners(pipeline, SAID, phases)
 
@@ -54,7 +55,8 @@ class Observers:
     async def of(
         self, run: RunContext, observers: Sequence[Observer], said: Sequence[Observer] = ()
     ) -> AsyncGenerator[None, None]:
-        """Tell them of the run, and `said` what the model says. Without any nobody listens."""
+        """Notify `observers` of the run's events, and `said` of what the model says. Without any,
+        no listener is registered."""
         async with self._heard.of(run, observers):
             if not said:
                 yield
@@ -64,7 +66,7 @@ class Observers:
 
 
 class _Listeners:
-    """Those to whom the same kinds of events are told."""
+    """The observers of the same kinds of events."""
 
     def __init__(self, pipeline: Pipeline, kinds: Sequence[str], phases: bool) -> None:
         self._kinds = kinds
@@ -77,7 +79,7 @@ class _Listeners:
     async def of(
         self, run: RunContext, observers: Sequence[Observer]
     ) -> AsyncGenerator[None, None]:
-        """As `Observers.of`."""
+        """See `Observers.of`."""
         if not observers:
             yield
             return
@@ -87,7 +89,7 @@ class _Listeners:
                 self._off.append(self._pipeline.on("child", self._begun))
                 self._off += [self._pipeline.on_below(kind, self._hear) for kind in self._kinds]
         self._of[run.id] = observers
-        if self._phased:  # those that it had before it was resumed
+        if self._phased:  # phases that it had before it was resumed
             self._of |= {each.run_id: observers for each in children_in(run.facts)}
         try:
             yield
@@ -110,7 +112,7 @@ class _Listeners:
 
 
 class TextCallback:
-    """Tells the callback of one run what its model says, piece by piece."""
+    """Passes what the model of one run says to the callback, piece by piece."""
 
     def __init__(self, on_text: OnText) -> None:
         self._on_text = on_text
@@ -128,8 +130,8 @@ class TextCallback:
 
 
 class StepCallback:
-    """Tells the callback of one run of its steps: in order, guarded, and never waited for while
-    the run goes on."""
+    """Reports the steps of one run to the callback: in order, guarded, and without delaying the
+    run."""
 
     def __init__(self, on_step: OnStep) -> None:
         self._on_step = on_step
@@ -144,7 +146,7 @@ class StepCallback:
             self._going[step.id] = step
             self._tell(step)
         elif event.type == "tool.call_complete":
-            # of a call that was refused nobody heard that it began
+            # no start was reported for a call that was refused
             step = self._going.pop(str(event.data.get("tool_use_id")), None) or begun(event)
             failed = event.data.get("is_error") is True
             self._tell(replace(step, state="error" if failed else "complete"))
@@ -154,7 +156,7 @@ class StepCallback:
         if self._pump is not None and not self._pump.done():
             try:
                 await asyncio.wait([self._pump], timeout=DRAIN_S)
-            finally:  # also when the caller is cancelled meanwhile
+            finally:  # also if the caller is cancelled meanwhile
                 self._pump.cancel()
                 await asyncio.wait([self._pump], timeout=DRAIN_S)
 

@@ -19,7 +19,7 @@ from lorimer.run.bounded import bounded
 from lorimer.run.fields import check_texts
 
 MAX_DELEGATES: Final = 50
-"""Skills and agents that one agent reaches, directly and through others."""
+"""Skills and agents that one agent can reach, directly and through others."""
 MAX_PROMPT_CHARS: Final = 100_000
 _NAME: Final = re.compile(r"[A-Za-z0-9_-]{1,57}")
 
@@ -33,11 +33,11 @@ class Skill:
     """An agent that is called with arguments, like a function."""
 
     agent: RunnableAgent
-    """Who does it. Its name is the skill's, in a `FixedPalette`."""
+    """The agent. In a `FixedPalette` its name is the skill's."""
     inputs: Mapping[str, JSON] = field(default_factory=_no_inputs)
-    """JSON Schema of an object: what it is called with. It reads them as JSON."""
+    """JSON Schema of its arguments, an object. The agent receives them as JSON."""
     description: str = ""
-    """When to use it: the model chooses by this. None: the agent's."""
+    """When to use it: the basis of the model's choice. "": the agent's."""
 
     def __post_init__(self) -> None:
         """Raises ConfigError for a field of another type."""
@@ -49,8 +49,8 @@ class Skill:
 
 
 class Palette(Protocol):
-    """Finds whom agents may give work to. Asked before each run, for every name that is reached.
-    May be asked for many runs at once."""
+    """Finds what agents may delegate to. Called before each run, for every name that is reached.
+    May be called for many runs at once."""
 
     async def skill(self, name: str) -> Skill | None:
         """None: there is no such skill."""
@@ -62,10 +62,10 @@ class Palette(Protocol):
 
 
 class FixedPalette:
-    """What a host has listed, by the names of the agents."""
+    """A fixed list, by the names of the agents."""
 
     def __init__(self, agents: Iterable[RunnableAgent] = (), skills: Iterable[Skill] = ()) -> None:
-        """Raises ConfigError for what is neither."""
+        """Raises ConfigError for entries that are neither."""
         agents, skills = tuple(agents), tuple(skills)
         each_of("agents", agents, RunnableAgent, '[RunnableAgent("helper")]')
         each_of("skills", skills, Skill, '[Skill(RunnableAgent("forecast"))]')
@@ -83,19 +83,18 @@ class FixedPalette:
 
 @record
 class Delegate:
-    """Somebody to give work to, as a tool of the model's."""
+    """A delegation target, as a tool for the model."""
 
     tool: str
     """`skill__<name>` or `agent__<name>`."""
     agent: RunnableAgent
     description: str
     inputs: str
-    """JSON Schema of an object, as JSON text: so that equal ones are."""
+    """JSON Schema of an object, as JSON text, so that equal ones compare equal."""
 
 
 def tools_of(agent: RunnableAgent) -> list[str]:
-    """Names of the tools by which it may give work. Empty names are left out, and what is there
-    twice."""
+    """Names of the tools by which it may delegate, without empty names and duplicates."""
     named = [f"skill__{name}" for name in agent.skills if name]
     named += [f"agent__{name}" for name in agent.agents if name]
     return list(dict.fromkeys(named))
@@ -104,8 +103,8 @@ def tools_of(agent: RunnableAgent) -> list[str]:
 async def reachable(
     agent: RunnableAgent, palette: Palette | None, within_s: float
 ) -> tuple[Delegate, ...]:
-    """All to whom it may give work, and they to others. Without a palette nobody. Raises
-    ConfigError for a name that the palette does not have, or that cannot be a tool's, and where
+    """Everything that it can delegate to, directly or not. Nothing without a palette. Raises
+    ConfigError for a name that the palette does not have, or that is not valid for a tool, and if
     the palette fails or takes longer than `within_s` seconds."""
     if palette is None or not tools_of(agent):
         return ()
@@ -128,7 +127,7 @@ async def reachable(
 async def _reached(agent: RunnableAgent, palette: Palette) -> tuple[Delegate, ...]:
     found: dict[str, Delegate] = {}
     waiting = [agent]
-    for each in waiting:  # grows
+    for each in waiting:  # grows during the loop
         for tool in tools_of(each):
             if tool in found:
                 continue

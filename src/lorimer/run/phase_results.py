@@ -1,5 +1,5 @@
-"""The executor's part of an agent with phases: models that cannot be used are replaced before the
-run, and the result is given the steps and texts of all phases."""
+"""Executors and agents with phases: unusable models are replaced before the run, and the result
+receives the steps and texts of all phases."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The pipelines that an executor's agents run on: made when one is first run, and kept."""
+"""The pipelines for an executor's agents: created when an agent first runs, and kept."""
 
 from __future__ import annotations
 
@@ -33,19 +33,19 @@ FALLBACK_TIER: Final = "fast"
 _TIERS: Final = "Models(tiers=Tiers({'fast': 'claude-haiku-4-5'})), or Executor(tier='...')"
 
 KEPT: Final = 256
-"""Agents, each for each caller with rights of their own."""
+"""Agents, counted separately for each caller with rights of their own."""
 KEPT_WITH_TOOLS: Final = 32
-"""The same, each with tools of single runs: those that were used last."""
+"""The same for agents with per-run tools: the most recently used ones."""
 
 _TERMS: Final = frozenset({"rules", "permission_mode", "workspace", "sandbox", "network"})
 
 _Key: TypeAlias = tuple[RunnableAgent, Person | None, tuple[Delegate, ...], tuple[int, ...]]
-"""The last are the tools of single runs, by identity: a pipeline that is kept keeps them alive."""
+"""The last part are the per-run tools, by identity: a cached pipeline keeps them alive."""
 _Made: TypeAlias = tuple[Pipeline, Observers]
 
 
 class Pipelines:
-    """Those of one executor."""
+    """The pipelines of one executor."""
 
     def __init__(
         self,
@@ -57,9 +57,9 @@ class Pipelines:
         options: RunOptions,
         critic: Critic | None,
     ) -> None:
-        """`tools` are the host's; `header` is what every system prompt begins with, `tier` the
-        model of agents that name none. Raises ConfigError for terms that no call could be judged
-        by."""
+        """`tools` are the host's; `header` is the beginning of every system prompt, `tier` the
+        model of agents that name none. Raises ConfigError for permission settings under which no
+        call could be judged."""
         self._models = models
         self._tools = tools
         self._limits = limits
@@ -72,12 +72,12 @@ class Pipelines:
             self._check_terms(options)
         self._made: dict[_Key, _Made] = {}
         self._made_with: dict[_Key, _Made] = {}
-        """With tools of single runs; the one that was used last is the last."""
+        """With per-run tools; the most recently used is the last."""
         self._seen: WeakValueDictionary[int, Tool] = WeakValueDictionary()
-        """Tools that were made for a run, by identity."""
+        """Tools created for a run, by identity."""
 
     def _check_terms(self, options: RunOptions) -> None:
-        # of which each run would be told else, and whoever makes the executor would not
+        # otherwise every run would report the error, instead of the creation of the executor
         toolset_of(
             EnvironmentManifest(),
             self._tools,
@@ -98,10 +98,10 @@ class Pipelines:
         *,
         once: bool = False,
     ) -> _Made:
-        """The agent's, for a caller with rights (None: one without), with tools of single runs, and
-        all to whom it gives work, and they to others. `once`: these tools were made for this run,
-        and no other will have them unless one had them before. Raises ConfigError, naming the model
-        where that is what cannot be used."""
+        """The pipeline of an agent, for a caller with rights (None: one without), with per-run
+        tools, and everything that it delegates to, directly or not. `once`: these tools were
+        created for this run, and no other run will have them unless an earlier one did. Raises
+        ConfigError, naming the model if that is what cannot be used."""
         for each in (agent, *[delegate.agent for delegate in delegates]):
             self._check_model(each)
         if once and not self._again(tools):
@@ -118,7 +118,7 @@ class Pipelines:
         return found
 
     def _again(self, tools: Sequence[Tool]) -> bool:
-        """An earlier run had all of these: a later one will."""
+        """An earlier run had all of these tools, so a later one will."""
         known = all(self._seen.get(id(tool)) is tool for tool in tools)
         self._seen.update({id(tool): tool for tool in tools})
         return known
@@ -126,8 +126,8 @@ class Pipelines:
     def manifest(
         self, agent: RunnableAgent, delegates: Sequence[Delegate] = ()
     ) -> EnvironmentManifest:
-        """What an agent is lowered to. Raises ConfigError where a tool of the host's has the name
-        of a delegate."""
+        """The manifest of an agent. Raises ConfigError if a tool of the host's has the name of a
+        delegate."""
         return self._manifest(agent, self._tools, delegates)
 
     def _make(
@@ -142,7 +142,7 @@ class Pipelines:
         agent = replace(agent, tools=(*agent.tools, *[str(tool.name) for tool in own]))
         tools = self._tools.copy()
         named = {*agent.tools, *[name for each in delegates for name in each.agent.tools]}
-        named |= {each.tool for each in delegates}  # one that is the host's too is an error
+        named |= {each.tool for each in delegates}  # a host tool of the same name is an error
         for name in self._tools.names:
             if name not in named:
                 tools.unregister(name)
@@ -173,7 +173,8 @@ class Pipelines:
         return manifest_of(agent, tier, limits, header, host, reached)
 
     def _verbatim(self, agent: RunnableAgent) -> RunnableAgent:
-        """Its prompts are texts: what looks like a variable in them, and is none, is one too."""
+        """Marks its prompts as literal: text in them that looks like a variable, but is none, is
+        text too."""
         phases = [
             replace(
                 each,

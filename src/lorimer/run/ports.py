@@ -1,5 +1,5 @@
-"""What a host may plug into an executor. Each port is described in the file of its shipped
-default."""
+"""What a host may plug into an executor. Each port is documented with its default
+implementation."""
 
 from __future__ import annotations
 
@@ -20,33 +20,34 @@ from lorimer.run.palette import Palette
 
 @record
 class Ports:
-    """What a host plugs into an executor. Each may be absent: then what it is for is off. A port
-    that raises or hangs costs a run a warning, never its result (but for the budget); each call has
-    `limits.cleanup_s` seconds."""
+    """What a host plugs into an executor. Each is optional: without it, its feature is off. A port
+    that raises or hangs costs a run a warning, never its result (except for the budget); each call
+    has `limits.cleanup_s` seconds."""
 
     audit: Audit | None = None
-    """Is told of each run. Shipped: `AuditLog`."""
+    """Is notified of each run. Shipped: `AuditLog`."""
     attachments: Attachments | None = None
-    """Where tools park files for the answer; those of sub-agents go with that of the root run."""
+    """Where tools park files for the answer; those of sub-agents accompany the answer of the root
+    run."""
     budget: Budget | None = None
-    """Who pays for a run; what it refuses, or cannot decide, is not run. Shipped: `CallerBudgets`,
-    `TotalBudget`, `AllBudgets`."""
+    """Who pays for a run; a run that it refuses, or cannot decide about, is not run. Shipped:
+    `CallerBudgets`, `TotalBudget`, `AllBudgets`."""
     config: Config | None = None
-    """Settings that may change while the host runs: `run.max_turns`, `run.timeout_s` and
-    `run.max_cost_usd` in place of the executor's limits, `lanes.<name>.max_concurrent` for its
-    lane. Shipped: `EnvironmentConfig`."""
+    """Settings that may change at runtime: `run.max_turns`, `run.timeout_s` and `run.max_cost_usd`
+    override the executor's limits, `lanes.<name>.max_concurrent` the cap of its lane. Shipped:
+    `EnvironmentConfig`."""
     critic: Critic | None = None
-    """Looks after long runs of agents that want it. Shipped: `IdleCritic`."""
+    """Supervises long runs of agents that ask for it. Shipped: `IdleCritic`."""
     delivery: Delivery | None = None
     """Posts answers and errors to an invocation's `delivery`. Shipped: `Stdout`, `Discard`."""
     input_files: InputFiles | None = None
-    """Keeps the files of invocations. Shipped: `InMemoryInputFiles`, `FolderInputFiles`. Without
-    it they are left out, pictures excepted."""
+    """Stores the files of invocations. Shipped: `InMemoryInputFiles`, `FolderInputFiles`. Without
+    it files other than images are left out."""
     identity: Identity | None = None
     """Knows the roles of callers. Shipped: `Listed`. Without it nobody has any."""
     palette: Palette | None = None
-    """Finds the skills and agents that agents may give work to. Shipped: `FixedPalette`. Without it
-    they give work to nobody; where it fails, an agent that names some ends with an error."""
+    """Finds the skills and agents that agents may delegate to. Shipped: `FixedPalette`. Without it
+    there is no delegation; if it fails, an agent that names some ends with an error."""
 
     def __post_init__(self) -> None:
         for name, kind, example in _PORTS:

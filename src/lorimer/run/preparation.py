@@ -1,5 +1,5 @@
-"""From what an executor is asked for to a run that is about to begin: whoever pays, listens and
-looks, its tools, its limits, the pipeline that it runs on. Its whole life: `executor.py`."""
+"""From a request to an executor to a run that is about to begin: its budget, observers and critic,
+its tools, its limits, and its pipeline. The whole life of a run: `executor.py`."""
 
 from __future__ import annotations
 
@@ -96,7 +96,7 @@ class RunPreparation:
         return run, _observed(run.context, observers, heard, said, watch)
 
     async def _resumed(self, pipeline: Pipeline, job: Job) -> Run:
-        # not `resume(wait_s=)`, which does not hear that the program stops
+        # not `resume(wait_s=)`, which ignores the shutdown of the program
         until = self._world.monotonic() + job.wait_s
         while True:
             try:
@@ -117,7 +117,7 @@ class RunPreparation:
 
     async def _require_possible(self, job: Job) -> None:
         """Raises PipelineError for a job whose run cannot be begun or resumed: before any port is
-        told of it."""
+        notified of it."""
         run_id = job.run_id
         if job.again:
             row = await require_unfinished(self._journal, run_id)

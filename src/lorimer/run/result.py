@@ -1,4 +1,4 @@
-"""What an executor's run gave, however it ended."""
+"""The result of an executor's run, however it ended."""
 
 from __future__ import annotations
 
@@ -23,21 +23,22 @@ from lorimer.tools.base import ToolResult
 
 @dataclass(slots=True)
 class RunResult(Ended):
-    """What an executor's run gave. Complete also when it failed: then with what was done so far."""
+    """The result of an executor's run. Also complete for a run that failed: then with what was done
+    up to that point."""
 
     run_id: str
     status: str = "ok"
     """One of `core.result.STATUSES`."""
     output: str = ""
-    """The answer; of a run that failed, what was said of one."""
+    """The answer; for a run that failed, what there is of one."""
     structured_output: object = None
-    """The same as data, where the agent has an `output_schema`; None: it has none, or the run did
-    not end well."""
+    """The answer as data, if the agent has an `output_schema`; None: it has none, or the run
+    failed."""
     usage: Usage = NO_USAGE
-    """Tokens, failed and abandoned attempts and sub-agents included."""
+    """Tokens, including failed and abandoned attempts and sub-agents."""
     cost_nano: int = 0
     exception: LorimerError | None = None
-    """Why it did not end well."""
+    """Why it failed."""
     messages: list[Message] = field(default_factory=list[Message], repr=False)
     """The conversation."""
     artifacts: list[Artifact] = field(default_factory=list[Artifact])
@@ -45,27 +46,27 @@ class RunResult(Ended):
     run: PipelineResult | None = field(default=None, repr=False)
     """The pipeline's own result with the facts; None: the run was refused before it began."""
     warnings: list[str] = field(default_factory=list[str])
-    """What failed beside the run: ports that raised or took too long."""
+    """Failures outside the run: ports that raised or took too long."""
     _steps: list[RunStep] | None = field(default=None, init=False, repr=False, compare=False)
 
     @property
     def steps(self) -> list[RunStep]:
-        """One for each tool call, in order; made of the facts when it is first asked for."""
+        """One for each tool call, in order; built from the facts on first access."""
         if self._steps is None:
             self._steps = list(steps_of(self.run.events)) if self.run is not None else []
         return self._steps
 
     def as_tool_result(self) -> ToolResult:
-        """What a tool gives back that has run it: the answer, or what went wrong and how far it
-        got, as an error."""
-        if self.run is None and self.output:  # refused, and that says it
+        """The result for a tool that ran it: the answer; or an error that says what went wrong and
+        how far it got."""
+        if self.run is None and self.output:  # refused, and the output says so
             return ToolResult(self.output, is_error=True, error=self.code)
         end = ChildEnd(self.run_id, "the run", self.status, self.output, self.code, self.error)
         return ToolResult(describe_end(end), is_error=not self.success, error=self.code)
 
 
 def result_of(run: PipelineResult) -> RunResult:
-    """Of a run that has ended, or rests."""
+    """The result of a run that has ended, or is suspended."""
     data = run.output
     return RunResult(
         run_id=run.run_id,
@@ -81,8 +82,8 @@ def result_of(run: PipelineResult) -> RunResult:
 
 
 def failed(run_id: str, why: Exception, *, again: bool = False) -> RunResult:
-    """Of a run that did not begin; `again`: that was not gone on with. Of one that may not, its
-    asker's model reads the output."""
+    """The result of a run that did not begin; `again`: that was not resumed. If it was not
+    permitted, the caller's model reads the output."""
     error = why if isinstance(why, LorimerError) else _coded(why)
     status = status_of(error)
     if status == "suspended" and not again:  # there is nothing to resume

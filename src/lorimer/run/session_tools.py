@@ -1,6 +1,5 @@
-"""Tools that are made for a single run, with pictures that they show to its model, files that they
-leave for its answer, and their clean-up. Made and ended by `job_ports.py`.
-"""
+"""Tools that are created for a single run, with images that they show to its model, files that they
+add to its answer, and their clean-up. Created and closed by `job_ports.py`."""
 
 from __future__ import annotations
 
@@ -23,11 +22,11 @@ if TYPE_CHECKING:
     from lorimer.run.result import RunResult
 
 MAX_IMAGES: Final = 20
-"""That wait to be shown at once."""
+"""Maximum that wait to be shown."""
 
 
 class ToolSession:
-    """The run that tools are made for: what its factory is given."""
+    """The run for which tools are created: the argument of their factory."""
 
     def __init__(
         self, run_id: str, caller_id: str, channel_id: str, inputs: Mapping[str, JSON]
@@ -42,11 +41,12 @@ class ToolSession:
         self._turn = ("", -1)
 
     def attach_images(self, *images: ImageBlock, text: str = "") -> None:
-        """Show pictures to the model before its next call, with a text; recorded when they are
-        shown. From the event loop only. Raises ToolExecutionError, which a tool lets through to the
-        model, before the run goes on and after it, and for more than MAX_IMAGES in one turn."""
+        """Show images to the model before its next call, with a text; recorded when they are shown.
+        Only to be called from the event loop. Raises ToolExecutionError, which a tool passes on to
+        the model, before the run is live and after its end, and for more than MAX_IMAGES in one
+        turn."""
         run = self._run
-        if run is not None and self._phases:  # the phase at work; the run itself asks no model
+        if run is not None and self._phases:  # the current phase; the run itself calls no model
             run = next(iter(run.below), None)
         if run is None:
             raise ToolExecutionError("there is no run that goes on to show pictures to")
@@ -61,24 +61,24 @@ class ToolSession:
         mail_of(run).nudge(text, images)
 
     def live(self, run: RunContext | None, *, phases: bool = False) -> None:
-        """The run goes on, in phases or not; None: it is over."""
+        """The run is live, with phases or not; None: it is over."""
         self._run = run
         self._phases = phases
 
 
 class SessionTools:
-    """Tools of one run. Every part may be left out; what raises or hangs here after the run costs
+    """The tools of one run. All parts are optional; what raises or hangs here after the run costs
     it a warning, not its result."""
 
     tools: Sequence[Tool] = ()
 
     async def post_run(self, result: RunResult, messages: Sequence[Message]) -> Sequence[Artifact]:
-        """The run has ended, in whichever way (one that is suspended has not): files that go with
-        its answer."""
+        """The run has ended, however (a suspended one has not): returns files to accompany its
+        answer."""
         return ()
 
     async def cleanup(self) -> None:
-        """Let go of everything. Called once, last, however the run ended, also when it never
+        """Release everything. Called once, as the last one, however the run ended, even if it never
         began."""
 
 
@@ -86,28 +86,28 @@ SessionToolsFactory: TypeAlias = Callable[[ToolSession], SessionTools | Awaitabl
 
 
 class OwnTools:
-    """The session tools of one run, from their making to their end."""
+    """The session tools of one run, from their creation to their end."""
 
     def __init__(self, session: ToolSession, within_s: float) -> None:
-        """`within_s`: seconds for each call of them."""
+        """`within_s`: seconds for each call of the host's code."""
         self.session = session
         self._within_s = within_s
         self._made: SessionTools | None = None
 
     @property
     def tools(self) -> Sequence[Tool]:
-        """Once they are made."""
+        """Empty until they are created."""
         return self._made.tools if self._made is not None else ()
 
     async def make(self, factory: SessionToolsFactory) -> None:
-        """Raises ConfigError where the factory fails, takes too long or gives something else."""
+        """Raises ConfigError if the factory fails, takes too long or returns something else."""
 
         async def ask() -> None:
             made = factory(self.session)
             given = await made if inspect.isawaitable(made) else made
             if not is_a(given, SessionTools):
                 raise TypeError(f"it gave {given!r}, which is no SessionTools")
-            self._made = given  # here: whoever waits for it may be cancelled at this moment
+            self._made = given  # here, because the waiting task may be cancelled at this moment
 
         warnings: list[str] = []
         await bounded("session_tools", ask, self._within_s, warnings)
@@ -115,7 +115,7 @@ class OwnTools:
             raise ConfigError(f"the tools of this run could not be made: {warnings[0]}")
 
     async def after(self, result: RunResult, warnings: list[str]) -> None:
-        """The run has ended, or there was none: files for `result`, and the end of the tools."""
+        """The run has ended, or there was none: collect files for `result`, and close the tools."""
         made, within_s = self._made, self._within_s
         self.session.live(None)
         if made is None:

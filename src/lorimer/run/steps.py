@@ -1,4 +1,4 @@
-"""The tool calls of a run, for people: one line each, live and afterwards."""
+"""The tool calls of a run, for people: one line each, live and in retrospect."""
 
 from __future__ import annotations
 
@@ -27,8 +27,8 @@ class RunStep:
     kind: str
     """The tool's name."""
     summary: str
-    """What it does, at most `MAX_SUMMARY` characters; arguments whose names say that they are
-    secret are left out."""
+    """What it does, at most `MAX_SUMMARY` characters; arguments with names that suggest a secret
+    are left out."""
     state: State
     """`error`: refused, or failed."""
 
@@ -48,20 +48,21 @@ def summary_of(tool: str, input: Mapping[str, JSON]) -> str:
 def _short(value: JSON) -> str:
     if isinstance(value, str):
         return value[:MAX_SUMMARY]
-    if type(value) is int:  # the most usual of the rest
+    if type(value) is int:  # the most frequent other type
         return str(value)
     return dumps(veiled(value))[:MAX_SUMMARY]
 
 
 def begun(event: Event) -> RunStep:
-    """Of the signal `tool.call_start`."""
+    """The step of a signal `tool.call_start`."""
     name = str(event.data.get("name"))
     summary = summary_of(name, _input(event.data))
     return RunStep(str(event.data.get("tool_use_id")), name, summary, "running")
 
 
 def steps_of(facts: Sequence[Event]) -> Iterator[RunStep]:
-    """Of the facts of an ended run: one for each call, in order. One without a result failed."""
+    """The steps in the facts of an ended run: one for each call, in order. A call without a result
+    failed."""
     calls: list[Mapping[str, JSON]] = []
     ended: dict[int, bool] = {}
     for fact in facts:
@@ -72,7 +73,7 @@ def steps_of(facts: Sequence[Event]) -> Iterator[RunStep]:
             uses = [each for each in blocks if isinstance(each, Mapping)]
             calls, ended = [each for each in uses if each.get("type") == "tool_use"], {}
         elif fact.type == "tool.result":
-            data = fact.data  # of a packed fact it is made each time
+            data = fact.data  # for a packed fact it is built on each access
             ended[int(str(data["key"]))] = data.get("is_error") is True
     yield from _told(calls, ended)
 

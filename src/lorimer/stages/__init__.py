@@ -1,4 +1,4 @@
-"""The stages that ship, one module each."""
+"""The built-in stages, one module each."""
 
 from lorimer.stages.catalogue import catalogue
 

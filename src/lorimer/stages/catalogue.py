@@ -1,5 +1,5 @@
-"""Which stages are shipped. A module is imported when its stage is active. What else a manifest may
-name: `core/catalogue.py`."""
+"""Which stages are built in. A module is imported when its stage is active. What else a manifest
+may name: `core/catalogue.py`."""
 
 from __future__ import annotations
 
@@ -31,14 +31,14 @@ CATALOGUE: Final[Mapping[str, tuple[int, str]]] = {
     "persist": (20, "lorimer.stages.s20_persist:PersistStage"),
     "yield": (21, "lorimer.stages.s21_yield:YieldStage"),
 }
-"""Name in a manifest to number and `module:Class`."""
+"""Name in a manifest → number and `module:Class`."""
 
 IMPLEMENTATIONS: Final[Mapping[tuple[str, str], str]] = {
     ("api", "phases"): "lorimer.stages.s06_phases:PhasesStage",
 }
-"""Others than the usual one of a stage, which a manifest may choose (`implementation`)."""
+"""Alternative implementations of a stage, which a manifest may choose (`implementation`)."""
 
 
 def catalogue() -> Catalogue:
-    """A new catalogue of all shipped stages, for one pipeline to add to."""
+    """A new catalogue of all built-in stages, for one pipeline to add to."""
     return Catalogue(CATALOGUE, IMPLEMENTATIONS)

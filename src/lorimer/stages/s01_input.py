@@ -1,4 +1,4 @@
-"""Stage 1, Input: check what the caller gave and add it to the conversation."""
+"""Stage 1, Input: check the caller's input and add it to the conversation."""
 
 from __future__ import annotations
 
@@ -26,15 +26,15 @@ _MEDIA: Final = ("images", "documents", "attachments")
 
 
 class Validator(Strategy):
-    """Refuses input that must not reach a model."""
+    """Rejects input that must not reach a model."""
 
     def check(self, input: JSON) -> str:
-        """What is wrong with the input; "" when nothing is."""
+        """What is wrong with the input; "": nothing."""
         raise TypeError(f"{type(self).__name__} has no check method")
 
 
 class DefaultValidator(Validator):
-    """Some text of at most `max_length` characters, or a mapping with text or media."""
+    """Text of 1 to `max_length` characters, or a mapping with text or media."""
 
     name = "default"
     description = "Text that is not empty, or a mapping with text, images or documents."
@@ -58,7 +58,7 @@ class DefaultValidator(Validator):
 
 
 class PassthroughValidator(Validator):
-    """Anything that a normalizer can make a message of: for hosts that have checked it."""
+    """Anything that a normalizer can turn into a message: for hosts that have checked it."""
 
     name = "passthrough"
     description = "Nothing is checked."
@@ -68,7 +68,7 @@ class PassthroughValidator(Validator):
 
 
 class StrictValidator(DefaultValidator):
-    """As `default`, shorter, and without given phrases."""
+    """Like `default`, but shorter, and without the given phrases."""
 
     name = "strict"
     description = "As default, at most max_length characters, none of the blocked phrases."
@@ -76,7 +76,7 @@ class StrictValidator(DefaultValidator):
     class Config(DefaultValidator.Config):
         max_length: int = Field(100_000, ge=1)
         blocked_patterns: list[str] = Field([])
-        """Phrases that must not occur, whatever their case."""
+        """Phrases that must not occur, ignoring case."""
 
     config: Config  # pyright: ignore[reportIncompatibleVariableOverride]
 
@@ -89,7 +89,7 @@ class StrictValidator(DefaultValidator):
 
 
 class SchemaValidator(Validator):
-    """An object that fits a JSON Schema; for the normalizer `json`."""
+    """An object that conforms to a JSON Schema; for the normalizer `json`."""
 
     name = "schema"
     description = "An object that fits a JSON Schema."
@@ -101,7 +101,7 @@ class SchemaValidator(Validator):
     config: Config
 
     def configure(self, config: Mapping[str, JSON]) -> None:
-        from lorimer.tools.schema import compile_schema  # only where there is one
+        from lorimer.tools.schema import compile_schema  # only if there is one
 
         super().configure(config)
         self._check = compile_schema(self.config.schema_, "the schema of the input")
@@ -117,7 +117,7 @@ class SchemaValidator(Validator):
 
 
 class Normalizer(Strategy):
-    """Makes a message of the input."""
+    """Turns the input into a message."""
 
     def normalize(self, input: JSON) -> Message:
         """The user message. The input has passed the validator."""
@@ -125,7 +125,7 @@ class Normalizer(Strategy):
 
 
 class DefaultNormalizer(Normalizer):
-    """Text in Unicode NFC, without white space around it; media refused."""
+    """Text in Unicode NFC, without surrounding white space; media are rejected."""
 
     name = "default"
     description = "Text only, trimmed, Unicode NFC."
@@ -146,8 +146,8 @@ class DefaultNormalizer(Normalizer):
 
 class MultimodalNormalizer(Normalizer):
     """Text, with `images` and `documents`: each {media_type, data} in base64, or {url}. Or all of
-    them as `attachments`, told apart by their `media_type`; one with a `text` is that text under
-    its `name`, one of another type is only named."""
+    them as `attachments`, distinguished by their `media_type`; one with a `text` is included as
+    text under its `name`, one of another type is only mentioned."""
 
     name = "multimodal"
     description = "Text with images, documents and other attachments, given as base64 or URL."
@@ -161,7 +161,7 @@ class MultimodalNormalizer(Normalizer):
 
 
 class JSONNormalizer(Normalizer):
-    """The input as JSON, whatever it is: for agents that are given records."""
+    """The input as JSON, whatever it is: for agents whose input is structured data."""
 
     name = "json"
     description = "The input as JSON text; text stays as it is."
@@ -174,7 +174,8 @@ class JSONNormalizer(Normalizer):
 class InputStage(Stage[JSON, Message]):
     """Validates and normalises the input and appends it as a user message. Returns it.
 
-    A fork without an input goes on from the last message, which it returns."""
+    A fork without an input continues from the last message, which it returns.
+    """
 
     name = "input"
     order = 1
@@ -239,8 +240,8 @@ def _text_of(input: JSON) -> str | None:
 
 
 def _misspelt(input: Mapping[str, JSON]) -> str:
-    """A fault in the keys of an input, by which a part of it would be left out silently; "": there
-    is none. A key that is not like one of ours is the host's own affair."""
+    """A likely typo in the keys of an input, because of which a part of it would silently be left
+    out; "": none. A key that does not resemble one of ours is the host's own."""
     for key, value in input.items():
         if key == "text":
             if not isinstance(value, str):
@@ -257,7 +258,7 @@ def _misspelt(input: Mapping[str, JSON]) -> str:
 
 
 def _attached(input: JSON) -> list[Mapping[str, JSON]]:
-    """Attachments of an input. Those that are no objects are told as faults by `_media_of`."""
+    """The attachments of an input. Those that are not objects are reported by `_media_of`."""
     if isinstance(input, str) or not isinstance(input, Mapping):  # nearly always text
         return []
     items = input.get("attachments", ())
@@ -266,7 +267,7 @@ def _attached(input: JSON) -> list[Mapping[str, JSON]]:
 
 
 def _kind(item: Mapping[str, JSON]) -> str:
-    """`images` or `documents`, where it goes to a model as such; else ""."""
+    """`images` or `documents`, if it is sent to a model as such; else ""."""
     media_type = str(item.get("media_type", ""))
     if "text" in item:
         return ""
@@ -276,13 +277,13 @@ def _kind(item: Mapping[str, JSON]) -> str:
 
 
 def _blocked(item: Mapping[str, JSON]) -> Mapping[str, JSON]:
-    """As a block has it: a document's name is its title."""
+    """In the form of a block: a document's name becomes its title."""
     named = {"title": item["name"]} if "name" in item and "title" not in item else {}
     return {**item, **named}
 
 
 def _texts_of(input: JSON) -> list[TextBlock]:
-    """The attachments that are told in words."""
+    """The attachments that become text."""
     found: list[TextBlock] = []
     for item in _attached(input):
         if not _kind(item):

@@ -1,8 +1,8 @@
-"""Stage 2, compaction: the older part of a long conversation is taken out of what the model sees.
+"""Stage 2, compaction: the older part of a long conversation is hidden from the model.
 
-The one home of that. The conversation itself stays whole: what was taken out, by which rule, and
-what stands in its place is told by a receipt (`core/receipt.py`), the fact `compacted`. Summaries
-for people and for memory are stage 19's.
+All compaction is done here. The conversation itself stays complete: what was removed from view, by
+which rule, and what replaces it, is in a receipt (`core/receipt.py`), the fact `compacted`.
+Summaries for people and for memory are made in stage 19.
 """
 
 from __future__ import annotations
@@ -21,12 +21,12 @@ from lorimer.core.stage import Strategy
 from lorimer.core.state import PipelineState
 
 _PINNED_SHARE: Final = 0.2
-"""Of the window, for pinned messages; beyond it the oldest are not kept."""
+"""Share of the window for pinned messages; beyond it the oldest are not kept."""
 
 
 @record
 class CompactionTerms:
-    """What the stage says of compaction."""
+    """The stage's settings for compaction."""
 
     window: int
     """Tokens that fit into a prompt."""
@@ -38,32 +38,32 @@ class CompactionTerms:
 
 @record
 class Removal:
-    """What is about to be taken out."""
+    """The messages about to be removed."""
 
     messages: Sequence[Message]
     recap: str
-    """What stood in the place of those taken out before, without its heading."""
+    """The replacement of those removed before, without its heading."""
 
 
 @record
 class Recap:
-    """What the model will read in place of messages."""
+    """The text that the model will read instead of the messages."""
 
     text: str = ""
     error: str = ""
-    """The code of why the summariser failed."""
+    """The code of the summariser's failure."""
 
 
 NO_RECAP: Final = Recap()
 
 
 class Compactor(Strategy):
-    """Decides when how much of a conversation is taken out of what the model sees, and what stands
-    in its place."""
+    """Decides when and how much of a conversation is removed from the model's view, and what
+    replaces it."""
 
     keeps: ClassVar[int] = 0
-    """How many of the newest messages stay, unless they alone are too long; configured, see
-    `keep`. Where it is 0 nothing is ever taken out."""
+    """How many of the newest messages stay, unless they alone are too long; if configurable, see
+    `keep`. If it is 0 nothing is ever removed."""
 
     @property
     def keep(self) -> int:
@@ -72,12 +72,12 @@ class Compactor(Strategy):
 
     @property
     def most(self) -> int | None:
-        """More messages than this are too many, however short; None: only their size counts."""
+        """The maximum number of messages, however short; None: only their size counts."""
         return None
 
     async def recap(self, removal: Removal, state: PipelineState) -> Recap:
-        """What stands in place of what is taken out, and of what was taken out before. What it
-        asks outside goes through `state.run.effect`."""
+        """The replacement for the messages removed now and before. External requests have to go
+        through `state.run.effect`."""
         return NO_RECAP
 
 
@@ -91,7 +91,7 @@ COMPACTORS: Final[Mapping[str, str]] = {
 
 
 def after(receipt: Receipt | None) -> Selection:
-    """What a compaction leaves to be shown."""
+    """What remains visible after a compaction."""
     if receipt is None:
         return ALL
     return Selection(receipt.end, receipt.kept, (_note(receipt.count, receipt.recap),))
@@ -120,13 +120,13 @@ async def compact(
     state: PipelineState,
     key: str = "0",
 ) -> None:
-    """Take the older part of the conversation out of what the model sees, and record the receipt.
-    `tokens` are those of what it would be shown now, `chosen` the strategy's part of it. Does
-    nothing where nothing can be taken out."""
+    """Remove the older part of the conversation from the model's view, and record the receipt.
+    `tokens` is the size of what would be shown now, `chosen` the strategy's selection from it. Does
+    nothing if nothing can be removed."""
     history = state.messages
     last = history.receipt
     start = 0 if last is None else last.end
-    # never what no fact tells of yet: it is there to be brought back
+    # only messages that are in facts already, so that they can be brought back
     end = _cut(history, max(start, chosen.start), state.recorded_length, compactor.keep, terms)
     if end <= start:
         return
@@ -164,13 +164,13 @@ async def compact(
 
 
 RELIEF: Final = "1"
-"""Key of the fact of a compaction that was made because the prompt did not fit; of others, which
-come before the call, it is 0."""
+"""Key of the fact of a compaction made because the prompt did not fit; compactions before the call
+have 0."""
 
 
 def recorded(state: PipelineState, key: str = "0") -> bool:
-    """Do what is recorded of this call: take the compaction up that was made then. True: it is
-    recorded, be it that none was made."""
+    """Repeat what is recorded for this call: apply the compaction that was made then. True: there
+    is a record, even if none was made."""
     run = state.run
     fact = run.recorded("compacted", key) if run.decided else None
     if fact is not None:
@@ -181,7 +181,7 @@ def recorded(state: PipelineState, key: str = "0") -> bool:
 
 
 def _cut(history: History, start: int, most: int, keep: int, terms: CompactionTerms) -> int:
-    """The first message that stays, `most` at most; `start`: there is none to take out."""
+    """The first message that stays, at most `most`; `start`: there is nothing to remove."""
     if not keep:
         return start
     room = int(4 * terms.window * terms.keep_share)
@@ -199,8 +199,8 @@ def _cut(history: History, start: int, most: int, keep: int, terms: CompactionTe
 def _pinned(
     history: History, end: int, last: Receipt | None, began: int, terms: CompactionTerms
 ) -> tuple[int, ...]:
-    """Which of the messages before `end` stay: what the run was asked, then what is pinned, the
-    newest first, as far as there is room."""
+    """Which of the messages before `end` stay: the task of the run, then pinned messages, newest
+    first, as far as there is room."""
     fresh = range(0 if last is None else last.end, end)
     candidates = {*(() if last is None else last.kept), *fresh}
     pins = [

@@ -1,5 +1,5 @@
-"""Stage 2, its compactors: how much is taken out, and what stands in its place. What they have in
-common: `s02_compaction.py`."""
+"""Stage 2, compactors: how much is removed, and what replaces it. Common parts:
+`s02_compaction.py`."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _MAX_RECAP_CHARS: Final = 16_000
 
 
 class NoCompaction(Compactor):
-    """Nothing is taken out: a conversation that is too long is the provider's to refuse."""
+    """Nothing is removed: a conversation that is too long is left for the provider to reject."""
 
     name = "none"
     description = "Nothing is taken out."
@@ -44,7 +44,7 @@ class Truncate(Compactor):
 
 
 class SlidingWindow(Compactor):
-    """A window of so many messages goes along with the conversation."""
+    """A sliding window with a fixed number of messages."""
 
     name = "sliding_window"
     description = "Never more than window_size and slack messages: then the oldest slack go."
@@ -65,12 +65,12 @@ class SlidingWindow(Compactor):
 
     @property
     def most(self) -> int:
-        """With the slack, and without what pins and recap add."""
+        """Including the slack, but not what pins and recap add."""
         return self.config.window_size + self.config.slack
 
 
 class Summary(Compactor):
-    """A line for each message that is taken out. Asks no model: quick, free, the same each time."""
+    """One line for each removed message. Calls no model: fast, free, deterministic."""
 
     name = "summary"
     description = "When the window fills up: a line a message in place of all but the newest."
@@ -79,7 +79,7 @@ class Summary(Compactor):
         keep_recent: int = Field(10, ge=1)
         """Messages that stay."""
         max_chars: int = Field(4_000, ge=200, le=_MAX_RECAP_CHARS)
-        """Of all lines; beyond it those in the middle are left out."""
+        """Maximum characters of all lines; beyond it those in the middle are left out."""
 
     config: Config
 
@@ -105,23 +105,23 @@ _SYSTEM: Final = (
 
 
 class LLMSummary(Summary):
-    """A model writes what is to be known of what is taken out. A model call of the run: paid for by
-    it, recorded, and not made again when the run is resumed. When it fails, an outline stands in
-    for it, as of `summary`."""
+    """A model summarises what is removed. A model call of the run: paid for by it, recorded, and
+    not repeated when the run is resumed. If it fails, an outline is used instead, as by
+    `summary`."""
 
     name = "llm_summary"
     description = "When the window fills up: a recap that a model writes; else as summary."
 
     class Config(Summary.Config):
         model: str = ""
-        """The spec of the model that writes; none: the one that answers."""
+        """The spec of the summarising model; none: the one that answers."""
         max_tokens: int = Field(2_000, ge=100)
-        """Of the recap."""
+        """Maximum of the recap."""
         max_input_chars: int = Field(200_000, ge=1_000)
-        """Of what the model is given to read; long messages are cut in the middle."""
+        """Maximum length of the model's input; long messages are cut in the middle."""
         arguments: bool | None = None
-        """Show it the arguments of tool calls, which may hold what another vendor should not see;
-        None: only where it is the model that answers."""
+        """Include the arguments of tool calls, which may contain data that another vendor should
+        not see; None: only if it is the model that answers."""
 
     config: Config  # pyright: ignore[reportIncompatibleVariableOverride]
 
@@ -130,10 +130,10 @@ class LLMSummary(Summary):
         self._spec = bindings.model.model
 
     async def recap(self, removal: Removal, state: PipelineState) -> Recap:
-        """Asks, and falls back."""
+        """Call the model, with an outline as fallback."""
         from pydantic import BaseModel
 
-        from lorimer.models.generate import generate_as  # only where a model writes
+        from lorimer.models.generate import generate_as  # only if a model summarises
 
         class Written(BaseModel):
             recap: str

@@ -1,5 +1,5 @@
-"""Stage 2, Context: choose what of the conversation goes to the model. What becomes of one that
-gets too long: `s02_compaction.py`."""
+"""Stage 2, Context: choose which part of the conversation is sent to the model. Conversations that
+get too long: `s02_compaction.py`."""
 
 from __future__ import annotations
 
@@ -35,16 +35,16 @@ class ContextStrategy(Strategy):
     """Decides which messages the model sees."""
 
     async def load(self, state: PipelineState) -> Sequence[Message] | Selection:
-        """The messages for the next call: all of `state.messages`, or a Selection of them, which
-        costs no more for being long and which compaction may narrow further; or any list, which
-        is sent as it is. Must not change the history; its cost must not grow with it. What does
-        not fit together is mended afterwards. What it fetches from outside goes through
+        """The messages for the next call: all of `state.messages`, or a Selection of them, whose
+        cost does not depend on their length and which compaction may narrow further; or any list,
+        which is sent unchanged. Must not change the history; its cost must not grow with it.
+        Inconsistent results are repaired afterwards. External requests have to go through
         `state.run.effect`."""
         raise TypeError(f"{type(self).__name__} has no load method")
 
 
 class SimpleLoad(ContextStrategy):
-    """All of the conversation."""
+    """The whole conversation."""
 
     name = "simple_load"
     description = "The whole conversation."
@@ -78,22 +78,23 @@ class ContextStage(Stage[object, object]):
     every_call = True
 
     class Config(Settings):
-        """A pipeline with this stage remembers the runs before, unless it is stateless."""
+        """A pipeline with this stage remembers earlier runs, unless it is stateless."""
 
         stateless: bool = False
-        """Every run begins anew."""
+        """Every run starts a new conversation."""
         window: int | None = Field(None, ge=1_000)
-        """Tokens that fit into a prompt; None: as many as the smallest of the model's chain
-        takes, where that is known, else 200,000."""
+        """Tokens that fit into a prompt; None: the smallest window among the models of the chain,
+        if known, else 200,000."""
         compact_at: float = Field(0.8, gt=0, le=1)
-        """The share of the window at which the compactor is asked."""
+        """The share of the window at which the compactor is consulted."""
         keep_share: float = Field(0.4, gt=0, lt=1)
-        """The share of the window that its newest messages may take, however many it would keep."""
+        """The share of the window that the newest messages may take, however many the compactor
+        would keep."""
         pin_first: bool = True
-        """The conversation's first message is never taken out."""
+        """The conversation's first message is never removed."""
         pin_markers: list[str] = Field(["[pin]"])
-        """Nor is a message of the user's that contains one of these, as far as there is room: a
-        fifth of the window."""
+        """Nor are user messages that contain one of these, as far as there is room: a fifth of the
+        window."""
 
     config: Config
 
@@ -129,7 +130,7 @@ class ContextStage(Stage[object, object]):
         self._room = WindowRoom(bindings.models)
         self._spec = spec_in(bindings)
         self._most = self.compactor.most
-        # of a shorter prompt it is not worth asking how much fits
+        # below this, looking up the window is not worth it
         self._least = (self.config.window or SMALLEST_WINDOW) * self.config.compact_at
 
     async def execute(self, input: object, state: PipelineState) -> object:
@@ -163,7 +164,8 @@ class ContextStage(Stage[object, object]):
         return input
 
     async def relieve(self, state: PipelineState) -> bool:
-        """Compact what the provider says is too long, however it was estimated; once a call."""
+        """Compact a prompt that the provider reports as too long, whatever the estimate; once per
+        call."""
         history, run = state.messages, state.run
         chosen = await self.strategy.load(state)
         if chosen is history:
@@ -180,9 +182,9 @@ class ContextStage(Stage[object, object]):
         return history.receipt is not before
 
     def _too_many(self, shown: History, state: PipelineState) -> int:
-        """The tokens of what is shown, where they may be too many; else 0."""
+        """The tokens of what is shown, if they may be too many; else 0."""
         tokens, response = shown.size // 4, state.response
-        if response is not None:  # as the provider counted, which says more
+        if response is not None:  # the provider's count, which is more accurate
             tokens = max(tokens, response.usage.total)
         many = self._most is not None and len(shown) > self._most
         return max(1, tokens) if many or tokens >= self._least else 0
@@ -205,7 +207,7 @@ def _shown(chosen: Selection, history: History) -> History:
 
 
 def _messages(chosen: object, by: ContextStrategy) -> list[Message]:
-    """What a strategy, perhaps of the host's, returned, checked. Raises TypeError."""
+    """Check what a strategy, which may be the host's, returned. Raises TypeError."""
     found = list(cast("Iterable[object]", chosen)) if isinstance(chosen, Iterable) else [chosen]
     for one in found:
         if not isinstance(one, Message):

@@ -1,5 +1,5 @@
-"""Stage 2, its retrievers: what is brought to a run from outside its conversation. The model is
-told it behind the conversation; it is no part of that."""
+"""Stage 2, retrievers: what is brought to a run from outside its conversation. It is added after
+the conversation for the model, and is not part of it."""
 
 from __future__ import annotations
 
@@ -19,15 +19,16 @@ from lorimer.core.state import PipelineState
 
 
 class Retriever(Strategy):
-    """Finds what has to do with the input of a run."""
+    """Finds material related to the input of a run."""
 
     def absent(self, state: PipelineState) -> bool:
-        """There is nothing to ask in this run."""
+        """Whether there is nothing to retrieve in this run."""
         return False
 
     async def retrieve(self, query: str, state: PipelineState) -> str:
-        """What the model is told with every call of the run; "" for nothing. Asked once a run, with
-        what the user said last. What it asks outside goes through `state.run.effect`."""
+        """The text that the model gets with every call of the run; "" for none. Called once per
+        run, with the user's last message. External requests have to go through
+        `state.run.effect`."""
         raise TypeError(f"{type(self).__name__} has no retrieve method")
 
 
@@ -57,8 +58,8 @@ class StaticRetriever(Retriever):
 
 
 class MemoryRetriever(Retriever):
-    """What a memory has: its pinned items, and those that have to do with the input. Where none is
-    bound there is nothing; one that fails or is too slow is done without (`memory.failed`)."""
+    """From a memory: its pinned items, and those related to the input. If none is bound, nothing;
+    if it fails or is too slow, the run continues without it (`memory.failed`)."""
 
     name = "memory"
     description = "The pinned items of the bound memory, and those most like the input."
@@ -67,13 +68,13 @@ class MemoryRetriever(Retriever):
         memory: str = MEMORY
         """The name under which the host bound it."""
         top_k: int = Field(5, ge=1, le=50)
-        """Items, besides the pinned ones."""
+        """Items in addition to the pinned ones."""
         max_pinned: int = Field(20, ge=0, le=200)
-        """Pinned items, the most important ones."""
+        """Maximum pinned items; the most important are used."""
         max_chars: int = Field(6_000, ge=100)
-        """Of all of it together."""
+        """Maximum length of all of it together."""
         timeout_s: float = Field(10.0, gt=0)
-        """Seconds that it has to answer."""
+        """Seconds that the memory may take."""
 
     config: Config
 
@@ -82,7 +83,7 @@ class MemoryRetriever(Retriever):
         self._memory = bindings.memory(self.config.memory, where)
 
     def absent(self, state: PipelineState) -> bool:
-        # what is replayed needs none
+        # a replay needs no memory
         return self._memory is None and state.run.recorded("effect", "memory:search") is None
 
     async def retrieve(self, query: str, state: PipelineState) -> str:
@@ -101,7 +102,7 @@ class MemoryRetriever(Retriever):
         given = found.get("items")
         listed = given if isinstance(given, Sequence) and not isinstance(given, str) else ()
         items = [MemoryItem.from_json(item) for item in listed]
-        if state.messages.receipt is None:  # what was said in this conversation is still in view
+        if state.messages.receipt is None:  # what was said in this conversation is still visible
             items = [i for i in items if i.session_id != run.stream or i.kind != "exchange"]
         run.signal("memory.retrieved", {"count": len(items)})
         if any(STRANGERS in item.tags for item in items):

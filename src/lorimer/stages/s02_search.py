@@ -1,5 +1,5 @@
-"""Stage 2, strategies that show little of a long conversation: an outline of it, or the part that
-has to do with what was asked."""
+"""Stage 2, strategies that show little of a long conversation: an outline, or the part related to
+the question."""
 
 from __future__ import annotations
 
@@ -22,19 +22,19 @@ _LINE_CHARS: Final = 100
 
 
 class ProgressiveDisclosure(ContextStrategy):
-    """The first message, a table of contents, and the most recent turns. What is in it, the model
-    reads with the tool `recall`."""
+    """The first message, a table of contents, and the most recent turns. The model reads the rest
+    with the tool `recall`."""
 
     name = "progressive_disclosure"
     description = "The first message, an outline of the turns in between, the most recent turns."
 
     class Config(Settings):
         recent_turns: int = Field(5, ge=1)
-        """Turns of the user that are shown whole."""
+        """User turns that are shown completely."""
         summary_threshold: int = Field(10, ge=1)
-        """With no more messages than this, all are shown."""
+        """Up to this many messages, all are shown."""
         max_lines: int = Field(40, ge=1)
-        """Of the outline: one for each turn, the newest ones."""
+        """Maximum lines of the outline: one for each turn, the newest ones."""
 
     config: Config
 
@@ -61,18 +61,18 @@ class ProgressiveDisclosure(ContextStrategy):
 
 
 class _Index:
-    """The first messages of one conversation, by what they say."""
+    """Index of the first messages of one conversation, by content."""
 
     def __init__(self) -> None:
         self.texts = Vectors()
         self._digest: bytes | None = History().digest
 
     def is_of(self, history: History) -> bool:
-        """The conversation begins with what it has."""
+        """Whether the conversation begins with the indexed messages."""
         return history.digest_at(self.texts.length) == self._digest
 
     def extend(self, history: History, end: int) -> None:
-        """Take in the messages before `end` that are new to it."""
+        """Add the messages before `end` that are not indexed yet."""
         for at in range(self.texts.length, end):
             message = history[at]
             self.texts.add(message.text if stands_alone(message) else "")
@@ -80,25 +80,24 @@ class _Index:
 
 
 class VectorSearch(ContextStrategy):
-    """The most recent turns, and of those before the messages that are most like what was asked
-    last. The index is in memory and made by hashing words: it asks nobody, and finds the same
-    every time."""
+    """The most recent turns, and the earlier messages most similar to the last question. The index
+    is in memory and based on hashed words: no external requests, and deterministic."""
 
     name = "vector_search"
     description = "The last recent_turns turns, and the top_k earlier messages most like the input."
 
     class Config(Settings):
         recent_turns: int = Field(5, ge=1)
-        """Turns of the user that are shown whole."""
+        """User turns that are shown completely."""
         top_k: int = Field(5, ge=1, le=100)
-        """Messages from before; calls and their results are not among them."""
+        """Maximum earlier messages; calls and their results are not included."""
         min_score: float = Field(0.1, ge=0, le=1)
-        """How like it one has to be, as the cosine of the two."""
+        """Minimum similarity, as the cosine of the two vectors."""
 
     config: Config
 
     def __init__(self) -> None:
-        # what it knows of conversations that somebody still has: made anew where it is gone
+        # conversations that are still in use; rebuilt if gone
         self._indexes: WeakKeyDictionary[History, _Index] = WeakKeyDictionary()
 
     async def load(self, state: PipelineState) -> Selection:

@@ -1,4 +1,4 @@
-"""Stage 3, System: the system prompt and the tools the model is shown."""
+"""Stage 3, System: the system prompt and the tools shown to the model."""
 
 from __future__ import annotations
 
@@ -18,17 +18,17 @@ from lorimer.core.tool import Toolbox
 
 
 class PromptBuilder(Strategy):
-    """Writes the system prompt."""
+    """Builds the system prompt."""
 
     def build(self, prompt: str, state: PipelineState) -> str | Awaitable[str]:
-        """The system prompt, from the stage's own `prompt`; it may be awaited. What changes from
-        call to call goes into `state.volatile`, so that providers can cache the rest. What it asks
-        outside goes through `state.run.effect`."""
+        """The system prompt, from the stage's own `prompt`; may be awaitable. Whatever changes from
+        call to call belongs into `state.volatile`, so that providers can cache the rest. External
+        requests have to go through `state.run.effect`."""
         raise TypeError(f"{type(self).__name__} has no build method")
 
 
 class StaticBuilder(PromptBuilder):
-    """The prompt as it is."""
+    """The prompt, unchanged."""
 
     name = "static"
     description = "The configured prompt, unchanged."
@@ -38,8 +38,8 @@ class StaticBuilder(PromptBuilder):
 
 
 class GivenBuilder(PromptBuilder):
-    """The prompt, and after it what the input says under `system`. Only where the input is not a
-    stranger's: for a run that is part of another, such as a phase."""
+    """The prompt, followed by the input's `system`. Only for trusted input: for a run that is part
+    of another one, such as a phase."""
 
     name = "given"
     description = "The configured prompt, then the `system` of an input that another run gave."
@@ -60,7 +60,7 @@ class TextPart(_Block):
     text: str
     title: str = ""
     volatile: bool = False
-    """Behind the conversation, in place of the system prompt."""
+    """After the conversation, instead of in the system prompt."""
 
 
 class DatePart(_Block):
@@ -70,22 +70,22 @@ class DatePart(_Block):
 
 
 class ClockPart(_Block):
-    """Date and time of the model call, UTC, to the minute: behind the conversation."""
+    """Date and time of the model call, UTC, to the minute: after the conversation."""
 
     type: Literal["clock"]
 
 
 class BoundPart(_Block):
-    """What a function of the host's says before each call: a mood, a persona, the state of
-    something. It is called with `{run_id, iteration, input}`, may be async, and is recorded, so a
-    resumed run is told the same."""
+    """The result of a function of the host's, called before each model call: a mood, a persona, the
+    state of something. It is called with `{run_id, iteration, input}`, may be async, and is
+    recorded, so that a resumed run gets the same."""
 
     type: Literal["bound"]
     target: str
     """The name under which the host bound it."""
     title: str = ""
     volatile: bool = True
-    """Behind the conversation; false: in the system prompt, for what seldom changes."""
+    """After the conversation; false: in the system prompt, for what seldom changes."""
 
 
 class ComposableBuilder(PromptBuilder):
@@ -154,7 +154,7 @@ class ComposableBuilder(PromptBuilder):
 
 
 MAX_BOUND: Final = 20_000
-"""Characters of what a bound function says; the rest is cut off."""
+"""Maximum characters of a bound function's result; the rest is cut off."""
 
 
 def _titled(title: str, text: str) -> str:

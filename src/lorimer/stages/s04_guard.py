@@ -1,5 +1,5 @@
-"""Stage 4, Guard: policy before every model call. The bounds that always hold are in
-`core/limits.py`; a guard may only stop earlier."""
+"""Stage 4, Guard: policy before every model call. The unconditional limits are in `core/limits.py`;
+a guard can only stop earlier."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ class Guard(Strategy):
     """One reason not to call the model."""
 
     def check(self, state: PipelineState) -> str:
-        """Why the call must not be made; "" when it may. Must be cheap."""
+        """The reason why the call must not be made; "" if it may. Must be cheap."""
         raise TypeError(f"{type(self).__name__} has no check method")
 
 
@@ -33,10 +33,10 @@ class TokenBudget(Guard):
 
     class Config(Settings):
         context_window: int | None = Field(None, ge=1)
-        """Tokens; None: as many as the smallest of the model's chain takes, where that is known,
-        else 200,000."""
+        """Tokens; None: the smallest window among the models of the chain, if known, else
+        200,000."""
         min_remaining_tokens: int = Field(10_000, ge=0)
-        """Of the model's own window a tenth at most."""
+        """At most a tenth of the model's own window."""
 
     config: Config
 
@@ -48,7 +48,7 @@ class TokenBudget(Guard):
         used = (state.context_size + len(state.system)) // 4
         window, least = self.config.context_window, self.config.min_remaining_tokens
         if window is None:
-            if used < SMALLEST_WINDOW // 2:  # not worth asking
+            if used < SMALLEST_WINDOW // 2:  # looking up the window is not worth it
                 return ""
             window = self._room.of(state.models or self._spec) or USUAL_WINDOW
             least = min(least, window // 10)
@@ -58,7 +58,7 @@ class TokenBudget(Guard):
 
 
 class CostBudget(Guard):
-    """Stops once so much is spent."""
+    """Stops once a given amount has been spent."""
 
     name = "cost_budget"
     description = "Stops when the run has spent max_cost_usd."
@@ -75,7 +75,7 @@ class CostBudget(Guard):
 
 
 class Iteration(Guard):
-    """Stops after so many model calls."""
+    """Stops after a given number of model calls."""
 
     name = "iteration"
     description = "Stops after max_iterations model calls."
@@ -92,24 +92,24 @@ class Iteration(Guard):
 
 
 class Permission(Guard):
-    """Which tools there are for the model. `toolkit.py` takes it together with the `tool_binding`
-    of stage 10, and the stricter of the two holds: a tool outside is not shown, and a call of one
-    is answered with an error, for the agent and for the sub-agents that are made of its manifest.
-    What a stage of the host's offers besides stops the run here, before the model has seen it."""
+    """Which tools the model may use. `toolkit.py` combines it with the `tool_binding` of stage 10,
+    and the stricter of the two applies: other tools are not shown, and a call of one is answered
+    with an error, for the agent and for the sub-agents in its manifest. Other tools offered by a
+    stage of the host's stop the run here, before the model has seen them."""
 
     name = "permission"
     description = "The model has only allowed_tools, and none of blocked_tools."
 
     class Config(Settings):
         allowed_tools: list[str] = Field([])
-        """Names of tools; none given: all but the blocked ones."""
+        """Names of tools; if empty, all except the blocked ones."""
         blocked_tools: list[str] = Field([])
-        """Names of tools, also of allowed ones."""
+        """Names of tools; overrides `allowed_tools`."""
 
     config: Config
 
     binding: ToolBinding
-    """The same in the form of stage 10's."""
+    """The same in the form of stage 10's binding."""
 
     def configure(self, config: Mapping[str, JSON]) -> None:
         super().configure(config)
@@ -123,7 +123,7 @@ class Permission(Guard):
 
 
 class GuardStage(Stage[object, object]):
-    """Asks every guard, in order; the first one that says no ends the run as `rejected`."""
+    """Consults every guard, in order; the first refusal ends the run as `rejected`."""
 
     name = "guard"
     order = 4

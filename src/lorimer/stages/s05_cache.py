@@ -1,4 +1,4 @@
-"""Stage 5, Cache: where prompt-cache breakpoints go. Providers without them ignore this."""
+"""Stage 5, Cache: where prompt cache breakpoints are set. Providers without them ignore this."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from lorimer.core.state import PipelineState
 
 
 class CacheStrategy(Strategy):
-    """Places the breakpoints."""
+    """Sets the breakpoints."""
 
     def marks(self, state: PipelineState) -> CacheMarks:
         """Where the prefix of the next request is stable."""
@@ -18,7 +18,7 @@ class CacheStrategy(Strategy):
 
 
 class NoCache(CacheStrategy):
-    """None."""
+    """No breakpoints."""
 
     name = "no_cache"
     description = "No breakpoints."
@@ -38,14 +38,15 @@ class SystemCache(CacheStrategy):
 
 
 class AggressiveCache(CacheStrategy):
-    """After the tools, the system prompt, and the conversation but for its newest messages."""
+    """After the tools, the system prompt, and the conversation except for its newest messages."""
 
     name = "aggressive_cache"
     description = "As system_cache, and stable_history_offset messages from the end."
 
     class Config(Settings):
         stable_history_offset: int = Field(1, ge=1)
-        """How many messages from the end the stable prefix ends; 1: with the newest."""
+        """Where the stable prefix ends, counted in messages from the end; 1: includes the
+        newest."""
 
     config: Config
 

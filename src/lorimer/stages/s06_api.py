@@ -1,5 +1,5 @@
-"""Stage 6, API: one model call. Its strategies only decide; attempts, clocks and retries are
-made in `models/attempts.py`."""
+"""Stage 6, API: one model call. Its strategies only decide; attempts, clocks and retries are in
+`models/attempts.py`."""
 
 from __future__ import annotations
 
@@ -35,15 +35,15 @@ from lorimer.stages.s08_think import ThinkStage
 from lorimer.stages.s10_tool import ToolStage
 
 _ROUTES: Final = "api.routes"
-"""In `state.shared`: what the router's choices stand for in this run."""
+"""In `state.shared`: what the router's choices resolve to in this run."""
 
 
 class Retry(Strategy):
-    """Decides whether a failed attempt is made again."""
+    """Decides whether a failed attempt is repeated."""
 
     def delay_s(self, error: APIError, attempt: int, dice: Random) -> float | None:
-        """Seconds to wait after attempt number `attempt` (the first is 1); None: give up.
-        `dice` are the run's own, so that a resumed run waits the same."""
+        """Seconds to wait after attempt number `attempt` (the first is 1); None: give up. `dice`
+        are the run's own, so that a resumed run waits the same."""
         raise TypeError(f"{type(self).__name__} has no delay_s method")
 
 
@@ -58,7 +58,7 @@ class NoRetry(Retry):
 
 
 class ExponentialBackoff(Retry):
-    """Waits what the provider asks for, else longer each time."""
+    """Waits as long as the provider asks, else longer each time."""
 
     name = "exponential_backoff"
     description = "Recoverable failures, max_retries times, doubling the wait; obeys Retry-After."
@@ -81,7 +81,7 @@ class ExponentialBackoff(Retry):
 
 
 class RateLimitAware(Retry):
-    """Waits as long as the provider asks, whatever that is."""
+    """Waits as long as the provider asks, however long that is."""
 
     name = "rate_limit_aware"
     description = "Rate limits, overload and time-outs; waits what the provider asks for."
@@ -102,16 +102,15 @@ class RateLimitAware(Retry):
 
 @runtime_checkable
 class Relief(Protocol):
-    """A stage 2 that can make a prompt shorter which did not fit."""
+    """Implemented by a stage 2 that can shorten a prompt that did not fit."""
 
     async def relieve(self, state: PipelineState) -> bool:
-        """The provider says that `state.context` is too long: make it shorter. False: it cannot
-        be."""
+        """The provider reported `state.context` as too long: make it shorter. False: impossible."""
         ...
 
 
 class APIStage(Stage[object, Response]):
-    """Asks the model and appends its answer to the conversation. Returns the Response."""
+    """Calls the model and appends its answer to the conversation. Returns the Response."""
 
     name = "api"
     order = 6
@@ -120,18 +119,18 @@ class APIStage(Stage[object, Response]):
 
     class Config(Settings):
         provider: str = ""
-        """Only if the model's spec does not name it; they may not disagree."""
+        """Only needed if the model's spec does not name it; the two must not disagree."""
         stream: bool = True
-        """Take the answer in pieces; False: in one."""
+        """Receive the answer in pieces; False: as a whole."""
         tool_choice: str = "auto"
         """`auto`, `any`, `none` or the name of a tool."""
         after_release: Literal["stop", "restart", "continue"] = "stop"
-        """When an answer breaks off of which listeners have a part: `stop` fails the call;
-        `restart` tells them to discard it (`api.stream_restart`) and asks again; `continue` has
-        the rest of it written, where it is text (else as `restart`)."""
+        """If an answer breaks off after listeners were given part of it: `stop` fails the call;
+        `restart` tells them to discard it (`api.stream_restart`) and asks again; `continue` asks
+        for the rest, if it is text (else like `restart`)."""
 
         on_refusal: Literal["stop", "next"] = "stop"
-        """When a provider of a chain turns the key away, has no credit left or does not serve this
+        """If a provider of a chain rejects the key, has no credit left or does not serve this
         region: `stop` fails the call; `next` asks the next model."""
 
     config: Config
@@ -174,7 +173,7 @@ class APIStage(Stage[object, Response]):
         self._models = bindings.models
         self._health = Health()
         schema = model.output_schema
-        # what all requests have in common; a Pydantic model is slow to read from
+        # the common part of all requests; reading from a Pydantic model is slow
         self._request = Request(
             "",
             (),
@@ -190,14 +189,15 @@ class APIStage(Stage[object, Response]):
             seed=model.seed,
             api=model.api,
         )
-        # what is not said is left out: a field that a later version adds changes no fingerprint
+        # unset fields are left out, so that fields added by later versions do not change
+        # fingerprints
         said = [
             part.model_dump_json(exclude_defaults=True) if part.model_fields_set else "{}"
             for part in (model, self.config)
         ]
         self._settings = " ".join([self._spec, *said]).encode()
         self._fixed = ""
-        """What the manifest's model stands for in every run; "": that has to be looked up."""
+        """What the manifest's model resolves to in every run; "": it has to be looked up."""
         tool, tools = bindings.stages.get("tool"), bindings.tools
         self._early: Callable[[PipelineState], EarlyCalls] | None = None
         if isinstance(tool, ToolStage) and tool.executor.early and tools is not None:
@@ -273,7 +273,7 @@ class APIStage(Stage[object, Response]):
         return response
 
     async def _routed(self, state: PipelineState, *, thinks: bool) -> str:
-        """What the router's choice stands for; "": the manifest's model."""
+        """What the router's choice resolves to; "": the manifest's model."""
         chosen = self.router.route(state, thinks=thinks)
         if not chosen:
             return ""
@@ -286,9 +286,9 @@ class APIStage(Stage[object, Response]):
         return str(routes[chosen])
 
     async def _stands_for(self, spec: str, run: RunContext) -> str:
-        """What the manifest's or the router's model stands for. A tier or an alias may come to
-        stand for something else; a run keeps to what it meant when it began, also when it is
-        resumed or replayed: that is an effect, where there is such a name."""
+        """What the manifest's or the router's model resolves to. The meaning of a tier or an alias
+        can change; a run keeps the one from its beginning, also when it is resumed or replayed:
+        this is recorded as an effect if such a name is used."""
         models = self._models
         host = models if isinstance(models, Models) else None
         known = run.recorded("effect", f"models:{spec}") is not None
@@ -346,7 +346,7 @@ def _own_price(usage: Usage, name: str, model: Model) -> int | None:
 
 
 def trailed(state: PipelineState) -> Sequence[Message]:
-    """What goes to the model, and behind it what is not part of the conversation."""
+    """The messages for the model, followed by what is not part of the conversation."""
     told = "\n\n".join([text for text in state.volatile.values() if text])
     if not told:
         return state.context
@@ -356,15 +356,15 @@ def trailed(state: PipelineState) -> Sequence[Message]:
 
 
 def spec_in(bindings: Bindings) -> str:
-    """The spec of whom stage 6 asks, for the stages before it."""
+    """The spec of the model that stage 6 calls, for earlier stages."""
     api = bindings.stages.get("api")
     provider = api.config.provider if isinstance(api, APIStage) else ""
     return model_spec(bindings.model, provider)
 
 
 def model_spec(model: ModelConfig, provider: str) -> str:
-    """The spec that a manifest's model and stage 6's `provider` make together; of a chain, that
-    of every part. Raises ConfigError when they disagree, or the model names none."""
+    """The spec that results from a manifest's model and stage 6's `provider`; for a chain, that of
+    every part. Raises ConfigError when they disagree, or no model is named."""
     if not provider and "," not in model.model:
         parse_spec(model.model, PROVIDERS)
         return model.model

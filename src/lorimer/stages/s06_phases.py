@@ -1,9 +1,9 @@
-"""Stage 6, API, in another implementation: in place of a model call, sub-agents work one after the
-other, each as a phase of the run. How they run: `core/children.py`; as a host says it:
+"""Stage 6, API, alternative implementation: instead of a model call, sub-agents work one after the
+other, each as a phase of the run. How they run: `core/children.py`; how a host declares them:
 `run/phases.py`.
 
-A phase that has ended is recorded, so a resumed run does not repeat it, and goes on with the one
-that was interrupted.
+A completed phase is recorded, so a resumed run does not repeat it, and continues with the one that
+was interrupted.
 """
 
 from __future__ import annotations
@@ -33,14 +33,14 @@ from lorimer.core.stage import Settings, Stage
 from lorimer.core.state import PipelineState
 
 QUERY: Final = "query"
-"""In a prompt: what the run was asked."""
+"""In a prompt: the input of the run."""
 MAX_TAIL: Final = 8_000
-"""Characters that are salvaged of a phase that has run out of turns."""
+"""Characters that are salvaged from a phase that ran out of turns."""
 
 _STOPPED: Final = ("cancelled", "timeout", "killed", "budget_exceeded")
-"""What ends a phase so ends the run, whatever the phase is."""
+"""Endings of a phase that end the run in the same way, even for an optional phase."""
 _OUTPUTS: Final = "phases"
-"""In `state.shared`: what phases have said."""
+"""In `state.shared`: the outputs of phases."""
 _NAME: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,49}")
 _NAMES: Final = re.compile(r"\{\{([A-Za-z_]\w*)\}\}|\{([A-Za-z_]\w*)\}", re.ASCII)
 
@@ -49,19 +49,19 @@ class Phase(Settings):
     """One phase."""
 
     name: str
-    """What later prompts call its output."""
+    """The name by which later prompts refer to its output."""
     agent: str
-    """The sub-agent that works in it."""
+    """The sub-agent that executes it."""
     prompt: str = ""
-    """Its system prompt, after what the sub-agent's own says. `{query}` stands for what the run was
-    asked, `{name}` for the output of an earlier phase, `{{name}}` for the word in braces."""
+    """Its system prompt, appended to that of the sub-agent. `{query}` stands for the run's input,
+    `{name}` for the output of an earlier phase, `{{name}}` for the literal word in braces."""
     optional: bool = False
-    """When it fails, `fallback` is its output, and the run goes on."""
+    """If it fails, `fallback` is its output, and the run continues."""
     fallback: str = ""
 
 
 class PhasesStage(Stage[object, object]):
-    """Has sub-agents work one after the other; what the last one says is the answer."""
+    """Runs sub-agents one after the other; the answer of the last one is the answer."""
 
     name = "api"
     order = 6
@@ -89,7 +89,7 @@ class PhasesStage(Stage[object, object]):
         if isinstance(told, Mapping):
             outputs = {name: str(text) for name, text in told.items()}
         given = _given(state)
-        if state.iteration:  # a hook or a person wants more: of the one that has answered
+        if state.iteration:  # a hook or a person asks for more: of the phase that answered
             phases = phases[-1:]
         for at, phase in phases:
             values = {**outputs, QUERY: str(given.get("text", ""))}
@@ -110,7 +110,7 @@ class PhasesStage(Stage[object, object]):
 async def _work(
     phase: Phase, asked: Mapping[str, JSON], key: str, state: PipelineState
 ) -> Mapping[str, JSON]:
-    """One phase; its fact. Raises what ends the run."""
+    """Run one phase; returns its fact. Raises whatever ends the run."""
     children = state.run.children
     if children is None:
         raise StageError("Nobody runs sub-agents here.", stage_name=PhasesStage.name, stage_order=6)
@@ -137,7 +137,7 @@ def _failure(phase: Phase, end: ChildEnd) -> LorimerError:
 
 
 def _given(state: PipelineState) -> dict[str, JSON]:
-    """The input as a phase is given it, and after it what came later."""
+    """The input as given to a phase, followed by later messages."""
     asked = state.input
     given: dict[str, JSON] = dict(asked) if isinstance(asked, Mapping) else {"text": asked}
     if state.iteration and state.messages:
@@ -146,7 +146,7 @@ def _given(state: PipelineState) -> dict[str, JSON]:
 
 
 def faults(phases: Iterable[tuple[str, str]]) -> Iterator[str]:
-    """What is wrong with names and prompts of phases, as `[place].field: reason`."""
+    """Faults in the names and prompts of phases, as `[index].field: reason`."""
     known = [QUERY]
     for at, (name, prompt) in enumerate(phases):
         if name == QUERY:
@@ -163,18 +163,18 @@ def faults(phases: Iterable[tuple[str, str]]) -> Iterator[str]:
 
 
 def names_in(prompt: str) -> list[str]:
-    """The names in braces of a prompt, in order."""
+    """The names in braces in a prompt, in order."""
     return [found[2] for found in _NAMES.finditer(prompt) if found[2]]
 
 
 def filled(prompt: str, values: Mapping[str, str]) -> str:
-    """A prompt with values for its names. Values are put in as they are: names in them, and braces
-    of another kind, stay. Raises KeyError for a name without a value."""
+    """A prompt with its names replaced by values. Values are inserted unchanged: names in them, and
+    other uses of braces, are kept. Raises KeyError for a name without a value."""
     return _NAMES.sub(lambda found: values[found[2]] if found[2] else f"{{{found[1]}}}", prompt)
 
 
 def tail_of(messages: Sequence[Message]) -> str:
-    """The last that was said and found, at most `MAX_TAIL` characters."""
+    """The last messages and results, at most `MAX_TAIL` characters."""
     parts: list[str] = []
     left = MAX_TAIL
     texts = [text for message in messages[1:] for text in _texts(message)]  # the first is the task

@@ -1,4 +1,4 @@
-"""Stage 6, its routers: which model is asked. Who is asked when it fails: `models/failover.py`."""
+"""Stage 6, routers: which model is called. What happens when it fails: `models/failover.py`."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ class Router(Strategy):
     """Chooses the model of each call."""
 
     def route(self, state: PipelineState, *, thinks: bool) -> str:
-        """A spec or a chain of them; "": the manifest's. Must be quick, and choose the same again
-        in the same state: nothing of it is recorded. `thinks`: the call has a thinking budget."""
+        """A spec or a chain of them; "": the manifest's. Must be fast and deterministic for a given
+        state: the choice is not recorded. `thinks`: the call has a thinking budget."""
         raise TypeError(f"{type(self).__name__} has no route method")
 
 
@@ -33,28 +33,28 @@ class Passthrough(Router):
 
 
 class Adaptive(Router):
-    """A light model for what is short, a heavy one for what is long."""
+    """A light model for short conversations, a heavy one for long ones."""
 
     name = "adaptive"
     description = "One of three models, by how long the conversation is."
 
     class Config(Settings):
-        """A model that is not given is the manifest's. A change of model begins the provider's
-        prompt cache anew."""
+        """A model that is not given is the manifest's. Switching models loses the provider's prompt
+        cache."""
 
         light: str = ""
         """Spec of the model for conversations of up to light_threshold_chars."""
         balanced: str = ""
-        """For what lies between."""
+        """Spec for those in between."""
         heavy: str = ""
-        """From heavy_threshold_chars on."""
+        """Spec for heavy_threshold_chars and more."""
         light_threshold_chars: int = Field(800, ge=0)
         """Characters of the conversation and the system prompt."""
         heavy_threshold_chars: int = Field(12_000, ge=0)
         thinking_promotes_heavy: bool = True
         """A call with a thinking budget goes to `heavy`."""
         tools_promote_balanced: bool = True
-        """A call with tools goes to `balanced` at least."""
+        """A call with tools goes to `balanced` or `heavy`."""
 
     config: Config
 

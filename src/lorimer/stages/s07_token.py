@@ -1,6 +1,6 @@
-"""Stage 7, Token: how tokens and money are reported, and by which prices they are counted.
+"""Stage 7, Token: how tokens and costs are reported, and which prices apply.
 
-Counting itself happens at the model call, so that failed attempts are in it too.
+Counting itself is done at the model call, so that failed attempts are included.
 """
 
 from __future__ import annotations
@@ -15,15 +15,15 @@ from lorimer.core.state import PipelineState
 
 
 class Calculator(Strategy):
-    """Knows what tokens cost."""
+    """Calculates the cost of tokens."""
 
     def price(self, usage: Usage, name: str, model: Model) -> int | None:
-        """Nano-dollars for `usage` of the model `name` that answered; None: unknown."""
+        """Nano-dollars for `usage` of the model `name`, which answered; None: unknown."""
         raise TypeError(f"{type(self).__name__} has no price method")
 
 
 class UnifiedPricing(Calculator):
-    """The price table, for the model that really answered."""
+    """The price table, for the model that actually answered."""
 
     name = "unified_pricing"
     description = "The shipped price table with the host's overrides."
@@ -33,7 +33,7 @@ class UnifiedPricing(Calculator):
 
 
 class CustomPricing(Calculator):
-    """Two prices of your own, for every model."""
+    """Two custom prices, for every model."""
 
     name = "custom_pricing"
     description = "Fixed dollars per million input and output tokens."
@@ -54,15 +54,15 @@ class CustomPricing(Calculator):
 
 
 class Tracker(Strategy):
-    """Reports what a reply used."""
+    """Reports the usage of a reply."""
 
     def track(self, response: Response, state: PipelineState) -> None:
-        """Called once a reply."""
+        """Called once per reply."""
         raise TypeError(f"{type(self).__name__} has no track method")
 
 
 class DefaultTracker(Tracker):
-    """The sums of the run, for listeners."""
+    """The totals of the run, for listeners."""
 
     name = "default"
     description = "Sums of the run, as the signal token.tracked."
@@ -82,7 +82,7 @@ class DefaultTracker(Tracker):
 
 
 class DetailedTracker(DefaultTracker):
-    """Also a row a reply, in `state.shared["token_breakdown"]`."""
+    """Also a row per reply, in `state.shared["token_breakdown"]`."""
 
     name = "detailed"
     description = "As default, and a row for every reply in shared['token_breakdown']."
@@ -100,7 +100,7 @@ class DetailedTracker(DefaultTracker):
 
 
 class TokenStage(Stage[object, object]):
-    """Reports each reply; stage 6 asks its calculator for prices."""
+    """Reports each reply; stage 6 uses its calculator for prices."""
 
     name = "token"
     order = 7

@@ -1,4 +1,5 @@
-"""Stage 8, its budget planners: how much a model may think. Stage 6 asks them before each call."""
+"""Stage 8, budget planners: how much a model may think. Stage 6 calls them before each model
+call."""
 
 from __future__ import annotations
 
@@ -14,16 +15,16 @@ _STEP_CHARS: Final = 4000
 
 
 class BudgetPlanner(Strategy):
-    """Plans the thinking of each call, where the manifest's model is to think at all."""
+    """Plans the thinking of each call, if thinking is enabled for the manifest's model."""
 
     def budget(self, given: int, state: PipelineState) -> int:
-        """Tokens, at least 1024; `given` is what the manifest says. Must be quick, and plan the
-        same again in the same state: nothing of it is recorded."""
+        """Tokens, at least 1024; `given` is the manifest's value. Must be fast and deterministic
+        for a given state: the plan is not recorded."""
         raise TypeError(f"{type(self).__name__} has no budget method")
 
 
 class StaticBudget(BudgetPlanner):
-    """What the manifest says."""
+    """The manifest's value."""
 
     name = "static"
     description = "model.thinking_budget_tokens, for every call."
@@ -33,22 +34,23 @@ class StaticBudget(BudgetPlanner):
 
 
 class AdaptiveBudget(BudgetPlanner):
-    """More for long conversations, for tools, and after something went wrong."""
+    """More for long conversations, for tools, and after errors."""
 
     name = "adaptive"
     description = "Between min_budget and max_budget, by length, tools and failed calls."
 
     class Config(Settings):
         base_budget: int = Field(4000, ge=1024)
-        """Tokens, to begin with."""
+        """Tokens to start with."""
         min_budget: int = Field(2000, ge=1024)
         max_budget: int = Field(24_000, ge=1024)
         tools_bonus: int = Field(4000, ge=0)
-        """Tokens more where there are tools."""
+        """Additional tokens if there are tools."""
         reflection_bonus: int = Field(4000, ge=0)
-        """Tokens more after a turn with a failed call, and for an answer that was sent back."""
+        """Additional tokens after a turn with a failed call, and for an answer that was sent
+        back."""
         length_bonus: int = Field(2000, ge=0)
-        """Tokens more for every 4,000 characters of the conversation."""
+        """Additional tokens for every 4,000 characters of the conversation."""
 
     config: Config
 

@@ -1,5 +1,6 @@
-"""Stage 8, Think: what becomes of the model's reasoning. Reads the reply, changes nothing of it:
-signatures must go back as they came. How much there may be: `s08_planners.py`, asked by stage 6."""
+"""Stage 8, Think: what is kept of the model's reasoning. Reads the reply without changing it:
+signatures must go back unchanged. How much thinking is allowed: `s08_planners.py`, called by stage
+6."""
 
 from __future__ import annotations
 
@@ -30,14 +31,14 @@ class Store(ThinkProcessor):
 
 
 class Filter(ThinkProcessor):
-    """Not what mentions certain phrases."""
+    """All except what mentions certain phrases."""
 
     name = "filter"
     description = "Drops reasoning that contains one of exclude_patterns."
 
     class Config(Settings):
         exclude_patterns: list[str] = Field([])
-        """Phrases, whatever their case."""
+        """Phrases, ignoring case."""
 
     config: Config
 

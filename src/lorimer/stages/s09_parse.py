@@ -1,4 +1,4 @@
-"""Stage 9, Parse: what the reply says. Never lets words in a text decide a run's fate."""
+"""Stage 9, Parse: what the reply says. Words in a text never decide the outcome of a run."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ _FAILED: Final[Mapping[StopReason, tuple[ExecutorErrorCode, str, str]]] = {
 
 
 class Parser(Strategy):
-    """Makes something of the answer's text."""
+    """Interprets the text of the answer."""
 
     def parse(self, text: str, state: PipelineState) -> None:
         """Called for a reply without tool calls: the final answer."""
@@ -46,7 +46,7 @@ class Parser(Strategy):
 
 
 class DefaultParser(Parser):
-    """The text as it is."""
+    """The text, unchanged."""
 
     name = "default"
     description = "The answer is its text."
@@ -56,7 +56,8 @@ class DefaultParser(Parser):
 
 
 class StructuredOutput(Parser):
-    """JSON, bare or in a fenced block, as the run's output; with a schema also among words."""
+    """JSON, bare or in a fenced block, as the run's output; with a schema also if surrounded by
+    text."""
 
     name = "structured_output"
     description = (
@@ -70,11 +71,11 @@ class StructuredOutput(Parser):
         schema_: dict[str, JsonValue] | None = Field(None, alias="schema")
         """JSON Schema of the object that the answer has to be; none: `model.output_schema`."""
         default: JsonValue = None
-        """The output when the answer is no such JSON; none: the text as it is."""
+        """The output if the answer is not such JSON; none: the text, unchanged."""
 
     config: Config
     _form: Form[object] | None = None
-    """Holds an answer to what no schema says: the host's type."""
+    """Checks that go beyond the schema: the host's type."""
 
     def configure(self, config: Mapping[str, JSON]) -> None:
         super().configure(config)
@@ -86,7 +87,7 @@ class StructuredOutput(Parser):
             self._check = _compiled(schema)
         types = bindings.named.get(ANSWER)
         if schema is not None and isinstance(types, tuple):
-            from lorimer.models.typed import form_among  # only where there is a type
+            from lorimer.models.typed import form_among  # only if there is a type
 
             self._form = form_among(cast("tuple[type[object], ...]", types), schema)
 
@@ -125,7 +126,7 @@ def _read(bodies: Iterable[str]) -> tuple[JSON, str, str]:
 
 
 def _compiled(schema: Mapping[str, JSON]) -> Check:
-    from lorimer.tools.schema import compile_schema  # only where there is one
+    from lorimer.tools.schema import compile_schema  # only if there is one
 
     return compile_schema(schema, "the schema of the answer")
 
@@ -142,7 +143,7 @@ def _fault(check: Check, value: JSON) -> str:
 
 
 class ParseStage(Stage[object, Response | None]):
-    """Fills `state.calls`, and lets the parser read a final answer. Returns the Response."""
+    """Fills `state.calls`, and has the parser read a final answer. Returns the Response."""
 
     name = "parse"
     order = 9

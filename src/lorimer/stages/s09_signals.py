@@ -1,5 +1,5 @@
-"""Stage 9, its signal detectors: what the model says of its own work, where it was asked to. No
-word of an answer decides anything unless a manifest says so here, and says what follows from it
+"""Stage 9, signal detectors: what the model says about its own work, if it was asked to. No word of
+an answer decides anything unless a manifest enables it here and defines its consequences
 (`signal_based` of stage 14, `early_stop_on` of stage 16)."""
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from lorimer.core.jsonable import JSON
 from lorimer.core.stage import Strategy
 
 FENCE: Final = re.compile(r"\A\s*```(?:json)?[^\S\n]*+\n(.*?)```\s*\Z", re.DOTALL)
-"""A text that is one fenced block."""
+"""A text that consists of one fenced block."""
 
 _MARKER: Final = re.compile(
     r"^[ \t]*\[(CONTINUE|COMPLETE|TASK_COMPLETE|BLOCKED|ERROR|DELEGATE)"
@@ -34,7 +34,7 @@ class SignalDetector(Strategy):
 
 
 class Ignore(SignalDetector):
-    """Words are words."""
+    """Words have no effect."""
 
     name = "none"
     description = "No signals: words are words."
@@ -81,7 +81,7 @@ class Structured(SignalDetector):
 
 
 class Hybrid(SignalDetector):
-    """Either of them."""
+    """Either of the two."""
 
     name = "hybrid"
     description = "As structured, and where that finds nothing as regex."

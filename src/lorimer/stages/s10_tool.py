@@ -19,13 +19,14 @@ from lorimer.stages.s11_tool_review import ToolReviewStage
 
 
 class ToolExecutor(Strategy):
-    """Decides which calls run beside each other."""
+    """Decides which calls run concurrently."""
 
     early: ClassVar[bool] = False
-    """Stage 6 has calls begun while the reply that asks for them is still being written."""
+    """Stage 6 starts calls while the reply that contains them is still being written."""
 
     def batches(self, calls: list[ToolUse], tools: Toolbox, width: int) -> list[list[int]]:
-        """The calls' indexes, in order, in groups of at most `width` that may run at once."""
+        """Indexes of the calls, in order, in groups of at most `width` that may run
+        concurrently."""
         raise TypeError(f"{type(self).__name__} has no batches method")
 
 
@@ -40,7 +41,7 @@ class Sequential(ToolExecutor):
 
 
 class Partition(ToolExecutor):
-    """Neighbours that are safe beside each other at once, all others alone."""
+    """Runs adjacent calls that are safe to run concurrently in parallel, all others alone."""
 
     name = "partition"
     description = "Neighbouring calls of concurrency-safe tools at once, all others alone."
@@ -59,14 +60,14 @@ class Partition(ToolExecutor):
 
 
 class Parallel(ToolExecutor):
-    """All at once, whether or not their tools declare that they may be."""
+    """All at once, whether or not their tools are declared as safe for it."""
 
     name = "parallel"
     description = "All calls of a reply at once, max_concurrency at a time: for tools that bear it."
 
     class Config(Settings):
         max_concurrency: int = Field(5, ge=1)
-        """Calls at a time; limits.max_parallel_tools holds besides."""
+        """Concurrent calls; limits.max_parallel_tools applies as well."""
 
     config: Config
 
@@ -77,7 +78,7 @@ class Parallel(ToolExecutor):
 
 
 class Streaming(Partition):
-    """As partition, and begun as soon as the arguments of a call are complete."""
+    """Like `partition`, but each call starts as soon as its arguments are complete."""
 
     name = "streaming"
     description = "As partition; reading tools begin while the model still writes its reply."
@@ -163,8 +164,8 @@ class ToolStage(Stage[object, object]):
             state.results.append(await tools.dispatch(calls[batch[0]], batch[0], state))
             return
         stopped: list[LimitError] = []
-        # A group keeps its tasks in a set. They are cancelled in call order instead, so that
-        # the same run has the same facts.
+        # A group keeps its tasks in a set. They are cancelled in call order instead, so that the
+        # same run has the same facts.
         scopes = [CancelScope(shield=True) for _ in batch]
         left = len(batch)
         over = Event()
@@ -174,7 +175,7 @@ class ToolStage(Stage[object, object]):
             try:
                 with scope:
                     state.results.append(await tools.dispatch(calls[index], index, state))
-            except LimitError as error:  # its neighbours began before the limit: they may end
+            except LimitError as error:  # calls beside it began before the limit: they may finish
                 stopped.append(error)
             finally:
                 left -= 1
@@ -191,14 +192,14 @@ class ToolStage(Stage[object, object]):
                     for scope in scopes:
                         scope.cancel()
                     raise
-        except ExceptionGroup as errors:  # one failure has ended them all
+        except ExceptionGroup as errors:  # one failure cancelled the others
             raise errors.exceptions[0] from None
         if stopped:
             raise stopped[0]
 
 
 def _not_run(index: int, why: str, state: PipelineState) -> None:
-    """Tell the model, and record what it was told: the conversation is read from the facts."""
+    """Report it to the model and record that: the conversation is rebuilt from the facts."""
     code = ExecutorErrorCode.EXEC_TOOL_NOT_RUN.value
     text = f"ERROR {code}: not run: {why}."
     state.results.append(ToolResultBlock(state.calls[index].id, text, is_error=True))

@@ -1,4 +1,4 @@
-"""Stage 11, its reviewers: who looks at calls before they are made, and what for."""
+"""Stage 11, reviewers: checks of calls before they are made."""
 
 from __future__ import annotations
 
@@ -13,34 +13,34 @@ from lorimer.core.stage import Settings, Strategy
 
 
 class CallReviewer(Strategy):
-    """Looks at each call before it is made."""
+    """Reviews each call before it is made."""
 
     class Config(Settings):
         action: Action = "annotate"
-        """What becomes of a call in which something is found: `annotate` tells whoever runs the
-        agent, `ask` has a person decide, `block` refuses it."""
+        """What happens to a call with a finding: `annotate` reports it to the host, `ask` has a
+        person decide, `block` refuses it."""
 
     config: Config
 
     def reason(self, call: Call) -> str:
-        """What is found in a call, in words; "": nothing."""
+        """The finding in a call, in words; "": none."""
         raise TypeError(f"{type(self).__name__} has no reason method")
 
     def find(self, call: Call) -> Finding | None:
-        """What is found in a call. Must be quick, and find the same in the same call again."""
+        """The finding in a call. Must be fast, and deterministic."""
         reason = self.reason(call)
         return Finding(self.name, self.config.action, reason) if reason else None
 
 
 class Schema(CallReviewer):
-    """Fields that a tool's own schema does not require, and you do."""
+    """Required fields in addition to those of a tool's own schema."""
 
     name = "schema"
     description = "Calls in which one of required_fields is missing or empty."
 
     class Config(CallReviewer.Config):
         required_fields: dict[str, list[str]] = Field({})
-        """Tool to the names of fields that must be there, and not empty."""
+        """Tool to the names of fields that must be present and not empty."""
 
     config: Config  # pyright: ignore[reportIncompatibleVariableOverride]
 
@@ -51,11 +51,11 @@ class Schema(CallReviewer):
 
 
 class _Pattern(NamedTuple):
-    """Something to look for in a text."""
+    """A pattern to search for in a text."""
 
     what: str
     hints: tuple[str, ...]
-    """In lower case: without one of these in the text, it is not there."""
+    """In lower case: a text without any of these does not match."""
     regex: re.Pattern[str]
 
     def found(self, text: str, lower: str) -> bool:
@@ -87,7 +87,7 @@ _SECRETS: Final = (
     ),
 )
 _SHORTEST: Final = 15
-"""Characters of the shortest text in which any of them could be found."""
+"""Length of the shortest text in which any of them can match."""
 
 
 class Sensitive(CallReviewer):
@@ -98,7 +98,7 @@ class Sensitive(CallReviewer):
 
     class Config(CallReviewer.Config):
         phrases: list[str] = Field([])
-        """Texts of your own that no call should hold, whatever their case."""
+        """Phrases of your own that no call should contain, ignoring case."""
 
     config: Config  # pyright: ignore[reportIncompatibleVariableOverride]
 
@@ -154,7 +154,7 @@ _DESTROYS: Final = (
 
 
 class Destructive(CallReviewer):
-    """What cannot be undone."""
+    """Irreversible actions."""
 
     name = "destructive"
     description = (
@@ -163,9 +163,9 @@ class Destructive(CallReviewer):
 
     class Config(CallReviewer.Config):
         destructive_tools: list[str] = Field([])
-        """Tools of which every call is meant."""
+        """Tools whose calls always count as destructive."""
         command_fields: list[str] = Field(["command", "script", "query", "sql", "code"])
-        """Arguments that hold commands."""
+        """Arguments that contain commands."""
 
     config: Config  # pyright: ignore[reportIncompatibleVariableOverride]
 
@@ -187,16 +187,16 @@ _URL: Final = re.compile(r"\b(?:https?|wss?|ftp)://[^\s\"'<>|;)\]}]{1,2000}", re
 
 
 class Network(CallReviewer):
-    """Addresses that are not on a list."""
+    """Addresses that are not on the list of allowed hosts."""
 
     name = "network"
     description = "Calls that name a URL of a host that is not one of allowed_hosts."
 
     class Config(CallReviewer.Config):
         network_tools: list[str] = Field(["WebFetch", "WebSearch", "Bash"])
-        """Of which tools the calls are looked at."""
+        """Tools whose calls are checked."""
         allowed_hosts: list[str] = Field([])
-        """`docs.example.org`, or `*.example.org` for all beneath it."""
+        """`docs.example.org`, or `*.example.org` for all its subdomains."""
 
     config: Config  # pyright: ignore[reportIncompatibleVariableOverride]
 
@@ -227,16 +227,16 @@ def _host(url: str) -> str:
 
 
 class Size(CallReviewer):
-    """Arguments that are too long to have been meant."""
+    """Arguments that are too long to be intended."""
 
     name = "size"
     description = "Calls with arguments longer than max_chars; much longer ones are refused."
 
     class Config(CallReviewer.Config):
         max_chars: int = Field(50_000, ge=1)
-        """Characters of all texts of a call."""
+        """Characters of all texts in a call."""
         block_chars: int = Field(250_000, ge=1)
-        """From so many on a call is refused, whatever `action` says."""
+        """From this length on a call is refused, whatever `action` is."""
 
     config: Config  # pyright: ignore[reportIncompatibleVariableOverride]
 

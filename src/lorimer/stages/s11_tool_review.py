@@ -1,6 +1,6 @@
-"""Stage 11, Tool review: what reviewers find in the calls of a reply. They are asked before a call
-is made, by stage 10, on the one path of every call (`tools/dispatch.py`), where rules, hooks and
-people are asked too; this stage tells what they found."""
+"""Stage 11, Tool review: what reviewers found in the calls of a reply. They are called before a
+call is made, by stage 10, on the single path of all calls (`tools/dispatch.py`), together with
+rules, hooks and people; this stage reports their findings."""
 
 from __future__ import annotations
 
@@ -16,8 +16,9 @@ _MAX_FLAGS: Final = 200
 
 
 class ToolReviewStage(Stage[object, object]):
-    """Tells what the reviewers found in the calls of this turn, in `state.shared` and as signals.
-    Bypassed when they found nothing. Calls that tools make of others are reviewed, not told."""
+    """Reports the reviewers' findings for the calls of this turn, in `state.shared` and as signals.
+    Bypassed if there are none. Calls that tools make of other tools are reviewed, but not
+    reported."""
 
     name = "tool_review"
     order = 11
@@ -46,7 +47,7 @@ class ToolReviewStage(Stage[object, object]):
         if run.review is None:
             return input
         found, run.review.findings = run.review.findings, []
-        found.sort(key=lambda each: each[0])  # calls may have run beside each other
+        found.sort(key=lambda each: each[0])  # calls may have run concurrently
         before = state.shared.get(FLAGS)
         flags: list[JSON] = list(before) if isinstance(before, list) else []
         for index, finding in found:

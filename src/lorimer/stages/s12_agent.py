@@ -1,5 +1,5 @@
-"""Stage 12, Agent: sub-agents that are given work without a call of the model's tool `Agent`: by a
-marker in its reply, or to look at its answer. How they run: `core/children.py`."""
+"""Stage 12, Agent: sub-agents that are started without a call of the tool `Agent` by the model: by
+a marker in its reply, or to evaluate its answer. How they run: `core/children.py`."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ from lorimer.stages.s12_orchestrators import Dispatch, Orchestrator
 
 
 class AgentStage(Stage[object, object]):
-    """Lets its orchestrator give work to sub-agents of the manifest. Each is decided about and
-    recorded as a call of the tool `Agent`, or `TaskCreate`, that the stage makes."""
+    """Lets its orchestrator delegate to sub-agents of the manifest. Each delegation is permitted
+    and recorded like a call of the tool `Agent`, or `TaskCreate`, made by the stage."""
 
     name = "agent"
     order = 12

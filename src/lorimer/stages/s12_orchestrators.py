@@ -1,5 +1,5 @@
-"""Stage 12, its strategies: when work is given to sub-agents (orchestrators), and how several are
-set to work (dispatch)."""
+"""Stage 12, strategies: when to delegate to sub-agents (orchestrators), and how to run several of
+them (dispatch)."""
 
 from __future__ import annotations
 
@@ -28,46 +28,46 @@ _PAUSE: Final = StopReason.PAUSE
 
 @record
 class Work:
-    """What one sub-agent is to do."""
+    """The task of one sub-agent."""
 
     agent: str
     prompt: str
 
 
 class Orchestrator(Strategy):
-    """Decides what sub-agents are given, and what becomes of their answers."""
+    """Decides what to delegate to sub-agents, and how to use their answers."""
 
     def wants(self, state: PipelineState) -> bool:
-        """There is work after this reply. Cheap, and changes nothing."""
+        """Whether there is work after this reply. Cheap, without side effects."""
         return False
 
     def work(self, state: PipelineState) -> Sequence[Work]:
-        """What there is to do, in order."""
+        """The tasks, in order."""
         raise TypeError(f"{type(self).__name__} has no work method")
 
     def take(
         self, work: Sequence[Work], answers: Sequence[ToolResultBlock], state: PipelineState
     ) -> None:
-        """The answers, in the order of the work."""
+        """Receive the answers, in the order of the work."""
         raise TypeError(f"{type(self).__name__} has no take method")
 
 
 class SingleAgent(Orchestrator):
-    """The model alone decides, by calling the tool `Agent`."""
+    """Only the model delegates, by calling the tool `Agent`."""
 
     name = "single_agent"
     description = "Sub-agents work only when the model calls the tool Agent."
 
 
 class Delegate(Orchestrator):
-    """A reply without calls may give work by markers, each on a line of its own."""
+    """A reply without calls may delegate by markers, each on a line of its own."""
 
     name = "delegate"
     description = "[DELEGATE: name: task] on a line of its own gives work; the answers come back."
 
     class Config(Settings):
         max_delegations: int = Field(4, ge=1, le=50)
-        """Of one reply: later markers are not carried out, and the model is told so."""
+        """Maximum per reply: later markers are ignored, and the model is told so."""
 
     config: Config
 
@@ -94,17 +94,17 @@ class Delegate(Orchestrator):
 
 
 class Evaluator(Orchestrator):
-    """Every answer is shown to a sub-agent, which says how good it is."""
+    """Every answer is given to a sub-agent, which scores it."""
 
     name = "evaluator"
     description = "A sub-agent judges each answer; below pass_threshold it goes back to the model."
 
     class Config(Settings):
         agent: str = Field(min_length=1)
-        """Who judges. It ends its answer with a line `score: 0.7`."""
+        """The evaluating agent. It ends its answer with a line `score: 0.7`."""
         pass_threshold: float = Field(0.6, ge=0, le=1)
         max_retries: int = Field(2, ge=0)
-        """How often an answer goes back; after that it is taken as it is."""
+        """How often an answer is sent back; after that it is accepted as it is."""
 
     config: Config
 
@@ -130,7 +130,7 @@ class Evaluator(Orchestrator):
         answer = answers[0]
         said = str(answer.content)
         found = None if answer.is_error else _SCORE.findall(said)
-        score = min(1.0, float(found[-1])) if found else 0.0  # who cannot be read has not agreed
+        score = min(1.0, float(found[-1])) if found else 0.0  # an unreadable score is not approval
         state.shared[SCORE], state.shared[FEEDBACK] = score, said
         tries = state.shared.get("agent.retries", 0)
         tries = tries if isinstance(tries, int) else 0
@@ -141,12 +141,12 @@ class Evaluator(Orchestrator):
 
 
 class Dispatch(Strategy):
-    """Sets sub-agents to work."""
+    """Runs sub-agents."""
 
     async def run(
         self, work: Sequence[Work], tools: Toolbox, state: PipelineState
     ) -> list[ToolResultBlock]:
-        """An answer for each, in order."""
+        """One answer for each, in order."""
         raise TypeError(f"{type(self).__name__} has no run method")
 
 
@@ -163,7 +163,7 @@ class Serial(Dispatch):
 
 
 class Parallel(Dispatch):
-    """Side by side."""
+    """Concurrently."""
 
     name = "parallel"
     description = "Sub-agents side by side, at most max_concurrent."
@@ -187,13 +187,13 @@ class Parallel(Dispatch):
             async with create_task_group() as group:
                 for at, each in enumerate(work):
                     group.start_soon(one, at, each)
-        except ExceptionGroup as errors:  # one failure has ended them all
+        except ExceptionGroup as errors:  # one failure cancelled the others
             raise errors.exceptions[0] from None
         return [answers[at] for at in range(len(work))]
 
 
 class Background(Dispatch):
-    """As tasks of stage 13: what they say comes when they have ended."""
+    """As tasks of stage 13: their answers arrive when they have ended."""
 
     name = "background"
     description = "Sub-agents in the background, as tasks of stage 13; the model goes on meanwhile."

@@ -1,8 +1,8 @@
-"""Stage 13, TaskRegistry: work in the background. The model begins it with `TaskCreate`; here it is
-told what came of it. Each task is a run of its own, and the journal the only store of tasks.
+"""Stage 13, TaskRegistry: work in the background. The model starts it with `TaskCreate`; this stage
+reports its results. Each task is a run of its own, and the journal is the only store of tasks.
 
-A task belongs to the run that began it. The policy says whether that run waits for it before it
-ends; what is at work when it ends is cancelled, and paid for by it.
+A task belongs to the run that started it. The policy decides whether that run waits for it before
+it ends; tasks that are live when it ends are cancelled, and paid for by it.
 """
 
 from __future__ import annotations
@@ -23,15 +23,15 @@ _KIND = "tasks"
 
 
 class TaskPolicy(Strategy):
-    """Decides what becomes of work in the background when the model has answered."""
+    """Decides about background tasks when the model has answered."""
 
     async def wait(self, children: Children) -> bool:
-        """The model has answered, and tasks are there. False: the run ends without them."""
+        """The model has answered, and there are tasks. False: the run ends without them."""
         raise TypeError(f"{type(self).__name__} has no wait method")
 
 
 class EagerWait(TaskPolicy):
-    """Nothing is lost."""
+    """Waits for all tasks."""
 
     name = "eager_wait"
     description = "The run waits for all tasks, and tells the model how they ended."
@@ -42,7 +42,7 @@ class EagerWait(TaskPolicy):
 
 
 class TimedWait(TaskPolicy):
-    """Nothing is lost that comes in time."""
+    """Waits for tasks, but only for a limited time."""
 
     name = "timed_wait"
     description = "The run waits for tasks, at most timeout_seconds; those left are cancelled."
@@ -60,7 +60,7 @@ class TimedWait(TaskPolicy):
 
 
 class FireAndForget(TaskPolicy):
-    """The answer is the end."""
+    """Does not wait: the answer ends the run."""
 
     name = "fire_and_forget"
     description = "The run waits for no task: what is at work when it ends is cancelled."
@@ -70,8 +70,8 @@ class FireAndForget(TaskPolicy):
 
 
 class TaskRegistryStage(Stage[object, object]):
-    """Tells the model how tasks ended, each once, before its next turn. Journals that as the effect
-    `tasks:`, with what they cost."""
+    """Tells the model how tasks ended, once each, before its next turn. Journals that as the effect
+    `tasks:`, with their cost."""
 
     name = "task_registry"
     order = 13

@@ -1,4 +1,4 @@
-"""Stage 14, Evaluate: is the answer good enough? Looks at final answers only."""
+"""Stage 14, Evaluate: is the answer good enough? Only final answers are evaluated."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ _RETRIES: Final = "evaluate.retries"
 
 
 class EvaluateStage(Stage[object, object]):
-    """Has an answer judged, and sends one that is not good enough back to the model, `max_retries`
-    times; what then becomes of the run, `on_failure` says. Bypassed while there are tool calls."""
+    """Evaluates an answer, and sends one that is not good enough back to the model, up to
+    `max_retries` times; after that, `on_failure` decides. Bypassed while there are tool calls."""
 
     name = "evaluate"
     order = 14
@@ -32,10 +32,10 @@ class EvaluateStage(Stage[object, object]):
         max_retries: int = Field(2, ge=0)
         """How often an answer may be sent back."""
         pass_threshold: float = Field(1.0, ge=0, le=1)
-        """The score from which on an answer is accepted."""
+        """The minimum score of an accepted answer."""
         on_failure: Literal["error", "accept", "ask"] = "error"
-        """What becomes of the last answer that was not accepted: the run ends in error, it counts
-        all the same, or stage 15 asks a person."""
+        """What happens when the last answer is not accepted: the run ends with an error, the answer
+        is accepted anyway, or stage 15 asks a person."""
 
     config: Config
 

@@ -1,4 +1,4 @@
-"""Stage 14, its strategies: what is looked for in an answer."""
+"""Stage 14, strategies: how an answer is evaluated."""
 
 from __future__ import annotations
 
@@ -19,39 +19,39 @@ from lorimer.core.state import MISFIT, PipelineState
 
 @record
 class Judgement:
-    """What a strategy makes of an answer."""
+    """A strategy's evaluation of an answer."""
 
     marks: Mapping[str, float] = field(default_factory=dict[str, float])
-    """Criterion to how far it is met, 0 to 1; none: nothing against it."""
+    """Criterion → degree to which it is met, 0 to 1; empty: no objections."""
     feedback: str = ""
-    """What the model should be told where that is not enough."""
+    """Feedback for the model if that is not enough."""
     hopeless: bool = False
-    """Another try would not help."""
+    """Another attempt would not help."""
 
 
 ACCEPTED: Final = Judgement()
 _EASY: Final = "evaluate.easy"
-"""In `state.shared`: what the first reply has shown."""
+"""In `state.shared`: what the first reply showed."""
 
 
 class Evaluation(Strategy):
-    """Judges a final answer."""
+    """Evaluates a final answer."""
 
     every_reply: bool = False
-    """It looks at every reply, also at those that call tools."""
+    """Whether it examines every reply, including those with tool calls."""
 
     def look(self, state: PipelineState, where: str) -> None:
-        """At a reply, before an answer is judged; only where `every_reply` says so. What comes of
-        it follows from the replies, so that a resumed run sees the same. `where`: the path of its
-        configuration."""
+        """Examine a reply, before an answer is evaluated; only called if `every_reply` is set. The
+        outcome must depend on the replies only, so that a resumed run gets the same. `where`: the
+        path of its configuration."""
 
     async def judge(self, text: str, state: PipelineState) -> Judgement:
-        """How good the answer is. What it asks outside goes through `state.run.effect`."""
+        """Evaluate the answer. External requests have to go through `state.run.effect`."""
         raise TypeError(f"{type(self).__name__} has no judge method")
 
 
 class Accept(Evaluation):
-    """Whatever the model says."""
+    """Accepts every answer."""
 
     name = "accept"
     description = "Every answer is accepted."
@@ -61,7 +61,7 @@ class Accept(Evaluation):
 
 
 class Criteria(Evaluation):
-    """Length and words that must occur."""
+    """Length, and words that must occur."""
 
     name = "criteria"
     description = "The answer has min_chars to max_chars characters and contains must_contain."
@@ -70,7 +70,7 @@ class Criteria(Evaluation):
         min_chars: int = Field(1, ge=0)
         max_chars: int | None = Field(None, ge=1)
         must_contain: list[str] = Field([])
-        """Phrases, whatever their case."""
+        """Phrases, ignoring case."""
 
     config: Config
 
@@ -95,7 +95,7 @@ class Criteria(Evaluation):
 
 
 class StructuredOutput(Evaluation):
-    """What stage 9's parser has found."""
+    """The result of stage 9's parser."""
 
     name = "structured_output"
     description = (
@@ -120,14 +120,14 @@ class StructuredOutput(Evaluation):
 
 
 class SignalBased(Evaluation):
-    """What the model itself says of its answer, as stage 9's signal detector found it."""
+    """The model's own statement about its answer, as found by stage 9's signal detector."""
 
     name = "signal_based"
     description = "complete: accepted; continue: the model goes on; blocked, error: it has failed."
 
     class Config(Settings):
         needs_signal: bool = False
-        """An answer without a signal is sent back; else it is accepted."""
+        """An answer without a signal is sent back; otherwise it is accepted."""
 
     config: Config
 
@@ -144,8 +144,8 @@ class SignalBased(Evaluation):
 
 
 class BinaryClassify(SignalBased):
-    """Tells easy tasks from others by the first reply, and bounds the turns of the run by that. A
-    first reply that calls a tool, goes on or delegates is that of a task that is not easy."""
+    """Tells easy tasks from others by the first reply, and limits the turns of the run accordingly.
+    A task is not easy if the first reply calls a tool, continues or delegates."""
 
     name = "binary_classify"
     description = (
@@ -156,10 +156,10 @@ class BinaryClassify(SignalBased):
 
     class Config(SignalBased.Config):
         easy_max_turns: int = Field(1, ge=1)
-        """Turns of a run whose first reply answers without a tool: more than one where answers
-        may be sent back. `limits.max_turns` holds besides."""
+        """Turns of a run whose first reply answers without a tool: more than one if answers may be
+        sent back. `limits.max_turns` applies as well."""
         not_easy_max_turns: int = Field(30, ge=1)
-        """Turns of any other run; `limits.max_turns` holds besides."""
+        """Turns of any other run; `limits.max_turns` applies as well."""
 
     config: Config  # pyright: ignore[reportIncompatibleVariableOverride]
 
@@ -192,12 +192,12 @@ _SYSTEM: Final = (
 
 
 _MAX_TOKENS: Final = 8192
-"""Of an opinion, where the stage does not override it."""
+"""Maximum per evaluation, unless the stage overrides it."""
 
 
 class AgentEvaluation(Evaluation):
-    """Another model, or the same one asked again, gives marks. A model call of the run: paid for by
-    it, recorded, and not made again when the run is resumed."""
+    """Another model, or another call of the same one, scores the answer. A model call of the run:
+    paid for by it, recorded, and not repeated when the run is resumed."""
 
     name = "agent_evaluation"
     description = "A model marks the answer by criteria, and says what has to change."
@@ -206,12 +206,12 @@ class AgentEvaluation(Evaluation):
         criteria: dict[str, str] = Field(
             {"answer": "It answers what was asked, completely and correctly."}, min_length=1
         )
-        """Name to what is looked for."""
+        """Name → description of the criterion."""
         model: str = ""
-        """The spec of the model that judges; none: that of the stage's `model_override`, else the
+        """The spec of the evaluating model; none: that of the stage's `model_override`, else the
         one that answered."""
         max_chars: int = Field(100_000, ge=1)
-        """Of the answer: longer ones are cut for the judge."""
+        """Maximum length of the answer: longer ones are cut for the evaluation."""
 
     config: Config
 
@@ -223,7 +223,7 @@ class AgentEvaluation(Evaluation):
         self._temperature = bindings.model.temperature if "temperature" in own else None
 
     async def judge(self, text: str, state: PipelineState) -> Judgement:
-        from lorimer.models.generate import generate_as  # only where a model judges
+        from lorimer.models.generate import generate_as  # only if a model evaluates
 
         criteria = self.config.criteria
         listed = "\n".join([f"- {name}: {what}" for name, what in criteria.items()])
@@ -250,14 +250,14 @@ class Link(Settings):
 
 
 class EvaluationChain(Evaluation):
-    """Several strategies, one after the other: the first that has something to say decides."""
+    """Several strategies in order: the first one with an opinion decides."""
 
     name = "evaluation_chain"
     description = "Asks evaluators in order; the first that finds something not fully met decides."
 
     class Config(Settings):
         evaluators: list[Link] = Field(min_length=1)
-        """Each a `strategy` of this slot, with its `config`."""
+        """Each is a `strategy` of this slot, with its `config`."""
 
     config: Config
 
@@ -306,11 +306,11 @@ class EvaluationChain(Evaluation):
 LINKS: Final[Mapping[str, type[Evaluation]]] = {
     each.name: each for each in (Accept, Criteria, SignalBased, AgentEvaluation, BinaryClassify)
 }
-"""What a chain may be made of."""
+"""The strategies that a chain may contain."""
 
 
 class Scorer(Strategy):
-    """Makes one score of the marks."""
+    """Combines the marks into one score."""
 
     def score(self, marks: Mapping[str, float]) -> float:
         """0 to 1; there is at least one mark."""
@@ -318,7 +318,7 @@ class Scorer(Strategy):
 
 
 class Minimum(Scorer):
-    """The worst mark counts."""
+    """The worst mark."""
 
     name = "minimum"
     description = "The lowest mark: every criterion has to reach the threshold."
@@ -328,14 +328,14 @@ class Minimum(Scorer):
 
 
 class Weighted(Scorer):
-    """The mean of the marks, by weight."""
+    """The weighted mean of the marks."""
 
     name = "weighted"
     description = "The mean of the marks, each by its weight."
 
     class Config(Settings):
         weights: dict[str, float] = Field({})
-        """Criterion to its weight, 1 where none is given; 0 leaves it out."""
+        """Criterion to its weight, by default 1; 0 ignores it."""
 
     config: Config
 

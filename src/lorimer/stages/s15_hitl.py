@@ -1,5 +1,5 @@
-"""Stage 15, HITL: a person has the last word on an answer, or on what a stage before asks. Who is
-asked about calls of tools: `tools/asking.py`, whose questions and answers these are too."""
+"""Stage 15, HITL: a person approves an answer, or what an earlier stage asks about. Approval of
+tool calls: `tools/asking.py`, which handles these questions and answers too."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from lorimer.core.tool import Later
 from lorimer.stages.s15_people import Requester, Timeout
 
 REQUEST: Final = "hitl_request"
-"""In `state.shared`: what a stage before wants a person to decide, `{subject, text, reason}`."""
+"""In `state.shared`: a question of an earlier stage for a person, `{subject, text, reason}`."""
 DECISION: Final = "hitl_last_decision"
 """In `state.shared`: `approve` or `reject`."""
 
@@ -29,9 +29,9 @@ _KEY: Final = "hitl"
 
 
 class HITLStage(Stage[object, object]):
-    """Puts an answer, or what a stage before asks, before a person. Approved, the run goes on as it
-    would; rejected, it ends as `rejected`, or the model is told and tries again. Question and
-    answer are recorded: nobody is asked twice. Bypassed where there is nothing to ask."""
+    """Asks a person to approve an answer, or what an earlier stage asks about. If approved, the run
+    continues; if rejected, it ends as `rejected`, or the model is told and tries again. Question
+    and answer are recorded: nobody is asked twice. Bypassed if there is nothing to ask."""
 
     name = "hitl"
     order = 15
@@ -43,7 +43,7 @@ class HITLStage(Stage[object, object]):
         answers: bool = False
         """Ask about every final answer."""
         on_reject: Literal["end", "revise"] = "end"
-        """What becomes of a run of which something is rejected."""
+        """What happens to the run after a rejection."""
         max_revisions: int = Field(3, ge=1)
         """How often the model may try again."""
 
@@ -91,15 +91,15 @@ class HITLStage(Stage[object, object]):
     async def _asked(
         self, subject: str, text: str, reason: str, state: PipelineState
     ) -> tuple[bool, bool]:
-        """Whether it is approved, and whether that is so because nobody answered in time."""
-        from lorimer.tools.asking import MAX_SUMMARY_CHARS, put_question  # only where one asks
+        """Whether it is approved, and whether that is due to the timeout."""
+        from lorimer.tools.asking import MAX_SUMMARY_CHARS, put_question  # only if one asks
         from lorimer.tools.encode import describe
 
         text = text[:MAX_SUMMARY_CHARS]
         run, seconds = state.run, self.timeout.seconds
         question: dict[str, JSON] = {"tool": subject, "input": text, "reason": reason}
         before = run.recorded("effect.intent", f"approval:{_KEY}")
-        if before is not None:  # the time goes on while nobody is at work on the run
+        if before is not None:  # time also passes while the run is interrupted
             seconds = max(0.0, seconds - (run.world.time() - before.time))
         if run.wants("hitl.request"):
             run.signal("hitl.request", {"subject": subject, "reason": reason})

@@ -1,4 +1,4 @@
-"""Stage 15, its strategies: who is asked, and what counts when nobody answers in time."""
+"""Stage 15, strategies: who is asked, and what happens if nobody answers in time."""
 
 from __future__ import annotations
 
@@ -21,18 +21,18 @@ class Requester(Strategy):
 
     @property
     def asks(self) -> bool:
-        """False: whatever it is, it is approved, and nothing is recorded."""
+        """False: everything is approved, and nothing is recorded."""
         return True
 
     async def ask(self, subject: str, text: str, reason: str, *, waits: bool) -> bool:
-        """True: approved. `subject` is what it is about, `text` its content, `reason` why a person
-        is asked; `waits`: there is a time-out. Cancelled when the answer came from elsewhere, or
-        the time is over. Raises Later to have the run suspended until there is an answer."""
+        """True: approved. `subject` is the topic, `text` its content, `reason` why a person is
+        asked; `waits`: there is a timeout. Cancelled when an answer comes from elsewhere, or the
+        time is up. Raises Later to suspend the run until there is an answer."""
         raise TypeError(f"{type(self).__name__} has no ask method")
 
 
 class Null(Requester):
-    """Nobody."""
+    """Nobody is asked."""
 
     name = "null"
     description = "Asks nobody: everything is approved."
@@ -44,7 +44,7 @@ class Null(Requester):
 
 
 class OfTheHost(Requester):
-    """Whoever is asked about calls: the approver of the pipeline."""
+    """The approver of the pipeline, who is also asked about calls."""
 
     name = "approver"
     description = "Asks the pipeline's approver (the terminal); where there is none, it is a no."
@@ -83,8 +83,8 @@ class Callback(Requester):
 
 
 class PipelineResume(Requester):
-    """Whoever answers, from any process, whenever that is: the run is suspended until then. With a
-    time-out it waits for so long in this process."""
+    """Anybody, from any process, at any time: the run is suspended until there is an answer. With a
+    timeout it waits for that long in this process."""
 
     name = "pipeline_resume"
     description = "Suspends the run until somebody answers: pipeline.resume(run_id, decision)."
@@ -92,45 +92,45 @@ class PipelineResume(Requester):
     async def ask(self, subject: str, text: str, reason: str, *, waits: bool) -> bool:
         if not waits:
             raise Later
-        await asyncio.Event().wait()  # until an answer, or the end of the time, cancels it
+        await asyncio.Event().wait()  # until cancelled by an answer or the timeout
         return False
 
 
 class Timeout(Strategy):
-    """What counts when nobody answers."""
+    """What happens if nobody answers."""
 
     @property
     def seconds(self) -> float:
-        """From when the question was first put, also over interruptions."""
+        """Counted from when the question was first asked, including interruptions."""
         raise TypeError(f"{type(self).__name__} has no seconds")
 
     @property
     def approves(self) -> bool:
-        """What counts when the time is over."""
+        """Whether the timeout counts as approval."""
         return False
 
 
 class Indefinite(Timeout):
-    """There is no end of the time but that of the run."""
+    """No timeout other than that of the run."""
 
     name = "indefinite"
     description = "Waits as long as the run may take; suspended, as long as it takes."
 
     @property
     def seconds(self) -> float:
-        """No end."""
+        """No timeout."""
         return inf
 
 
 class AutoReject(Timeout):
-    """Then it is a no."""
+    """The timeout rejects."""
 
     name = "auto_reject"
     description = "After timeout_s without an answer it is rejected."
 
     class Config(Settings):
         timeout_s: float = Field(60.0, gt=0, le=31_536_000)
-        """Seconds from when the question was first put."""
+        """Seconds from when the question was first asked."""
 
     config: Config
 
@@ -141,12 +141,12 @@ class AutoReject(Timeout):
 
 
 class AutoApprove(AutoReject):
-    """Then it is a yes."""
+    """The timeout approves."""
 
     name = "auto_approve"
     description = "After timeout_s without an answer it is approved."
 
     @property
     def approves(self) -> bool:
-        """Silence is consent."""
+        """The timeout counts as approval."""
         return True

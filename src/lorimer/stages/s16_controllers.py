@@ -1,5 +1,5 @@
-"""Stage 16, its controllers: another turn or not. The bounds that always hold are in
-`core/limits.py`; a controller may only stop earlier."""
+"""Stage 16, controllers: whether there is another turn. The unconditional limits are in
+`core/limits.py`; a controller can only stop earlier."""
 
 from __future__ import annotations
 
@@ -24,20 +24,20 @@ _PAUSE: Final = StopReason.PAUSE
 
 
 def note(text: str, state: PipelineState) -> None:
-    """Tell the model something before its next turn, in the place of its user."""
+    """Tell the model something before its next turn, as a user message."""
     state.messages.append(user_message(f"[Note from the program that runs you: {text}.]"))
 
 
 class LoopController(Strategy):
-    """Decides when no stage before it has."""
+    """Decides if no earlier stage has."""
 
     def decide(self, state: PipelineState) -> Verdict:
-        """Called once an iteration."""
+        """Called once per iteration."""
         raise TypeError(f"{type(self).__name__} has no decide method")
 
 
 class Standard(LoopController):
-    """As long as the model calls tools."""
+    """Continues as long as the model calls tools."""
 
     name = "standard"
     description = "Goes on while the model calls tools; stops earlier at max_turns, if given."
@@ -60,7 +60,7 @@ class Standard(LoopController):
 
 
 class SingleTurn(LoopController):
-    """Never again."""
+    """Stops after one turn."""
 
     name = "single_turn"
     description = "One model call; its tools run, nobody reads their results."
@@ -70,7 +70,7 @@ class SingleTurn(LoopController):
 
 
 class BudgetAware(Standard):
-    """As standard, but stops cleanly shortly before the money is used up."""
+    """Like `standard`, but stops cleanly shortly before the cost limit."""
 
     name = "budget_aware"
     description = "As standard; completes once cost_threshold_ratio of the cost limit is spent."
@@ -91,36 +91,36 @@ Dimension: TypeAlias = Literal["turns", "cost", "tokens", "wall_clock", "tool_ca
 
 
 class MultiDimBudget(Standard):
-    """As standard, within a budget of several dimensions: the model is told when one of them is
-    nearly used up, and the run completes with what it has when one is."""
+    """Like `standard`, within a budget of several dimensions: the model is told when one of them is
+    nearly exhausted, and the run completes with what it has when one is."""
 
     name = "multi_dim_budget"
     description = "As standard; completes when turns, cost, tokens, time or tool calls are used up."
 
     class Config(Standard.Config):
-        """A dimension without a budget of its own has that of the run's limits, if there is one."""
+        """A dimension without a budget of its own uses the run's limit, if there is one."""
 
         dimensions: list[Dimension] = Field(
             ["turns", "cost", "tokens", "wall_clock", "tool_calls"], min_length=1
         )
-        """Which count: `turns`, `cost`, `tokens`, `wall_clock`, `tool_calls`."""
+        """Active dimensions: `turns`, `cost`, `tokens`, `wall_clock`, `tool_calls`."""
         max_cost_usd: float | None = Field(None, gt=0)
         max_tokens: int | None = Field(None, ge=1)
-        """Of prompts and answers of all model calls."""
+        """Input and output tokens of all model calls."""
         max_seconds: float | None = Field(None, gt=0)
-        """That the run has been going on; while it was suspended does not count."""
+        """Duration of the run, without the time that it was suspended."""
         max_tool_calls: int | None = Field(None, ge=1)
         ratio: float = Field(0.9, gt=0, le=1)
         """The share of a budget at which the run completes."""
         warn_ratio: float = Field(0.75, gt=0, le=1)
-        """The share of a budget at which the model is told to come to an end; once."""
+        """The share of a budget at which the model is told to finish; once."""
 
     config: Config  # pyright: ignore[reportIncompatibleVariableOverride]
 
     def decide(self, state: PipelineState) -> Verdict:
         if not state.calls:
             return super().decide(state)
-        before = state.run.recorded("iteration.end")  # of a resumed run: the clock went on
+        before = state.run.recorded("iteration.end")  # of a resumed run: time went on
         reason = self._reason(state) if before is None else str(before.data.get("reason"))
         if reason.startswith(_USED_UP):
             return Decision.COMPLETE, reason
@@ -145,7 +145,7 @@ class MultiDimBudget(Standard):
         return ""
 
     def _shares(self, state: PipelineState) -> Mapping[str, float]:
-        """How much of each budget is used."""
+        """The used share of each budget."""
         run, config = state.run, self.config
         limits = run.bounds.limits
         took = run.world.monotonic() - (run.bounds.deadline - limits.timeout_s)

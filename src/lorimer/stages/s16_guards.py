@@ -1,5 +1,5 @@
-"""Stage 16, its guards: a run that goes round in circles is told so, and then stopped. The bounds
-that always hold are in `core/limits.py`."""
+"""Stage 16, guards: a run that goes round in circles is first warned, and then stopped. The
+unconditional limits are in `core/limits.py`."""
 
 from __future__ import annotations
 
@@ -13,18 +13,18 @@ from lorimer.core.trail import LOOKS_BACK, Trail
 
 
 class LoopGuard(Strategy):
-    """Notices one way in which a run gets nowhere. Asked after each turn with calls."""
+    """Detects one way in which a run makes no progress. Called after each turn with calls."""
 
     code: ClassVar[ExecutorErrorCode] = ExecutorErrorCode.EXEC_STAGE_FAILED
-    """Of a run that it stops."""
+    """The error code of a run that it stops."""
     always: ClassVar[bool] = True
-    """False: not asked after a turn that advances (`Trail.advances`), for which it counts 0."""
+    """False: not called after a turn with progress (`Trail.advances`), which counts as 0."""
 
     class Config(Settings):
         warn_after: int = Field(3, ge=1)
-        """So many turns, or rounds, and the model is told; once, until it does something else."""
+        """Turns or rounds after which the model is warned; once, until it does something else."""
         stop_after: int | None = Field(5, ge=1)
-        """So many, and the run ends in error; none: it is never stopped."""
+        """Turns or rounds after which the run ends with an error; none: it is never stopped."""
 
         @model_validator(mode="after")
         def _in_order(self) -> LoopGuard.Config:
@@ -35,16 +35,16 @@ class LoopGuard(Strategy):
     config: Config
 
     def count(self, trail: Trail) -> int:
-        """For how long it has been going on: turns, or rounds."""
+        """How long it has lasted: turns, or rounds."""
         raise TypeError(f"{type(self).__name__} has no count method")
 
     def warning(self, count: int) -> str:
-        """What is wrong, in words for the model and for people."""
+        """The problem in words for the model and for people."""
         raise TypeError(f"{type(self).__name__} has no told method")
 
 
 class Identical(LoopGuard):
-    """The same calls, the same results, turn after turn."""
+    """The same calls with the same results, turn after turn."""
 
     name = "identical"
     description = "The same calls with the same results, turn after turn."
@@ -60,7 +60,7 @@ class Identical(LoopGuard):
 
 
 class Alternating(LoopGuard):
-    """There and back again: two or three turns that come again in the same order."""
+    """Back and forth: two or three turns that repeat in the same order."""
 
     name = "alternating"
     description = "Two or three different turns that come again and again, with the same results."
@@ -87,7 +87,7 @@ class Alternating(LoopGuard):
 
 
 class NoProgress(LoopGuard):
-    """Nothing new, whatever the order: every call was made before, with the same result."""
+    """Nothing new, in any order: every call was made before, with the same result."""
 
     name = "no_progress"
     description = "Turns in which every call had been made before, with the same result."
@@ -108,7 +108,7 @@ class NoProgress(LoopGuard):
 
 
 class ErrorStreak(LoopGuard):
-    """Turn after turn, every call fails."""
+    """Every call fails, turn after turn."""
 
     name = "error_streak"
     description = "Turns in which every call failed."

@@ -1,5 +1,5 @@
-"""Stage 16, Loop: another turn or not. The bounds that always hold are in `core/limits.py`; what is
-chosen here may only stop earlier. Controllers: `s16_controllers.py`; guards: `s16_guards.py`."""
+"""Stage 16, Loop: whether there is another turn. The unconditional limits are in `core/limits.py`;
+the strategies can only stop earlier. Controllers: `s16_controllers.py`; guards: `s16_guards.py`."""
 
 from __future__ import annotations
 
@@ -19,8 +19,9 @@ _CONTINUE: Final = Decision.CONTINUE
 
 
 class LoopStage(Stage[object, object]):
-    """Lets its controller decide, unless a stage before has. Where it would go on, the guards look
-    at the last turns: each tells the model once, and then ends the run with its own code."""
+    """Lets its controller decide, unless an earlier stage has. If the run would continue, the
+    guards examine the last turns: each one warns the model once, and then ends the run with its own
+    code."""
 
     name = "loop"
     order = 16
@@ -28,14 +29,14 @@ class LoopStage(Stage[object, object]):
 
     class Config(Settings):
         polling_tools: list[str] = Field([])
-        """Tools that are called again and again on purpose, besides those that say so themselves:
+        """Tools that are intentionally called repeatedly, in addition to those declared as such:
         only `error_streak` counts their calls."""
 
         early_stop_on: list[Literal["continue", "complete", "blocked", "error", "delegate"]] = (
             Field([])
         )
-        """Signals of the model (stage 9's detector) with which the run completes, also where it
-        has called tools."""
+        """Signals of the model (stage 9's detector) that complete the run, even if it called
+        tools."""
 
     config: Config
 
@@ -84,7 +85,7 @@ class LoopStage(Stage[object, object]):
         return input
 
     def _guarded(self, state: PipelineState) -> Decision:
-        """Whether to go on all the same."""
+        """Whether to continue, given the guards."""
         trail = state.trail
         if trail is None:
             trail = state.trail = Trail()

@@ -1,4 +1,4 @@
-"""Stage 17, Emit: hand the final answer to whoever the host named."""
+"""Stage 17, Emit: pass the final answer to the host's receivers."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class Emitter(Strategy):
         self._target = bindings.function(self.config.target, where)
 
     def payload(self, state: PipelineState) -> JSON:
-        """What the function is called with."""
+        """The argument of the function."""
         raise TypeError(f"{type(self).__name__} has no payload method")
 
     async def emit(self, state: PipelineState) -> Mapping[str, JSON]:
@@ -48,7 +48,7 @@ class TextEmitter(Emitter):
 
 
 class RecordEmitter(Emitter):
-    """The text with what it cost."""
+    """The text with its cost."""
 
     name = "record"
     description = "Calls target({run_id, text, iterations, usage, total_cost_usd})."

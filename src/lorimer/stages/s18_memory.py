@@ -1,5 +1,5 @@
-"""Stage 18, Memory: what of a run is to be found again in later ones. It is written to the memory
-that the host has bound, never to the conversation; stage 2's retriever brings it back."""
+"""Stage 18, Memory: what later runs can find of this one. It is written to the memory that the host
+has bound, never to the conversation; stage 2's retriever reads it."""
 
 from __future__ import annotations
 
@@ -16,20 +16,20 @@ from lorimer.core.state import PipelineState
 
 
 class MemoryStrategy(Strategy):
-    """Decides what of a run is remembered."""
+    """Decides what to remember of a run."""
 
     least_cleanup_s: float = 0.0
-    """How much time for stages 17 to 21 it needs."""
+    """The time in seconds that it needs out of that for stages 17 to 21."""
 
     async def learn(self, state: PipelineState) -> Sequence[MemoryItem]:
-        """The items to keep, [] for none. Each has an id that is the same again when the run is
-        resumed. What it asks outside goes through `state.run.effect`."""
+        """The items to keep, [] for none. Each has an id that stays the same when the run is
+        resumed. External requests have to go through `state.run.effect`."""
         raise TypeError(f"{type(self).__name__} has no learn method")
 
 
 class MemoryStage(Stage[object, object]):
-    """Writes to the bound memory when a run has ended well. Bypassed where there is none. A memory
-    that fails is told by the signal `memory.failed`; the run has its answer all the same."""
+    """Writes to the bound memory when a run has succeeded. Bypassed if there is none. Failures of
+    the memory are reported by the signal `memory.failed`; the run still has its answer."""
 
     name = "memory"
     order = 18
@@ -70,15 +70,15 @@ class MemoryStage(Stage[object, object]):
 
 
 def written(state: PipelineState, key: str) -> bool:
-    """It is recorded that something was put into a memory: what is replayed needs none."""
+    """Whether writing to a memory is recorded: a replay needs no memory."""
     return state.run.recorded("effect", f"memory:{key}") is not None
 
 
 async def remember(
     memory: Memory | None, key: str, items: Sequence[MemoryItem], state: PipelineState
 ) -> None:
-    """Put items into a memory, once: an effect of the run, under a key of its own. They are tagged
-    where the run has heard words of strangers."""
+    """Write items to a memory, once: an effect of the run, with a key of its own. They are tagged
+    if the run has read untrusted content."""
     if not items:
         return
     run = state.run

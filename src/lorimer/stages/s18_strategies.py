@@ -1,4 +1,4 @@
-"""Stage 18, its strategies: what of a run is worth remembering."""
+"""Stage 18, strategies: what to remember of a run."""
 
 from __future__ import annotations
 
@@ -29,14 +29,14 @@ class NoMemory(MemoryStrategy):
 
 
 class AppendOnly(MemoryStrategy):
-    """What was asked, and what was answered."""
+    """The question and the answer."""
 
     name = "append_only"
     description = "Each run's question and answer, as one item."
 
     class Config(Settings):
         max_chars: int = Field(2_000, ge=100, le=MAX_TEXT)
-        """Of an item; longer questions and answers are cut in the middle."""
+        """Maximum length of an item; longer questions and answers are cut in the middle."""
 
     config: Config
 
@@ -72,9 +72,9 @@ _SYSTEM: Final = (
 
 
 class Reflective(AppendOnly):
-    """A model looks back on the run and says what is worth keeping. A model call of the run: paid
-    for by it, recorded, and not made again when it is resumed. When it fails, the run is kept as
-    by `append_only`."""
+    """A model reviews the run and decides what to keep. A model call of the run: paid for by it,
+    recorded, and not repeated when it is resumed. If it fails, the run is kept as by
+    `append_only`."""
 
     name = "reflective"
     description = "Insights that a model draws from the run; else as append_only."
@@ -82,12 +82,12 @@ class Reflective(AppendOnly):
 
     class Config(AppendOnly.Config):
         model: str = ""
-        """The spec of the model that looks back; none: the one that answered."""
+        """The spec of the reviewing model; none: the one that answered."""
         max_insights: int = Field(5, ge=1, le=20)
         max_input_chars: int = Field(100_000, ge=1_000)
-        """Of the run's messages; long ones are cut in the middle."""
+        """Maximum length of the run's messages; long ones are cut in the middle."""
         pin: bool = True
-        """What the model says is always needed is pinned."""
+        """Pin what the model says is always needed."""
 
     config: Config  # pyright: ignore[reportIncompatibleVariableOverride]
 
@@ -95,7 +95,7 @@ class Reflective(AppendOnly):
         self._models = bindings.models
 
     async def learn(self, state: PipelineState) -> Sequence[MemoryItem]:
-        from lorimer.models.generate import generate_as  # only where a model looks back
+        from lorimer.models.generate import generate_as  # only if a model reviews
 
         run, config = state.run, self.config
         said = state.messages.since(state.began)

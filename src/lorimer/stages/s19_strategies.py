@@ -1,4 +1,4 @@
-"""Stage 19, its strategies: summaries by rules, and how important a run was."""
+"""Stage 19, strategies: rule-based summaries, and the importance of a run."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _ENTITY: Final = re.compile(
 )
 _LINE_CHARS: Final = 300
 _MAX_CHARS: Final = 20_000
-"""Of an answer: what follows is not looked at."""
+"""Maximum characters of an answer that are examined."""
 
 
 class NoSummary(Summarizer):
@@ -35,8 +35,8 @@ class NoSummary(Summarizer):
 
 
 class RuleBased(Summarizer):
-    """The first sentences of the answer, sentences of it with figures, paths or code, and the names
-    in it. Asks no model."""
+    """The first sentences of the answer, sentences with figures, paths or code, and names. Calls no
+    model."""
 
     name = "rule_based"
     description = "First sentences of the answer, facts and names in it, found by rules."
@@ -46,7 +46,7 @@ class RuleBased(Summarizer):
         max_facts: int = Field(5, ge=0)
         max_entities: int = Field(8, ge=0)
         extra_tags: list[str] = Field([])
-        """Of every summary."""
+        """Added to every summary."""
 
     config: Config
 
@@ -83,7 +83,7 @@ class Fixed(Importance):
 
 
 class Heuristic(Importance):
-    """By what was said and done."""
+    """Judged by what was said and done."""
 
     name = "heuristic"
     description = "critical: a call was refused; high: keywords, many facts or names; else less."
@@ -92,7 +92,7 @@ class Heuristic(Importance):
         keywords: list[str] = Field(
             ["important", "remember", "always", "never", "deadline", "decision", "must not"]
         )
-        """Of what was asked or answered, whatever their case."""
+        """Words in the question or the answer, ignoring case."""
         many_facts: int = Field(4, ge=1)
         many_entities: int = Field(6, ge=1)
 

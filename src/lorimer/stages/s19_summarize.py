@@ -1,6 +1,6 @@
 """Stage 19, Summarize: summaries of runs, for people and memory; compaction is `s02_compaction.py`.
 
-That decides what the model is shown of a long conversation; this changes nothing of it.
+Compaction decides what the model sees of a long conversation; this stage does not affect that.
 """
 
 from __future__ import annotations
@@ -19,12 +19,12 @@ from lorimer.stages.s18_memory import MemoryStage, remember, written
 SUMMARY: Final = "turn_summary"
 """In `state.shared`: the summary of this run, as `RunSummary.to_json`."""
 GRADES: Final[Mapping[str, float]] = {"low": 0.25, "medium": 0.5, "high": 0.75, "critical": 1.0}
-"""How important a run was, and what that is in a memory."""
+"""The importance of a run, and its value in a memory."""
 
 
 @record
 class RunSummary:
-    """What a run came to."""
+    """The summary of a run."""
 
     text: str
     facts: tuple[str, ...] = ()
@@ -32,7 +32,7 @@ class RunSummary:
     tags: tuple[str, ...] = ()
 
     def to_json(self, grade: str) -> dict[str, JSON]:
-        """The plain form, with how important it was."""
+        """The plain form, with the importance of the run."""
         return {
             "text": self.text,
             "facts": list(self.facts),
@@ -49,21 +49,21 @@ class Summarizer(Strategy):
     """It never writes one."""
 
     async def summarize(self, state: PipelineState) -> RunSummary | None:
-        """The summary; None: there is nothing to say. What it asks outside goes through
+        """The summary; None: there is nothing to summarise. External requests have to go through
         `state.run.effect`."""
         raise TypeError(f"{type(self).__name__} has no summarize method")
 
 
 class Importance(Strategy):
-    """Says how important a run was."""
+    """Rates the importance of a run."""
 
     def grade(self, summary: RunSummary, state: PipelineState) -> str:
-        """One of GRADES. Must be quick, and say the same again of the same run."""
+        """One of GRADES. Must be fast, and deterministic for a given run."""
         raise TypeError(f"{type(self).__name__} has no grade method")
 
 
 class SummarizeStage(Stage[object, object]):
-    """Summarises a run that has ended well: for `state.shared["turn_summary"]`, the signal
+    """Summarises a run that has succeeded: for `state.shared["turn_summary"]`, the signal
     `summary.written`, and the memory of stage 18, if there is one. Bypassed without a
     summarizer."""
 

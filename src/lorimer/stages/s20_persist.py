@@ -1,5 +1,5 @@
 """Stage 20, Persist: when a snapshot of the conversation's fold is stored, so that opening it is
-fast. The facts are journalled anyway; how a run is resumed is in `journal/conversation.py`."""
+fast. The facts are journalled anyway; resuming a run is in `journal/conversation.py`."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ class Cadence(Strategy):
     """Decides whether this run ends with a snapshot."""
 
     def due(self, run: RunContext) -> bool:
-        """`run.position` facts are in the stream, the last snapshot stands for the first
-        `run.snapshot_at` of them; `run.runs_since_snapshot` runs have ended since; `run.facts` are
-        those of this run so far."""
+        """`run.position` is the number of facts in the stream; the last snapshot covers the first
+        `run.snapshot_at` of them, and `run.runs_since_snapshot` runs have ended since; `run.facts`
+        are those of this run so far."""
         raise TypeError(f"{type(self).__name__} has no due method")
 
 
 class OnGrowth(Cadence):
-    """Each time the stream has grown by a share: few snapshots, and opening stays fast."""
+    """Each time the stream has grown by a given share: few snapshots, and opening stays fast."""
 
     name = "on_growth"
     description = "When the stream has grown by min_facts and by ratio since the last snapshot."
@@ -43,7 +43,7 @@ class OnGrowth(Cadence):
 
 
 class EveryNFacts(Cadence):
-    """Every so many facts."""
+    """After a given number of facts."""
 
     name = "every_n_facts"
     description = "Each time n facts were added."
@@ -58,7 +58,7 @@ class EveryNFacts(Cadence):
 
 
 class EveryTurn(Cadence):
-    """With each run. Costs the size of the conversation each time."""
+    """After each run. Each snapshot costs as much as the conversation is long."""
 
     name = "every_turn"
     description = "At the end of every run."
@@ -68,7 +68,7 @@ class EveryTurn(Cadence):
 
 
 class EveryNTurns(Cadence):
-    """Every so many turns of the conversation: what a user says and what is answered, one run."""
+    """After a given number of turns of the conversation: a user message and its answer, one run."""
 
     name = "every_n_turns"
     description = "At the end of a run, when n have ended since the last snapshot."
@@ -83,14 +83,14 @@ class EveryNTurns(Cadence):
 
 
 class OnSignificant(Cadence):
-    """When something of weight has happened."""
+    """After significant events."""
 
     name = "on_significant"
     description = "After a run with one of these kinds of fact."
 
     class Config(Settings):
         kinds: list[str] = Field(["tool.intent", "decision", "effect", "compacted"], min_length=1)
-        """By default: a tool that changes something, a refused call, another call to the outside, a
+        """By default: a tool that changes something, a refused call, another external call, a
         compaction."""
 
     config: Config
@@ -110,8 +110,8 @@ class OnSignificant(Cadence):
 
 
 class PersistStage(Stage[object, object]):
-    """Asks the cadence; the snapshot itself is stored after the run's last fact.
-    Bypassed where the journal does not outlive the process."""
+    """Consults the cadence; the snapshot itself is stored after the run's last fact. Bypassed if
+    the journal is in memory only."""
 
     name = "persist"
     order = 20

@@ -15,9 +15,9 @@ from lorimer.core.state import FEEDBACK, SCORE, PipelineState
 from lorimer.journal.outcome import texts_said
 
 SUBSTANTIVE: Final = 40
-"""Characters that a text has at least which may stand for an answer that points back to it."""
+"""Minimum characters of a text that can replace an answer that only points back to it."""
 POINTER: Final = 120
-"""Characters that words have at most which only point back."""
+"""Maximum characters of an answer that only points back."""
 
 _JUDGED: Final = (SCORE, FEEDBACK)
 _WHERE: Final = r"(above|earlier|before|previously|(in )?(my|the) (previous|last|earlier) \w+)"
@@ -49,7 +49,7 @@ class Formatter(Strategy):
 
 
 class DefaultFormatter(Formatter):
-    """What the parser made of the answer, else its text."""
+    """The parser's result, else the text."""
 
     name = "default"
     description = "The parsed value if there is one, else the text."
@@ -59,8 +59,8 @@ class DefaultFormatter(Formatter):
 
 
 class SubstantiveFormatter(DefaultFormatter):
-    """The answer; where that says nothing, or only points back, the one that it points to. A reply
-    without any text is a failure of the provider's, which is not decided here."""
+    """The answer; if it is empty, or only points back, the one that it points to. A reply without
+    any text is a failure of the provider, which is not handled here."""
 
     name = "substantive"
     description = (
@@ -84,7 +84,7 @@ def _points_back(text: str) -> bool:
 
 
 class StructuredFormatter(DefaultFormatter):
-    """The answer with its circumstances."""
+    """The answer with metadata."""
 
     name = "structured"
     description = (
@@ -115,7 +115,7 @@ class MultiFormat(StructuredFormatter):
             ["text", "structured", "markdown"], min_length=1
         )
         include_thinking: bool = False
-        """`markdown` begins with what the model thought, as stage 8 left it."""
+        """`markdown` begins with the model's reasoning, as kept by stage 8."""
 
     config: Config
 

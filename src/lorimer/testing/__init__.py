@@ -1,4 +1,4 @@
-"""For whoever tests agents, and for whoever writes a provider, store or tool."""
+"""Test support for agents, and for implementations of providers, stores and tools."""
 
 from lorimer.models.scripted import ScriptedModel
 from lorimer.testing.fake_server import FakeLLMServer

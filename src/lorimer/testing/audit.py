@@ -1,7 +1,7 @@
-"""Compares what a journal says with what really happened, by the marks of its effects.
+"""Compares a journal with what really happened, as shown by the marks of its effects.
 
-A journal that loses a result still ends every run well: only counted effects show it. So this
-looks at both, and at what the journal held after each death of the process (`Seen`).
+A journal that loses a result still ends every run properly: only counting effects reveals it. So
+this examines both, and the contents of the journal after each death of the process (`Seen`).
 """
 
 from __future__ import annotations
@@ -23,47 +23,47 @@ from lorimer.tools.base import NOT_DONE
 
 UNKNOWN: Final = ExecutorErrorCode.EXEC_TOOL_OUTCOME_UNKNOWN.value
 SHOWN: Final = 10
-"""Violations that a failed audit prints."""
+"""Violations printed by a failed audit."""
 
 
 class Seen:
-    """Which facts the journal held when process number 0, 1, 2 ... had died."""
+    """Which facts the journal contained when process number 0, 1, 2 ... had died."""
 
     def __init__(self) -> None:
         self._grown: dict[str, tuple[list[int], list[int]]] = {}
 
     def note(self, life: int, heads: Mapping[str, int]) -> None:
-        """After a process's death: the last fact's number of each stream that has grown since
-        the one before. In order of lives."""
+        """Note after a process's death: the last fact's number of each stream that has grown since
+        the previous one. To be called in order of lives."""
         for stream, seq in heads.items():
             seqs, lives = self._grown.setdefault(stream, ([], []))
             seqs.append(seq)
             lives.append(life)
 
     def forget(self, stream: str) -> None:
-        """What was noted of a stream."""
+        """Drop what was noted about a stream."""
         self._grown.pop(stream, None)
 
     def life(self, stream: str, seq: int) -> int:
-        """The first process after whose death that fact was there. Raises LookupError for one
-        that never was."""
+        """The first process after whose death that fact was there. Raises LookupError if it never
+        was."""
         seqs, lives = self._grown[stream]
         return lives[bisect_left(seqs, seq)]
 
 
 @dataclass
 class Report:
-    """What an audit counted, and what is wrong."""
+    """The counts of an audit, and the violations."""
 
     violations: list[str] = field(default_factory=list[str])
     runs: int = 0
     effects: Counter[str] = field(default_factory=Counter[str])
-    """Different effects that were begun, by safety class (and `model`)."""
+    """Distinct effects that were begun, by safety class (and `model`)."""
     repeated: list[Mark] = field(default_factory=list[Mark])
-    """Of each beginning that had to be made again: the last mark before its process died. With
-    the edge `end` the effect was over, and only its result was not yet recorded."""
+    """For each start that had to be repeated: the last mark before its process died. With the edge
+    `end` the effect was complete, and only its result was not recorded yet."""
     unknown: int = 0
-    """Unsafe effects of which the model was told that their outcome is not known."""
+    """Unsafe effects that were reported to the model as having an unknown outcome."""
     never_begun: int = 0
     """Those of them that had only been announced."""
 
@@ -73,7 +73,7 @@ class Report:
         return sum(self.effects.values()) - self.effects[MODEL]
 
     def add(self, other: Report) -> None:
-        """Count what another one has counted too."""
+        """Add the counts of another report."""
         self.violations += other.violations
         self.runs += other.runs
         self.effects += other.effects
@@ -108,9 +108,9 @@ def audit(
     statuses: Sequence[str] = ("ok",),
     power: bool = False,
 ) -> Report:
-    """Hold the contract of docs/durability.md against marks and journal. Every process but the
-    last was killed; all runs are over. `power`: it died of a loss of power, so only what was
-    synced had to outlive it."""
+    """Check the contract of docs/durability.md against marks and journal. Every process but the
+    last was killed; all runs are over. `power`: they died of a power failure, so only what was
+    synced had to survive."""
     report = Report()
     by_run: dict[str, list[Mark]] = defaultdict(list)
     for mark in marks:
@@ -144,7 +144,7 @@ class _Run:
         self.report = report
         self.power = power
         self.seen: dict[tuple[str, int, str], int] = {}
-        """Kind, iteration and key of each fact: the process after whose death it was there."""
+        """Kind, iteration and key of each fact → the process after whose death it was there."""
         self.facts: dict[tuple[str, int, str], Event] = {}
         for fact in evidence.facts:
             self.facts[place_of(fact)] = fact
@@ -161,7 +161,7 @@ class _Run:
         yield from self.effects()
 
     def acknowledged(self) -> Iterator[str]:
-        """What a caller was told is there afterwards."""
+        """What was confirmed to a caller still exists afterwards."""
         promised = {"accepted": "run.start", "over": "run.end"}
         for mark in self.marks:
             kind = promised.get(mark.edge)
@@ -205,7 +205,7 @@ class _Run:
         yield from self.no_key_twice(begins)
 
     def began(self, begun: Sequence[Mark]) -> Iterator[str]:
-        """All beginnings of one effect."""
+        """All starts of one effect."""
         mark = begun[0]
         where = f"{mark.effect or 'model call'} (turn {mark.iteration}, call {mark.call})"
         model = mark.safety == MODEL
@@ -232,8 +232,8 @@ class _Run:
             yield f"{where}: not the same each time: {[(one.key, one.effect) for one in begun]}"
 
     def not_done(self, begun: Sequence[Mark]) -> bool:
-        """The tool was asked, and said that it had not taken effect, before it was made again. That
-        is recorded once, however often it was asked."""
+        """Whether the tool was asked, and reported that it had not taken effect, before it was
+        repeated. That is recorded once, however often it was asked."""
         mark = begun[0]
         place = ("effect", mark.iteration, f"reconcile:{mark.call}")
         fact = self.facts.get(place)
@@ -241,7 +241,7 @@ class _Run:
         return said and all(self.seen[place] <= one.life for one in begun[1:])
 
     def agreed(self, iteration: int, call: str) -> int:
-        """How often a person has agreed that an interrupted call is made again."""
+        """How often a person agreed to repeat an interrupted call."""
         return sum(
             kind == "effect"
             and at == iteration
@@ -251,8 +251,8 @@ class _Run:
         )
 
     def covered(self, mark: Mark, where: str) -> Iterator[str]:
-        """What an effect rests on is in the journal before the effect begins: its own intent,
-        the reply that asked for it, and all results before it."""
+        """What an effect depends on is in the journal before the effect begins: its own intent, the
+        reply that requested it, and all results before it."""
         if self.power and mark.safety != Safety.UNSAFE.value:
             return
         needed = [("run.start", 0, "")]
@@ -279,8 +279,8 @@ class _Run:
         begins: Mapping[tuple[int, str, str], Sequence[Mark]],
         found: Set[tuple[int, str, int]],
     ) -> Iterator[str]:
-        """An unsafe effect cut off from its result is told to the model as unknown, no other;
-        where its tool found out about it (in a process), what it said."""
+        """An unsafe effect without its result is reported to the model as unknown, and no other is;
+        if its tool determined the outcome (in a process), that is reported."""
         for place, fact in self.facts.items():
             if place[0] != "tool.result":
                 continue

@@ -1,6 +1,6 @@
-"""The Anthropic Messages wire of the fake server: how turns and errors are written.
+"""The Anthropic Messages wire of the fake server: the format of turns and errors.
 
-`fake_anthropic_rules` decides which requests are refused.
+`fake_anthropic_rules` decides which requests are rejected.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ _ERRORS: Final[Mapping[int, str]] = {
 
 
 class AnthropicWire:
-    """Writes in Anthropic's form, and remembers the thinking it signed."""
+    """Writes in Anthropic's format, and remembers the thinking it signed."""
 
     wire: Wire = "anthropic"
     path = "/v1/messages"
@@ -173,13 +173,13 @@ def _input(call: ToolCall) -> JSON:
         try:
             raw: JSON = loads(call.raw)
         except ValueError:
-            return call.input  # this form has no place for what is not JSON
+            return call.input  # this format has no place for what is not JSON
         return raw
     return call.input
 
 
 def _streamed(turn: Turn) -> list[tuple[JSON, list[JSON]]]:
-    """Each block as it starts, and its deltas."""
+    """The start of each block, and its deltas."""
     out: list[tuple[JSON, list[JSON]]] = []
     if turn.thinking or turn.signature:
         pieces: list[JSON] = [

@@ -1,7 +1,7 @@
-"""Which requests the fake Anthropic refuses: our own reading of the vendor's rules.
+"""Which requests the fake Anthropic rejects: our own reading of the vendor's rules.
 
-Written from the vendor's documentation and reported error messages, with their wording where
-known. Stricter than the vendor where it says nothing: results have to be in the very next message.
+Written from the vendor's documentation and reported error messages, with their wording where known.
+Stricter than the vendor where that is silent: results have to be in the very next message.
 """
 
 from __future__ import annotations
@@ -67,7 +67,7 @@ class Issued:
             self._thought_out -= ids
 
     def genuine(self, thinking: str, signature: str) -> bool:
-        """Whether that signature was given to just this text."""
+        """Whether that signature was given to exactly this text."""
         return thinking in self._texts.get(signature, ()) or signature == seal(thinking)
 
     def thought_out(self, call_id: str) -> bool:
@@ -118,16 +118,16 @@ def _no(message: str) -> NoReturn:
 
 
 def _objects(value: JSON) -> list[Object]:
-    """The objects in an array; nothing of anything else."""
+    """The objects in an array; empty for anything else."""
     return [item for item in value if isinstance(item, Mapping)] if isinstance(value, list) else []
 
 
 def _form(body: Object) -> None:
-    """The schema of the answer."""
+    """Check the output schema."""
     config = body.get("output_config")
     form = config.get("format") if isinstance(config, Mapping) else None
     waiting = [form.get("schema")] if isinstance(form, Mapping) else []
-    for schema in waiting:  # grows
+    for schema in waiting:  # grows during the loop
         if not isinstance(schema, Mapping):
             continue
         kind = schema.get("type")
@@ -353,7 +353,7 @@ def _signatures(messages: _Turns, issued: Issued) -> None:
 
 
 def _kept_thinking(messages: _Turns, issued: Issued) -> None:
-    """While results go back, the thinking before their calls has to come back too."""
+    """When results are sent back, the thinking before their calls has to be included."""
     if len(messages) < 2 or messages[-1][0] != "user":
         return
     blocks = messages[-2][1]

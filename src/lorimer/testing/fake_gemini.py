@@ -1,8 +1,8 @@
-"""The Gemini wire of the fake server: how turns and errors are written.
+"""The Gemini wire of the fake server: the format of turns and errors.
 
-`fake_gemini_rules` decides which requests are refused. Where the vendor seals a thought, this one
-does: the first call of an answer (of models from the third generation on, and of others after
-thinking), and a text without calls if the turn says so, in an empty part at its end.
+`fake_gemini_rules` decides which requests are rejected. Seals are set where the vendor sets them:
+on the first call of an answer (for models from the third generation on, and for others after
+thinking), and for a text without calls, if the turn requests it, in an empty part at its end.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from lorimer.testing.fake_turn import (
 from lorimer.testing.faults import ContextOverflow, ErrorEvent, Event
 
 MODELS: Final = ("gemini-3.5-flash", "gemini-3.1-pro-preview", "gemini-2.5-flash")
-"""What the list of models says, besides one that only embeds."""
+"""The contents of the list of models, in addition to one for embeddings only."""
 
 _STOPS: Final[Mapping[str, str]] = {
     "end_turn": "STOP",
@@ -53,7 +53,7 @@ _TYPE: Final = "type.googleapis.com/google.rpc."
 
 
 class GeminiWire:
-    """Writes in the form of Gemini's API, and remembers the seals it gave."""
+    """Writes in the format of Gemini's API, and remembers the seals it gave."""
 
     wire: Wire = "google"
     path = (
@@ -67,7 +67,7 @@ class GeminiWire:
         self._issued = Issued()
 
     def aside(self, request: SeenRequest) -> JSON:
-        """The answer to a request that asks no model, and uses up no turn; None: it asks one."""
+        """The response to a request that calls no model, and uses no turn; None: it calls one."""
         path = request.path.partition("?")[0]
         if path.endswith("/models"):
             return _listed(request)
@@ -110,7 +110,7 @@ class GeminiWire:
         ]
         begun = turn.usage and FakeUsage(turn.usage.input_tokens, 0, turn.usage.cache_read)
         out = [chunk(part, begun) for part in parts]
-        # The vendor's last chunk has an empty text, the reason and the whole count.
+        # The vendor's last chunk has an empty text, the reason and the complete count.
         return [*out, chunk({"text": ""}, turn.usage, _stop(turn))]
 
     def error(self, refused: Refused, request_id: str) -> JSON:
@@ -149,7 +149,7 @@ class GeminiWire:
         return Refused(400, message, code="API_KEY_INVALID")
 
     def _sealed(self, turn: Turn, request: SeenRequest) -> list[JSON]:
-        """The calls, or an empty text, with what seals them."""
+        """The calls, or an empty text, with their seal."""
         calls: list[dict[str, JSON]] = [{"functionCall": _call(call)} for call in turn.tool_calls]
         if calls and (turn.signature or turn.thinking or seals(request.model)):
             calls[0]["thoughtSignature"] = self._issued.give(calls[0], turn.signature)
@@ -167,7 +167,7 @@ def _call(call: ToolCall) -> JSON:
             dumps(parsed).encode()
             args = parsed
         except ValueError:
-            pass  # this wire has no place for what is not JSON, or half a surrogate pair
+            pass  # this wire has no place for what is not JSON, or a lone surrogate
     named: dict[str, JSON] = {"name": call.name, "args": args}
     return {"id": call.id, **named} if call.id else named
 
@@ -189,7 +189,7 @@ def _stop(turn: Turn) -> str:
 
 
 def _usage(usage: FakeUsage) -> JSON:
-    """Of what is written to a cache the vendor says nothing."""
+    """The vendor does not report tokens written to a cache."""
     prompt = usage.input_tokens + usage.cache_read
     spoken = usage.output_tokens - usage.reasoning
     counts: dict[str, JSON] = {
@@ -203,7 +203,7 @@ def _usage(usage: FakeUsage) -> JSON:
 
 
 def _listed(request: SeenRequest) -> JSON:
-    """A page for each model, so that a client has to turn them."""
+    """One page per model, so that a client has to page."""
     token = next(
         (p[10:] for p in request.path.split("?")[-1].split("&") if p[:10] == "pageToken="), "0"
     )

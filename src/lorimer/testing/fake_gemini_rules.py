@@ -1,8 +1,8 @@
-"""Which requests the fake Gemini refuses: our own reading of the vendor's rules.
+"""Which requests the fake Gemini rejects: our own reading of the vendor's rules.
 
-Written from the vendor's documentation and reported error messages, with their wording where
-known. Stricter than the vendor where it says little: roles alternate, results come first and carry
-the ids of their calls, and a seal is one that was given to just that part.
+Written from the vendor's documentation and reported error messages, with their wording where known.
+Stricter than the vendor where that is vague: roles alternate, results come first and carry the ids
+of their calls, and a seal must have been given to exactly that part.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from lorimer.testing.fake_turn import Refused, SeenRequest, seal
 Object: TypeAlias = Mapping[str, JSON]
 
 UNSEALED: Final = ("skip_thought_signature_validator", "context_engineering_is_the_way_to_go")
-"""What the vendor documents for calls that its model did not make."""
+"""Documented by the vendor for calls that its model did not make."""
 
 _TOP: Final = frozenset(
     "contents tools toolConfig safetySettings systemInstruction generationConfig"
@@ -52,21 +52,21 @@ class Issued:
         self._given: dict[str, set[str]] = {}
 
     def give(self, part: Object, signature: str) -> str:
-        """A seal for the part: this one, else one that every server knows."""
+        """A seal for the part: this one, else one that every server accepts."""
         sealed = _sealed(part)
         given = signature or seal(sealed)
         self._given.setdefault(given, set()).add(sealed)
         return given
 
     def genuine(self, part: Object) -> bool:
-        """Whether the part's seal is its own, in either alphabet of base64."""
+        """Whether the part's seal is genuine, in either alphabet of base64."""
         signature = str(part["thoughtSignature"]).replace("-", "+").replace("_", "/")
         sealed = _sealed(part)
         return sealed in self._given.get(signature, ()) or signature == seal(sealed)
 
 
 def _sealed(part: Object) -> str:
-    """What of a part its seal is for: not the id of a call, which a client may have to make up."""
+    """What a part's seal covers: not the id of a call, which a client may have to make up."""
     call = part.get("functionCall")
     if isinstance(call, Mapping):
         return canonical([call.get("name"), call.get("args") or {}]).decode()
@@ -74,7 +74,7 @@ def _sealed(part: Object) -> str:
 
 
 def seals(model: str) -> bool:
-    """Whether the model seals each of its steps, and wants that back."""
+    """Whether the model seals each of its steps, and requires the seals back."""
     return _version(model) >= (3, 0)
 
 
@@ -119,7 +119,7 @@ def _known(value: Object, names: frozenset[str]) -> None:
 
 
 def _objects(value: JSON) -> list[Object]:
-    """The objects in an array; nothing of anything else."""
+    """The objects in an array; empty for anything else."""
     return [item for item in value if isinstance(item, Mapping)] if isinstance(value, list) else []
 
 

@@ -1,7 +1,7 @@
-"""The HTTP/1.1 of the fake server: one connection, requests read and answers played.
+"""HTTP/1.1 for the fake server: one connection, requests read and responses played.
 
-Just what the vendors' SDKs use: bodies with a content-length in, bodies with a content-length or
-chunked out, keep-alive.
+Only what the vendors' SDKs use: request bodies with a content-length, response bodies with a
+content-length or chunked, keep-alive.
 """
 
 from __future__ import annotations
@@ -26,33 +26,33 @@ _RESET_ON_CLOSE: Final = struct.pack("ii", 1, 0)
 
 @dataclass(frozen=True, slots=True)
 class Received:
-    """A request as it came."""
+    """A request as received."""
 
     method: str
     target: str
     headers: Mapping[str, str]
-    """Names in lower case; of a repeated one the values are joined by ", "."""
+    """Names in lower case; values of a repeated one are joined by ", "."""
     body: bytes
     keep_alive: bool
-    """The client would use the connection again."""
+    """The client may use the connection again."""
 
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """A response, and how it goes out."""
+    """A response, and how it is sent."""
 
     status: int
     headers: Mapping[str, str]
     delivery: Delivery
     chunked: bool
-    """Else it has a content-length."""
+    """Otherwise it has a content-length."""
     ping: bytes = b""
     silence_s: float | None = 0.0
-    """Before the headers; None: for ever."""
+    """Before the headers; None: forever."""
 
 
 class Connection:
-    """One client. Methods raise ConnectionError when it is gone."""
+    """One client. Methods raise ConnectionError when it has disconnected."""
 
     def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self._reader = reader
@@ -60,8 +60,8 @@ class Connection:
         writer.transport.set_write_buffer_limits(high=0)  # drain: it is with the kernel
 
     async def receive(self) -> Received | None:
-        """The next request; None once the client has closed. Raises Refused for what it cannot
-        read."""
+        """The next request; None once the client has closed. Raises Refused for a request that
+        cannot be parsed."""
         try:
             head = await self._reader.readuntil(b"\r\n\r\n")
         except asyncio.IncompleteReadError:
@@ -75,7 +75,7 @@ class Connection:
         if not length.isdecimal():
             raise Refused(400, "The content-length is not a number.")
         if int(length) > MAX_BODY:
-            await self._discard(int(length))  # or the client is reset while it still sends
+            await self._discard(int(length))  # else the client is reset while sending
             raise Refused(413, f"Request exceeds the maximum size of {MAX_BODY} bytes.")
         try:
             body = await self._reader.readexactly(int(length))
@@ -86,7 +86,7 @@ class Connection:
         return Received(method, target, headers, body, keep_alive)
 
     async def play(self, answer: Answer, *, keep_alive: bool) -> bool:
-        """Send the answer. Whether the connection can take another request."""
+        """Send the response. Returns whether the connection can take another request."""
         out = answer.delivery
         if answer.silence_s != 0 and await self._silence(answer.silence_s):
             return False
@@ -129,19 +129,19 @@ class Connection:
         return keep_alive and whole
 
     def reset(self) -> None:
-        """Close without a word: the client sees a connection reset."""
+        """Close abruptly: the client sees a connection reset."""
         raw = self._writer.get_extra_info("socket")
-        if raw is not None and raw.fileno() >= 0:  # else the client was quicker
+        if raw is not None and raw.fileno() >= 0:  # otherwise the client was faster
             raw.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET_ON_CLOSE)
         self._writer.transport.abort()
 
     async def close(self) -> None:
-        """Close in order, after what was written."""
+        """Close gracefully, after everything was sent."""
         self._writer.close()
         await self._writer.wait_closed()
 
     async def _write(self, parts: list[bytes]) -> None:
-        """Send the parts as one write, and forget them."""
+        """Send the parts as one write, and clear the list."""
         self._writer.write(b"".join(parts))
         parts.clear()
         await self._writer.drain()
@@ -151,8 +151,8 @@ class Connection:
             length -= len(read)
 
     async def _silence(self, seconds: float | None) -> bool:
-        """Wait (None: for ever). Whether the client has gone meanwhile, or said something out of
-        turn, which is taken for the same."""
+        """Wait (None: forever). Returns whether the client has disconnected meanwhile, or sent
+        something out of turn, which counts as the same."""
         try:
             await asyncio.wait_for(self._reader.read(1), seconds)
         except TimeoutError:

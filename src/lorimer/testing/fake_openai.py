@@ -1,7 +1,7 @@
-"""The OpenAI Chat Completions wire of the fake server: how turns and errors are written.
+"""The OpenAI Chat Completions wire of the fake server: the format of turns and errors.
 
-`fake_openai_rules` decides which requests are refused. Thinking travels as OpenAI-compatible
-servers send it, in a field of its own; OpenAI itself keeps it.
+`fake_openai_rules` decides which requests are rejected. Thinking is sent as by OpenAI-compatible
+servers, in a field of its own; OpenAI itself does not send it.
 """
 
 from __future__ import annotations
@@ -30,11 +30,11 @@ _ERRORS: Final[Mapping[int, tuple[str, str | None]]] = {
     429: ("requests", "rate_limit_exceeded"),
 }
 _CREATED: Final = 1_760_000_000
-"""Seconds since the epoch: the same for every answer, so that bodies are reproducible."""
+"""Seconds since the epoch: the same for every response, so that bodies are reproducible."""
 
 
 class OpenAIWire:
-    """Writes in the form of OpenAI's chat completions."""
+    """Writes in the format of OpenAI's chat completions."""
 
     wire: Wire = "openai"
     path = "/v1/chat/completions"

@@ -1,7 +1,7 @@
-"""Which requests the fake OpenAI refuses: our own reading of the vendor's rules.
+"""Which requests the fake OpenAI rejects: our own reading of the vendor's rules.
 
-Written from the vendor's documentation and reported error messages, with their wording where
-known. Fields that it does not know pass: servers that speak this wire add their own.
+Written from the vendor's documentation and reported error messages, with their wording where known.
+Unknown fields are accepted: servers with this wire add their own.
 """
 
 from __future__ import annotations
@@ -79,7 +79,8 @@ def _tools(body: Object) -> None:
 
 
 def _messages(messages: list[Object]) -> None:
-    """Each message well-formed, every call answered at once, every answer to such a call."""
+    """Each message is well-formed, every call answered immediately, every answer refers to such a
+    call."""
     asked: list[str] = []
     waiting: list[str] = []
     for index, message in enumerate(messages):

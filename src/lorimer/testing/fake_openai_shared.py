@@ -1,4 +1,4 @@
-"""What the rules of OpenAI's two wires share: how the vendor says no, and to what."""
+"""Common parts of the rules of OpenAI's two wires: how and why the vendor rejects requests."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def no(
 
 
 def array(value: JSON, where: str) -> list[Object]:
-    """A non-empty array of objects, or no."""
+    """A non-empty array of objects; otherwise raises Refused."""
     if not isinstance(value, list):
         no(f"Invalid type for '{where}': expected an array.", param=where, code="invalid_type")
     if not value:
@@ -36,21 +36,21 @@ def array(value: JSON, where: str) -> list[Object]:
 
 
 def object_of(value: JSON, where: str) -> Object:
-    """An object, or no."""
+    """An object; otherwise raises Refused."""
     if not isinstance(value, Mapping):
         no(f"Invalid type for '{where}': expected an object.", param=where, code="invalid_type")
     return value
 
 
 def string(value: JSON, where: str) -> str:
-    """A string, or no."""
+    """A string; otherwise raises Refused."""
     if not isinstance(value, str):
         no(f"Invalid type for '{where}': expected a string.", param=where, code="invalid_type")
     return value
 
 
 def named(value: JSON, where: str) -> str:
-    """The name of a tool or a form, or no."""
+    """The name of a tool or an output schema; otherwise raises Refused."""
     if value is None:
         no(
             f"Missing required parameter: '{where}'.",
@@ -67,7 +67,7 @@ def named(value: JSON, where: str) -> str:
 
 
 def parameters(schema: Object, name: str, param: str) -> None:
-    """Raises Refused for a tool's schema that no mode takes."""
+    """Raises Refused for a tool's schema that is invalid in every mode."""
     said, code = f"Invalid schema for function '{name}': ", "invalid_function_parameters"
     if schema.keys() & {"oneOf", "anyOf", "allOf", "enum", "not"}:
         no(
@@ -77,7 +77,7 @@ def parameters(schema: Object, name: str, param: str) -> None:
             code=code,
         )
     waiting: list[tuple[tuple[str, ...], JSON]] = [((), schema)]
-    for path, one in waiting:  # grows
+    for path, one in waiting:  # grows during the loop
         if not isinstance(one, Mapping):
             continue
         if one.get("type") == "array" and "items" not in one:

@@ -1,8 +1,8 @@
-"""The OpenAI Responses wire of the fake server: how turns and errors are written.
+"""The OpenAI Responses wire of the fake server: the format of turns and errors.
 
-`fake_responses_rules` decides which requests are refused. As at the vendor, thoughts come sealed
-only to who asks for them (`include`), and with a summary only to who asks for one. A turn that
-stops with `refusal` refuses in words; `content_filter` stops the answer in its middle.
+`fake_responses_rules` decides which requests are rejected. As at the vendor, sealed thoughts are
+only sent if requested (`include`), and so are summaries. A turn that stops with `refusal` contains
+a refusal in words; `content_filter` stops the answer in the middle.
 """
 
 from __future__ import annotations
@@ -31,11 +31,11 @@ _INCOMPLETE: Final[Mapping[str, str]] = {
 }
 _COMPLETED: Final = frozenset({"end_turn", "tool_use", "stop_sequence", "pause", "refusal"})
 _CREATED: Final = 1_760_000_000
-"""Seconds since the epoch: the same for every answer, so that bodies are reproducible."""
+"""Seconds since the epoch: the same for every response, so that bodies are reproducible."""
 
 
 class ResponsesWire:
-    """Writes in the form of OpenAI's responses, and remembers the thoughts that it sealed."""
+    """Writes in the format of OpenAI's responses, and remembers the thoughts that it sealed."""
 
     wire: Wire = "responses"
     path = "/v1/responses"
@@ -132,7 +132,7 @@ class ResponsesWire:
         summary: list[JSON] = [{"type": "summary_text", "text": text}] if told and text else []
         item = _item("reasoning", "rs", request)
         del item["status"]
-        # Also a server that is started anew gives no id twice.
+        # A restarted server does not repeat ids either.
         item["id"] = f"{item['id']}{sha256(turn.seal.encode()).hexdigest()[:12]}"
         item["summary"] = summary
         if sealed:

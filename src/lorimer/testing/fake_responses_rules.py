@@ -1,9 +1,9 @@
-"""Which requests the fake OpenAI refuses at `/responses`: our own reading of the vendor's rules.
+"""Which requests the fake OpenAI rejects at `/responses`: our own reading of the vendor's rules.
 
-Written from the vendor's documentation and reported error messages, with their wording where
-known. Stricter than the vendor where it says nothing: a thought has to be followed by an item of
-the kind that followed it, and nothing may be stored. Fields that it does not know pass, except
-those of chat completions.
+Written from the vendor's documentation and reported error messages, with their wording where known.
+Stricter than the vendor where that is silent: a thought has to be followed by an item of the kind
+that followed it, and nothing may be stored. Unknown fields are accepted, except those of chat
+completions.
 """
 
 from __future__ import annotations
@@ -59,13 +59,13 @@ class Issued:
         self._thoughts[str(thought["id"])] = (sealed, _summary(thought), kind)
 
     def genuine(self, thought: Object) -> bool:
-        """Whether it is as this server gave it, or sealed as every fake server seals."""
+        """Whether it is unchanged since this server gave it, or sealed as by every fake server."""
         sealed, text = str(thought.get("encrypted_content", "")), _summary(thought)
         known = self._thoughts.get(str(thought.get("id", "")))
         return sealed == seal(text) if known is None else known[:2] == (sealed, text)
 
     def follower(self, thought: Object) -> str:
-        """The kind of item that has to follow it; "": any that a model gives."""
+        """The kind of item that has to follow it; "": any that a model produces."""
         known = self._thoughts.get(str(thought.get("id", "")))
         return known[2] if known else ""
 
@@ -134,7 +134,7 @@ def _fields(body: Object) -> None:
 
 
 def _items(items: list[Object]) -> None:
-    """Each item well-formed, and no id twice."""
+    """Each item is well-formed, and ids are unique."""
     seen: set[str] = set()
     for index, item in enumerate(items):
         where = f"input[{index}]"
@@ -215,7 +215,7 @@ def _parts(content: JSON, where: str, known: Mapping[str, tuple[str, ...]]) -> N
 
 
 def _pairs(items: list[Object]) -> None:
-    """Every call has one output, after it, and every output is that of a call."""
+    """Every call has one output, after it, and every output refers to a call."""
     waiting: set[str] = set()
     seen: set[str] = set()
     for item in items:
@@ -266,7 +266,7 @@ def _thoughts(items: list[Object], issued: Issued) -> None:
 
 
 def _kind(item: Object) -> str:
-    """The type of an item that a model has given; "": the caller's."""
+    """The type of an item produced by a model; "": the caller's."""
     kind = str(item.get("type", "message"))
     if kind == "message":
         own = item.get("role") == "assistant" and {"id", "status"} <= item.keys()

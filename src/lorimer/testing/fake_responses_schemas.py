@@ -1,5 +1,5 @@
-"""Which tools and forms of an answer the fake OpenAI refuses at `/responses`, and which schemas in
-them: what is `strict` has to be closed."""
+"""Which tools and output formats the fake OpenAI rejects at `/responses`, and which schemas in
+them: a `strict` one has to be closed."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from lorimer.testing.fake_openai_shared import Object, array, named, no, object_
 
 
 def check_tools(body: Object) -> None:
-    """Raises Refused for tools, or a choice of one, that the vendor would not take."""
+    """Raises Refused for tools, or a tool choice, that the vendor would reject."""
     names: list[str] = []
     for index, tool in enumerate(array(body["tools"], "tools") if body.get("tools") else ()):
         where = f"tools[{index}]"
@@ -50,7 +50,7 @@ def check_tools(body: Object) -> None:
 
 
 def check_form(body: Object) -> None:
-    """Raises Refused for a form of the answer that the vendor would not take."""
+    """Raises Refused for an output format that the vendor would reject."""
     text = body.get("text")
     form = text.get("format") if isinstance(text, Mapping) else None
     if not isinstance(form, Mapping) or form.get("type") != "json_schema":
@@ -81,7 +81,7 @@ def _schema(schema: Object, what: str, param: str, strict: bool) -> None:
 
 
 def _loose(schema: JSON, path: tuple[str, ...]) -> str:
-    """What strict mode finds wrong with a schema; "": nothing."""
+    """The violation of strict mode in a schema; "": none."""
     here = f"In context={path}, "
     if not isinstance(schema, Mapping):
         return f"{here}a schema is missing."

@@ -1,11 +1,11 @@
-"""A provider on a loopback port: the real wires of Anthropic, OpenAI and Google, played from a
-script.
+"""A provider on a loopback port: the real wires of Anthropic, OpenAI and Google, played
+from a script.
 
     with FakeLLMServer([Turn(text="hello")]) as server:
         client = Anthropic(api_key="any", base_url=server.url)
 
-What it says is a `Turn` (`fake_turn`), what goes wrong a `Fault` (`faults`). It is as strict as
-the vendors about what it hears.
+Its answers are `Turn`s (`fake_turn`), possibly with `Fault`s (`faults`). It is as strict as the
+vendors about requests.
 """
 
 from __future__ import annotations
@@ -56,7 +56,7 @@ __all__ = [
 ]
 
 Script: TypeAlias = Sequence[Turn] | Callable[[SeenRequest], Turn]
-"""Turns in order; or what to say to a request, called in the server's thread."""
+"""Turns in order; or a function from a request to its answer, called in the server's thread."""
 
 _JOIN_S: Final = 5.0
 
@@ -64,18 +64,18 @@ _JOIN_S: Final = 5.0
 class FakeLLMServer:
     """A provider at 127.0.0.1, on a port that the system chooses, in a daemon thread of its own.
 
-    A context manager, sync or async; `start` and `close` do the same. Takes any key, or only
-    `api_key` (as `Authorization: Bearer`, `x-api-key` or `x-goog-api-key`). `reasoning_field`
-    is where chat completions carry thinking: `reasoning`, or `reasoning_content` as older servers
-    have it.
-    Requests that are refused (400, 401, 404) use up no turn; a script that has run out answers 500.
+    A context manager, sync or async; `start` and `close` do the same. Accepts any key, or only
+    `api_key` (as `Authorization: Bearer`, `x-api-key` or `x-goog-api-key`). `reasoning_field` is
+    the field for thinking in chat completions: `reasoning`, or `reasoning_content` as on older
+    servers. Requests that are rejected (400, 401, 404) use no turn; an exhausted script answers
+    500.
     """
 
     def __init__(
         self, script: Script, *, api_key: str | None = None, reasoning_field: str = "reasoning"
     ) -> None:
         self.requests: list[SeenRequest] = []
-        """Every request to a path of a wire, refused ones included, in order."""
+        """Every request to a path of a wire, including rejected ones, in order."""
         self._script = script
         self._played = 0
         self._api_key = api_key
@@ -90,7 +90,7 @@ class FakeLLMServer:
 
     @property
     def url(self) -> str:
-        """The base URL for Anthropic's SDK and Google's, without a slash at its end."""
+        """The base URL for Anthropic's SDK and Google's, without a trailing slash."""
         if not self._port:
             raise RuntimeError("the fake server has not been started")
         return f"http://127.0.0.1:{self._port}"
@@ -102,25 +102,25 @@ class FakeLLMServer:
 
     @property
     def turns_played(self) -> int:
-        """How many turns have been used."""
+        """The number of turns used so far."""
         return self._played
 
     @property
     def open_connections(self) -> int:
-        """Connections that neither side has closed, idle ones of a pool included."""
+        """Connections that neither side has closed, including idle ones of a pool."""
         return len(self._clients)
 
     def wait_until(
         self, condition: Callable[[FakeLLMServer], bool], timeout_s: float = 5.0
     ) -> None:
-        """Block until `condition(self)` holds, looked at whenever a request or a connection comes
-        or a connection goes. Raises TimeoutError."""
+        """Block until `condition(self)` holds, checked whenever a request or a connection comes or
+        a connection goes. Raises TimeoutError."""
         with self._changed:
             if not self._changed.wait_for(lambda: condition(self), timeout_s):
                 raise TimeoutError(f"the fake server did not get there within {timeout_s} s")
 
     def start(self) -> FakeLLMServer:
-        """Listen; returns once the port is open. Once only."""
+        """Listen; returns once the port is open. May be called only once."""
         if self._thread is not None:
             raise RuntimeError("a fake server is started once")
         port: Future[int] = Future()
@@ -132,8 +132,8 @@ class FakeLLMServer:
         return self
 
     def close(self) -> None:
-        """Abort all connections, end the thread, then raise what the script's function (or the
-        server itself) raised first, if anything."""
+        """Abort all connections, end the thread, then raise the first exception of the script's
+        function (or of the server itself), if any."""
         if self._thread is None or self._loop is None or self._stopping is None:
             return
         if self._thread.is_alive():
@@ -154,7 +154,7 @@ class FakeLLMServer:
         trace: TracebackType | None,
     ) -> None:
         if error is not None:
-            self._failures.clear()  # the body's own error tells more than its consequence here
+            self._failures.clear()  # the exception of the body is more informative
         self.close()
 
     async def __aenter__(self) -> FakeLLMServer:
@@ -183,7 +183,7 @@ class FakeLLMServer:
         await self._stopping.wait()
         server.close()
         for client in tuple(self._clients):
-            client.reset()  # whatever its task waits for ends with the connection
+            client.reset()  # ends whatever its task is waiting for
         while tasks := asyncio.all_tasks() - {asyncio.current_task()}:
             await asyncio.wait(tasks)
         await server.wait_closed()
@@ -201,7 +201,7 @@ class FakeLLMServer:
                 pass
             await client.close()
         except ConnectionError:
-            pass  # the client went away, as clients may
+            pass  # clients may disconnect
         except Exception as error:  # noqa: BLE001 - close() raises it in the caller's thread
             self._failures.append(error)
             client.reset()
@@ -211,7 +211,7 @@ class FakeLLMServer:
                 self._changed.notify_all()
 
     async def _exchange(self, client: Connection) -> bool:
-        """One request and its answer. Whether there may be another."""
+        """Handle one request. Returns whether there may be another."""
         try:
             received = await client.receive()
         except Refused as refused:
@@ -224,12 +224,12 @@ class FakeLLMServer:
         if answer is None:
             client.reset()
             return False
-        # A body that answers HEAD is no part of the answer: the connection ends with it.
+        # a body in response to HEAD is not part of the response: the connection ends with it
         again = received.keep_alive and received.method != "HEAD"
         return await client.play(answer, keep_alive=again)
 
     def _answer(self, received: Received) -> Answer | None:
-        """What to say; None: hang up."""
+        """The response; None: disconnect."""
         number = len(self.requests) + 1
         path = received.target.partition("?")[0]
         form = self._form(path, received.headers)
@@ -258,7 +258,7 @@ class FakeLLMServer:
             return _error(form, Refused(500, f"The script failed: {error!r}"), number)
 
     def _form(self, path: str, headers: Mapping[str, str]) -> WireForm:
-        """The wire of a path; of an unknown one that of the client's vendor."""
+        """The wire of a path; for an unknown path, that of the client's vendor."""
         vendor: Wire = "anthropic" if "anthropic-version" in headers else "openai"
         if "x-goog-api-key" in headers:
             vendor = "google"
@@ -280,11 +280,11 @@ class FakeLLMServer:
         return turn
 
     def _stopping_now(self) -> bool:
-        """Whether the server ends: a connection may be accepted just then."""
+        """Whether the server is stopping: a connection may be accepted at that moment."""
         return self._stopping is None or self._stopping.is_set()
 
     def _refuses_now(self) -> bool:
-        """Whether a new connection is to be refused; if so, that turn is used up."""
+        """Whether to refuse a new connection; if so, that turn is used."""
         if callable(self._script) or self._played >= len(self._script):
             return False
         refuses = any(isinstance(fault, Refuse) for fault in self._script[self._played].faults)
@@ -293,11 +293,10 @@ class FakeLLMServer:
 
 
 def recorded_body(turn: Turn, wire: Wire, *, model: str = "fake-model", number: int = 1) -> bytes:
-    """The complete streamed body of a turn, with the faults that change events or their text:
-    what a server sends if request `number` asks for `model` (and for what only comes when asked:
-    `include_usage` on OpenAI's chat wire, sealed and summarized thoughts on its other one).
-    Its length does not depend on the number, so that `Cut(at)` can be tried at each position.
-    """
+    """The complete streamed body of a turn, with the faults that change events or their text: what
+    a server sends if request `number` asks for `model` (including what is only sent on request:
+    `include_usage` on OpenAI's chat wire, sealed and summarized thoughts on its other one). Its
+    length does not depend on the number, so that `Cut(at)` can be tried at each position."""
     body: dict[str, JSON] = {
         "model": model,
         "stream": True,
@@ -325,7 +324,7 @@ def _streamed(form: WireForm, turn: Turn, request: SeenRequest) -> list[bytes]:
 
 
 def _turned(form: WireForm, turn: Turn, request: SeenRequest) -> Answer | None:
-    """The turn as an answer; None: hang up."""
+    """The turn as a response; None: disconnect."""
     silence: float | None = 0.0
     failure: Status | None = None
     for fault in turn.faults:

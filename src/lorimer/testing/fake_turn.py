@@ -1,7 +1,7 @@
-"""What a fake provider says and hears, as plain data: one form for every wire.
+"""Answers of and requests to a fake provider as plain data: one format for all wires.
 
 A `Turn` is one answer. The modules named after the wires (`fake_anthropic`, ...) write it in their
-vendor's form, `fake_server` plays it, `faults` says what may go wrong on the way.
+vendor's format, `fake_server` plays it, `faults` describes what may go wrong on the way.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from lorimer.testing.faults import ContextOverflow, ErrorEvent, Event, Fault
 Wire: TypeAlias = Literal["anthropic", "openai", "responses", "google"]
 
 MAX_DELTAS = 64
-"""Into how many deltas a text is cut where the turn does not give them."""
+"""How many deltas a text is split into if the turn does not give them."""
 _SHORTEST_DELTA = 4
 """Characters."""
 
@@ -31,8 +31,8 @@ class ToolCall:
     name: str
     input: Mapping[str, JSON] = field(default_factory=dict[str, JSON])
     raw: str | None = None
-    """Text sent in place of `input`: cut off, not JSON, or not an object. Where the wire wants an
-    object (Anthropic, not streamed) it is used if it is JSON of any kind."""
+    """Text sent in place of `input`: cut off, not JSON, or not an object. Where the wire requires
+    an object (Anthropic, not streamed) it is used if it is JSON of any kind."""
 
     @property
     def arguments(self) -> str:
@@ -47,7 +47,7 @@ class FakeUsage:
     input_tokens: int = 10
     """Neither read from nor written to a cache."""
     output_tokens: int = 5
-    """Everything generated, `reasoning` included."""
+    """All generated tokens, including `reasoning`."""
     cache_read: int = 0
     cache_write: int = 0
     reasoning: int = 0
@@ -55,33 +55,33 @@ class FakeUsage:
 
 @dataclass(frozen=True, slots=True)
 class Turn:
-    """One answer: thinking, then text, then calls; what is empty is left out."""
+    """One answer: thinking, then text, then calls; empty parts are left out."""
 
     text: str | tuple[str, ...] = ""
-    """A tuple gives the deltas of a stream; a string is cut into at most MAX_DELTAS."""
+    """A tuple gives the deltas of a stream; a string is split into at most MAX_DELTAS."""
     thinking: str | tuple[str, ...] = ""
     signature: str = ""
-    """Of the thinking (Anthropic, and OpenAI's responses: its encrypted content), of the first
-    call or the end of the text (Google). "": one made from what it seals, which every server
-    knows."""
+    """Of the thinking (Anthropic, and OpenAI's responses: its encrypted content), of the first call
+    or the end of the text (Google). "": derived from what it seals, and accepted by every
+    server."""
     redacted_thinking: str = ""
     """Data of a redacted block after the thinking (Anthropic)."""
     phase: str = ""
-    """Of the text (OpenAI's responses): `commentary` or `final_answer`. "": none is told."""
+    """Of the text (OpenAI's responses): `commentary` or `final_answer`. "": not sent."""
     tool_calls: tuple[ToolCall, ...] = ()
     stop: str | None = None
     """`end_turn`, `tool_use`, `max_tokens`, `stop_sequence`, `refusal`, `pause` or
-    `context_overflow`, said as the vendor says it; any other word goes out as it is. None:
+    `context_overflow`, in the vendor's own terms; any other word is sent unchanged. None:
     `tool_use` if there are calls, else `end_turn`."""
     usage: FakeUsage | None = FakeUsage()
-    """None: the provider does not tell."""
+    """None: not reported by the provider."""
     model: str | None = None
-    """Who answers; None: the model that was asked."""
+    """The model that answers; None: the one requested."""
     faults: tuple[Fault, ...] = ()
 
     @property
     def stop_reason(self) -> str:
-        """`stop`, or what follows from the calls."""
+        """`stop`, or the default that depends on the calls."""
         return self.stop or ("tool_use" if self.tool_calls else "end_turn")
 
     @property
@@ -91,7 +91,7 @@ class Turn:
 
 
 def joined(text: str | tuple[str, ...]) -> str:
-    """The whole of a text that may be given as deltas."""
+    """The complete text, which may be given as deltas."""
     return text if isinstance(text, str) else "".join(text)
 
 
@@ -110,10 +110,10 @@ def seal(thinking: str) -> str:
 
 @dataclass(frozen=True, slots=True)
 class SeenRequest:
-    """One request as the server read it."""
+    """One request as parsed by the server."""
 
     number: int
-    """1 for the first that this server got, refused ones included."""
+    """1 for the first that this server got, including rejected ones."""
     wire: Wire
     path: str
     """With its query."""
@@ -143,7 +143,7 @@ class SeenRequest:
 
 
 class Refused(Exception):
-    """The provider says no. Each wire has its own form for it."""
+    """The provider rejects the request. Each wire has its own format for it."""
 
     def __init__(
         self, status: int, message: str, *, kind: str = "", param: str | None = None, code: str = ""
@@ -152,24 +152,24 @@ class Refused(Exception):
         self.status = status
         self.message = message
         self.kind = kind
-        """The vendor's `type`; "": the usual one for the status."""
+        """The vendor's `type`; "": the default for the status."""
         self.param = param
-        """OpenAI: where in the request."""
+        """OpenAI: the location in the request."""
         self.code = code
-        """OpenAI's `code`; "": the usual one for the status."""
+        """OpenAI's `code`; "": the default for the status."""
 
 
 class WireForm(Protocol):
-    """How one vendor says things. It may remember what it said, to check what comes back."""
+    """One vendor's format. It may remember what it sent, to check what comes back."""
 
     wire: Wire
     path: str
-    """A regular expression for the whole of it, without the query."""
+    """A regular expression for all of it, without the query."""
     ping: bytes
     request_id_header: str
 
     def check(self, request: SeenRequest) -> None:
-        """Raises Refused for what the vendor would not take."""
+        """Raises Refused for a request that the vendor would reject."""
         ...
 
     def message(self, turn: Turn, request: SeenRequest) -> JSON:
@@ -181,7 +181,7 @@ class WireForm(Protocol):
         ...
 
     def error(self, refused: Refused, request_id: str) -> JSON:
-        """The body that goes with `refused.status`."""
+        """The body for `refused.status`."""
         ...
 
     def error_event(self, fault: ErrorEvent) -> Event:
@@ -193,5 +193,5 @@ class WireForm(Protocol):
         ...
 
     def wrong_key(self) -> Refused:
-        """The credential is not known, or there is none."""
+        """The credential is unknown, or missing."""
         ...

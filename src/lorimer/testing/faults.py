@@ -1,12 +1,12 @@
 """Ways in which a provider's wire goes wrong: plain data for `Turn.faults`, on any wire.
 
-This file decides what each fault does to an answer; `fake_server` plays the outcome. Several may
-be combined; they apply in the order of the answer's own making: connection (`Refuse`, `Hang`),
+This file decides what each fault does to an answer; `fake_server` plays the outcome. Several may be
+combined; they apply in the order in which an answer is produced: connection (`Refuse`, `Hang`),
 status (`Status`, `ContextOverflow`), events (`ErrorEvent`, `BrokenEvent`, `ExtraEvent`, in the
 order given), their text (`Framing`), and bytes (`Pings`, `Pieces`, `Cut`).
 
-A position counts events of the stream, pings included, from 0; a negative one counts from the
-end, as in a slice. Faults of events and `Framing` leave an answer that is not streamed as it is.
+A position counts events of the stream, including pings, from 0; a negative one counts from the end,
+as in a slice. Faults of events and `Framing` do not affect an answer that is not streamed.
 """
 
 from __future__ import annotations
@@ -22,40 +22,43 @@ Ending: TypeAlias = Literal["whole", "clean", "fin", "rst"]
 
 @dataclass(frozen=True, slots=True)
 class Refuse:
-    """The connection is reset before a byte of an answer.
+    """The connection is reset before the first byte of an answer.
 
-    From a sequence of turns this happens on accept, when it is the next turn and the client
-    connects anew; else (kept-alive connection, script that is a function) once the request is in.
+    With a sequence of turns this happens on accept, when it is the next turn and the client opens a
+    new connection; otherwise (kept-alive connection, script that is a function) once the request is
+    in.
     """
 
 
 @dataclass(frozen=True, slots=True)
 class Hang:
-    """Silence: before the headers (`after=None`), or once `after` events have gone out."""
+    """Silence: before the headers (`after=None`), or after `after` events."""
 
     after: int | None = None
     seconds: float | None = None
-    """Then the answer goes on; None: for ever, until the client or the server leaves."""
+    """After that the answer continues; None: forever, until the client or the server
+    disconnects."""
 
 
 @dataclass(frozen=True, slots=True)
 class Status:
-    """An answer other than 200. Without `body`: the vendor's own shape for the status."""
+    """A response with a status other than 200. Without `body`: in the vendor's own format for the
+    status."""
 
     status: int
     message: str = ""
     headers: Mapping[str, str] = field(default_factory=dict[str, str])
-    """Sent as they are, be they sensible or not: `{"retry-after": "-1"}`."""
+    """Sent unchanged, whether sensible or not: `{"retry-after": "-1"}`."""
     body: bytes | None = None
     kind: str = ""
-    """The vendor's `type` of error; "": the usual one for the status."""
+    """The vendor's `type` of error; "": the default for the status."""
     code: str = ""
-    """OpenAI's `code`, such as `insufficient_quota`; "": the usual one for the status."""
+    """OpenAI's `code`, such as `insufficient_quota`; "": the default for the status."""
 
 
 @dataclass(frozen=True, slots=True)
 class ContextOverflow:
-    """The 400 with which each vendor says that the prompt is longer than the window."""
+    """The 400 with which each vendor reports that the prompt exceeds the window."""
 
     tokens: int = 200_001
     limit: int = 200_000
@@ -63,7 +66,7 @@ class ContextOverflow:
 
 @dataclass(frozen=True, slots=True)
 class ErrorEvent:
-    """After `after` events an error event takes the place of the rest of the stream."""
+    """After `after` events an error event replaces the rest of the stream."""
 
     after: int
     message: str = "Overloaded"
@@ -81,7 +84,7 @@ class BrokenEvent:
 
 @dataclass(frozen=True, slots=True)
 class ExtraEvent:
-    """An event more, after `after` others; by default of a type that nobody knows."""
+    """An additional event, after `after` others; by default of an unknown type."""
 
     after: int
     name: str = "future_event"
@@ -114,8 +117,8 @@ class Pings:
 
 @dataclass(frozen=True, slots=True)
 class Pieces:
-    """The body goes out in pieces, each its own write and chunk: `size` bytes long (1: byte by
-    byte), or cut at the byte positions `at`, or, without both, one piece an event."""
+    """The body is sent in pieces, each in its own write and chunk: `size` bytes long (1: byte by
+    byte), or split at the byte positions `at`, or, without both, one piece per event."""
 
     at: tuple[int, ...] = ()
     size: int = 0
@@ -127,8 +130,8 @@ class Pieces:
 class Cut:
     """The body ends after `at` bytes (negative: counted from its end).
 
-    `fin` and `rst` close or reset the connection without a word. `clean` completes the HTTP
-    message, as a proxy does whose upstream went away: only the terminal event is missing.
+    `fin` and `rst` close or reset the connection abruptly. `clean` completes the HTTP message, like
+    a proxy whose upstream disconnected: only the terminal event is missing.
     """
 
     at: int
@@ -161,7 +164,8 @@ class Event:
 def with_faults(
     events: Sequence[Event], faults: Sequence[Fault], error_event: Callable[[ErrorEvent], Event]
 ) -> list[Event]:
-    """The events as the faults leave them. Raises IndexError for one that is not there to break."""
+    """The events after applying the faults. Raises IndexError for a fault of an event that does not
+    exist."""
     out = list(events)
     for fault in faults:
         match fault:
@@ -180,7 +184,7 @@ def with_faults(
 
 
 def encode(events: Sequence[Event], faults: Sequence[Fault]) -> list[bytes]:
-    """Each event as the bytes that say it, its empty line included."""
+    """Each event as its encoded bytes, including its empty line."""
     framing = next((fault for fault in reversed(faults) if isinstance(fault, Framing)), Framing())
     out = [_encode(event, framing) for event in events]
     if framing.bom and out:
@@ -210,20 +214,20 @@ def _data_lines(data: str, split: bool) -> list[str]:
 
 @dataclass(frozen=True, slots=True)
 class Delivery:
-    """A body and how it goes out."""
+    """A body and how it is sent."""
 
     body: bytes
-    """What is really sent."""
+    """What is actually sent."""
     whole_length: int
     """What the whole body would have been."""
     breaks: tuple[int, ...]
     """Positions where a new chunk begins, ascending."""
     pauses: Mapping[int, float | None]
-    """Seconds of silence (None: for ever) before the byte at that position."""
+    """Seconds of silence (None: forever) before the byte at that position."""
     flush: bool
     """Each chunk is a write of its own."""
     pings_every_s: float | None
-    """Then pings, for ever."""
+    """Pings afterwards, forever."""
     ending: Ending
 
     def pieces(self) -> Iterator[tuple[int, bytes]]:
@@ -235,7 +239,7 @@ class Delivery:
 
 
 def deliver(parts: Sequence[bytes], faults: Sequence[Fault]) -> Delivery:
-    """How a body goes out that consists of `parts` (its events, or all of it as one part)."""
+    """How to send a body that consists of `parts` (its events, or all of it as one part)."""
     bounds = list(accumulate(map(len, parts), initial=0))
     body = b"".join(parts)
     breaks: Sequence[int] = bounds

@@ -1,12 +1,12 @@
-"""A conformance kit for whoever writes a journal: what every one promises, one by one.
+"""A conformance kit for implementations of a journal: what each of them guarantees, one by one.
 
     @pytest.mark.parametrize("promise", PROMISES, ids=str)
     def test_my_journal(promise, tmp_path):
         promise.run(lambda world: MyJournal(tmp_path / "runs", world=world))
 
-Without pytest: `print(check(lambda world: MyJournal(new_path(), world=world)))`. What is asked of a
-journal is said by `lorimer.core.journal`. That a commit outlives `kill -9` or the loss of power is
-not asked here: see `marks.py` and `audit.py`, and the campaigns of this repository.
+Without pytest: `print(check(lambda world: MyJournal(new_path(), world=world)))`. The
+requirements are defined in `lorimer.core.journal`. Whether a commit survives `kill -9` or a power
+failure is not tested here: see `marks.py` and `audit.py`, and the campaigns of this repository.
 """
 
 from __future__ import annotations
@@ -26,12 +26,12 @@ from lorimer.core.purse import Purse
 from lorimer.world.real import RealWorld
 
 PATIENCE_S: Final = 10.0
-"""Seconds within which whoever waits for a stream is told that it grew."""
+"""Seconds within which code that waits for a stream is notified of its growth."""
 _CONFLICT: Final = ExecutorErrorCode.EXEC_JOURNAL_CONFLICT
 
 
 class TurnedWorld(RealWorld):
-    """The real world, with a wall clock that can be put forward: claims run out by it."""
+    """The real world, with a wall clock that can be moved forward, to let claims expire."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -44,12 +44,12 @@ class TurnedWorld(RealWorld):
 
 Opener: TypeAlias = Callable[[TurnedWorld], Journal]
 """Opens the journal under test, which takes its time from that world: empty for each promise, and
-where it is `durable` the same one again when it is opened a second time with the same world."""
+if it is `durable`, the same one again when opened a second time with the same world."""
 
 
 @dataclass(frozen=True, slots=True)
 class Bench:
-    """What a promise is asked with."""
+    """What a promise is tested with."""
 
     journal: Journal
     world: TurnedWorld
@@ -59,7 +59,7 @@ class Bench:
         return await self.journal.claim(stream, owner, 30.0)
 
     async def ran(self, stream: str, run_id: str) -> int:
-        """A run that begins and ends, in a stream that is held; the epoch."""
+        """Record a run that begins and ends, in a stream that is held; returns the epoch."""
         epoch = await self.claim(stream)
         facts = [self.start(run_id), self.end(run_id)]
         await self.journal.append(stream, epoch, facts, sync=True)
@@ -87,7 +87,7 @@ Ask: TypeAlias = Callable[[Bench], Awaitable[None]]
 
 @dataclass(frozen=True, slots=True)
 class Promise:
-    """One thing that every journal does."""
+    """One guarantee of every journal."""
 
     ask: Ask
 
@@ -96,12 +96,12 @@ class Promise:
 
     @property
     def title(self) -> str:
-        """What is promised, in a sentence."""
+        """The promise in a sentence."""
         return " ".join((self.ask.__doc__ or "").split())
 
     def run(self, open: Opener) -> None:
-        """Raises AssertionError where it is not kept, and whatever else escapes from the journal.
-        Has a loop of its own: call it from plain code."""
+        """Raises AssertionError if it is not kept, and whatever else escapes from the journal. Runs
+        its own event loop: call it from synchronous code."""
         asyncio.run(self._asked(open))
 
     async def _asked(self, open: Opener) -> None:
@@ -114,8 +114,8 @@ class Promise:
 
 
 def check(open: Opener, promises: Sequence[Promise] = ()) -> str:
-    """Ask all of them, or those, and report: "" when each is kept, else a paragraph for each that
-    is not. Call it from plain code."""
+    """Test all of them, or those given, and report: "" if all are kept, else a paragraph for each
+    that is not. Call it from synchronous code."""
     broken: list[str] = []
     for promise in promises or PROMISES:
         try:
@@ -127,8 +127,8 @@ def check(open: Opener, promises: Sequence[Promise] = ()) -> str:
 
 @asynccontextmanager
 async def refused(*codes: ExecutorErrorCode) -> AsyncGenerator[None]:
-    """What is done here raises JournalError (a LimitError, where a budget refuses), with one of
-    these codes, if any are given."""
+    """Expects JournalError (LimitError, if a budget refuses) within the block, with one of these
+    codes, if any are given."""
     code: ExecutorErrorCode | None = None
     try:
         yield
@@ -142,7 +142,8 @@ async def refused(*codes: ExecutorErrorCode) -> AsyncGenerator[None]:
 
 
 async def facts_come_back_as_they_were_written(on: Bench) -> None:
-    """In order, numbered from 1 on, those after a number too, with all that an Event has."""
+    """Facts are read in order, numbered from 1 on, also after a given number, with everything that
+    an Event has."""
     epoch, journal = await on.claim(), on.journal
     odd = on.note("é\u2028\U0001f984", "run_b", deep={"a": [1, 2.5, None, True, "x"]}, zero=0)
     odd.stage, odd.iteration = "tool", 3
@@ -188,7 +189,7 @@ async def what_was_acknowledged_is_there_when_it_is_opened_again(on: Bench) -> N
 
 
 async def a_follower_is_told(on: Bench) -> None:
-    """Of what was there before and of what comes, in order."""
+    """A follower gets existing facts and new ones, in order."""
     epoch = await on.claim()
     await on.journal.append("s", epoch, [on.note("0")], sync=False)
     async with aclosing(on.journal.read("s", follow=True)) as reading:
@@ -202,7 +203,7 @@ async def a_follower_is_told(on: Bench) -> None:
 
 
 async def only_who_holds_a_stream_writes_to_it(on: Bench) -> None:
-    """An append without the latest claim is refused (C8), and nothing of it is kept."""
+    """An append without the latest claim is refused (C8), and nothing of it is stored."""
     journal = on.journal
     old = await on.claim(owner="a")
     on.world.ahead_s += 31
@@ -219,8 +220,8 @@ async def only_who_holds_a_stream_writes_to_it(on: Bench) -> None:
 
 
 async def a_claim_holds_until_it_has_run_out_or_is_given_back(on: Bench) -> None:
-    """Another owner is refused meanwhile; the same one renews it, in the same epoch. Whoever asks
-    is told who has it, and until when."""
+    """Another owner is refused meanwhile; the same one renews it, in the same epoch. Anybody can
+    query the owner, and the expiry."""
     journal, world = on.journal, on.world
     assert await journal.holder("s") is None
     first = await on.claim(owner="a")
@@ -237,7 +238,7 @@ async def a_claim_holds_until_it_has_run_out_or_is_given_back(on: Bench) -> None
     assert await journal.holder("s") is None
     second = await on.claim(owner="b")
     assert second > first
-    await journal.release("s", first)  # an older one: nothing happens
+    await journal.release("s", first)  # an older one: has no effect
     async with refused(_CONFLICT):
         await on.claim(owner="a")
     async with refused(_CONFLICT):
@@ -247,7 +248,7 @@ async def a_claim_holds_until_it_has_run_out_or_is_given_back(on: Bench) -> None
     assert held is not None
     assert held[0] == "b"
     assert held[1] < world.time()
-    await journal.renew("s", second, 30.0)  # it had run out, and nobody has claimed it since
+    await journal.renew("s", second, 30.0)  # it had expired, and nobody has claimed it since
     async with refused(_CONFLICT):
         await on.claim(owner="a")
 
@@ -256,7 +257,7 @@ async def a_claim_holds_until_it_has_run_out_or_is_given_back(on: Bench) -> None
 
 
 async def a_run_begins_once_and_ends_once(on: Bench) -> None:
-    """A second beginning, and an end of what is no open run, are refused (C1)."""
+    """A second start, and an end without an open run, are refused (C1)."""
     epoch, journal = await on.claim(), on.journal
     await journal.append("s", epoch, [on.start()], sync=True)
     for wrong in (on.start(), on.end("run_b")):
@@ -270,7 +271,7 @@ async def a_run_begins_once_and_ends_once(on: Bench) -> None:
 
 
 async def runs_are_listed_and_found(on: Bench) -> None:
-    """Newest first; those of a stream, those without an end, and one by how its id begins."""
+    """Runs are listed newest first; by stream, without an end, and by the beginning of an id."""
     journal = on.journal
     await on.ran("s", "run_ab")
     epoch = await on.claim("t")
@@ -290,7 +291,8 @@ async def runs_are_listed_and_found(on: Bench) -> None:
 
 
 async def money_moves_with_the_facts(on: Bench) -> None:
-    """Or not at all; and of a purse never more than it holds."""
+    """Costs are applied together with the facts or not at all; and never more than a purse
+    holds."""
     epoch, journal = await on.claim(), on.journal
     purse = Purse("job:1", 100)
     entry = LedgerEntry("run_a", 60, purses=(purse,))
@@ -315,7 +317,7 @@ async def money_moves_with_the_facts(on: Bench) -> None:
 
 
 async def documents_and_snapshots_are_kept(on: Bench) -> None:
-    """A document under its hash; of a stream the snapshot that stands for most."""
+    """A document is stored under its hash; for a stream, the snapshot that covers most is kept."""
     journal = on.journal
     assert await journal.get("d") is None
     await journal.put("d", b"\x00one")
@@ -329,7 +331,8 @@ async def documents_and_snapshots_are_kept(on: Bench) -> None:
 
 
 async def a_post_waits_until_a_fact_takes_it(on: Bench) -> None:
-    """It is known by its id, before and after; a refused append takes none."""
+    """A post is known by its id, before and after it was consumed; a refused append consumes
+    none."""
     epoch, journal = await on.claim(), on.journal
     assert await journal.post("s", "p", {"kind": "text", "text": "ü"})
     assert not await journal.post("s", "p", {"kind": "another"})
@@ -349,7 +352,7 @@ async def a_post_waits_until_a_fact_takes_it(on: Bench) -> None:
 
 
 async def who_watches_is_told_of_posts(on: Bench) -> None:
-    """To that stream, until it does not want to know any more."""
+    """A watcher is notified of posts to that stream, until it unsubscribes."""
     await on.claim()
     await on.claim("t")
     told, other = asyncio.Event(), asyncio.Event()
@@ -367,8 +370,8 @@ async def who_watches_is_told_of_posts(on: Bench) -> None:
 
 
 async def only_what_is_over_is_dropped_and_then_whole(on: Bench) -> None:
-    """Neither what somebody holds, nor what has no end or ended later. Who held it is no writer of
-    what comes under that name afterwards."""
+    """Neither what somebody holds, nor what has no end or ended later, is dropped. A former holder
+    may not write to a later stream of that name."""
     journal, world = on.journal, on.world
     held = await on.ran("held", "run_held")
     epoch = await on.claim("open")
@@ -398,7 +401,7 @@ async def only_what_is_over_is_dropped_and_then_whole(on: Bench) -> None:
 
 
 async def documents_that_no_run_names_are_swept(on: Bench) -> None:
-    """While nobody holds a stream: whoever does may be about to begin a run that names one."""
+    """Only while nobody holds a stream: a holder may be about to begin a run that refers to one."""
     journal = on.journal
     epoch = await on.ran("s", "run_a")
     for digest in ("m", "call:run_a", "nobody's"):
@@ -411,7 +414,7 @@ async def documents_that_no_run_names_are_swept(on: Bench) -> None:
 
 
 async def a_closed_journal_takes_nothing(on: Bench) -> None:
-    """And says so. To close it twice is fine."""
+    """A closed journal reports that it is closed. Closing it twice is harmless."""
     epoch = await on.claim()
     await on.journal.close()
     await on.journal.close()

@@ -1,5 +1,5 @@
-"""A tool under kills: an agent that calls it is killed at moments drawn from a seed, resumed, and
-its effects are audited. In virtual time, so that hundreds of kills take seconds."""
+"""Kill tests for a tool: an agent that calls it is killed at moments drawn from a seed, resumed,
+and its effects are audited. In virtual time, so that hundreds of kills take seconds."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ from lorimer.testing.simulation import simulate_in
 from lorimer.tools.base import Tool
 
 KILLS_OF_A_RUN: Final = 3
-"""How often one run is killed at most; then it may end, and another is begun."""
+"""Maximum kills of one run; after that it may end, and another is started."""
 
 
 def under_kills(
@@ -37,13 +37,14 @@ def under_kills(
 ) -> Report:
     """Let agents call `tool` once with each of `inputs`, and kill them `kills` times as with -9.
 
-    The tool itself plays the outside: it is the same object all the time, and what it keeps
-    outlives every kill. It has to be `async` and to wait by `context.world.sleep`: see
-    `simulate`. What it really did is the caller's to compare with the report, which counts
-    the effects that were begun, begun again, or told to the model as unknown.
+    The tool itself simulates the outside: it is the same object all the time, and its state
+    survives every kill. It has to be `async` and to wait with `context.world.sleep`: see
+    `simulate`. It is up to the caller to compare what it really did with the report, which counts
+    the effects that were begun, repeated, or reported to the model as unknown.
 
-    The journal is one in memory. Raises AssertionError for what breaks the contract of
-    docs/durability.md, and whatever `simulate` raises for a tool that does not fit.
+    The journal is in memory. Raises AssertionError for violations of the contract of
+    docs/durability.md, and whatever `simulate` raises for a tool that does not meet these
+    conditions.
     """
     if kills < 1 or not inputs:
         raise ValueError("under_kills needs at least one kill and one input")
@@ -56,7 +57,7 @@ def under_kills(
         while not trial.live(dice.randint(1, reach) if left else 0):
             left -= 1
             made += 1
-        if left:  # it got to its end before the moment: the moments reach too far
+        if left:  # it ended before that moment: the range of moments is too wide
             reach = max(16, reach * 3 // 4)
         else:
             reach = reach * 5 // 4
@@ -69,7 +70,7 @@ def under_kills(
 
 
 class _Trial:
-    """One run, with all the lives it takes."""
+    """One run, with all its lives."""
 
     def __init__(self, tool: Tool, inputs: Sequence[Mapping[str, JSON]], seed: str) -> None:
         self._tool = tool
@@ -83,8 +84,8 @@ class _Trial:
         self._stream = ""
 
     def live(self, steps: int) -> bool:
-        """One life of the process, killed after so many steps (0: not at all). Whether the run is
-        over."""
+        """One life of the process, killed after that many steps (0: not at all). Returns whether
+        the run is over."""
         over = True
         try:
             simulate_in(self._world, self._main, crash_after_steps=steps or None)
@@ -137,7 +138,7 @@ class _Trial:
             self._seen.note(self._life, {self._stream: len(facts)})
 
     def audited(self) -> Report:
-        """What the marks and the journal say."""
+        """The audit of marks and journal."""
         return audit([simulate_in(self._world, self._evidence)], self._marks, self._seen)
 
     async def _evidence(self, world: SimulatedWorld) -> Evidence:
@@ -146,7 +147,7 @@ class _Trial:
 
 
 class _Slow(MemoryJournal):
-    """Takes its time as a file does, so that a process can die before and after each commit."""
+    """As slow as a file, so that a process can die before and after each commit."""
 
     def __init__(self, world: SimulatedWorld) -> None:
         super().__init__(world)

@@ -1,7 +1,7 @@
-"""Marks of effects, kept where a crash of the process that makes them cannot reach: a tool or a
-model is wrapped, and notes the begin and the end of each of its calls.
+"""Marks of effects, stored so that they survive a crash of the process that makes them: a tool or a
+model is wrapped, and records the start and the end of each of its calls.
 
-They say what really happened, whatever a journal says about it: `audit.py` compares the two.
+They show what really happened, whatever a journal says: `audit.py` compares the two.
 """
 
 from __future__ import annotations
@@ -22,16 +22,16 @@ from lorimer.tools.registry import ToolRegistry
 from lorimer.tools.schema import Check
 
 MODEL: Final = "model"
-"""What marks of model calls have in place of a safety class."""
+"""Used in marks of model calls instead of a safety class."""
 
 
 class Mark(NamedTuple):
     """One line of the log."""
 
     edge: str
-    """`begin` and `end` of an effect; `found`: the tool knew what became of one (`reconcile`);
-    `accepted`: a run's id was told to the outside; `over`: its result was. A harness may note
-    more."""
+    """`begin` and `end` of an effect; `found`: the tool determined the outcome of one
+    (`reconcile`); `accepted`: a run's id was reported to the outside; `over`: its result was. A
+    harness may add more."""
     life: int
     """Number of the process, from 0."""
     safety: str = ""
@@ -41,20 +41,20 @@ class Mark(NamedTuple):
     call: str = ""
     """Position of the call in its reply."""
     key: str = ""
-    """The idempotency key that the tool was given; of a model call none. A harness that marks
-    other effects keeps here what tells them apart."""
+    """The idempotency key that the tool was given; "" for a model call. A harness that marks other
+    effects stores here what distinguishes them."""
     effect: str = ""
-    """What was asked for: the tool's name and its arguments."""
+    """What was requested: the tool's name and its arguments."""
 
 
 class Notes(Protocol):
-    """Where marks are put. `append` returns once the mark can outlive the process."""
+    """Where marks are stored. `append` returns once the mark will survive the process."""
 
     def append(self, mark: Mark, /) -> None: ...
 
 
 class MarkFile:
-    """Marks in a file that any number of processes append to: one write each, nothing buffered."""
+    """Marks in a file that any number of processes append to: one write each, unbuffered."""
 
     def __init__(self, path: str | Path) -> None:
         self._file = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o600)
@@ -64,13 +64,12 @@ class MarkFile:
         os.write(self._file, (dumps(list(mark)) + "\n").encode())
 
     def close(self) -> None:
-        """Twice is an error, as with any descriptor."""
+        """Calling it twice is an error, as with any descriptor."""
         os.close(self._file)
 
 
 def read_marks(path: str | Path) -> list[Mark]:
-    """All marks of a file, in the order in which they were made. Raises ValueError for a line
-    that is none."""
+    """All marks of a file, in order of creation. Raises ValueError for an invalid line."""
     return [_mark(line) for line in Path(path).read_bytes().splitlines()]
 
 
@@ -80,7 +79,7 @@ def _mark(line: bytes) -> Mark:
 
 
 class MarkedTool(Tool):
-    """A tool that notes its calls; in all else the one it wraps."""
+    """A tool that records its calls; otherwise like the one it wraps."""
 
     def __init__(self, tool: Tool, notes: Notes, life: int) -> None:
         self.name = tool.name
@@ -141,13 +140,13 @@ def safety_of(tool: Tool) -> Safety:
 
 
 def marked(tools: Iterable[Tool], notes: Notes, life: int) -> list[Tool]:
-    """The tools, each noting its calls."""
+    """The tools, each recording its calls."""
     return [MarkedTool(tool, notes, life) for tool in tools]
 
 
 class MarkedModel:
-    """A model that notes its calls. `run` tells whose call it is; the iteration is counted in
-    the conversation, from the last message that is not the answer to a call."""
+    """A model that records its calls. `run` identifies the run; the iteration is counted in the
+    conversation, from the last message that is not the result of a call."""
 
     def __init__(self, model: Model, notes: Notes, life: int, run: Callable[[], str]) -> None:
         self.provider = model.provider
@@ -158,11 +157,11 @@ class MarkedModel:
         self._run = run
 
     def price(self, usage: Usage, *, model: str = "") -> int | None:
-        """As the wrapped one's."""
+        """That of the wrapped model."""
         return self._model.price(usage, model=model)
 
     async def stream(self, request: Request, *, world: World) -> AsyncIterator[Delta | Response]:
-        """As the wrapped one's, with a mark before it is asked and one before its answer."""
+        """The wrapped model's stream, with a mark before the call and one before its answer."""
         iteration = iteration_of(request)
         mark = Mark("begin", self._life, MODEL, self._run(), iteration, "0", "", "")
         self._notes.append(mark)
@@ -178,7 +177,7 @@ class MarkedModel:
 
 
 def iteration_of(request: Request) -> int:
-    """How many times the model has answered since it was last spoken to."""
+    """How many times the model has answered since the last user message."""
     answered = 0
     for at in range(len(request.messages) - 1, -1, -1):
         message = request.messages[at]

@@ -1,5 +1,5 @@
-"""What must hold of every run in a journal that is over, whatever happened to it: rules that look
-at its facts, its entry in the list of runs and in the ledger, and at nothing else."""
+"""Rules that hold for every finished run in a journal, whatever happened to it: they examine only
+its facts, its entry in the list of runs and its ledger."""
 
 from __future__ import annotations
 
@@ -31,19 +31,19 @@ _INTENT_OF: Final[Mapping[str, str]] = {
 
 @dataclass
 class Evidence:
-    """What is known of one run when all is over."""
+    """What is known about one run at the end."""
 
     run: str
     stream: str
     facts: Sequence[Event]
-    """All of the run, in order."""
+    """All facts of the run, in order."""
     balance: Balance
     row: RunRow | None = None
-    """Its entry in the list of runs; None: not looked at."""
+    """Its entry in the list of runs; None: not checked."""
     limits: Limits = field(default_factory=Limits)
-    """Those that hold where its run.start names none."""
+    """The limits that apply if its run.start names none."""
     shares: Mapping[str, Balance] | None = None
-    """What it has of each purse that its run.start names; None: not looked at."""
+    """Its balance in each purse that its run.start names; None: not checked."""
 
 
 Rule = Callable[[Evidence], Iterator[str]]
@@ -61,7 +61,7 @@ def one_end(run: Evidence) -> Iterator[str]:
 
 
 def end_makes_sense(run: Evidence) -> Iterator[str]:
-    """Status and code fit each other, and the list of runs says the same."""
+    """Status and code are consistent, and the list of runs agrees."""
     end = run.facts[-1].data
     if run.facts[-1].type != "run.end":
         return
@@ -76,7 +76,7 @@ def end_makes_sense(run: Evidence) -> Iterator[str]:
 
 
 def in_order(run: Evidence) -> Iterator[str]:
-    """Its facts are numbered one after the other; times and iterations do not go back."""
+    """Its facts are numbered consecutively; times and iterations do not decrease."""
     first = run.facts[0].seq or 0
     if [fact.seq for fact in run.facts] != list(range(first, first + len(run.facts))):
         yield "its facts are not numbered one after the other"
@@ -93,7 +93,7 @@ def recorded_once(run: Evidence) -> Iterator[str]:
     seen: set[tuple[str, int, str]] = set()
     for fact in run.facts:
         if "key" not in fact.data or str(fact.data["key"]).startswith(_ABANDONED):
-            continue  # a call may be broken off in each life
+            continue  # a call may be interrupted in each life
         place = place_of(fact)
         if place in seen:
             yield f"{place} is recorded twice"
@@ -116,14 +116,14 @@ def intents_first(run: Evidence) -> Iterator[str]:
 
 
 def _needs_none(fact: Event) -> bool:
-    """Calls that only read have no intent; what was never run has neither."""
+    """Calls that only read have no intent; calls that were never run have neither."""
     key = str(fact.data.get("key", ""))
     noted = key.startswith((_ABANDONED, "reconcile:"))
     return "hash" in fact.data or fact.data.get("error") == NOT_RUN or noted
 
 
 def honest_money(run: Evidence) -> Iterator[str]:
-    """Facts, end and ledger tell of the same money and tokens, and none stays set aside."""
+    """Facts, end and ledger agree on money and tokens, and nothing stays reserved."""
     spent, usage = used(run.facts)
     end = run.facts[-1]
     if end.type != "run.end":
@@ -139,8 +139,8 @@ def honest_money(run: Evidence) -> Iterator[str]:
 
 
 def honest_purses(run: Evidence) -> Iterator[str]:
-    """Each purse that pays for it is charged with what it has spent itself, sub-agents left out,
-    and holds nothing for it any more."""
+    """Each purse that pays for it is charged with its own spending, without sub-agents, and holds
+    no reservation for it."""
     if run.shares is None or run.facts[-1].type != "run.end":
         return
     own, _ = used([fact for fact in run.facts if "runs" not in fact.data])
@@ -151,7 +151,7 @@ def honest_purses(run: Evidence) -> Iterator[str]:
 
 
 def used(facts: Sequence[Event]) -> tuple[int, Usage]:
-    """Nano-dollars and tokens that the facts before a run's end tell of."""
+    """Nano-dollars and tokens according to the facts before a run's end."""
     spent, total = 0, Usage()
     for fact in facts:
         if fact.type != "run.end":
@@ -162,7 +162,7 @@ def used(facts: Sequence[Event]) -> tuple[int, Usage]:
 
 
 def bounded(run: Evidence) -> Iterator[str]:
-    """It kept to its limits."""
+    """It kept within its limits."""
     given = run.facts[0].data.get("limits")
     limits = Limits.from_json(given) if isinstance(given, Mapping) else run.limits
     for fact in run.facts:
@@ -198,12 +198,12 @@ RULES: Final[Mapping[str, Rule]] = {
 
 
 def place_of(fact: Event) -> tuple[str, int, str]:
-    """Kind, iteration and key: one fact's place in its run."""
+    """Kind, iteration and key: the place of a fact in its run."""
     return fact.type, fact.iteration, str(fact.data.get("key", ""))
 
 
 def whole(value: JSON) -> int:
-    """An amount, 0 for what is none."""
+    """An amount; 0 for anything else."""
     return value if isinstance(value, int) else 0
 
 

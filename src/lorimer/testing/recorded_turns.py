@@ -1,4 +1,4 @@
-"""A recording of model calls as the script of a fake server, on any wire."""
+"""Turns a recording of model calls into the script of a fake server, on any wire."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ from lorimer.testing.faults import Cut, Refuse, Status
 from lorimer.world.plainfiles import read_lines
 
 _BEFORE_THE_END: Final = -40
-"""Bytes of a stream whose last event is never whole without them."""
+"""Cutting this many bytes off a stream always makes its last event incomplete."""
 
 
 def recorded_turns(source: str | Path | Iterable[str]) -> list[Turn]:
-    """The answers of a recording, in order, as turns: `FakeLLMServer(recorded_turns(F))`. `source`
-    is as in `ScriptedModel.from_recording`. The requests are not compared: they come in the words
-    of a wire. Several texts of one answer become one. Raises ConfigError."""
+    """The answers of a recording, in order, as turns: `FakeLLMServer(recorded_turns(F))`. `source`:
+    see `ScriptedModel.from_recording`. Requests are not compared, because their format depends on
+    the wire. Several texts of one answer become one. Raises ConfigError."""
     named = isinstance(source, str | Path)
     lines = read_lines(source) if named else source
     return [_turn(call) for call in read(lines, str(source) if named else "the recording")]

@@ -1,4 +1,4 @@
-"""How a simulation ends that does not end well."""
+"""The ways in which a simulation fails."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ if TYPE_CHECKING:
 
 
 class SimulationFailed(AssertionError):
-    """Something happened that may not happen in a simulation."""
+    """Something forbidden happened in a simulation."""
 
 
 class UnannouncedOutside(SimulationFailed):
@@ -17,23 +17,23 @@ class UnannouncedOutside(SimulationFailed):
 
 
 class SimulationStuck(SimulationFailed):
-    """Nothing can ever happen again, or things happen without end."""
+    """Nothing can ever happen again, or things happen endlessly."""
 
 
 class LeftBehind(SimulationFailed):
-    """Tasks that were not over when the simulated coroutine returned."""
+    """Tasks that had not ended when the simulated coroutine returned."""
 
 
 class SimulatedCrash(Exception):
-    """The moment asked for was reached and everything in memory was dropped, as by kill -9.
+    """The requested moment was reached and everything in memory was dropped, as by kill -9.
 
-    No `finally`, `except` or `__exit__` of the simulated code has run or ever will: the
-    abandoned coroutines are leaked on purpose, because collecting them would unwind them. This
-    exception need not be kept. What it costs is memory (what the coroutines hold), so a
-    campaign of very many crashes runs in several processes. What an operating system would
-    release (file locks, connections) the test releases, in the objects it handed in.
+    No `finally`, `except` or `__exit__` of the simulated code has run or ever will: the abandoned
+    coroutines are leaked on purpose, because collecting them would unwind them. This exception need
+    not be kept. The cost is memory (what the coroutines hold), so a campaign of very many crashes
+    runs in several processes. What an operating system would release (file locks, connections) has
+    to be released by the test, in the objects it passed in.
 
-    `world` goes on with `simulate_in(crash.world, recover)`: same clock, fresh ids.
+    `world` continues with `simulate_in(crash.world, recover)`: same clock, fresh ids.
     """
 
     def __init__(self, world: SimulatedWorld, steps: int) -> None:

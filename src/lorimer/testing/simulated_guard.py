@@ -1,4 +1,4 @@
-"""Sees to it that simulated code starts no thread, process or connection unannounced."""
+"""Ensures that simulated code starts no thread, process or connection unannounced."""
 
 from __future__ import annotations
 
@@ -16,7 +16,8 @@ if TYPE_CHECKING:
 
 
 class Watch:
-    """One simulation as the guard sees it: may it go outside now, and did it do so unasked?"""
+    """The guard's state for one simulation: whether going outside is allowed now, and whether it
+    happened without permission."""
 
     def __init__(self, clock: VirtualClock) -> None:
         self._clock = clock
@@ -38,11 +39,11 @@ class Watch:
 class Guard(threading.local):
     """Which simulation the current thread runs.
 
-    An audit hook stays for the life of the process and is called without any context, so what
-    it consults has to be reachable from it and is necessarily shared. By thread, because
-    that is the unit that is forbidden to do these things: other threads, announced ones and
-    other tests' alike, are none of this simulation's business. A context variable would not do:
-    code may run in a context of its own and would get away.
+    An audit hook stays for the life of the process and is called without any context, so the state
+    it consults has to be global and is necessarily shared. It is per thread, because the
+    prohibition applies to the thread: other threads, whether announced or of other tests, do not
+    concern this simulation. A context variable would not work: code may run in a context of its own
+    and would escape.
     """
 
     watch: Watch | None = None
@@ -59,7 +60,7 @@ class Guard(threading.local):
 
 @cache
 def guard() -> Guard:
-    """The process's one guard, its hook installed with the first simulation."""
+    """The process's only guard; its hook is installed with the first simulation."""
     one = Guard()
     watched = frozenset(
         {
@@ -90,7 +91,7 @@ def guard() -> Guard:
 
 
 def _audit_threads() -> None:
-    """Have threads announced as Python does itself from 3.12 on; for ever, as the hook."""
+    """Have threads announced as Python itself does from 3.12 on; permanently, like the hook."""
     start = threading.Thread.start
 
     def audited_start(self: threading.Thread) -> None:
@@ -101,12 +102,13 @@ def _audit_threads() -> None:
 
 
 def refusal(why: str) -> UnannouncedOutside:
-    """The error for what this simulation does not have; it fails with it."""
+    """The error for something that this simulation does not have; it fails with it."""
     watch = guard().watch
     return UnannouncedOutside(why) if watch is None else watch.refuse(why)
 
 
 def _describe_event(event: str, args: tuple[object, ...]) -> str:
-    """Event and its telling argument; never all of them, an environment may hold secrets."""
+    """Event and its most telling argument; never all of them, an environment may contain
+    secrets."""
     shown = {"subprocess.Popen": 1, "socket.connect": 1, "socket.bind": 1}.get(event, 0)
     return f"{event} {args[shown]!r}" if shown < len(args) else event

@@ -24,7 +24,7 @@ P = ParamSpec("P")
 MAX_STEPS: Final = 10_000_000
 """Callbacks after which a simulation counts as endless: some ten seconds of work."""
 _PATIENCE_S: Final = 30.0
-"""Real seconds that announced work may keep the clock standing without any sign of life."""
+"""Real seconds that announced work may hold the clock without any sign of life."""
 _LAST_STEPS: Final = 10_000
 """Callbacks in which cancelled tasks have to end once a simulation has failed."""
 
@@ -32,15 +32,15 @@ _LAST_STEPS: Final = 10_000
 class SimulationLoop(asyncio.SelectorEventLoop):
     """An event loop on a `VirtualClock`.
 
-    It has no threads: `run_in_executor` (so `asyncio.to_thread` too) calls the function at once,
-    in no time; one that waits for the loop would wait for ever. `anyio.to_thread` does start
-    a thread and has to be announced.
+    It has no threads: `run_in_executor` (so `asyncio.to_thread` too) calls the function
+    immediately, in no time; one that waits for the loop would wait forever. `anyio.to_thread` does
+    start a thread and has to be announced.
 
-    `crash_after_steps` and `crash_at_s` (of the clock) make it stop with SimulatedCrash; more
-    than `max_steps` callbacks with SimulationStuck.
+    `crash_after_steps` and `crash_at_s` (of the clock) make it stop with SimulatedCrash; more than
+    `max_steps` callbacks with SimulationStuck.
     """
 
-    # Of asyncio.BaseEventLoop, the same since Python 3.4.
+    # Of asyncio.BaseEventLoop, unchanged since Python 3.4.
     _ready: deque[asyncio.Handle]
     _scheduled: list[asyncio.TimerHandle]
 
@@ -69,7 +69,7 @@ class SimulationLoop(asyncio.SelectorEventLoop):
     def run_in_executor(
         self, executor: Executor | None, func: Callable[P, T], *args: P.args, **_: P.kwargs
     ) -> asyncio.Future[T]:
-        """Call `func` here and now; the future is over when this returns."""
+        """Call `func` immediately; the future is done when this returns."""
         future: asyncio.Future[T] = self.create_future()
         try:
             future.set_result(func(*args))  # pyright: ignore[reportCallIssue] # as asyncio's own
@@ -78,7 +78,7 @@ class SimulationLoop(asyncio.SelectorEventLoop):
         return future
 
     def jump(self, timeout: float | None) -> None:
-        """Nobody has anything to do for `timeout` seconds (None: ever): let them be over."""
+        """Nobody has anything to do for `timeout` seconds (None: ever): skip them."""
         if self._crash_at_s is not None:
             left = self._crash_at_s - self._world.clock.now
             if timeout is None or timeout >= left:
@@ -91,29 +91,29 @@ class SimulationLoop(asyncio.SelectorEventLoop):
     def crash(self) -> None:
         """Stop with SimulatedCrash before the next callback."""
         self._crash_after_steps = self._steps.limit = self._steps.taken
-        self.call_soon(lambda: None)  # else it might wait for a timer first
+        self.call_soon(lambda: None)  # otherwise it might wait for a timer first
 
     def stuck(self, why: str) -> NoReturn:
-        """Raise SimulationStuck, naming who waits for what will not come."""
+        """Raise SimulationStuck, naming the tasks that wait in vain."""
         waiting = describe_tasks(asyncio.all_tasks(self))
         raise SimulationStuck(f"simulation is stuck: {why}{waiting}")
 
     def grant_last_steps(self) -> None:
-        """From now on only wind up: no crash any more, and few steps."""
+        """From now on only clean up: no more crashes, and few steps."""
         self._crash_after_steps = self._crash_at_s = None
         self._steps.limit = self._steps.taken + _LAST_STEPS
 
     def abandon(self) -> None:
-        """Forget all tasks without unwinding them: no `finally` of theirs ever runs.
+        """Drop all tasks without unwinding them: no `finally` of theirs ever runs.
 
-        A coroutine that is collected gets GeneratorExit thrown in, which runs its `finally`
-        blocks, and there is no way to ask otherwise. So one reference too many is taken on them
-        and on all that could hold others; being counted nowhere, it also keeps them from being
-        collected when the interpreter ends.
+        A coroutine that is collected gets GeneratorExit thrown in, which runs its `finally` blocks,
+        and this cannot be turned off. So an additional reference is taken on them and on everything
+        that could hold others; as it is not accounted for anywhere, it also prevents their
+        collection when the interpreter exits.
         """
         tasks = asyncio.all_tasks(self)
         for task in tasks:
-            _unregister_task(task)  # else every later all_tasks() would look at each of them
+            _unregister_task(task)  # else every later all_tasks() would visit each of them
         ctypes.pythonapi.Py_IncRef(
             ctypes.py_object((tasks, list(self._ready), list(self._scheduled)))
         )
@@ -126,7 +126,7 @@ class SimulationLoop(asyncio.SelectorEventLoop):
 
 
 class _JumpingSelector(selectors.DefaultSelector):
-    """Instead of waiting for the next timer, puts the clock there."""
+    """Instead of waiting for the next timer, moves the clock there."""
 
     def __init__(self, loop: SimulationLoop, clock: VirtualClock) -> None:
         super().__init__()
@@ -147,7 +147,7 @@ class _JumpingSelector(selectors.DefaultSelector):
 
 
 class _CountedSteps(deque[asyncio.Handle]):
-    """The loop's queue of callbacks, of which it gets only so many."""
+    """The loop's queue of callbacks, with a limit on their number."""
 
     def __init__(self, limit: int, at_limit: Callable[[], NoReturn]) -> None:
         super().__init__()
@@ -174,5 +174,5 @@ def _describe_task(task: asyncio.Task[object]) -> str:
 
 
 def describe_tasks(tasks: set[asyncio.Task[object]]) -> str:
-    """A line for each, which says what it waits for."""
+    """A line for each, with what it waits for."""
     return "".join(sorted(f"\n  {_describe_task(task)}" for task in tasks))

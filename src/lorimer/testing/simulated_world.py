@@ -1,4 +1,5 @@
-"""The world of a simulation: its clock, ids, dice, HTTP and programs, all from one seed."""
+"""The world of a simulation: its clock, ids, random numbers, HTTP and programs, all from one
+seed."""
 
 from __future__ import annotations
 
@@ -26,11 +27,12 @@ if TYPE_CHECKING:
     import httpx2
 
 EPOCH: Final = 1_767_225_600.0
-"""Where every simulation begins: 2026-01-01T00:00:00Z, seconds since the Unix epoch."""
+"""The start of every simulation: 2026-01-01T00:00:00Z, seconds since the Unix epoch."""
 
 
 class SpawnScript(Protocol):
-    """Plays a program: what `World.spawn` would have returned. May wait; may raise OSError."""
+    """Simulates a program: returns what `World.spawn` would have returned. May wait; may raise
+    OSError."""
 
     async def __call__(
         self,
@@ -44,9 +46,9 @@ class SpawnScript(Protocol):
 
 
 class VirtualClock:
-    """Seconds since the simulation began. It stands still while somebody works outside.
+    """Seconds since the simulation began. It stops while somebody works outside.
 
-    Kept in whole nanoseconds: adding up floats would lose the small steps after some months.
+    Kept in whole nanoseconds: adding floats would lose small steps after some months.
     """
 
     __slots__ = ("_held", "_now_ns")
@@ -71,7 +73,7 @@ class VirtualClock:
 
     @contextmanager
     def hold(self, what: str) -> Generator[None]:
-        """Stand still within the block."""
+        """Stop within the block."""
         self._held.append(what)
         try:
             yield
@@ -79,16 +81,16 @@ class VirtualClock:
             self._held.remove(what)
 
     def let_go(self) -> None:
-        """Run again, although blocks that held it will never be left."""
+        """Continue, although blocks that stopped it will never be left."""
         self._held.clear()
 
 
 class SimulatedWorld:
-    """`World` under virtual time. The same seed gives the same ids, dice and times.
+    """`World` under virtual time. The same seed gives the same ids, random numbers and times.
 
-    `transport` answers HTTP requests in this process (`httpx2.MockTransport` will do; it is
-    shared by all clients, so closing it must do no harm); `spawn` plays programs. Without them
-    the simulated code may not call out or start anything.
+    `transport` answers HTTP requests in this process (`httpx2.MockTransport` is suitable; it is
+    shared by all clients, so closing it must be harmless); `spawn` simulates programs. Without them
+    the simulated code may not make requests or start anything.
     """
 
     def __init__(
@@ -110,7 +112,7 @@ class SimulatedWorld:
         return EPOCH + self.clock.now
 
     def monotonic(self) -> float:
-        """Seconds since the simulation began; equals the loop's time."""
+        """Seconds since the simulation began; equal to the loop's time."""
         return self.clock.now
 
     async def sleep(self, seconds: float) -> None:
@@ -118,21 +120,21 @@ class SimulatedWorld:
         await asyncio.sleep(seconds)  # noqa: TID251 # this is the world's sleep
 
     def new_id(self, prefix: str) -> str:
-        """An id as `RealWorld` makes them, but from the seed and a counter."""
+        """An id in the format of `RealWorld`, but from the seed and a counter."""
         self._ids += 1
         text = f"{self.seed}/{self._ids}".encode()
         return spell_id(prefix, hashlib.blake2b(text, digest_size=ID_BYTES).digest())
 
     def dice(self, seed: int | str | None = None) -> Random:
-        """With a seed the numbers that every world gives for it; without, the world's own."""
+        """With a seed the same numbers as in every world; without, the world's own."""
         if seed is not None:
             return Random(seed)
         self._dice += 1
         return Random(f"{self.seed}/dice/{self._dice}")
 
     def http(self) -> httpx2.AsyncClient:
-        """A client on the transport that was handed in. Raises UnannouncedOutside without one."""
-        import httpx2  # dear to import; most simulations have no use for it
+        """A client on the given transport. Raises UnannouncedOutside without one."""
+        import httpx2  # expensive to import; most simulations do not need it
 
         if self._transport is None:
             raise refusal("HTTP is not part of this simulation: give it a transport")
@@ -141,7 +143,8 @@ class SimulatedWorld:
         )
 
     def guarded_http(self, reach: Reach = Reach()) -> httpx2.AsyncClient:
-        """As `http`; every name is public here, and a host that is an address is judged by it."""
+        """Like `http`; every name is public here, and a host given as an address is judged by
+        it."""
         from lorimer.world.guarded import simulated_client  # as above
 
         if self._transport is None:
@@ -158,7 +161,7 @@ class SimulatedWorld:
         limits: ProcessLimits = ProcessLimits(),
         sink: Sink | None = None,
     ) -> Finished:
-        """Ask the script, and hold it to the limits in virtual time.
+        """Call the script, and enforce the limits in virtual time.
 
         Raises UnannouncedOutside without a script, and what the script raises.
         """
@@ -189,8 +192,8 @@ class SimulatedWorld:
     async def crash(self) -> NoReturn:
         """Die here, as by kill -9: the simulation stops with SimulatedCrash at this very await.
 
-        For the models, tools and stores of a test, which know where they are; RuntimeError
-        outside of a simulation.
+        For the models, tools and stores of a test, which know where they are; RuntimeError outside
+        of a simulation.
         """
         loop = asyncio.get_running_loop()
         if not isinstance(loop, SimulationLoop):
@@ -201,9 +204,9 @@ class SimulatedWorld:
 
     @contextmanager
     def outside(self, what: str) -> Generator[None]:
-        """Announce `what`: the clock stands still, real time passes, within the block.
+        """Announce `what`: within the block the clock stops and real time passes.
 
-        No timer fires in the meantime, also none that should end the block. 30 real seconds
+        No timer fires in the meantime, not even one that should end the block. 30 real seconds
         without a sign of life end the simulation with SimulationStuck.
         """
         with self.clock.hold(what):

@@ -1,12 +1,12 @@
 """Run asynchronous code under virtual time, in one thread, from one seed.
 
 `simulate` gives a coroutine a `SimulatedWorld` and an event loop whose clock jumps to the next
-timer as soon as nobody has anything to do. An hour of waiting costs microseconds, and the same
-seed gives the same run. What virtual time cannot see (a thread, a socket, a process) has to be
-announced with `world.outside(...)`; unannounced, it fails the simulation.
+timer as soon as nobody has anything to do. An hour of waiting costs microseconds, and the same seed
+gives the same run. What virtual time cannot see (a thread, a socket, a process) has to be announced
+with `world.outside(...)`; otherwise the simulation fails.
 
-Clock and world are in `simulated_world.py`, the loop in `simulated_loop.py`; what a simulated
-process or HTTP server answers is the test's to script.
+Clock and world are in `simulated_world.py`, the loop in `simulated_loop.py`; the test scripts the
+answers of simulated processes and HTTP servers.
 """
 
 from __future__ import annotations
@@ -55,15 +55,15 @@ def simulate_in(
     crash_at_s: float | None = None,
     max_steps: int = MAX_STEPS,
 ) -> T:
-    """Run `main(world)` on a fresh loop, the world's clock going on where it stands.
+    """Run `main(world)` on a fresh loop; the world's clock continues from its current time.
 
-    `crash_after_steps`: after so many callbacks of the loop, `crash_at_s`: before anything of
-    that time on the world's clock happens, all is dropped and SimulatedCrash raised. A `main`
-    that ends earlier returns as usual; so trying 1, 2, 3, ... visits every await of a run.
+    `crash_after_steps`: after that many callbacks of the loop, `crash_at_s`: before anything at
+    that time of the world's clock happens, everything is dropped and SimulatedCrash raised. A
+    `main` that ends earlier returns as usual; so trying 1, 2, 3, ... visits every await of a run.
 
     Raises what `main` raises; LeftBehind if tasks outlive it (they are cancelled first);
-    UnannouncedOutside for unannounced threads, sockets and processes, also when the code that
-    was refused one has swallowed that error; SimulationStuck when nothing can happen any more.
+    UnannouncedOutside for unannounced threads, sockets and processes, even if the code that was
+    refused one has swallowed that error; SimulationStuck when nothing can happen any more.
     """
 
     try:
@@ -112,7 +112,7 @@ def _run_to_the_end(loop: SimulationLoop, main: asyncio.Task[T]) -> T:
 
 
 def _wind_up(loop: SimulationLoop) -> None:
-    """Cancel what is left of a failed simulation; abandon what will not end."""
+    """Cancel what is left of a failed simulation; abandon what does not end."""
     loop.grant_last_steps()
     try:
         while left := asyncio.all_tasks(loop):

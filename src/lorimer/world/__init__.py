@@ -1,4 +1,5 @@
-"""The outside: clock, ids, dice, HTTP, processes and files beneath opened roots."""
+"""Access to the outside world: clock, ids, random numbers, HTTP, processes and files beneath opened
+roots."""
 
 from lorimer.world.real import RealWorld
 

@@ -1,6 +1,6 @@
-"""Which addresses are public: what a model, a page or a redirect may make us connect to.
+"""Which addresses are public: where a model, a page or a redirect may make us connect.
 
-Judged is only the address that is connected to, never the spelling of a name. Sources: the IANA
+Only the address of the connection counts, never the spelling of a name. Sources: the IANA
 special-purpose registries (RFC 6890), RFC 4291, 5214 (ISATAP), 6052 (NAT64), 3056 (6to4), 4380
 (Teredo), and the cloud vendors' documentation for their metadata services.
 """
@@ -21,7 +21,7 @@ Address: TypeAlias = IPv4Address | IPv6Address
 _METADATA: Final = frozenset(
     map(ip_address, ("169.254.169.254", "168.63.129.16", "100.100.100.200", "fd00:ec2::254"))
 )
-"""Services that hand credentials to whoever asks from inside a cloud, also at public addresses."""
+"""Services that give credentials to any client inside a cloud, some of them at public addresses."""
 
 _CLOSED: Final = tuple(
     ip_network(text)
@@ -44,11 +44,11 @@ _CLOSED: Final = tuple(
         "203.0.113.0/24",
         "224.0.0.0/4",
         "240.0.0.0/4",
-        "::/96",  # unspecified, loopback, and the old form of IPv4 addresses
+        "::/96",  # unspecified, loopback, and the deprecated form of IPv4 addresses
         "64:ff9b:1::/48",  # local NAT64
         "100::/64",  # discard
         "100:0:0:1::/64",
-        "2001::/32",  # Teredo: hides two IPv4 addresses, and nothing public is there
+        "2001::/32",  # Teredo: embeds two IPv4 addresses, and nothing public is there
         "2001:1::/32",
         "2001:2::/48",  # benchmarks
         "2001:3::/32",
@@ -76,12 +76,12 @@ _GLOBAL: Final = IPv6Network("2000::/3")
 
 
 def is_metadata(address: Address) -> bool:
-    """One of the clouds' metadata services, however it is written."""
+    """Whether it is the metadata service of a cloud, in any notation."""
     return any(form in _METADATA for form in _forms(address))
 
 
 def refusal(address: Address) -> str:
-    """Why nothing may be connected to there; "": it is public."""
+    """Why connections to it are forbidden; "": it is public."""
     if isinstance(address, IPv6Address) and address.scope_id is not None:
         return "it is bound to one network interface"
     if is_metadata(address):
@@ -95,7 +95,7 @@ def refusal(address: Address) -> str:
 
 
 def _forms(address: Address) -> list[Address]:
-    """The address, and the IPv4 address that it stands for."""
+    """The address, and the IPv4 address embedded in it."""
     if isinstance(address, IPv4Address):
         return [address]
     value = int(address)

@@ -1,8 +1,8 @@
-"""Unpack an archive (zip, tar, tar.gz, tar.bz2, tar.xz) that nobody has vouched for.
+"""Unpack an untrusted archive (zip, tar, tar.gz, tar.bz2, tar.xz).
 
-Of each entry only a plain relative name and its bytes are used, and both go through `RootedFiles`:
-no entry can name a place outside, and nothing that is there is written over. Links are left out.
-The libraries only parse: they extract nothing, and read no more at once than a few MiB.
+Only a plain relative name and the bytes of each entry are used, and both go through `RootedFiles`:
+no entry can refer to a place outside, and existing files are never overwritten. Links are left out.
+The libraries only parse: they extract nothing, and read no more than a few MiB at once.
 """
 
 from __future__ import annotations
@@ -29,19 +29,19 @@ from lorimer.world.spellings import folded
 
 MAX_ENTRIES: Final = 10_000
 MAX_BYTES: Final = 1024**3
-"""Of all files together, unpacked."""
+"""Unpacked size of all files together."""
 MAX_RATIO: Final = 200
-"""Unpacked bytes for each packed one, once they are more than FREE_BYTES."""
+"""Unpacked bytes per packed byte, once there are more than FREE_BYTES."""
 FREE_BYTES: Final = 16 * 1024**2
 MAX_DEPTH: Final = 32
-"""Folders in a name."""
+"""Depth of folders in a name."""
 MAX_NAME: Final = 1024
 _MAX_PART: Final = 255
 _MAX_READ: Final = 2 * 1024**2
-"""What a library may want at once: a table of contents, or a header."""
+"""The most that a library may read at once: a table of contents, or a header."""
 _CHUNK: Final = 65_536
 _MAX_HEADER: Final = 8192
-"""Of what a tar says of an entry besides its first 512 bytes."""
+"""Bytes of a tar's extended headers for one entry, in addition to its 512-byte header."""
 _MORE_HEADER: Final = (tarfile.XHDTYPE, tarfile.XGLTYPE, tarfile.SOLARIS_XHDTYPE)
 _STOPPED: Final = "stopped: it took too long"
 
@@ -53,8 +53,8 @@ _BROKEN: Final = (
     lzma.LZMAError,
     EOFError,
     ValueError,
-    NotImplementedError,  # a way of packing that nobody knows
-    RuntimeError,  # of zipfile: encrypted
+    NotImplementedError,  # an unknown compression method
+    RuntimeError,  # zipfile raises it for encrypted entries
     OverflowError,
     RecursionError,
     KeyError,
@@ -63,25 +63,25 @@ _BROKEN: Final = (
 
 
 class BadArchive(Exception):
-    """It is none, is damaged, or contains what no honest archive needs."""
+    """The file is not an archive, is damaged, or contains what no honest archive needs."""
 
 
 @dataclass(slots=True)
 class Unpacked:
-    """What was made of an archive."""
+    """The result of unpacking."""
 
     files: int = 0
     folders: int = 0
     bytes: int = 0
     links: int = 0
-    """Links, which were left out."""
+    """Number of links, which were left out."""
 
 
 @dataclass(slots=True)
 class _Entry:
     name: str
     kind: str
-    """`file`, `folder`, `link`; anything else is refused."""
+    """`file`, `folder`, `link`; anything else is rejected."""
     size: int
     executable: bool
     open: Callable[[], BinaryIO]
@@ -95,11 +95,11 @@ def unpack(
     forbidden: Collection[str] = (),
     stopped: Callable[[], bool] = lambda: False,
 ) -> Unpacked:
-    """Unpack `archive` into the folder `into`, which must be empty or not there.
+    """Unpack `archive` into the folder `into`, which must be empty or missing.
 
-    `forbidden` are names, in small letters, that no entry may have as a part of its own. Blocks;
-    gives up soon after `stopped()` is true. All names and declared sizes are looked at before
-    anything is written. Raises BadArchive, FileExistsError, and what `RootedFiles` raises.
+    `forbidden` are names, in lower case, that no entry may have as a path component. Blocks; gives
+    up soon after `stopped()` is true. All names and declared sizes are checked before anything is
+    written. Raises BadArchive, FileExistsError, and what `RootedFiles` raises.
     """
     if files.exists(into) and files.list_dir(into, 1)[0]:
         raise FileExistsError(errno.EEXIST, "it is there already, and not empty", str(into))
@@ -139,9 +139,9 @@ def _write(
 
 
 def checked(name: str, forbidden: Collection[str] = ()) -> tuple[str, ...]:
-    """The parts of an entry's name; none for the archive's own folder. Raises BadArchive for one
-    that is not plain: absolute, with `..`, control characters, backslashes or a drive's letter,
-    too long or too deep."""
+    """The components of an entry's name; none for the archive's root folder. Raises BadArchive for
+    a name that is not plain: absolute, with `..`, control characters, backslashes or a drive
+    letter, too long or too deep."""
     told = name[:200]
     if len(name) > MAX_NAME or _BAD.search(name) or name.startswith("/"):
         raise BadArchive(f"the name {told!r} is not a plain relative path")
@@ -198,7 +198,7 @@ def _within(total: int, packed: int) -> None:
 
 @dataclass(slots=True)
 class _Meter:
-    """Counts what really comes out: what an entry says of its size may be wrong."""
+    """Counts the actual output: the declared size of an entry may be wrong."""
 
     packed: int
     stopped: Callable[[], bool]
@@ -215,7 +215,7 @@ class _Meter:
 
 
 def _entries(raw: BinaryIO, stopped: Callable[[], bool]) -> Iterator[_Entry]:
-    """Each time from the beginning."""
+    """The entries, read from the beginning on each call."""
     raw.seek(0)
     start = raw.read(6)
     raw.seek(0)
@@ -228,13 +228,13 @@ def _entries(raw: BinaryIO, stopped: Callable[[], bool]) -> Iterator[_Entry]:
 
 @contextmanager
 def _telling() -> Generator[None]:
-    """What the libraries raise for damaged input, as BadArchive."""
+    """Converts the libraries' exceptions for damaged input to BadArchive."""
     try:
         yield
     except _BROKEN as error:
         raise BadArchive(f"it cannot be read: {error}") from error
     except OSError as error:
-        if error.errno is not None:  # the system's own; gzip and bz2 have no number
+        if error.errno is not None:  # of the system; those of gzip and bz2 have none
             raise
         raise BadArchive(f"it cannot be read: {error}") from error
 
@@ -249,14 +249,15 @@ def _of_zip(raw: BinaryIO) -> Iterator[_Entry]:
             if info.flag_bits & 1:
                 raise BadArchive(f"{info.filename[:200]!r} is encrypted")
             if info.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
-                # zipfile unpacks the others at once, whatever comes of a few bytes
+                # zipfile unpacks the other methods in one go, however large the output of a few
+                # bytes is
                 raise BadArchive(f"{info.filename[:200]!r} is packed in a way that is not unpacked")
             kind = "folder" if info.is_dir() else _kind_of(mode)
 
             def content(info: zipfile.ZipInfo = info) -> BinaryIO:
                 return cast("BinaryIO", found.open(info))
 
-            # `orig_filename`: the other one ends at a NUL
+            # `orig_filename`: the other one is cut at a NUL
             yield _Entry(info.orig_filename, kind, info.file_size, bool(mode & 0o100), content)
 
 
@@ -270,7 +271,7 @@ def _kind_of(mode: int) -> str:
 
 
 class _Careful(io.RawIOBase):
-    """A file of which nobody reads much at once."""
+    """A file that cannot be read in large pieces."""
 
     def __init__(self, raw: BinaryIO) -> None:
         self._raw = raw
@@ -310,8 +311,8 @@ def _size(raw: BinaryIO) -> int:
 
 
 class _Header(tarfile.TarInfo):
-    """Refuses long headers before they are read: tarfile looks for fields in them with regular
-    expressions that take time as the square of their length."""
+    """Rejects long headers before they are read: tarfile searches them for fields with regular
+    expressions that take quadratic time."""
 
     @classmethod
     def frombuf(cls, buf: bytes | bytearray, encoding: str, errors: str) -> _Header:
@@ -348,7 +349,7 @@ def _of_tar(raw: BinaryIO, start: bytes, stopped: Callable[[], bool]) -> Iterato
 
 
 class _Forward(io.RawIOBase):
-    """The unpacked tar, read once from its beginning to its end, and bounded."""
+    """The unpacked tar, read sequentially and bounded."""
 
     def __init__(self, stream: BinaryIO, packed: int, stopped: Callable[[], bool]) -> None:
         self._stream = stream

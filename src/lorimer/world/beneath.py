@@ -1,9 +1,9 @@
 """Walk a path beneath an opened root, one component at a time.
 
-Each component is opened relative to the descriptor of the one before it and never through a
-symlink; links are read and walked by us, as long as they stay beneath the root. So what was
-checked is what is used: swapping a component for a link while we walk leads nowhere. `..` goes
-back along the way we came, not to where the system says.
+Each component is opened relative to the descriptor of its parent and never through a symlink; links
+are read and followed by us, as long as they stay beneath the root. So what was checked is what is
+used: swapping a component for a link during the walk has no effect. `..` goes back along the path
+that was walked, not to what the system considers the parent.
 """
 
 from __future__ import annotations
@@ -25,14 +25,14 @@ MAX_DEPTH: Final = 256
 _MAX_LINKS: Final = 40
 _THROUGH: Final = os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 LIST: Final = _THROUGH | os.O_RDONLY
-"""Flags to open a directory whose names are wanted."""
-# O_PATH needs no permission to read the directory, only to pass through it.
+"""Flags to open a directory in order to list it."""
+# With O_PATH only passing through the directory requires permission, not reading it.
 PASS: Final = _THROUGH | (os.O_PATH if sys.platform == "linux" else os.O_RDONLY)
-"""Flags to open a directory that is only on the way."""
+"""Flags to open a directory that is only passed through."""
 
 
 class OutsideRoots(PermissionError):
-    """The path, or a link on its way, leads out of every permitted folder."""
+    """The path, or a link along it, leads out of all permitted folders."""
 
     def __init__(self, path: AnyPath, roots: Sequence[Path]) -> None:
         folders = ", ".join(str(root) for root in roots)
@@ -44,14 +44,14 @@ class Root:
     """An open directory beneath which paths are walked."""
 
     path: Path
-    """As given, made absolute: what callers say."""
+    """As given, made absolute: the caller's notation."""
     real: Path
-    """Without links: what the system says."""
+    """With links resolved: the system's notation."""
     fd: int
 
     @classmethod
     def open(cls, path: AnyPath) -> Self:
-        """Raises OSError. Whoever opens a root closes its `fd`."""
+        """Raises OSError. The caller has to close its `fd`."""
         given = Path(os.path.abspath(path))
         fd = os.open(given, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         return cls(given, Path(os.path.realpath(given)), fd)
@@ -68,7 +68,7 @@ class Place:
 
     @property
     def real(self) -> Path:
-        """Where it is: absolute, without links."""
+        """Its location: absolute, without links."""
         return self.root.real.joinpath(*self.above, self.name)
 
 
@@ -81,11 +81,12 @@ def place_beneath(
     absent: bool = False,
     follow_last: bool = True,
 ) -> Generator[Place]:
-    """Walk to the directory that holds the last component of `path`; it is open in the block.
+    """Walk to the directory that contains the last component of `path`; it is open within the
+    block.
 
-    `make` creates missing directories on the way, `absent` lets the way end in the void, without
-    `follow_last` a link at the end is itself what is meant. Raises OutsideRoots and OSError;
-    every OSError that leaves the block names `path`.
+    `make` creates missing directories along the path, `absent` allows the path to be missing from
+    some point on, and without `follow_last` a link at the end refers to the link itself. Raises
+    OutsideRoots and OSError; every OSError that leaves the block names `path`.
     """
     asked = os.fspath(path)
     _require_possible(asked)
@@ -93,13 +94,13 @@ def place_beneath(
     try:
         with _Walk(root, asked, [one.path for one in roots]) as walk:
             yield walk.to_parent(deque(parts), make=make, absent=absent, follow_last=follow_last)
-    except OSError as error:  # the system saw one component; say what was asked for
+    except OSError as error:  # the system saw one component; report the full path
         error.filename, error.filename2 = asked, None
         raise
 
 
 class _Walk:
-    """The open directories between a root and where we are; closes them."""
+    """The open directories between a root and the current position; closes them."""
 
     def __init__(self, root: Root, asked: str, permitted: Sequence[Path]) -> None:
         self._root = root
@@ -145,7 +146,7 @@ class _Walk:
         return Place(self._root, tuple(self._names), self._fd, name)
 
     def _void(self, name: str, todo: deque[str]) -> Place:
-        """A place that is not there. `..` in the void could only be guessed at."""
+        """A place that does not exist. `..` in a missing part could only be guessed."""
         if ".." in todo:
             raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), self._asked)
         *above, last = name, *todo
@@ -170,7 +171,7 @@ class _Walk:
         self._names.append(name)
 
     def _link(self, name: str) -> str | None:
-        """What the link `name` says, or None if it is not a link."""
+        """The target of the link `name`, or None if it is not a link."""
         try:
             return os.readlink(name, dir_fd=self._fd)
         except OSError as error:
@@ -193,12 +194,12 @@ class _Walk:
 
 
 def parts_of(path: str) -> tuple[str, ...]:
-    """The components of a path that mean something."""
+    """The components of a path, without redundant ones."""
     return tuple(part for part in path.split("/") if part not in ("", "."))
 
 
 def _locate(roots: Sequence[Root], path: str) -> tuple[Root, tuple[str, ...]]:
-    """The root that an asked path is beneath, the innermost of several, and the rest of it."""
+    """The root that contains a given path, the innermost of several, and the rest of the path."""
     parts = parts_of(path)
     if not path.startswith("/"):
         return roots[0], parts
@@ -209,7 +210,7 @@ def _locate(roots: Sequence[Root], path: str) -> tuple[Root, tuple[str, ...]]:
 
 
 def _rest_beneath(root: Root, parts: tuple[str, ...]) -> tuple[str, ...] | None:
-    """`parts` of an absolute path from `root` on, whichever way the root is spelt."""
+    """`parts` of an absolute path relative to `root`, in either notation of the root."""
     for spelling in (root.path, root.real):
         prefix = parts_of(str(spelling))
         if parts[: len(prefix)] == prefix:
@@ -227,10 +228,10 @@ def _require_possible(path: str) -> None:
 
 
 def open_or_make(fd: int, name: str) -> int:
-    """The directory `name`, made if missing."""
+    """The directory `name`, created if missing."""
     try:
         return os.open(name, PASS, dir_fd=fd)
     except FileNotFoundError:
-        with suppress(FileExistsError):  # another one was quicker
+        with suppress(FileExistsError):  # somebody else created it first
             os.mkdir(name, dir_fd=fd)
         return os.open(name, PASS, dir_fd=fd)

@@ -1,4 +1,4 @@
-"""A buffer that keeps the beginning and the end of what is poured into it."""
+"""A buffer that keeps the beginning and the end of everything written to it."""
 
 from __future__ import annotations
 
@@ -6,9 +6,9 @@ from __future__ import annotations
 class BoundedOutput:
     """Bytes of a program's output, of which at most `limit` are kept.
 
-    The first half and the last half stay, because a program says what it does at its beginning
-    and why it failed at its end. Memory is at most `limit` plus one chunk, whatever is written,
-    and only as much as was written while that is less.
+    The first half and the last half are kept, because a program reports what it does at the
+    beginning and why it failed at the end. Memory use is at most `limit` plus one chunk, and no
+    more than was written.
 
     Raises ValueError for a negative limit.
     """
@@ -33,11 +33,11 @@ class BoundedOutput:
 
     @property
     def complete(self) -> bool:
-        """Whether everything written is still here."""
+        """Whether everything written is still there."""
         return self._total <= self._limit
 
     def write(self, chunk: bytes) -> None:
-        """Take `chunk` in; bytes that find no room any more are only counted."""
+        """Append `chunk`; bytes that do not fit are only counted."""
         self._total += len(chunk)
         room = self._head_limit - len(self._head)
         if room > 0:
@@ -50,7 +50,7 @@ class BoundedOutput:
         grow = chunk[: self._tail_limit - len(self._tail)]
         self._tail += grow
         rest = chunk[len(grow) :]
-        # From here the tail is full: a ring whose oldest byte is at `_at`.
+        # The tail is full: a ring buffer whose oldest byte is at `_at`.
         first = rest[: self._tail_limit - self._at]
         self._tail[self._at : self._at + len(first)] = first
         second = rest[len(first) :]
@@ -59,10 +59,11 @@ class BoundedOutput:
             self._at = (self._at + len(rest)) % self._tail_limit
 
     def content(self) -> bytes:
-        """All that was written, or head and tail around a line that says how much is missing.
+        """Everything that was written, or head and tail around a line that says how much is
+        missing.
 
-        Never longer than the limit, the marker line included; where the limit is too small to
-        hold that line, it is missing.
+        Never longer than the limit, including the marker line, which is omitted if the limit is too
+        small for it.
         """
         tail = bytes(self._tail[self._at :] + self._tail[: self._at])
         if self.complete:

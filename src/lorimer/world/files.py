@@ -1,9 +1,9 @@
 """Files beneath opened roots, and nothing else.
 
 Where a path may lead is decided in `beneath`; *whether* it may be read or written, by the
-permission rules in `lorimer.tools`, on the asked path and on `RootedFiles.resolve`.
+permission rules in `lorimer.tools`, on the given path and on `RootedFiles.resolve`.
 
-Calls block; their bounds are arguments. Nothing here is held open between them but the roots.
+Calls block; arguments bound them. Nothing but the roots is kept open between calls.
 """
 
 from __future__ import annotations
@@ -31,19 +31,19 @@ from lorimer.world.beneath import (
     parts_of,
     place_beneath,
 )
-from lorimer.world.beneath import OutsideRoots as OutsideRoots  # looked for beside RootedFiles
+from lorimer.world.beneath import OutsideRoots as OutsideRoots  # expected next to RootedFiles
 
 Kind: TypeAlias = Literal["file", "dir", "link", "other"]
 
 _CHUNK: Final = 1_048_576
 _ACL: Final = "system.posix_acl_access"
-# O_NONBLOCK: a FIFO put in the place of a file must not stop us.
+# O_NONBLOCK: a FIFO in place of a file must not block us.
 _READ: Final = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
 _CREATE: Final = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 _APPEND: Final = (
     os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 )
-# A folder that may not be read, has vanished, or is by now something else.
+# A folder that may not be read, has vanished, or is no longer a folder.
 _NOT_ENTERED: Final = frozenset(
     {errno.EACCES, errno.EPERM, errno.ENOENT, errno.ENOTDIR, errno.ELOOP}
 )
@@ -58,7 +58,7 @@ class NotRegularFile(OSError):
 
 @dataclass(frozen=True, slots=True)
 class FileStat:
-    """What is known about a file without reading it. Links on the way are followed."""
+    """What is known about a file without reading it. Links along the path are followed."""
 
     kind: Kind
     size: int
@@ -68,12 +68,12 @@ class FileStat:
     mode: int
     """Permission bits only."""
     links: int
-    """Names that this file has; writing to one of several leaves the others as they were."""
+    """Number of hard links; writing to one of several does not change the others."""
 
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """A name found in a directory; `path` is relative to where the search began, with `/`."""
+    """A name found in a directory; `path` is relative to the start of the search, with `/`."""
 
     path: str
     kind: Kind
@@ -82,13 +82,13 @@ class Entry:
 class RootedFiles:
     """A handle to one or more directories; a context manager, or call `close`.
 
-    Paths are relative to the first root, or absolute and beneath any of them. A root may itself
-    be reached through links: whoever opens it vouches for it. The same directory stays open if
-    its name is given to another one later.
+    Paths are relative to the first root, or absolute and beneath any of them. The path of a root
+    itself may contain links: whoever opens it trusts it. The same directory stays open if its name
+    is later given to another one.
 
-    All methods raise OutsideRoots for a path that leads out, NotRegularFile where a file was
-    needed and something stranger lies, and OSError as the system does otherwise; EINVAL for
-    a path that no system could hold, ELOOP after 40 links. Safe to use from several threads.
+    All methods raise OutsideRoots for a path that leads out, NotRegularFile where a file is
+    required and something else is found, and OSError as the system does otherwise; EINVAL for a
+    path that is impossible on the system, ELOOP after 40 links. Safe to use from several threads.
     """
 
     def __init__(self, roots: Sequence[AnyPath]) -> None:
@@ -112,16 +112,17 @@ class RootedFiles:
 
     @property
     def roots(self) -> tuple[Path, ...]:
-        """The permitted folders as they were given, made absolute."""
+        """The permitted folders as given, made absolute."""
         return tuple(root.path for root in self._roots)
 
     def __del__(self) -> None:
-        # whoever shares these handles with many runs often has no moment to close them
+        # code that shares these handles among many runs often has no good time to close them
         if "_closed" in vars(self):
             self.close()
 
     def close(self) -> None:
-        """Let go of the roots. Once is enough; done anyway when nobody holds this any more."""
+        """Close the roots. Calling it again is harmless; also done when the object is garbage
+        collected."""
         if not self._closed:
             self._closed = True
             for root in self._roots:
@@ -141,12 +142,12 @@ class RootedFiles:
             os.close(fd)
 
     def open(self, path: AnyPath) -> BinaryIO:
-        """A file to read from, not buffered. The caller closes it."""
+        """Open a file for reading, unbuffered. The caller closes it."""
         return os.fdopen(self._open(path), "rb", buffering=0)
 
     def _open(self, path: AnyPath) -> int:
         with self._place(path) as place:
-            self._status(place, path)  # asked first, because merely opening a device may act
+            self._status(place, path)  # checked first: merely opening a device may act
             fd = os.open(place.name, _READ, dir_fd=place.fd)
         try:
             self._require_file(os.fstat(fd), path)
@@ -156,9 +157,9 @@ class RootedFiles:
         return fd
 
     def create(self, path: AnyPath, chunks: Iterable[bytes], *, mode: int = 0o666) -> None:
-        """Make a file that is not there yet, and missing folders; the system applies its umask to
-        `mode`. Raises FileExistsError, also for a link that leads nowhere; what was written stays
-        when `chunks` raises."""
+        """Create a file that must not exist, and missing folders; the system applies its umask to
+        `mode`. Raises FileExistsError, also for a dangling link; if `chunks` raises, what was
+        written stays."""
         with self._place(path, make=True, follow_last=False) as place:
             fd = os.open(place.name, _CREATE, mode & 0o777, dir_fd=place.fd)
         try:
@@ -168,11 +169,11 @@ class RootedFiles:
             os.close(fd)
 
     def write_bytes(self, path: AnyPath, data: bytes) -> None:
-        """Replace or create a file: all of `data` or nothing, also across a power cut.
+        """Replace or create a file: atomically, also across a power failure.
 
-        Missing folders are made. An existing file keeps its permission bits and list (ACL), its
-        attributes `user.*` and, where the system lets us, its owner. A link is followed, so what it
-        points to is replaced. Killed half-way, it can leave a file `.lorimer-*.tmp` behind.
+        Missing folders are created. An existing file keeps its permission bits and ACL, its
+        attributes `user.*` and, where the system allows it, its owner. A link is followed, so its
+        target is replaced. If killed half-way, it can leave a file `.lorimer-*.tmp` behind.
         """
         with self._place(path, make=True) as place:
             old: os.stat_result | None = None
@@ -198,8 +199,8 @@ class RootedFiles:
             _sync_directory(place.fd)
 
     def append_bytes(self, path: AnyPath, data: bytes) -> None:
-        """Add to the end of a file; it and missing folders are made. Not proof against a power
-        cut, and not all or nothing."""
+        """Append to a file; it and missing folders are created. Neither atomic nor safe across a
+        power failure."""
         with self._place(path, make=True) as place:
             with suppress(FileNotFoundError):
                 self._status(place, path)
@@ -211,13 +212,13 @@ class RootedFiles:
                 os.close(fd)
 
     def mkdirs(self, path: AnyPath) -> None:
-        """Make a folder and those above it; nothing happens if it is there."""
+        """Create a folder and its parents; does nothing if it exists."""
         with self._place(path, make=True) as place:
             if place.name != ".":
                 os.close(open_or_make(place.fd, place.name))
 
     def exists(self, path: AnyPath) -> bool:
-        """Whether something is there. A link to nothing is not."""
+        """Whether something is there. A dangling link does not count."""
         try:
             self.stat(path)
         except (FileNotFoundError, NotADirectoryError):
@@ -239,13 +240,13 @@ class RootedFiles:
     def resolve(self, path: AnyPath) -> Path:
         """Where `path` really leads: absolute, without links. It need not exist yet.
 
-        For showing and for rules; opening the result later may lead elsewhere, so open `path`.
+        For display and for rules; opening the result later may lead elsewhere, so open `path`.
         """
         with self._place(path, absent=True) as place:
             return place.real
 
     def list_dir(self, path: AnyPath, max_entries: int) -> tuple[list[Entry], bool]:
-        """The first `max_entries` names of a folder in order, and whether there are more."""
+        """The first `max_entries` names of a folder in sorted order, and whether there are more."""
         with self._place(path) as place:
             fd = os.open(place.name, LIST, dir_fd=place.fd)
         try:
@@ -255,14 +256,15 @@ class RootedFiles:
         return entries[:max_entries], len(entries) > max_entries
 
     def walk(self, start: AnyPath, max_entries: int) -> Iterator[Entry]:
-        """What lies beneath the folder `start`, parents first, in order, at most `max_entries`.
+        """What lies beneath the folder `start`, parents first, in sorted order, at most
+        `max_entries`.
 
-        Linked folders are told as links and not entered; neither are folders that may not be
-        read, that vanish meanwhile, or that lie more than 256 levels deep.
+        Linked folders are reported as links and not entered; neither are folders that may not be
+        read, that vanish meanwhile, or that are more than 256 levels deep.
         """
         with self._place(start) as place:
             root, base = place.root, (*place.above, place.name)
-            os.close(os.open(place.name, LIST, dir_fd=place.fd))  # a bad start is an error
+            os.close(os.open(place.name, LIST, dir_fd=place.fd))  # an invalid start is an error
         pending = [Entry("", "dir")]
         left = max_entries
         while pending and left > 0:
@@ -274,11 +276,11 @@ class RootedFiles:
                 self._require_open()
                 found = _scan_beneath(root.fd, (*base, *parts_of(entry.path)), entry.path, left)
                 pending.extend(reversed(found))
-                # Each pending entry costs one of those left: more than that are never reached.
+                # Each pending entry uses up one of those left: more than that are never reached.
                 del pending[: max(0, len(pending) - left)]
 
     def unlink(self, path: AnyPath) -> None:
-        """Remove a file, or a link, never what it points to. Folders raise IsADirectoryError."""
+        """Remove a file, or a link itself. Folders raise IsADirectoryError."""
         with self._place(path, follow_last=False) as place:
             found = os.stat(place.name, dir_fd=place.fd, follow_symlinks=False)
             if stat.S_ISDIR(found.st_mode):
@@ -308,7 +310,7 @@ class RootedFiles:
         return place_beneath(self._roots, path, make=make, absent=absent, follow_last=follow_last)
 
     def _require_open(self) -> None:
-        """The descriptors of closed roots may by now belong to somebody else's files."""
+        """After closing, the descriptors of roots may belong to other files."""
         if self._closed:
             raise ValueError("these roots are closed")
 
@@ -320,7 +322,7 @@ def _write_all(fd: int, data: bytes) -> None:
 
 
 def _copy_attributes(fd: int, old: os.stat_result) -> None:
-    """Owner first: changing it may clear bits. Set-id bits go, as with any write."""
+    """Owner first: changing it may clear bits. Set-id bits are dropped, as with any write."""
     new = os.fstat(fd)
     if (new.st_uid, new.st_gid) != (old.st_uid, old.st_gid):
         with suppress(PermissionError):
@@ -329,13 +331,13 @@ def _copy_attributes(fd: int, old: os.stat_result) -> None:
 
 
 def _copy_extended(fd: int, place: Place) -> None:
-    """The list of who may do what, which the folder may have given the new file too: without it
-    the bits for the group would mean more than they did. And what its user noted on it."""
+    """The ACL, where the folder may have given the new file one too: without it the group bits
+    would grant more than they did. And user attributes."""
     if sys.platform != "linux":
         return
     try:
         source = os.open(place.name, _READ, dir_fd=place.fd)
-    except OSError:  # one that may only be written
+    except OSError:  # a file that is write-only
         return
     try:
         names = _extended(source)
@@ -348,14 +350,14 @@ def _copy_extended(fd: int, place: Place) -> None:
             if name == _ACL:
                 os.setxattr(fd, name, os.getxattr(source, name))
             elif name.startswith("user."):
-                with suppress(OSError):  # no room for it is no reason not to write
+                with suppress(OSError):  # lack of space for it must not prevent the write
                     os.setxattr(fd, name, os.getxattr(source, name))
     finally:
         os.close(source)
 
 
 def _extended(fd: int) -> list[str]:
-    """Names of attributes; none where the file system has none."""
+    """Names of extended attributes; none if the file system does not support them."""
     try:
         return os.listxattr(fd)
     except OSError as error:
@@ -365,9 +367,10 @@ def _extended(fd: int) -> list[str]:
 
 
 def _sync_directory(fd: int) -> None:
-    """Make the new name survive a power cut, as far as directory and file system let us."""
+    """Make the new name durable across a power failure, as far as directory and file system
+    permit."""
     try:
-        handle = os.open(".", LIST, dir_fd=fd)  # one merely passed through cannot be synced
+        handle = os.open(".", LIST, dir_fd=fd)  # one opened only to pass through cannot be synced
     except PermissionError:
         return
     try:
@@ -380,7 +383,8 @@ def _sync_directory(fd: int) -> None:
 
 
 def _scan(fd: int, prefix: str, limit: int) -> list[Entry]:
-    """The first `limit` entries of an open directory in order; memory holds no more."""
+    """The first `limit` entries of an open directory in sorted order; no more are kept in
+    memory."""
     with os.scandir(fd) as found:
         named: Iterator[tuple[str, Kind]] = ((one.name, _entry_kind(one)) for one in found)
         first = nsmallest(limit, named)
@@ -388,7 +392,7 @@ def _scan(fd: int, prefix: str, limit: int) -> list[Entry]:
 
 
 def _scan_beneath(fd: int, parts: tuple[str, ...], prefix: str, limit: int) -> list[Entry]:
-    """As `_scan`, for the directory reached from `fd` by `parts`, none of them a link."""
+    """Like `_scan`, for the directory reached from `fd` by `parts`, none of which is a link."""
     if len(parts) > MAX_DEPTH:
         return []
     handle = os.open(".", PASS, dir_fd=fd)
@@ -424,7 +428,7 @@ def _kind(mode: int) -> Kind:
 
 
 def _kernel_file_systems() -> frozenset[int]:
-    """Devices of file systems whose files are doors into the kernel."""
+    """Devices of file systems whose files are interfaces of the kernel."""
     devices: set[int] = set()
     for path in ("/proc", "/sys"):
         with suppress(OSError):

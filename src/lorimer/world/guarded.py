@@ -1,8 +1,9 @@
-"""HTTP to places that nobody of ours chose: a model, a page, a redirect.
+"""HTTP to destinations that are not under our control: chosen by a model, a page, a redirect.
 
-A name is looked up once, every address it has must be public, and the connection goes to the
-address that was checked, with Host and TLS name of the name. Redirects are followed by hand, each
-checked anew. What the host configured (a provider's base URL) is not reached through here.
+A name is looked up once, all its addresses must be public, and the connection goes to the address
+that was checked, with the original name for Host and TLS. Redirects are followed explicitly, each
+one checked again. URLs configured by the host (a provider's base URL) are not accessed through this
+module.
 """
 
 from __future__ import annotations
@@ -33,24 +34,24 @@ _SMALL: Final = str.maketrans("ABCDEFGHIJKLMNOPQRSTUVWXYZ", "abcdefghijklmnopqrs
 _REDIRECTS: Final = frozenset({301, 302, 303, 307, 308})
 _ACCEPT: Final = {"accept-encoding": "gzip, deflate"}
 _FOR_ANYONE: Final = ("accept", "accept-encoding", "accept-language", "user-agent")
-"""Headers that go along to another origin; any other may hold a key, whatever its name."""
+"""Headers that are also sent to another origin; any other may contain a key, whatever its name."""
 
 _IN_A_ROW: Final = 100
-"""Pieces of a body that are read before others have a turn: one of many tiny ones stops nobody."""
+"""Pieces of a body that are read before other tasks run: a body of many tiny ones blocks nobody."""
 
 Resolver: TypeAlias = Callable[[str, int], Awaitable[Sequence[str]]]
 """All addresses of a name, as text. Raises OSError."""
 
 
 async def system_resolver(host: str, port: int) -> Sequence[str]:
-    """What the system says."""
+    """The system's resolver."""
     loop = asyncio.get_running_loop()
     found = await loop.getaddrinfo(host, port, type=socket.SOCK_STREAM)
     return [str(entry[4][0]) for entry in found]
 
 
 def refused(why: str, url: str) -> ToolExecutionError:
-    """The error for a place that may not be reached."""
+    """The error for a destination that is not allowed."""
     shown = url if len(url) <= 200 else url[:200] + "..."
     return ToolExecutionError(
         f"{shown!r} may not be fetched: {why}", code=ExecutorErrorCode.EXEC_TOOL_ACCESS_DENIED
@@ -58,11 +59,11 @@ def refused(why: str, url: str) -> ToolExecutionError:
 
 
 def parse_url(text: str, reach: Reach = Reach(), shown: str = "") -> httpx2.URL:
-    """A URL read so that no other parser reads another host from it.
+    """Parse a URL so that no other parser can see a different host in it.
 
-    Raises ToolExecutionError `exec.tool.access_denied` for anything but plain http(s) to a name or
-    an address, without user or password, on a port of `reach`. `shown`: what the error calls it,
-    where the URL itself may hold a key.
+    Raises ToolExecutionError `exec.tool.access_denied` for anything except plain http(s) to a name
+    or an address, without user or password, on a port of `reach`. `shown`: what errors show instead
+    of the URL, if that may contain a key.
     """
     shown = shown or text
     if len(text) > MAX_URL:
@@ -86,7 +87,7 @@ def parse_url(text: str, reach: Reach = Reach(), shown: str = "") -> httpx2.URL:
     if not _is_host(ascii_host):
         raise refused("its host is neither a name nor an address", shown)
     spelled = authority.rpartition(":")[0] if re.search(r":[0-9]*$", authority) else authority
-    # ASCII letters only: some others become such when they are made small
+    # ASCII only: some non-ASCII letters become ASCII when lowercased
     if spelled.translate(_SMALL) not in (host, ascii_host, f"[{ascii_host}]"):
         raise refused("its host is read differently by different programs", shown)
     number = (443 if url.scheme == "https" else 80) if port is None else port
@@ -98,7 +99,7 @@ def parse_url(text: str, reach: Reach = Reach(), shown: str = "") -> httpx2.URL:
 
 
 def named_in(host: str, names: Iterable[str]) -> bool:
-    """`host` is one of `names`, or beneath a `*.name` of them."""
+    """Whether `host` is one of `names`, or a subdomain covered by a `*.name` in them."""
     host = host.rstrip(".").lower()
     return any(
         host == name or (name.startswith("*.") and host.endswith(name[1:])) for name in names
@@ -111,7 +112,7 @@ def _is_host(host: str) -> bool:
     labels = host.removesuffix(".").split(".")
     if not all(_LABEL.fullmatch(label) for label in labels) or len(host) > 253:
         return False
-    # A last label of digits is an address to some parsers, and so it has to be one to all.
+    # Some parsers take a numeric last label for an address, so it has to be treated as one here.
     numeric = re.fullmatch(r"[0-9]+|0x[0-9a-f]*", labels[-1]) is not None
     return not numeric or _address(host) is not None
 
@@ -157,19 +158,19 @@ class GuardedBackend(httpcore2.AsyncNetworkBackend):
         timeout: float | None = None,
         socket_options: Iterable[httpcore2.SOCKET_OPTION] | None = None,
     ) -> httpcore2.AsyncNetworkStream:
-        """Never."""
+        """Always refused."""
         raise refused("it is a socket of this machine", path)
 
     async def sleep(self, seconds: float) -> None:
-        """Between attempts of the pool, of which there are none."""
+        """Used between retries of the pool, which are off."""
         await self._inner.sleep(seconds)
 
 
 async def checked(
     host: str, port: int, reach: Reach, resolve: Resolver = system_resolver
 ) -> list[Address]:
-    """The addresses of a name, looked up once: they may all be connected to. Raises
-    ToolExecutionError when one of them may not, httpcore2.ConnectError when there is none."""
+    """The addresses of a name, looked up once, all permitted. Raises ToolExecutionError when one of
+    them is not, httpcore2.ConnectError when there are none."""
     literal = _address(host)
     if literal is not None:
         found = [literal]
@@ -195,15 +196,15 @@ def _judge(host: str, address: Address, reach: Reach) -> None:
 
 
 class GuardedTransport(httpx2.AsyncHTTPTransport):
-    """The transport of httpx2 over a `GuardedBackend`. Obeys no proxy: one would look names up
-    itself, and no check here would hold."""
+    """The transport of httpx2 over a `GuardedBackend`. Ignores proxies: a proxy would resolve names
+    itself, and no check here would be effective."""
 
     def __init__(self, reach: Reach, tls: object, resolve: Resolver = system_resolver) -> None:
         super().__init__(verify=tls, trust_env=False)  # type: ignore[arg-type]
         self._pool = httpcore2.AsyncConnectionPool(
             ssl_context=tls,  # type: ignore[arg-type]
             max_connections=20,
-            max_keepalive_connections=0,  # a kept connection would skip the check
+            max_keepalive_connections=0,  # a reused connection would bypass the check
             network_backend=GuardedBackend(reach, resolve),
         )
 
@@ -221,7 +222,7 @@ def guarded_client(
 
 
 class _Judged(httpx2.AsyncBaseTransport):
-    """Passes on what a simulated world may be asked for: its names are all public."""
+    """Forwards only requests that a simulated world allows: all its names are public."""
 
     def __init__(self, reach: Reach, inner: httpx2.AsyncBaseTransport) -> None:
         self._reach = reach
@@ -236,7 +237,7 @@ class _Judged(httpx2.AsyncBaseTransport):
 
 
 def simulated_client(reach: Reach, inner: httpx2.AsyncBaseTransport) -> httpx2.AsyncClient:
-    """As `guarded_client`, where `inner` plays the internet."""
+    """Like `guarded_client`, with `inner` as the internet."""
     return httpx2.AsyncClient(
         transport=_Judged(reach, inner), timeout=None, trust_env=False, follow_redirects=False
     )
@@ -244,16 +245,16 @@ def simulated_client(reach: Reach, inner: httpx2.AsyncBaseTransport) -> httpx2.A
 
 @dataclass(frozen=True, slots=True)
 class Fetched:
-    """What came back."""
+    """A response."""
 
     url: str
-    """Where it came from, after redirects."""
+    """The final URL, after redirects."""
     status: int
     headers: Mapping[str, str]
     body: bytes
-    """At most the bytes that were asked for, decompressed."""
+    """At most the requested number of bytes, decompressed."""
     cut: bool
-    """There was more."""
+    """Whether there was more."""
 
 
 async def fetch(
@@ -268,13 +269,13 @@ async def fetch(
     follows: Callable[[str], bool] | None = None,
     shown: str = "",
 ) -> Fetched:
-    """Ask for a page through `client`, whose transport is guarded. Of GET and HEAD follows up to
-    MAX_REDIRECTS redirects, each parsed and checked like the first URL; what anything else sends
-    goes to one place only. What of `headers` may hold a key goes to the first origin only. To
-    another host, or another port, a redirect is followed if `follows` says so of its URL; else the
-    answer is the redirect itself, without a body, its `location` in full. `shown`: as of
-    `parse_url`. Raises ToolExecutionError, and httpx2.HTTPError when nothing answers. Its time is
-    the caller's to bound."""
+    """Request a page through `client`, whose transport is guarded. For GET and HEAD, follows up to
+    MAX_REDIRECTS redirects, each parsed and checked like the first URL; other methods are sent to
+    one destination only. Those of `headers` that may contain a key are sent to the first origin
+    only. A redirect to another host or port is followed only if `follows` accepts its URL;
+    otherwise the result is the redirect itself, without a body, with its full `location`. `shown`:
+    see `parse_url`. Raises ToolExecutionError, and httpx2.HTTPError when nothing answers. Limiting
+    its time is up to the caller."""
     url = parse_url(text, reach, shown)
     sent = {name.lower(): value for name, value in (headers or {}).items()}
     for _ in range(MAX_REDIRECTS + 1):
@@ -301,14 +302,14 @@ def _joined(base: httpx2.URL, target: str) -> str:
     if _BAD.search(target):
         raise refused("a redirect contains characters that a URL must not have", target)
     if re.match(r"[a-zA-Z][a-zA-Z0-9+.-]*:", target):
-        return target  # absolute: read as it is written, not as a parser rewrites it
+        return target  # absolute: take it as written, not as normalised by a parser
     if target.startswith("//"):
         return f"{base.scheme}:{target}"
     return str(base.join(target))
 
 
 def _same_place(one: httpx2.URL, other: httpx2.URL) -> bool:
-    """The same host on the same port, or on those of http and https."""
+    """The same host on the same port, or with the default ports of http and https."""
     return one.host == other.host and one.port == other.port
 
 
@@ -317,8 +318,8 @@ def _origin(url: httpx2.URL) -> tuple[str, str, int | None]:
 
 
 async def _body(response: httpx2.Response, most: int) -> tuple[bytes, bool]:
-    """Unpacked here, piece by piece: a few bytes may stand for many."""
-    if response.is_stream_consumed:  # whoever plays the internet hands it over whole
+    """Decompressed here, piece by piece: a few bytes may expand to many."""
+    if response.is_stream_consumed:  # simulated responses arrive complete
         return response.content[:most], len(response.content) > most
     packed = response.headers.get("content-encoding", "identity").strip().lower()
     if packed not in ("identity", "gzip", "x-gzip", "deflate", ""):
@@ -339,5 +340,5 @@ async def _body(response: httpx2.Response, most: int) -> tuple[bytes, bool]:
         body += chunk[:left]
         left -= len(chunk)
         if left <= 0 or (unpack is not None and unpack.eof):
-            break  # what follows the end of what was packed, zlib would only keep
+            break  # zlib would only accumulate what follows the end of the compressed data
     return bytes(body[:most]), len(body) > most

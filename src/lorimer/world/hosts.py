@@ -2,12 +2,12 @@
 
     *                       any public address
     pypi.org                this name, at public addresses
-    *.pythonhosted.org      every name beneath it
-    db.internal:5432        this origin of the host's own, wherever it leads
+    *.pythonhosted.org      every subdomain
+    db.internal:5432        this origin of the host's own, at any address
 
-An entry without a port is about ports where web servers listen (`PORTS`). One with a port is an
-origin that the host configured: it is reached as it is, private addresses included; a metadata
-service never is.
+An entry without a port covers the usual ports of web servers (`PORTS`). One with a port is an
+origin that the host configured: it may have any address, even a private one, except that of a
+metadata service.
 """
 
 from __future__ import annotations
@@ -25,8 +25,8 @@ _LISTED: Final = re.compile(r"(\*\.)?(?P<host>\[[^\[\]]+\]|[^\[\]:/?#@]+)(:(?P<p
 
 
 def listed(network: bool | Iterable[str]) -> tuple[str, ...]:
-    """The entries of a list of hosts, checked; True: `*`. An entry may hold several with commas
-    between them. Raises ConfigError."""
+    """The entries of a list of hosts, validated; True: `*`. An entry may contain several, separated
+    by commas. Raises ConfigError."""
     if isinstance(network, bool):
         return (ANY,) if network else ()
     texts = [network] if isinstance(network, str) else list(network)
@@ -46,7 +46,7 @@ _HINT: Final = "Write pypi.org, *.pythonhosted.org, localhost:8000, or * for all
 
 
 def _is_entry(entry: str) -> bool:
-    from lorimer.world.guarded import parse_url  # httpx2 with it: a tenth of the start-up time
+    from lorimer.world.guarded import parse_url  # imports httpx2: a tenth of the start-up time
 
     parts = _LISTED.fullmatch(entry)
     if parts is None:
@@ -58,7 +58,7 @@ def _is_entry(entry: str) -> bool:
         url = parse_url(f"http://{name}:{port}/", Reach(ports=frozenset({port})))
     except ToolExecutionError:
         return False
-    # a whole top-level domain, or a part of an address, is a slip
+    # a whole top-level domain, or a part of an address, is a mistake
     return 0 < port < 65536 and not (wild and ("." not in name or _numeric(url.host)))
 
 
@@ -67,8 +67,8 @@ def _numeric(host: str) -> bool:
 
 
 def reach_of(entries: Iterable[str], host: str, port: int) -> Reach | None:
-    """How far a program may reach for `host` (lower case, an IPv6 address without brackets);
-    None: no entry is about it."""
+    """How a program may connect to `host` (lower case, an IPv6 address without brackets); None: no
+    entry covers it."""
     from lorimer.world.guarded import named_in
 
     found: Reach | None = None

@@ -1,4 +1,4 @@
-"""Which process is which on this machine, and whether it still lives."""
+"""Identifies processes on this machine, and whether they are still alive."""
 
 from __future__ import annotations
 
@@ -14,7 +14,8 @@ Fate: TypeAlias = Literal["alive", "gone"]
 
 
 def machine() -> str:
-    """This machine since it was started, and this container on it: where a pid means something."""
+    """Identifies the boot of this machine and the container: the scope in which a pid is
+    meaningful."""
     parts = [socket.gethostname()]
     if sys.platform == "linux":
         with suppress(OSError):
@@ -25,8 +26,8 @@ def machine() -> str:
 
 
 def place() -> str:
-    """The same, sure to be another one after each start of the machine and in each container; "":
-    it cannot be told here."""
+    """The same, guaranteed to differ after each boot and in each container; "": cannot be
+    determined here."""
     if sys.platform != "linux":
         return ""
     try:
@@ -36,8 +37,8 @@ def place() -> str:
 
 
 def started(pid: int) -> str:
-    """When a process began, in the kernel's own count; `dead` if only nobody has asked for its
-    status yet; "" where that cannot be known."""
+    """The start time of a process, in the kernel's own units; `dead` for a zombie; "" if it cannot
+    be determined."""
     if sys.platform == "linux":
         with suppress(OSError, IndexError):
             fields = Path(f"/proc/{pid}/stat").read_bytes().rpartition(b")")[2].split()
@@ -46,15 +47,15 @@ def started(pid: int) -> str:
 
 
 def fate(pid: int, start: str) -> Fate:
-    """What became of the process of this machine that had this number and began then."""
+    """The fate of the process on this machine that had this pid and start time."""
     try:
         os.kill(pid, 0)
     except ProcessLookupError:
         return "gone"
-    except OSError:  # it exists, and is somebody else's
+    except OSError:  # it exists, and belongs to another user
         pass
     now = started(pid)
-    # a number may be given out again; where nothing can be known, what has it counts as it
+    # a pid may be reused; if the start time is unknown, its current holder counts as the process
     return "alive" if now in (start, "") else "gone"
 
 

@@ -1,4 +1,4 @@
-"""The pipes between us and a program: what it reads and what it writes."""
+"""The pipes between us and a program: its input and its output."""
 
 from __future__ import annotations
 
@@ -17,14 +17,13 @@ from lorimer.world.sandbox.start import GO
 
 _CHUNK: Final = 65_536
 _LAST_READ_BYTES: Final = 1_048_576
-"""The most that a pipe holds by default; reading on could feed an endless writer."""
+"""Default capacity of a pipe; reading more could go on forever with an endless writer."""
 _SETTLE_S: Final = 0.5
-"""How long a sink may still be busy when the program has ended."""
+"""How long a sink may still be busy after the program has ended."""
 
 
 class Pump:
-    """The output pipe; reads our end of it whenever there is something in it, unless the sink has
-    enough for now."""
+    """The output pipe; our end is read whenever there is data, unless the sink is saturated."""
 
     def __init__(
         self, loop: asyncio.AbstractEventLoop, output: BoundedOutput, sink: Sink | None = None
@@ -40,7 +39,7 @@ class Pump:
         loop.add_reader(self._fd, self._read)
 
     def _read(self) -> int:
-        """Take one chunk; how many bytes came. Notes the end of the stream."""
+        """Read one chunk; returns the number of bytes. Detects the end of the stream."""
         try:
             chunk = os.read(self._fd, _CHUNK)
         except BlockingIOError:
@@ -53,7 +52,7 @@ class Pump:
         return len(chunk)
 
     def take(self, chunk: bytes) -> None:
-        """A piece of the output."""
+        """Process a piece of the output."""
         self._output.write(chunk)
         if self._sink is not None and not self._sink.take(chunk) and self._open:
             self._pause(self._sink)
@@ -69,16 +68,16 @@ class Pump:
             self._loop.add_reader(self._fd, self._read)
 
     async def settle(self) -> None:
-        """The program has ended: wait a moment for the sink."""
+        """The program has ended: wait briefly for the sink."""
         if self._draining is not None:
             await asyncio.wait((self._draining,), timeout=_SETTLE_S)
 
     def close_their_end(self) -> None:
-        """Once the program has it."""
+        """Called once the program has it."""
         os.close(self.their_end)
 
     def close(self) -> None:
-        """Take what lies in the pipe without waiting, then let go of it."""
+        """Read what is left in the pipe without waiting, then close it."""
         self._open = False
         if self._draining is not None:
             self._draining.cancel()
@@ -90,8 +89,8 @@ class Pump:
 
 
 class Threshold:
-    """Where a program waits until it is enclosed (`sandbox/bubblewrap.py`): it goes on only if this
-    process is still there by then. What encloses it complains there too."""
+    """A program waits here until it is enclosed (`sandbox/bubblewrap.py`): it continues only if
+    this process is still alive by then. The enclosing program writes its errors here too."""
 
     def __init__(
         self, loop: asyncio.AbstractEventLoop, door: socket.socket, complaints: Pump
@@ -113,7 +112,7 @@ class Threshold:
         if not self._crossed and said.endswith(READY):
             said = said.removesuffix(READY)
             self._crossed = True
-            with suppress(OSError):  # it is gone already
+            with suppress(OSError):  # it has ended already
                 self._door.send(GO)
         if said:
             self._complaints.take(said)
@@ -126,7 +125,8 @@ class Threshold:
 
 
 class Feeder:
-    """The input pipe; writes as the program takes it, and gives up when it does not want it."""
+    """The input pipe; writes as fast as the program reads, and gives up when it does not want
+    more."""
 
     def __init__(
         self, loop: asyncio.AbstractEventLoop, source: bytes | AsyncIterator[bytes]
@@ -173,7 +173,7 @@ class Feeder:
             self._asking = self._loop.create_task(self._ask(self._source))
 
     def close_their_end(self) -> None:
-        """Once the program has it."""
+        """Called once the program has it."""
         os.close(self.their_end)
 
     def close(self) -> None:
@@ -187,9 +187,8 @@ class Feeder:
 
 
 class Pipes:
-    """All pipes of one program: its input, its output, and its stderr if that is kept apart.
-    `stdin`, `stdout` and `stderr` are the program's ends; `stderr` None: it goes with the output.
-    """
+    """All pipes of one program: its input, its output, and its stderr if that is separate. `stdin`,
+    `stdout` and `stderr` are the program's ends; `stderr` None: merged with the output."""
 
     def __init__(
         self,
@@ -237,5 +236,5 @@ class Pipes:
             self._feeder.close()
 
     def close(self) -> None:
-        """Take what is left in the pipes without waiting, and close our ends."""
+        """Read what is left in the pipes without waiting, and close our ends."""
         self._opened.close()

@@ -1,5 +1,5 @@
 """Text files and programs of the host's own, by path: for packages that do no file I/O themselves.
-Files that tools may touch: `files.py`."""
+Files that tools may access: `files.py`."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from lorimer.core.errors import ConfigError
 
 
 def read_lines(path: str | Path) -> list[str]:
-    """The lines of a UTF-8 text. Raises ConfigError."""
+    """The lines of a UTF-8 text file. Raises ConfigError."""
     try:
         return Path(path).read_text("utf-8").splitlines()
     except (OSError, UnicodeDecodeError) as error:
@@ -21,14 +21,14 @@ def read_lines(path: str | Path) -> list[str]:
 
 
 def find_program(name: str) -> str:
-    """The absolute path of a program, by its path or by looking in PATH; "": there is none."""
+    """The absolute path of a program, given by path or found in PATH; "": not found."""
     path = shutil.which(name)
     return "" if path is None else str(Path(path).absolute())
 
 
 class Lines:
-    """A file that is written line by line, for its owner alone (0600); what was in it is gone. Each
-    line is with the operating system when `write` returns."""
+    """A file that is written line by line, readable only by its owner (0600); previous content is
+    replaced. When `write` returns, the line has been passed to the operating system."""
 
     def __init__(self, path: str | Path) -> None:
         """Raises ConfigError."""
@@ -58,7 +58,7 @@ class Lines:
     ) -> None:
         try:
             self._file.close()
-        except OSError as lost:  # what `write` could not write is tried once more
+        except OSError as lost:  # retries what `write` could not write
             if error is None:
                 raise ConfigError(f"{self._path} cannot be written: {_why(lost)}") from None
 

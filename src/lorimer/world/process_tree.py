@@ -1,11 +1,11 @@
-"""Find and end every process that one spawned program started.
+"""Find and end all processes that one spawned program started.
 
-Three nets, because each alone has holes: the process group catches ordinary children; a marker
-variable in the environment catches those that left the group (`setsid`, double fork), on Linux;
-reaping catches those that were handed to us when their parent died (we are PID 1 or a
-subreaper). A descendant that leaves the session *and* rewrites its environment gets away, unless
-it is sandboxed: then all carry a number as well, which at L1 and L2 none can take off, and at L2
-the kernel ends all when the leader ends: soon after it, so that is waited for.
+There are three mechanisms, because each alone has gaps: the process group covers ordinary children;
+a marker variable in the environment covers those that left the group (`setsid`, double fork), on
+Linux; reaping covers those that were handed to us when their parent died (we are PID 1 or a
+subreaper). A descendant that leaves the session *and* rewrites its environment escapes, unless it
+is sandboxed: then all of them also carry a number, which cannot be removed at L1 and L2; and at L2
+the kernel ends all of them soon after the leader ends, which is waited for.
 """
 
 from __future__ import annotations
@@ -34,18 +34,18 @@ _MOST_LOOKS: Final = 8
 def nested_marker(outer: str, token: str) -> str:
     """The marker's value for a spawn `token` started by a process that carries `outer`.
 
-    The outer tokens stay in it, so that ending an outer tree also finds what a Lorimer inside
-    it has spawned.
+    The outer tokens are kept, so that ending an outer tree also finds the processes spawned by a
+    Lorimer inside it.
     """
     outer_tokens = [part for part in outer.split(",") if part]
     return ",".join([*outer_tokens[1 - _DEEPEST_NESTING :], token])
 
 
 class ProcessTree:
-    """The leader started for one spawn and all that descends from it.
+    """The leader started for one spawn and all its descendants.
 
-    The leader must not be reaped by anyone else before `kill_now`: while it is a zombie its
-    number, which is also that of its group, cannot be given to a stranger.
+    Nobody else may reap the leader before `kill_now`: while it is a zombie its pid, which is also
+    its group's id, cannot be reused.
     """
 
     __slots__ = ("_empty", "_enclosed", "_ended", "_found", "_leader", "_mark", "_seen", "_token")
@@ -64,21 +64,22 @@ class ProcessTree:
         self._enclosed = enclosed
         self._empty = False
         self._found: set[int] = set()
-        """All that were ever found to belong here."""
+        """All processes that were ever found to belong here."""
         self._ended: set[str] = set()
-        """All that were listed and had ended when they were looked at."""
+        """All processes that were listed but had ended when examined."""
         self._seen: set[int] = set()
 
     async def end(self) -> None:
-        """Ask all to stop, wait at most 1 s, kill, wait at most 0.5 s. At once if none lives."""
+        """Ask all to stop, wait at most 1 s, kill, wait at most 0.5 s. Immediate if none is
+        alive."""
         if await self._stop(signal.SIGTERM, _TERM_GRACE_S):
             return
         await self._stop(signal.SIGKILL, _KILL_SETTLE_S)
 
     def kill_now(self) -> None:
-        """Kill what is left and reap. Blocks for the milliseconds that dying takes."""
+        """Kill the remaining processes and reap. Blocks for the milliseconds that this takes."""
         self._signal(signal.SIGKILL, members := [] if self._empty else self._members())
-        with suppress(subprocess.TimeoutExpired):  # stuck in the kernel: not ours to wait for
+        with suppress(subprocess.TimeoutExpired):  # stuck in the kernel: do not wait for it
             self._leader.wait(_KILL_SETTLE_S)
         give_up = time.monotonic() + _KILL_SETTLE_S
         while members and (members := self._members()) and time.monotonic() < give_up:
@@ -89,7 +90,7 @@ class ProcessTree:
         self._reap_adopted()
 
     async def _stop(self, number: signal.Signals, patience_s: float) -> bool:
-        """Send `number`; True when nothing lives any more within `patience_s`."""
+        """Send `number`; True when no process is alive within `patience_s`."""
         loop = asyncio.get_running_loop()
         give_up = loop.time() + patience_s
         pause = 0.001
@@ -112,13 +113,13 @@ class ProcessTree:
             with suppress(ProcessLookupError, PermissionError):
                 os.killpg(self._leader.pid, number)
         for pid in members:
-            # Once each: to many programs a second TERM means "now".
+            # Once each: many programs take a second TERM as a request to stop immediately.
             with suppress(ProcessLookupError, PermissionError):
                 if os.getpgid(pid) != self._leader.pid:
                     self._signal_stray(pid, number)
 
     def _signal_stray(self, pid: int, number: signal.Signals) -> None:
-        """Signal a process outside the group, never a stranger that took over its number."""
+        """Signal a process outside the group, but never an unrelated one that reused its pid."""
         self._seen.add(pid)
         if sys.platform != "linux":
             return
@@ -126,7 +127,7 @@ class ProcessTree:
             handle = os.pidfd_open(pid)
         except ProcessLookupError:
             return
-        except OSError:  # a kernel or a filter without pidfd: the race is microseconds wide
+        except OSError:  # no pidfd in the kernel or the filter: the race is microseconds wide
             os.kill(pid, number)
             return
         try:
@@ -136,7 +137,7 @@ class ProcessTree:
             os.close(handle)
 
     def _members(self) -> list[int]:
-        """Process ids that live and belong here. Zombies do not count: nobody can end them."""
+        """Pids of live members. Zombies do not count: nobody can end them."""
         if sys.platform == "linux":
             if self._is_dead(str(self._leader.pid)):
                 self._ended.add(str(self._leader.pid))
@@ -156,8 +157,8 @@ class ProcessTree:
         return [self._leader.pid]
 
     def _look(self) -> tuple[list[int], set[str]]:
-        """Of those that are listed now, those that live and belong here; and those that ended
-        before it could be told whether they do."""
+        """The listed processes that are alive and belong here; and those that ended before this
+        could be determined."""
         try:
             names = os.listdir("/proc")
         except OSError:  # not mounted: only the group can be reached
@@ -173,14 +174,15 @@ class ProcessTree:
         return found, ended
 
     def _dying(self) -> bool:
-        """One that belonged here is not gone yet. It has no environment any more to tell by; so
-        nothing is sent to it: the number may be a stranger's by now."""
+        """Whether a former member is still exiting. It can no longer be recognised by its
+        environment, so no signal is sent: the pid may belong to another process by now."""
         return any(not self._is_dead(str(pid)) for pid in self._found)
 
     def _has_group(self) -> bool:
-        """Some of the group still live. Without the marker only the group tells of them."""
+        """Whether members of the group are alive. Without the marker only the group identifies
+        them."""
         try:
-            os.killpg(self._leader.pid, 0)  # quick: mostly there is none
+            os.killpg(self._leader.pid, 0)  # fast: usually there are none
         except (ProcessLookupError, PermissionError):
             return False
         with suppress(OSError):
@@ -196,19 +198,19 @@ class ProcessTree:
         return int(group) == self._leader.pid and state not in b"ZX"
 
     def _is_ours(self, pid: str) -> bool | None:
-        """None: it has ended, and may have been."""
+        """None: it has ended, and may have been a member."""
         if self._mark is not None and rlimits.has_mark(int(pid), self._mark):
             return None if self._is_dead(pid) else True
-        if self._enclosed:  # there all carry the number: no need to read what others were given
+        if self._enclosed:  # all carry the number then: no need to read their environment
             return False
         try:
             with open(f"/proc/{pid}/environ", "rb", buffering=0) as environ:
                 given = environ.read()
-        except PermissionError:  # another user's
+        except PermissionError:  # another user's process
             return False
         except OSError:
             return None
-        if not given and self._mark is None:  # a zombie, or the kernel's own
+        if not given and self._mark is None:  # a zombie, or a kernel thread
             return None
         return self._token in given
 

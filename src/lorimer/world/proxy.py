@@ -1,9 +1,9 @@
-"""The way out of one sandboxed program: an HTTP proxy of ours that lets listed hosts through.
+"""The network access of one sandboxed program: an HTTP proxy of ours that allows listed hosts.
 
-It speaks CONNECT and plain HTTP, one request a connection. What is asked for is decided by what
-the request names and nothing else, its name is looked up once, and the connection goes to the
-address that was checked (`guarded.py`). What is said inside of a tunnel is not looked at.
-Which hosts are listed: `hosts.py`; how a program gets here: `sandbox/outlet.py`.
+It supports CONNECT and plain HTTP, one request per connection. Access is decided only by what the
+request names, its name is looked up once, and the connection goes to the address that was checked
+(`guarded.py`). The content of a tunnel is not inspected. Which hosts are listed: `hosts.py`; how a
+program reaches the proxy: `sandbox/outlet.py`.
 """
 
 from __future__ import annotations
@@ -26,17 +26,17 @@ from lorimer.world.guarded import Resolver, checked, parse_url, system_resolver
 from lorimer.world.hosts import reach_of
 
 MAX_CONNECTIONS: Final = 128
-"""Of one program at a time; further ones wait."""
+"""Concurrent connections of one program; further ones wait."""
 CONNECT_S: Final = 30.0
 MAX_REFUSED: Final = 20
-"""How many of what was refused are told."""
+"""Maximum number of refusals that are reported."""
 
 _PAUSE_S: Final = 0.1
 _CHUNK: Final = 65_536
 _OURS: Final = frozenset(
     b"host connection proxy-connection proxy-authorization keep-alive te upgrade trailer".split()
 )
-"""Headers that are about one connection, or that we say ourselves."""
+"""Headers that concern a single connection, or that we set ourselves."""
 _REASONS: Final = {
     400: "Bad Request",
     403: "Forbidden",
@@ -48,7 +48,7 @@ _Streams: TypeAlias = tuple[asyncio.StreamReader, asyncio.StreamWriter]
 
 
 class _Answer(Exception):
-    """The program gets this status instead of what it asked for."""
+    """The program gets this status as its response."""
 
     def __init__(self, status: int, why: str) -> None:
         super().__init__(why)
@@ -57,7 +57,7 @@ class _Answer(Exception):
 
 
 class Proxy:
-    """Serves one program. `password`: who connects has to give it."""
+    """Serves one program. `password`: required from clients."""
 
     def __init__(
         self, hosts: Sequence[str], *, password: str = "", resolve: Resolver = system_resolver
@@ -73,8 +73,8 @@ class Proxy:
         return tuple([f"{place}: {why}" for place, why in self._refused.items()])
 
     async def serve(self, listener: socket.socket) -> None:
-        """Answer who connects, until cancelled; then every connection is closed. The caller
-        closes the listener."""
+        """Serve clients until cancelled; then every connection is closed. The caller closes the
+        listener."""
         loop = asyncio.get_running_loop()
         room = asyncio.Semaphore(MAX_CONNECTIONS)
         listener.setblocking(False)
@@ -83,7 +83,7 @@ class Proxy:
                 await room.acquire()
                 try:
                     connection, _ = await loop.sock_accept(listener)
-                except OSError:  # no descriptor left; there may be one soon
+                except OSError:  # out of descriptors; there may be one soon
                     room.release()
                     await asyncio.sleep(_PAUSE_S)
                     continue
@@ -93,7 +93,7 @@ class Proxy:
     async def _meet(self, connection: socket.socket) -> None:
         reader, writer = await asyncio.open_connection(sock=connection)
         try:
-            with suppress(OSError, h11.ProtocolError):  # it has gone, or talks nonsense
+            with suppress(OSError, h11.ProtocolError):  # gone, or breaks the protocol
                 await self._answer(reader, writer)
                 writer.close()
                 await writer.wait_closed()
@@ -154,7 +154,7 @@ class Proxy:
         authority = re.split(r"[/?#]", rest, maxsplit=1)[0]
         path = rest[len(authority) :]
         host, port = self._place(authority)
-        # the name that was decided about, whatever else the program wrote
+        # the name that was checked, whatever else the program wrote
         asked = h11.Request(
             method=request.method,
             target=path if path.startswith("/") else f"/{path}",
@@ -169,7 +169,7 @@ class Proxy:
                 await _send_answer(server, there, program, writer)
             except (OSError, h11.RemoteProtocolError) as error:
                 if program.our_state is not h11.SEND_RESPONSE:
-                    raise  # a part of it was passed on
+                    raise  # a part was forwarded already
                 raise _Answer(502, f"{authority} gave no answer: {error}") from None
             finally:
                 body.cancel()
@@ -180,7 +180,7 @@ class Proxy:
     # --- where to ------------------------------------------------------------------------------
 
     def _place(self, authority: str) -> tuple[str, int]:
-        """Host and port, if every program reads the same from it and it is listed."""
+        """Host and port, if all programs parse them in the same way and they are listed."""
         if re.search(r"[/?#]", authority):
             raise self._no(authority, "it is neither a name nor an address")
         digits = re.search(r":([0-9]{1,5})$", authority)
@@ -246,7 +246,7 @@ async def _send_body(
     server: h11.Connection,
     to_there: asyncio.StreamWriter,
 ) -> None:
-    """What the program sends after its request. What goes wrong here, the answer tells."""
+    """Forward the request body. Errors here show in the response."""
     with suppress(OSError, h11.ProtocolError):
         while True:
             event = await _next(program, reader)
@@ -282,7 +282,7 @@ async def _copy(
     writer: asyncio.StreamWriter,
     ends: Iterable[asyncio.StreamWriter],
 ) -> None:
-    """One direction of a tunnel, to its end; what breaks it ends both."""
+    """One direction of a tunnel, until it ends; an error ends both."""
     try:
         while data := await reader.read(_CHUNK):
             writer.write(data)

@@ -1,4 +1,4 @@
-"""The world as it is: the one place where Lorimer asks the operating system for anything."""
+"""The real world: the only place where Lorimer accesses the operating system."""
 
 from __future__ import annotations
 
@@ -30,17 +30,17 @@ _LETTERS: Final = b"abcdefghijklmnopqrstuvwxyz234567" * 8
 
 
 def spell_id(prefix: str, raw: bytes) -> str:
-    """`prefix`, `_` and one character of base32 (a-z, 2-7) for each byte of `raw`."""
+    """`prefix`, `_` and one base32 character (a-z, 2-7) for each byte of `raw`."""
     return f"{prefix}_{raw.translate(_LETTERS).decode()}"
 
 
 class RealWorld:
-    """`World` on the system's own clock, entropy, network and processes.
+    """`World` with the system's own clock, entropy, network and processes.
 
-    `proxies_from_environment` makes HTTP clients obey HTTP_PROXY and its kin, and `.netrc`. It
-    is off by default: a proxy connects where *it* resolves a name to, so no check of ours on
-    the address would hold, and `.netrc` attaches credentials nobody asked for. SSL_CERT_FILE and
-    SSL_CERT_DIR are obeyed either way: they only say whom to trust.
+    `proxies_from_environment` makes HTTP clients use HTTP_PROXY and related variables, and
+    `.netrc`. It is off by default: a proxy resolves names itself, so no check of ours on the
+    address would be effective, and `.netrc` adds credentials unasked. SSL_CERT_FILE and
+    SSL_CERT_DIR are always used: they only determine whom to trust.
     """
 
     __slots__ = ("_levels", "_proxies")
@@ -49,16 +49,16 @@ class RealWorld:
         self._proxies = proxies_from_environment
         self._levels: Levels | None = None
 
-    # The clocks are read at every stage of every run: the system's own functions, unwrapped.
+    # The clocks are read at every stage of every run: the system's own functions, without wrappers.
     time = staticmethod(wall_clock)
     monotonic = staticmethod(monotonic_clock)
 
     async def sleep(self, seconds: float) -> None:
-        """Wait; zero or less lets the others run once."""
+        """Wait; zero or less yields to other tasks once."""
         await asyncio.sleep(seconds)
 
     def new_id(self, prefix: str) -> str:
-        """`prefix`, `_` and 20 characters of a-z and 2-7: 100 bits nobody can guess."""
+        """`prefix`, `_` and 20 characters of a-z and 2-7: 100 bits, unguessable."""
         return spell_id(prefix, urandom(ID_BYTES))
 
     def dice(self, seed: int | str | None = None) -> Random:
@@ -66,12 +66,12 @@ class RealWorld:
         return Random(secrets.randbits(128) if seed is None else seed)
 
     def http(self) -> httpx2.AsyncClient:
-        """A new client without time-outs and redirects; whoever asked for it closes it.
+        """A new client without timeouts and redirects; the caller closes it.
 
-        All clients of a process share one TLS context, made with the first: it takes tens of
+        All clients of a process share one TLS context, created with the first: it takes tens of
         milliseconds, a client without it a twentieth of one.
         """
-        import httpx2  # a tenth of the start-up time: only for those who call out
+        import httpx2  # a tenth of the start-up time: only when needed
 
         return httpx2.AsyncClient(
             verify=trust(),
@@ -82,7 +82,7 @@ class RealWorld:
         )
 
     def guarded_http(self, reach: Reach = Reach()) -> httpx2.AsyncClient:
-        """A client that connects to checked addresses only, and obeys no proxy."""
+        """A client that connects only to checked addresses, and ignores proxies."""
         from lorimer.world.guarded import guarded_client  # as above
 
         return guarded_client(reach, trust())
@@ -106,7 +106,7 @@ class RealWorld:
         )
 
     async def isolation(self, sandbox: Sandbox) -> Isolation:
-        """How far a process would be held here. The first time it tries, which takes some
+        """The level of isolation that is possible here. Tests it the first time, which takes some
         hundredths of a second. Raises `exec.sandbox.missing`."""
         from lorimer.world.sandbox.levels import Levels  # as above
 
@@ -115,13 +115,13 @@ class RealWorld:
         return await self._levels.choose(sandbox)
 
     def outside(self, what: str) -> AbstractContextManager[None]:
-        """Nothing to do: real time passes for everybody."""
+        """Does nothing: real time passes for everybody."""
         return nullcontext()
 
 
 def trust() -> ssl.SSLContext:
-    """Whom the worlds of this process trust, as it was when one of them first called out: read
-    again only where SSL_CERT_FILE or SSL_CERT_DIR name others."""
+    """The certificates that the worlds of this process trust, as of the first use; read again only
+    if SSL_CERT_FILE or SSL_CERT_DIR change."""
     return _trusting(environ.get("SSL_CERT_FILE", ""), environ.get("SSL_CERT_DIR", ""))
 
 

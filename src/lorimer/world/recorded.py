@@ -1,4 +1,4 @@
-"""The world of a replay: its clock shows what is recorded, and nothing outside can be reached."""
+"""The world of a replay: its clock shows the recorded time, and nothing outside can be accessed."""
 
 from __future__ import annotations
 
@@ -18,33 +18,33 @@ if TYPE_CHECKING:
 
 
 class RecordedWorld:
-    """`World` for one replay. Whoever replays turns its clocks."""
+    """`World` for one replay. The replaying code sets its clocks."""
 
     def __init__(self) -> None:
         self.now = 0.0
-        """Wall clock, seconds: of the fact that was answered last."""
+        """Wall clock in seconds, from the fact that was replayed last."""
         self.elapsed = 0.0
         """Seconds for which the run had been running."""
         self._ids = 0
 
     def time(self) -> float:
-        """What is recorded."""
+        """The recorded time."""
         return self.now
 
     def monotonic(self) -> float:
-        """What is recorded."""
+        """The recorded duration."""
         return self.elapsed
 
     async def sleep(self, seconds: float) -> None:
-        """Not at all: it was waited for already."""
+        """Does not wait: that was done in the original run."""
 
     def new_id(self, prefix: str) -> str:
-        """Numbered; never that of a recorded thing."""
+        """Numbered; never equal to a recorded id."""
         self._ids += 1
         return f"{prefix}_replay{self._ids}"
 
     def dice(self, seed: int | str | None = None) -> Random:
-        """The numbers that every world gives for the seed; without one, always the same."""
+        """The same numbers for a seed as in every world; without one, always the same."""
         return Random(0 if seed is None else seed)
 
     def http(self) -> httpx2.AsyncClient:
@@ -69,7 +69,7 @@ class RecordedWorld:
         raise _refusal(f"run {argv[0] if argv else 'a program'}")
 
     def outside(self, what: str) -> AbstractContextManager[None]:
-        """Nothing to do: no clock runs."""
+        """Does nothing: no clock runs."""
         return nullcontext()
 
 

@@ -1,9 +1,9 @@
-"""Run one program to its end, bounded in time and memory, and leave nothing of it behind.
+"""Run one program to its end, bounded in time and memory, leaving no processes behind.
 
-Who ends a process and how is decided in `process_tree`; what of its output is kept, in
-`bounded`; its pipes are in `pipes`. asyncio's own subprocesses are not used: their `wait()` also
-waits until every holder of the pipe has closed it, so one forgotten grandchild stops the caller for
-as long as it lives.
+How processes are ended is decided in `process_tree`; what is kept of the output, in `bounded`; the
+pipes are in `pipes`. asyncio's own subprocesses are not used: their `wait()` also waits until every
+holder of the pipe has closed it, so a single forgotten grandchild blocks the caller as long as it
+lives.
 """
 
 from __future__ import annotations
@@ -42,13 +42,13 @@ _FOR_GIT: Final = {
     "GIT_CONFIG_KEY_0": "safe.bareRepository",
     "GIT_CONFIG_VALUE_0": "explicit",
 }
-"""A folder that only has files called HEAD and config is no repository: its settings name programs,
-which `git status` would start."""
+"""A folder that merely contains files called HEAD and config must not be taken for a repository:
+its settings name programs, which `git status` would start."""
 _DRAIN_S: Final = 0.25
-"""How long output may still trickle in after the main program ended, e.g. through a `tee`."""
+"""How long output may still arrive after the main program ended, e.g. through a `tee`."""
 _POLL_S: Final = 0.02
 _KILLED: Final = (-signal.SIGKILL, 128 + signal.SIGKILL)
-"""The second is what a shell says of a command of its own."""
+"""The second is the status that a shell reports for one of its commands."""
 
 _log = logger("lorimer.world")
 
@@ -66,12 +66,13 @@ async def run_process(
     """Run `argv` in its own session with a clean environment; see `World.spawn`. With a sandbox,
     `isolation` is the level that was chosen for it.
 
-    Returns at most 2 s after `limits.timeout_s`. Background children still there when the main
-    program ends are ended too; their output is awaited for 0.25 s at most. Cancelled, it ends
-    the tree (TERM, 1 s, KILL) before the cancellation goes on; a second cancellation skips the
-    grace.
+    Returns at most 2 s after `limits.timeout_s`. Background children still running when the main
+    program ends are ended too; their output is awaited for at most 0.25 s. If cancelled, it ends
+    the tree (TERM, 1 s, KILL) before the cancellation propagates; a second cancellation skips the
+    grace period.
 
-    Raises OSError when the program cannot be started, also for arguments no system could take.
+    Raises OSError when the program cannot be started, also for arguments that are impossible on the
+    system.
     """
     began = time.monotonic()
     token = secrets.token_hex(12)
@@ -151,7 +152,7 @@ def _outlet(limits: ProcessLimits, isolation: Isolation | None) -> Outlet | None
     sandbox = limits.sandbox
     if sandbox is None or isolation is None or not sandbox.hosts:
         return None
-    from lorimer.world.sandbox.outlet import Outlet  # httpx2 with it
+    from lorimer.world.sandbox.outlet import Outlet  # imports httpx2
 
     return Outlet(sandbox.hosts, isolation.in_force)
 
@@ -164,12 +165,12 @@ async def _end(tree: ProcessTree, started: Started, serving: asyncio.Task[None] 
             await asyncio.wait([serving])
             if not serving.cancelled() and (error := serving.exception()) is not None:
                 _log.error("the proxy of a sandboxed program failed", exc_info=error)
-        if started.temporary is not None:  # as much as the program liked to put into it
+        if started.temporary is not None:  # of whatever size the program made it
             await anyio.to_thread.run_sync(remove, started.temporary)
 
 
 class _ExitWatch:
-    """Tells when a process has ended, without reaping it and without a thread."""
+    """Notices when a process has ended, without reaping it and without a thread."""
 
     def __init__(self, loop: asyncio.AbstractEventLoop, process: subprocess.Popen[bytes]) -> None:
         self._loop = loop
@@ -180,7 +181,7 @@ class _ExitWatch:
         if sys.platform == "linux":
             try:
                 self._fd = os.pidfd_open(process.pid)
-            except OSError:  # an old kernel, or a filter that forbids it: look now and then
+            except OSError:  # an old kernel, or a filter that forbids it: poll
                 self._poll()
             else:
                 loop.add_reader(self._fd, self._tell)
@@ -208,8 +209,7 @@ class _ExitWatch:
 
 
 def _oom_kills() -> int:
-    """How many processes the kernel has killed for want of memory, of everybody's; 0 where it does
-    not say."""
+    """How many processes the kernel has killed system-wide for lack of memory; 0 if unknown."""
     try:
         counters = Path("/proc/vmstat").read_bytes()
     except OSError:
@@ -219,7 +219,7 @@ def _oom_kills() -> int:
 
 
 def _is_over(process: subprocess.Popen[bytes]) -> bool:
-    if sys.platform != "linux":  # no waitid before Python 3.13 there: this reaps
+    if sys.platform != "linux":  # no waitid there before Python 3.13: this reaps
         return process.poll() is not None
     try:
         return os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is not None

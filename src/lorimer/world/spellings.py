@@ -1,8 +1,8 @@
-"""Other ways to spell a path that lead to the same file on some file system: macOS tells neither
-capitals nor ways to compose a letter apart, HFS+ sees no signs without width, Windows and VFAT drop
-dots and blanks at the end of a name, and NTFS names streams behind a colon.
+"""Alternative spellings of a path that lead to the same file on some file system: macOS ignores
+case and Unicode composition, HFS+ ignores zero-width characters, Windows and VFAT drop trailing
+dots and blanks, and NTFS has streams after a colon.
 
-For what forbids: to say that two names are the same here is to be too careful, never too lax.
+For prohibitions only: treating two names as equal here errs on the side of caution.
 """
 
 from __future__ import annotations
@@ -16,12 +16,12 @@ _UNSEEN: Final = re.compile(
 )
 _AT_THE_END: Final = re.compile(r"(?<=[^/ .])(?::[^/]*|[ .]+)(?=/|\Z)")
 _ODD: Final = re.compile(r"[. ](?:/|\Z)|[:~]")
-"""What the next two are about; nearly no path has any."""
+"""The cases that the next two patterns are for; very few paths match."""
 _SHORT_GIT: Final = re.compile(r"(?<![^/])git~[0-9](?=/|\Z)")
 
 
 def folded(path: str) -> str:
-    """The plainest spelling of what a path may lead to, in small letters."""
+    """The simplest spelling of what a path may lead to, in lower case."""
     if not path.isascii():
         path = normalize("NFC", _UNSEEN.sub("", path).casefold())
     path = path.lower()
@@ -31,6 +31,6 @@ def folded(path: str) -> str:
 
 
 def spellings(path: str) -> tuple[str, ...]:
-    """A path in small letters, and its plainest spelling where that is another."""
+    """A path in lower case, and its simplest spelling if that differs."""
     low, plain = path.lower(), folded(path)
     return (low,) if low == plain else (low, plain)

@@ -1,10 +1,10 @@
-"""Why a recorded run went as it did: every decision in it with a reason, and with the path of the
+"""Why a recorded run went as it did: every decision in it with a reason, and with the path in the
 manifest, the rule, the limit or the person that made it.
 
-Derived from the facts and from the manifest that the run was begun with; nothing is asked, and
-nothing is run. Parts: the manifest in force (`in_force.py`), the models that were asked
-(`models.py`), calls, people and hooks (`calls.py`, `verdicts.py`), phases (`phases.py`), ends of
-turns and runs (`ends.py`), what comes to a run from outside (`external.py`).
+Derived from the facts and from the manifest with which the run began; nothing is called or run.
+Parts: the manifest in force (`in_force.py`), the models that were called (`models.py`), calls,
+people and hooks (`calls.py`, `verdicts.py`), phases (`phases.py`), ends of turns and runs
+(`ends.py`), what comes to a run from outside (`external.py`).
 """
 
 from __future__ import annotations
@@ -33,12 +33,12 @@ __all__ = ["KINDS", "Explanation", "Kind", "Origin", "explain"]
 
 
 def explain(run: Recording, catalogue: Catalogue) -> list[Explanation]:
-    """The decisions of a run, in order. `catalogue` says what the names of its stages mean: that
-    of the pipeline that ran it (`await pipeline.explain(run_id)` has it), else
-    `lorimer.stages.catalogue.catalogue()`; of stages that it does not know nothing is told.
+    """The decisions of a run, in order. `catalogue` resolves the names of its stages: that of the
+    pipeline that ran it (`await pipeline.explain(run_id)` uses it), else
+    `lorimer.stages.catalogue.catalogue()`; stages unknown to it are not explained.
 
-    Works for unfinished runs too, as far as they are recorded. Costs about 40 us a fact. Raises
-    nothing for facts that are not what they should be: `verify` tells of those.
+    Also works for unfinished runs, as far as they are recorded. Takes about 40 us per fact. Does
+    not raise for malformed facts: `verify` reports those.
     """
     return list(_Reader(run, catalogue).read())
 
@@ -53,7 +53,7 @@ class _Reader:
         """Why the last turn was the last."""
         learnt = any(fact.data.get("key") == "memory:learnt" for fact in run.facts)
         self._traces = {"memory": learnt or None, "persist": run.durable}
-        """Whether stages after the last turn were entered, where something else tells so."""
+        """Whether stages after the last turn were entered, where something else shows it."""
 
     def read(self) -> Iterator[Explanation]:
         for fact in self._facts:
@@ -189,8 +189,8 @@ class _Reader:
         return because(fact, "stage", f"bypassed {entry.name}", why, origin)
 
     def _surfaced(self, fact: Event, entry: StageEntry) -> Explanation:
-        """Of a stage after the last turn, of which no fact has the time: the manifest says whether
-        it was bypassed, or what it has left."""
+        """For a stage after the last turn, whose time no fact has: the manifest shows whether it
+        was bypassed; otherwise its traces do."""
         stage = self._in_force.stage(entry.name)
         known = self._traces.get(entry.name)
         if known is not None:

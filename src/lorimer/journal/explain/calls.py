@@ -1,5 +1,5 @@
-"""What became of the calls of a reply: allowed, refused, asked about, stopped, made again; and what
-hooks said."""
+"""What happened to the calls of a reply: allowed, refused, asked about, stopped, repeated; and what
+hooks decided."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from lorimer.journal.explain.verdicts import (
 
 _ABOUT_CHARS: Final = 200
 _STEP_KEY: Final = re.compile(r"\w+s[0-9]+$")
-"""The key of a call that a call, or a stage, has made."""
+"""The key of a call made by another call, or by a stage."""
 _code = ExecutorErrorCode
 _AGAIN: Final[Mapping[str, tuple[str, str]]] = {
     "not_done": ("tool", "its tool says that it did not take effect"),
@@ -48,9 +48,9 @@ class Calls:
     def __init__(self) -> None:
         self._uses: Sequence[Mapping[str, JSON]] = ()
         self._decided: set[str] = set()
-        """Calls of this turn of which it was told whether they may be made."""
+        """Calls of this turn whose permission was already reported."""
         self._hooks: dict[str, str] = {}
-        """By place of the call, "" for none: the hook that spoke last."""
+        """By position of the call, "" for none: the hook that decided last."""
         self.unanswered = False
         """In this turn a person was asked to accept something, and nobody answered in time."""
 
@@ -63,7 +63,7 @@ class Calls:
         self.unanswered = False
 
     def hook(self, key: str = "") -> str:
-        """The hook that spoke about this call."""
+        """The hook that decided about this call."""
         return self._hooks.get(key, "")
 
     def name(self, key: str, fact: Event) -> str:
@@ -74,7 +74,7 @@ class Calls:
         return str(self._uses[int(key)].get("name")) if self._is_use(key) else "a call"
 
     def made(self, key: str) -> str:
-        """The tool by which the model itself made this call; "": a stage made it."""
+        """The tool with which the model itself made this call; "": a stage made it."""
         first = re.match(r"[0-9]*", key)
         own = first[0] if first is not None else ""
         return str(self._uses[int(own)].get("name")) if self._is_use(own) else ""
@@ -89,7 +89,7 @@ class Calls:
         return str(use.get("raw") or dumps(use.get("input")))[:_ABOUT_CHARS]
 
     def take(self, fact: Event, in_force: ManifestInForce) -> Iterator[Explanation]:
-        """The next fact about a call."""
+        """Process the next fact about a call."""
         key = str(fact.data.get("key", ""))
         kind, _, rest = key.partition(":")
         match fact.type, kind:

@@ -1,4 +1,4 @@
-"""Where the money of a run went: each call that cost something, with who was paid and what for."""
+"""Where the money of a run went: each call with a cost, who was paid, and what for."""
 
 from __future__ import annotations
 
@@ -22,24 +22,24 @@ What: TypeAlias = Literal["reply", "failed attempt", "cut off", "besides", "sub-
 
 @record
 class Cost:
-    """One thing that was paid for."""
+    """One item that was paid for."""
 
     seq: int
-    """The fact that tells of it."""
+    """The fact that records it."""
     iteration: int
     """0-based."""
     what: What
-    """`reply`: an answer of the model; `failed attempt`: one that came to nothing; `cut off`: a
-    call that was cancelled half-way; `besides`: a call of a model that a tool or a stage made;
-    `sub-agent`: all that runs below this one have spent; `other`: an effect of a host's."""
+    """`reply`: an answer of the model; `failed attempt`: one without a result; `cut off`: a call
+    that was cancelled half-way; `besides`: a model call made by a tool or a stage; `sub-agent`: the
+    spending of all descendants of this run; `other`: an effect of a host's."""
     who: str
-    """The model that answered, or that was asked; the sub-agents; what asked besides."""
+    """The model that answered, or that was called; the sub-agents; or the caller of `besides`."""
     usage: Usage
     nano: int
-    """Nano-dollars; 0 where no price is known."""
+    """Nano-dollars; 0 if the price is unknown."""
 
     def to_json(self) -> dict[str, JSON]:
-        """A plain form for other programs."""
+        """Plain form, for other programs."""
         return {
             "seq": self.seq,
             "iteration": self.iteration,
@@ -51,8 +51,8 @@ class Cost:
 
 
 def costs(run: Recording, catalogue: Catalogue) -> list[Cost]:
-    """What a run was charged for, in order; in all as much as it has cost, and no more. What it
-    has set aside is not in it. `catalogue` is as in `explain`; nothing is raised."""
+    """What a run was charged for, in order; the sum is exactly its cost. Reservations are not
+    included. `catalogue`: see `explain`; does not raise."""
     return list(_costs(run, catalogue))
 
 
@@ -63,7 +63,7 @@ def _costs(run: Recording, catalogue: Catalogue) -> Iterator[Cost]:
     for fact in run.facts:
         data, key = fact.data, str(fact.data.get("key", ""))
         if fact.type in ("model.intent", "model.reply") or key.startswith("models:"):
-            list(asking.take(fact, in_force))  # it keeps who was asked
+            list(asking.take(fact, in_force))  # it tracks who was called
         usage, nano = _usage(data), whole(data.get("cost"))
         if fact.type == "run.end" or not (nano or usage.total):
             continue

@@ -1,4 +1,4 @@
-"""Why a turn went on or was the last, and why a run ended as it did."""
+"""Why a turn continued or was the last, and why a run ended as it did."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ _TURNS: Final[Mapping[str, tuple[str, str, str]]] = {
     "tasks": ("tasks in the background have ended", "task_registry", "strategies.policy"),
     "hitl": ("a person did not accept it", "hitl", "config.on_reject"),
 }
-"""Reason in `iteration.end`: in words, whose it is, and what in its entry decides."""
+"""Reason in `iteration.end` → description, the responsible stage, and what in its entry decides."""
 
 _PREFIXES: Final[Mapping[str, tuple[str, str, str]]] = {
     "budget": ("a budget is used up", "loop", "strategy_configs.controller.ratio"),
@@ -69,20 +69,20 @@ _GUARDS: Final[Mapping[str, str]] = {
     _code.EXEC_LOOP_ERROR_STREAK.value: "error_streak",
 }
 _NARROWED: Final = re.compile(r"the limit of (stages\[\S+\w)")
-"""As `Bounds` in `core/limits.py` has it."""
+"""As worded by `Bounds` in `core/limits.py`."""
 _CLEAN_UP: Final = "Stages 17 to 21 did not finish"
 _BUDGET: Final = re.compile(r"\bof budget (.+?)(?: within .*)?, \$[0-9.]+ are spent")
-"""As `journal/purses.py` has it."""
+"""As worded by `journal/purses.py`."""
 _MOST_SAID: Final = 1_000
-"""Characters of a message in which that is looked for; it takes as long as the cube of them."""
+"""Characters of a message that are searched for it; the time is cubic in their number."""
 _STAGE: Final = re.compile(r"Stage [0-9]+ \(([^)]+)\) failed")
 
 
 def of_turn(
     fact: Event, in_force: ManifestInForce, hook: str, *, unanswered: bool
 ) -> tuple[str, str, Origin]:
-    """What a turn's `iteration.end` says: what, why and by whom. `hook`: the one that spoke last;
-    `unanswered`: a person was asked to accept something, and nobody answered in time."""
+    """The content of a turn's `iteration.end`: what, why and by whom. `hook`: the one that decided
+    last; `unanswered`: a person was asked to accept something, and nobody answered in time."""
     data = fact.data
     decision = str(data.get("decision", "continue"))
     reason = str(data.get("reason", "tool_calls"))
@@ -123,8 +123,8 @@ def of_run(
     hook: str,
     unanswered: bool,
 ) -> tuple[str, Origin]:
-    """Why a run ended as its `run.end` says, and by what. `turn`: why its last turn was the last;
-    `asked`: the model that was asked last; `hook`, `unanswered`: as in `of_turn`."""
+    """Why a run ended as recorded in its `run.end`, and what caused it. `turn`: why its last turn
+    was the last; `asked`: the model that was called last; `hook`, `unanswered`: as in `of_turn`."""
     data = end.data
     code, message = str(data.get("code") or ""), sentence(str(data.get("message") or ""))
     if not code:
@@ -178,7 +178,7 @@ def _origin(
 
 
 def suspended(fact: Event) -> tuple[str, Origin]:
-    """Why a run came to rest without an end."""
+    """Why a run was suspended."""
     code = str(fact.data.get("code"))
     match code:
         case _code.EXEC_RUN_WAITING.value:

@@ -1,4 +1,4 @@
-"""What came to a run from outside: who began it and with which limits, who pays for it, what was
+"""What came to a run from outside: who started it and with which limits, who pays for it, what was
 sent to it, and which limits its supervisor raised."""
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ _RAISED: Final = frozenset({"max_turns", "timeout_s"})
 
 
 def of_start(fact: Event, in_force: ManifestInForce) -> Iterator[Explanation]:
-    """Who began it, and on what terms."""
+    """Who started it, and with what settings."""
     data, parent = fact.data, fact.data.get("parent")
     invoked = data.get("invocation")
     why, origin = "somebody gave the agent an input", Origin("caller", "run")
@@ -48,7 +48,7 @@ def of_start(fact: Event, in_force: ManifestInForce) -> Iterator[Explanation]:
 
 
 def of_raise(fact: Event) -> Explanation:
-    """What of its limits a supervisor raised."""
+    """Which of its limits a supervisor raised."""
     raised = {name: value for name, value in fact.data.items() if name in _RAISED}
     what = ", ".join([f"limits.{name} is {dumps(value)} now" for name, value in raised.items()])
     why = "its supervisor let the run go on for longer"
@@ -56,12 +56,12 @@ def of_raise(fact: Event) -> Explanation:
 
 
 def raised_by(fact: Event) -> frozenset[str]:
-    """The limits that this fact says are raised."""
+    """The limits that were raised according to this fact."""
     return _RAISED & fact.data.keys()
 
 
 def of_message(fact: Event) -> Iterator[Explanation]:
-    """The texts that the model was given besides; those of no post are its supervisor's."""
+    """The additional texts that the model was given; those without a post are its supervisor's."""
     texts, posts = _count(fact.data.get("texts")), _count(fact.data.get("posts"))
     if posts:
         what = f"gave the model {posts} text{'s' * (posts > 1)}"

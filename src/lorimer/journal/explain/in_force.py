@@ -1,5 +1,5 @@
-"""The manifest that is in force at a point of a run: which stages there are, and which of its
-values are set and which are defaults."""
+"""The manifest in force at one point of a run: its stages, and which of its values are set and
+which are defaults."""
 
 from __future__ import annotations
 
@@ -28,8 +28,8 @@ class ManifestInForce:
     def __init__(
         self, data: Mapping[str, JSON] | None, catalogue: Catalogue, start: Mapping[str, JSON]
     ) -> None:
-        """`data`: the manifest, where the store has it; `start`: of the run's first fact. Where the
-        manifest cannot be read, nothing is known of its stages."""
+        """`data`: the manifest, if the store has it; `start`: the data of the run's first fact. If
+        the manifest cannot be read, its stages are unknown."""
         self._catalogue = catalogue
         self._start = start
         self._origins: dict[str, Origin] = {}
@@ -47,8 +47,8 @@ class ManifestInForce:
         self._said = manifest.to_dict()
 
     def after(self, changes: Sequence[Mapping[str, JSON]]) -> ManifestInForce:
-        """With changes of the manifest. What cannot be made here, because it uses what a host had
-        registered, leaves nothing known of its stages."""
+        """The manifest after changes. A change that cannot be applied here, because it uses what a
+        host had registered, makes its stages unknown."""
         changed = ManifestInForce(None, self._catalogue, self._start)
         changed._raised = self._raised
         if self.manifest is not None:
@@ -59,7 +59,7 @@ class ManifestInForce:
         return changed
 
     def with_raised(self, names: frozenset[str]) -> ManifestInForce:
-        """With limits that a supervisor has raised."""
+        """The manifest after a supervisor raised limits."""
         changed = copy(self)
         changed._raised = self._raised | names
         return changed
@@ -67,19 +67,19 @@ class ManifestInForce:
     # --- values ------------------------------------------------------------------------------
 
     def at(self, path: str) -> Origin:
-        """The value at a path, such as `stages[16].strategies.controller`."""
+        """The origin of the value at a path, such as `stages[16].strategies.controller`."""
         known = self._origins.get(path)
-        if known is None:  # the same ones are asked for turn after turn
+        if known is None:  # the same ones are looked up every turn
             kind = "manifest" if self.says(path) else "default"
             known = self._origins[path] = Origin(kind, path)
         return known
 
     def says(self, path: str) -> bool:
-        """The manifest has a value there; True also where the manifest is not known."""
+        """Whether the manifest sets a value there; also True if the manifest is unknown."""
         return self._said is None or _found(self._said, _PARTS.findall(path)) is not None
 
     def of_stage(self, name: str, below: str = "") -> Origin:
-        """What a stage's entry says `below` it; the entry itself."""
+        """The origin of what is `below` a stage's entry; or the entry itself."""
         entries = () if self.manifest is None else self.manifest.stages
         order = next((each.order for each in entries if each.name == name), 0)
         where = self._catalogue.path(order or self._catalogue.order(name), name)
@@ -87,14 +87,14 @@ class ManifestInForce:
         return self.at(path)
 
     def limit(self, name: str) -> Origin:
-        """A limit of the run: the manifest's, unless the run was given another."""
+        """The origin of a limit: the manifest's, unless the run was given another."""
         path = f"limits.{name}"
         if name in self._raised:
             return Origin("supervisor", path)
         return self.given_limit(path) if path in self.given_limits() else self.at(path)
 
     def given_limits(self) -> dict[str, JSON]:
-        """The limits that the run was given in place of the manifest's, by path."""
+        """The limits that the run was given instead of the manifest's, by path."""
         given = self._start.get("limits")
         if not isinstance(given, Mapping):
             return {}
@@ -114,8 +114,8 @@ class ManifestInForce:
         return Origin("parent" if child else "caller", path)
 
     def item(self, path: str, text: str) -> Origin:
-        """The entry of a list of texts that is, or begins, this text; the list where there is
-        none."""
+        """The entry of a list of texts that is equal to this text or a prefix of it; else the
+        list."""
         found = _found(self._said, _PARTS.findall(path))
         for at, each in enumerate(found if isinstance(found, list) else ()):
             if text == each or text.startswith((f"{each} ", f"{each}:")):
@@ -125,14 +125,14 @@ class ManifestInForce:
     # --- stages ------------------------------------------------------------------------------
 
     def entry(self, name: str) -> StageEntry | None:
-        """The entry of a stage that is in the plan."""
+        """The entry of an active stage."""
         manifest = self.manifest
         if manifest is None or name not in manifest.stages or not manifest.stages[name].active:
             return None
         return manifest.stages[name]
 
     def strategy(self, stage: str, slot: str) -> list[str]:
-        """What is in a slot or chain of a stage; [] where that is not known."""
+        """The strategies in a slot or chain of a stage; [] if unknown."""
         entry, kind = self.entry(stage), self.stage(stage)
         if entry is None or kind is None or slot not in kind.slots():
             return []
@@ -140,8 +140,8 @@ class ManifestInForce:
         return list(chosen) if isinstance(chosen, list) else [chosen]
 
     def stage(self, name: str) -> AnyStage | None:
-        """The code of a stage that is in the plan; None: there is none, or it is a host's that is
-        not known here."""
+        """The implementation of an active stage; None if there is none, or it is a host's that is
+        unknown here."""
         entry = self.entry(name)
         try:
             return None if entry is None else self._catalogue.stage(name, entry.implementation)
@@ -149,16 +149,16 @@ class ManifestInForce:
             return None
 
     def path(self, entry: StageEntry) -> str:
-        """Of a stage's entry."""
+        """The path of a stage's entry."""
         return self._catalogue.path(entry.order, entry.name)
 
     @property
     def inactive(self) -> list[StageEntry]:
-        """The entries that are not in the plan."""
+        """The entries of inactive stages."""
         return [] if self.manifest is None else [e for e in self.manifest.stages if not e.active]
 
     def turn(self, count: int, *, first: bool) -> list[StageEntry]:
-        """The stages of a turn that had so many, in order; [] where that is not known."""
+        """The stages of a turn with that many of them, in order; [] if unknown."""
         active = [entry for entry in self._active() if entry.order <= LOOP_TO]
         if first:
             return active if len(active) == count else []
@@ -186,7 +186,7 @@ class ManifestInForce:
 
 
 def _found(value: JSON, parts: Sequence[str]) -> JSON:
-    """What is at a path of a document; stages by number or name. None: nothing is."""
+    """The value at a path of a document, stages by number or name. None: nothing there."""
     for part in parts:
         if isinstance(value, Mapping):
             value = value.get(part)

@@ -1,5 +1,5 @@
-"""Which model was asked, and why that one: the manifest's, a tier's, a router's choice, the next of
-a chain, the same again."""
+"""Which model was called, and why: the manifest's, a tier's, a router's choice, the next of a
+chain, a retry."""
 
 from __future__ import annotations
 
@@ -25,18 +25,18 @@ class ModelCalls:
         }
         """Which model answered."""
         self._stands_for: dict[str, list[str]] = {}
-        """What a tier or an alias meant when the run began."""
+        """The meaning of a tier or an alias when the run began."""
         self._iteration = -1
         self._attempts = 0
         self.asked = ""
-        """Who was asked last."""
+        """The model that was called last."""
         self._failed: tuple[str, str] = ("", "")
-        """Code and message of the attempt before, in this turn."""
+        """Code and message of the previous attempt in this turn."""
         self._has_failed = False
-        """The last attempt has."""
+        """Whether the last attempt failed."""
 
     def take(self, fact: Event, in_force: ManifestInForce) -> Iterator[Explanation]:
-        """The next fact about a model."""
+        """Process the next fact about a model."""
         data = fact.data
         if fact.type == "effect":
             yield from self._meant(fact)
@@ -53,7 +53,7 @@ class ModelCalls:
             self._has_failed = False
 
     def over(self, end: Event, in_force: ManifestInForce) -> Iterator[Explanation]:
-        """The run has ended: why it did not ask again."""
+        """The run has ended: why there was no further attempt."""
         if not self._has_failed or end.data.get("status") == "ok":
             return
         code, message = self._failed
@@ -129,7 +129,7 @@ def _chain(spec: str) -> list[str]:
 
 
 def _said(in_force: ManifestInForce) -> tuple[str, Origin]:
-    """What the manifest says of the model that stage 6 asks, and where."""
+    """What the manifest says about the model that stage 6 calls, and where."""
     manifest, entry = in_force.manifest, in_force.entry("api")
     if manifest is None or entry is None:
         return "the agent's model", in_force.at("model.model")
@@ -140,7 +140,7 @@ def _said(in_force: ManifestInForce) -> tuple[str, Origin]:
 
 
 def _route(asked: str, router: str, in_force: ManifestInForce) -> tuple[str, Origin]:
-    """Why a router chose this one."""
+    """Why a router chose this model."""
     entry = in_force.entry("api")
     config: Mapping[str, JSON] = {} if entry is None else entry.strategy_configs.get("router", {})
     named = [
@@ -156,6 +156,6 @@ def _route(asked: str, router: str, in_force: ManifestInForce) -> tuple[str, Ori
 
 
 def _names(spec: str, answered: str) -> bool:
-    """The model that answered is one of this chain; providers add dates to names."""
+    """Whether the model that answered is one of this chain; providers add dates to names."""
     names = [part.partition(":")[2].partition(":")[0] or part for part in _chain(spec)]
     return any(answered.startswith(name) for name in names)

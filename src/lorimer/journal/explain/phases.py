@@ -1,4 +1,4 @@
-"""What the phases of a run decide (`stages/s06_phases.py`)."""
+"""Decisions of a run's phases (`stages/s06_phases.py`)."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _INSTEAD: Final = {
 
 
 def phase_of(key: str, in_force: ManifestInForce) -> tuple[str, Origin] | None:
-    """Why a child was begun under this key; None: it is no phase."""
+    """Why a child was started under this key; None: it is not a phase."""
     number = key.removeprefix(PHASE)
     if not key.startswith(PHASE) or not number.isdecimal():
         return None
@@ -26,7 +26,7 @@ def phase_of(key: str, in_force: ManifestInForce) -> tuple[str, Origin] | None:
 
 
 def of_phase(fact: Event, in_force: ManifestInForce) -> Iterator[Explanation]:
-    """Of an effect."""
+    """Explains an effect."""
     kind, _, number = str(fact.data.get("key")).partition(":")
     if kind == PHASE and number.isdecimal():
         instead = _INSTEAD.get(str(fact.data.get("instead")))

@@ -1,4 +1,4 @@
-"""What is told of one decision: what was decided, why, and where that was said."""
+"""The description of one decision: what was decided, why, and where that comes from."""
 
 from __future__ import annotations
 
@@ -50,15 +50,15 @@ OriginKind: TypeAlias = Literal[
 
 @record
 class Origin:
-    """Where a decision was said."""
+    """The origin of a decision."""
 
     kind: OriginKind
-    """`manifest`: at the path `name` of the manifest that was in force; `default`: at that path
-    the manifest says nothing, and its default holds; `caller`: whoever began, steered or stopped
-    the run; `parent`: the run that this one is part of; `person`: whoever answered a question;
-    `supervisor`: whoever watches the run; `budget`: a shared account that pays for it; `rule`,
-    `mode`: of the permissions; `hook`, `tool`, `model`: that one; `host`: the machine or
-    its settings; `engine`: a fixed rule of Lorimer, by its code."""
+    """`manifest`: at the path `name` of the manifest in force; `default`: the manifest sets nothing
+    at that path, and its default applies; `caller`: whoever started, steered or stopped the run;
+    `parent`: the run that this one is part of; `person`: whoever answered a question; `supervisor`:
+    whoever watches the run; `budget`: a shared account that pays for it; `rule`, `mode`: of the
+    permissions; `hook`, `tool`, `model`: that one; `host`: the machine or its settings; `engine`: a
+    fixed rule of Lorimer, by its code."""
     name: str
     """The path, title, name or code."""
 
@@ -91,7 +91,7 @@ class Explanation:
     """One decision of a run."""
 
     seq: int
-    """The fact that tells of it."""
+    """The fact that records it."""
     iteration: int
     """0-based."""
     kind: Kind
@@ -100,12 +100,12 @@ class Explanation:
     why: str
     origin: Origin
     key: str = ""
-    """Of a call, its place in the reply, from 0."""
+    """For a call, its position in the reply, from 0."""
     about: str = ""
-    """Of a call, the beginning of its input."""
+    """For a call, the beginning of its input."""
 
     def to_json(self) -> dict[str, JSON]:
-        """A plain form for other programs."""
+        """Plain form, for other programs."""
         data: dict[str, JSON] = {
             "seq": self.seq,
             "iteration": self.iteration,
@@ -124,11 +124,11 @@ class Explanation:
 def because(
     fact: Event, kind: Kind, what: str, why: str, origin: Origin, *, key: str = "", about: str = ""
 ) -> Explanation:
-    """What this fact tells."""
+    """The explanation derived from this fact."""
     why = why.strip() or _NO_MORE
     return Explanation(fact.seq or 0, fact.iteration, kind, what, why, origin, key, about)
 
 
 def sentence(text: str) -> str:
-    """The first of an error's words, without its full stop; untrusted."""
+    """The first sentence of an error's message, without the full stop; untrusted."""
     return text.strip().rstrip(".")

@@ -1,5 +1,5 @@
-"""Who or what allowed a call, refused it, or wanted a person asked: read from the words of facts,
-as `tools/permissions.py` and `tools/policy/` write them."""
+"""Who or what allowed a call, refused it, or wanted a person asked: parsed from the wording of
+facts, as written by `tools/permissions.py` and `tools/policy/`."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _RULE: Final = re.compile(
     r"(?:managed|user|caller|session|project|manifest|hook) rule (?:deny|ask|allow) .+|rule .+",
     re.DOTALL,
 )
-"""As `Rule.title` has it."""
+"""As formatted by `Rule.title`."""
 _OF_MANIFEST: Final = re.compile(r"manifest rule (deny|ask) (.+)", re.DOTALL)
 _MODE: Final = re.compile(r"\bmode (\w+)")
 _HOOK: Final = re.compile(r"the hook '([^']*)' wants")
@@ -28,7 +28,7 @@ _PERSON: Final = "policy.person"
 _NOBODY: Final = ", and nobody is there to ask"
 _MAY: Final = "may "
 _LINK: Final = " leads to "
-"""In what is said of each link in a call, after who wants it asked."""
+"""In the description of each link in a call, after what requires the question."""
 _BINDING: Final = "tool_binding"
 _PERMISSION: Final = "permission"
 _TOOLS: Final = "tools.built_in"
@@ -40,8 +40,8 @@ REFUSED: Final[Mapping[str, str]] = {
     _code.EXEC_TOOL_INVALID_INPUT.value: "",
     _code.EXEC_TOOL_NOT_RUN.value: "limits.max_calls_per_turn",
 }
-"""Results of calls that were not made, without a fact `decision`: by code, what in the manifest
-says so; "": the tool itself."""
+"""Results of calls that were not made, without a fact `decision`: by code, the setting in the
+manifest that is responsible; "": the tool itself."""
 STOPPED: Final[Mapping[str, str]] = {
     _code.EXEC_TOOL_TIMEOUT.value: "tool_timeout_s",
     _code.EXEC_LIMIT_TOOL_CALLS.value: "max_tool_calls",
@@ -49,12 +49,12 @@ STOPPED: Final[Mapping[str, str]] = {
     _code.EXEC_CHILD_DESCENDANTS.value: "max_descendants",
     _code.EXEC_CHILD_ANCESTOR.value: "",
 }
-"""Results of calls that were begun: by code, the limit that they came to; "": none, it is always
-so."""
+"""Results of calls that were started: by code, the limit that they reached; "": none, this always
+applies."""
 
 
 def allowing(by: str, fact: Event) -> tuple[str, Origin]:
-    """Why a call was allowed, where its fact says by what."""
+    """Why a call was allowed, if its fact says by what."""
     key = str(fact.data.get("key")).removeprefix(f"{STEP}:")
     if by == _APPROVED:
         return "a person agreed", Origin("person", f"{fact.iteration}:{key}")
@@ -67,7 +67,7 @@ def allowing(by: str, fact: Event) -> tuple[str, Origin]:
 
 
 def plain(name: str, fact: Event, in_force: ManifestInForce) -> tuple[str, Origin]:
-    """Why a call was allowed that nothing had to allow."""
+    """Why a call was allowed that needed no permission."""
     manifest = in_force.manifest
     if manifest is None:
         named = False
@@ -84,7 +84,7 @@ def plain(name: str, fact: Event, in_force: ManifestInForce) -> tuple[str, Origi
 def refusing(
     rule: str, reason: str, fact: Event, key: str, in_force: ManifestInForce
 ) -> tuple[str, Origin]:
-    """Why a call was refused, and who or what said no."""
+    """Why a call was refused, and by whom or what."""
     mode, why = _MODE.search(rule), sentence(rule)
     if reason == _PERSON:
         return why, Origin("person", f"{fact.iteration}:{key}")
@@ -93,7 +93,7 @@ def refusing(
     if _RULE.match(rule):
         title = rule.removesuffix(_NOBODY)
         by = _rule(title, in_force)
-        if by.kind == "rule":  # whose name says it all
+        if by.kind == "rule":  # whose name is sufficient
             why = "a rule refuses it" if title == rule else f"a rule wants it asked{_NOBODY}"
         return why, by
     if reason == "policy.mode" and mode is not None:
@@ -102,7 +102,7 @@ def refusing(
 
 
 def asking(reason: str, tool: str, in_force: ManifestInForce) -> Origin:
-    """What wants a person to be asked."""
+    """What requires a person to be asked."""
     if hook := _HOOK.search(reason):
         return Origin("hook", hook[1])
     if _REVIEWER.search(reason):
@@ -119,7 +119,7 @@ def asking(reason: str, tool: str, in_force: ManifestInForce) -> Origin:
 
 
 def _rule(title: str, in_force: ManifestInForce) -> Origin:
-    """A rule: one of the manifest is at a path of it."""
+    """A rule: one of the manifest is at a path in it."""
     found = _OF_MANIFEST.fullmatch(title)
     if found is None:
         return Origin("rule", title)
@@ -127,7 +127,7 @@ def _rule(title: str, in_force: ManifestInForce) -> Origin:
 
 
 def hiding(why: str, in_force: ManifestInForce) -> Origin:
-    """What keeps a tool from the model."""
+    """What hides a tool from the model."""
     if _RULE.match(why):
         return _rule(why, in_force)
     mode = _MODE.search(why)
@@ -135,7 +135,7 @@ def hiding(why: str, in_force: ManifestInForce) -> Origin:
 
 
 def not_made(code: str, why: str, name: str, in_force: ManifestInForce) -> Origin:
-    """What says that a call was not made, of which there is no decision."""
+    """The origin of a call that was not made, and has no decision."""
     path = REFUSED[code]
     if not path:
         return Origin("tool", name)
@@ -147,7 +147,8 @@ def not_made(code: str, why: str, name: str, in_force: ManifestInForce) -> Origi
 
 
 def _outside(name: str, in_force: ManifestInForce) -> Origin:
-    """What keeps a tool from being called: stage 10's binding, or the guard that does the same."""
+    """What prevents a tool from being called: stage 10's binding, or the guard with the same
+    effect."""
     entry = in_force.entry("tool")
     binding = None if entry is None else entry.tool_binding
     guard = in_force.entry("guard")
@@ -161,6 +162,6 @@ def _outside(name: str, in_force: ManifestInForce) -> Origin:
 
 
 def words(content: JSON, code: str) -> str:
-    """What the model was told of it."""
+    """What the model was told about it."""
     text = content if isinstance(content, str) else ""
     return sentence(text.removeprefix(f"ERROR {code}:").strip().partition("\n")[0]) or code

@@ -1,16 +1,16 @@
 """Announcements of unsafe calls whose intent is not synced yet. One that outlives its process shows
 that the process died while it waited for the fsync, so the call cannot have begun.
 
-A file beside the journal's, `...-calls`, of a few places, each empty or an announcement:
+A file next to the journal's, `...-calls`, with a few places, each empty or an announcement:
 
-    16 bytes   digest of the machine since its start, and the intent with its microsecond
-    12 bytes   the process: its number, and when it began
+    16 bytes   digest of the machine and its boot, and of the intent with its microsecond
+    12 bytes   the process: its pid and start time
 
-A process writes its announcement before the intent, and withdraws it before it makes the call. What
-it wrote outlives it, as the file's pages are the kernel's. After a loss of power nobody knows which
-writes got to the disk: then the digest of the machine differs, and nothing matches. Any other
-trouble, such as two processes in one place or a lost file, only loses announcements: then it is not
-known whether the call has begun, as without this file.
+A process writes its announcement before the intent, and withdraws it before it makes the call. The
+announcement survives the process, as the file's pages belong to the kernel. After a power failure
+it is unknown which writes reached the disk: then the digest of the machine differs, and nothing
+matches. Any other problem, such as two processes in one place or a lost file, only loses
+announcements: then it is unknown whether the call has begun, as without this file.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from lorimer.journal.codec import micros
 from lorimer.world import lives
 
 PLACES: Final = 512
-"""So many calls may wait for their fsync at a time; of more, nothing is known."""
+"""How many calls can wait for their fsync at a time; nothing is known about further ones."""
 
 _PLACE: Final = Struct("<16sIQ")
 _EMPTY: Final = bytes(_PLACE.size)
@@ -81,15 +81,15 @@ class CallAnnouncements:
             self.close()
 
     def never_began(self, intent: Event) -> bool:
-        """The process that recorded this intent is dead, and had not gone on to the call. False:
-        nobody knows."""
+        """Whether the process that recorded this intent is dead, and had not continued to the call.
+        False: unknown."""
         here = self._this_machine()
         if not here:
             return False
         wanted = _digest(here, intent)
         for digest, pid, start in self._table():
             if digest == wanted and lives.fate(pid, str(start)) == "gone":
-                # once more: it may have gone on between the first look and its death
+                # again: it may have continued between the first look and its death
                 return (digest, pid, start) in self._table()
         return False
 
@@ -119,7 +119,7 @@ class CallAnnouncements:
         flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW
         self._file = os.open(self._path, flags, 0o600)
         taken = {at for at, (_, pid, _) in enumerate(self._table()) if pid}
-        # empty ones first, each process from another one on; then those that others have left
+        # free ones first, each process starting at another one; then abandoned ones
         first = os.getpid() * 61
         order = [(first + at) % PLACES for at in range(PLACES)]
         self._free = sorted(order, key=lambda at: at not in taken)

@@ -5,8 +5,8 @@ or less, since the rows of a conversation are much alike.
     mark  of its last row (see chain.py)     body   zlib of lines: a JSON list of how many facts
                                                     each row has; then the rows (see codec.py)
 
-A block holds the very rows that were there, so no reader of facts knows of it, and the chain of
-marks goes through it. Blocks and rows of one stream never overlap.
+A block contains the original rows unchanged, so readers of facts need not know about blocks, and
+the chain of marks continues through them. Blocks and rows of one stream never overlap.
 """
 
 from __future__ import annotations
@@ -26,16 +26,16 @@ from lorimer.journal.sqlite.database import Database, one
 from lorimer.journal.sqlite.schema import STREAM_BITS
 
 SEQ: Final = (1 << STREAM_BITS) - 1
-"""The part of a place that is the seq."""
+"""The part of a place that is the sequence number."""
 
 BLOCK_CHARS: Final = 262_144
-"""Of the rows in a block; it may exceed this by one row. Larger ones gain 1 %, and whoever reads
-one fact opens all of its block: about 1 ms."""
+"""Characters of the rows in a block; it may exceed this by one row. Larger ones would gain 1 %, and
+reading a single fact requires decompressing its whole block: about 1 ms."""
 
 MAX_BYTES: Final = 2**30
-"""Of an opened block. SQLite itself takes no larger row."""
+"""Maximum of a decompressed block. SQLite itself accepts no larger row."""
 
-# Places from ?1 to ?2. A block counts if it holds any of them; its `last` is 0 for a plain row.
+# Places from ?1 to ?2. A block matches if it contains any of them; its `last` is 0 for a plain row.
 SELECT_ROWS: Final = """
     SELECT at, body, mark, last FROM blocks WHERE last>=?1 AND at BETWEEN
       ifnull((SELECT max(at) FROM blocks WHERE at BETWEEN ?1>>32<<32 AND ?1), ?1) AND ?2
@@ -55,13 +55,13 @@ class FactRow(NamedTuple):
 
 
 def rows_of(at: int, body: object, last: int) -> list[FactRow]:
-    """The rows in what SELECT_ROWS found: one, or those of a block.
+    """The rows in a result of SELECT_ROWS: one, or those of a block.
 
-    Blocks are untrusted: raises JournalError for what `compress` never makes, before it takes more
-    memory than a row of SQLite's can.
+    Blocks are untrusted: raises JournalError for anything that `compress` never produces, before
+    using more memory than a row of SQLite can.
     """
     if not last:
-        return [FactRow(at, body if isinstance(body, str) else "")]  # decode tells what is wrong
+        return [FactRow(at, body if isinstance(body, str) else "")]  # decode reports the fault
     try:
         if not isinstance(body, bytes):
             raise ValueError("it is not a block")
@@ -94,9 +94,9 @@ def _counts(head: str) -> Iterator[int]:
 
 
 def compress(db: Database, stream_id: int) -> int:
-    """Compress the first rows of a stream that are in no block yet into one. Returns the bytes
-    saved; 0, and nothing is changed, when there are no such rows, they are damaged, or nothing
-    would be gained."""
+    """Compress the first rows of a stream that are not in a block yet into one. Returns the bytes
+    saved; 0, without any change, if there are no such rows, they are damaged, or nothing would be
+    gained."""
     lines, last, marked = _next_rows(db, stream_id << STREAM_BITS)
     if not lines:
         return 0
@@ -114,12 +114,12 @@ def compress(db: Database, stream_id: int) -> int:
 
 def _next_rows(db: Database, low: int) -> tuple[list[FactRow], int, bytes]:
     """The rows for the next block, the place of their last fact, and the mark of their last row.
-    Ends before the first row that is not as it was written: that one is for `verify` to tell of."""
+    Ends before the first row that was altered: that one is left for `verify` to report."""
     last, marked = last_of_blocks(db, low)
     lines: list[FactRow] = []
     chars = 0
     rows = db.execute(
-        # as bytes: what is not text any more cannot be pressed
+        # as bytes: what is no longer valid text cannot be compressed
         "SELECT at, CAST(body AS BLOB), mark FROM facts WHERE at BETWEEN ? AND ? ORDER BY at",
         (low, low | SEQ),
     )
@@ -145,7 +145,7 @@ def _next_rows(db: Database, low: int) -> tuple[list[FactRow], int, bytes]:
 
 def last_of_blocks(db: Database, low: int) -> tuple[int, bytes]:
     """The place of the last fact in the blocks of the stream that begins at `low`, and the mark of
-    its row; `low` and START: it has none."""
+    its row; `low` and START if it has none."""
     row = one(
         db,
         "SELECT last, mark FROM blocks WHERE at BETWEEN ? AND ? ORDER BY at DESC LIMIT 1",
@@ -162,16 +162,16 @@ def last_of_blocks(db: Database, low: int) -> tuple[int, bytes]:
 
 
 class RowFinder:
-    """Finds the row that a fact is in. Keeps the block that it opened last: of many facts, ask in
-    their order."""
+    """Finds the row that contains a fact. Keeps the last decompressed block: look up several facts
+    in order."""
 
     def __init__(self) -> None:
         self._lines: list[FactRow] = []
         self._end = 0
-        """Place of the last fact of these."""
+        """Place of the last fact in these rows."""
 
     def row(self, db: Database, at: int) -> FactRow | None:
-        """The row that holds the fact of that place; None: it is not there, or damaged."""
+        """The row that contains the fact at that place; None if it is missing or damaged."""
         if not (self._lines and self._lines[0].at <= at <= self._end):
             try:
                 found = one(db, _SELECT_ROW, at, at >> STREAM_BITS << STREAM_BITS)

@@ -1,6 +1,6 @@
-"""SQLite as all our stores use it, the journal's and others: a file opened, a transaction made.
+"""SQLite as used by all our stores, the journal's and others: opening a file, making a transaction.
 
-With types of its own: those that apsw ships are unknown to a type checker before Python 3.12.
+Has types of its own: type checkers do not see those of apsw before Python 3.12.
 """
 
 from __future__ import annotations
@@ -22,11 +22,11 @@ Row: TypeAlias = tuple[Value, ...]
 BUSY_MS: Final = 5000
 """Milliseconds to wait for another process's write."""
 _TRIES: Final = 100
-"""To change a mode, while others open the same file."""
+"""Attempts to change a mode, while others open the same file."""
 
 
 class Rows(Protocol):
-    """What a statement gives, row by row."""
+    """The result of a statement, row by row."""
 
     def __iter__(self) -> Iterator[Row]: ...
     def fetchone(self) -> Row | None: ...
@@ -51,30 +51,30 @@ class _Connection(_Cursor, Protocol):
 
 
 class Database:
-    """One connection. Never used by two threads at once: whoever shares it holds a lock.
-    Everything raises apsw.Error, UnicodeEncodeError for text with half a surrogate pair, and
-    UnicodeDecodeError for a text in the file that is none.
-    `file`: where it is; "": in memory, or wherever a VFS keeps it."""
+    """One connection. Never used by two threads at once: code that shares it holds a lock.
+    Everything raises apsw.Error, UnicodeEncodeError for text with a lone surrogate, and
+    UnicodeDecodeError for invalid text in the file. `file`: its path; "": in memory, or wherever a
+    VFS keeps it."""
 
     def __init__(self, connection: _Connection, file: str) -> None:
         self._connection = connection
         self._file = file
         self._known = os.stat(file) if file else None
         self.execute = connection.execute
-        """Statements, and what the last one gives."""
+        """Runs statements; returns the result of the last one."""
         self.write = connection.cursor().execute
-        """Statements that give nothing: without an object for each that would give it."""
+        """Runs statements without a result: saves creating an object for it."""
         self.changes: Final = connection.changes
         self.set_busy_timeout: Final = connection.set_busy_timeout
         self.set_wal_hook: Final = connection.set_wal_hook
         self.wal_checkpoint = connection.wal_checkpoint
         self.is_inherited = False
-        """The process was forked since: it is not this one's to use."""
+        """This process was forked since: the connection must not be used here."""
         if file:
             hold(self)
 
     def close(self) -> None:
-        """Twice is fine."""
+        """May be called twice."""
         if self.is_inherited:
             return
         let_go(self)
@@ -96,17 +96,17 @@ class Database:
 
     @property
     def in_transaction(self) -> bool:
-        """Something was begun, and is neither committed nor rolled back."""
+        """Whether a transaction is open."""
         return self._connection.in_transaction
 
     @property
     def filename_wal(self) -> str:
-        """Of the write-ahead log; "": there is none."""
+        """Path of the write-ahead log; "": there is none."""
         return self._connection.filename_wal
 
 
 def connect(path: str, vfs: str | None, *, create: bool) -> Database:
-    """A new connection. Raises apsw.Error, and OSError for a file that is gone again."""
+    """A new connection. Raises apsw.Error, and OSError if the file has disappeared."""
     if vfs is None:
         require_same_process(path)
     flags = apsw.SQLITE_OPEN_READWRITE | (apsw.SQLITE_OPEN_CREATE if create else 0)
@@ -119,8 +119,8 @@ def connect(path: str, vfs: str | None, *, create: bool) -> Database:
 
 
 def check_same_file(path: str, known: os.stat_result) -> None:
-    """Raises FileMoved unless `path` is the file that was `known`. Raises nothing where this
-    process has lost the permission to look."""
+    """Raises FileMoved unless `path` is the file that was `known`. Does not raise if this process
+    has lost the permission to check."""
     try:
         found = os.stat(path)
     except FileNotFoundError:
@@ -132,11 +132,11 @@ def check_same_file(path: str, known: os.stat_result) -> None:
 
 
 def make_private(path: str) -> None:
-    """Make the file if there is none (0600), and the folder it is in (0700). Raises OSError."""
+    """Create the file if missing (0600), and its folder (0700). Raises OSError."""
     directory = os.path.dirname(path)
     if directory:
         os.makedirs(directory, mode=0o700, exist_ok=True)
-    # one that is there is not opened: to close it would drop the locks that this process has on it
+    # an existing file is not opened: closing it would drop this process's locks on it
     if not os.path.exists(path):
         os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
     elif not os.access(path, os.R_OK | os.W_OK):
@@ -145,7 +145,7 @@ def make_private(path: str) -> None:
 
 @contextmanager
 def transaction(db: Database, begin: str = "BEGIN IMMEDIATE") -> Generator[None]:
-    """What is done within is committed, or nothing of it where something is raised."""
+    """Commits what is done within, or none of it if something is raised."""
     db.execute(begin)
     try:
         yield
@@ -157,13 +157,13 @@ def transaction(db: Database, begin: str = "BEGIN IMMEDIATE") -> Generator[None]
 
 
 def wait_for_locks(db: Database, patient: bool) -> None:
-    """Wait for a lock of another process up to 5 s, or raise apsw.BusyError at once."""
+    """Wait up to 5 s for another process's lock, or raise apsw.BusyError immediately."""
     db.set_busy_timeout(BUSY_MS if patient else 0)
 
 
 def use_wal(db: Database) -> None:
-    """Change to the write-ahead log. Raises apsw.Error."""
-    # Of a file that is not in this mode yet it does not wait for others, who open it this moment.
+    """Switch to the write-ahead log. Raises apsw.Error."""
+    # Until a file is in this mode SQLite does not wait for other processes that are opening it.
     for _ in range(_TRIES):
         try:
             one(db, "PRAGMA journal_mode=WAL")
@@ -182,6 +182,6 @@ def one(db: Database, sql: str, *values: Value) -> Row | None:
 
 
 def number(db: Database, sql: str, *values: Value) -> int:
-    """The one integer that a query gives; 0 for NULL or no row."""
+    """The single integer that a query returns; 0 for NULL or no row."""
     row = one(db, sql, *values)
     return row[0] if row is not None and isinstance(row[0], int) else 0

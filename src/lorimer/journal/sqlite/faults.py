@@ -1,4 +1,4 @@
-"""What SQLite's errors mean, in a sentence for a person."""
+"""The meaning of SQLite's errors, in a sentence for people."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ import apsw
 from lorimer.core.errors import JournalError
 
 LOCKED: Final = (apsw.BusyError, apsw.ProtocolError)
-"""Another process holds a lock, or stands still where it looks which it may take: after ten
-seconds of that SQLite gives up (https://sqlite.org/rescode.html#protocol)."""
+"""Another process holds a lock, or is stopped while it acquires one: SQLite gives up after ten
+seconds of that (https://sqlite.org/rescode.html#protocol)."""
 _INTACT = "What was acknowledged before is intact."
 
 
 class FileMoved(OSError):
-    """An open database file was moved, deleted or replaced: SQLite goes on writing to it without an
-    error, and nobody who opens the path sees that."""
+    """An open database file was moved, deleted or replaced: SQLite continues writing to it without
+    an error, invisible to anybody who opens the path."""
 
 
 class Inherited(OSError):
@@ -26,7 +26,7 @@ class Inherited(OSError):
 
 
 def explain(error: Exception, path: str) -> JournalError:
-    """The JournalError `exec.journal.failed` for what SQLite or the file system raised."""
+    """The JournalError `exec.journal.failed` for an error of SQLite or the file system."""
     what, hint = describe(error)
     if os.path.isdir(path):
         what, hint = "cannot be opened: it is a folder", "Name a file in it."
@@ -40,7 +40,7 @@ def _is_unicode(path: str) -> bool:
 
 
 def describe(error: Exception) -> tuple[str, str]:
-    """What is wrong with a file, as the end of a sentence, and a hint what to do about it."""
+    """What is wrong with a file, as the end of a sentence, and a hint for fixing it."""
     match error:
         case _ if _is_full(error):
             what, hint = "cannot grow: the disk is full", f"Free some space. {_INTACT}"
@@ -89,20 +89,20 @@ def describe(error: Exception) -> tuple[str, str]:
 
 
 def lost_sync(error: Exception) -> bool:
-    """An fsync failed: the kernel may have dropped what it could not write, so later fsyncs that
-    succeed prove nothing about earlier commits."""
+    """An fsync failed: the kernel may have dropped data that it could not write, so later
+    successful fsyncs prove nothing about earlier commits."""
     return _code(error) in (apsw.SQLITE_IOERR_FSYNC, apsw.SQLITE_IOERR_DIR_FSYNC)
 
 
 def _is_full(error: Exception) -> bool:
-    """Also whoever only wants to read makes room for the index of the write-ahead log."""
+    """Also raised by readers, which need space for the index of the write-ahead log."""
     if isinstance(error, OSError):
         return error.errno in (ENOSPC, EDQUOT)
     return isinstance(error, apsw.FullError) or _code(error) == apsw.SQLITE_IOERR_SHMSIZE
 
 
 def _code(error: Exception) -> int:
-    """What went wrong with a file, exactly; 0: it is another error."""
+    """SQLite's extended error code; 0: not an error of SQLite."""
     if not isinstance(error, apsw.IOError):
         return 0
-    return cast(int, vars(error).get("extendedresult", 0))  # apsw's stubs leave it out
+    return cast(int, vars(error).get("extendedresult", 0))  # missing from apsw's type stubs

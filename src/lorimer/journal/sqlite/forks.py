@@ -1,9 +1,9 @@
-"""What a forked process leaves alone: SQLite's files that its parent had open.
+"""What a forked process must not touch: SQLite files that its parent had open.
 
-SQLite remembers in memory which locks its process holds on a file. A fork inherits what is
-remembered, and not the locks (https://sqlite.org/howtocorrupt.html, section 2.6): the child would
-write where it holds nothing, also through a connection of its own, and lose what it was told is
-there. So in the child such a file is refused, and what was open is neither used nor closed.
+SQLite remembers in memory which locks its process holds on a file. A fork inherits that memory, but
+not the locks (https://sqlite.org/howtocorrupt.html, section 2.6): the child would write without
+holding a lock, even through a connection of its own, and lose data. So in the child such a file is
+refused, and connections that were open are neither used nor closed.
 """
 
 from __future__ import annotations
@@ -17,24 +17,23 @@ from lorimer.journal.sqlite.faults import Inherited
 
 
 class Held(Protocol):
-    """A connection that this process has made."""
+    """A connection opened by this process."""
 
     def leave(self) -> tuple[int, int]:
-        """This process has it from its parent. Gives the device and the number of its file."""
+        """This process inherited it from its parent. Returns the device and inode of its file."""
         ...
 
 
-# Of the process, as its locks are: there is one of each, whatever journals it opens.
+# Global to the process, as its locks are, whatever journals it opens.
 _held: Final[WeakSet[Held]] = WeakSet()
 """Those to a file that are not closed."""
 _kept_alive: Final[list[Held]] = []
-"""None of these may be closed by being collected."""
+"""Keeps these from being closed by garbage collection."""
 _inherited_files: Final[set[tuple[int, int]]] = set()
 
 
 def require_same_process(path: str) -> None:
-    """Raises Inherited for a file that was open in the parent of this process when it was
-    forked."""
+    """Raises Inherited for a file that the parent of this process had open when it was forked."""
     if _inherited_files:
         try:
             found = os.stat(path)
@@ -45,13 +44,13 @@ def require_same_process(path: str) -> None:
 
 
 def hold(connection: Held) -> None:
-    """It has a file open from now on, until `let_go`."""
+    """Register a connection that has a file open, until `let_go`."""
     _watch_forks()
     _held.add(connection)
 
 
 def let_go(connection: Held) -> None:
-    """It is about to be closed. Twice is fine."""
+    """Called before it is closed. May be called twice."""
     _held.discard(connection)
 
 

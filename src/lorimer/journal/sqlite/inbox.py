@@ -1,5 +1,6 @@
 """The inbox of a journal file: messages from any process to the writer of a stream, and the polling
-that wakes the writer when another process has posted. What a message says is not known here."""
+that wakes the writer when another process has posted. The content of messages is not interpreted
+here."""
 
 from __future__ import annotations
 
@@ -21,13 +22,13 @@ from lorimer.journal.wake import Watchers
 T = TypeVar("T")
 
 POLL_S: Final = 0.02
-"""Seconds between looks at what other processes posted, while somebody waits."""
+"""Seconds between checks for posts of other processes, while somebody is waiting."""
 
 _log = logger("lorimer.journal")
 
 
 def put(stream: str, id: str, body: str, time: int, db: Database) -> bool:
-    """Keep a message; False: its id is known there."""
+    """Store a message; False: its id is already known there."""
     row = one(db, "SELECT id FROM streams WHERE name=?", stream)
     if row is None:
         raise refuse_post(stream)
@@ -42,13 +43,14 @@ def put(stream: str, id: str, body: str, time: int, db: Database) -> bool:
 
 
 def take(stream_id: int, ids: Sequence[str], db: Database) -> None:
-    """Remove the messages that a fact has taken; their ids stay, so that none is taken twice."""
+    """Remove the messages that a fact has consumed; their ids stay, so that none is consumed
+    twice."""
     for post_id in ids:
         db.execute("UPDATE inbox SET body=NULL WHERE stream=? AND id=?", (stream_id, post_id))
 
 
 def waiting(stream: str, db: Database) -> list[Post]:
-    """The messages not yet taken, oldest first."""
+    """The messages not consumed yet, oldest first."""
     rows = db.execute(
         "SELECT inbox.id, body, at FROM inbox JOIN streams ON streams.id = stream "
         "WHERE name=? AND body IS NOT NULL ORDER BY seq",
@@ -75,17 +77,16 @@ class _TryQuery(Protocol):
 
 
 class InboxPoller:
-    """Tells watchers of new posts: of this process at once, of others by polling the file every
-    POLL_S while there are watchers. Belongs to the journal. Event loops of several threads may
-    watch: each polls for itself, with a timer that ends with its last watcher.
-    """
+    """Notifies watchers of new posts: those of this process immediately, those of others by polling
+    the file every POLL_S while there are watchers. Belongs to the journal. Event loops of several
+    threads may watch: each polls for itself, with a timer that ends with its last watcher."""
 
     def __init__(self, query: _Query, try_query: _TryQuery | None) -> None:
-        """`try_query` None: only what this process posts is noticed."""
+        """`try_query` None: only posts of this process are noticed."""
         self._query = query
         self._try_query = try_query
         self._lock = Lock()
-        """Held by whoever adds a loop or takes one out."""
+        """Held while a loop is added or removed."""
         self._loops: dict[asyncio.AbstractEventLoop, _LoopPoller] = {}
 
     def watch(self, stream: str, tell: Callable[[], None]) -> Callable[[], None]:
@@ -118,7 +119,7 @@ class InboxPoller:
             poller.watchers.tell(stream)
 
     def close(self) -> None:
-        """End the timers. What is being read is still told."""
+        """End the timers. The result of a read in progress is still reported."""
         with self._lock:
             everywhere = list(self._loops.values())
         for poller in everywhere:
@@ -142,20 +143,20 @@ class _LoopPoller:
         self._timer: asyncio.TimerHandle | None = None
         self._thread_poll: asyncio.Task[None] | None = None
         self._version: int | None = None
-        """Of the file at the last look; None: there was none."""
+        """Version of the file at the last check; None: not checked yet."""
         self._seen = 0
-        """The last post that was there then."""
+        """The last post at that time."""
         self._failed = False
         self._ended = False
         if try_query is not None:
             self._timer = loop.call_later(POLL_S, self._poll, try_query)
 
     def end(self) -> None:
-        """Poll no more; from any thread. The timer ends within POLL_S."""
+        """Stop polling; from any thread. The timer ends within POLL_S."""
         self._ended = True
 
     def close(self) -> None:
-        """The same, from the loop's own thread; the timer ends now."""
+        """The same, from the loop's own thread; the timer ends immediately."""
         self._ended = True
         if self._timer is not None:
             self._timer.cancel()
@@ -164,7 +165,7 @@ class _LoopPoller:
         if self._ended:
             return
         try:
-            # the first look may find many posts
+            # the first check may find many posts
             found = try_query(self._changed) if self._version is not None else None
         except JournalError as error:
             self._fail(error)
@@ -194,13 +195,13 @@ class _LoopPoller:
             self.watchers.tell(stream)
 
     def _fail(self, error: JournalError) -> None:
-        if not self._ended and not self._failed:  # else closed meanwhile, or said already
+        if not self._ended and not self._failed:  # otherwise closed meanwhile, or already reported
             self._failed = True
             _log.warning("posts of other processes are not noticed: %s", error)
 
     def _changed(self, db: Database) -> tuple[int, int, Sequence[str]]:
-        """The file's version, the last post seen, and the streams posted to since the last look;
-        at the first look all in whose inbox something waits."""
+        """The file's version, the last post seen, and the streams posted to since the last check;
+        at the first check all with a non-empty inbox."""
         version = data_version(db)
         if version == self._version:
             return version, self._seen, ()

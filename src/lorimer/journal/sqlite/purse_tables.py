@@ -64,8 +64,8 @@ def shares(name: str, db: Database) -> Mapping[str, Balance]:
 
 
 def forget_runs(stream_id: int, db: Database) -> None:
-    """The runs of a stream, all of them over, are about to be removed; what they have spent is
-    not."""
+    """All runs of a stream, which have all ended, are about to be removed; their spending is
+    kept."""
     db.execute(_FOLD_SHARES, (GONE, stream_id))
     db.execute(
         "DELETE FROM shares WHERE run IN (SELECT run_id FROM runs WHERE stream=?)", (stream_id,)
@@ -73,5 +73,5 @@ def forget_runs(stream_id: int, db: Database) -> None:
 
 
 def sweep(now: float, db: Database) -> None:
-    """Remove the slots that count in no window."""
+    """Remove the slots that are outside all windows."""
     db.execute("DELETE FROM spending WHERE until<?", (oldest(now),))

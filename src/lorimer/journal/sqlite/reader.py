@@ -1,4 +1,4 @@
-"""The one reading connection of a journal file, and who uses it when."""
+"""The single reading connection of a journal file, and how its use is coordinated."""
 
 from __future__ import annotations
 
@@ -20,18 +20,18 @@ T = TypeVar("T")
 
 
 class Reader:
-    """Opened at the first query; the file must be there by then."""
+    """Opened at the first query; the file must exist by then."""
 
     def __init__(self, path: str, vfs: str | None, world: World) -> None:
         self._path, self._vfs = path, vfs
         self._world = world
         self._db: Database | None = None
         self._lock = Lock()
-        """Held by whoever uses the connection."""
+        """Held while the connection is in use."""
         self._closed = False
 
     async def query(self, query: Callable[[Database], T]) -> T:
-        """What `query` gives, asked in a worker thread, one at a time. Raises JournalError."""
+        """The result of `query`, run in a worker thread, one at a time. Raises JournalError."""
         if self._is_inherited:
             raise explain(Inherited(), self._path)
         with self._world.outside("journal thread"):
@@ -53,9 +53,9 @@ class Reader:
                 raise explain(error, self._path) from error
 
     def try_query(self, query: Callable[[Database], T]) -> T | None:
-        """What `query` gives, asked on the calling thread: for what takes microseconds. None: not
-        at this moment, because somebody else reads, or another process has the file locked.
-        Raises JournalError."""
+        """The result of `query`, run on the calling thread: for queries that take microseconds.
+        None: not possible at the moment, because of another reader, or because another process has
+        locked the file. Raises JournalError."""
         if self._db is None or self._is_inherited or not self._lock.acquire(blocking=False):
             return None
         try:
@@ -72,7 +72,7 @@ class Reader:
             self._lock.release()
 
     async def close(self) -> None:
-        """Wait for the query that is being answered, and refuse later ones. Twice is fine."""
+        """Wait for the current query, and refuse later ones. May be called twice."""
         self._closed = True
         if self._is_inherited:
             return

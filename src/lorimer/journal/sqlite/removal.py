@@ -1,5 +1,5 @@
 """Retention in a journal file: streams are removed or compressed, documents swept, and the file
-made small again."""
+shrunk."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ from lorimer.journal.sqlite.schema import STREAM_BITS, open_for_writing
 
 
 def settled(db: Database, stream: str, before: float, now: float) -> int | None:
-    """The number of a stream that nobody holds, all of whose runs ended before `before`; None: it
-    is none such, or has no runs."""
+    """The number of a stream that nobody holds, all of whose runs ended before `before`; None
+    otherwise, or if it has no runs."""
     row = one(db, "SELECT id, owner, lease_until FROM streams WHERE name=?", stream)
     if row is None or (row[1] is not None and whole(row[2]) > micros(now)):
         return None
@@ -41,8 +41,8 @@ def compact_step(db: Database, stream: str, before: float, now: float) -> int | 
 
 
 def drop_stream(db: Database, stream: str, before: float, now: float) -> bool:
-    """See Journal.drop. The stream's row stays, with a higher epoch: whoever held the stream
-    long ago must not take a new one of that name for it."""
+    """See Journal.drop. The stream's row stays, with a higher epoch: an earlier holder of the
+    stream must not mistake a new one of that name for it."""
     stream_id = settled(db, stream, before, now)
     if stream_id is None:
         return False
@@ -77,7 +77,7 @@ def sweep_documents(db: Database, now: float) -> int:
         row = finder.row(db, whole(stream) << STREAM_BITS | whole(first))
         manifest = _manifest(row, str(run_id))
         if manifest is None:
-            return 0  # damaged: nothing is removed that it may have named
+            return 0  # damaged: nothing is removed that it may refer to
         named.add(manifest)
         named.add(str(run_id))
     digests = [str(row[0]) for row in db.execute("SELECT digest FROM documents")]
@@ -88,7 +88,7 @@ def sweep_documents(db: Database, now: float) -> int:
 
 
 def _manifest(row: FactRow | None, run_id: str) -> str | None:
-    """What the run.start in that row names; None: it is not there."""
+    """The manifest that the run.start in that row refers to; None: it is missing."""
     if row is None:
         return None
     try:
@@ -106,12 +106,12 @@ def space(db: Database) -> tuple[int, int]:
 
 
 def vacuum(path: str, vfs: str | None) -> None:
-    """Write the file anew without its free pages. Blocks; other writers wait. Raises apsw.Error,
+    """Rewrite the file without its free pages. Blocks; other writers wait. Raises apsw.Error,
     JournalError."""
     db = open_for_writing(path, vfs)
     try:
         db.execute("VACUUM")
-        with suppress(*LOCKED):  # others keep writing: one of them moves the log later
+        with suppress(*LOCKED):  # other processes keep writing: one of them moves the log later
             db.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_TRUNCATE)
     finally:
         db.close()

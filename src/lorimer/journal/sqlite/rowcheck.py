@@ -1,5 +1,5 @@
-"""Reads the rows of one stream as they lie in the file, and tells what is wrong with them: readers
-of facts stop at the first damage, this goes on behind it."""
+"""Reads the rows of one stream as they are in the file, and reports damage: unlike readers of
+facts, which stop at the first damage, this continues after it."""
 
 from __future__ import annotations
 
@@ -14,26 +14,27 @@ from lorimer.journal.sqlite.database import Database, Value, one
 from lorimer.journal.sqlite.rows import CHUNK_ROWS, whole
 from lorimer.journal.sqlite.schema import STREAM_BITS
 
-# as bytes: the marks are of what is there, be it text or not
+# as bytes: the marks cover what is there, valid text or not
 _SELECT: Final = SELECT_ROWS.replace("body", "CAST(body AS BLOB)") + "LIMIT ?3"
 
 
 class RowCheck:
     """A pass over all rows of one stream, chunk by chunk. One change in the file is one finding:
-    behind it the check goes on from what is there."""
+    after it the check continues from the actual contents."""
 
     def __init__(self, stream: str) -> None:
         self._stream = stream
         self._at = -1
-        """Of the last row seen; -1: none yet."""
+        """Place of the last row seen; -1: none yet."""
         self._next: int | None = 1
-        """Seq that the next row has to begin with; None: the row before cannot be read."""
+        """The sequence number that the next row has to begin with; None: the row before cannot be
+        read."""
         self._before: bytes | None = START
         """Mark of the row before; None: that row is missing."""
         self.found: list[Damage] = []
 
     def chunk(self, db: Database) -> bool:
-        """Look at the next rows; whether there may be more."""
+        """Check the next rows; returns whether there may be more."""
         if self._at < 0:
             row = one(db, "SELECT id FROM streams WHERE name=?", self._stream)
             if row is None:
@@ -67,7 +68,8 @@ class RowCheck:
             self._tell(first, str(error))
 
     def _block(self, at: int, body: Value, marked: Value, last: int) -> None:
-        # it may have been made while we looked: then the rows before `since` were seen as rows
+        # the block may have been created during the check: then the rows before `since` were seen
+        # as rows
         since = max(at, self._at + 1)
         self._at = last
         first = since & SEQ

@@ -1,4 +1,4 @@
-"""What is read from the tables of a journal file: heads of streams, facts, runs."""
+"""Queries on the tables of a journal file: heads of streams, facts, runs."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from lorimer.journal.sqlite.schema import STREAM_BITS
 
 CHUNK_ROWS: Final = 2000
 CHUNK_CHARS: Final = 1_000_000
-"""Rows, and characters of rows, that a reader takes at once (it may exceed them by one row)."""
+"""Rows, and characters of rows, that a reader loads at once (it may exceed them by one row)."""
 
 
 _LAST_PLACE: Final = """
@@ -37,21 +37,21 @@ SELECT_RUNS: Final = """
 
 @dataclass(slots=True)
 class Head:
-    """Where a stream stands. Stays true while the epoch in the file is `epoch`: only the holder
-    of an epoch appends."""
+    """The end of a stream. Remains valid while the epoch in the file is `epoch`: only the holder of
+    an epoch appends."""
 
     stream_id: int
     epoch: int
     seq: int
     place: Place
     run: str
-    """The last run while it has no end, else ""."""
+    """The last run if it has not ended, else ""."""
     mark: bytes
-    """Of its last row: see chain.py."""
+    """Mark of its last row: see chain.py."""
 
 
 def load_head(db: Database, stream: str) -> Head | None:
-    """The head as the file has it; None: nobody ever claimed the stream."""
+    """The head from the file; None: the stream was never claimed."""
     row = one(db, "SELECT id, epoch FROM streams WHERE name=?", stream)
     if row is None:
         return None
@@ -124,7 +124,7 @@ def run_values(stream: int, row: RunRow) -> tuple[str | int | None, ...]:
 
 
 def run_rows(sql: str, values: tuple[str | int, ...], db: Database) -> list[RunRow]:
-    """The rows that a query beginning with SELECT_RUNS finds."""
+    """The rows of a query beginning with SELECT_RUNS."""
     return [
         RunRow(
             run_id=str(row[0]),
@@ -143,7 +143,7 @@ def run_rows(sql: str, values: tuple[str | int, ...], db: Database) -> list[RunR
 
 
 def run_named(db: Database, run_id: str) -> RunRow | None:
-    """The run of exactly that id."""
+    """The run with exactly that id."""
     found = run_rows(SELECT_RUNS + "WHERE run_id=?", (run_id,), db)
     return found[0] if found else None
 
@@ -158,17 +158,17 @@ class Scan:
         self._after = max(after, 0)
         self._id = 0
         self._next = 0
-        """Seq of the first fact of the next row; 0: not yet known."""
+        """Sequence number of the first fact of the next row; 0: not known yet."""
         self._place = Place()
         self._error: JournalError | None = None
         self.version = 0
-        """`data_version` as it was before the last chunk was read."""
+        """`data_version` before the last chunk was read."""
         self.at_end = False
         """There was nothing after the last chunk when it was read."""
 
     def chunk(self, db: Database) -> list[Event]:
-        """The next facts; none: there are no more now. A damaged or missing row raises
-        JournalError, after all facts before it were given out."""
+        """The next facts; empty: no more at present. A damaged or missing row raises JournalError,
+        after all facts before it were returned."""
         if self._error is not None:
             raise self._error
         self.version = data_version(db)
@@ -217,7 +217,7 @@ class Scan:
         return [fact for fact in facts if (fact.seq or 0) > self._after]
 
     def _begin(self, db: Database) -> bool:
-        """Find the row that holds fact `after` + 1, or the last one before it."""
+        """Find the row that contains fact `after` + 1, or the last one before it."""
         row = one(db, "SELECT id FROM streams WHERE name=?", self._stream)
         if row is None:
             return False
@@ -243,14 +243,14 @@ def data_version(db: Database) -> int:
 
 
 def whole(value: object) -> int:
-    """An integer column. Raises JournalError when the file holds something else there."""
+    """An integer column. Raises JournalError if the file contains something else there."""
     if not isinstance(value, int):
         raise JournalError("the journal's file is damaged: a number is missing")
     return value
 
 
 def blob(value: object) -> bytes:
-    """A BLOB column. Raises JournalError when the file holds something else there."""
+    """A BLOB column. Raises JournalError if the file contains something else there."""
     if not isinstance(value, bytes):
         raise JournalError("the journal's file is damaged: a document is missing")
     return value

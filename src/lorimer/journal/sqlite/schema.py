@@ -1,16 +1,16 @@
 """The tables of a journal file, their versions, and how the file is opened.
 
-    streams    one conversation: who may write it (epoch, owner, lease_until)
+    streams    a conversation: who may write to it (epoch, owner, lease_until)
     facts      at = stream << 32 | seq of the row's first fact: one B-tree, clustered by stream,
                no index beside it, and rows up to 2 KB stay in their page; mark: see chain.py
     blocks     rows of facts of ended runs, many in one: see blocks.py
     runs       projection of run.start and run.end, in order of their starts
-    ledger     money set aside and spent, nano-dollars, by run and by purse
-    shares     what each run has of each purse
+    ledger     money reserved and spent, nano-dollars, by run and by purse
+    shares     each run's amounts in each purse
     spending   when the money of purses was spent: see purses.py
     documents  manifests by hash
     snapshots  the latest fold of a stream
-    inbox      messages to the writer of a stream; once a fact has one, only its id stays
+    inbox      messages to the writer of a stream; once a fact has consumed one, only its id stays
 Times are microseconds since the epoch. `body` of facts: see codec.py.
 """
 
@@ -34,22 +34,22 @@ from lorimer.journal.sqlite.database import (
 from lorimer.journal.sqlite.faults import explain
 
 MEMORY: Final = ":memory:"
-APPLICATION_ID: Final = 0x4C6F726A  # "Lorj": how file(1) and we know it for a journal
+APPLICATION_ID: Final = 0x4C6F726A  # "Lorj": identifies a journal to us and to file(1)
 STREAM_BITS: Final = 32
 """at >> STREAM_BITS is the stream, the rest the seq."""
 
 PAGE_BYTES: Final = 2048
-"""Half of SQLite's default: a visible commit writes whole pages, and a fresh file is 38 KB."""
+"""Half of SQLite's default: a visible commit writes whole pages, and a new file is 38 KB."""
 
 CHUNK_ROWS: Final = 1000
 """Rows that a migration holds in memory."""
 
 
 def _mark_rows(db: Database) -> None:
-    """Version 2: the hash chain. About 6 us for each row that is there."""
+    """Version 2: the hash chain. About 6 us for each existing row."""
     db.execute("ALTER TABLE facts ADD COLUMN mark BLOB NOT NULL DEFAULT x''")
     at, stream, last = 0, 0, START
-    # as bytes: what is not text any more is for a reader to complain about
+    # as bytes: text that is no longer valid is reported by readers
     sql = "SELECT at, CAST(body AS BLOB) FROM facts WHERE at>? ORDER BY at LIMIT ?"
     while rows := list(db.execute(sql, (at, CHUNK_ROWS))):
         for place, body in rows:
@@ -114,7 +114,7 @@ def open_for_writing(path: str, vfs: str | None) -> Database:
         raise explain(error, path) from error
     try:
         _identify(db, path)
-        db.execute(f"PRAGMA page_size={PAGE_BYTES}")  # of a new file
+        db.execute(f"PRAGMA page_size={PAGE_BYTES}")  # for a new file
         db.execute("PRAGMA synchronous=NORMAL")
         use_wal(db)
         _migrate(db, path)
@@ -127,7 +127,7 @@ def open_for_writing(path: str, vfs: str | None) -> Database:
 
 
 def open_for_reading(path: str, vfs: str | None) -> Database:
-    """A second connection to a journal that `open_for_writing` has opened. Blocks."""
+    """A second connection to a journal opened by `open_for_writing`. Blocks."""
     db = connect(path, vfs, create=False)
     db.execute("PRAGMA query_only=1")
     return db

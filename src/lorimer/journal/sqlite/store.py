@@ -1,8 +1,8 @@
-"""The journal in one SQLite file: what survives the process, and the loss of power.
+"""The journal in one SQLite file: it survives the process, and power failures.
 
-`writer.py` decides when and how durably a transaction is made, `streams.py` what is written to a
-stream in it, `reader.py` who reads when; `schema.py` says which tables there are,
-`journal/codec.py` what a row looks like. This file is the port: what each call writes and reads.
+`writer.py` decides when and how durably a transaction is made, `streams.py` what it writes to a
+stream, `reader.py` coordinates readers; `schema.py` defines the tables, `journal/codec.py` the
+format of a row. This file implements the port: what each call writes and reads.
 """
 
 from __future__ import annotations
@@ -56,9 +56,9 @@ from lorimer.world.real import RealWorld
 T = TypeVar("T")
 
 POLL_S: Final = 0.05
-"""Seconds between looks at what other processes wrote, while somebody follows."""
+"""Seconds between checks for writes of other processes, while somebody follows."""
 SMALL_BYTES: Final = 65_536
-"""Documents and snapshots up to this size may be written in line."""
+"""Documents and snapshots up to this size may be written inline."""
 
 _UPSERT_SNAPSHOT: Final = """
     INSERT INTO snapshots VALUES(?,?,?) ON CONFLICT(stream) DO UPDATE SET
@@ -93,7 +93,7 @@ class SQLiteJournal:
         if self._path == MEMORY and threads:
             raise JournalError("a journal in memory has one connection: give threads=False")
         if self._path != MEMORY and vfs is None:
-            self._path = os.path.abspath(self._path)  # the program may go to another folder
+            self._path = os.path.abspath(self._path)  # the program may change its working directory
         self._world = world
         self._threads = threads
         self._vfs = vfs
@@ -102,7 +102,7 @@ class SQLiteJournal:
         self._reader = Reader(self._path, vfs, world)
         try_query = self._reader.try_query if threads else None
         self._inbox_poller = inbox.InboxPoller(self._query, try_query)
-        # not with a VFS: it may defer or lose a write that a killed process has made
+        # not with a VFS: it may defer or lose a write of a killed process
         calls = self._path + "-calls" if threads and vfs is None else ""
         self._announcements = CallAnnouncements(calls)
         self._closed = False
@@ -112,7 +112,7 @@ class SQLiteJournal:
 
     @property
     def files(self) -> tuple[Path, ...]:
-        """Where it is kept, with what SQLite puts beside it: nothing for tools to see."""
+        """The files of the journal, including those of SQLite, which tools must not see."""
         return tuple(Path(self._path + end) for end in ("", "-wal", "-shm", "-journal", "-calls"))
 
     # -- writing ---------------------------------------------------------------------------------
@@ -128,13 +128,13 @@ class SQLiteJournal:
         sync: bool,
         ledger: LedgerEntry | None = None,
     ) -> int:
-        """See Journal. Committed in line, at once, about 20 us, unless something is in the way, or
-        several others wait: then with all that comes in the same iteration of the loop. What is to
-        be synced waits for an fsync, which it shares with all that wait for one.
+        """See Journal. Committed inline, immediately, in about 20 us, unless something prevents it,
+        or several others wait: then together with everything that comes in the same iteration of
+        the loop. What is to be synced waits for an fsync, shared with all others that wait for one.
 
-        Raises JournalError `exec.journal.failed` also for facts that are not plain JSON; nothing
-        is kept then. Only when a sync failed is that not known until the file is opened again.
-        Times are stored in whole microseconds.
+        Raises JournalError `exec.journal.failed` also for facts that are not plain JSON; nothing is
+        stored then. Only after a failed sync is that unknown until the file is opened again. Times
+        are stored in whole microseconds.
         """
         check_append(len(facts), ledger)
         job = Append(self._streams, stream, epoch, facts, ledger, sync, self._wakers.wake)
@@ -161,7 +161,7 @@ class SQLiteJournal:
         await self._submit(partial(self._streams.release, stream, epoch))
 
     async def post(self, stream: str, id: str, message: Mapping[str, JSON]) -> bool:
-        """See Journal. Watchers in other processes are told within about 20 ms."""
+        """See Journal. Watchers in other processes are notified within about 20 ms."""
         job = partial(inbox.put, stream, id, post_body(id, message), micros(self._world.time()))
         new = await self._writer.run(job, stream, sync=True)
         if new:
@@ -169,7 +169,7 @@ class SQLiteJournal:
         return new
 
     def never_began(self, intent: Event) -> bool:
-        """See Journal. Only on Linux, where the process was ended and the machine was not."""
+        """See Journal. Only on Linux, if the process ended but the machine did not."""
         return self._announcements.never_began(intent)
 
     async def posts(self, stream: str) -> list[Post]:
@@ -177,7 +177,7 @@ class SQLiteJournal:
         return await self._query(partial(inbox.waiting, stream))
 
     def watch(self, stream: str, tell: Callable[[], None]) -> Callable[[], None]:
-        """See Journal. With `threads=False` only what this object posts is told."""
+        """See Journal. With `threads=False` only posts of this object are noticed."""
         return self._inbox_poller.watch(stream, tell)
 
     async def put(self, digest: str, body: bytes) -> None:
@@ -186,7 +186,7 @@ class SQLiteJournal:
         await self._submit(partial(_execute, sql, (digest, body)), size=len(body))
 
     async def put_snapshot(self, stream: str, seq: int, body: bytes) -> None:
-        """See Journal. A fold that stands for less than the one kept changes nothing."""
+        """See Journal. A fold that covers less than the stored one changes nothing."""
         await self._submit(partial(_put_snapshot, stream, seq, body), size=len(body))
 
     async def _submit(self, job: Callable[[Database], T], *, size: int = 0) -> T:
@@ -194,7 +194,7 @@ class SQLiteJournal:
         return await self._writer.run(job, stream)
 
     async def drop(self, stream: str, *, before: float) -> bool:
-        """See Journal. The pages that were its are free for new facts; see `vacuum`."""
+        """See Journal. Its pages become free for new facts; see `vacuum`."""
         return await self._writer.run(partial(self._drop, stream, before), None)
 
     def _drop(self, stream: str, before: float, db: Database) -> bool:
@@ -202,7 +202,7 @@ class SQLiteJournal:
         return drop_stream(db, stream, before, self._world.time())
 
     async def sweep(self) -> int:
-        """See Journal. About 20 us a run."""
+        """See Journal. About 20 us per run."""
 
         def job(db: Database) -> int:
             return sweep_documents(db, self._world.time())
@@ -210,8 +210,8 @@ class SQLiteJournal:
         return await self._writer.run(job, None)
 
     async def compact(self, stream: str, *, before: float) -> int | None:
-        """See Journal. In steps of about 15 ms, each a transaction of its own: whoever else writes
-        hardly waits, and what breaks off in the middle is good as it is. Free pages: `vacuum`."""
+        """See Journal. In steps of about 15 ms, each a transaction of its own: other writers hardly
+        wait, and an interruption leaves a valid state. To release pages: `vacuum`."""
 
         def job(db: Database) -> int | None:
             return compact_step(db, stream, before, self._world.time())
@@ -223,8 +223,8 @@ class SQLiteJournal:
         return saved
 
     async def vacuum(self) -> None:
-        """Give the free pages of the file back to the disk: writes all of it anew, for which it
-        needs the room of a second one. Other writers wait, or fail after 5 s; so does this."""
+        """Return the free pages of the file to the disk: rewrites it completely, for which it needs
+        space for a second one. Other writers wait, or fail after 5 s; so does this."""
         await self._writer.open()
         try:
             if self._threads:
@@ -242,7 +242,7 @@ class SQLiteJournal:
         await self.close()
 
     async def close(self) -> None:
-        """Commit what is queued, end the writer thread, close the file. Twice is fine."""
+        """Commit what is queued, end the writer thread, close the file. May be called twice."""
         self._closed = True
         self._inbox_poller.close()
         await self._reader.close()
@@ -254,8 +254,8 @@ class SQLiteJournal:
     async def read(
         self, stream: str, after: int = 0, *, follow: bool = False
     ) -> AsyncGenerator[Event, None]:
-        """See Journal. With `follow`, what this process appends is seen at once, what others
-        append within about 50 ms. A damaged row raises JournalError when it is reached."""
+        """See Journal. With `follow`, appends of this process are seen immediately, those of others
+        within about 50 ms. A damaged row raises JournalError when it is reached."""
         scan = Scan(stream, after)
         while True:
             waiter = self._wakers.register(stream) if follow else None
@@ -321,7 +321,7 @@ class SQLiteJournal:
         return (str(row[0]), whole(row[1]) / 1e6) if row is not None else None
 
     async def check(self, stream: str) -> list[Damage]:
-        """See Journal. About 10 us a row."""
+        """See Journal. About 10 us per row."""
         rows = RowCheck(stream)
         while await self._query(rows.chunk):
             pass

@@ -1,5 +1,5 @@
-"""What is written to the streams of a journal file: claims and facts, each in the transaction that
-`writer.py` has begun."""
+"""What is written to the streams of a journal file: claims and facts, each in the transaction begun
+by `writer.py`."""
 
 from __future__ import annotations
 
@@ -28,13 +28,13 @@ _UPSERT_RUN: Final = """
     cost=excluded.cost, code=excluded.code"""
 
 MOST_HEADS: Final = 16_384
-"""Streams that are remembered: about 10 MB. Not every host gives back what it has claimed."""
+"""Streams that are cached: about 10 MB. Not every host releases what it has claimed."""
 
 
 class Streams:
-    """Remembers where each stream that this process writes to stands, so that an append reads
-    nothing; of more than MOST_HEADS the newest. Its methods raise JournalError or LimitError before
-    their first write or not at all."""
+    """Caches the head of each stream that this process writes to, so that an append reads nothing;
+    at most MOST_HEADS, the newest. Its methods raise JournalError or LimitError before their first
+    write or not at all."""
 
     __slots__ = ("_heads", "_world")
 
@@ -43,7 +43,7 @@ class Streams:
         self._heads: dict[str, Head] = {}
 
     def forget(self) -> None:
-        """A transaction was undone: what it told is void."""
+        """A transaction was rolled back: what was cached from it is void."""
         self._heads.clear()
 
     def append(
@@ -74,7 +74,7 @@ class Streams:
         marked = mark(head.mark, at, body.encode())
         try:
             db.write(_INSERT_FACTS, (at, body, marked, head.stream_id, epoch))
-        except apsw.ConstraintError:  # two writers under one owner's name
+        except apsw.ConstraintError:  # two writers with the same owner name
             raise refuse_epoch(stream) from None
         if db.changes() != 1:
             raise refuse_epoch(stream)
@@ -92,7 +92,7 @@ class Streams:
         heads = self._heads
         if len(heads) >= MOST_HEADS and stream not in heads:
             del heads[next(iter(heads))]
-        heads[stream] = head  # if it goes wrong from here on, `forget` is called
+        heads[stream] = head  # if a later step fails, `forget` is called
         return head.seq
 
     def claim(self, stream: str, owner: str, ttl: float, db: Database) -> int:

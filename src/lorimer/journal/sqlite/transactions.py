@@ -1,4 +1,4 @@
-"""The writing connection of a journal file: parts in transactions, fsyncs, checkpoints."""
+"""The writing connection of a journal file: transactions made of parts, fsyncs, checkpoints."""
 
 from __future__ import annotations
 
@@ -18,20 +18,20 @@ from lorimer.journal.sqlite.wal import WriteAheadLog
 from lorimer.journal.sqlite.work import Work
 
 CHECKPOINT_PAGES: Final = 1000
-"""WAL pages (2 KB each in a file of ours) after which they are moved into the database."""
+"""WAL pages (2 KB each in our files) after which they are moved into the database."""
 MAX_OVERDUE_PAGES: Final = 1000
-"""WAL pages that may be written in line after a checkpoint was due."""
+"""WAL pages that may be written inline after a checkpoint was due."""
 MAX_WAL_PAGES: Final = 4 * CHECKPOINT_PAGES
-"""WAL pages after which nobody commits while they are moved."""
+"""WAL pages from which commits are blocked while they are moved."""
 
 _log = logger("lorimer.journal")
 
 
 class Transactions:
-    """Opened by the first commit. From any thread; one at a time makes a transaction.
+    """Opened by the first commit. Used from any thread; only one at a time makes a transaction.
 
-    `forget` is called, before another transaction can be made, after each rollback: what parts
-    remembered of an undone transaction is void.
+    `forget` is called after each rollback, before another transaction can be made: what parts
+    cached of a rolled back transaction is void.
     """
 
     def __init__(self, path: str, vfs: str | None, forget: Callable[[], None]) -> None:
@@ -42,31 +42,32 @@ class Transactions:
         """For checkpoints: used by the thread that commits for others."""
         self._wal: WriteAheadLog | None = None
         self._lock = Lock()
-        """Held by whoever uses the connection."""
+        """Held while the connection is in use."""
         self._wal_pages = 0
         self._checkpoint_at = CHECKPOINT_PAGES
         self.checkpoint_due = False
-        """A checkpoint is."""
+        """Whether a checkpoint is due."""
         self.is_checkpointing = False
-        """It is being made, or is about to be: who can wait should not commit now."""
+        """A checkpoint is running, or about to: code that can wait should not commit now."""
         self._wal_fresh = True
-        """The next commit begins the WAL anew, which fsyncs its header: not in line. (After
-        another process's checkpoint we cannot know, and one commit in line has that fsync.)"""
+        """The next commit restarts the WAL, which fsyncs its header: not inline. (After another
+        process's checkpoint this is unknown, and one inline commit has that fsync.)"""
         self._broken: JournalError | None = None
 
     @property
     def is_open(self) -> bool:
-        """The file is."""
+        """Whether the file is open."""
         return self._db is not None
 
     @property
     def is_inherited(self) -> bool:
-        """The process was forked since the file was opened: the parent has it."""
+        """Whether this process was forked after the file was opened, which then belongs to the
+        parent."""
         return self._db is not None and self._db.is_inherited
 
     def commit(self, jobs: Sequence[Work]) -> None:
-        """Commit those of the jobs that are not over yet. Sets every job's result or error;
-        raises nothing. Blocks: for a lock of another process 5 s at most."""
+        """Commit those of the jobs that are not over yet. Sets every job's result or error; does
+        not raise. Blocks: for a lock of another process at most 5 s."""
         with self._lock:
             try:
                 self._wait_for_locks(True)
@@ -75,8 +76,8 @@ class Transactions:
                 self._wait_for_locks(False)
 
     def try_commit(self, jobs: Sequence[Work]) -> bool:
-        """The same without waiting for a lock or an fsync. False: that could not be, and nothing
-        has changed; `commit` can do it."""
+        """The same without waiting for a lock or an fsync. False: impossible, and nothing has
+        changed; `commit` can do it."""
         if self._wal_fresh or self._broken is not None:
             return False
         if self._wal_pages >= self._checkpoint_at + MAX_OVERDUE_PAGES:
@@ -88,21 +89,21 @@ class Transactions:
             db = self._db
             if db is None:  # not open yet, or not any more
                 return False
-            left = [job for job in jobs if not job.over]  # the thread may have got to some
+            left = [job for job in jobs if not job.over]  # the thread may have completed some
             self._transact(db, left)
-        except LOCKED:  # another process writes: wait for it elsewhere
+        except LOCKED:  # another process is writing: wait elsewhere
             return False
         except Exception as error:  # noqa: BLE001 - raised in the task that waits for it
             if len(left) != 1:
-                return False  # whose fault it is `commit` finds out
+                return False  # `commit` finds out whose fault it is
             left[0].fail(self._explained(error))
         finally:
             self._lock.release()
         return True
 
     def sync(self) -> JournalError | None:
-        """Sync all that is committed. Takes no lock: others may commit meanwhile. Gives back why it
-        is not synced; raises nothing."""
+        """Sync all that is committed. Takes no lock: others may commit meanwhile. Returns the
+        reason if it failed; does not raise."""
         log, db = self._wal, self._db
         if self._broken is None and log is not None and db is not None:
             try:
@@ -114,11 +115,11 @@ class Transactions:
         return self._broken
 
     def checkpoint_if_due(self) -> None:
-        """Move the WAL into the database, where it is long enough, and begin it anew if nobody has
-        committed meanwhile: else what they committed is left for the next time. Only a WAL that
-        keeps growing is moved with nobody committing. To call it while those who commit wait to be
-        told keeps the WAL short, and to fsync a file that is written over takes half the time that
-        it takes for one that grows."""
+        """Move the WAL into the database if it is long enough, and restart it if nobody has
+        committed meanwhile: otherwise those commits are left for the next time. Only for a WAL that
+        keeps growing are commits blocked meanwhile. Calling it while committers are waiting for
+        their results keeps the WAL short, and an fsync of a file that is overwritten takes half as
+        long as one of a file that grows."""
         db = self._db
         if not self.checkpoint_due or db is None:
             return
@@ -130,12 +131,12 @@ class Transactions:
                 self._checkpointer.release()
                 if self._wal_pages >= MAX_WAL_PAGES:
                     in_wal, moved = db.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_PASSIVE)
-                if in_wal == moved and in_wal >= self._wal_pages:  # and nobody committed since
+                if in_wal == moved and in_wal >= self._wal_pages:  # and there were no commits since
                     self._wal_pages, self._wal_fresh = 0, True
-                    # begin it anew, so that whoever commits next need not
-                    db.execute(f"PRAGMA user_version={VERSION}")  # as it is
+                    # restart it, so that the next commit need not
+                    db.execute(f"PRAGMA user_version={VERSION}")  # unchanged
                 self._checkpoint_in(CHECKPOINT_PAGES)
-        except (apsw.Error, OSError) as error:  # nothing is lost, the WAL has it all
+        except (apsw.Error, OSError) as error:  # nothing is lost: all of it is in the WAL
             # Busy: another process moves it, or somebody wrote the log's index as it was read.
             if not isinstance(error, LOCKED):
                 _log.warning("checkpoint of %s failed: %s", self._path, error)
@@ -150,7 +151,7 @@ class Transactions:
         self.checkpoint_due = self.is_checkpointing = False
 
     def close(self) -> None:
-        """Twice is fine. Raises JournalError."""
+        """May be called twice. Raises JournalError."""
         with self._lock:
             db, self._db = self._db, None
             mover, self._checkpointer = self._checkpointer, None
@@ -162,14 +163,14 @@ class Transactions:
                     mover.close()
                 if db is not None:
                     db.close()
-            except (OSError, apsw.Error) as error:  # moving the log into the file: it has it all
+            except (OSError, apsw.Error) as error:  # from moving the log, which still has all of it
                 raise explain(error, self._path) from error
 
     # -- the caller holds the lock ---------------------------------------------------------------
 
     def _commit(self, jobs: Sequence[Work]) -> None:
-        """Commit the jobs as one transaction or, when that fails, each for itself, so that none
-        fails for another's fault. Sets every job's result or error; raises nothing."""
+        """Commit the jobs as one transaction or, if that fails, one by one, so that none fails for
+        another's fault. Sets every job's result or error; does not raise."""
         try:
             if self._broken is not None:
                 raise self._broken
@@ -219,7 +220,7 @@ class Transactions:
         return explain(error, self._path) if known else error
 
     def _stop_writing(self, error: Exception) -> JournalError:
-        """From now on nothing is written."""
+        """Refuse all writes from now on."""
         if isinstance(error, FileMoved):
             self._broken = explain(error, self._path)
             return self._broken

@@ -1,6 +1,6 @@
-"""The write-ahead log of a journal file, to be fsynced beside SQLite.
+"""The write-ahead log of a journal file, fsynced separately from SQLite.
 
-SQLite can fsync it as a part of a commit only (synchronous=FULL), and holds the file's one write
+SQLite can fsync it only as a part of a commit (synchronous=FULL), and holds the file's only write
 lock meanwhile: every other commit would wait for the disk.
 """
 
@@ -18,7 +18,7 @@ flush = os.fdatasync if sys.platform == "linux" else os.fsync  # as SQLite does
 
 
 class _File(Protocol):
-    """The part of an apsw.VFSFile that is needed."""
+    """The part of an apsw.VFSFile that is used."""
 
     def xSync(self, flags: int) -> None: ...  # noqa: N802 - apsw's name
     def xClose(self) -> None: ...  # noqa: N802 - apsw's name
@@ -26,7 +26,7 @@ class _File(Protocol):
 
 class WriteAheadLog:
     """The file at `path` ("": none, the database is in memory), opened at its first sync. It must
-    exist by then, and as long as a connection has the database open nobody takes it away.
+    exist by then, and nobody removes it as long as a connection has the database open.
 
     SQLite has no locks on it, so that another descriptor does no harm.
     """
@@ -38,11 +38,11 @@ class WriteAheadLog:
         self._file: _File | None = None
         self._descriptor = -1
         self._known: os.stat_result | None = None
-        """Of the descriptor: which file it is does not change."""
+        """Identity of the open file, which does not change."""
 
     def sync(self) -> None:
-        """When this returns, what was in the log before outlives a loss of power. Blocks, without
-        the interpreter's lock unless there is a VFS. Raises OSError or apsw.Error."""
+        """When this returns, everything that was in the log before survives a power failure.
+        Blocks, without holding the GIL unless there is a VFS. Raises OSError or apsw.Error."""
         if not self._path:
             return
         if self._vfs is not None:
@@ -62,7 +62,7 @@ class WriteAheadLog:
             check_same_file(self._path, self._known)
 
     def close(self) -> None:
-        """Twice is fine."""
+        """May be called twice."""
         file, self._file = self._file, None
         if file is not None:
             file.xClose()

@@ -1,4 +1,4 @@
-"""The parts of a transaction, and how the tasks that wait for them learn the outcome."""
+"""The parts of a transaction, and how the tasks that wait for them get the outcome."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ T = TypeVar("T")
 
 
 class Work(ABC):
-    """One caller's part of a transaction, and how it went. Used by the thread of an event loop and,
-    until it is told, by the one that commits for others."""
+    """One caller's part of a transaction, and its outcome. Used by the thread of an event loop and,
+    until its outcome is delivered, by the one that commits for others."""
 
     __slots__ = ("done", "error", "future", "over", "stream", "sync")
 
     stream: str | None
-    """None: the thread is to do it."""
+    """None: to be done by the thread."""
 
     def __init__(self, stream: str | None, sync: bool) -> None:
         self.stream = stream
@@ -30,22 +30,22 @@ class Work(ABC):
         self.error: Exception | None = None
         """Why it is not committed, or not synced."""
         self.done = False
-        """Whoever waits for it was told."""
+        """The outcome was delivered to the waiting task."""
         self.future: asyncio.Future[None] | None = None
 
     @abstractmethod
     def perform(self, db: Database) -> None:
-        """Do it. Must raise JournalError before its first write or not at all: then only this
+        """Do the work. Must raise JournalError before its first write or not at all: then only this
         part is refused, not its group."""
 
     def fail(self, error: Exception) -> None:
-        """It is not committed."""
+        """It was not committed."""
         self.error = error
         self.over = True
 
     def tell(self) -> None:
-        """It is committed, and synced if it was to be, or `error` says why not. Called once, in
-        the event loop's thread."""
+        """Deliver the outcome: it is committed, and synced if requested, or `error` says why not.
+        Called once, in the event loop's thread."""
         self.done = True
         if self.error is None:
             self.succeeded()
@@ -54,11 +54,11 @@ class Work(ABC):
             future.set_result(None)
 
     def succeeded(self) -> None:  # noqa: B027 - mostly nothing
-        """What is to be done then, before whoever waits for it goes on."""
+        """What to do then, before the waiting task continues."""
 
 
 class Job(Work, Generic[T]):
-    """A part that gives a result."""
+    """A part with a result."""
 
     __slots__ = ("_run", "result")
 
@@ -80,19 +80,19 @@ class LoopWaiters:
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self.loop = loop
         self.streams: dict[str | None, int] = {}
-        """How many of each stream wait for their part, or are about to go on: who comes later goes
-        on later. Empty: nobody waits."""
+        """For each stream, how many tasks wait for their part, or are about to continue: later ones
+        continue later. Empty: nobody waits."""
         self.left: list[Work] = []
         """What the thread is to commit for it."""
         self.batch: Batch | None = None
         """What is committed after this iteration of the loop."""
 
     def join(self, stream: str | None) -> None:
-        """One more waits."""
+        """Add a waiting task."""
         self.streams[stream] = self.streams.get(stream, 0) + 1
 
     def go_on(self, stream: str | None) -> None:
-        """One goes on."""
+        """A waiting task continues."""
         left = self.streams[stream] - 1
         if left:
             self.streams[stream] = left
@@ -102,7 +102,7 @@ class LoopWaiters:
 
 class Batch:
     """What the thread gets at once from one event loop: parts that are to be committed, and parts
-    that are committed and wait for an fsync, or for their turn to be told."""
+    that are committed and wait for an fsync, or for their turn to be delivered."""
 
     __slots__ = ("_loop", "_outside", "jobs")
 
@@ -112,17 +112,18 @@ class Batch:
         self._outside: AbstractContextManager[None] | None = None
 
     def leave(self, outside: AbstractContextManager[None]) -> None:
-        """It is the thread's from now on; that goes on `outside` of the loop until it is told."""
+        """From now on it belongs to the thread, which works `outside` of the loop until it is
+        done."""
         if self.jobs:  # nobody waits for a checkpoint alone
             outside.__enter__()
             self._outside = outside
 
     def tell(self, unsynced: Exception | None) -> None:
-        """Tell those that wait how it went. From any thread."""
+        """Deliver the outcomes to the waiting tasks. From any thread."""
         try:
             self._loop.call_soon_threadsafe(self._finish, unsynced)
         except RuntimeError:
-            return  # the loop is closed: nobody waits for the outcome
+            return  # the loop is closed: nobody is waiting
 
     def _finish(self, unsynced: Exception | None) -> None:
         if self._outside is not None:

@@ -1,22 +1,24 @@
-"""Who commits to a journal file when: the caller in line, or the thread that syncs it.
+"""When commits to a journal file are made, and where: inline by the caller, or by the thread that
+syncs it.
 
-Who decides what: this file decides when a transaction is made, by which thread and how durable it
-is; `transactions.py` makes it; `store.py` decides what is in it.
+This file decides when a transaction is made, by which thread and how durable it is;
+`transactions.py` makes it; `store.py` decides its contents.
 
-*Visible* is a commit with synchronous=NORMAL: in the write-ahead log (WAL), not fsynced, so it
-survives the process but not a loss of power. Every commit is made like that, on the caller's
-thread unless something is in the way: a lock of another process, a file that is not open yet.
+A *visible* commit is one with synchronous=NORMAL: in the write-ahead log (WAL), not fsynced, so it
+survives the process but not a power failure. All commits are made like that, on the caller's thread
+unless something prevents it: a lock of another process, a file that is not open yet.
 One that is to be *synced* is followed by an fsync of the WAL file, made by the writer thread for
-all that wait for one, while others go on committing: nobody's commit in line waits for an fsync.
-Where others wait already, what is to be synced is committed after the iteration of the event loop,
-with all that comes in it, as one transaction. What is to be visible is not, though to commit many
-in a row takes half the time: a kill between an effect and its commit has it run again.
-The loop and the thread hand each other batches: one wake-up each way, however many wait. Loops of
-several threads may commit to one journal: what each has waiting is its own (`LoopWaiters`), and
-what is in the way of one then may also be another's commit.
-It covers the commit and every one before it, of any process, because those stand earlier in the
+all that wait for one, while others continue to commit: no inline commit waits for an fsync.
+If others are waiting already, what is to be synced is committed after the iteration of the event
+loop, with everything that comes in it, as one transaction. Visible commits are not delayed like
+that, although committing many together takes half the time: after a kill between an effect and its
+commit the effect is run again.
+The loop and the thread exchange batches: one wake-up each way, however many wait. Loops of several
+threads may commit to one journal: each has its own waiting tasks (`LoopWaiters`), and an inline
+commit may then also be prevented by another loop's.
+An fsync covers the commit and every one before it, of any process, because those are earlier in the
 same file. Those of an earlier WAL were fsynced when it was checkpointed into the database, which
-NORMAL does too, before the file is begun again.
+NORMAL does too, before the file is restarted.
 """
 
 from __future__ import annotations
@@ -42,7 +44,7 @@ T = TypeVar("T")
 
 IDLE_S: Final = 2.0
 """Seconds without work after which the thread ends; the next synced commit starts another. So a
-journal that nobody closed cannot keep the interpreter from exiting."""
+journal that was not closed cannot keep the interpreter from exiting."""
 
 THREAD_NAME: Final = "lorimer-journal"
 
@@ -50,7 +52,7 @@ THREAD_NAME: Final = "lorimer-journal"
 class Writer:
     """Runs jobs in transactions, in the order of their submission. Owns the thread.
 
-    `forget`: see Transactions. With `threads=False` all is done in line by the caller.
+    `forget`: see Transactions. With `threads=False` everything is done inline by the caller.
     """
 
     def __init__(
@@ -67,29 +69,29 @@ class Writer:
         self._world = world
         self._threads = threads
         self._gate = Lock()
-        """Guards the thread's life; never held for long."""
+        """Guards the thread's lifetime; only held briefly."""
         self._queue: SimpleQueue[Batch | None] = SimpleQueue()
         self._thread: Thread | None = None
         self._loops: Mapping[asyncio.AbstractEventLoop, LoopWaiters] = {}
-        """Of each that had somebody wait; replaced by who has the gate."""
+        """Those of each loop that had waiting tasks; replaced while holding the gate."""
         self._closed = False
         self._shuttered = False
-        """The thread takes nothing any more; said by who has the gate."""
+        """The thread accepts nothing more; set while holding the gate."""
 
     async def submit(self, job: Work) -> None:
-        """Commit it, and tell it; raises its error.
+        """Commit the job and deliver its outcome; raises its error.
 
-        Committed on the calling thread, at once (about 15 us, no fsync, no waiting for a lock),
-        when it is of a `stream` and nothing is in the way; else by the writer thread. What is to be
-        synced then waits for an fsync; where others wait for one, it is committed and synced with
-        all that comes in the same iteration of the loop. The parts of a stream are told in the
-        order in which they came, so the task of one that is visible may wait for the fsync of the
+        Committed on the calling thread, immediately (about 15 us, no fsync, no waiting for a lock),
+        if it has a `stream` and nothing prevents it; else by the writer thread. What is to be
+        synced then waits for an fsync; if others wait for one, it is committed and synced with
+        everything that comes in the same iteration of the loop. The outcomes of a stream are
+        delivered in order of submission, so the task of a visible one may wait for the fsync of the
         one before it. A task that is cancelled meanwhile gets its CancelledError once the outcome
-        is known, and it was told.
+        is known and delivered.
         """
         if self._closed:
             raise refuse_closed()
-        if self._file.is_inherited:  # nor has this process the thread, and locks may be held
+        if self._file.is_inherited:  # there is no thread here, and locks may be held
             raise explain(Inherited(), self._path)
         if not self._threads:
             self._file.commit((job,))
@@ -103,18 +105,18 @@ class Writer:
     async def run(
         self, run: Callable[[Database], T], stream: str | None, *, sync: bool = False
     ) -> T:
-        """Commit what `run` does, return what it returns; see `submit`."""
+        """Commit what `run` does, return its result; see `submit`."""
         job = Job(run, stream, sync)
         await self.submit(job)
         return job.result
 
     async def open(self) -> None:
-        """Make sure that the file exists and is open. Raises JournalError."""
+        """Ensure that the file exists and is open. Raises JournalError."""
         if not self._file.is_open:
             await self.run(_nothing, None)
 
     async def close(self) -> None:
-        """Commit what is queued, end the thread, close the file. Twice is fine."""
+        """Commit what is queued, end the thread, close the file. May be called twice."""
         self._closed = True
         if self._file.is_inherited:
             return
@@ -131,10 +133,11 @@ class Writer:
     # -- in line ---------------------------------------------------------------------------------
 
     def _try_inline(self, job: Work) -> bool:
-        """Commit it here and now. False: it is not, or may not be told yet."""
+        """Commit it here and now. False: it is not committed, or its outcome may not be delivered
+        yet."""
         stream, waiting = job.stream, self._loops.get(asyncio.get_running_loop())
         if self._file.checkpoint_due and not self._file.is_checkpointing:
-            self._next_batch(self._waiters())  # asks for the checkpoint
+            self._next_batch(self._waiters())  # triggers the checkpoint
         if job.sync and waiting is not None and waiting.streams:
             return False
         if stream is None or not self._commit_in_line(waiting, (job,)):
@@ -162,7 +165,7 @@ class Writer:
     # -- through the thread ----------------------------------------------------------------------
 
     async def _wait(self, job: Work) -> None:
-        """Wait for the outcome of a job, also when the task is cancelled meanwhile."""
+        """Wait for the outcome of a job, even if the task is cancelled meanwhile."""
         waiting = self._waiters()
         alone = waiting.batch is None and not waiting.streams
         batch = Batch(waiting.loop) if alone else self._next_batch(waiting)
@@ -182,13 +185,13 @@ class Writer:
                     try:
                         await job.future
                     except asyncio.CancelledError:
-                        continue  # once more: it is raised later, once
+                        continue  # again: it is raised later, once
             raise error from job.error
         finally:
             waiting.go_on(job.stream)
 
     def _waiters(self) -> LoopWaiters:
-        """What the running loop has waiting."""
+        """The waiting tasks of the running loop."""
         loop = asyncio.get_running_loop()
         waiting = self._loops.get(loop)
         if waiting is None:
@@ -252,7 +255,7 @@ class Writer:
                 batch.tell(unsynced)
 
     def _write(self, batches: Sequence[Batch]) -> JournalError | None:
-        """Commit, sync and checkpoint. Gives back why what is committed is not synced."""
+        """Commit, sync and checkpoint. Returns why what is committed could not be synced."""
         file, sync = self._file, False
         file.is_checkpointing = file.checkpoint_due
         for batch in batches:
@@ -266,12 +269,12 @@ class Writer:
         return unsynced
 
     def _next(self) -> list[Batch]:
-        """All that came since it was asked for last; nothing: the thread is to end."""
+        """Everything that came since the last call; empty: the thread has to end."""
         queue = self._queue
         try:
             batch = queue.get(timeout=IDLE_S)
         except Empty:
-            with self._gate:  # what was queued this moment is still this thread's to do
+            with self._gate:  # what was queued just now is still this thread's to do
                 batch = None if queue.empty() else queue.get()
                 if batch is None:
                     self._thread = None
@@ -282,7 +285,7 @@ class Writer:
                 return batches
             batch = queue.get()
         if batches:
-            queue.put(None)  # once more, when these are done
+            queue.put(None)  # again, when these are done
         return batches
 
     def _shut(self) -> None:

@@ -1,4 +1,4 @@
-"""Anthropic's events, or its whole message, as the canonical answer."""
+"""Anthropic's events, or its complete message, as the canonical answer."""
 
 from __future__ import annotations
 
@@ -58,9 +58,9 @@ class _Part:
         self.id = ""
         self.name = ""
         self.call = 0
-        """The number of the call in the answer."""
+        """Index of the call in the answer."""
         self.input: JSON = None
-        """Arguments that came whole."""
+        """Arguments that came in one piece."""
 
 
 class AnthropicAnswer(Assembler):
@@ -146,7 +146,7 @@ class AnthropicAnswer(Assembler):
                 self._extra[name] = said
 
     def _count(self, usage: JSON, out: list[Delta]) -> None:
-        """Counts are cumulative and any may be null: the latest of each is right."""
+        """Counts are cumulative and any may be null: use the latest of each."""
         if not isinstance(usage, dict):
             return
         details = usage.get("output_tokens_details")
@@ -181,7 +181,7 @@ class AnthropicAnswer(Assembler):
                 self._calls += 1
                 out.append(ToolInputDelta(part.call, "", part.name))
             case _:
-                pass  # results of tools that ran at the provider: nothing of ours
+                pass  # results of the provider's own tools: not ours
 
     def _delta(self, part: _Part, delta: Mapping[str, JSON], out: list[Delta]) -> None:
         match delta["type"]:

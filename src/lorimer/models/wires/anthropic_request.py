@@ -1,6 +1,6 @@
 """A canonical request as the body of Anthropic's `/v1/messages`.
 
-What a model or the API version would refuse is left out and named in the answer's
+What a model or the API version would reject is left out and named in the answer's
 `extra["dropped"]`, rather than failing the call.
 """
 
@@ -28,7 +28,7 @@ from lorimer.models.wires.strict import claude_takes, told_in_words
 
 MIN_THINKING: Final = 1024
 SAMPLING_VERSION: Final = "2023-06-01"
-"""The last API version that takes temperature, top_p and top_k: 2026-10-21 refuses any value."""
+"""The last API version with temperature, top_p and top_k: 2026-10-21 rejects any value."""
 
 _EPHEMERAL: Final[JSON] = {"type": "ephemeral"}
 _VERSION: Final = re.compile(r"claude-(?:[a-z]+-)?(\d{1,2})(?!\d)(?:[-.](\d{1,2})(?!\d))?")
@@ -37,23 +37,23 @@ _SAMPLING: Final = ("temperature", "top_p", "top_k")
 
 @dataclass(frozen=True, slots=True)
 class Abilities:
-    """What a model takes."""
+    """What a model supports."""
 
     adaptive: bool = False
-    """Thinks as much as it sees fit (`adaptive`), and refuses a budget."""
+    """Decides itself how much to think (`adaptive`), and rejects a budget."""
     sampling: bool = True
-    """Takes temperature, top_p and top_k."""
+    """Accepts temperature, top_p and top_k."""
     one_sampler: bool = False
-    """Of temperature and top_p only one."""
+    """Accepts only one of temperature and top_p."""
     effort: bool = False
-    """Takes `output_config.effort`."""
+    """Accepts `output_config.effort`."""
     form: bool = False
-    """Takes `output_config.format`: is held to a schema, if it is one that can be."""
+    """Accepts `output_config.format`: can be held to a schema, if the schema qualifies."""
 
 
 def abilities(model: str) -> Abilities:
-    """By the version in the name. A Claude without one counts as newest; what is not a Claude
-    (another server that speaks the dialect) as the classic ones."""
+    """By the version in the name. A Claude without one is treated as the newest; a model that is
+    not a Claude (of another server with this API) like the classic ones."""
     if "claude" not in model:
         return Abilities()
     version = _version(model)
@@ -74,11 +74,11 @@ class Encoded:
     body: dict[str, JSON]
     headers: dict[str, str] = field(default_factory=dict[str, str])
     dropped: list[str] = field(default_factory=list[str])
-    """Fields that were asked for and not sent."""
+    """Fields that were requested but not sent."""
 
 
 def encode(request: Request, default_effort: str) -> Encoded:
-    """The body, the headers besides the SDK's, and what was left out."""
+    """The body, the headers in addition to the SDK's, and what was left out."""
     able = abilities(request.model)
     form = request.output
     if form is not None and not (able.form and claude_takes(form.schema)):
@@ -101,7 +101,7 @@ def encode(request: Request, default_effort: str) -> Encoded:
     stops: list[JSON] = [stop for stop in request.stop_sequences if stop.strip()]
     if stops:
         body["stop_sequences"] = stops
-    if len(stops) < len(request.stop_sequences):  # white space alone is refused
+    if len(stops) < len(request.stop_sequences):  # white space alone is rejected
         out.dropped.append("stop_sequences")
     thinks = _thinking(request, able, messages, out)
     _output(request, able, default_effort, out)
@@ -127,7 +127,7 @@ def _tools(request: Request, body: dict[str, JSON]) -> None:
     blocks = [block for message in request.messages for block in message.content]
     names = {wire_name(block.name): None for block in blocks if isinstance(block, ToolUse)}
     if names:
-        # The API refuses calls in the history where no tools are defined.
+        # The API rejects calls in the history when no tools are defined.
         schema: JSON = {"type": "object"}
         body["tools"] = [{"name": name, "input_schema": schema} for name in names]
         body["tool_choice"] = {"type": "none"}
@@ -150,8 +150,8 @@ def _thinking(request: Request, able: Abilities, messages: Sequence[JSON], out: 
 
 
 def _turn_began_with_thought(messages: Sequence[JSON]) -> bool:
-    """Whether thinking may be on: while results go back, the API wants the thought with which
-    the model's turn began. Another provider's turn, or one without thinking, has none."""
+    """Whether thinking may be on: when results are sent back, the API requires the thought with
+    which the model's turn began. A turn of another provider, or one without thinking, has none."""
     turn: list[str] = []
     for message in reversed(messages):
         content = mapping(message)["content"]
@@ -168,7 +168,7 @@ def _output(request: Request, able: Abilities, default: str, out: Encoded) -> No
     if request.output is not None:
         config["format"] = {"type": "json_schema", "schema": request.output.schema}
     if able.adaptive and "thinking" in out.body:
-        asked = effort_of(request, default)  # the only handle on how much such a model thinks
+        asked = effort_of(request, default)  # the only control over how much such a model thinks
     if asked and able.effort:
         config["effort"] = asked
     elif asked:
@@ -205,7 +205,7 @@ def _messages(request: Request) -> list[JSON]:
                 blocks.append(encoded)
             if isinstance(block, ToolResultBlock) and block.is_error:
                 blocks += _beside(block)
-        # Results have to come first in the message after their calls.
+        # In the message after their calls, results have to come first.
         blocks.sort(key=_rank)
         if blocks:
             out.append({"role": turn.role, "content": blocks})
@@ -218,7 +218,7 @@ def _rank(block: dict[str, JSON]) -> bool:
 
 
 def _marked(messages: Sequence[Message], index: int | None) -> Block | None:
-    """The block that carries the cache mark: the last of that message which can."""
+    """The block that carries the cache mark: the last one of that message that can."""
     if index is None or not -len(messages) <= index < len(messages):
         return None
     for block in reversed(messages[index].content):
@@ -228,7 +228,7 @@ def _marked(messages: Sequence[Message], index: int | None) -> Block | None:
 
 
 def _trim_prefill(messages: list[JSON]) -> None:
-    # An answer to be continued must not end with white space.
+    # an answer to be continued must not end with white space
     last = messages[-1] if messages else None
     if isinstance(last, dict) and last["role"] == "assistant":
         content = last["content"]
@@ -238,7 +238,7 @@ def _trim_prefill(messages: list[JSON]) -> None:
 
 
 def wire_block(block: Block) -> dict[str, JSON] | None:
-    """A block on the wire; None: it cannot or must not be sent."""
+    """A block on the wire; None if it cannot or must not be sent."""
     match block:
         case TextBlock():
             return {"type": "text", "text": block.text} if block.text.strip() else None
@@ -280,14 +280,14 @@ def _result(block: ToolResultBlock) -> dict[str, JSON]:
     out: dict[str, JSON] = {"type": "tool_result", "tool_use_id": wire_id(block.tool_use_id)}
     if block.is_error:
         out["is_error"] = True
-        content = content or "(no output)"  # the API refuses an error without a word
+        content = content or "(no output)"  # the API rejects an error without text
     if content:
         out["content"] = content
     return out
 
 
 def _beside(block: ToolResultBlock) -> list[dict[str, JSON]]:
-    """The pictures of an error: the API takes only text in one, so they come after the results."""
+    """The pictures of an error: the API accepts only text there, so they follow the results."""
     content = () if isinstance(block.content, str) else block.content
     pictures = [
         part

@@ -1,6 +1,6 @@
-"""OpenAI's chat chunks, or its whole completion, as the canonical answer.
+"""OpenAI's chat chunks, or its complete response, as the canonical answer.
 
-Also those of other servers, which take liberties: thinking under two names, text in parts, calls
+Also those of other servers, with their deviations: thinking under two names, text in parts, calls
 without index or id, a stop reason of `stop` after calls, or one of another vendor.
 """
 
@@ -44,13 +44,13 @@ _STOPS: Final[Mapping[str, StopReason]] = {
     "tool_calls": StopReason.TOOL_USE,
     "function_call": StopReason.TOOL_USE,
     "content_filter": StopReason.REFUSAL,
-    # what gateways to other vendors let through
+    # passed through by gateways to other vendors
     "tool_use": StopReason.TOOL_USE,
     "max_tokens": StopReason.MAX_TOKENS,
     "refusal": StopReason.REFUSAL,
 }
 _FAILED: Final = frozenset({"error", "abort"})
-"""The server gave up; `abort` is vLLM's word."""
+"""The server gave up; vLLM says `abort`."""
 
 
 class _Call:
@@ -63,14 +63,15 @@ class _Call:
         self.name = ""
         self.arguments = Text()
         self._seen = 0
-        """Pieces of the arguments that were looked at."""
+        """Number of pieces of the arguments that were examined."""
         self._brackets = Brackets()
         self._whole: bool | None = None
-        """The brackets are closed, and it is an object, or no JSON at all; None: they are open."""
+        """The brackets are closed, and it is an object, or not JSON at all; None: they are open."""
 
     def precedes(self, id: str, name: str, text: str) -> bool:
-        """Whether a piece with this name begins another call: by its id; without ids, where the
-        arguments of this one are whole. Some servers repeat the name with every piece."""
+        """Whether a piece with this name begins another call: decided by its id; without ids, by
+        whether the arguments of this one are complete. Some servers repeat the name with every
+        piece."""
         if id and self.id:
             return id != self.id
         if name == self.name and not text.lstrip().startswith("{"):
@@ -95,12 +96,12 @@ class ChatAnswer(Assembler):
         self._text = Text()
         self._thinking = Text()
         self._calls: list[_Call] = []
-        self._slots: dict[JSON, int] = {}  # the wire's index → the position in _calls
+        self._slots: dict[JSON, int] = {}  # index on the wire → position in _calls
         self._finish = ""
         self._refused = False
 
     def read(self, events: Iterable[Event]) -> Sequence[Delta]:
-        """See `Assembler.read`. Unknown fields are skipped, and choices but the first."""
+        """See `Assembler.read`. Unknown fields are skipped, and all choices but the first."""
         out: list[Delta] = []
         for name, text in events:
             if text == "[DONE]":
@@ -135,8 +136,8 @@ class ChatAnswer(Assembler):
         self.done = True
 
     def finish(self) -> Response:
-        """See `Assembler.finish`. A body that ends without `[DONE]` is whole if it told both why
-        the model stopped and what it used: nothing of the answer can be missing then."""
+        """See `Assembler.finish`. A body that ends without `[DONE]` is complete if it gave both the
+        stop reason and the usage: nothing of the answer can be missing then."""
         if not self._finish or not (self.done or self.usage is not NO_USAGE):
             missing = "a finish_reason" if not self._finish else "[DONE]"
             raise incomplete(self._provider, f"it ended without {missing}", usage=self.usage)
@@ -176,7 +177,7 @@ class ChatAnswer(Assembler):
         self._model = string(data.get("model") or "")
 
     def _delta(self, delta: Mapping[str, JSON], out: list[Delta]) -> None:
-        """A delta, or the message of an answer in one piece: the fields are the same."""
+        """A delta, or the message of a non-streamed answer: the fields are the same."""
         content = delta.get("content")
         if isinstance(content, str):
             self._say(content, out)
@@ -223,8 +224,8 @@ class ChatAnswer(Assembler):
             out.append(ToolInputDelta(number, piece, name if fresh else ""))
 
     def _slot(self, index: JSON, id: str, name: str, text: str) -> int:
-        """Which call a piece belongs to. Some servers send no index, or the same for all, and some
-        of those no ids."""
+        """The call that a piece belongs to. Some servers send no index, or the same one for all,
+        and some of those no ids."""
         number = len(self._calls) - 1 if index is None else self._slots.get(index, -1)
         if number >= 0:
             call = self._calls[number]
@@ -236,7 +237,7 @@ class ChatAnswer(Assembler):
         return len(self._calls) - 1
 
     def _count(self, value: JSON) -> None:
-        """Cached tokens are part of the wire's prompt tokens, and not of our input tokens."""
+        """The wire's prompt tokens include cached tokens; our input tokens do not."""
         usage = mapping(value)
         prompt_details = usage.get("prompt_tokens_details")
         answer_details = usage.get("completion_tokens_details")

@@ -1,6 +1,6 @@
 """A canonical request as the body of OpenAI's `/chat/completions`, there and on other servers.
 
-What the model would refuse is left out and named in the answer's `extra["dropped"]`. Thinking is
+What the model would reject is left out and named in the answer's `extra["dropped"]`. Thinking is
 never sent back: the chat wire has no place for it.
 """
 
@@ -25,7 +25,7 @@ from lorimer.models.wires.shared import Turn, effort_of, turns, wire_id, wire_na
 from lorimer.models.wires.strict import closed
 
 MAX_STOPS: Final = 4
-"""Stop sequences that OpenAI takes; other servers take more."""
+"""Maximum stop sequences at OpenAI; other servers accept more."""
 _REASONING: Final = re.compile(r"(o\d|gpt-([5-9]|\d\d))(?!.*chat)")
 _NEW: Final = re.compile(r"(o\d|gpt-([5-9]|\d\d))")
 _HOST: Final = re.compile(r"(.+\.)?openai\.com")
@@ -33,18 +33,18 @@ _HOST: Final = re.compile(r"(.+\.)?openai\.com")
 
 @dataclass(frozen=True, slots=True)
 class Endpoint:
-    """Who is asked."""
+    """The kind of server and model."""
 
     official: bool
-    """OpenAI itself, and not another server that speaks its dialect."""
+    """OpenAI itself, not another server with a compatible API."""
     reasoning: bool
-    """The model thinks before it answers, refuses sampling parameters and takes an effort."""
+    """The model thinks before it answers, rejects sampling parameters and accepts an effort."""
     new: bool
-    """The model wants `max_completion_tokens` and the `developer` role."""
+    """The model expects `max_completion_tokens` and the `developer` role."""
 
 
 def endpoint(base_url: str, model: str) -> Endpoint:
-    """By the host and the model's name; a fine-tune counts as its base."""
+    """By the host and the model's name; a fine-tuned model is treated like its base."""
     host = urlsplit(base_url).hostname or ""
     official = not base_url or _HOST.fullmatch(host) is not None
     name = model.lower().removeprefix("ft:")
@@ -59,7 +59,7 @@ class Encoded:
 
     body: dict[str, JSON]
     dropped: list[str] = field(default_factory=list[str])
-    """Fields that were asked for and not sent."""
+    """Fields that were requested but not sent."""
 
 
 def encode(request: Request, default_effort: str, target: Endpoint) -> Encoded:
@@ -101,7 +101,8 @@ def encode(request: Request, default_effort: str, target: Endpoint) -> Encoded:
 
 
 def most_tokens(request: Request, target: Endpoint) -> int:
-    """Of an answer and its thoughts. Of OpenAI's own models it is known which have none."""
+    """Maximum tokens of an answer and its thoughts. Which of OpenAI's own models do not think is
+    known."""
     thinks = target.reasoning or not target.official
     return request.max_tokens + (request.thinking_tokens or 0) * thinks
 
@@ -128,7 +129,7 @@ def _effort(request: Request, default: str, target: Endpoint, out: Encoded) -> N
             out.body["reasoning_effort"] = effort
         return
     if explicit and not target.official:
-        out.body["reasoning_effort"] = explicit  # which of their models reason, no name tells
+        out.body["reasoning_effort"] = explicit  # their names do not show which models reason
     elif explicit:
         out.dropped.append("effort")
     if request.thinking_tokens:
@@ -181,7 +182,7 @@ def _assistant(turn: Turn) -> list[JSON]:
 
 
 def _user(turn: Turn) -> list[JSON]:
-    """Results first, as the wire wants them right after their calls; then all the rest."""
+    """Results first, because the wire requires them right after their calls; then the rest."""
     out: list[JSON] = []
     parts: list[JSON] = []
     for block in turn.blocks:
@@ -203,7 +204,7 @@ def _user(turn: Turn) -> list[JSON]:
 
 
 def _content(parts: list[JSON]) -> JSON:
-    # A lone text as a plain string: the one form that every server takes.
+    # A single text as a plain string: the only form that every server accepts.
     only = parts[0]
     if len(parts) == 1 and isinstance(only, dict) and only["type"] == "text":
         return only["text"]
@@ -218,14 +219,14 @@ def _result(block: ToolResultBlock) -> tuple[str, list[ImageBlock]]:
 
 
 def _part(block: Block) -> JSON:
-    """A block as a part of a user message; None: it is none."""
+    """A block as a part of a user message; None if it has no such form."""
     match block:
         case TextBlock():
             return _text(block.text)
         case ImageBlock():
             return _image(block)
         case DocumentBlock() if block.url:
-            # no place for a URL: the model reads the address, and not what is there
+            # URLs are not supported: the model sees the address, not the content
             return _text(f"[{block.title or 'document'}: {block.url}]")
         case DocumentBlock():
             name = block.title or f"document.{block.media_type.rpartition('/')[2]}"

@@ -1,8 +1,8 @@
-"""The lines that the `claude` program writes, as the canonical answer.
+"""The output lines of the `claude` program as the canonical answer.
 
-Within them are Anthropic's own events (`stream_event`), which `AnthropicAnswer` reads, and whole
-messages (`assistant`), where an answer did not come as a stream. The last line, `result`, decides
-what came of it: a failed call can still say `subtype: success`, `is_error` is what counts.
+They contain Anthropic's own events (`stream_event`), which `AnthropicAnswer` reads, and whole
+messages (`assistant`), for an answer that was not streamed. The last line, `result`, decides the
+outcome: a failed call can still say `subtype: success`; only `is_error` counts.
 """
 
 from __future__ import annotations
@@ -35,13 +35,14 @@ _PERMISSION: Final = re.compile(r"permission|not allowed|EACCES|denied", re.I)
 
 
 class Lines:
-    """Bytes in any pieces, as lines. Raises ValueError for one above MAX_LINE."""
+    """Splits bytes, in pieces of any size, into lines. Raises ValueError for a line longer than
+    MAX_LINE."""
 
     def __init__(self) -> None:
         self._held = bytearray()
 
     def feed(self, chunk: bytes) -> list[bytes]:
-        """The lines that are complete by now."""
+        """The lines completed by this chunk."""
         self._held += chunk
         if b"\n" not in chunk:
             if len(self._held) > MAX_LINE:
@@ -52,33 +53,33 @@ class Lines:
         return whole
 
     def rest(self) -> bytes:
-        """What came without an end."""
+        """The incomplete last line."""
         return bytes(self._held)
 
 
 class ClaudeCodeAnswer:
-    """Puts one answer together, line by line."""
+    """Assembles one answer, line by line."""
 
     def __init__(self, provider: str, credentials: ProviderCredentials) -> None:
         self._provider = provider
         self._credentials = credentials
         self._streamed = AnthropicAnswer(provider, credentials)
         self._whole: list[Mapping[str, JSON]] = []
-        """Messages that came in one piece; of one answer, one for each block."""
+        """Messages that came in one piece; an answer can consist of several, one per block."""
         self._released = False
-        """Somebody may have been shown something of it."""
+        """Parts of it may have been shown already."""
         self._result: Mapping[str, JSON] | None = None
         self._usage = NO_USAGE
 
     @property
     def usage(self) -> Usage:
-        """As far as it was told."""
+        """As far as reported."""
         return self._usage if self._usage is not NO_USAGE else self._streamed.usage
 
     def read(self, text: bytes) -> Sequence[Delta]:
-        """The deltas that a line brings. Lines that are no JSON, and kinds that are unknown, are
-        skipped. Raises APIError for an error inside, and KeyError, TypeError or ValueError for a
-        line that makes no sense."""
+        """The deltas in a line. Lines that are not JSON, and unknown kinds, are skipped. Raises
+        APIError for an error inside, and KeyError, TypeError or ValueError for a line that makes no
+        sense."""
         try:
             data = parse_json(text.decode("utf-8", "replace"))
         except ValueError:
@@ -120,12 +121,12 @@ class ClaudeCodeAnswer:
 
     @property
     def ended(self) -> bool:
-        """Its last line has come."""
+        """Whether its last line has come."""
         return self._result is not None
 
     def finish(self, *, now: float) -> Response:
         """The answer, once `ended`. Raises APIError for a result that is an error, and
-        `exec.api.stream_incomplete` where what was streamed is not what it comes to. `now`: seconds
+        `exec.api.stream_incomplete` if the result differs from what was streamed. `now`: seconds
         since the epoch."""
         assert self._result is not None
         if self._result.get("is_error") is True or self._result.get("subtype") != "success":
@@ -145,7 +146,7 @@ class ClaudeCodeAnswer:
         return response
 
     def _gathered(self) -> JSON:
-        """The last message that came whole, with all its blocks."""
+        """The last message that came in one piece, with all its blocks."""
         if not self._whole:
             raise ValueError("there is a result, and no answer")
         last = self._whole[-1]
@@ -176,7 +177,8 @@ def failure(
     usage: Usage = NO_USAGE,
     code: ExecutorErrorCode | None = None,
 ) -> APIError:
-    """The error of what the program said about its failure; `code` where the words do not tell."""
+    """The error for what the program reported about its failure; `code` applies where the text does
+    not show the cause."""
     shown = credentials.redact(" ".join(message.split()))[:600] or "it gave no reason"
     hint = ""
     if code is _AUTH or _LOGIN.search(message):

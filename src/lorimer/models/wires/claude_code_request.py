@@ -1,7 +1,7 @@
-"""What goes to the `claude` program: words of its command line, and one line of input.
+"""Input of the `claude` program: command line arguments, and one line on stdin.
 
-It takes one message of a user at a time, so a longer conversation is told in that message. It gets
-no tools, no settings and no session: it answers, and does nothing else.
+It takes a single user message, so a longer conversation is described in that message. It gets no
+tools, no settings and no session: it only answers.
 """
 
 from __future__ import annotations
@@ -16,17 +16,17 @@ from lorimer.models.wires.anthropic_request import wire_block
 from lorimer.models.wires.shared import effort_of, turns
 
 MAX_WORD: Final = 100_000
-"""Bytes of one word of a command line; Linux takes 128 KiB."""
+"""Bytes of one command line argument; the limit of Linux is 128 KiB."""
 
 _USUAL: Final = "Answer the user."
-"""Without any, the program would bring its own, of many thousand tokens."""
+"""Without a system prompt, the program would add its own, of many thousand tokens."""
 _TOLD: Final = (
     "Here is our conversation so far, one JSON object for each message, the oldest first. Say what "
     "the assistant says next: answer the last message, and write nothing but that answer.\n\n"
 )
 _ALWAYS: Final = (
     "--print",
-    "--verbose",  # else the next one is refused
+    "--verbose",  # required by the next one
     "--output-format",
     "stream-json",
     "--input-format",
@@ -44,7 +44,7 @@ _ALWAYS: Final = (
 
 
 def words(request: Request, effort: str) -> list[str]:
-    """The command line, without the program. A system prompt that is too long for one is in the
+    """The command line, without the program. A system prompt that is too long for it goes into the
     input."""
     out = [*_ALWAYS, "--model", request.model]
     out += ["--system-prompt", _USUAL if _is_long(request) else request.system or _USUAL]
@@ -53,7 +53,7 @@ def words(request: Request, effort: str) -> list[str]:
 
 
 def line(request: Request) -> bytes:
-    """Its whole input. Raises TypeError and ValueError for what JSON cannot hold."""
+    """The whole input. Raises TypeError and ValueError for values that JSON cannot represent."""
     content: list[JSON] = []
     if _is_long(request):
         content.append({"type": "text", "text": f"{request.system}\n\n"})

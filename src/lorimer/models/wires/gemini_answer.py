@@ -1,10 +1,10 @@
-"""Gemini's chunks, or its whole response, as the canonical answer.
+"""Gemini's chunks, or its complete response, as the canonical answer.
 
-A stream has no event that ends it: it is whole when its body ends in order and a `finishReason`
-has come. More may follow that reason, which some models gave with every chunk. Fragments of text
-in a row are one block. A seal (`thoughtSignature`) stays with the call or the thought that carried
-it; that of a text becomes a ThinkingBlock without text, just before the text it came with, or, of
-an empty part, at its place.
+A stream has no final event: it is complete when its body ends properly and a `finishReason` has
+come. More may follow that reason, which some models send with every chunk. Consecutive fragments of
+text form one block. A seal (`thoughtSignature`) stays with the call or the thought that carried it;
+that of a text becomes a ThinkingBlock without text, just before the text it came with, or, for an
+empty part, in its place.
 """
 
 from __future__ import annotations
@@ -66,18 +66,18 @@ _STOPS: Final[Mapping[str, StopReason]] = {
     ),
 }
 _FAILURES: Final[Mapping[str, ExecutorErrorCode]] = {
-    # The model slipped, and what it wrote is lost: it may do better when asked again.
+    # The model made a mistake, and its output is lost: asking again may help.
     "MALFORMED_FUNCTION_CALL": ExecutorErrorCode.EXEC_API_SERVER_ERROR,
     "UNEXPECTED_TOOL_CALL": ExecutorErrorCode.EXEC_API_SERVER_ERROR,
     "MALFORMED_RESPONSE": ExecutorErrorCode.EXEC_API_SERVER_ERROR,
     "OTHER": ExecutorErrorCode.EXEC_API_SERVER_ERROR,
     "FINISH_REASON_UNSPECIFIED": ExecutorErrorCode.EXEC_API_SERVER_ERROR,
-    # The provider gave up on its own loop of calls: another try runs it again, at full price.
+    # The provider stopped its own loop of calls: another attempt repeats it, at full price.
     "TOO_MANY_TOOL_CALLS": ExecutorErrorCode.EXEC_API_TERMINAL,
-    # The same request lacks the same seal.
+    # The same request would lack the same seal.
     "MISSING_THOUGHT_SIGNATURE": ExecutorErrorCode.EXEC_API_BAD_REQUEST,
 }
-"""Reasons with which there is no answer."""
+"""Finish reasons without an answer."""
 
 
 class _Part:
@@ -103,7 +103,7 @@ class GeminiAnswer(Assembler):
         self._extra: dict[str, JSON] = {}
 
     def read(self, events: Iterable[Event]) -> Sequence[Delta]:
-        """See `Assembler.read`. Unknown fields and parts are skipped, and candidates but the
+        """See `Assembler.read`. Unknown fields and parts are skipped, and all candidates but the
         first."""
         out: list[Delta] = []
         for _, text in events:
@@ -111,11 +111,11 @@ class GeminiAnswer(Assembler):
         return out
 
     def whole(self, body: JSON) -> None:
-        """See `Assembler.whole`. Also takes an array of chunks: a stream that is not SSE."""
+        """See `Assembler.whole`. Also accepts an array of chunks: a stream that is not SSE."""
         self._take(body, [])
 
     def finish(self) -> Response:
-        """See `Assembler.finish`. Raises APIError for a reason with which there is no answer."""
+        """See `Assembler.finish`. Raises APIError for a finish reason without an answer."""
         if not self._finish:
             raise incomplete(self._provider, "it ended without a finishReason", usage=self.usage)
         if self._finish in _FAILURES and not self._blocked:
@@ -187,7 +187,7 @@ class GeminiAnswer(Assembler):
 
     def _write(self, text: str, thought: bool, signature: str, out: list[Delta]) -> None:
         last = self._parts[-1] if self._parts else None
-        # Nothing is added to a sealed part, and an empty text with a seal is a part of its own.
+        # Nothing is appended to a sealed part, and an empty text with a seal is a part of its own.
         alone = bool(signature) and not text and not thought
         if not isinstance(last, _Part) or last.signature or last.thought is not thought or alone:
             last = _Part(thought)
@@ -198,13 +198,13 @@ class GeminiAnswer(Assembler):
             out.append(ThinkingDelta(piece) if thought else TextDelta(piece))
 
     def _count(self, usage: JSON, out: list[Delta]) -> None:
-        """Counts grow with the stream, and a chunk may lack some: the latest of each is right."""
+        """Counts grow during the stream, and a chunk may lack some: use the latest of each."""
         if not isinstance(usage, dict):
             return
         old = self.usage
         prompt = old.input_tokens + old.cache_read_input_tokens
         if "promptTokenCount" in usage:
-            # What the provider's own tools read comes on top.
+            # What the provider's own tools read is counted in addition.
             prompt = count(usage["promptTokenCount"]) + count(usage.get("toolUsePromptTokenCount"))
         cached = count(usage.get("cachedContentTokenCount"), old.cache_read_input_tokens)
         thought = count(usage.get("thoughtsTokenCount"), old.reasoning_tokens)

@@ -1,6 +1,6 @@
 """A canonical request as the body of Gemini's `generateContent`.
 
-What a model would refuse is left out and named in the answer's `extra["dropped"]`. A seal
+What a model would reject is left out and named in the answer's `extra["dropped"]`. A seal
 (`thoughtSignature`) goes back on the part it came with: see `gemini_answer`.
 """
 
@@ -26,17 +26,17 @@ from lorimer.models.wires.shared import Turn, effort_of, turns, wire_id, wire_na
 from lorimer.models.wires.strict import told_in_words
 
 ORIGIN: Final = "google"
-"""`ThinkingBlock.origin` of what this wire gave."""
+"""`ThinkingBlock.origin` of thoughts from this wire."""
 
 UNSEALED: Final = "skip_thought_signature_validator"
-"""What Google documents in place of the seal of a call that Gemini did not make itself."""
+"""Google's documented replacement for the seal of a call that Gemini did not make itself."""
 
 MAX_STOP_SEQUENCES: Final = 5
 _INT32: Final = range(-(2**31), 2**31)
 
 _VERSION: Final = re.compile(r"gemini-(?:[a-z]+-)?(\d{1,2})(?!\d)(?:\.(\d{1,2}))?")
 _BUDGETS: Final = (
-    # of 2.5: the part of a name, tokens that may be thought
+    # of 2.5: part of a name, allowed thinking budgets in tokens
     ("flash-lite", range(512, 24_577)),
     ("flash", range(24_577)),
     ("pro", range(128, 32_769)),
@@ -55,22 +55,22 @@ _MEDIA_TYPES: Final[Mapping[str, str]] = {
 
 @dataclass(frozen=True, slots=True)
 class Abilities:
-    """What a model takes."""
+    """What a model supports."""
 
     budget: range | None = None
-    """Thinks within a budget of so many tokens."""
+    """Thinks within a budget in this range of tokens."""
     level: bool = False
-    """Thinks as hard as `thinkingLevel` says, and refuses a budget."""
+    """Thinks as hard as `thinkingLevel` says, and rejects a budget."""
     sealed_calls: bool = False
-    """Refuses a call without a seal."""
+    """Rejects a call without a seal."""
     form_with_tools: bool = False
-    """Takes an output schema and tools together."""
+    """Accepts an output schema together with tools."""
     pictures_in_results: bool = False
 
 
 def abilities(model: str) -> Abilities:
-    """By the version in the name. A Gemini without one counts as newest; what is not a Gemini
-    takes nothing but the plain fields."""
+    """By the version in the name. A Gemini without one is treated as the newest; a model that is
+    not a Gemini supports only the plain fields."""
     name = model.rpartition("/")[2].lower()
     if not name.startswith("gemini"):
         return Abilities()
@@ -93,11 +93,11 @@ class Encoded:
 
     body: dict[str, JSON]
     dropped: list[str] = field(default_factory=list[str])
-    """Fields that were asked for and not sent."""
+    """Fields that were requested but not sent."""
 
 
 def encode(request: Request, default_effort: str) -> Encoded:
-    """The body, and what was left out. The model and whether to stream stand in the URL."""
+    """The body, and what was left out. The model and whether to stream are in the URL."""
     able = abilities(request.model)
     form = request.output
     if request.tools and not able.form_with_tools:
@@ -160,13 +160,13 @@ def _think(
                 out.dropped.append("thinking_tokens")
             return
         if budget:
-            # Not more than was reserved, if the least it can do is more.
+            # never more than was reserved, even if the model's minimum is higher
             if able.budget.start >= request.max_tokens + budget:
                 out.dropped.append("thinking_tokens")
                 return
             thinking["thinkingBudget"] = min(max(budget, able.budget.start), able.budget.stop - 1)
         elif 0 in able.budget and not effort:
-            thinking["thinkingBudget"] = 0  # else it thinks unasked, within the answer's limit
+            thinking["thinkingBudget"] = 0  # otherwise it thinks anyway, within the answer's limit
     if budget:
         thinking["includeThoughts"] = True
         config["maxOutputTokens"] = request.max_tokens + budget
@@ -175,7 +175,7 @@ def _think(
 
 
 def _level(model: str, effort: str) -> str:
-    # The first Pro of the third generation knows two levels.
+    # the first Pro of the third generation has only two levels
     if effort == "medium" and "gemini-3-pro" in model:
         return "HIGH"
     return effort.upper()
@@ -200,8 +200,8 @@ def _sample(request: Request, config: dict[str, JSON], out: Encoded) -> None:
 
 
 def _contents(request: Request, able: Abilities) -> list[JSON]:
-    """One entry for each side's turn. Around a turn with nothing to send, its neighbours are one:
-    the wire wants the sides to alternate."""
+    """One entry for each side's turn. When a turn has nothing to send, its neighbours are merged:
+    on the wire the sides have to alternate."""
     sides: list[tuple[str, list[JSON]]] = []
     names: dict[str, str] = {}
     for turn in turns(request.messages):
@@ -220,13 +220,14 @@ def _contents(request: Request, able: Abilities) -> list[JSON]:
 
 
 def _name(name: str) -> str:
-    """A called tool's name: one that a model made up may begin as Google's never do."""
+    """The name of a called tool: one made up by a model may begin in a way that Google does not
+    allow."""
     sound = wire_name(name)
     return sound if sound[0].isalpha() or sound[0] == "_" else f"_{sound}"[:64]
 
 
 def _said(blocks: Sequence[Block], able: Abilities) -> list[JSON]:
-    """The model's parts. A seal without a thought stands before the text that it came with, or
+    """The model's parts. A seal without a thought precedes the text that it came with, or stands
     for an empty text."""
     parts: list[JSON] = []
     seal = ""
@@ -245,7 +246,7 @@ def _said(blocks: Sequence[Block], able: Abilities) -> list[JSON]:
                 parts.append(_sealed({"text": block.text}, seal))
                 seal = ""
             case ToolUse():
-                # Google looks at the first call of each of the model's steps.
+                # Google checks the first call of each of the model's steps.
                 given = block.signature or (UNSEALED if wanted else "")
                 wanted = False
                 call: dict[str, JSON] = {
@@ -266,7 +267,7 @@ def _sealed(part: dict[str, JSON], signature: str) -> JSON:
 
 
 def _asked(turn: Turn, names: Mapping[str, str], able: Abilities) -> list[JSON]:
-    """Results first, as the wire wants them right after their calls; then all the rest."""
+    """Results first, because the wire requires them right after their calls; then the rest."""
     results: list[JSON] = []
     rest: list[JSON] = []
     for block in turn.blocks:
@@ -290,7 +291,7 @@ def _asked(turn: Turn, names: Mapping[str, str], able: Abilities) -> list[JSON]:
 def _result(
     block: ToolResultBlock, names: Mapping[str, str], able: Abilities
 ) -> tuple[JSON, list[ImageBlock]]:
-    """The result, and the pictures that have no place in it."""
+    """The result, and the pictures that cannot be part of it."""
     content = (TextBlock(block.content),) if isinstance(block.content, str) else block.content
     text = "\n".join([part.text for part in content if isinstance(part, TextBlock)])
     result: dict[str, JSON] = {
@@ -320,12 +321,12 @@ def _ending(url: str) -> str:
 
 
 def model_path(model: str) -> str:
-    """Where a model lives: `models/gemini-3-flash`, also when it is named so in full."""
+    """Resource name of a model: `models/gemini-3-flash`, also if it is given in full."""
     return model if model.startswith(("models/", "tunedModels/")) else f"models/{model}"
 
 
 def listed(pages: Iterable[JSON]) -> list[str]:
-    """The names in the pages of the list of models, of those that generate content."""
+    """The names of the models that can generate content, from the pages of the list of models."""
     out: list[str] = []
     for page in pages:
         models = page.get("models") if isinstance(page, Mapping) else None

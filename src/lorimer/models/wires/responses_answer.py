@@ -1,6 +1,6 @@
-"""OpenAI's response events, or its whole response, as the canonical answer.
+"""OpenAI's response events, or its complete response, as the canonical answer.
 
-What the provider's own tools did on the way (none is asked for) is kept out.
+What the provider's own tools did in between (none is requested) is left out.
 """
 
 from __future__ import annotations
@@ -56,16 +56,16 @@ class _Item:
         self.text = Text()
         """Text, thinking, or the JSON of a call's arguments."""
         self.part: JSON = 0
-        """The number of the summary's part that was heard last."""
+        """Index of the summary part seen last."""
         self.id = ""
-        """Of a call the id that its result refers to."""
+        """For a call, the id that its result refers to."""
         self.name = ""
         self.phase = ""
-        """Of a message."""
+        """For a message."""
         self.call = 0
-        """The number of the call in the answer."""
+        """Index of the call in the answer."""
         self.seal = ""
-        """The encrypted content of a thought that is complete."""
+        """The encrypted content of a completed thought."""
         self.over = False
         """Its own last event has come."""
 
@@ -152,12 +152,12 @@ class ResponsesAnswer(Assembler):
         self._count(response.get("usage"), out)
         if status in ("failed", "cancelled"):
             raise self._failed(response.get("error") or f"the response was {status}")
-        if not self._items:  # in one piece, or from a server that streams none
+        if not self._items:  # not streamed, or by a server that streams no items
             for index, item in enumerate(array(response["output"])):
                 self._begin(index, mapping(item), out)
                 self._complete(index, mapping(item), out)
         if status == "completed" and not all(item.over for item in self._items.values()):
-            raise ValueError("an item of it never ended")  # half of a call must not be run
+            raise ValueError("an item of it never ended")  # an incomplete call must not be run
         if status == "incomplete":
             details = response.get("incomplete_details")
             reason = details.get("reason") if isinstance(details, dict) else None
@@ -180,7 +180,7 @@ class ResponsesAnswer(Assembler):
             item.id = string(data.get("id") or "")
 
     def _complete(self, index: JSON, data: Mapping[str, JSON], out: list[Delta]) -> None:
-        """The item as it is at its end is what counts, whatever its deltas were."""
+        """The final version of the item counts, whatever its deltas were."""
         item = self._items[index]
         if item.over:
             return
@@ -250,13 +250,13 @@ class ResponsesAnswer(Assembler):
                     if text:
                         content.append(ThinkingBlock(text))
                 case _:
-                    # Its thought may not go back without it.
+                    # its thought may not be sent back without it
                     if content and isinstance(thought := content[-1], ThinkingBlock):
                         content[-1:] = [ThinkingBlock(thought.text)] if thought.text else []
         return tuple(content)
 
     def _count(self, value: JSON, out: list[Delta]) -> None:
-        """Cached tokens are part of the wire's input tokens, and not of ours."""
+        """The wire's input tokens include cached tokens; ours do not."""
         if not isinstance(value, dict):
             return
         asked, given = value.get("input_tokens_details"), value.get("output_tokens_details")

@@ -1,11 +1,11 @@
 """A canonical request as the body of OpenAI's `/responses`, there and on other servers.
 
-Nothing is stored at the provider (`store: false`): what the model thought comes sealed and goes
-back at its place, before the item that followed it, for the API refuses the one without the
-other. Calls go back without the provider's ids of items: with them it demands every thought that
-it once paired with them.
+Nothing is stored at the provider (`store: false`): the model's thoughts come sealed and go back in
+place, before the item that followed them, because the API rejects one without the other. Calls go
+back without the provider's item ids: with them it demands every thought that it once paired with
+them.
 
-What the model would refuse is left out and named in the answer's `extra["dropped"]`.
+What the model would reject is left out and named in the answer's `extra["dropped"]`.
 """
 
 from __future__ import annotations
@@ -31,13 +31,13 @@ from lorimer.models.wires.sse import parse_json
 from lorimer.models.wires.strict import closed
 
 ORIGIN: Final = "openai"
-"""Of the thoughts that this wire seals."""
+"""Origin of the thoughts that this wire seals."""
 
 MIN_OUTPUT: Final = 16
-"""The least `max_output_tokens` that the API takes."""
+"""The smallest `max_output_tokens` that the API accepts."""
 
 COUNTED: Final = ("model", "input", "instructions", "tools", "tool_choice", "reasoning", "text")
-"""What `/responses/input_tokens` takes of a request."""
+"""The parts of a request that `/responses/input_tokens` accepts."""
 
 
 def encode(request: Request, default_effort: str, target: Endpoint) -> Encoded:
@@ -58,7 +58,7 @@ def encode(request: Request, default_effort: str, target: Endpoint) -> Encoded:
                 "name": spec.name,
                 "description": spec.description,
                 "parameters": spec.input_schema,
-                "strict": False,  # the default would rewrite the schema, or refuse it
+                "strict": False,  # the default would rewrite or reject the schema
             }
             for spec in request.tools
         ]
@@ -74,9 +74,10 @@ def encode(request: Request, default_effort: str, target: Endpoint) -> Encoded:
 
 
 def leave_out(encoded: Encoded, refusal: bytes) -> bool:
-    """Take out of a refused request what the provider says it cannot take and the model can do
-    without; whether there was something. These are thoughts that another organization's key or
-    another server has sealed, and summaries of thoughts, which only verified organizations get."""
+    """Remove from a rejected request what the provider says it cannot accept and the model can do
+    without; returns whether there was something. These are thoughts sealed by another server or
+    with another organization's key, and summaries of thoughts, which only verified organizations
+    get."""
     try:
         error = mapping(mapping(parse_json(refusal.decode("utf-8", "replace")))["error"])
     except (ValueError, TypeError, KeyError):
@@ -119,17 +120,17 @@ def _format(output: OutputSchema) -> JSON:
 def _reason(request: Request, default: str, target: Endpoint, out: Encoded) -> None:
     explicit = request.effort or default
     if target.reasoning:
-        out.body["include"] = ["reasoning.encrypted_content"]  # other models refuse it
+        out.body["include"] = ["reasoning.encrypted_content"]  # other models reject it
         effort = effort_of(request, default)
         reasoning: dict[str, JSON] = {"effort": effort} if effort else {}
         if request.thinking_tokens:
-            # Only where thinking was asked for: many organizations may not have summaries.
+            # Only where thinking was requested: many organizations may not get summaries.
             reasoning["summary"] = "auto"
         if reasoning:
             out.body["reasoning"] = reasoning
         return
     if explicit and not target.official:
-        out.body["reasoning"] = {"effort": explicit}  # which of their models reason, no name tells
+        out.body["reasoning"] = {"effort": explicit}  # their names do not show which models reason
     elif explicit:
         out.dropped.append("effort")
     if request.thinking_tokens:
@@ -142,7 +143,7 @@ def _sample(request: Request, target: Endpoint, out: Encoded) -> None:
         ("temperature", request.temperature, not target.reasoning),
         ("top_p", request.top_p, not target.reasoning),
         ("top_k", request.top_k, not target.official),
-        ("stop_sequences", stops, False),  # this wire has neither
+        ("stop_sequences", stops, False),  # this wire supports neither
         ("seed", request.seed, False),
     ):
         if value is None:
@@ -164,7 +165,7 @@ def _input(messages: Sequence[Message]) -> list[JSON]:
 
 
 def _assistant(turn: Turn, out: list[JSON]) -> None:
-    thoughts: list[JSON] = []  # they wait for the item that followed
+    thoughts: list[JSON] = []  # these wait for the item that followed
     for block in turn.blocks:
         item: JSON = None
         match block:
@@ -197,8 +198,8 @@ def _thought(block: ThinkingBlock) -> JSON:
 
 
 def _said(block: TextBlock, place: int) -> JSON:
-    # With id and status it is the model's own message, which alone may follow a thought. The id
-    # that it had there names nothing: nothing is stored.
+    # With id and status it is the model's own message, and only such a message may follow a
+    # thought. The id refers to nothing: nothing is stored.
     part: JSON = {"type": "output_text", "text": block.text, "annotations": []}
     item: dict[str, JSON] = {
         "type": "message",
@@ -234,7 +235,7 @@ def _output(block: ToolResultBlock) -> JSON:
 
 
 def _part(block: Block) -> JSON:
-    """A block as a part of a user message or of a result; None: it is none."""
+    """A block as a part of a user message or of a result; None if it has no such form."""
     match block:
         case TextBlock():
             return {"type": "input_text", "text": block.text}

@@ -1,7 +1,7 @@
-"""What the vendors' wires share: reading an answer off a response, and putting one together.
+"""Common parts of the vendors' wires: reading an answer from a response, and assembling it.
 
-A vendor brings an `Assembler`, which knows its events, and a request already sent; the rules here
-hold for all: one answer or one error, deltas once, the connection closed or given back.
+A vendor provides an `Assembler`, which knows its events, and sends the request; the rules here hold
+for all: one answer or one error, deltas once, the connection closed or returned to the pool.
 """
 
 from __future__ import annotations
@@ -36,39 +36,40 @@ from lorimer.models.estimate import CHARS_PER_TOKEN
 from lorimer.models.wires.sse import Event, LineTooLong, SSEParser, parse_json
 
 DRAIN_S: Final = 0.05
-"""How long the end of the body is waited for after the answer has ended, to keep the connection."""
+"""Seconds to wait for the end of the body after the answer has ended, to keep the connection."""
 
 MAX_BODY: Final = 64 * 1024 * 1024
-"""Bytes of an answer that comes in one piece."""
+"""Bytes of an answer that is not streamed."""
 
 MAX_TOKENS: Final = 10**9
-"""That a provider can have counted in one call."""
+"""The most that a provider can plausibly count in one call."""
 
 LOW_BUDGET: Final = 5_000
 MEDIUM_BUDGET: Final = 20_000
 
 CUTTING: Final = frozenset({StopReason.MAX_TOKENS, StopReason.CONTEXT_OVERFLOW, StopReason.REFUSAL})
-"""Stops that may fall into the middle of a call."""
+"""Stop reasons that may interrupt a call."""
 
 _WIRE_ID: Final = re.compile(r"[a-zA-Z0-9_-]{1,64}")
 _NOT_IN_NAME: Final = re.compile(r"[^a-zA-Z0-9_-]")
 BROKEN: Final = (KeyError, TypeError, AttributeError, IndexError, ValueError, RecursionError)
-"""What reading an answer raises that makes no sense, or is nested deeper than Python goes."""
+"""Raised when parsing an answer that makes no sense, or is nested more deeply than Python's
+recursion limit."""
 
 MAX_NESTING: Final = 128
-"""Objects and lists within each other in what is kept of an answer: whatever looks through it
-later has to get to its end. Tools take less."""
+"""Nesting depth of objects and lists in what is kept of an answer: all later code that walks
+through it has to finish. Tools accept less."""
 
 
 class Assembler(ABC):
-    """Puts one answer together. Made anew for each call."""
+    """Assembles one answer. One object per call."""
 
     def __init__(self, provider: str, credentials: ProviderCredentials) -> None:
         self.usage = NO_USAGE
         self.done = False
         """The provider's own last event has come."""
         self.sent = 0
-        """Bytes of the request."""
+        """Size of the request in bytes."""
         self.dropped: Sequence[str] = ()
         """Fields of the request that were not sent."""
         self._provider = provider
@@ -78,12 +79,12 @@ class Assembler(ABC):
 
     @abstractmethod
     def read(self, events: Iterable[Event]) -> Sequence[Delta]:
-        """The deltas that these events bring. Raises APIError for one that reports an error, and
-        KeyError, TypeError or ValueError for one that makes no sense."""
+        """The deltas in these events. Raises APIError for one that reports an error, and KeyError,
+        TypeError or ValueError for one that makes no sense."""
 
     @abstractmethod
     def whole(self, body: JSON) -> None:
-        """Take an answer that came in one piece. Raises like `read`."""
+        """Read an answer that was not streamed. Raises like `read`."""
 
     @abstractmethod
     def finish(self) -> Response:
@@ -104,10 +105,10 @@ async def exchange(
     *,
     streamed: bool,
 ) -> AsyncGenerator[Delta | Response, None]:
-    """Send a request, then give the deltas and the answer; the response is closed in any case.
+    """Send a request, then yield the deltas and the answer; the response is closed in any case.
 
-    Raises APIError: what `send` raises, what the provider reports inside the answer, and
-    `exec.api.stream_incomplete` for whatever is cut, malformed or over-long.
+    Raises APIError: that of `send`, an error that the provider reports inside the answer, and
+    `exec.api.stream_incomplete` for an answer that is cut off, malformed or too long.
     """
     response = await send()
     chunks = response.aiter_bytes()
@@ -115,8 +116,8 @@ async def exchange(
         if not streamed or "json" in response.headers.get("content-type", ""):
             assembler.whole(parse_json(await _body(chunks)))
         else:
-            if "html" not in response.headers.get("content-type", ""):  # somebody else's page
-                yield UsageDelta(NO_USAGE)  # the provider has answered: the connect clock stops
+            if "html" not in response.headers.get("content-type", ""):  # a page from something else
+                yield UsageDelta(NO_USAGE)  # it has answered: stops the connect clock
             parser = SSEParser()
             async for chunk in chunks:
                 events = parser.feed(chunk)
@@ -147,8 +148,8 @@ async def exchange(
 
 
 async def read_json(provider: str, response: httpx2.Response) -> JSON:
-    """The whole body of an answer that is no model's, strictly read; the response is closed.
-    Raises APIError `exec.api.stream_incomplete` for whatever is cut, malformed or over-long."""
+    """The complete body of a response other than a model's answer, parsed strictly; the response is
+    closed. Raises APIError `exec.api.stream_incomplete` if it is cut off, malformed or too long."""
     chunks = response.aiter_bytes()
     try:
         return parse_json(await _body(chunks))
@@ -171,17 +172,17 @@ async def _body(chunks: AsyncGenerator[bytes, None]) -> str:
 
 
 async def _drain(chunks: AsyncGenerator[bytes, None]) -> None:
-    # A body read to its end gives the connection back; one that does not end is closed instead.
+    # A body read to its end returns the connection to the pool; one that does not end is closed.
     try:
         async with asyncio.timeout(DRAIN_S):
             async for _ in chunks:
                 pass
-    except NETWORK_ERRORS:  # TimeoutError is an OSError
+    except NETWORK_ERRORS:  # includes TimeoutError, an OSError
         return
 
 
 class Text:
-    """Text that arrives in pieces, perhaps with a surrogate pair cut in two."""
+    """Text that arrives in pieces, where a surrogate pair may be split."""
 
     __slots__ = ("_held", "parts")
 
@@ -190,7 +191,7 @@ class Text:
         self._held = ""
 
     def add(self, piece: str) -> str:
-        """Keep a piece; returns what of it can be shown now."""
+        """Add a piece; returns the part of the text that can be shown now."""
         if self._held or not piece.isascii():
             piece = self._held + piece
             self._held = ""
@@ -207,7 +208,7 @@ class Text:
 
 @dataclass(frozen=True, slots=True)
 class Turn:
-    """Messages of one role in a row, as one."""
+    """Consecutive messages of one role, merged."""
 
     role: Role
     blocks: list[Block]
@@ -226,8 +227,8 @@ def turns(messages: Sequence[Message]) -> list[Turn]:
 
 @contextmanager
 def writing(provider: str) -> Generator[None]:
-    """Round the making of a request: what JSON cannot hold (a NaN, an object) becomes APIError
-    `exec.api.bad_request`."""
+    """Wraps the encoding of a request: values that JSON cannot represent (a NaN, an object) become
+    APIError `exec.api.bad_request`."""
     try:
         yield
     except (TypeError, ValueError) as error:
@@ -239,24 +240,25 @@ def writing(provider: str) -> Generator[None]:
 
 
 def encode_body(body: Mapping[str, JSON]) -> bytes:
-    """The request as bytes. A lone surrogate in a prompt or a result is no reason to fail."""
+    """The request as bytes. Lone surrogates in a prompt or a result do not make it fail."""
     return dumps(body).encode("utf-8", "replace")
 
 
 def wire_id(id: str) -> str:
-    """A call's id as every provider takes it; the same for the call and its result."""
+    """A call's id in a form that every provider accepts; the same for the call and its result."""
     if _WIRE_ID.fullmatch(id):
         return id
     return "id_" + blake2b(id.encode("utf-8", "surrogatepass"), digest_size=12).hexdigest()
 
 
 def wire_name(name: str) -> str:
-    """A called tool's name as every provider takes it: a model may have made it up."""
+    """The name of a called tool in a form that every provider accepts: a model may have made it
+    up."""
     return _NOT_IN_NAME.sub("_", name)[:64] or "unknown"
 
 
 def effort_of(request: Request, default: str) -> str:
-    """How hard to think, in words: as asked, as the spec says, or by the thinking budget."""
+    """The effort as a word: as requested, from the spec, or derived from the thinking budget."""
     if request.effort or default or not request.thinking_tokens:
         return request.effort or default
     if request.thinking_tokens < LOW_BUDGET:
@@ -265,9 +267,10 @@ def effort_of(request: Request, default: str) -> str:
 
 
 def tool_use(id: str, name: str, text: str, *, cut: bool) -> ToolUse:
-    """A call from the text of its arguments. With `raw` set it cannot be run: the text was not a
-    JSON object, or one nested deeper than MAX_NESTING, or (`cut`) the answer stopped in the middle
-    of it. Servers write no arguments as nothing or as null, and some an object as a JSON text."""
+    """A call from the text of its arguments. If `raw` is set it cannot be run: the text was not a
+    JSON object, was nested deeper than MAX_NESTING, or (`cut`) the answer stopped in the middle of
+    it. Servers encode missing arguments as an empty text or null, and some encode an object as a
+    JSON string."""
     if cut:
         return ToolUse(id, name, {}, clean(text) or "{")
     if not text.strip():
@@ -277,7 +280,7 @@ def tool_use(id: str, name: str, text: str, *, cut: bool) -> ToolUse:
         if isinstance(value, str) and value.lstrip().startswith("{"):
             value = parse_json(value)
         if "\\u" in text:
-            # Escapes can hide surrogates, which no file or socket takes.
+            # escapes can hide surrogates, which no file or socket accepts
             value = parse_json(clean(dumps(value)))
         if value is None:
             value = {}
@@ -289,22 +292,23 @@ def tool_use(id: str, name: str, text: str, *, cut: bool) -> ToolUse:
 
 
 def shallow(value: JSON) -> JSON:
-    """A value that is kept as it came; None: it is nested deeper than MAX_NESTING."""
+    """A value to be kept unchanged; None if it is nested deeper than MAX_NESTING."""
     return None if deeper(value, MAX_NESTING) else value
 
 
 def count(value: JSON, default: int = 0) -> int:
-    """A number of tokens as providers send it: null, missing, negative or absurd is `default`."""
+    """A number of tokens as sent by providers: `default` if it is null, missing, negative or
+    absurd."""
     if isinstance(value, bool) or not isinstance(value, int | float):
         return default
-    if not 0 <= value <= MAX_TOKENS:  # NaN too
+    if not 0 <= value <= MAX_TOKENS:  # also for NaN
         return default
     return int(value)
 
 
 def counted_tokens(provider: str, value: JSON) -> int:
-    """The answer of whoever was asked to count a request. Raises APIError
-    `exec.api.stream_incomplete` for what is no number of tokens."""
+    """The result of counting the tokens of a request. Raises APIError `exec.api.stream_incomplete`
+    if it is not a number of tokens."""
     tokens = count(value, -1)
     if tokens < 0:
         raise incomplete(provider, "it counts no tokens")
@@ -335,8 +339,8 @@ def string(value: JSON) -> str:
 def counted(
     usage: Usage, request_bytes: int, answer: Sequence[Block], extra: dict[str, JSON]
 ) -> Usage:
-    """What a whole answer used: as told, or, of a provider that tells nothing or only zeros, a
-    guess, which `extra` names."""
+    """The usage of a complete answer: as reported, or a guess, which `extra` names, if a provider
+    reports nothing or only zeros."""
     if usage.total:
         return usage
     extra["usage_estimated"] = True

@@ -1,8 +1,8 @@
-"""Server-sent events out of bytes, however they were cut; and the strict JSON inside them.
+"""Parses server-sent events from bytes in chunks of any size; and the strict JSON inside them.
 
-The parser follows the WHATWG HTML standard, section "Parsing an event stream": LF, CR and CRLF
-end a line, `data` lines add up, comments and unknown fields are skipped, an event that the end of
-the stream cuts off is dropped.
+The parser follows the WHATWG HTML standard, section "Parsing an event stream": LF, CR and CRLF end
+a line, `data` lines are joined, comments and unknown fields are skipped, an event cut off by the
+end of the stream is dropped.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ MAX_LINE: Final = 16 * 1024 * 1024
 """Bytes of one line, and of the data of one event."""
 
 MAX_STRAY: Final = 64 * 1024
-"""Bytes that are kept of what is no event."""
+"""Bytes kept of lines that are not part of an event stream."""
 
 _IGNORED: Final = frozenset({b"", b"id", b"retry"})
 _BOM: Final = b"\xef\xbb\xbf"
@@ -48,7 +48,7 @@ class SSEParser:
 
     def __init__(self, max_line: int = MAX_LINE) -> None:
         self._limit = max_line
-        self._tail: list[bytes] = []  # pieces of the line that is not over yet
+        self._tail: list[bytes] = []  # pieces of the unfinished line
         self._tail_size = 0
         self._after_cr = False
         self._first = True
@@ -59,7 +59,7 @@ class SSEParser:
         self._stray_size = 0
 
     def feed(self, chunk: bytes) -> list[Event]:
-        """Raises LineTooLong; the parser is of no use afterwards."""
+        """Raises LineTooLong; the parser cannot be used afterwards."""
         if self._after_cr and chunk:
             self._after_cr = False
             if chunk.startswith(b"\n"):
@@ -84,8 +84,8 @@ class SSEParser:
         return events
 
     def stray(self) -> str:
-        """What came in lines that are none of an event stream, the last one included: how a server
-        that fails in mid-stream may write its error. Asked for once the body has ended."""
+        """The lines that do not belong to an event stream, including the last one: a server that
+        fails in mid-stream may write its error like that. Read once the body has ended."""
         return b"\n".join([*self._stray, b"".join(self._tail)]).decode("utf-8", "replace").strip()
 
     def _keep(self, piece: bytes) -> None:

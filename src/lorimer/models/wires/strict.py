@@ -1,5 +1,5 @@
-"""Which JSON Schemas a vendor can hold its models to, word by word; and how a model is told of one
-that it is not held to."""
+"""Which JSON Schemas a vendor can enforce strictly, and instructions for models that are not held
+to one."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def in_words(schema: JSON) -> str:
 
 
 def told_in_words(request: Request) -> Request:
-    """The request with the form of its answer as a part of the system prompt."""
+    """The request with its output schema described in the system prompt."""
     if request.output is None:
         return request
     words = in_words(request.output.schema)
@@ -42,10 +42,10 @@ def told_in_words(request: Request) -> Request:
 
 
 def claude_takes(schema: JSON) -> bool:
-    """Whether Anthropic takes it as `output_config.format`: a request with any other is refused.
-    Every object says that it has no other properties, and nothing is bounded. Source: the vendor's
-    guide to structured outputs, "JSON Schema limitations". References, of which it takes some, are
-    none here."""
+    """Whether Anthropic accepts it as `output_config.format`: a request with any other schema is
+    rejected. Every object forbids additional properties, and there are no bounds. Source: the
+    vendor's guide to structured outputs, "JSON Schema limitations". References, some of which it
+    supports, do not count here."""
     if not isinstance(schema, Mapping) or not schema.keys() <= _CLAUDES:
         return False
     kind = schema.get("type")
@@ -62,9 +62,9 @@ def claude_takes(schema: JSON) -> bool:
 
 
 def closed(schema: JSON) -> bool:
-    """Whether OpenAI takes it as `strict`: a request with any other schema is refused. Every
-    object lists all its properties, as required and as the only ones, and every schema has a
-    type. Source: the vendor's guide to structured outputs, "Supported schemas"."""
+    """Whether OpenAI accepts it as `strict`: a request with any other schema is rejected. Every
+    object lists all its properties as required and forbids others, and every schema has a type.
+    Source: the vendor's guide to structured outputs, "Supported schemas"."""
     return (
         isinstance(schema, Mapping)
         and schema.get("type") == "object"
@@ -92,7 +92,7 @@ def _fits(schema: JSON) -> bool:
 
 
 def _inner(schema: Mapping[str, JSON]) -> list[JSON]:
-    """The schemas in a schema, and None for what should be one."""
+    """The schemas within a schema, and None for parts that should be one."""
     inner = [schema["items"]] if "items" in schema else []
     choices = schema.get("anyOf", [])
     inner += choices if isinstance(choices, list) else [None]

@@ -1,1 +1,1 @@
-"""What a host answers for: who had which agent run, and what came of it."""
+"""What a host is accountable for: who ran which agent, and with what outcome."""

@@ -1,11 +1,12 @@
-"""The hash chain of an audit: what makes it show that somebody has changed it.
+"""The hash chain of an audit, which reveals tampering.
 
-Each record's hash is taken over the hash of the record before it, its number and its body
-(canonical JSON), and a head counts them. A record that is changed, dropped, swapped or added does
-not fit its neighbours; records missing at the end do not fit the head. With a key the hashes are
-HMACs: who can write the file, but has no key, cannot make others that fit. Without one they show
-damage and careless edits, not somebody who computes all of them anew. Put back as a whole to how it
-was earlier, a log fits itself: whoever fears that keeps a head elsewhere, and has it looked for.
+Each record's hash covers the hash of the record before it, its number and its body (canonical
+JSON), and a head counts the records. A record that is changed, removed, swapped or added does not
+fit its neighbours; records missing at the end do not fit the head. With a key the hashes are HMACs:
+anybody who can write the file but does not have the key cannot forge them. Without one they reveal
+damage and careless edits, but not somebody who recomputes all of them. A log that is restored as a
+whole to an earlier state is consistent: to detect that, keep a head elsewhere, and verify against
+it.
 """
 
 from __future__ import annotations
@@ -22,61 +23,61 @@ from lorimer.core.errors import ConfigError, StoreFailed
 from lorimer.core.record import record
 
 START: Final = b""
-"""What stands for the hash of the record before the first."""
+"""Stands for the hash of the record before the first."""
 LONGEST_HASH: Final = 255
-"""Bytes. Ours have 32; what is in the file may have been changed."""
+"""Bytes. Ours have 32; the one in the file may have been changed."""
 SHORTEST_KEY: Final = 16
-"""Bytes of a key."""
+"""Minimum bytes of a key."""
 
 
 @record
 class Row:
-    """A record as it is stored."""
+    """A stored record."""
 
     seq: int
-    """From 1; never used twice."""
+    """From 1; never reused."""
     body: bytes
     hash: bytes
 
 
 @record
 class Head:
-    """Where the records begin and end; sealed."""
+    """Beginning and end of the records; sealed."""
 
     count: int = 0
-    """How many there have ever been: the number of the last."""
+    """How many there have ever been: the number of the last one."""
     hash: bytes = START
-    """Of the last."""
+    """Hash of the last one."""
     purged: int = 0
-    """So many, the first ones, have been taken out."""
+    """How many of the first ones were removed."""
     purged_hash: bytes = START
-    """Of the last of those."""
+    """Hash of the last one removed."""
     seal: bytes = b""
 
     def told(self) -> str:
-        """A line to keep elsewhere, `count:hash`, for `verify`."""
+        """A line `count:hash` to keep elsewhere, for `verify`."""
         return f"{self.count}:{self.hash.hex()}"
 
 
 @record
 class Verdict:
-    """What `verify` found."""
+    """The findings of `verify`."""
 
     records: int
-    """That are there and fit, from the first one on."""
+    """Number of records that are there and valid, counted from the first."""
     bad: int | None = None
-    """The first record that does not fit or is missing; 0: it is no record, but the file around
-    them; None: all is as it was written."""
+    """The first record that is invalid or missing; 0: not a record, but the file around them; None:
+    all is as it was written."""
     what: str = ""
 
     @property
     def ok(self) -> bool:
-        """All is as it was written."""
+        """Whether all is as it was written."""
         return self.bad is None
 
 
 class Sealer:
-    """Makes the hashes. `key`: at least 16 bytes, kept where the log is not; None: there is
+    """Computes the hashes. `key`: at least 16 bytes, stored separately from the log; None: there is
     none. Raises ConfigError for a shorter one."""
 
     def __init__(self, key: bytes | None = None) -> None:
@@ -91,7 +92,7 @@ class Sealer:
         return Row(seq, body, self._over(b"row", before, seq, body))
 
     def head(self, last: Row, before: Head, purged: Row | None = None) -> Head:
-        """The head when `last` has been added, and what is up to `purged` taken out."""
+        """The head after `last` was added, and records up to `purged` were removed."""
         gone, gone_hash = before.purged, before.purged_hash
         if purged is not None:
             gone, gone_hash = purged.seq, purged.hash
@@ -99,7 +100,7 @@ class Sealer:
         return replace(made, seal=self._seal(made))
 
     def fits(self, head: Head) -> bool:
-        """Whether that head was made with this key."""
+        """Whether that head was sealed with this key."""
         if len(head.hash) > LONGEST_HASH:
             return False
         return hmac.compare_digest(self._seal(head), head.seal)
@@ -109,7 +110,7 @@ class Sealer:
         return self._over(b"head", head.hash, head.count, purged)
 
     def _over(self, what: bytes, before: bytes, number: int, rest: bytes) -> bytes:
-        # each part but the last has a length of its own, or tells it
+        # each part except the last has a fixed length, or starts with it
         message = b"%b%c%b%b%b" % (
             what,
             len(before),
@@ -123,7 +124,7 @@ class Sealer:
 
 
 def parse_head(told: str) -> tuple[int, bytes]:
-    """Count and hash of a line that `Head.told` gave. Raises ConfigError for another one."""
+    """Parse a line from `Head.told` into count and hash. Raises ConfigError for any other line."""
     count, _, digest = told.strip().partition(":")
     try:
         return int(count), bytes.fromhex(digest)
@@ -132,11 +133,11 @@ def parse_head(told: str) -> tuple[int, bytes]:
 
 
 def verify(rows: Iterable[Row], head: Head | None, sealer: Sealer, known: str = "") -> Verdict:
-    """Whether the records are those that were written.
+    """Check that the records are those that were written.
 
-    rows: all, by number, read as the caller can. head: None for a log that was never written to.
-    known: a head that was kept elsewhere; the log has to go on from it. A record that was purged
-    since cannot be compared any more.
+    rows: all of them, ordered by number. head: None for a log that was never written to.
+    known: a head that was kept elsewhere; the log has to continue from it. If that record was
+    purged since, it cannot be compared.
     """
     at, expected = parse_head(known) if known else (0, START)
     if head is not None and not sealer.fits(head):

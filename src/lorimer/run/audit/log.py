@@ -1,4 +1,4 @@
-"""The audit that is shipped: records in a store, chained so that changes show, and asked by
+"""The shipped audit: records in a store, chained so that changes are detected, with queries by
 caller, by subject and along the family of a run."""
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ class AuditRecord:
 
 @record
 class AuditedRun:
-    """A run, as far as it is known: `close` is None while it goes on, or died."""
+    """What is known of a run: `close` is None while it is live, or if it died."""
 
     start: AuditStart
     close: AuditClose | None = None
@@ -49,7 +49,7 @@ class AuditedRun:
 
 @record
 class AuditQuery:
-    """Which records are looked for: those that fit all that is given."""
+    """A filter for records: all given conditions have to match."""
 
     kind: str = ""
     run_id: str = ""
@@ -57,31 +57,31 @@ class AuditQuery:
     subject: str = ""
     parent_run_id: str = ""
     unfinished: bool = False
-    """Only a start after which its run has no `close`."""
+    """Only starts of runs that have no `close` after it."""
 
 
 class AuditStore(Protocol):
-    """Where records are. Every method blocks, may be called from any thread, and raises
+    """Where records are stored. Every method blocks, may be called from any thread, and raises
     StoreFailed. Shipped: `lorimer.run.stores`."""
 
     @property
     def files(self) -> Sequence[Path]:
-        """Where the records are, if that is in files."""
+        """The files that hold the records, if any."""
         ...
 
     def append(self, bodies: Sequence[bytes], sealer: Sealer) -> None:
-        """Add records after the last one, all or none, though other processes do the same. Raises
-        also when the head does not fit the key."""
+        """Append records, all or none, even if other processes do so at the same time. Also raises
+        when the head does not fit the key."""
         ...
 
     def purge(self, before: float, note: Callable[[Row], bytes], sealer: Sealer) -> int:
-        """Take out the first records, up to the first of any run that has one from `before`
-        (seconds) or later; gives how many. If there are any, what `note` makes of the last of
+        """Remove the first records, up to the first of any run that has one from `before` (seconds)
+        or later; returns how many. If any were removed, the record that `note` makes of the last of
         them is appended in the same transaction."""
         ...
 
     def find(self, wanted: AuditQuery, limit: int) -> Sequence[bytes]:
-        """The bodies of the records that fit, newest first."""
+        """The bodies of the matching records, newest first."""
         ...
 
     def head(self) -> Head | None:
@@ -89,24 +89,25 @@ class AuditStore(Protocol):
         ...
 
     def check(self, judge: Callable[[Iterable[Row], Head | None], Verdict]) -> Verdict:
-        """What `judge` says of all rows and the head, as of one moment; where it finds nothing,
-        what is wrong with what the store keeps round them."""
+        """The verdict of `judge` on all rows and the head, as of one moment; if it finds nothing,
+        any damage to the store's own structures."""
         ...
 
     def close(self) -> None:
-        """Let go of what is open. It is opened again when it is used again."""
+        """Release resources. The store is reopened on the next use."""
         ...
 
 
 class AuditLog:
-    """An `Audit` in a store. Secrets of the environment, and `secrets` (value to name), are struck
-    out before anything is kept, and so is every text that its argument's name calls a secret.
+    """An `Audit` in a store. Before anything is stored, secrets of the environment and `secrets`
+    (value to name) are removed, and so are all texts whose argument name suggests a secret.
 
-    key: with one, hashes cannot be made by who does not have it (`chain.py`).
-    threads: False writes in line, for simulations; else all is done in threads.
-    max_waiting_bytes: of records that wait for the store; more are dropped, and counted in it.
+    key: with one, hashes cannot be forged without it (`chain.py`).
+    threads: False writes inline, for simulations; else threads are used.
+    max_waiting_bytes: limit of records that wait for the store; further ones are dropped, and their
+    number is recorded.
 
-    Raises ConfigError for a short key, and for what is no store.
+    Raises ConfigError for a short key, and for an invalid store.
     """
 
     def __init__(
@@ -135,15 +136,16 @@ class AuditLog:
 
     @property
     def files(self) -> Sequence[Path]:
-        """Where it is kept: nothing for tools to see. An executor hides it from its runs."""
+        """The files of the store, which tools must not see. An executor hides them from its
+        runs."""
         return self._store.files
 
     async def start(self, start: AuditStart) -> RunAudit:
-        """As in the port."""
+        """See the port."""
         run = _Recorder(self._writer, partial(self._body, run_id=start.run_id))
         try:
             await self._writer.keep(self._body("start", start.run_id, start.to_json()))
-        except BaseException:  # it may be written yet, and whoever asked will not tell its end
+        except BaseException:  # it may still be written, and the caller will not report its end
             run.lost()
             raise
         return run
@@ -156,8 +158,8 @@ class AuditLog:
         unfinished: bool = False,
         limit: int = 50,
     ) -> list[AuditedRun]:
-        """The newest runs, newest first: all, or those of a caller, of a subject, of both.
-        `unfinished`: only those that were told no end of yet."""
+        """The newest runs, newest first: all, or those of a caller, of a subject, or of both.
+        `unfinished`: only those whose end was not recorded yet."""
         wanted = AuditQuery("start", caller_id=caller_id, subject=subject, unfinished=unfinished)
         return await self._ask(lambda: self._runs(wanted, limit))
 
@@ -167,21 +169,22 @@ class AuditLog:
         return found[0] if found else None
 
     async def run(self, run_id: str) -> AuditedRun | None:
-        """That run; None: nothing is known of it."""
+        """That run; None if unknown."""
         if not run_id:
             return None
         found = await self._ask(lambda: self._runs(AuditQuery("start", run_id), 1))
         return found[0] if found else None
 
     async def children(self, run_id: str, *, limit: int = 1_000) -> list[AuditedRun]:
-        """The runs that it began, newest first."""
+        """The runs that it started, newest first."""
         if not run_id:
             return []
         wanted = AuditQuery("start", parent_run_id=run_id)
         return await self._ask(lambda: self._runs(wanted, limit))
 
     async def ancestors(self, run_id: str) -> list[AuditedRun]:
-        """Its parent, the parent of that, and so on, each once whatever the records say."""
+        """Its parent, the parent of that, and so on, without repetitions whatever the records
+        say."""
 
         def walk() -> list[AuditedRun]:
             found: list[AuditedRun] = []
@@ -201,29 +204,29 @@ class AuditLog:
     async def records(
         self, run_id: str = "", *, kind: str = "", limit: int = 10_000
     ) -> list[AuditRecord]:
-        """What was recorded of a run, of a kind, or at all, in order; of more, the end."""
+        """The records of a run, of a kind, or all, in order; above `limit`, the last ones."""
         wanted = AuditQuery(kind, run_id)
         found = await self._ask(lambda: self._store.find(wanted, limit))
         return [_record(body) for body in reversed(found)]
 
     async def head(self) -> Head | None:
-        """Where the records end. Its line (`told`), kept elsewhere, shows a log that was put back
+        """Where the records end. Its line (`told`), kept elsewhere, reveals a log that was restored
         as a whole."""
         return await self._ask(self._store.head)
 
     async def verify(self, known: str = "") -> Verdict:
-        """Whether the records are those that were written, and go on from the head `known`.
+        """Check that the records are those that were written, and continue from the head `known`.
         Raises ConfigError for a line that is not a head."""
         return await self._ask(
             lambda: self._store.check(lambda rows, head: verify(rows, head, self._sealer, known))
         )
 
     async def purge(self, before: float, *, by: str = "") -> int:
-        """Take out what is older than `before` (wall clock, seconds); gives how many records.
+        """Remove what is older than `before` (wall clock, seconds); returns the number of records.
 
-        Only the first ones go, and no run that has a record from then on loses any: the chain
-        goes on from the hash of the last one that went, which the sealed head keeps. That it was
-        done, by whom and how far, is a record itself.
+        Only the first records are removed, and a run that has a record from then on loses none: the
+        chain continues from the hash of the last one removed, which the sealed head contains. The
+        purge is itself recorded: by whom, and how far.
         """
 
         def note(last: Row) -> bytes:
@@ -233,14 +236,14 @@ class AuditLog:
         return await self._ask(lambda: self._store.purge(before, note, self._sealer))
 
     async def close(self) -> None:
-        """Write what waits, and let go of the store. Raises StoreFailed."""
+        """Write what is pending, and close the store. Raises StoreFailed."""
         try:
             await self._writer.flushed()
         finally:
             await self._in_thread(self._store.close)
 
     async def _ask(self, work: Callable[[], T]) -> T:
-        await self._writer.flushed()  # whoever asks sees what was said before
+        await self._writer.flushed()  # queries include what was recorded before
         return await self._in_thread(work)
 
     async def _in_thread(self, work: Callable[[], T]) -> T:
@@ -251,7 +254,7 @@ class AuditLog:
         for body in self._store.find(wanted, limit):
             begun = _record(body)
             start = AuditStart.from_json(begun.data)
-            if start.run_id in found:  # it was resumed: it began twice
+            if start.run_id in found:  # it was resumed, so it has two starts
                 continue
             if wanted.unfinished:
                 found[start.run_id] = AuditedRun(start)
@@ -287,7 +290,7 @@ class _Recorder:
         self._writer.put(self._body("log", data={"event": event, "data": data}))
 
     def lost(self) -> None:
-        """Nobody will say how it ended."""
+        """Nobody will report how it ended."""
         end = AuditClose("unknown", error="the audit could not be told how this run went on")
         self._writer.put(self._body("close", data=end.to_json()))
 
@@ -300,7 +303,7 @@ class _Body(Protocol):
 
 
 def _record(body: bytes) -> AuditRecord:
-    """Stored records are untrusted: what is not a record reads as an empty one."""
+    """Stored records are untrusted: anything that is not a record is read as an empty one."""
     try:
         whole = cast(JSON, json.loads(body))
     except (ValueError, RecursionError):
@@ -317,7 +320,7 @@ def _bytes(value: JSON) -> bytes:
 
 
 def _plain(value: JSON) -> JSON:
-    """The value; what is no JSON, whatever its type says, is told as that."""
+    """The value; if it is not JSON, despite its type, a note that says so."""
     if value is None or isinstance(value, str | int):
         return value
     try:

@@ -1,4 +1,4 @@
-"""The observer that reports one run to its audit. What an audit is: `port.py`."""
+"""The observer that reports one run to its audit. The port: `port.py`."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ _log = logger("lorimer.run")
 
 
 class Audited:
-    """Tells the audit of one run, while it goes on. Of a failing audit the log tells, once."""
+    """Reports one live run to the audit. If the audit fails, that is logged once."""
 
     def __init__(self, audit: RunAudit) -> None:
         self._audit: RunAudit | None = audit
@@ -29,7 +29,7 @@ class Audited:
             self._audit = None
 
     async def end(self) -> None:
-        """See `observing.Observer`: it is closed with the run's result."""
+        """See `observing.Observer`: the audit is closed with the run's result."""
 
     def _told(self, audit: RunAudit, event: Event) -> None:
         data = event.data
@@ -64,7 +64,7 @@ class Audited:
 
 
 def close_of(result: RunResult, runtime_s: float) -> AuditClose:
-    """What the audit is told of the end."""
+    """The audit's record of the end."""
     return AuditClose(
         result.status,
         result.output,

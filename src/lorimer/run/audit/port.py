@@ -1,8 +1,8 @@
-"""The port of an audit: who had which agent run, for whom, and what came of it.
+"""The audit port: who ran which agent, for whom, and with what outcome.
 
-It says less than the journal, and to others: the journal is what a run is resumed from, an audit
-what a host answers for. Nothing is resumed, replayed or decided by it. Shipped: `AuditLog`
-(`log.py`). May be absent: then nothing of this is kept.
+It contains less than the journal, for other readers: a run is resumed from the journal, while the
+audit shows what a host is accountable for. Nothing is resumed, replayed or decided by it. Shipped:
+`AuditLog` (`log.py`). Optional: without it nothing of this is recorded.
 """
 
 from __future__ import annotations
@@ -18,13 +18,13 @@ from lorimer.core.request import Usage
 
 @record
 class AuditStart:
-    """A run begins. Ids are the host's words; "": there is none."""
+    """A run begins. Ids are the host's own; "": none."""
 
     run_id: str
     subject: str = ""
-    """The id of what runs: of the saved agent, where there is one."""
+    """The id of the agent, if it is a saved one."""
     name: str = ""
-    """What that is called."""
+    """The agent's name."""
     caller_id: str = ""
     channel_id: str = ""
     parent_run_id: str = ""
@@ -32,10 +32,10 @@ class AuditStart:
     time: float = 0.0
     """Wall clock, seconds."""
     version: int = 0
-    """Of what runs, where it is saved; 0: it has none."""
+    """Version of a saved agent; 0: none."""
 
     def to_json(self) -> dict[str, JSON]:
-        """The plain form; lossless."""
+        """Plain form; lossless."""
         return {
             "run_id": self.run_id,
             "subject": self.subject,
@@ -50,7 +50,7 @@ class AuditStart:
 
     @classmethod
     def from_json(cls, data: Mapping[str, JSON]) -> AuditStart:
-        """The reverse of `to_json`; what is missing or of another kind is empty."""
+        """The inverse of `to_json`; missing fields and those of another type are empty."""
         inputs = data.get("inputs")
         return cls(
             run_id=_text(data, "run_id"),
@@ -67,17 +67,17 @@ class AuditStart:
 
 @record
 class AuditStep:
-    """One iteration is over: one model call, with its tool calls."""
+    """The end of one iteration: one model call, with its tool calls."""
 
     iteration: int
     model: str = ""
-    """The one that answered, as a spec."""
+    """The model that answered, as a spec."""
     usage: Usage = Usage()
     cost_nano: int = 0
     """Nano-dollars."""
 
     def to_json(self) -> dict[str, JSON]:
-        """The plain form; lossless."""
+        """Plain form; lossless."""
         return {
             "iteration": self.iteration,
             "model": self.model,
@@ -88,18 +88,18 @@ class AuditStep:
 
 @record
 class AuditTool:
-    """One tool call is over."""
+    """The end of one tool call."""
 
     call_id: str
     name: str
     arguments: Mapping[str, JSON] = field(default_factory=no_data)
     result: str = ""
-    """What the model was told, or the beginning of it."""
+    """What was returned to the model, or its beginning."""
     is_error: bool = False
     duration_s: float = 0.0
 
     def to_json(self) -> dict[str, JSON]:
-        """The plain form; lossless."""
+        """Plain form; lossless."""
         return {
             "call_id": self.call_id,
             "name": self.name,
@@ -115,21 +115,21 @@ class AuditClose:
     """A run has ended."""
 
     status: str
-    """One of `core.result.STATUSES`; `unknown`: the audit failed when the run began, and was told
-    no more of it."""
+    """One of `core.result.STATUSES`; `unknown`: the audit failed when the run began, and was not
+    notified again."""
     output: str = ""
-    """The answer; of a run that failed, as far as there is one."""
+    """The answer; for a failed run, as far as there is one."""
     tool_calls: int = 0
     runtime_s: float = 0.0
     usage: Usage = Usage()
-    """Tokens in, out, and of thinking (`reasoning_tokens`)."""
+    """Tokens of input, output and thinking (`reasoning_tokens`)."""
     cost_nano: int = 0
     """Nano-dollars."""
     code: str = ""
     error: str = ""
 
     def to_json(self) -> dict[str, JSON]:
-        """The plain form; lossless."""
+        """Plain form; lossless."""
         return {
             "status": self.status,
             "output": self.output,
@@ -143,7 +143,7 @@ class AuditClose:
 
     @classmethod
     def from_json(cls, data: Mapping[str, JSON]) -> AuditClose:
-        """The reverse of `to_json`; what is missing or of another kind is empty."""
+        """The inverse of `to_json`; missing fields and those of another type are empty."""
         usage = data.get("usage")
         return cls(
             status=_text(data, "status"),
@@ -158,35 +158,35 @@ class AuditClose:
 
 
 class RunAudit(Protocol):
-    """What is recorded of one run, in the order of the calls. All but `close` return at once and
-    raise nothing for a store that is slow or fails."""
+    """Records one run, in the order of the calls. All methods but `close` return immediately and do
+    not raise for a store that is slow or fails."""
 
     def step(self, step: AuditStep, /) -> None:
-        """An iteration is over."""
+        """An iteration has ended."""
         ...
 
     def tool(self, call: AuditTool, /) -> None:
-        """A tool call is over."""
+        """A tool call has ended."""
         ...
 
     def log(self, event: str, data: Mapping[str, JSON], /) -> None:
-        """Something else that is worth keeping, such as `compaction_fired`."""
+        """Any other event worth recording, such as `compaction_fired`."""
         ...
 
     async def close(self, end: AuditClose, /) -> None:
-        """The run has ended; all that was said of it is kept when this returns. Raises what the
-        store raises."""
+        """The run has ended; everything recorded for it is stored when this returns. Raises what
+        the store raises."""
         ...
 
 
 class Audit(Protocol):
-    """Where runs are recorded. Whoever calls it bounds its time, and goes on without it."""
+    """Records runs. Callers limit its time, and continue without it."""
 
     async def start(self, start: AuditStart, /) -> RunAudit:
-        """A run begins; that is kept when this returns. A run that is resumed is started again
-        under its id. Where somebody else turns out to have it, or to have ended it, that is told as
-        `log("refused", ...)`, and how it ended by the other, or again, where that was told before
-        this start. Raises what the store raises."""
+        """A run begins; that is stored when this returns. A resumed run is started again under its
+        id. If another process turns out to have it, or to have ended it, that is recorded as
+        `log("refused", ...)`; the other process records how it ended, or records it again if it had
+        done so before this start. Raises what the store raises."""
         ...
 
 

@@ -1,4 +1,4 @@
-"""How records of an audit get into a store that blocks: in order, in a thread, in bounded space."""
+"""Writes audit records to a store that blocks: in order, in a thread, with bounded memory."""
 
 from __future__ import annotations
 
@@ -16,17 +16,17 @@ from lorimer.core.world import World
 IDLE_S: Final = 2.0
 """Seconds without work after which the thread ends."""
 _BATCH: Final = 1_000
-"""Records of one transaction."""
+"""Records per transaction."""
 
 
 class Writer:
-    """Takes records at once and writes them soon. What the store refuses goes on waiting, and is
-    tried again when somebody waits for it. Used by event loops of any number of threads; one
-    thread, which is started when there is work, writes.
+    """Accepts records immediately and writes them soon. Records that the store refuses stay
+    pending, and are retried when somebody waits for them. Can be used by event loops of any number
+    of threads; a single thread, started when there is work, writes.
 
     write: appends records, all or none; blocks. Raises StoreFailed.
-    lost: the record that says how many were dropped.
-    threads: False writes in line.
+    lost: creates the record of how many were dropped.
+    threads: False writes inline.
     """
 
     def __init__(
@@ -43,32 +43,32 @@ class Writer:
         self._world = world
         self._threads = threads
         self._most = max_waiting_bytes
-        # the loops'
+        # used by the loops
         self._taking = threading.Lock()
-        """Held for an instant, to put records behind one another."""
+        """Held briefly, to put records in order."""
         self._lost = 0
         self._put_bytes = 0
-        # the thread's
+        # used by the thread
         self._pending: deque[bytes] = deque()
         self._failed = False
-        """Nobody tries again before somebody waits for it."""
+        """No retry until somebody waits."""
         self._done_bytes = 0
         # between them
         self._queue: SimpleQueue[bytes | asyncio.Future[None]] = SimpleQueue()
         self._lock = threading.Lock()
-        """Held for an instant, to start a thread and to end it."""
+        """Held briefly, to start and end a thread."""
         self._alive = False
 
     def put(self, record: bytes) -> bool:
-        """Have it written. False: there is no room; then it is counted as lost."""
+        """Queue it for writing. False: there is no room; it is then counted as lost."""
         if not self._take(record, or_lost=1):
             return False
         self._begin()
         return True
 
     async def keep(self, record: bytes) -> None:
-        """Write it, after all that was put before; waits for room. Raises StoreFailed when the
-        store does; the record waits then, if there was room."""
+        """Write it, after everything queued before; waits for room. Raises StoreFailed when the
+        store does; the record then stays pending, if there was room."""
         taken = self._take(record)
         await self.flushed()
         if not taken:
@@ -77,7 +77,7 @@ class Writer:
             await self.flushed()
 
     async def flushed(self) -> None:
-        """Wait until all that was put is written. Raises StoreFailed."""
+        """Wait until everything queued is written. Raises StoreFailed."""
         if self._lost:
             self._take(None)
         written = asyncio.get_running_loop().create_future()
@@ -87,8 +87,8 @@ class Writer:
             await written
 
     def _take(self, record: bytes | None, *, or_lost: int = 0) -> bool:
-        """Put it at the end, after a word about those that are lost. False: there is no room, and
-        so many more are lost."""
+        """Append it to the queue, after a record of those that were lost. False: there is no room,
+        and `or_lost` more are lost."""
         with self._taking:
             more = [self._lost_record(self._lost)] if self._lost else []
             if record is not None:
@@ -128,9 +128,9 @@ class Writer:
             self._work(first)
 
     def _work(self, first: bytes | asyncio.Future[None]) -> None:
-        """Write what there is, and tell those who wait for it."""
+        """Write what is pending, and wake those who wait for it."""
         items = [first]
-        while len(items) < _BATCH and not self._queue.empty():  # nobody else takes any out
+        while len(items) < _BATCH and not self._queue.empty():  # there is no other consumer
             items.append(self._queue.get())
         self._pending += [item for item in items if isinstance(item, bytes)]
         waiting = [item for item in items if not isinstance(item, bytes)]
@@ -159,7 +159,7 @@ def _tell(waiting: Sequence[asyncio.Future[None]], error: Exception | None) -> N
         try:
             loop.call_soon_threadsafe(_settle, theirs, error)
         except RuntimeError:
-            continue  # the loop is closed: nobody waits there any more
+            continue  # the loop is closed: nobody is waiting any more
 
 
 def _settle(waiting: Sequence[asyncio.Future[None]], error: Exception | None) -> None:

@@ -1,1 +1,1 @@
-"""Who looks after long runs."""
+"""Supervision of long runs."""

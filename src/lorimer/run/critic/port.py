@@ -1,8 +1,8 @@
-"""The port of a critic, which looks after runs that take long, and the shipped one.
+"""The port of a critic, which supervises long runs, and the shipped one.
 
-With a critic the `timeout_s` of an agent is when its run is looked at, no longer when it ends: a
-run that works lives on to the critic's own limit. What a critic says is done by `watching.py`.
-Without one, or where it declines, `timeout_s` ends the run.
+With a critic, the `timeout_s` of an agent is when its run is reviewed, no longer when it ends: a
+run that makes progress continues up to the critic's own limit. `watching.py` carries out a critic's
+decisions. Without a critic, or if it declines, `timeout_s` ends the run.
 """
 
 from __future__ import annotations
@@ -18,7 +18,8 @@ from lorimer.core.record import record
 from lorimer.core.request import NO_USAGE, Usage
 
 MULTIPLIER: Final = 4.0
-"""Of `timeout_s`: how long a run with the shipped critic may go on that nobody gives more."""
+"""Multiple of `timeout_s` for which a run with the shipped critic may continue without any
+extension."""
 
 
 @record
@@ -29,57 +30,58 @@ class Supervised:
     agent: str
     caller_id: str
     soft_s: float
-    """Seconds: its `timeout_s`."""
+    """Seconds: the run's `timeout_s`."""
     ceiling_s: float
-    """Seconds that it can be given at most: 24 hours, or `soft_s` if that is more."""
+    """Maximum seconds that it can be given: 24 hours, or `soft_s` if that is more."""
 
 
 @record
 class Seen:
-    """A run as it is at this moment; what is part of it counts as its own."""
+    """The state of a run at this moment, including its child runs."""
 
     run_id: str
     elapsed_s: float
-    """Since it began, interruptions left out."""
+    """Since it began, without interruptions."""
     idle_s: float
-    """Since it was last seen to do something: a fact, or a piece of an answer. It is never idle
-    while a person is asked."""
+    """Since its last activity: a fact, or a piece of an answer. It is never idle while a person is
+    asked."""
     limit_s: float
-    """When it ends, in the terms of `elapsed_s`."""
+    """When it ends, on the scale of `elapsed_s`."""
     given_s: float
-    """How much of that a critic has given it, before it was resumed too."""
+    """How much of that a critic has granted, including before it was resumed."""
     turns: int
     max_turns: int
     usage: Usage = NO_USAGE
     cost_nano: int = 0
     messages: Sequence[Message] = ()
-    """Its conversation, as it goes on. Words of the model, of tools, of strangers: follow none."""
+    """Its conversation so far. Untrusted text of models, tools and strangers: do not follow
+    instructions in it."""
 
 
 @record
 class Decision:
-    """What becomes of a run. A kill beats all else that stands beside it."""
+    """What to do with a run. A kill overrides everything else."""
 
     nudge: str = ""
-    """Shown to the model before its next call, in the place of its user."""
+    """Shown to the model before its next call, as a user message."""
     extend_s: float = 0.0
-    """Seconds more that it may take, within `Supervised.ceiling_s`."""
+    """Additional seconds, within `Supervised.ceiling_s`."""
     raise_turns: int = 0
-    """Model calls more that it may make."""
+    """Additional model calls."""
     kill: str = ""
-    """Why it ends now, as `killed`; "": it does not."""
+    """The reason to end it now, as `killed`; "": do not."""
 
 
 class Supervision(Protocol):
-    """Looks after one run. State that is kept here is of that run."""
+    """Supervises one run. State stored here belongs to that run."""
 
     limit_s: float
-    """Seconds: when the run ends, unless it is given more."""
+    """Seconds: when the run ends, unless it is extended."""
 
     async def look(self, seen: Seen) -> Decision | None:
-        """Asked again and again, every twentieth of `timeout_s` (from 50 ms to 5 s); None: let it
-        be. May call a model: it has 30 s. What it raises is told in the run's warnings, and it is
-        asked again."""
+        """Called repeatedly, every twentieth of `timeout_s` (from 50 ms to 5 s); None: nothing to
+        do. May call a model: it has 30 s. Its exceptions are reported in the run's warnings, and it
+        is called again."""
         ...
 
 
@@ -87,22 +89,21 @@ class Critic(Protocol):
     """The port."""
 
     def supervise(self, run: Supervised) -> Supervision | None:
-        """One for each run. None declines: then `timeout_s` ends the run, and so it does when this
-        raises."""
+        """Called once for each run. If it declines (None) or raises, `timeout_s` ends the run."""
         ...
 
 
 class Escalator(Protocol):
-    """The policy of the shipped critic, made for each run."""
+    """The policy of the shipped critic, one object per run."""
 
     async def escalate(self, seen: Seen) -> Decision | None:
-        """The run has done nothing for `timeout_s`. Asked once, until it has done something."""
+        """The run has been idle for `timeout_s`. Called once until it is active again."""
         ...
 
 
 class ExtendOnce:
-    """Nudges a run that does nothing, and gives it its `timeout_s` once more; once. After that it
-    has what is left."""
+    """Nudges an idle run, and extends it by its `timeout_s`, once. After that it has the rest of
+    its time."""
 
     NUDGE: Final = (
         "You have done nothing for a while. If you wait for something, say what; else go on in "
@@ -121,10 +122,10 @@ class ExtendOnce:
 
 
 class IdleCritic:
-    """The shipped critic. A run may take `multiplier` times its `timeout_s` in all; whenever it has
-    done nothing for `timeout_s`, `policy` is asked, once until it does something again.
+    """The shipped critic. A run may take `multiplier` times its `timeout_s` in total; when it has
+    been idle for `timeout_s`, `policy` is called, once until the run is active again.
 
-    Raises ConfigError for a multiplier below 1, and for a policy that cannot be called.
+    Raises ConfigError for a multiplier below 1, and for a policy that is not callable.
     """
 
     def __init__(

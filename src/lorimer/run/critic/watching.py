@@ -1,8 +1,8 @@
-"""Watches a run for its critic (`port.py`), and carries out its decisions. What it may do
-to a live run is the engine's: `core/raised.py`, the inbox (`core/mailbox.py`), `core/cancel.py`.
+"""Watches a run for its critic (`port.py`), and carries out its decisions. The means for that are
+the engine's: `core/raised.py`, the inbox (`core/mailbox.py`), `core/cancel.py`.
 
 The watcher is a task of the run: it ends before the run's last fact is written. The run's limits
-hold without it, so nothing that a critic does or fails to do makes a run endless.
+apply regardless, so nothing that a critic does or fails to do makes a run endless.
 """
 
 from __future__ import annotations
@@ -26,11 +26,11 @@ from lorimer.run.bounded import bounded
 from lorimer.run.critic.port import Critic, Decision, Seen, Supervised, Supervision
 
 CEILING_S: Final = 24 * 3600.0
-"""No run with a critic goes on for longer, unless its own `timeout_s` is longer."""
+"""Maximum duration of a run with a critic, unless its own `timeout_s` is longer."""
 MOST_TURNS: Final = 100_000
-"""Nor for more turns."""
+"""Maximum turns of such a run."""
 LOOK_S: Final = 30.0
-"""Seconds that a critic has for one look."""
+"""Seconds that a critic has for one review."""
 _WHY_CHARS: Final = 500
 
 _log: Final = logger("lorimer.run")
@@ -42,7 +42,7 @@ def is_watched(critic: Critic | None, agent: RunnableAgent) -> bool:
 
 
 def ceiling(limits: Limits) -> Limits:
-    """Of a watched agent, far above what its runs begin with."""
+    """The limits of a watched agent, far above those its runs begin with."""
     return replace(limits, timeout_s=max(CEILING_S, limits.timeout_s))
 
 
@@ -60,10 +60,10 @@ class Watch:
         caller_id: str,
         warnings: list[str],
     ) -> None:
-        """`limits`: of the agent, as if there were no critic. `warnings` has what fails, for the
+        """`limits`: those of the agent without a critic. `warnings` collects failures, for the
         run's result."""
         self.limits = limits
-        """What the run begins with."""
+        """The limits that the run begins with."""
         self._warnings = warnings
         self._by: Supervision | None = None
         self._soft_s = soft_s = limits.timeout_s
@@ -88,11 +88,11 @@ class Watch:
         watcher = run.owned.own(_Watcher, lambda: _Watcher(self, run))
         try:
             yield
-        finally:  # the run has ended it, unless it never got that far
+        finally:  # ended by the run, unless it never got that far
             await watcher.end()
 
     async def watch(self, run: RunContext) -> None:
-        """Look at it again and again."""
+        """Review it repeatedly."""
         every = min(max(self._soft_s / 20, 0.05), 5.0)
         clock = run.world.monotonic
         marks: object = None
@@ -110,7 +110,7 @@ class Watch:
                 try:
                     await self._carry_out(decision, run)
                 except JournalError:
-                    return  # the run ends by it
+                    return  # that ends the run
                 except Exception as error:  # noqa: BLE001 - what it decided was no decision
                     self.failed(error)
 
@@ -140,18 +140,18 @@ class Watch:
                     mail_of(each).nudge(f"[Note from the program that runs you: {decision.nudge}]")
 
     def failed(self, error: BaseException) -> None:
-        """A port failed, which is not a fault of the run."""
+        """A port failed, which is not the run's fault."""
         told = f"the critic failed: {type(error).__name__}: {error}"
         _log.warning("%s", told)
         self._warn([told])
 
     def _warn(self, told: Sequence[str]) -> None:
-        # once, however often it was
+        # once, however often it occurred
         self._warnings += [each for each in told if each not in self._warnings]
 
 
 class _Watcher:
-    """The task of a watch. Belongs to the run: see `core.owned.Owned`."""
+    """The task of a watch. Owned by the run: see `core.owned.Owned`."""
 
     def __init__(self, watch: Watch, run: RunContext) -> None:
         loop = asyncio.get_running_loop()
@@ -173,14 +173,14 @@ async def _called(by: Supervision, seen: Seen) -> Decision | None:
 
 
 def _all(run: RunContext) -> Iterator[RunContext]:
-    """It and what is part of it, as far as that goes on."""
+    """The run and its live child runs."""
     yield run
     for each in run.below:
         yield from _all(each)
 
 
 def _progress(run: RunContext) -> object:
-    """Another one than before: something was done."""
+    """A value that changes whenever something was done."""
     return [
         (each.id, len(each.facts), each.alarm.pending())
         for each in _all(run)

@@ -1,1 +1,1 @@
-"""How many jobs run at once, and whose is next."""
+"""How many jobs run at once, and which one is next."""

@@ -1,13 +1,12 @@
-"""Lanes: how many jobs run at once in one process, and whose is next.
+"""Lanes: how many jobs run at once in one process, and which one is next.
 
-A lane decides when a job begins, never what becomes of it: bounds are `core/limits.py`'s, and a
-run's clock begins once it has its slot. The order of jobs: `turns.py`. One function over many
-items: `fanout.py`.
+A lane only decides when a job begins: limits are in `core/limits.py`, and a run's clock starts once
+it has its slot. The order of jobs: `turns.py`. One function over many items: `fanout.py`.
 
-Nothing waits in a circle. A job waits for a lane only while nothing that it is part of (itself, or
-whoever started it) holds a slot of that lane, or of any lane at its level or above. So a child
-run needs no slot beside its parent's; and as waiting only ever goes to a higher level, whoever
-holds slots at the highest one waits for none, and gives them back.
+There are no deadlocks. A job waits for a lane only if neither it nor any job that it is part of
+(its ancestors) holds a slot of that lane, or of any lane at its level or above. So a child run
+needs no slot in addition to its parent's; and as waiting only ever goes to a higher level, holders
+of slots at the highest one wait for none, and release them.
 """
 
 from __future__ import annotations
@@ -36,7 +35,7 @@ MAX_QUEUED: Final = 10_000
 ASK_AGAIN: Final = "Ask for it again when the program is back."
 _STOPS: Final = "The program shut down"
 _WEIGHT: Final = 0.2
-"""Of the newest job in the mean duration of jobs."""
+"""Weight of the newest job in the moving average of durations."""
 
 
 @record
@@ -46,33 +45,33 @@ class LaneStats:
     name: str
     max_concurrent: int
     running: int
-    """Slots that are taken; above max_concurrent after it was lowered."""
+    """Occupied slots; above max_concurrent after that was lowered."""
     queued: int
     served_last_minute: int
-    """Slots given back in the last 60 seconds."""
+    """Slots released in the last 60 seconds."""
     estimated_wait_s: float | None
-    """Seconds that a job would wait which came now, if all queued ones went first: what jobs took
-    lately, times those before it, by max_concurrent. None: no job has ended yet."""
+    """Seconds that a new job would wait if all queued ones went first: the recent duration of jobs,
+    times the number of jobs before it, divided by max_concurrent. None: no job has ended yet."""
 
 
 class Lane:
     """Runs up to `max_concurrent` jobs at once, fairly.
 
-        async with lane.slot(caller="ann", key="anthropic"):
-            ...
+        async with lane.slot(caller="ann", key="anthropic"): ...
 
-    Next is the caller with the fewest running jobs, of several the one whose last turn was longest
-    ago; of that caller's jobs the one with the highest priority, of several the oldest. A job whose
-    key is at its cap is passed over, and holds no slot meanwhile.
+    The next job belongs to the caller with the fewest running jobs, or among several of these to
+    the one whose last turn was longest ago; of that caller's jobs it is the one with the highest
+    priority, or the oldest of several. A job whose key is at its cap is skipped, and holds no slot
+    meanwhile.
 
-    per_key: how many jobs of one key (a provider, say) run at once; other keys have no cap.
-    max_queued: jobs that may wait; one more is refused, `exec.limit.queue`.
-    level: whoever holds a slot may wait for lanes of a higher level: 0 for runs, 1 for what runs
-        use, such as a device. Where waiting might never end (the slot held is of another lane of
-        the same or a higher level), a job begins at once and counts, above the caps if it must.
+    per_key: how many jobs of one key (such as a provider) run at once; other keys have no cap.
+    max_queued: maximum of waiting jobs; further ones are refused, `exec.limit.queue`.
+    level: holders of a slot may wait for lanes of a higher level: 0 for runs, 1 for what runs use,
+        such as a device. Where waiting might never end (the slot held is of another lane of the
+        same or a higher level), a job begins immediately and counts, above the caps if necessary.
 
-    Has no task and no timer of its own, and serves one event loop at a time.
-    Raises ConfigError for a cap below 1, and for arguments of another kind.
+    Has no task and no timer of its own, and serves one event loop at a time. Raises ConfigError for
+    a cap below 1, and for arguments of the wrong type.
     """
 
     def __init__(
@@ -99,40 +98,40 @@ class Lane:
         self.level = level
         self._turns = Turns[_Waiter](max_concurrent, caps)
         self._named: dict[str, dict[_Waiter, None]] = {}
-        """Who waits, by id, and perhaps who waited until just now; in order."""
+        """Waiting jobs by id, possibly with some that have just stopped waiting; in order."""
         self._max_queued = max_queued
         self._world = world or RealWorld()
         self._closed = False
         self.loop: asyncio.AbstractEventLoop | None = None
-        """Of the jobs that run or wait, or did last."""
+        """The loop of the running and waiting jobs, or of the last ones."""
         self._mean_s: float | None = None
         self._minute: deque[tuple[int, int]] = deque()
-        """(second, jobs that ended in it), of the last minute."""
+        """(second, number of jobs that ended in it), over the last minute."""
 
     def slot(self, *, caller: str = "", priority: int = 0, key: str = "", id: str = "") -> Slot:
         """Wait for a slot and hold it: `async with`, once.
 
-        caller: who wants it; all without a name are one. priority: higher first, among this
-        caller's own. id: by which it can be cancelled while it waits.
+        caller: who wants it; all jobs without a name have the same caller. priority: higher first,
+        among this caller's own. id: identifies it for cancelling while it waits.
 
-        Inside the slot of a job that it is part of (by `contextvars`, so also in its tasks and
-        threads) it takes no other one and does not wait; the slot is given back when the last of
-        them is done.
+        Within the slot of a job that it is part of (by `contextvars`, so also in that job's tasks
+        and threads) it takes no further slot and does not wait; the slot is released when the last
+        of them is done.
 
-        Raises, on entering: RunCancelled: `exec.run.cancelled` by `cancel(id)`,
-        `exec.run.shutdown` when the lane is closed; LimitError `exec.limit.queue`; PipelineError
-        `exec.run.busy` while the lane serves another event loop.
+        Raises, on entering: RunCancelled: `exec.run.cancelled` by `cancel(id)`, `exec.run.shutdown`
+        when the lane is closed; LimitError `exec.limit.queue`; PipelineError `exec.run.busy` while
+        the lane serves another event loop.
         """
         return Slot(self, _Waiter(caller, priority, key, id))
 
     @property
     def max_concurrent(self) -> int:
-        """How many jobs may run at once by now."""
+        """The current cap on jobs that run at once."""
         return self._turns.cap
 
     def set_max_concurrent(self, cap: int, *, key: str | None = None) -> None:
-        """Change the cap of the lane, or of one key, from now on. Running jobs go on: below their
-        number, no other begins until enough have ended. Raises ConfigError below 1."""
+        """Change the cap of the lane, or of one key, immediately. Running jobs continue; if they
+        exceed the cap, no other job begins until enough have ended. Raises ConfigError below 1."""
         _check(cap, key or self.name)
         if key is None:
             self._turns.cap = cap
@@ -141,8 +140,9 @@ class Lane:
         self._admit()
 
     def cancel(self, id: str, *, shutdown: bool = False) -> bool:
-        """Refuse the queued jobs of this id: their `slot` raises RunCancelled. False: there are
-        none. A job that has begun is its owner's to cancel. shutdown: because the program stops."""
+        """Refuse the queued jobs with this id: their `slot` raises RunCancelled. False: there are
+        none. A job that has begun has to be cancelled by its owner. shutdown: because the program
+        stops."""
         found = [waiter for waiter in self._named.get(id, ()) if waiter.serial]
         for waiter in found:
             if shutdown:
@@ -152,14 +152,14 @@ class Lane:
         return bool(found)
 
     def close(self) -> None:
-        """From now on refuse jobs, the queued ones first. Running ones go on, with what is part
-        of them."""
+        """Refuse jobs from now on, including the queued ones. Running ones continue, with
+        everything that is part of them."""
         self._closed = True
         for waiter in self._turns.waiting():
             self._refuse(waiter, _STOPS, ExecutorErrorCode.EXEC_RUN_SHUTDOWN)
 
     def stats(self) -> LaneStats:
-        """The lane as it is now."""
+        """The current state of the lane."""
         self._forget_old()
         turns, wait = self._turns, self._mean_s
         if turns.running < turns.cap and not turns.queued:
@@ -170,7 +170,7 @@ class Lane:
         return LaneStats(self.name, turns.cap, turns.running, turns.queued, served, wait)
 
     async def enter(self, waiter: _Waiter, held: list[Place]) -> Place:
-        """The slot's way in: a place of its own, or that of the job which it is part of."""
+        """Enter a slot: returns a place of its own, or that of the job that it is part of."""
         for place in held:
             if place.lane is self:
                 place.members += 1
@@ -195,7 +195,7 @@ class Lane:
         return await self._wait(waiter)
 
     def leave(self, place: Place) -> None:
-        """The slot's way out."""
+        """Leave a slot."""
         place.members -= 1
         if place.members:
             return
@@ -208,7 +208,7 @@ class Lane:
         self._end(place)
 
     async def _wait(self, waiter: _Waiter) -> Place:
-        """A place in its turn. Whoever is cancelled meanwhile holds nothing."""
+        """Wait for a place. A waiter that is cancelled meanwhile holds nothing."""
         turn = waiter.turn = asyncio.get_running_loop().create_future()
         self._turns.add(waiter)
         self._admit()
@@ -226,7 +226,7 @@ class Lane:
         except asyncio.CancelledError:
             if turn.cancelled():
                 self._turns.drop(waiter)
-            elif turn.exception() is None:  # its turn came in the same moment
+            elif turn.exception() is None:  # its turn came at the same moment
                 self._end(turn.result())
             raise
         finally:
@@ -235,9 +235,9 @@ class Lane:
                 self._named.pop(waiter.id, None)
 
     def _admit(self) -> None:
-        """Let begin what may."""
+        """Start the jobs that may begin."""
         while (waiter := self._turns.next()) is not None:
-            if not waiter.turn.cancelled():  # else whoever waited is about to notice
+            if not waiter.turn.cancelled():  # otherwise the waiter is about to notice
                 waiter.turn.set_result(self._begin(waiter))
 
     def _begin(self, waiter: _Waiter) -> Place:
@@ -263,7 +263,7 @@ class Lane:
 
 
 class Slot:
-    """One job's place in a lane, while it is needed: see `Lane.slot`."""
+    """One job's place in a lane, as long as it is needed: see `Lane.slot`."""
 
     __slots__ = ("_before", "_lane", "_place", "_waiter", "waited_s")
 
@@ -273,7 +273,7 @@ class Slot:
         self._place: Place | None = None
         self._before: tuple[Place, ...] = ()
         self.waited_s = 0.0
-        """Seconds that it took to get it."""
+        """Seconds spent waiting for it."""
 
     async def __aenter__(self) -> Slot:
         await self.enter()
@@ -283,13 +283,13 @@ class Slot:
         self.leave()
 
     async def enter(self) -> None:
-        """Wait for it, for whoever holds it otherwise than by `async with`; raises as that does.
-        `leave` is to be called then, in the same task, whether this raised or not."""
+        """Wait for it, for code that cannot use `async with`; raises as that does. `leave` has to
+        be called afterwards, in the same task, whether this raised or not."""
         self._before = _HELD.get()
         held = [place for place in self._before if place.members]
         lane = self._lane
         if lane.loop is not asyncio.get_running_loop() and any(p.lane is lane for p in held):
-            return  # in a thread of the job, which waits for it
+            return  # in a thread of the job, which waits for that thread
         place = self._place = await lane.enter(self._waiter, held)
         if place not in held:
             held.append(place)
@@ -297,7 +297,7 @@ class Slot:
         _HELD.set(tuple(held))
 
     def leave(self) -> None:
-        """Give it back. Nothing, where it was not had."""
+        """Release it; does nothing if it was not acquired."""
         place, self._place = self._place, None
         if place is not None:
             _HELD.set(self._before)
@@ -305,7 +305,7 @@ class Slot:
 
 
 class _Waiter(Job):
-    """A job that wants a place."""
+    """A job that is waiting for a place."""
 
     __slots__ = ("asked", "id", "turn")
 
@@ -317,7 +317,7 @@ class _Waiter(Job):
 
 
 class Place:
-    """A slot that is taken, by a job and those that are part of it."""
+    """A slot occupied by a job and everything that is part of it."""
 
     __slots__ = ("lane", "members", "since", "waiter")
 
@@ -328,8 +328,8 @@ class Place:
         self.members = 1
 
 
-# By context, as it has to reach the tasks and threads that a job starts, through code that knows
-# nothing of lanes: a child that was not recognised as one would wait for its own parent.
+# A context variable, as it has to reach the tasks and threads that a job starts, through code that
+# is unaware of lanes: a child that was not recognised as one would wait for its own parent.
 _HELD: Final[ContextVar[tuple[Place, ...]]] = ContextVar("lorimer_lane_places", default=())
 
 

@@ -1,4 +1,4 @@
-"""Lanes by name, with caps that the host's settings say (`config.py`). One lane: `lane.py`."""
+"""Lanes by name, with caps from the host's settings (`config.py`). One lane: `lane.py`."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ from lorimer.run.lanes.lane import Lane, LaneStats
 
 
 class Lanes:
-    """Makes a lane when it is first asked for. Its cap is `lanes.<name>.max_concurrent` (at least
-    1), else 4; it is read anew each time that the lane is asked for, and changed at once."""
+    """Creates each lane on first access. Its cap is `lanes.<name>.max_concurrent` (at least 1),
+    else 4; it is read on every access to the lane, and applied immediately."""
 
     def __init__(self, config: Config | None = None, *, world: World | None = None) -> None:
         self._settings = Settings(config)
@@ -26,7 +26,7 @@ class Lanes:
         return lane
 
     def stats(self) -> list[LaneStats]:
-        """Of all that were asked for, in the order of that."""
+        """The stats of all lanes accessed so far, in that order."""
         return [lane.stats() for lane in self._lanes.values()]
 
     def close(self) -> None:

@@ -1,4 +1,4 @@
-"""Whose turn it is in a lane: which jobs run, and which of the queued ones is next. Nothing here
+"""The scheduling of a lane: which jobs run, and which of the queued ones is next. Nothing here
 waits or knows the time; `lane.py` does."""
 
 from __future__ import annotations
@@ -11,12 +11,12 @@ from typing import Final, Generic, TypeVar
 J = TypeVar("J", bound="Job")
 
 MAX_IDLE: Final = 1_000
-"""Callers without any job whose last turn is remembered; beyond it the longest idle are forgotten,
-and are then like new ones."""
+"""Callers without any job whose last turn is remembered; beyond that, those idle longest are
+dropped, and then treated like new ones."""
 
 
 class Job:
-    """Who wants to run, and with what claim."""
+    """A job with its caller, key and priority."""
 
     __slots__ = ("caller", "key", "priority", "serial")
 
@@ -25,14 +25,15 @@ class Job:
         self.priority = priority
         self.key = key
         self.serial = 0
-        """Its number in the queue; 0: it is in none."""
+        """Its number in the queue; 0: not queued."""
 
 
 class Turns(Generic[J]):
-    """The jobs of a lane, in the order that `Lane` tells.
+    """The jobs of a lane, in the order that `Lane` describes.
 
-    Everything is in sorted lists: the queued jobs of a caller by key, and for each key the callers
-    who wait with it. To find the next job takes as long as there are keys waited with.
+    All lists are sorted: the queued jobs of a caller by key, and for each key the callers that have
+    jobs waiting. Finding the next job takes time proportional to the number of keys of waiting
+    jobs.
     """
 
     def __init__(self, cap: int, key_caps: Mapping[str, int]) -> None:
@@ -44,7 +45,7 @@ class Turns(Generic[J]):
         self._by_key: dict[str, int] = {}
         self._callers: dict[str, _Caller[J]] = {}
         self._idle: dict[str, _Caller[J]] = {}
-        """Callers without any job, the longest idle first."""
+        """Callers without any job, those idle longest first."""
         self._order: dict[str, list[_Rank[J]]] = {}
 
     def add(self, job: J) -> None:
@@ -57,7 +58,7 @@ class Turns(Generic[J]):
         self.queued += 1
 
     def drop(self, job: J) -> None:
-        """Take it out of the queue, if it is there."""
+        """Remove it from the queue, if it is there."""
         if not job.serial:
             return
         caller = self._callers[job.caller]
@@ -72,7 +73,7 @@ class Turns(Generic[J]):
         self.queued -= 1
 
     def next(self) -> J | None:
-        """Take the job out of the queue that may begin now. None: there is none."""
+        """Remove the job that may begin now from the queue. None: there is none."""
         if self.running >= self.cap:
             return None
         first = [order[0] for key, order in self._order.items() if self._has_room(key)]
@@ -84,7 +85,7 @@ class Turns(Generic[J]):
         return job
 
     def begin(self, job: J) -> None:
-        """It runs, whether there is room or not."""
+        """Mark it as running, whether there is room or not."""
         self.running += 1
         self._by_key[job.key] = self._by_key.get(job.key, 0) + 1
         caller = self._caller(job.caller)
@@ -94,7 +95,7 @@ class Turns(Generic[J]):
         self._rank(caller)
 
     def end(self, job: J) -> None:
-        """It does not run any more."""
+        """Mark it as ended."""
         self.running -= 1
         left = self._by_key.pop(job.key) - 1
         if left:
@@ -106,7 +107,7 @@ class Turns(Generic[J]):
         self._retire(caller)
 
     def waiting(self) -> list[J]:
-        """All that are queued."""
+        """All queued jobs."""
         return [job for caller in self._callers.values() for job in caller.waiting()]
 
     def _has_room(self, key: str) -> bool:
@@ -117,7 +118,7 @@ class Turns(Generic[J]):
             insort(self._order.setdefault(key, []), caller.rank)
 
     def _unrank(self, caller: _Caller[J]) -> None:
-        """Before anything about it is changed."""
+        """To be called before anything about the caller changes."""
         for key in caller.jobs:
             order = self._order[key]
             del order[bisect_left(order, caller.rank)]
@@ -143,7 +144,7 @@ class Turns(Generic[J]):
 
 
 class _Caller(Generic[J]):
-    """Who has jobs in a lane, running or queued."""
+    """A caller with running or queued jobs in a lane."""
 
     __slots__ = ("_serial", "jobs", "name", "running", "turn")
 
@@ -153,7 +154,7 @@ class _Caller(Generic[J]):
         """By key, each sorted; no list is empty."""
         self.running = 0
         self.turn = 0
-        """When a job of this caller began last: a number that only grows."""
+        """When a job of this caller last began: an increasing number."""
         self._serial = serial
 
     @property

@@ -1,1 +1,1 @@
-"""Agents that people keep: with versions, for themselves or for others."""
+"""Saved agents: with versions, for their owners or for others."""

@@ -1,5 +1,5 @@
-"""A saved agent: who it is, how it runs, whose it is and who may use it. Plain data; what may be
-saved says `checks.py`, where they are kept and who gets which `library.py`."""
+"""A saved agent: its identity, its settings, its owner and who may use it. Plain data; what may be
+saved is decided in `checks.py`, storage and access in `library.py`."""
 
 from __future__ import annotations
 
@@ -18,20 +18,20 @@ from lorimer.run.phases import Phase
 from lorimer.tools.policy.people import Person
 
 Visibility: TypeAlias = Literal["private", "shared", "public"]
-"""Who may run it besides its owner: nobody, whom `shared_with` names, everybody."""
+"""Who may run it in addition to its owner: nobody, those in `shared_with`, everybody."""
 
 MAX_NAMES: Final = 200
-"""Entries of one list."""
+"""Maximum entries of one list."""
 MAX_PHASES: Final = 50
 
 _Name: TypeAlias = Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]{1,57}$")]
-"""Short enough for a tool of its name: `skill__<name>`."""
+"""Short enough for a tool with this name: `skill__<name>`."""
 _Names: TypeAlias = Annotated[tuple[str, ...], Field(max_length=MAX_NAMES)]
 _Called: TypeAlias = Annotated[tuple[_Name, ...], Field(max_length=MAX_NAMES)]
 
 
 class _Checked(type(BaseModel)):
-    """Of what is made in code: it is wrong in our words, as what is read is."""
+    """Objects created in code get our error messages, as data that is read does."""
 
     if not TYPE_CHECKING:
 
@@ -48,14 +48,14 @@ class _Part(BaseModel, metaclass=_Checked):
 
 
 class DeclaredInput(_Part):
-    """One named value that a run of the agent is given."""
+    """One named input of the agent's runs."""
 
     name: Annotated[str, Field(pattern=r"^[A-Za-z_][A-Za-z0-9_]{0,63}$")]
     type: Literal["string", "integer", "number", "boolean", "array", "object"] = "string"
     description: str = ""
     required: bool = True
     default: Plain = None
-    """Where it is not required: what holds without it."""
+    """The value if it is not required and not given."""
 
 
 class SavedAgent(_Part):
@@ -63,16 +63,16 @@ class SavedAgent(_Part):
 
     name: _Name
     owner: Annotated[str, Field(max_length=200)] = ""
-    """The name of a person; "": it is the host's, built in."""
+    """The name of a person; "": built in, owned by the host."""
     description: Annotated[str, Field(max_length=2_000)] = ""
-    """When to use it: whoever gives it work chooses by this."""
+    """When to use it: the basis on which others choose to delegate to it."""
     prompt: Annotated[str, Field(max_length=200_000)] = ""
     model: Annotated[str, Field(max_length=1_000)] = ""
     """A tier, a spec or a chain of them; "": the executor's fallback tier."""
     max_turns: Annotated[int, Field(ge=0)] = 0
     """Model calls; 0: the executor's limit."""
     timeout_s: Annotated[float, Field(ge=0)] = 0.0
-    """Seconds of a run; 0: the executor's limit."""
+    """Seconds per run; 0: the executor's limit."""
     tools: _Names = ()
     """Names of tools."""
     skills: _Called = ()
@@ -80,17 +80,17 @@ class SavedAgent(_Part):
     agents: _Called = ()
     """Names of saved agents that it calls with a prompt."""
     phases: Annotated[tuple[Phase, ...], Field(max_length=MAX_PHASES)] = ()
-    """It works in these, one after the other."""
+    """Its phases, executed in order."""
     inputs: Annotated[tuple[DeclaredInput, ...], Field(max_length=MAX_NAMES)] = ()
     output_schema: dict[str, Plain] | None = None
-    """JSON Schema of the object that its answer is; none: it is text."""
+    """JSON Schema of its answer, an object; null: the answer is text."""
     critic: bool = False
-    """It may be given more time by the host's critic."""
+    """The host's critic may extend its runs."""
     visibility: Visibility = "private"
     shared_with: _Names = ()
-    """People by name, roles as `@role`; of use where it is `shared`."""
+    """People by name, roles as `@role`; only used if it is `shared`."""
     version: Annotated[int, Field(ge=0)] = 0
-    """From 1, without gaps; 0: it was never saved. Set by who saves."""
+    """From 1, without gaps; 0: it was never saved. Set when saving."""
     saved_by: str = ""
     saved_at: float = 0.0
     """Wall clock, seconds."""
@@ -111,7 +111,7 @@ class SavedAgent(_Part):
     @model_validator(mode="after")
     def _phases_fit(self) -> SavedAgent:
         if self.phases:
-            from lorimer.stages.s06_phases import faults  # only where there are some
+            from lorimer.stages.s06_phases import faults  # only if there are any
 
             wrong = list(faults([(each.name, each.prompt) for each in self.phases]))
             if wrong:
@@ -121,7 +121,7 @@ class SavedAgent(_Part):
     @model_validator(mode="after")
     def _form_can_be_checked(self) -> SavedAgent:
         if self.output_schema is not None:
-            from lorimer.tools.schema import compile_schema  # only where there is one
+            from lorimer.tools.schema import compile_schema  # only if there is one
 
             try:
                 compile_schema(self.output_schema, "output_schema")
@@ -131,7 +131,7 @@ class SavedAgent(_Part):
 
     @property
     def id(self) -> str:
-        """`owner/name`; of one that is built in, `name`. What audits call its subject."""
+        """`owner/name`; for one that is built in, `name`. Audits call it the subject."""
         return f"{self.owner}/{self.name}" if self.owner else self.name
 
     def is_for(self, person: Person) -> bool:
@@ -158,7 +158,7 @@ class SavedAgent(_Part):
         }
 
     def to_runnable(self) -> RunnableAgent:
-        """What an executor runs."""
+        """The form that an executor runs."""
         return RunnableAgent(
             name=self.name,
             prompt=self.prompt,
@@ -177,17 +177,17 @@ class SavedAgent(_Part):
         )
 
     def to_skill(self) -> Skill:
-        """What a palette gives to agents that call it with its declared inputs."""
+        """The form that a palette gives to agents that call it with its declared inputs."""
         return Skill(self.to_runnable(), self.input_schema(), self.description)
 
     def to_json(self) -> dict[str, JSON]:
-        """The plain form; lossless."""
+        """Plain form; lossless."""
         return self.model_dump(mode="json")
 
     @classmethod
     def from_json(cls, data: Mapping[str, JSON], where: str = "agent") -> SavedAgent:
-        """The reverse of `to_json`, also of what somebody wrote by hand. Raises ConfigError that
-        names every fault, beginning with `where`."""
+        """The inverse of `to_json`, also for hand-written data. Raises ConfigError listing every
+        fault, beginning with `where`."""
         try:
             return cls.model_validate(data)
         except ValidationError as error:

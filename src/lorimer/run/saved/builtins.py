@@ -4,9 +4,9 @@
       reader: {description: Reads, prompt: You read., tools: [Read], max_turns: 5}
       reviewer: {extends: reader, prompt: You review., tools: [Read, Grep]}
 
-An agent has all that the one it extends has, and instead of it what it says itself: objects are
-merged key by key, however deep; everything else, lists too, takes the place of what was there;
-null takes it away. Names, and what is extended, are not inherited.
+An agent inherits everything from the one it extends, and overrides it with its own fields: objects
+are merged key by key, at any depth; everything else, including lists, is replaced; null removes a
+field. Names and `extends` are not inherited.
 """
 
 from __future__ import annotations
@@ -29,15 +29,15 @@ _NOT_THEIRS: Final = (
     "saved_by",
     "saved_at",
 )
-"""Fields that an agent which is built in does not have: it is everybody's."""
+"""Fields that a built-in agent does not have: everybody can use it."""
 
 
 def read_builtins(documents: Mapping[str, str]) -> dict[str, SavedAgent]:
-    """The agents of all these documents, by name. Pure: whoever calls it has read the files.
+    """The agents of all these documents, by name. Pure: the caller reads the files.
 
-    documents: name (its end says what it is: `.yaml`, `.json`, `.toml`) to text. One may extend an
-    agent of another. Raises ConfigError naming every fault: what is no such document, a name that
-    is there twice, an unknown parent, agents that extend each other in a circle, wrong fields.
+    documents: name (its suffix gives the format: `.yaml`, `.json`, `.toml`) to text. An agent may
+    extend one of another document. Raises ConfigError naming every fault: an invalid document, a
+    duplicate name, an unknown parent, agents that extend each other in a cycle, wrong fields.
     """
     if not is_a(documents, Mapping):
         example = 'read_builtins({"agents.yaml": Path("agents.yaml").read_text()})'
@@ -87,8 +87,8 @@ def _agents_in(document: str, text: str) -> Mapping[str, JSON]:
 def _extended(
     name: str, said: Mapping[str, Mapping[str, JSON]], made: dict[str, dict[str, JSON]]
 ) -> dict[str, JSON]:
-    """All fields of an agent, `extends` resolved. `made`: of those that were asked for before, and
-    of all that they extend."""
+    """All fields of an agent, with `extends` resolved. `made`: those of the agents resolved so far,
+    and of all that they extend."""
     line: list[str] = []
     below: dict[str, JSON] | None = None
     at = name
@@ -114,7 +114,7 @@ def _extended(
 
 
 def merged(below: Mapping[str, JSON], above: Mapping[str, JSON]) -> dict[str, JSON]:
-    """`below` with what `above` says, by the rule of this module. Neither is changed."""
+    """`below` overridden by `above`, by the rule of this module. Neither is changed."""
     made = dict(below)
     for key, value in above.items():
         there = made.get(key)

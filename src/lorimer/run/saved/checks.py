@@ -1,5 +1,5 @@
-"""What is looked at when an agent is saved or shared: tools that there are and that its author may
-use, a model that there is, nothing unsafe for others."""
+"""Checks made when an agent is saved or shared: its tools exist and its author may use them, its
+model exists, and nothing in it is unsafe for others."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ if TYPE_CHECKING:
 
 
 def check(agent: SavedAgent, author: Person, tools: ToolRegistry, models: Models | None) -> None:
-    """Raises ConfigError naming every fault: a tool that does not exist, one that asks for a role
+    """Raises ConfigError listing every fault: a tool that does not exist, one that requires a role
     which the author does not have, one that is not safe to share in an agent that others may run,
-    one of a phase that the agent does not have, and a model that is neither a tier or alias of
+    one in a phase that the agent does not have, and a model that is neither a tier or alias of
     `models` nor the name of a model.
 
-    tools: the host's; the shipped ones are known too. models: None leaves the model unchecked.
+    tools: the host's; built-in ones are known too. models: None: the model is not checked.
     """
     problems: list[str] = []
     found: list[Tool] = []
@@ -62,7 +62,7 @@ def check(agent: SavedAgent, author: Person, tools: ToolRegistry, models: Models
 def _fault_of(model: str, models: Models) -> str:
     try:
         for element in chain(model):
-            # a bare word that nobody knows would be asked of a vendor: a tier with a typo
+            # an unknown bare word would be taken for a vendor's model: a misspelt tier
             if models.expand(element) == [element] and models.parse(element).is_guess(element):
                 near = nearest(element, models.tiers.names)
                 return f"there is no tier or alias {element!r}{near}"

@@ -1,4 +1,4 @@
-"""Saved agents for many people: who may see which, who may change them, and every version."""
+"""Saved agents of many people: who may see and who may change which, and all versions."""
 
 from __future__ import annotations
 
@@ -26,21 +26,21 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 _TRIES: Final = 100
-"""Of a change to what others change at the same time: each time one of them succeeds."""
+"""Attempts at a change that conflicts with concurrent ones: each time one of those succeeds."""
 
 
 class SavedStore(Protocol):
-    """Where saved agents are, by owner and name. Every method blocks, may be called from any
+    """Where saved agents are stored, by owner and name. Every method blocks, may be called from any
     thread, and raises StoreFailed. Shipped: `lorimer.run.stores`."""
 
     @property
     def files(self) -> Sequence[Path]:
-        """Where they are, if that is in files."""
+        """The files that hold them, if any."""
         ...
 
     def put(self, agent: SavedAgent) -> bool:
-        """Make it the present version and keep it among the versions, if the present one is the one
-        before it (0: there is none); False: it is another, and nothing is changed."""
+        """Make it the current version and keep it among the versions, if the current one directly
+        precedes it (0: there is none); False: it does not, and nothing is changed."""
         ...
 
     def delete(self, owner: str, name: str) -> bool:
@@ -48,7 +48,7 @@ class SavedStore(Protocol):
         ...
 
     def get(self, owner: str, name: str, version: int | None = None) -> SavedAgent | None:
-        """The present version, or that one; None: there is none."""
+        """The current version, or the given one; None: there is none."""
         ...
 
     def versions(self, owner: str, name: str, limit: int) -> Sequence[SavedAgent]:
@@ -56,22 +56,22 @@ class SavedStore(Protocol):
         ...
 
     def visible(self, person: Person, limit: int) -> Sequence[SavedAgent]:
-        """The present versions of those that are for that person (`SavedAgent.is_for`), by owner
-        and name."""
+        """The current versions of those that the person may use (`SavedAgent.is_for`), by owner and
+        name."""
         ...
 
     def close(self) -> None:
-        """Let go of what is open. It is opened again when it is used again."""
+        """Release resources. The store is reopened on the next use."""
         ...
 
 
 class AgentLibrary:
-    """Saves and finds agents. Everything is asked on behalf of a person; what somebody may not see
-    is unknown to them.
+    """Saves and finds agents. Every call is on behalf of a person; agents that the person may not
+    see appear as unknown.
 
-    tools, models: what saved agents are checked against (`checks.py`). builtins: those of
-    the host (`builtins.py`), which everybody sees and nobody changes.
-    threads: False works in line, for simulations.
+    tools, models: what saved agents are checked against (`checks.py`). builtins: those of the host
+    (`builtins.py`), which everybody can see and nobody can change.
+    threads: False works inline, for simulations.
     """
 
     def __init__(
@@ -94,17 +94,17 @@ class AgentLibrary:
 
     @property
     def files(self) -> Sequence[Path]:
-        """Where they are: nothing for tools to see. An executor hides it from the runs of agents
-        that find others there (`palette`)."""
+        """The files of the store, which tools must not see. An executor hides them from the runs of
+        agents that find others there (`palette`)."""
         return self._store.files
 
     async def save(self, agent: SavedAgent, by: Person, *, expect: int | None = None) -> SavedAgent:
-        """Save the next version. An agent without an owner becomes theirs; what somebody else owns
-        only an admin saves.
+        """Save the next version. An agent without an owner becomes the person's own; only an admin
+        saves what somebody else owns.
 
         expect: the version that it was made from (0: there was none); if another was saved since,
-        nothing is. Raises ConfigError: `exec.agent.denied`, `exec.agent.changed`, or what is wrong
-        with it.
+        nothing is saved. Raises ConfigError: `exec.agent.denied`, `exec.agent.changed`, or what is
+        wrong with it.
         """
         if not is_a(agent, SavedAgent):
             raise wrong("agent", agent, "a SavedAgent", 'SavedAgent(name="poet")')
@@ -115,7 +115,7 @@ class AgentLibrary:
     async def share(
         self, which: str, visibility: Visibility, by: Person, *, shared_with: Sequence[str] = ()
     ) -> SavedAgent:
-        """Say who else may run it; that is a version too. Nothing else of it changes, whatever is
+        """Change who else may run it, as a new version. Nothing else in it changes, whatever is
         saved at the same time. Raises ConfigError as `save` does, or `exec.agent.unknown`."""
         now = {"visibility": visibility, "shared_with": [*shared_with]}
 
@@ -127,8 +127,8 @@ class AgentLibrary:
         return await self._save(*_parts(which, by), by, shared)
 
     async def restore(self, which: str, version: int, by: Person) -> SavedAgent:
-        """Save that version again, as the newest; who may run it stays as it is. Raises ConfigError
-        as `share` does."""
+        """Save that version again, as the newest; who may run it does not change. Raises
+        ConfigError as `share` does."""
         owner, name = _parts(which, by)
         old = await self.get(f"{owner}/{name}", by, version=version)
 
@@ -141,7 +141,7 @@ class AgentLibrary:
         return await self._save(owner, name, by, restored)
 
     async def delete(self, which: str, by: Person) -> None:
-        """Delete it with all versions. One that is saved under its name later begins at 1. Raises
+        """Delete it with all versions. If the name is used again later, versions begin at 1. Raises
         ConfigError: `exec.agent.denied`, `exec.agent.unknown`."""
         owner, name = _parts(which, by)
         _only_theirs(owner, by)
@@ -150,7 +150,8 @@ class AgentLibrary:
 
     async def get(self, which: str, by: Person, *, version: int | None = None) -> SavedAgent:
         """`owner/name`, or a name: the person's own, else the host's; `/name`: the host's. Raises
-        ConfigError `exec.agent.unknown` for what there is not, and for what they may not see."""
+        ConfigError `exec.agent.unknown` for one that does not exist, or that the person may not
+        see."""
         owner, name = _parts(which, by)
         found = await self._do(lambda: self._store.get(owner, name)) if owner else None
         if found is None and not which.rpartition("/")[0]:
@@ -165,8 +166,8 @@ class AgentLibrary:
         return old
 
     async def versions(self, which: str, by: Person, *, limit: int = 100) -> list[SavedAgent]:
-        """Every version that the person may see, newest first: what was private when it was saved
-        is not shown because a later one is shared. Raises ConfigError `exec.agent.unknown`."""
+        """Every version that the person may see, newest first: sharing a later version does not
+        reveal those that were private when saved. Raises ConfigError `exec.agent.unknown`."""
         found = await self.get(which, by)
         if not found.owner:
             return [found]
@@ -174,21 +175,21 @@ class AgentLibrary:
         return [each for each in kept if _is_theirs(each, by)]
 
     async def list(self, by: Person, *, limit: int = 1_000) -> list[SavedAgent]:
-        """All that the person may run: the host's by name, then those saved, by owner and name."""
+        """All that the person may run: the host's by name, then saved ones, by owner and name."""
         _check_person(by)
         saved = await self._do(lambda: self._store.visible(by, limit))
         return [*sorted(self._builtins.values(), key=lambda each: each.name), *saved]
 
     def palette(self, agent: SavedAgent, by: Person) -> Palette:
-        """Whom an agent names when that person runs it: agents of its owner that the person may
-        run too, else the host's; never the person's own, which it does not mean. Agents of the host
-        among them name the host's: a run of which both mean another agent by one name is an error.
-        """
+        """What the names in an agent refer to when that person runs it: agents of its owner that
+        the person may run too, else the host's; never the person's own, which it does not mean.
+        Agents of the host among them refer to the host's: a run in which one name would refer to
+        two agents is an error."""
         _check_person(by)
         return _Palette(self, agent, by)
 
     async def close(self) -> None:
-        """Let go of the store."""
+        """Close the store."""
         await self._do(self._store.close)
 
     async def _save(
@@ -222,7 +223,7 @@ class AgentLibrary:
 
 
 class _Palette:
-    """What names stand for in an agent, and in those that it reaches, for one person."""
+    """What names refer to in an agent, and in those that it reaches, for one person."""
 
     def __init__(self, library: AgentLibrary, agent: SavedAgent, by: Person) -> None:
         self._library = library
@@ -230,7 +231,7 @@ class _Palette:
         self._owner = agent.owner
         self._by = by
         self._named_by = dict.fromkeys(_named(agent), agent)
-        """Who named it first: its owner's, or the host's, is meant."""
+        """Which agent named it first: determines whether its owner's, or the host's, is meant."""
 
     async def skill(self, name: str) -> Skill | None:
         found = await self._find(name)
@@ -270,7 +271,7 @@ def _named(agent: SavedAgent) -> Iterable[str]:
 
 
 def _is_theirs(agent: SavedAgent, by: Person) -> bool:
-    """Whether they may see and run it."""
+    """Whether the person may see and run it."""
     return agent.is_for(by) or ADMIN in by.roles
 
 
@@ -286,7 +287,7 @@ def _check_person(by: object) -> None:
 
 
 def _only_theirs(owner: str, by: Person) -> None:
-    # the same words whether there is such an agent or not
+    # the same message whether the agent exists or not
     if not owner or (owner != by.name and ADMIN not in by.roles):
         raise _refused(
             ExecutorErrorCode.EXEC_AGENT_DENIED,

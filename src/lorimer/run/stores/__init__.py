@@ -1,4 +1,4 @@
-"""Stores of the kernel's: in the process, and in a SQLite file, which all of them may share."""
+"""Stores of the kernel: in memory, and in a SQLite file, which all of them may share."""
 
 from importlib import import_module
 from typing import TYPE_CHECKING
@@ -20,7 +20,7 @@ _HOMES = {
 
 
 def __getattr__(name: str) -> object:
-    # imported when first used: who keeps nothing needs no SQLite
+    # imported on first use: without stores there is no need for SQLite
     if name not in _HOMES:
         raise AttributeError(f"module 'lorimer.run.stores' has no attribute {name!r}")
     return vars(import_module(f"lorimer.run.stores.{_HOMES[name]}"))[name]

@@ -1,9 +1,9 @@
 """The SQLite file of the kernel's stores: its tables, and how it is opened and used.
 
-audit        one record a row, chained; what is looked for by is computed from the body
+audit        one record per row, chained; columns for queries are computed from the body
 audit_head   where the records end (`run/audit/chain.py`), in one row
-agents       saved agents, as they are now; version: of the body
-versions     every version of each
+agents       saved agents, current versions; version: that of the body
+versions     all versions
 """
 
 from __future__ import annotations
@@ -58,8 +58,8 @@ TABLES: Final[tuple[str, ...]] = (
 
 
 class StoreFile:
-    """One SQLite file, used by one thread at a time of each process. Made when it is first used,
-    with mode 0600. All that is done waits up to 5 s for other processes.
+    """One SQLite file, used by one thread at a time in each process. Created on first use, with
+    mode 0600. All operations wait up to 5 s for other processes.
 
     path: a file on a local disk. Raises StoreFailed for one that cannot be used.
     """
@@ -71,26 +71,26 @@ class StoreFile:
 
     @property
     def files(self) -> tuple[Path, ...]:
-        """The file, with what SQLite puts beside it."""
+        """The file, and those that SQLite creates next to it."""
         return tuple([Path(self.path + end) for end in ("", "-wal", "-shm", "-journal")])
 
     def read(self, work: Callable[[Database], T]) -> T:
-        """What `work` gives, of one moment."""
+        """The result of `work`, on a snapshot."""
         return self._do("BEGIN", work)
 
     def write(self, work: Callable[[Database], T]) -> T:
-        """What `work` gives, when it is synced; nothing of it is kept when it raises."""
+        """The result of `work`, once it is synced; if it raises, nothing is kept."""
         return self._do("BEGIN IMMEDIATE", work)
 
     def close(self) -> None:
-        """It is opened again when it is used again."""
+        """The file is reopened on the next use."""
         with self._lock:
             db, self._db = self._db, None
             if db is not None:
                 db.close()
 
     def failed(self, error: Exception) -> StoreFailed:
-        """What SQLite or the file system raised, said to a person."""
+        """An error of SQLite or the file system, worded for people."""
         what, hint = describe(error)
         return StoreFailed(f"the store {self.path} {what}", hint=hint, cause=error)
 
@@ -110,7 +110,7 @@ class StoreFile:
         try:
             self._identify(db)
             use_wal(db)
-            # what was purged is gone; what was acknowledged outlives the power
+            # purged data is really gone; acknowledged data survives a power failure
             db.execute("PRAGMA secure_delete=1; PRAGMA synchronous=FULL")
             if number(db, "PRAGMA user_version") == 0:
                 self._make(db)
@@ -132,7 +132,7 @@ class StoreFile:
 
     def _make(self, db: Database) -> None:
         with transaction(db):
-            if number(db, "PRAGMA user_version") == 0:  # still: nobody else has made it
+            if number(db, "PRAGMA user_version") == 0:  # checked again: nobody else has created it
                 db.execute("; ".join(TABLES))
                 db.execute(f"PRAGMA application_id={APPLICATION_ID}")
                 db.execute(f"PRAGMA user_version={VERSION}")
@@ -148,7 +148,7 @@ class StoreFile:
 
 
 def damage(db: Database) -> str:
-    """What is wrong with the file apart from its rows; "": nothing."""
+    """Damage to the file apart from its rows; "": none."""
     made = {str(sql) for (sql,) in db.execute("SELECT sql FROM sqlite_schema WHERE sql NOT NULL")}
     if made != set(TABLES):
         return "its tables are not those that were made"

@@ -1,4 +1,4 @@
-"""Saved agents that end with their process: for tests, and for hosts that save them elsewhere."""
+"""Saved agents in memory: for tests, and for hosts that store them elsewhere."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ class MemoryAgents:
         """Oldest first."""
 
     def put(self, agent: SavedAgent) -> bool:
-        """As in the port."""
+        """See the port."""
         with self._lock:
             known = self._versions.get((agent.owner, agent.name), [])
             if len(known) != agent.version - 1:
@@ -30,26 +30,26 @@ class MemoryAgents:
             return True
 
     def delete(self, owner: str, name: str) -> bool:
-        """As in the port."""
+        """See the port."""
         with self._lock:
             return self._versions.pop((owner, name), None) is not None
 
     def get(self, owner: str, name: str, version: int | None = None) -> SavedAgent | None:
-        """As in the port."""
+        """See the port."""
         known = self._versions.get((owner, name), [])
         if version is None:
             return known[-1] if known else None
         return known[version - 1] if 0 < version <= len(known) else None
 
     def versions(self, owner: str, name: str, limit: int) -> Sequence[SavedAgent]:
-        """As in the port."""
+        """See the port."""
         return self._versions.get((owner, name), [])[::-1][:limit]
 
     def visible(self, person: Person, limit: int) -> Sequence[SavedAgent]:
-        """As in the port."""
+        """See the port."""
         with self._lock:
             present = [versions[-1] for _, versions in sorted(self._versions.items())]
         return [each for each in present if each.is_for(person)][:limit]
 
     def close(self) -> None:
-        """As in the port: nothing is open."""
+        """Nothing is open."""

@@ -1,4 +1,4 @@
-"""An audit that ends with its process: for tests, and for hosts that only want to look back."""
+"""An audit in memory: for tests, and for hosts that only want to look back."""
 
 from __future__ import annotations
 
@@ -46,12 +46,12 @@ class MemoryAudit:
         self._head: Head | None = None
 
     def append(self, bodies: Sequence[bytes], sealer: Sealer) -> None:
-        """As in the port."""
+        """See the port."""
         with self._lock:
             self._append(bodies, sealer)
 
     def purge(self, before: float, note: Callable[[Row], bytes], sealer: Sealer) -> int:
-        """As in the port."""
+        """See the port."""
         with self._lock:
             late = {each.found_by.run_id for each in self._entries if each.time >= before} - {""}
             gone = 0
@@ -70,7 +70,7 @@ class MemoryAudit:
             return gone
 
     def find(self, wanted: AuditQuery, limit: int) -> Sequence[bytes]:
-        """As in the port."""
+        """See the port."""
         with self._lock:
             found: list[bytes] = []
             closed: set[str] = set()
@@ -86,17 +86,17 @@ class MemoryAudit:
             return found
 
     def head(self) -> Head | None:
-        """As in the port."""
+        """See the port."""
         return self._head
 
     def check(self, judge: Callable[[Iterable[Row], Head | None], Verdict]) -> Verdict:
-        """As in the port."""
+        """See the port."""
         with self._lock:
             rows, head = [each.row for each in self._entries], self._head
         return judge(rows, head)
 
     def close(self) -> None:
-        """As in the port: nothing is open."""
+        """Nothing is open."""
 
     def _append(self, bodies: Sequence[bytes], sealer: Sealer, purged: Row | None = None) -> None:
         if self._head is not None and not sealer.fits(self._head):

@@ -36,10 +36,10 @@ class SQLiteAgents:
     def __init__(self, path: str | os.PathLike[str]) -> None:
         self._file = StoreFile(path)
         self.files = self._file.files
-        """Where it is kept: nothing for tools to see."""
+        """The files of the store, which tools must not see."""
 
     def put(self, agent: SavedAgent) -> bool:
-        """As in the port."""
+        """See the port."""
         body = canonical(agent.to_json()).decode()
 
         def swap(db: Database) -> bool:
@@ -52,7 +52,7 @@ class SQLiteAgents:
         return self._file.write(swap)
 
     def delete(self, owner: str, name: str) -> bool:
-        """As in the port."""
+        """See the port."""
 
         def gone(db: Database) -> bool:
             db.execute(_DELETE, (owner, name))
@@ -61,7 +61,7 @@ class SQLiteAgents:
         return self._file.write(gone)
 
     def get(self, owner: str, name: str, version: int | None = None) -> SavedAgent | None:
-        """As in the port."""
+        """See the port."""
         if version is None:
             found = self._read(_PRESENT, owner, name)
         else:
@@ -69,16 +69,16 @@ class SQLiteAgents:
         return found[0] if found else None
 
     def versions(self, owner: str, name: str, limit: int) -> Sequence[SavedAgent]:
-        """As in the port."""
+        """See the port."""
         return self._read(_ALL, owner, name, limit)
 
     def visible(self, person: Person, limit: int) -> Sequence[SavedAgent]:
-        """As in the port."""
+        """See the port."""
         theirs = canonical([person.name, *[f"@{role}" for role in sorted(person.roles)]])
         return self._read(_VISIBLE, person.name, theirs.decode(), limit)
 
     def close(self) -> None:
-        """As in the port."""
+        """See the port."""
         self._file.close()
 
     def _read(self, sql: str, *values: str | int) -> list[SavedAgent]:
@@ -87,7 +87,7 @@ class SQLiteAgents:
     def _agents(self, rows: Rows) -> list[SavedAgent]:
         found: list[SavedAgent] = []
         for (body,) in rows:
-            try:  # what is stored is untrusted
+            try:  # stored data is untrusted
                 data = cast(JSON, json.loads(str(body)))
                 if not isinstance(data, dict):
                     raise ValueError("it is not an object")

@@ -17,7 +17,7 @@ from lorimer.run.stores.file import StoreFile, damage
 
 _HEAD: Final = "SELECT count, hash, purged, purged_hash, seal FROM audit_head"
 _SET_HEAD: Final = "INSERT OR REPLACE INTO audit_head VALUES (1, ?, ?, ?, ?, ?)"
-# as bytes: what is not text any more is for whoever looks at it to tell
+# as bytes: the caller has to report a body that is no longer valid text
 _ROWS: Final = "SELECT seq, CAST(body AS BLOB), hash FROM audit ORDER BY seq"
 _ROW: Final = "SELECT seq, CAST(body AS BLOB), hash FROM audit WHERE seq = ?"
 _COUNT: Final = "SELECT count(*) FROM audit"
@@ -34,14 +34,14 @@ class SQLiteAudit:
     def __init__(self, path: str | os.PathLike[str]) -> None:
         self._file = StoreFile(path)
         self.files = self._file.files
-        """Where it is kept: nothing for tools to see."""
+        """The files of the store, which tools must not see."""
 
     def append(self, bodies: Sequence[bytes], sealer: Sealer) -> None:
-        """As in the port."""
+        """See the port."""
         self._file.write(lambda db: _append(db, _fitting(db, sealer), bodies, sealer))
 
     def purge(self, before: float, note: Callable[[Row], bytes], sealer: Sealer) -> int:
-        """As in the port."""
+        """See the port."""
 
         def cut(db: Database) -> int:
             head = _fitting(db, sealer)
@@ -58,7 +58,7 @@ class SQLiteAudit:
         return self._file.write(cut)
 
     def find(self, wanted: AuditQuery, limit: int) -> Sequence[bytes]:
-        """As in the port."""
+        """See the port."""
         asked = {
             "kind = ?": wanted.kind,
             "run = ?": wanted.run_id,
@@ -73,11 +73,11 @@ class SQLiteAudit:
         return self._file.read(lambda db: [_blob(body) for (body,) in db.execute(sql, values)])
 
     def head(self) -> Head | None:
-        """As in the port."""
+        """See the port."""
         return self._file.read(_head)
 
     def check(self, judge: Callable[[Iterable[Row], Head | None], Verdict]) -> Verdict:
-        """As in the port."""
+        """See the port."""
 
         def look(db: Database) -> Verdict:
             verdict = judge(self._rows(db), _head(db))
@@ -92,7 +92,7 @@ class SQLiteAudit:
         return self._file.read(look)
 
     def close(self) -> None:
-        """As in the port."""
+        """See the port."""
         self._file.close()
 
     def _rows(self, db: Database) -> Iterator[Row]:
@@ -133,7 +133,7 @@ def _head(db: Database) -> Head | None:
         case (int(count), bytes(last), int(purged), bytes(purged_hash), bytes(seal)):
             return Head(count, last, purged, purged_hash, seal)
         case _:
-            return Head()  # it fits no key
+            return Head()  # fits no key
 
 
 def _row(found: DatabaseRow) -> Row:

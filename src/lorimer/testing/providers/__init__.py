@@ -1,4 +1,4 @@
-"""A conformance kit for whoever writes a provider: what every Model has to do, case by case.
+"""A conformance kit for implementations of a provider: what every Model has to do, case by case.
 
     SUBJECT = Subject(lambda url, key: MyModel(url + "/v1", key), wire="openai")
 
@@ -27,10 +27,10 @@ CASES: Final[tuple[Case, ...]] = (
     *failures.CASES,
     *waiting.CASES,
 )
-"""All of them, in groups. The names are stable: `Subject.lacks` and test reports use them."""
+"""All cases, in groups. The names are stable: `Subject.lacks` and test reports use them."""
 
 
 def check(subject: Subject, cases: Sequence[Case] = CASES) -> Report:
-    """Run the cases, one after the other, and report. Takes about a minute; has event loops of its
-    own, so it is called from plain code."""
+    """Run the cases, one after the other, and report. Takes about a minute; runs its own event
+    loops, so call it from synchronous code."""
     return run(subject, cases)

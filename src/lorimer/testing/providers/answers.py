@@ -41,7 +41,7 @@ FORMS_AND_TEXTS: Final = [(form, text) for form in STREAMED for text in TEXTS]
 
 @case("answer", *FORMS_AND_TEXTS)
 def text_arrives_unchanged(t: Trial, form: str, text: str) -> None:
-    """A text is what the provider said, whatever is in it."""
+    """A text is delivered unchanged, whatever it contains."""
     heard = t.ask(Turn(text), t.request(form))
     assert heard.answer.text == text
     assert heard.answer.content == (TextBlock(text),)
@@ -50,7 +50,7 @@ def text_arrives_unchanged(t: Trial, form: str, text: str) -> None:
 
 @case("answer", *STREAMED)
 def a_long_text(t: Trial, form: str) -> None:
-    """A text of 300 KB is read as quickly as it comes, and whole."""
+    """A text of 300 KB is read as fast as it comes, and completely."""
     text = "The quick brown 🦊. " * 15_000
     assert t.ask(Turn(text), t.request(form)).answer.text == text
 
@@ -70,7 +70,8 @@ def _only_sealed(block: object) -> bool:
 
 @case("answer", *STREAMED)
 def it_says_who_answered(t: Trial, form: str) -> None:
-    """The answer names the model that gave it, which may be another than was asked, and its id."""
+    """The answer names the model that gave it, which may differ from the one requested, and its
+    id."""
     answer = t.ask(Turn("Hi.", model="another-model-0711"), t.request(form)).answer
     assert answer.model == "another-model-0711"
     assert answer.id
@@ -78,7 +79,7 @@ def it_says_who_answered(t: Trial, form: str) -> None:
 
 @case("answer", *STREAMED)
 def nothing_at_all(t: Trial, form: str) -> None:
-    """An answer without content is an answer: what to do about it is for others to decide."""
+    """An answer without content is an answer: handling it is up to the caller."""
     heard = t.ask(Turn(usage=FakeUsage(10, 1)), t.request(form))
     assert heard.answer.text == ""
     assert heard.answer.tool_calls == []
@@ -87,7 +88,7 @@ def nothing_at_all(t: Trial, form: str) -> None:
 
 @case("answer", *STREAMED)
 def only_thinking(t: Trial, form: str) -> None:
-    """An answer may be nothing but thought."""
+    """An answer may consist of thinking only."""
     heard = t.ask(Turn(thinking="Hm."), t.thoughtful(form))
     says(heard.answer, Turn(thinking="Hm."))
 
@@ -107,8 +108,8 @@ EMPTY: Final[Mapping[str, Turn]] = {
 
 @case("answer", *[(form, name) for form in STREAMED for name in EMPTY])
 def an_empty_answer_is_asked_for_with_a_nudge(t: Trial, form: str, name: str) -> None:
-    """After an empty answer the question is asked once more, and ends with a nudge, which the
-    provider takes: also behind the results of calls."""
+    """After an empty answer the question is asked once more, with a nudge at the end, which the
+    provider accepts: also after the results of calls."""
     said = Message("assistant", (ToolUse("c1", "read", {"p": "a"}),))
     result = Message("user", (ToolResultBlock("c1", "text of a"),))
     for messages in ([user_message("hi")], [user_message("hi"), said, result]):
@@ -121,14 +122,14 @@ def an_empty_answer_is_asked_for_with_a_nudge(t: Trial, form: str, name: str) ->
 
 @case("answer")
 def one_piece_has_no_deltas(t: Trial) -> None:
-    """Who asks for no stream gets the answer and nothing else."""
+    """A request without streaming gets the answer and nothing else."""
     assert len(t.ask(TURN, t.thoughtful("in one piece")).items) == 1
 
 
 @case("deltas")
 def a_sign_of_life_first(t: Trial) -> None:
-    """The first item of a stream comes with the provider's answer, before any content: the
-    connect time-out ends there."""
+    """The first item of a stream comes with the provider's response, before any content: it ends
+    the connect timeout."""
     first = t.ask().items[0]
     assert not isinstance(first, Response | TextDelta | ThinkingDelta | ToolInputDelta)
 
@@ -175,21 +176,21 @@ def a_piece_at_a_time(t: Trial) -> None:
 
 @case("usage", *STREAMED)
 def tokens_are_counted(t: Trial, form: str) -> None:
-    """Input and output tokens are those that the provider told."""
+    """Input and output tokens are those reported by the provider."""
     usage = t.ask(Turn("Hi.", usage=FakeUsage(123, 45)), t.request(form)).answer.usage
     assert usage == Usage(123, 45)
 
 
 @case("usage", *STREAMED)
 def a_cache_is_counted_once(t: Trial, form: str) -> None:
-    """Tokens read from a cache are no input tokens; none is counted twice, none is lost."""
+    """Tokens read from a cache are not input tokens; none is counted twice, none is lost."""
     usage = t.ask(Turn("Hi.", usage=FakeUsage(50, 7, cache_read=400)), t.request(form)).answer.usage
     assert (usage.input_tokens, usage.cache_read_input_tokens) == (50, 400)
 
 
 @case("usage", *STREAMED)
 def a_cache_write_is_not_lost(t: Trial, form: str) -> None:
-    """Tokens written to a cache are counted as such, if the provider tells."""
+    """Tokens written to a cache are counted as such, if the provider reports them."""
     turn = Turn("Hi.", usage=FakeUsage(50, 7, cache_write=30))
     usage = t.ask(turn, t.request(form)).answer.usage
     assert usage.input_tokens == 50
@@ -198,7 +199,7 @@ def a_cache_write_is_not_lost(t: Trial, form: str) -> None:
 
 @case("usage", *STREAMED)
 def thoughts_are_part_of_the_output(t: Trial, form: str) -> None:
-    """Reasoning tokens are told, and are among the output tokens."""
+    """Reasoning tokens are reported, and included in the output tokens."""
     turn = Turn("Hi.", "Hm.", usage=FakeUsage(50, 20, reasoning=8))
     usage = t.ask(turn, t.thoughtful(form)).answer.usage
     assert (usage.output_tokens, usage.reasoning_tokens) == (20, 8)
@@ -206,13 +207,13 @@ def thoughts_are_part_of_the_output(t: Trial, form: str) -> None:
 
 @case("usage", *STREAMED)
 def missing_usage_is_estimated(t: Trial, form: str) -> None:
-    """A provider that does not tell is estimated, and the answer says so: never 0 by silence."""
+    """If a provider reports no usage it is estimated, and the answer says so: never silently 0."""
     _estimated(t, form, None)
 
 
 @case("usage", *STREAMED)
 def usage_of_nothing_is_estimated(t: Trial, form: str) -> None:
-    """Zeros are what servers that do not count send: no answer costs nothing."""
+    """Zeros are sent by servers that do not count: no answer is free."""
     _estimated(t, form, FakeUsage(0, 0))
 
 
@@ -225,13 +226,13 @@ def _estimated(t: Trial, form: str, usage: FakeUsage | None) -> None:
 
 @case("usage", *STREAMED)
 def told_usage_is_no_estimate(t: Trial, form: str) -> None:
-    """Usage that was told is not marked as estimated."""
+    """Reported usage is not marked as estimated."""
     assert "usage_estimated" not in t.ask(TURN, t.thoughtful(form)).answer.extra
 
 
 @case("usage")
 def growing_usage_is_not_added_up(t: Trial) -> None:
-    """Counts on the way are totals so far: they only grow, and the answer's is the last."""
+    """Intermediate counts are totals so far: they only grow, and the answer's is the last."""
     heard = t.ask()
     totals = [one.usage.total for one in heard.usages if one.usage != NO_USAGE]
     assert totals == sorted(totals)
@@ -241,14 +242,14 @@ def growing_usage_is_not_added_up(t: Trial) -> None:
 
 @case("usage")
 def large_counts(t: Trial) -> None:
-    """A count of a billion is no trouble."""
+    """A count of a billion is handled."""
     usage = t.ask(Turn("Hi.", usage=FakeUsage(10**9, 10**7)), t.request()).answer.usage
     assert usage == Usage(10**9, 10**7)
 
 
 @case("usage", *STREAMED)
 def the_cost_is_the_price(t: Trial, form: str) -> None:
-    """The answer's cost is what `price` says of its usage; an unknown price is None, never 0."""
+    """The answer's cost is `price` of its usage; an unknown price is None, never 0."""
     answer = t.ask(TURN, t.thoughtful(form)).answer
     price = t.model().price(answer.usage, model=answer.model)
     assert price is None or (isinstance(price, int) and price > 0)
@@ -267,21 +268,22 @@ STOPS: Final = (
 
 @case("stop", *[(form, said) for form in STREAMED for said, _ in STOPS])
 def why_it_stopped(t: Trial, form: str, said: str) -> None:
-    """Every way to stop is one of `StopReason`; what a dialect cannot tell apart is its nearest."""
+    """Every stop reason maps to one of `StopReason`; what a wire cannot distinguish to the
+    nearest."""
     answer = t.ask(Turn("Well, ", stop=said), t.request(form)).answer
     assert answer.stop in dict(STOPS)[said]
 
 
 @case("stop", *STREAMED)
 def it_stopped_to_call(t: Trial, form: str) -> None:
-    """An answer with calls has stopped for them."""
+    """An answer with calls has stopped because of them."""
     turn = Turn("Well.", tool_calls=(ToolCall("c1", "ls"),))
     assert t.ask(turn, t.thoughtful(form)).answer.stop is StopReason.TOOL_USE
 
 
 @case("stop", *STREAMED)
 def calls_under_another_name(t: Trial, form: str) -> None:
-    """Servers say `end_turn` after calls: calls are calls."""
+    """Some servers say `end_turn` after calls: they still count as calls."""
     turn = Turn("Well.", tool_calls=(ToolCall("c1", "ls"),), stop="end_turn")
     answer = t.ask(turn, t.thoughtful(form)).answer
     assert answer.tool_calls
@@ -290,7 +292,7 @@ def calls_under_another_name(t: Trial, form: str) -> None:
 
 @case("stop", *STREAMED)
 def a_reason_nobody_knows(t: Trial, form: str) -> None:
-    """A new reason is kept in `extra["stop_reason"]`, and the answer is no failure."""
+    """An unknown stop reason is kept in `extra["stop_reason"]`, and the answer is not a failure."""
     answer = t.ask(Turn("Well.", stop="tea_break"), t.request(form)).answer
     assert answer.text == "Well."
     assert answer.extra.get("stop_reason") == "tea_break"
@@ -298,7 +300,7 @@ def a_reason_nobody_knows(t: Trial, form: str) -> None:
 
 @case("stop")
 def a_refusal_keeps_what_was_said(t: Trial) -> None:
-    """A refusal has the words with which it came."""
+    """A refusal keeps the text that came with it."""
     heard = t.ask(Turn("I would rather not.", stop="refusal"), t.request())
     assert heard.answer.stop is StopReason.REFUSAL
     assert heard.answer.text == "I would rather not."

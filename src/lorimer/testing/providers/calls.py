@@ -1,4 +1,4 @@
-"""Cases: calls of tools, odd ones among them."""
+"""Cases: tool calls, including odd ones."""
 
 from __future__ import annotations
 
@@ -41,14 +41,14 @@ def calls_in_parallel(t: Trial, form: str) -> None:
 
 @case("calls", *STREAMED)
 def two_hundred_calls(t: Trial, form: str) -> None:
-    """Two hundred calls are all told: how many are run is for others to decide."""
+    """Two hundred calls are all reported: how many are run is up to the caller."""
     calls = tuple([ToolCall(f"c{n}", "ls") for n in range(200)])
     assert len(t.ask(Turn(tool_calls=calls), t.thoughtful(form)).answer.tool_calls) == 200
 
 
 @case("calls", *STREAMED)
 def the_same_call_twice(t: Trial, form: str) -> None:
-    """Two calls that differ in nothing but their id are two."""
+    """Two calls that differ only in their id are two."""
     turn = Turn(tool_calls=(ToolCall("c1", "read", {"p": "a"}), ToolCall("c2", "read", {"p": "a"})))
     says(t.ask(turn, t.thoughtful(form)).answer, turn)
 
@@ -65,8 +65,8 @@ NAMES: Final = ("no_such_tool", "READ", "rеad", "read ", "mcp__server__read", "
 
 @case("calls", *NAMES)
 def a_tool_nobody_has(t: Trial, name: str) -> None:
-    """A model may call what is not there, or what only looks like it: the call is told as it is.
-    Who runs tools answers it."""
+    """A model may call a tool that does not exist, or a name that only resembles one: the call is
+    reported unchanged. Answering it is up to the code that runs tools."""
     turn = Turn(tool_calls=(ToolCall("c1", name, {"p": "a"}),))
     says(t.ask(turn, t.thoughtful()).answer, turn)
 
@@ -80,9 +80,9 @@ BROKEN: Final = (
 
 @case("odd calls", *BROKEN)
 def arguments_that_are_no_object(t: Trial, text: str) -> None:
-    """What is no JSON object is kept in `raw`, and cannot be run by mistake; no exception."""
+    """What is not a JSON object is kept in `raw`, and cannot be run by mistake; no exception."""
     heard = t.ask(Turn(tool_calls=(ToolCall("c1", "read", raw=text),)), t.thoughtful())
-    if heard.error is not None:  # a dialect whose arguments are an object and no text
+    if heard.error is not None:  # a wire whose arguments are an object, not text
         assert heard.error.code.is_recoverable
         return
     (call,) = heard.answer.tool_calls
@@ -92,7 +92,7 @@ def arguments_that_are_no_object(t: Trial, text: str) -> None:
 
 @case("odd calls", *BROKEN)
 def they_are_kept_for_the_model_to_see(t: Trial, text: str) -> None:
-    """Where arguments travel as text, `raw` has it as it came."""
+    """Where arguments are sent as text, `raw` has them unchanged."""
     heard = t.ask(Turn(tool_calls=(ToolCall("c1", "read", raw=text),)), t.thoughtful())
     (call,) = heard.answer.tool_calls
     assert call.raw == text
@@ -108,7 +108,7 @@ def no_arguments_at_all(t: Trial, text: str) -> None:
 
 @case("odd calls")
 def names_that_repeat(t: Trial) -> None:
-    """Of a key that is there twice one value counts; nothing fails."""
+    """For a duplicate key one value counts; nothing fails."""
     text = '{"p": 1, "p": 2}'
     heard = t.ask(Turn(tool_calls=(ToolCall("c1", "read", raw=text),)), t.thoughtful())
     (call,) = heard.answer.tool_calls
@@ -117,7 +117,7 @@ def names_that_repeat(t: Trial) -> None:
 
 @case("odd calls")
 def half_a_surrogate_pair(t: Trial) -> None:
-    """An escape for half a character does not get into a string that no file takes."""
+    """An escape for a lone surrogate does not get into a string, which no file would accept."""
     text = r'{"p": "a\ud83e"}'
     heard = t.ask(Turn(tool_calls=(ToolCall("c1", "read", raw=text),)), t.thoughtful())
     (call,) = heard.answer.tool_calls
@@ -126,7 +126,7 @@ def half_a_surrogate_pair(t: Trial) -> None:
 
 @case("odd calls", *STREAMED)
 def cut_in_the_middle(t: Trial, form: str) -> None:
-    """A call that `max_tokens` cut is never whole: it cannot be run."""
+    """A call cut off by `max_tokens` is never complete: it cannot be run."""
     turn = Turn("I ", tool_calls=(ToolCall("c1", "read", raw='{"p": "/et'),), stop="max_tokens")
     answer = t.ask(turn, t.thoughtful(form)).answer
     assert answer.stop is StopReason.MAX_TOKENS
@@ -135,7 +135,7 @@ def cut_in_the_middle(t: Trial, form: str) -> None:
 
 @case("odd calls", "max_tokens", "refusal")
 def cut_where_it_looks_whole(t: Trial, stop: str) -> None:
-    """Arguments that happen to be JSON where the answer was cut may lack what was to come."""
+    """Arguments that happen to be valid JSON where the answer was cut may be incomplete."""
     turn = Turn("I ", tool_calls=(ToolCall("c1", "read", {"p": "/"}),), stop=stop)
     answer = t.ask(turn, t.thoughtful()).answer
     assert all(call.raw for call in answer.tool_calls)
@@ -146,7 +146,8 @@ IDS: Final = (("", ""), ("c1", "c1"), ("a b/ü", "x" * 200), ("call|1", "call:1"
 
 @case("ids", *[(form, *pair) for form in STREAMED for pair in IDS])
 def ids_may_be_anything(t: Trial, form: str, first: str, second: str) -> None:
-    """Missing, equal and strange ids: both calls are told. A run gives them others where needed."""
+    """Missing, equal and strange ids: both calls are reported. A run gives them new ids where
+    needed."""
     calls = (ToolCall(first, "read", {"p": "1"}), ToolCall(second, "ls"))
     answer = t.ask(Turn(tool_calls=calls), t.thoughtful(form)).answer
     assert [(call.name, call.input) for call in answer.tool_calls] == [
@@ -157,7 +158,7 @@ def ids_may_be_anything(t: Trial, form: str, first: str, second: str) -> None:
 
 @case("ids", "a b/ü", "x" * 200, "call|1", "toolu_01", "-")
 def strange_ids_go_back(t: Trial, id: str) -> None:
-    """Whatever the ids in a history, the call and its result find each other on the wire."""
+    """Whatever the ids in a history, call and result match on the wire."""
     asked = t.thoughtful(messages=_history(id, "read"))
     heard = t.ask(Turn("Done."), asked)
     assert heard.answer.text == "Done."
@@ -165,7 +166,7 @@ def strange_ids_go_back(t: Trial, id: str) -> None:
 
 @case("ids", "no such tool!", "funcție", "x" * 300, "7up")
 def strange_names_go_back(t: Trial, name: str) -> None:
-    """A tool that the model made up is in the history from then on, and no provider minds."""
+    """A tool name that the model made up stays in the history, and the provider accepts it."""
     assert t.ask(Turn("Done."), t.thoughtful(messages=_history("c1", name))).answer.text == "Done."
 
 
@@ -179,7 +180,7 @@ def _history(id: str, name: str) -> list[Message]:
 
 @case("results", *STREAMED)
 def results_go_back(t: Trial, form: str) -> None:
-    """Results in any order, one of them an error without a word, are taken by the provider."""
+    """Results in any order, one of them an error without text, are accepted by the provider."""
 
     async def go(model: Model, world: World, server: LLMServer) -> None:
         asked = t.thoughtful(form)
@@ -199,7 +200,7 @@ RESULTS: Final = ("", "text", " ", "zwölf 🦄", "\ud83e", "x" * 100_000, '{"a"
 
 @case("results", *RESULTS)
 def any_text_is_a_result(t: Trial, text: str) -> None:
-    """Any string can be a result, half a surrogate pair too."""
+    """Any string can be a result, even with a lone surrogate."""
     messages = _history("c1", "read")
     messages[-1] = Message("user", (ToolResultBlock("c1", text),))
     assert t.ask(Turn("Done."), t.thoughtful(messages=messages)).answer.text == "Done."
@@ -207,7 +208,7 @@ def any_text_is_a_result(t: Trial, text: str) -> None:
 
 @case("choice", "auto", "any", "none", "read")
 def the_choice_of_a_tool(t: Trial, choice: str) -> None:
-    """`tool_choice` is something that the provider takes, or is named as dropped."""
+    """`tool_choice` is something that the provider accepts, or is named as dropped."""
     heard = t.ask(Turn("Hi."), t.request(tools=TOOLS, tool_choice=choice))
     assert heard.answer.text == "Hi."
     assert all(tool.name in heard.sent for tool in TOOLS)
@@ -215,7 +216,7 @@ def the_choice_of_a_tool(t: Trial, choice: str) -> None:
 
 @case("choice")
 def calls_in_the_past_and_no_tools_now(t: Trial) -> None:
-    """A conversation with calls goes on without tools."""
+    """A conversation with calls can continue without tools."""
     assert t.ask(Turn("Done."), t.request(messages=_history("c1", "read"))).answer.text == "Done."
 
 

@@ -22,17 +22,17 @@ class Subject:
     """A provider under test."""
 
     model: Callable[[str, str], Model]
-    """Makes a Model that asks the server at a base URL (`http://127.0.0.1:4711`) with a key. It
-    gets its HTTP clients from the world of each call, as every provider does."""
+    """Creates a Model for the server at a base URL (`http://127.0.0.1:4711`) with a key. It gets
+    its HTTP clients from the world of each call, as every provider does."""
     wire: Wire = "openai"
-    """The dialect that it speaks, for `FakeLLMServer`: any of its own passes as another."""
+    """Its wire, for `FakeLLMServer`: any similar wire of your own passes as one of these."""
     serve: Callable[[Script], LLMServer] = FakeLLMServer
-    """Makes the server that plays a script. One for a dialect of your own has to play the same
-    turns and faults, and to refuse what the vendor refuses."""
+    """Creates the server that plays a script. A server for a wire of your own has to play the same
+    turns and faults, and to reject what the vendor rejects."""
     api: str = ""
     """As in `Request.api`."""
     lacks: Mapping[str, str] = field(default_factory=dict[str, str])
-    """What does not apply: name of a case, of its check or of its group → why."""
+    """What does not apply: name of a case, of its check or of its group → reason."""
 
 
 class NotApplicable(SkipTest):
@@ -41,7 +41,7 @@ class NotApplicable(SkipTest):
 
 @dataclass(frozen=True, slots=True)
 class Case:
-    """One thing that every provider does."""
+    """One guarantee of every provider."""
 
     group: str
     check: Check
@@ -50,7 +50,7 @@ class Case:
 
     @property
     def name(self) -> str:
-        """Unique: `group.check`, and in brackets the row it is for."""
+        """Unique: `group.check`, and in brackets its row."""
         row = f"[{self.label}]" if self.row else ""
         return f"{self.group}.{self.check.__name__}{row}"
 
@@ -59,12 +59,12 @@ class Case:
 
     @property
     def title(self) -> str:
-        """What is promised, in a sentence."""
+        """The promise in a sentence."""
         return " ".join((self.check.__doc__ or "").split())
 
     def run(self, subject: Subject) -> None:
         """Raises AssertionError if the subject does not keep the promise, whatever else escapes
-        from it, and NotApplicable. Has a loop of its own: call it from plain code."""
+        from it, and NotApplicable. Runs its own event loop: call it from synchronous code."""
         for name in (self.name, f"{self.group}.{self.check.__name__}", self.group):
             if name in subject.lacks:
                 raise NotApplicable(subject.lacks[name])
@@ -80,7 +80,7 @@ class Family:
 
 def case(group: str, *rows: object) -> Callable[[Check], Family]:
     """Make a check a case, or, with rows, one for each. A row is an argument, or a tuple of them,
-    which its `str` names."""
+    named by its `str`."""
 
     def made(check: Check) -> Family:
         if not rows:
@@ -112,25 +112,25 @@ STREAMED: Final = ("streamed", "in one piece")
 
 
 def gathered(module: Mapping[str, object]) -> tuple[Case, ...]:
-    """The cases among a module's names, in their order."""
+    """The cases among a module's names, in order."""
     families = [value for value in module.values() if isinstance(value, Family)]
     return tuple([one for family in families for one in family.cases])
 
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """How one case went."""
+    """The outcome of one case."""
 
     case: Case
     status: str
     """`passed`, `failed` or `skipped`."""
     detail: str = ""
-    """Why; of a failure the traceback."""
+    """The reason; for a failure the traceback."""
 
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """How all went. `str(report)` is for reading."""
+    """The outcomes of all cases. `str(report)` is meant for people."""
 
     outcomes: tuple[Outcome, ...]
 
@@ -139,7 +139,7 @@ class Report:
 
     @property
     def passed(self) -> int:
-        """How many."""
+        """The number of passed cases."""
         return len(self._with("passed"))
 
     @property
@@ -160,7 +160,7 @@ class Report:
 
 
 def run(subject: Subject, cases: Sequence[Case]) -> Report:
-    """Run the cases, one after the other, whatever comes of each."""
+    """Run the cases, one after the other, whatever their outcome."""
     return Report(tuple([_outcome(one, subject) for one in cases]))
 
 

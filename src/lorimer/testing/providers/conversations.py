@@ -1,4 +1,4 @@
-"""Cases: what a conversation may hold, and what a request may ask for."""
+"""Cases: what a conversation may contain, and what a request may ask for."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ PDF: Final = "JVBERi0xLjQKJUVPRg=="
 
 @case("thinking", *[(form, calls) for form in STREAMED for calls in (0, 1, 2)])
 def thinking_goes_back(t: Trial, form: str, calls: int) -> None:
-    """What the model thought goes back as its provider wants it, sealed byte for byte."""
+    """The model's thinking is sent back as its provider requires, sealed byte for byte."""
     made = tuple([ToolCall(f"c{number}", "ls") for number in range(calls)])
     script = [Turn("I see.", ("Let me ", "think 🦄."), tool_calls=made), Turn("Done.", "So.")]
 
@@ -55,7 +55,7 @@ def thinking_goes_back(t: Trial, form: str, calls: int) -> None:
 
 @case("thinking")
 def hidden_thinking_goes_back(t: Trial) -> None:
-    """Thinking that the provider shows to nobody goes back, too."""
+    """Thinking that the provider does not show is sent back, too."""
     calls = (ToolCall("c1", "ls"),)
 
     async def go(model: Model, world: World, server: LLMServer) -> None:
@@ -78,7 +78,7 @@ FOREIGN: Final = (
 
 @case("thinking", *[(number,) for number in range(len(FOREIGN))])
 def thoughts_of_another_provider_stay_away(t: Trial, number: int) -> None:
-    """A sealed thought is shown to nobody but the provider that gave it."""
+    """A sealed thought is sent only to the provider that gave it."""
     said = Message("assistant", (FOREIGN[number], TextBlock("Hello.")))
     asked = t.thoughtful(messages=[user_message("hi"), said, user_message("go on")])
     heard = t.ask(Turn("Done."), asked)
@@ -89,7 +89,7 @@ def thoughts_of_another_provider_stay_away(t: Trial, number: int) -> None:
 
 @case("thinking")
 def thoughts_without_a_seal(t: Trial) -> None:
-    """Thinking that nobody sealed does not keep a conversation from going on."""
+    """Thinking without a seal does not prevent a conversation from continuing."""
     said = Message("assistant", (ThinkingBlock("Hm."), TextBlock("Hello."), ToolUse("c", "ls", {})))
     result = Message("user", (ToolResultBlock("c", "a"),))
     asked = t.thoughtful(messages=[user_message("hi"), said, result])
@@ -108,7 +108,7 @@ MEDIA: Final = (
 
 @case("content", *[(name,) for name, _, _ in MEDIA])
 def media_are_sent(t: Trial, name: str) -> None:
-    """Images and documents reach the provider, or the model is told of them in words."""
+    """Images and documents reach the provider, or are described to the model in words."""
     block, mark = next((block, mark) for known, block, mark in MEDIA if known == name)
     asked = t.request(messages=[Message("user", (TextBlock("What is it?"), block))])
     heard = t.ask(Turn("A dot."), asked)
@@ -118,8 +118,8 @@ def media_are_sent(t: Trial, name: str) -> None:
 
 @case("content", False, True)
 def an_image_in_a_result(t: Trial, is_error: bool) -> None:
-    """An image among a tool's results reaches the provider, wherever the dialect has a place; also
-    if the call has failed."""
+    """An image among a tool's results reaches the provider, if the wire supports it; also if the
+    call failed."""
     said = Message("assistant", (ToolUse("c", "ls", {}),))
     content = (TextBlock("a picture:"), ImageBlock("image/png", PIXEL))
     result = Message("user", (ToolResultBlock("c", content, is_error),))
@@ -134,13 +134,13 @@ PROMPTS: Final = ("\ud83e", "\x00\x07", "zwölf 🦄", "x" * 1_000_000, "</s> <|
 
 @case("content", *PROMPTS)
 def any_text_is_a_prompt(t: Trial, text: str) -> None:
-    """Any string can be asked, half a surrogate pair too."""
+    """Any string can be a prompt, even with a lone surrogate."""
     assert t.ask(Turn("Hi."), t.request(text=text)).answer.text == "Hi."
 
 
 @case("content", "", "Be brief. 🦄")
 def a_system_prompt(t: Trial, system: str) -> None:
-    """The system prompt is sent where the dialect has it; an empty one is none."""
+    """The system prompt is sent in the wire's place for it; an empty one is omitted."""
     heard = t.ask(Turn("Hi."), t.request(system=system))
     assert heard.answer.text == "Hi."
     assert system in heard.sent
@@ -148,7 +148,8 @@ def a_system_prompt(t: Trial, system: str) -> None:
 
 @case("content")
 def one_side_twice_in_a_row(t: Trial) -> None:
-    """Messages of one side in a row are one turn, or whatever the provider takes."""
+    """Consecutive messages of one side are merged, or sent in any form that the provider
+    accepts."""
     messages = [
         *(user_message("one"), user_message("two")),
         *(Message("assistant", (TextBlock("three"),)), Message("assistant", (TextBlock("four"),))),
@@ -161,7 +162,7 @@ def one_side_twice_in_a_row(t: Trial) -> None:
 
 @case("content", "", " ", "\n")
 def an_answer_without_words(t: Trial, text: str) -> None:
-    """An empty answer in the history, which some providers give and none takes back."""
+    """An empty answer in the history, which some providers give and none accepts."""
     said = Message("assistant", (TextBlock(text),) if text else ())
     asked = t.request(messages=[user_message("hi"), said, user_message("go on")])
     assert t.ask(Turn("Hi."), asked).answer.text == "Hi."
@@ -169,7 +170,7 @@ def an_answer_without_words(t: Trial, text: str) -> None:
 
 @case("content")
 def a_hundred_turns(t: Trial) -> None:
-    """A long conversation is sent whole, in order."""
+    """A long conversation is sent completely, in order."""
     messages = [
         user_message(f"question {number}")
         if number % 2 == 0
@@ -201,7 +202,7 @@ ASKED: Final[tuple[tuple[str, Any, str], ...]] = (
 
 @case("fields", *[(form, name) for form in STREAMED for name, _, _ in ASKED])
 def sent_or_named_as_dropped(t: Trial, form: str, name: str) -> None:
-    """A field that was asked for is on the wire, or in `extra["dropped"]`: one of the two."""
+    """A requested field is on the wire, or in `extra["dropped"]`: one of the two."""
     value, mark = next((value, mark) for known, value, mark in ASKED if known == name)
     asked: dict[str, Any] = {name: value}
     heard = t.ask(Turn("Hi."), t.request(form, **asked))
@@ -238,20 +239,21 @@ def all_fields_at_once(t: Trial) -> None:
 
 @case("fields", *STREAMED)
 def nothing_asked_nothing_dropped(t: Trial, form: str) -> None:
-    """A plain request drops nothing, and says nothing of it."""
+    """A plain request drops nothing, and reports nothing as dropped."""
     assert "dropped" not in t.ask(Turn("Hi."), t.request(form)).answer.extra
 
 
 @case("fields", *STREAMED)
 def the_limit_of_the_answer(t: Trial, form: str) -> None:
-    """`max_tokens` is on the wire; with thinking, its budget is added and never taken from it."""
+    """`max_tokens` is on the wire; with thinking, its budget is added to it, never taken from
+    it."""
     assert "4321" in t.ask(Turn("Hi."), t.request(form, max_tokens=4321)).sent
     assert "6321" in t.ask(Turn("Hi."), t.thoughtful(form, max_tokens=4321)).sent
 
 
 @case("fields")
 def marks_for_a_cache(t: Trial) -> None:
-    """Marks of where a prompt can be cached are taken, wherever they are."""
+    """Cache marks are accepted, wherever they are."""
     for message in (None, 0, -1, 7):
         marks = CacheMarks(system=True, tools=True, message=message)
         asked = t.request(system="Be brief.", tools=TOOLS, cache=marks)
@@ -260,14 +262,14 @@ def marks_for_a_cache(t: Trial) -> None:
 
 @case("fields")
 def the_same_request_is_the_same_bytes(t: Trial) -> None:
-    """What is sent depends on the request alone: a cached prompt stays one."""
+    """What is sent depends on the request only: a cached prompt stays valid."""
     first, second = t.ask(), t.ask()
     assert first.sent == second.sent
 
 
 @case("fields")
 def a_longer_conversation_begins_as_the_shorter(t: Trial) -> None:
-    """What was sent before is the beginning of what is sent next: a cached prompt stays one."""
+    """A longer conversation begins with the bytes sent before: a cached prompt stays valid."""
     messages = [user_message("first question")]
     short = t.ask(Turn("Hi."), t.thoughtful(messages=messages)).sent
     messages += [Message("assistant", (TextBlock("an answer"),)), user_message("second question")]
@@ -278,7 +280,7 @@ def a_longer_conversation_begins_as_the_shorter(t: Trial) -> None:
 
 @case("fields")
 def a_request_is_left_as_it_was(t: Trial) -> None:
-    """A model does not change the request: it may go to another one next."""
+    """A model does not change the request: it may be sent to another one next."""
     said = Message("assistant", (ToolUse("c", "ls", {"a": [1]}),))
     messages = [user_message("hi"), said, Message("user", (ToolResultBlock("c", "a"),))]
     asked = t.thoughtful(messages=messages)

@@ -1,4 +1,4 @@
-"""Cases: errors become one code each, with what the provider said, and nothing is asked twice."""
+"""Cases: each error becomes one code, with the provider's message, and no request is repeated."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def _asked_once(heard: Heard) -> None:
 
 @case("status", *[(form, status) for form in STREAMED for status, _ in STATUSES])
 def a_status_is_a_code(t: Trial, form: str, status: int) -> None:
-    """Each status has its code, which says whether it is worth another try; one request."""
+    """Each status has its code, which says whether to retry; there is one request."""
     body = Reply.of({"error": {"message": f"no {status}", "type": "some"}}, status)
     (heard,) = t.play(body, request=t.thoughtful(form))
     code = dict(STATUSES)[status]
@@ -56,7 +56,7 @@ def a_status_is_a_code(t: Trial, form: str, status: int) -> None:
 
 @case("status", *[(form, status) for form in STREAMED for status in (401, 403, 429, 500, 503, 529)])
 def in_the_vendors_own_words(t: Trial, form: str, status: int) -> None:
-    """The same in the form in which the vendor writes its errors, over a socket."""
+    """The same in the format in which the vendor writes its errors, over a socket."""
     fault = Status(status, "It is said so.")
     heard = t.ask(replace(TURN, faults=(fault,)), t.thoughtful(form))
     assert heard.failure.code is dict(STATUSES)[status]
@@ -66,7 +66,7 @@ def in_the_vendors_own_words(t: Trial, form: str, status: int) -> None:
 
 @case("status", *STREAMED)
 def the_prompt_is_too_long(t: Trial, form: str) -> None:
-    """However the vendor says it, it is `exec.api.token_limit`: compaction can help."""
+    """However the vendor words it, it is `exec.api.token_limit`: compaction can help."""
     heard = t.ask(replace(TURN, faults=(ContextOverflow(),)), t.thoughtful(form))
     assert heard.failure.code is CODE.EXEC_API_TOKEN_LIMIT
     _asked_once(heard)
@@ -74,7 +74,7 @@ def the_prompt_is_too_long(t: Trial, form: str) -> None:
 
 @case("status", *STREAMED)
 def no_money(t: Trial, form: str) -> None:
-    """A quota that is used up is no rate limit: waiting does not help."""
+    """An exhausted quota is not a rate limit: waiting does not help."""
     quota = Status(429, "Your credit balance is too low", code="insufficient_quota",
                    kind="billing_error")  # fmt: skip
     heard = t.ask(replace(TURN, faults=(quota,)), t.thoughtful(form))
@@ -87,7 +87,7 @@ BODIES: Final = (b"", b"<html>Bad gateway</html>", b"[1, 2]", b'{"error": 7}', b
 
 @case("status", *[(number,) for number in range(len(BODIES))])
 def odd_bodies(t: Trial, number: int) -> None:
-    """Whatever comes with an error's status, the status counts; the message is one short line."""
+    """Whatever the body of an error, the status counts; the message is one short line."""
     (heard,) = t.play(Reply([BODIES[number]], 502, {}))
     assert (heard.failure.status, heard.failure.code) == (502, CODE.EXEC_API_SERVER_ERROR)
     assert len(str(heard.failure)) < 1000
@@ -97,7 +97,7 @@ def odd_bodies(t: Trial, number: int) -> None:
 
 @case("status", 301, 302, 307, 308)
 def redirects_are_not_followed(t: Trial, status: int) -> None:
-    """The key goes where it was meant to go, and nowhere else."""
+    """The key goes only where it was meant to go."""
     (heard,) = t.play(Reply((), status, {"location": "http://elsewhere.test/"}))
     assert not heard.failure.code.is_recoverable
 
@@ -122,7 +122,8 @@ WAITS: Final[tuple[tuple[dict[str, str], float | None], ...]] = (
 
 @case("retry-after", *[(number,) for number in range(len(WAITS))])
 def how_long_to_wait(t: Trial, number: int) -> None:
-    """Seconds, milliseconds or a date, and nothing absurd: what a provider asks for is told."""
+    """Seconds, milliseconds or a date, and nothing absurd: a provider's requested delay is
+    reported."""
     headers, wait = WAITS[number]
 
     async def go(model: Model, world: SimulatedWorld, played: Played) -> APIError:
@@ -168,7 +169,7 @@ def reset_before_a_byte(t: Trial, form: str) -> None:
 
 @case("secrets", 400, 401, 500)
 def the_key_is_in_no_message(t: Trial, status: int) -> None:
-    """Providers quote keys; errors do not."""
+    """Providers quote keys; errors must not."""
     message = f"Incorrect API key provided: {KEY}. Header: Bearer {KEY}"
     (heard,) = t.play(Reply.of({"error": {"message": message}}, status))
     assert KEY not in str(heard.failure)
@@ -178,14 +179,14 @@ def the_key_is_in_no_message(t: Trial, status: int) -> None:
 
 @case("secrets")
 def the_key_is_in_no_broken_answer(t: Trial) -> None:
-    """Nor do they where an answer makes no sense."""
+    """Nor must they if an answer makes no sense."""
     (heard,) = t.play(Reply([f'data: {{"error":{{"message":"key {KEY}"}}}}\n\n'.encode()]))
     assert KEY not in str(heard.failure)
 
 
 @case("secrets")
 def the_key_is_sent(t: Trial) -> None:
-    """The provider gets the key that it was given, as its own kind of credential."""
+    """The provider gets its key, as its own kind of credential."""
     (seen,) = t.ask(Turn("Hi."), t.request()).asked
     assert seen.api_key == KEY
     assert KEY not in seen.path
@@ -193,7 +194,7 @@ def the_key_is_sent(t: Trial) -> None:
 
 @case("requests")
 def what_cannot_be_written(t: Trial) -> None:
-    """A value that JSON does not have is refused before anything is sent."""
+    """A value that JSON cannot represent is rejected before anything is sent."""
     said = Message("assistant", (ToolUse("c", "ls", {"x": float("nan")}),))
     result = Message("user", (ToolResultBlock("c", "a"),))
     heard = t.ask(TURN, t.thoughtful(messages=[user_message("hi"), said, result]))

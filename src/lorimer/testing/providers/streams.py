@@ -19,13 +19,14 @@ from lorimer.testing.providers.trial import CODE, TURN, Heard, Trial, begins, sa
 
 LOST: Final = httpx2.RemoteProtocolError("peer closed connection without sending complete message")
 STEP: Final = 7
-"""Cuts at every byte would take a minute: a case cuts at every seventh, and each at others."""
+"""Cutting at every byte would take a minute: a case cuts at every seventh, each at different
+ones."""
 
 
 @case("cuts", *[(ending, first) for ending in ("clean", "reset") for first in range(STEP)])
 def cut_anywhere(t: Trial, ending: str, first: int) -> None:
-    """A stream that is cut is an error that can be repeated, or, where nothing was missing, the
-    whole answer: at every byte. What was released is a beginning of it."""
+    """A stream that is cut is a retryable error, or, if nothing was missing, the whole answer: at
+    every byte. What was released is a prefix of it."""
     reply = t.recorded()
     body = whole(reply)
     (heard,) = t.play(reply)
@@ -47,7 +48,7 @@ def _no_false_answer(heard: Heard, answer: Response) -> None:
 
 @case("cuts", "clean", "reset")
 def one_piece_cut_anywhere(t: Trial, ending: str) -> None:
-    """An answer in one piece that is cut is an error, at every fifth byte and near its end."""
+    """A non-streamed answer that is cut is an error, at every fifth byte and near its end."""
     asked = t.thoughtful("in one piece")
     reply = t.recorded(TURN, asked)
     body = whole(reply).rstrip()
@@ -60,7 +61,7 @@ def one_piece_cut_anywhere(t: Trial, ending: str) -> None:
 
 @case("cuts", *[(how, at) for how in ("fin", "rst", "clean") for at in (0, 1, 300, -200, -30)])
 def a_connection_that_is_cut(t: Trial, how: str, at: int) -> None:
-    """The same over a socket, closed or reset without a word, or by a proxy in good order."""
+    """The same over a socket, closed or reset abruptly, or by a proxy in good order."""
     heard = t.ask(replace(TURN, faults=(Cut(at, how),)))  # pyright: ignore[reportArgumentType]
     begins(heard)
     allowed = {CODE.EXEC_API_STREAM_INCOMPLETE}
@@ -69,7 +70,7 @@ def a_connection_that_is_cut(t: Trial, how: str, at: int) -> None:
 
 @case("cuts")
 def a_body_without_a_byte(t: Trial) -> None:
-    """Status 200 and nothing is no answer."""
+    """Status 200 with an empty body is not an answer."""
     for reply in (Reply(), Reply([b"\n\n"]), Reply([b": hello\n\n"])):
         (heard,) = t.play(reply)
         assert heard.failure.code is CODE.EXEC_API_STREAM_INCOMPLETE
@@ -77,7 +78,7 @@ def a_body_without_a_byte(t: Trial) -> None:
 
 @case("cuts")
 def what_a_failed_attempt_used(t: Trial) -> None:
-    """The usage of a failed attempt is what was counted until then, never more than there was."""
+    """The usage of a failed attempt is what was counted so far, never more than there was."""
     reply = t.recorded()
     body = whole(reply)
     (full,) = t.play(reply)
@@ -104,8 +105,8 @@ FRAMINGS: Final = (
 
 @case("framing", *[(number,) for number in range(len(FRAMINGS))])
 def legal_oddities(t: Trial, number: int) -> None:
-    """Line ends, comments, fields without space, data over lines, a byte order mark: the standard
-    of event streams allows them, and they change nothing."""
+    """Line ends, comments, fields without space, data over several lines, a byte order mark: the
+    standard of event streams allows them, and they change nothing."""
     reply = t.recorded(replace(TURN, faults=(FRAMINGS[number],)))
     body = whole(reply)
     for size in (len(body), 1, 7):
@@ -117,7 +118,7 @@ def legal_oddities(t: Trial, number: int) -> None:
 
 @case("framing")
 def any_chunks(t: Trial) -> None:
-    """However the bytes are cut into chunks, deltas and answer are the same."""
+    """However the bytes are split into chunks, deltas and answer are the same."""
     reply, dice = t.recorded(), Random(7)
     body = whole(reply)
     (once,) = t.play(reply)
@@ -133,20 +134,20 @@ def any_chunks(t: Trial) -> None:
 
 @case("framing")
 def byte_by_byte_over_a_socket(t: Trial) -> None:
-    """Each byte a packet of its own."""
+    """Each byte is a packet of its own."""
     says(t.ask(replace(TURN, faults=(Pieces(size=1),))).answer, TURN)
 
 
 @case("framing")
 def an_endless_line(t: Trial) -> None:
-    """A line that does not end is given up before it fills the memory."""
+    """An endless line is given up before it fills the memory."""
     (heard,) = t.play(Reply([b"data: ", *[b"x" * (1 << 20)] * 40]))
     assert heard.failure.code is CODE.EXEC_API_STREAM_INCOMPLETE
 
 
 @case("framing")
 def letters_that_are_none(t: Trial) -> None:
-    """Bytes that are no UTF-8 become replacement characters, or the stream an error; what was
+    """Bytes that are not UTF-8 become replacement characters, or the stream an error; what was
     released can be written anywhere."""
     reply = t.recorded(Turn("abcdefgh" * 4), t.request())
     body = whole(reply).replace(b"abcd", b"\xff\xc3\xed\xa0")
@@ -162,7 +163,7 @@ def letters_that_are_none(t: Trial) -> None:
 
 @case("events", 0, 1, 3, 6)
 def events_of_a_kind_nobody_knows(t: Trial, after: int) -> None:
-    """New kinds of event are skipped."""
+    """Unknown kinds of events are skipped."""
     says(t.ask(replace(TURN, faults=(ExtraEvent(after),))).answer, TURN)
 
 
@@ -182,13 +183,13 @@ def fields_nobody_knows(t: Trial, form: str) -> None:
 
 MALFORMED: Final = (None, "null", "[]", '"x"', "7", "{", "", "{}{}", '{"a":NaN}', '{"a":1e999}',
                     "{'a':1}", '{"a":"\x01"}', "[" * 9999)  # fmt: skip
-"""In place of an event's JSON; None: its own first half."""
+"""Replaces an event's JSON; None: its own first half."""
 
 
 @case("events", *[(number,) for number in range(len(MALFORMED))])
 def an_event_that_makes_no_sense(t: Trial, number: int) -> None:
-    """JSON that is cut, is not an object or is none at all makes the stream an error, wherever it
-    stands; nothing is guessed."""
+    """JSON that is cut, is not an object or is invalid makes the stream an error, at any position;
+    nothing is guessed."""
     (full,) = t.play(t.recorded())
     replies = [
         t.recorded(replace(TURN, faults=(BrokenEvent(index, MALFORMED[number]),)))
@@ -203,7 +204,7 @@ def an_event_that_makes_no_sense(t: Trial, number: int) -> None:
 
 
 def _positions(t: Trial) -> range:
-    """A third of the events, the first and the last among them."""
+    """A third of the events, including the first and the last."""
     count = whole(t.recorded()).count(b"\n\n")
     return range(0, count, max(1, count // 6))
 
@@ -217,7 +218,7 @@ KINDS: Final = (
 
 @case("events", *[(kind,) for kind, _ in KINDS])
 def an_error_in_mid_stream(t: Trial, kind: str) -> None:
-    """An error that the provider reports after status 200 has its code and its words, at every
+    """An error that the provider reports after status 200 has its code and its message, at every
     position; it is never an answer."""
     count = whole(t.recorded()).count(b"\n\n")
     for after in range(0, count - 1, 3):
@@ -229,7 +230,7 @@ def an_error_in_mid_stream(t: Trial, kind: str) -> None:
 
 @case("events", *STREAMED)
 def an_error_with_status_200(t: Trial, form: str) -> None:
-    """An error in place of an answer is an error, whatever the status says."""
+    """An error in place of an answer is an error, whatever the status."""
     heard = t.ask(replace(TURN, faults=(Status(200, "Busy", kind="overloaded_error"),)),
                   t.thoughtful(form))  # fmt: skip
     assert "Busy" in str(heard.failure)
@@ -243,7 +244,7 @@ NONSENSE: Final = (
 
 @case("events", *[(form, number) for form in STREAMED for number in range(len(NONSENSE))])
 def nonsense_in_place_of_an_answer(t: Trial, form: str, number: int) -> None:
-    """A page of HTML or another thing's JSON, with status 200, is an error that can be repeated."""
+    """A page of HTML or unrelated JSON, with status 200, is a retryable error."""
     for kind in ("text/html", "application/json"):
         reply = Reply([NONSENSE[number]], 200, {"content-type": kind})
         (heard,) = t.play(reply, request=t.thoughtful(form))
@@ -252,7 +253,7 @@ def nonsense_in_place_of_an_answer(t: Trial, form: str, number: int) -> None:
 
 @case("events")
 def the_same_stream_twice(t: Trial) -> None:
-    """A body that begins again is the answer once, or an error; never the answer twice."""
+    """A body that starts again is the answer once, or an error; never the answer twice."""
     reply = t.recorded()
     (full,) = t.play(reply)
     (heard,) = t.play(replace(reply, chunks=[whole(reply), whole(reply)]))
@@ -263,7 +264,7 @@ def the_same_stream_twice(t: Trial) -> None:
 
 @case("events")
 def one_piece_where_a_stream_was_asked(t: Trial) -> None:
-    """A server that does not know how to stream answers in one piece: that is an answer."""
+    """A server that cannot stream sends the answer in one piece: that is an answer."""
     reply = t.recorded(TURN, t.thoughtful("in one piece"))
     (heard,) = t.play(reply)
     says(heard.answer, TURN)

@@ -1,4 +1,4 @@
-"""HTTP without a network: answers that are given, and answers that were recorded."""
+"""HTTP without a network: given responses, and recorded ones."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ class Reply:
 
 
 class Played(httpx2.AsyncBaseTransport):
-    """Plays replies in order; the last one again and again.
+    """Plays replies in order; the last one repeatedly.
 
     `world`: where the seconds of a reply pass.
     """
@@ -40,7 +40,7 @@ class Played(httpx2.AsyncBaseTransport):
         self.replies = list(replies)
         self.requests: list[httpx2.Request] = []
         self.closed = 0
-        """Responses that were closed, be it at their end or before."""
+        """Responses that were closed, at their end or earlier."""
         self.read_to_the_end = 0
         self.world = world
 
@@ -81,22 +81,22 @@ class _Body(httpx2.AsyncByteStream):
 
 @dataclass
 class Recording:
-    """What came over the network, and what was asked."""
+    """What came over the network, and what was requested."""
 
     headers: Mapping[str, str] = field(default_factory=dict[str, str])
     body: bytearray = field(default_factory=bytearray)
 
 
 class Recorded(httpx2.AsyncBaseTransport):
-    """The network, written down. Keeps the last answer."""
+    """The network, recorded. Keeps the last response."""
 
     def __init__(self, recording: Recording) -> None:
-        # No certificates: whatever is asked in a test is on this machine, without TLS.
+        # No certificates: all requests in a test stay on this machine, without TLS.
         self._network = httpx2.AsyncHTTPTransport(verify=False, trust_env=False)
         self._recording = recording
 
     async def handle_async_request(self, request: httpx2.Request) -> httpx2.Response:
-        """Passed on."""
+        """Forward the request."""
         response = await self._network.handle_async_request(request)
         assert isinstance(response.stream, httpx2.AsyncByteStream)
         self._recording.headers = dict(response.headers)

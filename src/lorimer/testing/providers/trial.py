@@ -1,4 +1,4 @@
-"""What the cases of the kit share: a model, a server that plays turns, and what came of asking."""
+"""Common parts of the kit's cases: a model, a server that plays turns, and the outcome of calls."""
 
 from __future__ import annotations
 
@@ -59,11 +59,11 @@ TURN: Final = Turn(
     tool_calls=(ToolCall("c1", "read", {"p": "ü/a"}), ToolCall("c2", "ls")),
     usage=FakeUsage(20, 9, cache_read=4, cache_write=2),
 )
-"""An answer with everything in it."""
+"""An answer that contains everything."""
 
 
 class LLMServer(Protocol):
-    """What the kit needs of a fake provider; `FakeLLMServer` has it."""
+    """The part of a fake provider that the kit needs; implemented by `FakeLLMServer`."""
 
     @property
     def url(self) -> str:
@@ -72,7 +72,7 @@ class LLMServer(Protocol):
 
     @property
     def requests(self) -> Sequence[SeenRequest]:
-        """Every request, refused ones included."""
+        """Every request, including rejected ones."""
         ...
 
     @property
@@ -92,16 +92,16 @@ class LLMServer(Protocol):
 
 @dataclass
 class Heard:
-    """What one call gave."""
+    """The outcome of one call."""
 
     items: list[Delta | Response] = field(default_factory=list[Delta | Response])
     error: APIError | None = None
     asked: tuple[SeenRequest, ...] = ()
-    """What the server was asked, if there was one."""
+    """The requests to the server, if there was one."""
 
     @property
     def answer(self) -> Response:
-        """The one response, which has to be the last item."""
+        """The only response, which has to be the last item."""
         assert self.error is None, f"the call failed: {self.error!r}"
         assert self.items, "the stream gave nothing and raised nothing"
         last = self.items[-1]
@@ -111,7 +111,7 @@ class Heard:
 
     @property
     def failure(self) -> APIError:
-        """The error there has to be, and no answer with it."""
+        """The expected error, without an answer."""
         assert self.error is not None, f"the call did not fail: {self.items!r:.500}"
         assert not [item for item in self.items if isinstance(item, Response)]
         return self.error
@@ -138,16 +138,16 @@ class Heard:
 
     @property
     def usages(self) -> list[UsageDelta]:
-        """The counts on the way."""
+        """The intermediate counts."""
         return [item for item in self.items if isinstance(item, UsageDelta)]
 
     def arguments(self, index: int) -> str:
-        """The JSON text of call number `index`, as it came."""
+        """The JSON text of call number `index`, unchanged."""
         return "".join([item.partial_json for item in self.inputs if item.index == index])
 
 
 class _World(RealWorld):
-    """Closes its clients itself; what comes over them may be written down."""
+    """Closes its clients itself; their traffic can be recorded."""
 
     __slots__ = ("clients", "transport")
 
@@ -157,7 +157,7 @@ class _World(RealWorld):
         self.clients: list[httpx2.AsyncClient] = []
 
     def http(self) -> httpx2.AsyncClient:
-        """A client of the kit's own transport."""
+        """A client with the kit's own transport."""
         transport = self.transport or Recorded(Recording())
         client = httpx2.AsyncClient(transport=transport, timeout=None, trust_env=False)
         self.clients.append(client)
@@ -170,11 +170,11 @@ class _World(RealWorld):
 
 
 async def hear(stream: AsyncIterator[Delta | Response]) -> Heard:
-    """One call, drained; an APIError is caught."""
+    """Drain one call; an APIError is caught."""
     heard = Heard()
     try:
         async for item in stream:
-            heard.items.append(item)  # what came before an error counts
+            heard.items.append(item)  # items before an error count
     except APIError as error:
         heard.error = error
     return heard
@@ -217,7 +217,7 @@ class Trial:
         self._api = api
 
     def model(self, url: str = "http://provider.test") -> Model:
-        """A new Model that asks there."""
+        """A new Model for that URL."""
         return self._model(url, KEY)
 
     def request(self, form: str = STREAM, text: str = "hi", **fields: Any) -> Request:
@@ -231,7 +231,7 @@ class Trial:
         return self.request(form, tools=TOOLS, thinking_tokens=2000, **fields)
 
     def over_wire(self, script: Script, go: Callable[[Model, World, LLMServer], Awaitable[T]]) -> T:
-        """Let `go` ask a server on a port of this machine; all is closed afterwards."""
+        """Let `go` call a server on a local port; everything is closed afterwards."""
 
         async def main(server: LLMServer) -> T:
             world = _World()
@@ -256,7 +256,7 @@ class Trial:
     def call(
         self, turns: Sequence[Turn], request: Request
     ) -> tuple[Response, Sequence[SeenRequest]]:
-        """One call as a run makes it, with its further attempts; and what was asked."""
+        """One call as a run makes it, with its retries; and the requests."""
 
         async def go(
             model: Model, world: World, server: LLMServer
@@ -275,7 +275,7 @@ class Trial:
         return self.over_wire(list(turns), go)
 
     def recorded(self, turn: Turn = TURN, request: Request | None = None) -> Reply:
-        """What the server says for a turn, as bytes in one chunk."""
+        """The server's response to a turn, as bytes in one chunk."""
         asked, recording = request or self.thoughtful(), Recording()
 
         async def main(server: LLMServer) -> None:
@@ -315,7 +315,7 @@ class Trial:
     def simulated(
         self, reply: Reply, go: Callable[[Model, SimulatedWorld, Played], Awaitable[T]]
     ) -> T:
-        """Let `go` ask in virtual time, in which every call gets the same reply."""
+        """Let `go` make calls in virtual time, each with the same reply."""
         late = _Late()
 
         async def main(world: SimulatedWorld) -> T:
@@ -330,7 +330,7 @@ def _free(usage: Usage, name: str, model: Model) -> int:
 
 
 class _Late(httpx2.AsyncBaseTransport):
-    """A transport that needs the world which it is given to."""
+    """A transport for the world that it is given to."""
 
     inner: Played | None = None
 
@@ -340,19 +340,19 @@ class _Late(httpx2.AsyncBaseTransport):
 
 
 def whole(reply: Reply) -> bytes:
-    """The one chunk of a recorded reply."""
+    """The single chunk of a recorded reply."""
     (chunk,) = reply.chunks
     assert isinstance(chunk, bytes)
     return chunk
 
 
 def same(answer: Response, other: Response) -> bool:
-    """The same in everything that the model said and was billed."""
+    """Whether everything that the model said and was billed for is the same."""
     return (answer.content, answer.stop, answer.usage) == (other.content, other.stop, other.usage)
 
 
 def says(answer: Response, turn: Turn) -> None:
-    """The answer is what the turn says."""
+    """Check that the answer is what the turn says."""
     thoughts = [block for block in answer.content if isinstance(block, ThinkingBlock)]
     assert "".join([block.text for block in thoughts]) == joined(turn.thinking)
     assert answer.text == joined(turn.text)
@@ -361,7 +361,7 @@ def says(answer: Response, turn: Turn) -> None:
 
 
 def begins(heard: Heard, turn: Turn = TURN) -> None:
-    """What was released is a beginning of the turn, once."""
+    """Check that what was released is a prefix of the turn, once."""
     assert joined(turn.text).startswith(heard.text)
     assert joined(turn.thinking).startswith(heard.thinking)
     for index, made in enumerate(turn.tool_calls):
@@ -369,7 +369,7 @@ def begins(heard: Heard, turn: Turn = TURN) -> None:
 
 
 def dropped(answer: Response) -> list[JSON]:
-    """The fields that were not sent, by the answer's own account."""
+    """The fields that were not sent, according to the answer."""
     named = answer.extra.get("dropped", [])
     assert isinstance(named, list), "extra['dropped'] is a list of names"
     return named

@@ -1,4 +1,4 @@
-"""Cases: time, cancellation, connections, and many calls at once."""
+"""Cases: time, cancellation, connections, and concurrent calls."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ async def _hung_up(server: LLMServer) -> None:
 
 @case("leaving", 1, 2, 5)
 def leaving_early_closes(t: Trial, items: int) -> None:
-    """Closing the iterator ends the connection, wherever it is."""
+    """Closing the iterator ends the connection, at any point."""
     reply = t.recorded()
 
     async def go(model: Model, world: SimulatedWorld, played: Played) -> None:
@@ -59,7 +59,7 @@ def leaving_early_closes(t: Trial, items: int) -> None:
 
 @case("leaving")
 def leaving_ends_the_connection(t: Trial) -> None:
-    """The same over a socket: the provider sees the connection go, and stops."""
+    """The same over a socket: the provider sees the disconnect, and stops."""
 
     async def go(model: Model, world: World, server: LLMServer) -> None:
         stream = model.stream(t.thoughtful(), world=world)
@@ -74,7 +74,8 @@ def leaving_ends_the_connection(t: Trial) -> None:
 
 @case("leaving", *[(form, after) for form in STREAMED for after in (None, 3)])
 def cancelling_ends_the_connection(t: Trial, form: str, after: int | None) -> None:
-    """A cancelled call is over at once, and its connection with it; nothing swallows it."""
+    """A cancelled call ends immediately, and its connection with it; nothing swallows the
+    cancellation."""
 
     async def go(model: Model, world: World, server: LLMServer) -> None:
         task = asyncio.ensure_future(hear(model.stream(t.thoughtful(form), world=world)))
@@ -94,7 +95,7 @@ def cancelling_ends_the_connection(t: Trial, form: str, after: int | None) -> No
 
 @case("leaving")
 def what_is_not_begun_asks_nothing(t: Trial) -> None:
-    """A stream of which no item is taken sends no request."""
+    """A stream from which no item is taken sends no request."""
 
     async def go(model: Model, world: World, server: LLMServer) -> None:
         await closed(model.stream(t.thoughtful(), world=world))
@@ -105,7 +106,7 @@ def what_is_not_begun_asks_nothing(t: Trial) -> None:
 
 @case("connections", *STREAMED)
 def one_connection_serves_many_calls(t: Trial, form: str) -> None:
-    """Calls in a row share a connection."""
+    """Consecutive calls share a connection."""
 
     async def go(model: Model, world: World, server: LLMServer) -> None:
         for _ in range(5):
@@ -117,7 +118,7 @@ def one_connection_serves_many_calls(t: Trial, form: str) -> None:
 
 @case("connections", *STREAMED)
 def many_calls_at_once(t: Trial, form: str) -> None:
-    """A model is shared: each of twenty calls at once gets its own answer."""
+    """A model is shared: each of twenty concurrent calls gets its own answer."""
 
     def echo(request: SeenRequest) -> Turn:
         number = str(request.body).partition("number <")[2].partition(">")[0]
@@ -136,7 +137,7 @@ def many_calls_at_once(t: Trial, form: str) -> None:
 
 @case("connections")
 def a_new_loop_a_new_connection(t: Trial) -> None:
-    """A program that calls `asyncio.run` again and again can keep its model."""
+    """A program that calls `asyncio.run` repeatedly can keep its model."""
     model, replies = t.model(), [t.recorded()]
 
     async def go(world: SimulatedWorld) -> None:
@@ -181,7 +182,7 @@ def hours_pass_in_no_time(t: Trial) -> None:
 
 @case("clocks")
 def silence_after_the_headers(t: Trial) -> None:
-    """A provider that answers and then is silent runs into the idle time-out, not another."""
+    """A provider that answers and then is silent runs into the idle timeout, not another."""
 
     async def go(model: Model, world: SimulatedWorld, _: Played) -> None:
         failure, took = await _until_it_fails(model, t, world)
@@ -194,7 +195,7 @@ def silence_after_the_headers(t: Trial) -> None:
 
 @case("clocks")
 def pings_are_no_content(t: Trial) -> None:
-    """Comments and pings for ever do not keep a dead answer alive."""
+    """Endless comments and pings do not keep a dead answer alive."""
 
     async def go(model: Model, world: SimulatedWorld, _: Played) -> None:
         failure, took = await _until_it_fails(model, t, world)
@@ -206,7 +207,7 @@ def pings_are_no_content(t: Trial) -> None:
 
 @case("clocks")
 def drop_by_drop(t: Trial) -> None:
-    """A provider that never stops dripping runs into the total time-out."""
+    """A provider that never stops dripping runs into the total timeout."""
     reply = _slow(t.recorded(), 50, 90.0)
 
     async def go(model: Model, world: SimulatedWorld, played: Played) -> None:
@@ -220,7 +221,7 @@ def drop_by_drop(t: Trial) -> None:
 
 @case("clocks")
 def a_time_out_closes(t: Trial) -> None:
-    """What a time-out ends is closed."""
+    """A timeout closes the connection."""
     body = whole(t.recorded())
 
     async def go(model: Model, world: SimulatedWorld, played: Played) -> None:
@@ -232,7 +233,7 @@ def a_time_out_closes(t: Trial) -> None:
 
 @case("model")
 def it_has_a_name(t: Trial) -> None:
-    """`provider` and `name` are plain words, and the name is what is asked for."""
+    """`provider` and `name` are plain words, and the name is the one requested."""
     model = t.model()
     assert model.provider
     assert model.name
@@ -242,7 +243,7 @@ def it_has_a_name(t: Trial) -> None:
 
 @case("model")
 def it_asks_for_the_model_of_the_request(t: Trial) -> None:
-    """The request says which model; a Model may be asked for another of its provider."""
+    """The request names the model; a Model may be called for another of its provider."""
     asked = t.request(messages=[user_message("hi")])
     asked.model = "another-model"
     (seen,) = t.ask(Turn("Hi."), asked).asked
@@ -251,7 +252,7 @@ def it_asks_for_the_model_of_the_request(t: Trial) -> None:
 
 @case("model")
 def it_keeps_nothing(t: Trial) -> None:
-    """A model holds no state of a call: what failed before does not matter."""
+    """A model has no state of a call: earlier failures do not matter."""
     reply = t.recorded()
     body = whole(reply)
     half = replace(reply, chunks=[body[: len(body) // 2]])

@@ -1,2 +1,2 @@
-"""How processes are kept apart from the machine: one module for each mechanism, and `levels`,
-which chooses among them."""
+"""Isolation of processes from the machine: one module for each mechanism, and `levels`, which
+chooses among them."""

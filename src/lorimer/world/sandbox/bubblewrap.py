@@ -1,8 +1,8 @@
-"""bubblewrap: namespaces of its own for a process and all its descendants (level L2).
+"""bubblewrap: separate namespaces for a process and all its descendants (level L2).
 
-Its process namespace ends with its first process, and that with us: nothing can outlive either.
-But bubblewrap ties it to us last, when all is set up; a kill of ours before that would leave it.
-So what is to run in it waits there until we have answered (`pipes.Threshold`).
+Its process namespace ends with its first process, which ends with us: nothing can outlive either.
+But bubblewrap establishes the latter last, when everything is set up; if we were killed before
+that, it would stay. So the program inside waits until we have answered (`pipes.Threshold`).
 """
 
 from __future__ import annotations
@@ -22,8 +22,8 @@ _APART: Final = (*("--die-with-parent", "--unshare-all", "--new-session", "--cap
 
 
 def found(writable: Iterable[Path] = ()) -> str | None:
-    """Where the program is. One that lies in a `writable` folder does not count: what has been in
-    the sandbox before may have put it there, to be started outside of it."""
+    """The path of the program. One in a `writable` folder does not count: an earlier program in the
+    sandbox may have put it there, in order to be run outside of it."""
     open_to_it = [Path(os.path.realpath(folder)) for folder in writable]
     for folder in os.environ.get("PATH", os.defpath).split(os.pathsep):
         program = shutil.which("bwrap", path=folder) if os.path.isabs(folder) else None
@@ -37,8 +37,8 @@ def found(writable: Iterable[Path] = ()) -> str | None:
 
 
 def sockets(view: View) -> list[Path]:
-    """Unix sockets of programs outside that `view` would show: that a disk is read-only keeps
-    nobody from speaking to one. Those that are opened later are not known."""
+    """Unix sockets of outside programs that `view` would expose: a read-only disk does not prevent
+    connecting to them. Those that are opened later are unknown."""
     try:
         lines = os.fsdecode(_SOCKETS.read_bytes()).split("\n")[1:]
     except OSError:
@@ -48,7 +48,7 @@ def sockets(view: View) -> list[Path]:
     for name in dict.fromkeys([path for path, *_ in filter(None, names) if path[0] == "/"]):
         path = Path(os.path.realpath(os.path.dirname(name)), os.path.basename(name))
         holding = [access for folder, access in view.words if path.is_relative_to(folder)]
-        if holding and holding[-1] is not Access.READ:  # the deepest decides, and comes last
+        if holding and holding[-1] is not Access.READ:  # the deepest one decides, and comes last
             continue
         with suppress(OSError):
             if stat.S_ISSOCK(path.lstat().st_mode):
@@ -64,13 +64,13 @@ def command(
     cwd: Path,
     seccomp_fd: int,
 ) -> list[str]:
-    """The command that runs `argv` in `cwd`, seeing what `view` shows. The filter is read from
-    `seccomp_fd`. It has to be started with the clean environment already: what it was started
-    with can be read inside, at `/proc/1/environ`."""
+    """The command that runs `argv` in `cwd`, with the disk as in `view`. The filter is read from
+    `seccomp_fd`. It has to be started with the clean environment already: its initial environment
+    can be read inside, at `/proc/1/environ`."""
     root = Path("/")
     bind = "--bind" if root in view.of(Access.WRITE) else "--ro-bind"
     words = [program, *_APART, bind, "/", "/", "--dev", "/dev", "--proc", "/proc"]
-    sealed: list[str] = []  # at the end: places for mounts have to be made in them first
+    sealed: list[str] = []  # at the end: mount points have to be created in them first
     for path, access in view.words:
         name = str(path)
         match access:

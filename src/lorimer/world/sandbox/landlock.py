@@ -1,8 +1,8 @@
 """Landlock: the kernel's own list of what a process and its descendants may open (level L1).
 
-No privilege is needed. The rights belong to a thread and are inherited by what it starts, so a
-thread of this process takes them on, starts the program, and ends. Linux 6.2 (Landlock 3) is the
-oldest that can hold a file's length; 6.12 (Landlock 6) holds signals too.
+No privileges are needed. Restrictions belong to a thread and are inherited by what it starts, so a
+thread of this process restricts itself, starts the program, and ends. The minimum is Linux 6.2
+(Landlock 3), which controls truncation; 6.12 (Landlock 6) also controls signals.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ OLDEST: Final = 3
 TCP: Final = 4
 SIGNALS: Final = 6
 
-_CREATE_RULESET, _ADD_RULE, _RESTRICT_SELF = 444, 445, 446  # the same on every machine
+_CREATE_RULESET, _ADD_RULE, _RESTRICT_SELF = 444, 445, 446  # the same on all architectures
 _ABI_VERSION: Final = 1  # a flag of create_ruleset
 _PATH_BENEATH, _NET_PORT = 1, 2  # types of rules
 _BIND_TCP, _CONNECT_TCP = 1, 2
@@ -43,11 +43,12 @@ _DEVICES: Final = ("null", "zero", "full", "random", "urandom")
 _OF_PROC: Final = (
     *("cpuinfo", "filesystems", "loadavg", "meminfo", "stat", "sys", "uptime", "version"),
 )
-"""What tells of the machine. Never `self`: a rule would be about *this* process."""
+"""Files that reveal information about the machine. Never `self`: a rule would apply to *this*
+process."""
 
 
 def abi() -> int:
-    """The version of Landlock in this kernel; 0: there is none."""
+    """The version of Landlock in this kernel; 0: not supported."""
     try:
         return max(0, _system_call(_CREATE_RULESET, None, 0, _ABI_VERSION))
     except OSError:
@@ -56,8 +57,8 @@ def abi() -> int:
 
 @contextmanager
 def ruleset(view: View, temporary: Path, *, port: int | None) -> Generator[int]:
-    """A descriptor of the rules for what `view` shows; `temporary` can be written, and TCP
-    connections be made to `port`, of whatever address."""
+    """A descriptor of the rules for `view`; `temporary` is writable, and TCP connections to `port`
+    are allowed, at any address."""
     version = abi()
     files = (1 << {3: 15, 4: 15}.get(version, 16)) - 1
     tcp = _BIND_TCP | _CONNECT_TCP if version >= TCP else 0
@@ -83,8 +84,8 @@ def ruleset(view: View, temporary: Path, *, port: int | None) -> Generator[int]:
 
 
 def start_restricted(rules: int, seccomp: bytes, start: Callable[[], T]) -> T:
-    """What `start` returns (or raises), called in a thread that is held by the rules and the
-    filter for the rest of its life. Takes about a millisecond, during which it blocks."""
+    """Returns what `start` returns (or raises), called in a thread that is restricted by the rules
+    and the filter for the rest of its life. Blocks for about a millisecond."""
     outcome: list[T] = []
     failure: list[BaseException] = []
 
@@ -97,7 +98,7 @@ def start_restricted(rules: int, seccomp: bytes, start: Callable[[], T]) -> T:
             failure.append(error)
 
     thread = threading.Thread(target=work, name="lorimer-landlock")
-    # A finaliser of anybody's must not run where it may not touch its files.
+    # finalisers must not run in a thread that may not access their files
     collecting = gc.isenabled()
     gc.disable()
     try:
@@ -112,7 +113,7 @@ def start_restricted(rules: int, seccomp: bytes, start: Callable[[], T]) -> T:
 
 
 def filter_calls(seccomp: bytes) -> None:
-    """Hold this thread, and all that it will start, by one more filter."""
+    """Restrict this thread, and everything that it will start, by one more filter."""
     _prctl(_SET_NO_NEW_PRIVS, 1)
     filter_ = ctypes.create_string_buffer(seccomp, len(seccomp))
     described = _FilterProgram(len(seccomp) // 8, ctypes.addressof(filter_))
@@ -120,8 +121,8 @@ def filter_calls(seccomp: bytes) -> None:
 
 
 def keep_apart() -> bool:
-    """Hold this thread, and all that it will start, from signalling and tracing any process that
-    was there before. False where the kernel cannot (before Linux 6.12)."""
+    """Prevent this thread, and everything that it will start, from signalling and tracing any
+    existing process. False if the kernel does not support it (before Linux 6.12)."""
     if abi() < SIGNALS:
         return False
     with _rules(struct.pack("=QQQ", 0, 0, _SCOPES), 24) as rules:
@@ -130,9 +131,9 @@ def keep_apart() -> bool:
 
 
 def write_only_beneath(folders: Iterable[Path]) -> bool:
-    """Hold this thread, and all that it will start, from writing anything but these and plain
-    devices: also pipes and devices, which a read-only mount lets through. False where the kernel
-    cannot."""
+    """Prevent this thread, and everything that it will start, from writing to anything but these
+    folders and plain devices: also to pipes and devices, which a read-only mount permits. False if
+    the kernel does not support it."""
     if abi() < OLDEST:
         return False
     writes = ((1 << 15) - 1) & ~_READ
@@ -160,7 +161,7 @@ def _restrict(rules: int) -> None:
 
 
 def adopt_orphans() -> None:
-    """Become the parent of those whose own dies, among all that descends from this process."""
+    """Become the parent of orphaned descendants of this process."""
     _prctl(_SET_CHILD_SUBREAPER, 1)
 
 
@@ -169,7 +170,7 @@ class _FilterProgram(ctypes.Structure):
 
 
 def _open_parts(closed: set[str]) -> Iterator[str]:
-    """The largest parts of the disk that hold nothing closed."""
+    """The largest parts of the disk that contain nothing closed."""
     split = {str(parent) for path in closed for parent in Path(path).parents}
     left = ["/"]
     while left:
@@ -186,7 +187,7 @@ def _open_parts(closed: set[str]) -> Iterator[str]:
 
 
 def _allow(rules: int, path: str | Path, access: int) -> None:
-    """Let it be used so, with all beneath it. What cannot be opened gets no rule."""
+    """Allow this access to it and everything beneath it. What cannot be opened gets no rule."""
     try:
         descriptor = os.open(path, os.O_PATH | os.O_CLOEXEC)
     except OSError:

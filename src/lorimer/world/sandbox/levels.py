@@ -1,4 +1,4 @@
-"""Which level a process is held at: the best that works here, and never silently a lower one."""
+"""The isolation level for a process: the best that works here, and never silently a lower one."""
 
 from __future__ import annotations
 
@@ -28,18 +28,18 @@ _UNBOUNDED: Final = (
 
 
 class Levels:
-    """What works on this machine; found out once, at the first question."""
+    """What works on this machine; determined once, on first use."""
 
     __slots__ = ("_bubblewrap", "_landlock")
 
     def __init__(self) -> None:
         self._bubblewrap: dict[str | None, str] = {}
-        """By its program."""
+        """By path of the program."""
         self._landlock: str | None = None
 
     async def why_not(self, writable: Sequence[Path] = ()) -> dict[Level, str]:
-        """For each level "" when it works, else the reason why it does not. What lies in a folder
-        that is `writable` for whom it is to hold does not count."""
+        """For each level "" if it works, else the reason why not. Programs in a folder that is
+        `writable` for the sandboxed process do not count."""
         program = bubblewrap.found(writable)
         if program not in self._bubblewrap:
             self._bubblewrap[program] = await _bubblewrap(program, writable)
@@ -48,7 +48,7 @@ class Levels:
         return {"L2": self._bubblewrap[program], "L1": self._landlock, "L0": ""}
 
     async def choose(self, sandbox: Sandbox) -> Isolation:
-        """The best level there is. Raises `exec.sandbox.missing` when that is not enough."""
+        """The best available level. Raises `exec.sandbox.missing` if that is not sufficient."""
         why = await self.why_not(sandbox.writable)
         for level in ORDER:
             if not why[level]:
@@ -65,7 +65,7 @@ class Levels:
 
 
 def gaps(level: Level, sandbox: Sandbox) -> tuple[str, ...]:
-    """What a level does not hold."""
+    """What a level does not enforce."""
     if level == "L0":
         return (*_UNBOUNDED, "the list of hosts is not enforced") if sandbox.hosts else _UNBOUNDED
     if level == "L1":
@@ -104,7 +104,7 @@ def _landlock() -> str:
 
 
 async def _bubblewrap(program: str | None, writable: Sequence[Path]) -> str:
-    """Tried with all that is used later, because much of it can be forbidden."""
+    """Tested with all features that are used later, because many of them can be forbidden."""
     if sys.platform != "linux":
         return "bubblewrap is there on Linux only"
     if program is None:

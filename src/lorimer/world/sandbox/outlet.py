@@ -1,8 +1,8 @@
-"""How a sandboxed program gets to its proxy, and nowhere else: by level.
+"""How a sandboxed program reaches its proxy, and nothing else: by level.
 
-L2: it has a network of its own, in which there is nothing but the proxy's door (`shim.py`). L1: it
-can make TCP connections to one port only, where the proxy listens with a password. L0: the proxy is
-offered, and nobody has to take it.
+L2: it has a network of its own, which contains nothing but a socket of the proxy (`shim.py`). L1:
+it can make TCP connections to one port only, where the proxy listens with a password. L0: the proxy
+is offered, but not enforced.
 """
 
 from __future__ import annotations
@@ -22,13 +22,13 @@ from lorimer.world.proxy import Proxy
 from lorimer.world.sandbox import shim
 
 _PORT: Final = 3128
-"""Of the door in a network of its own."""
+"""The port of the proxy's socket in a network of its own."""
 _LOOPBACK: Final = ("localhost", "127.0.0.1", "::1", "[::1]")
 _NAMES: Final = ("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY")
 
 
 class Outlet:
-    """The way out of one program. Made before it, closed after it; `serve` in between."""
+    """The network access of one program. Created before it, closed after it; `serve` in between."""
 
     def __init__(self, hosts: Sequence[str], level: Level) -> None:
         self._password = "" if level == "L2" else secrets.token_urlsafe(18)
@@ -48,15 +48,15 @@ class Outlet:
             self.port = int(self._door.getsockname()[1])
 
     def command(self, argv: Sequence[str]) -> list[str]:
-        """What starts the program."""
+        """The command that starts the program."""
         if self.theirs is None:
             return list(argv)
         own = [sys.executable, "-I", "-S", str(Path(shim.__file__))]
         return [*own, str(self.theirs), str(self.port), *argv]
 
     def environment(self) -> Mapping[str, str]:
-        """What tells the program of the proxy. Its own loopback is reached without, unless that of
-        the machine is listed."""
+        """Variables that point the program to the proxy. Its own loopback is accessed directly,
+        unless that of the machine is listed."""
         user = f"lorimer:{self._password}@" if self._password else ""
         url = f"http://{user}127.0.0.1:{self.port}"
         direct = ",".join([name for name in _LOOPBACK if not self._lists(name)])
@@ -73,17 +73,17 @@ class Outlet:
             self.theirs = None
 
     async def serve(self) -> None:
-        """Answer the program, until cancelled."""
+        """Serve the program, until cancelled."""
         if self._ours is not None:
             await _readable(self._ours)
             with suppress(OSError):
                 _, descriptors, _, _ = socket.recv_fds(self._ours, 1, 1)
                 self._door = socket.socket(fileno=descriptors[0]) if descriptors else None
-        if self._door is not None:  # else the program ended before it began
+        if self._door is not None:  # otherwise the program ended before it began
             await self.proxy.serve(self._door)
 
     def close(self) -> None:
-        """Everything."""
+        """Close all sockets."""
         self.let_go()
         for end in (self._ours, self._door):
             if end is not None:

@@ -1,9 +1,9 @@
-"""What the probes run inside a sandbox: tries to get out, and says what worked.
+"""Run by the probes inside a sandbox: tries to break out, and reports what worked.
 
-A program of its own, run by file name with a bare interpreter; it imports nothing of Lorimer.
+A standalone program, run by file name with a bare interpreter; it imports nothing from Lorimer.
 `try` reads one JSON object from stdin and writes one: the name of each attempt, and whether it was
-held. `hold FILE` locks a file, writes its process id into it, and waits. `escape FILE` starts
-`hold` as far away as it can, and ends.
+prevented. `hold FILE` locks a file, writes its process id into it, and waits. `escape FILE` starts
+`hold` as detached as it can, and ends.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ def main() -> None:
 
 
 def attempts(known: dict[str, str]) -> dict[str, bool]:
-    """Each attempt, and whether it was held."""
+    """Each attempt, and whether it was prevented."""
     tries = {
         "write": lambda: write(known["outside"]),
         "read": lambda: read(known["canary"]),
@@ -97,7 +97,7 @@ def any_environ(digest: str) -> bool:
 
 
 def mount() -> bool:
-    """With rights of its own in a new user namespace, if it gets one."""
+    """With privileges of its own in a new user namespace, if it gets one."""
     if _c().unshare(0x10000000 | 0x00020000) != 0:
         return False
     return _c().mount(b"none", b"/mnt", b"tmpfs", 0, None) == 0
@@ -123,7 +123,7 @@ def escape(file: str) -> None:
 
 
 def until_held(file: str) -> int:
-    """The process that holds it, once one does; 0 after 5 s."""
+    """The process that holds the lock, once there is one; 0 after 5 s."""
     for _ in range(500):
         try:
             with open(file, "rb") as opened:

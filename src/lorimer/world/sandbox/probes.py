@@ -1,7 +1,7 @@
-"""Live probes: a real program tries to get out of each level, and what it managed is told.
+"""Live probes: a real program tries to break out of each level, and the result is reported.
 
-What a level promises is only worth what this machine makes of it: `lorimer doctor` shows this, and
-the tests hold every level to it.
+What a level promises depends on the machine: `lorimer doctor` shows the results, and the tests
+check every level against them.
 """
 
 from __future__ import annotations
@@ -51,14 +51,14 @@ EXPECTED: Final[Mapping[Level, frozenset[str]]] = {
     "L1": ALL - {"death"},
     "L2": ALL,
 }
-"""What each level has to hold."""
+"""What each level has to prevent."""
 
 _SETTLE_S: Final = 1.0
 
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """Where one level is tried: a folder that it may write, and some that it may not."""
+    """Where one level is tried: a folder that it may write to, and some that it may not."""
 
     inside: Path
     outside: Path
@@ -67,7 +67,7 @@ class Place:
 
 
 async def probe(level: Level) -> dict[str, bool]:
-    """For each of `PROBES` whether it was held at this level. Takes about half a second.
+    """For each of `PROBES` whether it was prevented at this level. Takes about half a second.
 
     Raises OSError when the level does not work here at all.
     """
@@ -94,7 +94,7 @@ def _own_environ() -> str:
 
 
 def _base() -> str | None:
-    """Not in /tmp, where the sandbox has a folder of its own: that would hide what is tried."""
+    """Not in /tmp, where the sandbox has a folder of its own, which would hide the attempts."""
     for folder in ("/var/tmp", "/dev/shm"):  # noqa: S108 - a folder of ours is made in it
         if os.access(folder, os.W_OK):
             return folder
@@ -144,15 +144,15 @@ async def _escape(level: Level, place: Place) -> bool:
 
 
 def _death(level: Level, place: Place) -> bool:
-    """A Lorimer that has started something is killed; does that live on?"""
+    """Kill a Lorimer that has started a program; check whether that survives."""
     lock = place.inside / "death"
-    # not by run_process: that would look after what is left
+    # not by run_process, which would clean up what is left
     subprocess.run(
         [sys.executable, "-m", __name__, level, str(place.inside.parent)],
         env={
             **os.environ,
             "PYTHONPATH": os.pathsep.join(sys.path),
-            "TMPDIR": str(place.inside.parent),  # what it cannot remove any more goes with that
+            "TMPDIR": str(place.inside.parent),  # also removes what it can no longer remove
         },
         stdin=subprocess.DEVNULL,
         stdout=subprocess.DEVNULL,
@@ -164,9 +164,9 @@ def _death(level: Level, place: Place) -> bool:
 
 
 def _let_go(lock: Path) -> bool:
-    """Whether a lock that was taken is free again; ends who has it if not."""
+    """Whether a lock that was taken is free again; kills its holder if not."""
     if not lock.exists() or not lock.read_bytes():
-        return False  # it never ran: nothing was shown
+        return False  # it never ran, so nothing is proven
     with lock.open("rb") as file:
         give_up = time.monotonic() + _SETTLE_S
         while True:

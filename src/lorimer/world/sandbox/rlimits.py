@@ -1,7 +1,7 @@
-"""Limits that the kernel holds for each process: memory, CPU time, sizes of files, open files.
+"""Limits that the kernel enforces for each process: memory, CPU time, file sizes, open files.
 
-A small `sh` sets them and then becomes the program. Code of ours between fork and exec would not
-do: other threads of this process may hold any lock at that moment.
+A small `sh` sets them and then becomes the program. Running Python code between fork and exec would
+be unsafe: other threads of this process may hold any lock at that moment.
 """
 
 from __future__ import annotations
@@ -21,19 +21,20 @@ SHELL: Final = "/bin/sh"
 MAX_FILE_BYTES: Final = 16 * 1024**3
 MAX_OPEN_FILES: Final = 16_384
 MAX_PROCESSES: Final = 4_096
-"""Only where a process has its own count of them; elsewhere the user's other processes count."""
+"""Only where processes are counted per sandbox; elsewhere the user's other processes count too."""
 ADDRESS_SPACE_TIMES_MEMORY: Final = 16
-"""Runtimes reserve far more addresses than they use; what they use is limited to the memory."""
+"""Runtimes reserve far more address space than they use; actual use is limited by the memory
+limit."""
 
-# $1 CPU seconds, $2 blocks of 512 bytes, $3 files, $4 KiB of data, $5 KiB of addresses,
-# $6 processes or "". Shells differ in how they call the limit of processes.
+# $1 CPU seconds, $2 blocks of 512 bytes, $3 files, $4 KiB of data, $5 KiB of address space, $6
+# processes or "". Shells differ in the option for the limit of processes.
 _LIMIT: Final = """\
 ulimit -c 0; ulimit -t "$1"; ulimit -f "$2"; ulimit -n "$3"; ulimit -d "$4"; ulimit -v "$5"
 if [ "$6" ]; then (ulimit -u "$6") 2>/dev/null && ulimit -u "$6" || ulimit -p "$6"; fi
 shift 6
 exec "$@"
 """
-# Waits until this process has seen to it; if it dies before, nothing is started.
+# Waits for this process to be ready; if it dies before, nothing is started.
 _WAIT: Final = "read -r go <&2 || exit 126"
 _GATE: Final = f'{_WAIT}; exec 2>&1; exec "$@"'
 _FIRST_GATE: Final = f'{_WAIT}; exec "$@"'
@@ -42,15 +43,15 @@ _LAST_GATE: Final = f"echo >&2; {_WAIT}; exec 2>&1\n"
 
 
 def gated(argv: Sequence[str], *, twice: bool = False) -> list[str]:
-    """The command that becomes `argv` after a line on stderr's descriptor, which it then makes
-    the same as stdout; `twice`: which is `limited` to wait there once more."""
+    """The command that becomes `argv` after reading a line from stderr's descriptor, which it then
+    makes the same as stdout; `twice`: where `limited` waits once more."""
     return [SHELL, "-c", _FIRST_GATE if twice else _GATE, "sh", *argv]
 
 
 def limited(argv: Sequence[str], limits: ProcessLimits, *, enclosed: bool = False) -> list[str]:
-    """The command that runs `argv` under limits. `enclosed`: its processes are counted apart from
-    all others; and before anything else it writes READY on stderr's descriptor and waits for a line
-    there."""
+    """The command that runs `argv` under limits. `enclosed`: its processes are counted separately
+    from all others; and before anything else it writes READY to stderr's descriptor and waits for a
+    line there."""
     cpu_s = math.ceil(min(limits.timeout_s, 10**8)) * (os.cpu_count() or 1) + 5
     memory = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
     numbers = [
@@ -73,12 +74,12 @@ def _within(kind: int, wanted: int) -> int:
 # --- a mark that descends ------------------------------------------------------------------
 
 _UNUSED: Final = resource.RLIMIT_RSS
-"""Since Linux 2.4 no effect but to be inherited: a place for a number that names a tree."""
+"""No effect since Linux 2.4, but still inherited: a place for a number that identifies a tree."""
 
 
 def mark(pid: int, number: int) -> bool:
-    """Write `number` (1 to 2**62) on a process, for all that descends from it; False when it, or
-    one around us, has one already. Seccomp keeps it there at level L1."""
+    """Set `number` (1 to 2**62) on a process, for all its descendants; False if it, or an enclosing
+    tree, has one already. Seccomp protects it at level L1."""
     if sys.platform != "linux" or resource.getrlimit(_UNUSED)[1] != resource.RLIM_INFINITY:
         return False
     with suppress(OSError, ValueError):

@@ -1,7 +1,7 @@
 """The system calls that a sandboxed program may not make, as a filter program for the kernel.
 
-What is refused fails with EPERM, so that programs say so and go on. The filter is a few hundred
-bytes of classic BPF, made of a table; no library is needed.
+Forbidden calls fail with EPERM, so that programs report it and continue. The filter is a few
+hundred bytes of classic BPF, generated from a table; no library is needed.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from functools import cache
 from typing import Final, Literal, TypeAlias
 
-# A new name needs its number in both tables.
+# a new name needs its number in both tables
 _X86_64: Final = {
     "ptrace": 101, "process_vm_readv": 310, "process_vm_writev": 311, "kcmp": 312,
     "mount": 165, "umount2": 166, "pivot_root": 155, "swapon": 167, "swapoff": 168, "reboot": 169,
@@ -39,7 +39,7 @@ _AARCH64: Final = {
     "io_uring_setup": 425, "io_uring_enter": 426, "io_uring_register": 427,
     "socket": 198, "clone": 220, "unshare": 97, "clone3": 435, "setrlimit": 164, "prlimit64": 261,
 }  # fmt: skip
-# What code that starts no program has no use for, besides.
+# additionally of no use to code that starts no programs
 _CODE_X86_64: Final = {
     "execve": 59, "execveat": 322, "memfd_create": 319, "memfd_secret": 447, "personality": 135,
     "setuid": 105, "setgid": 106, "setreuid": 113, "setregid": 114, "setgroups": 116,
@@ -65,7 +65,7 @@ _MACHINES: Final = {"x86_64": (0xC000003E, _X86_64), "aarch64": (0xC00000B7, _AA
 _CONDITIONAL: Final = ("socket", "clone", "unshare", "clone3", "setrlimit", "prlimit64")
 _CLONE_NEWUSER: Final = 0x10000000
 _CLONE_NEW: Final = 0x7E020000
-"""A namespace of any kind."""
+"""A new namespace of any kind."""
 _RLIMIT_RSS: Final = 5
 _X32: Final = 0x40000000
 
@@ -83,14 +83,14 @@ _NUMBER_AT, _ARCH_AT, _ARGUMENTS_AT = 0, 4, 16
 
 
 def supported() -> bool:
-    """Whether the numbers of this machine's system calls are known."""
+    """Whether the system call numbers of this machine are known."""
     return platform.system() == "Linux" and platform.machine() in _MACHINES
 
 
 @cache  # a pure function of constants; building it takes longer than starting the program
 def program(*, sockets: Sockets) -> bytes:
-    """The filter. Of sockets it lets through Unix and netlink ones (`local`), those and TCP
-    (`tcp`), or also every other of the internet (`any`).
+    """The filter. Allowed sockets: Unix and netlink (`local`), also TCP (`tcp`), or all internet
+    ones (`any`).
 
     Raises KeyError where `supported` is false.
     """
@@ -99,7 +99,7 @@ def program(*, sockets: Sockets) -> bytes:
     for name in ("clone", "unshare"):
         code.block(numbers[name], _without_flags(_CLONE_NEWUSER))
     code.block(numbers["socket"], _sockets(sockets))
-    # the mark that tells whose descendant a process is
+    # the number that marks descendants of a process
     code.block(numbers["setrlimit"], _not_resource(0))
     code.block(numbers["prlimit64"], _not_resource(1))
     code.give(_ALLOW)
@@ -108,9 +108,9 @@ def program(*, sockets: Sockets) -> bytes:
 
 @cache
 def code_program(*, network: bool) -> bytes:
-    """The filter for code that starts no program: on top of what `program` refuses also other
-    programs, namespaces, identities, devices, memory that has no file or is shared, and every
-    socket unless there is a `network`; pairs of sockets are let through.
+    """The filter for code that starts no programs: in addition to what `program` forbids, also
+    other programs, namespaces, identities, devices, memory that is shared or has no file (memfd),
+    and every socket unless there is a `network`; socket pairs are allowed.
 
     Raises KeyError where `supported` is false.
     """
@@ -125,7 +125,7 @@ def code_program(*, network: bool) -> bytes:
 
 
 def _refusing(arch: int, numbers: Mapping[str, int]) -> _Code:
-    """The beginning of a filter: what is refused whatever its arguments are."""
+    """The beginning of a filter: calls that are forbidden whatever their arguments."""
     code = _Code()
     code.load(_ARCH_AT)
     code.unless(_EQUAL, arch, errno.EPERM)
@@ -134,7 +134,7 @@ def _refusing(arch: int, numbers: Mapping[str, int]) -> _Code:
     for name, number in numbers.items():
         if name not in _CONDITIONAL:
             code.when(_EQUAL, number, errno.EPERM)
-    # glibc falls back to clone, whose flags can be looked at
+    # glibc falls back to clone, whose flags can be inspected
     code.when(_EQUAL, numbers["clone3"], errno.ENOSYS)
     return code
 
@@ -150,17 +150,17 @@ class _Code:
         self.steps.append((_RETURN, 0, 0, verdict))
 
     def when(self, test: int, value: int, error: int) -> None:
-        """Fail with `error` when it holds, else go on."""
+        """Fail with `error` if the condition holds, else continue."""
         self.steps.append((test, 0, 1, value))
         self.give(_ERRNO | error)
 
     def unless(self, test: int, value: int, error: int) -> None:
-        """Go on when it holds, else fail."""
+        """Continue if the condition holds, else fail."""
         self.steps.append((test, 1, 0, value))
         self.give(_ERRNO | error)
 
     def block(self, number: int, body: _Code) -> None:
-        """For that system call `body` decides, which ends with a verdict."""
+        """`body` decides about that system call; it has to end with a verdict."""
         self.steps.append((_EQUAL, 0, len(body.steps), number))
         self.steps += body.steps
 
@@ -169,7 +169,7 @@ class _Code:
 
 
 def _argument(index: int, *, high: bool = False) -> int:
-    """Where the lower (or upper) half of an argument lies; both machines are little-endian."""
+    """Offset of the lower (or upper) half of an argument; both architectures are little-endian."""
     return _ARGUMENTS_AT + 8 * index + (4 if high else 0)
 
 
@@ -198,7 +198,7 @@ def _sockets(allowed: Sockets) -> _Code:
 
 
 def _only_tcp() -> _Code:
-    """Of an internet socket: Landlock holds TCP, and no other kind of stream (MPTCP, SCTP)."""
+    """For internet sockets: Landlock controls TCP, but no other kind of stream (MPTCP, SCTP)."""
     body = _Code()
     body.load(_argument(1))
     body.steps.append((_AND, 0, 0, _TYPE_MASK))

@@ -1,11 +1,11 @@
-"""Runs inside a sandbox of level L2, by itself: opens the door to the proxy, then becomes the
+"""Runs inside a sandbox of level L2, standalone: opens the socket of the proxy, then becomes the
 program.
 
     python -I -S shim.py DESCRIPTOR PORT PROGRAM [ARGUMENT...]
 
-A socket belongs to the network that it was made in, whoever has its descriptor. So a listening one
-is made in here, where the program will look for the proxy, and is handed to Lorimer, which
-answers on it from outside: nothing else leads out, and nothing of ours stays in here.
+A socket belongs to the network in which it was created, whoever has its descriptor. So a listening
+one is created in here, where the program expects the proxy, and is passed to Lorimer, which serves
+it from outside: nothing else leads out, and nothing of ours stays in here.
 """
 
 import os

@@ -1,4 +1,4 @@
-"""Start one program as its level says. Which level that is was decided in `levels`."""
+"""Start one program at its isolation level. The level was chosen in `levels`."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from lorimer.world.sandbox.outlet import Outlet
 
 GO: Final = b"go\n"
-"""What a program that waits is let go on with."""
+"""Lets a waiting program continue."""
 
 _Popen: TypeAlias = "Callable[[], subprocess.Popen[bytes]]"
 _Restrict: TypeAlias = "Callable[[_Popen], subprocess.Popen[bytes]]"
@@ -32,29 +32,29 @@ _Restrict: TypeAlias = "Callable[[_Popen], subprocess.Popen[bytes]]"
 
 @dataclass(slots=True)
 class Started:
-    """A program that runs, and what is needed to end it and clean up after it."""
+    """A running program, and what is needed to end it and clean up after it."""
 
     process: subprocess.Popen[bytes]
     mark: int | None = None
-    """Of all that descends from it; see `rlimits.mark`."""
+    """Carried by all its descendants; see `rlimits.mark`."""
     isolation: Isolation | None = None
     enclosed: bool = False
-    """All that descends from it ends when it ends, and it is not to be asked, only killed."""
+    """All its descendants end when it ends; it must not be asked to stop, only killed."""
     temporary: Path | None = None
-    """To be removed with all that is in it."""
+    """To be removed with its contents."""
     threshold: socket.socket | None = None
-    """It waits there, once it is enclosed; see `Threshold`."""
+    """Where it waits once it is enclosed; see `Threshold`."""
 
 
 class Gated(NamedTuple):
-    """A process that was let go on, and its mark."""
+    """A process that was released, and its mark."""
 
     process: subprocess.Popen[bytes]
     mark: int | None
 
 
 def remove(temporary: Path) -> None:
-    """Remove a temporary folder, also what its program took the rights away from."""
+    """Remove a temporary folder, even if its program removed permissions in it."""
     with suppress(OSError):
         temporary.chmod(0o700)
     for folder, names, _ in os.walk(temporary):
@@ -77,9 +77,9 @@ class Start:
     output: int
     limits: ProcessLimits = field(default_factory=ProcessLimits)
     outlet: Outlet | None = None
-    """Its way to the network; None: there is none."""
+    """Its network access; None: there is none."""
     errors: int | None = None
-    """Where stderr goes; None: with the output."""
+    """The descriptor for stderr; None: merged with the output."""
 
     def run(self, isolation: Isolation | None) -> Started:
         """Start it. Raises OSError when it cannot be started."""
@@ -88,7 +88,7 @@ class Start:
         try:
             if isolation is None:
                 return Started(self._popen(self.argv, self.env, stderr=self.errors))
-            if self.errors is not None:  # the gate of sandboxed programs stands there
+            if self.errors is not None:  # the gate of sandboxed programs uses it
                 raise ValueError("stderr is not kept apart in a sandbox")
             self._must_exist()
             match isolation.in_force:
@@ -128,7 +128,7 @@ class Start:
         return found
 
     def _must_exist(self) -> None:
-        """The shell between us and the program would tell of it too late."""
+        """The shell in between would report it too late."""
         name = self.argv[0]
         search = self.env.get("PATH", os.defpath)
         if "/" in name:
@@ -158,7 +158,7 @@ class Start:
     def _let_go(self, process: subprocess.Popen[bytes], gate: socket.socket) -> Gated:
         number = secrets.randbelow(2**62) + 1
         marked = rlimits.mark(process.pid, number)
-        with suppress(BrokenPipeError):  # it is gone already; its status says why
+        with suppress(BrokenPipeError):  # it has ended already; its status says why
             gate.send(GO)
         return Gated(process, number if marked else None)
 
@@ -194,7 +194,7 @@ class Start:
             raise FileNotFoundError(errno.ENOENT, "bubblewrap is not there any more", "bwrap")
         if not self.cwd.is_dir():
             raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), str(self.cwd))
-        # Loopback is a network of its own in there, so sockets are not refused.
+        # loopback is a network of its own there, so sockets need not be forbidden
         code = seccomp.program(sockets="any")
         inner = self.argv if self.outlet is None else self.outlet.command(self.argv)
         with ExitStack() as cleanup:

@@ -1,7 +1,7 @@
-"""What of the disk a sandboxed process sees: which folder is writable, readable, or not there.
+"""What a sandboxed process sees of the disk: which folders are writable, readable, or absent.
 
-The longest path that holds a file decides about it; for the same path the most open word counts,
-so a workspace may lie in a folder that is hidden.
+The longest path that contains a file decides about it; for equal paths the most open access
+applies, so that a workspace may lie in a folder that is hidden.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from lorimer.core.world import Sandbox, SandboxMode
 from lorimer.world.hosts import listed
 
 PRIVATE: Final = (Path("/tmp"), Path("/run"))  # noqa: S108 - the folder of all, not a file in it
-"""Full of other programs' files and sockets: a sandboxed process has its own instead."""
+"""Contain files and sockets of other programs: a sandboxed process has its own instead."""
 
 _OF_A_HOME: Final = (
     *(".ssh", ".gnupg", ".aws", ".azure", ".kube", ".docker", ".oci", ".netrc", ".pgpass"),
@@ -35,10 +35,10 @@ _OF_A_HOME: Final = (
 
 
 class Access(IntEnum):
-    """From the least open word about a path to the most open."""
+    """From the most restrictive access to the most open."""
 
     PRIVATE = 0
-    """Something else is there: an empty folder of its own."""
+    """Replaced by an empty folder of its own."""
     HIDDEN = 1
     READ = 2
     WRITE = 3
@@ -46,12 +46,12 @@ class Access(IntEnum):
 
 @dataclass(frozen=True, slots=True)
 class View:
-    """Words about paths, parents first. What no word is about can be read."""
+    """Access by path, parents first. All other paths are readable."""
 
     words: Sequence[tuple[Path, Access]]
 
     def of(self, access: Access) -> list[Path]:
-        """The paths that this word is about."""
+        """The paths with this access."""
         return [path for path, word in self.words if word is access]
 
 
@@ -62,9 +62,10 @@ def sandbox_for(
     network: bool | Iterable[str],
     hidden: Sequence[Path] = (),
 ) -> Sandbox | None:
-    """What programs that tools start may reach, as the host wants it: `auto` the best level that
-    works, `require` nothing below L2, `off` no sandbox. Protected paths are hidden. `network` is a
-    list of hosts, or all public ones. Raises ConfigError for an entry that is none."""
+    """What programs started by tools may access, according to the host's setting: `auto` the best
+    level that works, `require` nothing below L2, `off` no sandbox. Protected paths are hidden.
+    `network` is a list of hosts, or True for all public ones. Raises ConfigError for an invalid
+    entry."""
     hosts = listed(network)
     if mode == "off":
         return None
@@ -78,7 +79,7 @@ def sandbox_for(
 
 
 def own_folders(environment: Mapping[str, str]) -> tuple[Path, ...]:
-    """Lorimer's settings and store of the user, where they are by the custom of the system."""
+    """Lorimer's settings and store of the user, at their standard locations."""
     home = Path(environment.get("HOME") or Path.home())
     found: list[Path] = []
     for variable, usual in (("XDG_CONFIG_HOME", ".config"), ("XDG_DATA_HOME", ".local/share")):
@@ -88,18 +89,18 @@ def own_folders(environment: Mapping[str, str]) -> tuple[Path, ...]:
 
 
 def _make_hideable(folders: Iterable[Path], writable: Iterable[Path]) -> None:
-    """Make those that are missing and could be made by a program in the sandbox: only what is there
-    can be hidden, and what a program writes into it would count as the user's own word."""
+    """Create missing ones that a program in the sandbox could create: only existing folders can be
+    hidden, and what a program writes into one would count as the user's own settings."""
     open_to_all = [Path(os.path.realpath(path)) for path in writable]
     for folder in folders:
         real = Path(os.path.realpath(folder))
         if any(map(real.is_relative_to, open_to_all)):
-            with suppress(OSError):  # then a program cannot make it either
+            with suppress(OSError):  # then a program cannot create it either
                 real.mkdir(0o700, parents=True, exist_ok=True)
 
 
 def protected_paths(environment: Mapping[str, str]) -> tuple[Path, ...]:
-    """Where keys, logins and Lorimer's own store and settings of the user are kept by custom."""
+    """The usual locations of keys, logins and Lorimer's own store and settings of the user."""
     found = [*_of_home(environment.get("HOME") or str(Path.home())), *own_folders(environment)]
     store = environment.get("LORIMER_STORE")
     if store:
@@ -113,14 +114,15 @@ def _of_home(home: str) -> tuple[Path, ...]:
 
 
 def with_siblings(store: Path) -> list[Path]:
-    """The file of a store, and those that SQLite keeps beside it."""
+    """The file of a store, and those that SQLite keeps next to it."""
     return [store, *(store.with_name(store.name + end) for end in ("-wal", "-shm", "-journal"))]
 
 
 def view_of(sandbox: Sandbox, cwd: Path, environment: Mapping[str, str]) -> View:
-    """What a process started in `cwd` sees. Programs on its PATH stay visible. That it begins in a
-    folder opens none that is hidden, nor one elsewhere to which a link in the workspace leads:
-    what a program made there, another may be about to begin in."""
+    """What a process started in `cwd` sees. Programs on its PATH stay visible. Starting in a folder
+    does not open it if it is hidden, nor if it lies elsewhere and is reached by a link in the
+    workspace: the link may come from a program, and the process be another one that is about to
+    start."""
     words: dict[Path, Access] = {}
 
     def say(path: Path, access: Access) -> None:
@@ -140,7 +142,7 @@ def view_of(sandbox: Sandbox, cwd: Path, environment: Mapping[str, str]) -> View
     writable = [Path(os.path.realpath(path)) for path in sandbox.writable]
     closed = [path for path, access in words.items() if access is Access.HIDDEN]
     begins, named = Path(os.path.realpath(cwd)), Path(os.path.abspath(cwd))
-    apart = [*writable, *closed]  # beneath a writable one it is writable as that is
+    apart = [*writable, *closed]  # beneath a writable one it is just as writable
     led = any(map(named.is_relative_to, [*writable, *sandbox.writable]))
     if not led and not any(map(begins.is_relative_to, apart)):
         say(cwd, Access.READ)
@@ -152,5 +154,5 @@ def view_of(sandbox: Sandbox, cwd: Path, environment: Mapping[str, str]) -> View
 def _programs(environment: Mapping[str, str]) -> list[Path]:
     search = environment.get("PATH", "").split(os.pathsep)
     found = [Path(name) for name in search if os.path.isabs(name)]
-    own = Path(__file__).parents[2]  # with the programs of Lorimer's own, such as Grep's
+    own = Path(__file__).parents[2]  # including Lorimer's own programs, such as Grep's
     return [own, Path(sys.prefix), Path(sys.base_prefix), *found]
