@@ -19,8 +19,8 @@ from lorimer.core.tool import TextQuestion
 from lorimer.tools.asking import CUT
 
 _SHOWN_LINES: Final = 40
-"""Of an argument that is longer, such as the content of a file; `v` shows all of it. A command
-is always shown whole."""
+"""Characters shown of a longer argument, such as the content of a file; `v` shows all of it. A
+command is always shown in full."""
 _ANSWERS: Final = {"y": "[y]es", "n": "[n]o", "a": "[a]lways this very call", "v": "[v]iew all"}
 
 
@@ -35,7 +35,8 @@ class TerminalApprover:
         self._turn = asyncio.Lock()
 
     async def approve(self, tool: str, summary: str, reason: str) -> bool:
-        """Show exactly what would run and wait for an answer. No terminal: no."""
+        """Show exactly what would run and wait for an answer. Without a terminal, the answer is
+        no."""
         if (tool, summary, reason) in self._always:
             return True
         async with self._turn:
@@ -46,21 +47,22 @@ class TerminalApprover:
         return answer in ("y", "a")
 
     async def approve_again(self, tool: str, summary: str, reason: str) -> bool:
-        """As `approve`, for a call that may have taken effect; "always" is only this once."""
+        """Like `approve`, for a call that may have taken effect; "always" applies only this
+        once."""
         async with self._turn:
             with self._paused():
                 return await _ask(tool, summary, reason) in ("y", "a")
 
     async def ask(self, question: TextQuestion) -> str:
-        """Show a question and wait for a line of words, or the number of an option. An empty line
-        is the default; without one, and without a terminal, no answer."""
+        """Show a question and wait for a line of text, or the number of an option. An empty line is
+        the default; without a default, or without a terminal, there is no answer."""
         async with self._turn:
             with self._paused():
                 return await _words(question)
 
 
 def can_ask() -> bool:
-    """Somebody sits at a terminal and sees stderr."""
+    """Whether a person is at a terminal and sees stderr."""
     if not sys.stderr.isatty():
         return False
     try:
@@ -76,13 +78,13 @@ class _Shown:
 
     short: str
     whole: str
-    """As `short` where nothing was left out."""
+    """The same as `short` if nothing was left out."""
     letters: str
-    """The answers that there are."""
+    """The possible answers."""
 
 
 def _shown(tool: str, summary: str, reason: str) -> _Shown:
-    """Arguments one a paragraph, with nothing hidden in them."""
+    """Arguments, one per paragraph, with nothing hidden in them."""
     head = f"\x1b[1;33m{visible(tool)}\x1b[0m wants to run ({visible(reason)}):"
     if summary.endswith(CUT):
         cut = f"\x1b[31m{CUT.strip()}\x1b[0m"
@@ -115,7 +117,7 @@ def _paragraph(name: str, text: str) -> list[str]:
 
 
 def further_up(text: str) -> str:
-    """Where a text is higher than the screen: that it is; else ""."""
+    """A note that a text is higher than the screen; else ""."""
     width, height = shutil.get_terminal_size()
     lines = text.split("\n")
     rows = sum([1 + len(line) // max(width, 1) for line in lines])
@@ -125,7 +127,7 @@ def further_up(text: str) -> str:
 
 
 async def _ask(tool: str, summary: str, reason: str) -> str:
-    """The letter of the answer; anything unclear asks again, the end of input is no."""
+    """The letter of the answer; anything unclear asks again, the end of input means no."""
     shown = _shown(tool, summary, reason)
     try:
         tty = os.open("/dev/tty", os.O_RDWR | os.O_CLOEXEC)
@@ -172,7 +174,7 @@ async def _words(question: TextQuestion) -> str:
 
 
 def chosen(words: str, options: Sequence[str]) -> str:
-    """The option of that number, else the words as they are."""
+    """The option with that number, else the text unchanged."""
     if words.isdecimal() and 1 <= int(words) <= len(options):
         return options[int(words) - 1]
     return words

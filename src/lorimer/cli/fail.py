@@ -29,12 +29,12 @@ INTERRUPTED: Final = 130
 TERMINATED: Final = 143
 
 EXIT_CODES: Final[Mapping[int, str]] = {
-    OK: "the run ended well",
+    OK: "the run succeeded",
     FAILED: "the run ended in an error",
     USAGE: "usage or configuration: no model was called",
     LIMIT: "a limit (turns, time, cost, tool calls), a guard, a hook or a person stopped the run",
     STORE: "the store of runs could not be used, or is in use",
-    WAITING: "the run waits for an answer; answer it, then resume it",
+    WAITING: "the run waits for an answer; answer, then resume it",
     INTERRUPTED: "stopped by Ctrl-C; the run ended as cancelled",
     TERMINATED: "stopped by SIGTERM (SIGHUP: 129); the run can be resumed",
 }

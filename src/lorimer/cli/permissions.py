@@ -1,4 +1,4 @@
-"""`lorimer permissions`: what rules say of a call, without running it."""
+"""`lorimer permissions`: what the rules decide about a call, without running it."""
 
 from __future__ import annotations
 

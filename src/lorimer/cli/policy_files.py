@@ -1,5 +1,6 @@
-"""The files of rules and hooks that hold beside a command's options: the operator's, the user's,
-and the workspace's, which allows and runs nothing until a person has trusted its present text."""
+"""The files of rules and hooks that apply in addition to a command's options: the operator's, the
+user's, and the workspace's, which allows and runs nothing until a person trusts its current
+text."""
 
 from __future__ import annotations
 
@@ -33,30 +34,31 @@ _LOOSER: Final = (
     *(Mode.PLAN, Mode.DONT_ASK, Mode.DEFAULT),
     *(Mode.ACCEPT_EDITS, Mode.SANDBOXED, Mode.BYPASS),
 )
-"""From the strictest on."""
+"""The strictest first."""
 
 
 @dataclass(frozen=True, slots=True)
 class PolicyFiles:
-    """What the files come to."""
+    """The combined contents of the files."""
 
     rules: tuple[Rule, ...]
     mode: Mode | None
     forbids_bypass: bool
     hooks: tuple[CommandHook, ...]
-    """The workspace's first, the operator's last: nobody changes a call behind their backs."""
+    """The workspace's first, the operator's last, so that no call is changed after the
+    operator's."""
     notes: tuple[str, ...]
-    """For the person: what is not in force, and why."""
+    """For the user: what is not in force, and why."""
 
 
 def user_file() -> Path:
-    """`permissions.toml` in the user's directory for settings."""
+    """`permissions.toml` in the user's settings directory."""
     return config_directory() / "permissions.toml"
 
 
 def read_policy_files(workspace: Path) -> PolicyFiles:
-    """The rules of all files for runs in a workspace. Raises ConfigError for one that cannot be
-    read: rules that nobody can read are not left out."""
+    """The rules of all files for runs in a workspace. Raises ConfigError for an unreadable file:
+    rules are never skipped."""
     managed = _said(MANAGED, Source.MANAGED)
     user = _said(user_file(), Source.USER)
     path = workspace / PROJECT
@@ -79,8 +81,8 @@ def read_policy_files(workspace: Path) -> PolicyFiles:
 
 
 def _mistake_notes(rules: Iterable[Rule]) -> tuple[str, ...]:
-    """Rules that are about no shipped tool, and almost about one. It may be a tool of a manifest or
-    of a server; more likely it is a slip of the pen, and the rule does nothing."""
+    """Rules whose tool is not shipped, but similar to a shipped one. It may be a tool of a manifest
+    or of a server; more likely it is misspelled, and the rule has no effect."""
     from lorimer.tools.builtin import CATALOGUE
 
     spelled = {name.casefold(): name for name in CATALOGUE}
@@ -96,7 +98,7 @@ def _mistake_notes(rules: Iterable[Rule]) -> tuple[str, ...]:
 
 
 def _left_out(path: Path, project: Said) -> tuple[str, ...]:
-    """What a project's file would do, if somebody trusted it."""
+    """What a project's file would do if it were trusted."""
     allowed = [str(rule) for rule in project.untrusted]
     programs = [hook.name for hook in project.hooks]
     parts = [
@@ -140,7 +142,7 @@ def shipped(name: str) -> Tool | None:
 
 
 def project_text(path: Path) -> str:
-    """The text of a project's file. Raises Fault when there is none."""
+    """The text of a project's file. Raises Fault if there is none."""
     text = text_of(path)
     if text is None:
         raise Fault(f"there is no file {path}", hint=f"Rules of a project stand in {PROJECT}.")
@@ -176,7 +178,7 @@ def _trusted() -> dict[str, JSON]:
 
 
 def _digest(text: str, said: Said) -> str:
-    """Of a file, and of the programs beside it that its hooks run."""
+    """The digest of a file, and of the programs next to it that its hooks run."""
     pins = [f"\n{hook.pin}" for hook in said.hooks[:1]]
     return hashlib.sha256("".join([text, *pins]).encode()).hexdigest()
 
@@ -193,7 +195,7 @@ def _read(text: str, path: Path, source: Source, *, trusted: bool) -> Said:
 
 
 def text_of(path: Path) -> str | None:
-    """A file's text; None: there is none. Raises ConfigError."""
+    """A file's text; None if there is none. Raises ConfigError."""
     try:
         with path.open("rb") as file:
             raw = file.read(_MAX_BYTES + 1)

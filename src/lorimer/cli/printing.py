@@ -1,5 +1,5 @@
-"""What is printed for a person on stdout: tables and lines that fit the terminal, in a pager where
-they are longer than the screen. To a program they are plain text, as long as it is."""
+"""Output for people on stdout: tables and lines that fit the terminal, in a pager if they are
+longer than the screen. For programs it is plain text, without wrapping."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from lorimer.cli.story import Line
 
 _ROOM: Final = 20
-"""Characters that a table's widest column keeps, if that can be."""
+"""Characters that a table's widest column keeps, if possible."""
 _HANGS: Final = 16
 """Characters that a line goes on below its second piece at most."""
 _COMMAND: Final = "lorimer "
@@ -33,7 +33,7 @@ _COMMAND: Final = "lorimer "
 
 
 def console() -> Console:
-    """For stdout; where that is no terminal, nothing is wrapped or coloured."""
+    """For stdout; if that is not a terminal, nothing is wrapped or coloured."""
     from rich.console import Console
 
     plain = Console(highlight=False)
@@ -54,7 +54,7 @@ def print_table(table: Table, *, spare: Sequence[str] = ()) -> None:
 
 
 def _fitted(table: Table, out: Console, spare: Sequence[str]) -> Table:
-    """rich takes the same from every column that must not wrap, until there is nothing of most."""
+    """rich shrinks all columns that must not wrap equally, until most of them are empty."""
     if not any(column.ratio for column in table.columns) or _width(table, out) <= out.width:
         return table
     for name in (None, *spare):
@@ -71,7 +71,7 @@ def _fitted(table: Table, out: Console, spare: Sequence[str]) -> Table:
 
 
 def _without(table: Table, name: str | None) -> Table:
-    """It without the column of that header."""
+    """The table without the column with that header."""
     from rich.table import Table as Fresh
 
     kept = [column for column in table.columns if column.header != name]
@@ -85,7 +85,7 @@ def _without(table: Table, name: str | None) -> Table:
 
 
 def _width(table: Table, out: Console) -> int:
-    """What it would take."""
+    """The width that it needs."""
     from rich.measure import Measurement
 
     return Measurement.get(out, out.options.update(width=10_000), table).maximum
@@ -127,7 +127,7 @@ def _hanging(whole: Text, line: Line, out: Console) -> Text:
 
 
 def print_answer(text: str) -> None:
-    """To a program as it is; to a person, as the Markdown that models write."""
+    """For programs unchanged; for people, rendered as Markdown, which models write."""
     if not sys.stdout.isatty():
         click.echo(text, color=True)  # or what looks like a colour would be left out of it
         return
@@ -144,8 +144,8 @@ def print_answer(text: str) -> None:
 
 @contextmanager
 def paged() -> Generator[None]:
-    """What is printed meanwhile goes through a pager if it is longer than the terminal: $PAGER,
-    else less; through none where that is empty or `cat`, or nobody is there to use it."""
+    """Send what is printed in the block through a pager if it is longer than the terminal: $PAGER,
+    else less; none if that is empty or `cat`, or if nobody is at the terminal."""
     if not (sys.stdin.isatty() and sys.stdout.isatty() and _has_pager()):
         yield
         return

@@ -1,5 +1,5 @@
-"""What is shown on stderr while something works: of a run a live line on a terminal, plain lines
-elsewhere; of a long command how far it is."""
+"""Progress on stderr: for a run a live line on a terminal, plain lines elsewhere; for a long
+command how far it is."""
 
 from __future__ import annotations
 
@@ -33,11 +33,11 @@ class Screen(Protocol):
         ...
 
     def paused(self) -> AbstractContextManager[None]:
-        """Give the terminal away for a question."""
+        """Release the terminal for a question."""
         ...
 
     def close(self) -> None:
-        """The run has ended: leave the terminal as it was. Twice is fine."""
+        """The run has ended: restore the terminal. May be called twice."""
         ...
 
 
@@ -63,10 +63,10 @@ class Plain(Silent):
 
 
 class Live(Silent):
-    """Lines that stay, above one that tells what is going on right now."""
+    """Lines that stay, above one that shows the current activity."""
 
     def __init__(self, story: Story, world: World, since_s: float = 0.0) -> None:
-        """`since_s`: for how many seconds it has been going on."""
+        """`since_s`: for how many seconds it has been running."""
         from rich.console import Console
         from rich.live import Live as RichLive
         from rich.spinner import Spinner
@@ -121,8 +121,8 @@ class Live(Silent):
 
 
 class Gauge:
-    """How far a long command has come, on the last line of a terminal; elsewhere nothing. Leaves
-    no trace when it is left."""
+    """The progress of a long command, on the last line of a terminal; elsewhere nothing. Leaves no
+    trace at its end."""
 
     def __init__(self, world: World) -> None:
         self._world = world
@@ -147,7 +147,7 @@ class Gauge:
             self.say(what if of == 1 else f"{what} {number:,} of {of:,}")
 
     def say(self, what: str) -> None:
-        """It is at this."""
+        """Show the current item."""
         if self._live:
             self._shown = True
             last_line(f"… {what}")
@@ -160,17 +160,17 @@ class Gauge:
 
 
 def last_line(text: str) -> None:
-    """Put it in the place of what the last line shows of a terminal that `is_live`, on stderr."""
+    """Replace the last line of a terminal that `is_live`, on stderr."""
     click.echo(f"\r\x1b[K{text}", nl=False, err=True, color=True)  # NO_COLOR: it is none
 
 
 def screen_for(story: Story, world: World, *, quiet: bool, since_s: float = 0.0) -> Screen:
-    """The right one for this stderr. `since_s`: for how many seconds the run has been going on."""
+    """The right one for this stderr. `since_s`: for how many seconds the run has been running."""
     if quiet:
         return Silent()
     return Live(story, world, since_s) if is_live() else Plain()
 
 
 def is_live() -> bool:
-    """What stderr shows can be changed."""
+    """Whether lines shown on stderr can be changed."""
     return sys.stderr.isatty() and os.environ.get("TERM") != "dumb"

@@ -1,4 +1,4 @@
-"""Hooks: functions and programs of the host, asked or told at fixed points of a run."""
+"""Hooks: functions and programs of the host, called at fixed points of a run."""
 
 from lorimer.core.hooks import Answer, HookEvent
 from lorimer.tools.hooks.command import CommandHook

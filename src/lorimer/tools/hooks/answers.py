@@ -1,5 +1,5 @@
-"""What a hook may say, at which point: checked strictly, because an answer that is misread is a
-guard that does not guard."""
+"""What a hook may answer, at which point: checked strictly, because a guard whose answer is misread
+does not guard."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from lorimer.core.jsonable import JSON, clean, plain
 MAX_TEXT: Final = 50_000
 """Characters of a changed text, or of a context."""
 MAX_REASON: Final = 2_000
-"""Characters of a reason; what is beyond is cut."""
+"""Characters of a reason; longer ones are truncated."""
 
 _FIELDS: Final = ("decision", "reason", "change", "context")
 _PROMPT: Final = HookEvent.USER_PROMPT_SUBMIT
@@ -30,7 +30,7 @@ def failure(
     why: str,
     code: ExecutorErrorCode = ExecutorErrorCode.EXEC_HOOK_FAILED,
 ) -> HookError:
-    """The error of a guard that could not say anything."""
+    """The error of a guard that gave no answer."""
     return HookError(
         f"The hook {name!r} ({event.value}) {why}.",
         code=code,
@@ -76,8 +76,8 @@ def _verdict(event: HookEvent, name: str, given: object) -> Verdict:
 def checked(
     event: HookEvent, name: str, answer: Answer, said: Mapping[str, JSON] | None = None
 ) -> Answer:
-    """The answer with its change (that of `said`, if given), if it is one that fits the point.
-    Raises HookError."""
+    """The answer with its change (that of `said`, if given), if it is valid at the point. Raises
+    HookError."""
     change = answer.change if said is None else said.get("change")
     _verdict(event, name, answer.decision)
     if answer.decision == "ask" and event is not _BEFORE:

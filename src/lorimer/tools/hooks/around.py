@@ -1,5 +1,5 @@
-"""The points round a tool call: the guards before it, whose changes are checked and permitted like
-the model's own words, and the guards after it, who see the result before the model does."""
+"""The points around a tool call: the guards before it, whose changes are validated and permitted
+like the model's own input, and the guards after it, which see the result before the model does."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ class Screened:
     arguments: ToolInput
     verdict: Verdict
     answer: Answer
-    """What the guards before it have said."""
+    """The answers of the guards before it."""
 
 
 async def screen(
@@ -57,9 +57,9 @@ async def screen(
     run: RunContext,
     found: Sequence[Finding] | None = None,
 ) -> Screened:
-    """Check a call, ask the guards, check what they made of it, permit it. A call that rules forbid
-    is not put to them. `found` is what reviewers found in it; None: they were not asked. Raises
-    ToolExecutionError when it is not to be made."""
+    """Validate a call, ask the guards, validate their changes, permit it. Guards are not asked
+    about a call that rules forbid. `found` is what reviewers found in it; None: they were not
+    asked. Raises ToolExecutionError if it must not be made."""
     policy = tools.policy_in(run)
     entry, arguments = accepted(tools, use, run)
     free = policy.needs_no_decision(entry)
@@ -108,14 +108,14 @@ async def screen(
 
 
 def _wants(answer: Answer) -> str:
-    """Why a guard wants a person to be asked; "": it does not."""
+    """Why a guard requires a person's approval; "" if it does not."""
     if answer.decision != "ask":
         return ""
     return f"the hook {answer.hook!r} wants it to be asked: {answer.reason or 'it says no more'}"
 
 
 def changed(tools: Toolset, use: ToolUse, answer: Answer, run: RunContext) -> ToolInput:
-    """The input as a guard wants it, checked as if the model had given it."""
+    """The input as changed by a guard, validated as if it came from the model."""
     change = answer.change
     given = replace(use, input=change if isinstance(change, Mapping) else {}, raw="")
     try:
@@ -130,14 +130,14 @@ def changed(tools: Toolset, use: ToolUse, answer: Answer, run: RunContext) -> To
 
 
 def said_before(key: str, run: RunContext) -> Answer:
-    """What the journal has of the guards before a call."""
+    """The journal's record of the guards before a call."""
     fact = run.recorded("effect", f"hook:{_BEFORE}:{key}")
     return NOTHING if fact is None else answer_of(fact.data)
 
 
 def made(key: str, run: RunContext) -> Mapping[str, JSON] | None:
-    """The result of a call that was made, and whose result nobody was told of: the process died
-    while guards looked at it."""
+    """The result of a call that was made but not reported, because the process died while guards
+    were checking it."""
     for event in _AFTER:
         fact = run.recorded("effect.intent", f"hook:{event}:{key}")
         outcome = fact.data.get("outcome") if fact is not None else None
@@ -147,7 +147,7 @@ def made(key: str, run: RunContext) -> Mapping[str, JSON] | None:
 
 
 def follows(tools: Toolset, use: ToolUse, before: Answer, run: RunContext) -> bool:
-    """There is something to do once the call has been made."""
+    """Whether there is something to do after the call."""
     if before.context or run.replaying:
         return True
     hooks = tools.hooks
@@ -164,8 +164,8 @@ async def followed(
     call: Callable[[], Awaitable[Mapping[str, JSON]]],
     run: RunContext,
 ) -> Mapping[str, JSON]:
-    """Make a call, and let the guards look at its result. The result is recorded before they are
-    asked (in their intent), so that no interruption of theirs leaves it unknown."""
+    """Make a call, and let the guards check its result. The result is recorded before they are
+    asked (in their intent), so that an interruption during the check does not lose it."""
     return await looked_at(tools, use, key, before, await call(), run)
 
 
@@ -177,7 +177,7 @@ async def looked_at(
     data: Mapping[str, JSON],
     run: RunContext,
 ) -> Mapping[str, JSON]:
-    """What the model is told of a result, once the guards have seen it."""
+    """The result for the model, after the guards have seen it."""
     event = _AFTER[data.get("is_error") is True]
     payload: dict[str, JSON] = {
         "tool_name": use.name,

@@ -1,5 +1,5 @@
 """A hook that is a program of the host's: JSON on its standard input, an answer on its standard
-output. It runs with the rights of whoever runs Lorimer, so only trusted sources may name one."""
+output. It runs with the rights of Lorimer's own process, so only trusted sources may name one."""
 
 from __future__ import annotations
 
@@ -26,19 +26,19 @@ if TYPE_CHECKING:
     from lorimer.core.world import Finished, World
 
 MAX_OUTPUT: Final = 262_144
-"""Bytes that it may print; one that prints more has said nothing."""
+"""Bytes that it may print; printing more is an error."""
 BLOCK: Final = 2
-"""The exit code that says no; stderr says why."""
+"""The exit code that blocks; stderr gives the reason."""
 _MAX_NAME: Final = 60
 _ENVIRONMENT: Final[Mapping[str, str]] = MappingProxyType({"PYTHONDONTWRITEBYTECODE": "1"})
-"""Besides the clean one: a folder that is pinned must not change by being run."""
+"""Added to the clean environment: running must not change a pinned folder."""
 
 
 class CommandHook(Hook):
     """A program: `argv`, started in `folder` without a shell, with a clean environment.
 
-    `name`: left out, its words. `pin`: the digest that the folder has to have each time
-    (`pinned.digest_of`): what somebody has looked at is what runs. "": whatever is there.
+    `name`: by default the words of `argv`. `pin`: the digest that the folder must have at each
+    start (`pinned.digest_of`), so that only trusted contents run. "": not checked.
     """
 
     def __init__(
@@ -64,8 +64,9 @@ class CommandHook(Hook):
         self._not_from: Path | None = None
 
     def not_from(self, workspace: Path) -> CommandHook:
-        """The same hook, whose program is not looked for in folders of the PATH that lie in a
-        workspace, such as that of a virtual environment: what an agent may write is no guard."""
+        """The same hook, whose program is not searched in folders of the PATH that lie in a
+        workspace, such as that of a virtual environment: a file that an agent may write cannot be a
+        guard."""
         other = copy(self)
         other._not_from = Path(os.path.realpath(workspace))
         return other
@@ -86,7 +87,7 @@ class CommandHook(Hook):
             raise self._failed(f"ended with exit code {BLOCK}, and there is nothing to refuse")
 
     async def _run(self, payload: Mapping[str, JSON], world: World) -> Finished:
-        """Raises HookError when it does not end by itself with 0 or `BLOCK`."""
+        """Raises HookError if it does not end by itself with 0 or `BLOCK`."""
         await self._must_be_unchanged(world)
         limits = ProcessLimits(self.timeout_s, MAX_OUTPUT, apart=True)
         try:

@@ -1,8 +1,8 @@
-"""Hooks in a file of rules: the tables `[[hook]]`, each a program. Which files are trusted to name
-one is said by `policy/sources.py`: whoever may allow a call without asking may also run a program.
+"""Hooks in a file of rules: the tables `[[hook]]`, each a program. `policy/sources.py` says which
+files are trusted to name one: a source that may allow a call without asking may also run a program.
 
-A program is started in the folder `hooks` beside its file. What a project's hooks run of the
-project lies in there, and is held to what it was when somebody trusted it.
+A program is started in the folder `hooks` next to its file. Project files that a project's hooks
+run have to be in there, and must not have changed since they were trusted.
 """
 
 from __future__ import annotations
@@ -21,14 +21,14 @@ from lorimer.tools.policy.sources import SOURCES, Source
 
 _FIELDS: Final = ("event", "run", "tools", "name", "timeout_s")
 _ALMOST: Final = 0.8
-"""How like a shipped tool's name another has to be to be taken for a slip of the pen."""
+"""The similarity to a shipped tool's name from which a name counts as misspelled."""
 
 
 def hooks_in(
     tables: JSON, where: str, source: Source, known: Sequence[str]
 ) -> tuple[CommandHook, ...]:
     """The hooks of the file `where`; `known` are the names of shipped tools. Raises ConfigError for
-    anything that is not understood, and where the source may name no program."""
+    anything that is not understood, and if the source may not name programs."""
     if not isinstance(tables, Sequence) or isinstance(tables, str):
         raise ConfigError(f"{where}: hook has to be a list of tables, [[hook]]")
     if not tables:
@@ -95,24 +95,24 @@ def _hook(table: JSON, where: str, folder: Path, pin: str, known: Sequence[str])
 
 
 def _must_be_pinned(argv: Sequence[str], folder: Path, where: str) -> None:
-    """Of the project's own files it names none that lies elsewhere."""
+    """Check that it names no file of the project outside the folder."""
     workspace = folder.parent.parent.resolve()
     for part in argv:
         path = (folder / part).resolve()
-        # also one that is not there: an agent may yet write it
+        # also a missing one: an agent may write it later
         if path.is_relative_to(workspace) and not path.is_relative_to(folder.resolve()):
             raise ConfigError(f"{where}: {part} is of the project and lies outside {folder}")
 
 
 def texts_of(value: JSON, where: str) -> list[str]:
-    """What a field of a file of rules holds, where that is a list of texts. Raises ConfigError."""
+    """The value of a field that is a list of texts. Raises ConfigError."""
     if isinstance(value, list | tuple) and all(isinstance(item, str) for item in value):
         return [str(item) for item in value]
     raise ConfigError(f"{where} has to be a list of texts")
 
 
 def _is_no_slip(tool: str, where: str, known: Sequence[str]) -> None:
-    """A hook about a tool that is only almost there would never be asked."""
+    """A hook for a misspelled tool would never be asked."""
     if tool in known or tool.endswith("*"):
         return
     spelled = {name.casefold(): name for name in known}

@@ -1,5 +1,5 @@
-"""A hook: at which point, about which tools, and who answers. One that is a function of the host's
-is here, one that is a program in `command.py`."""
+"""A hook: its point, its tools, and what answers. Functions of the host's are here, programs in
+`command.py`."""
 
 from __future__ import annotations
 
@@ -23,10 +23,10 @@ if TYPE_CHECKING:
     from lorimer.core.world import World
 
 Function: TypeAlias = Callable[[dict[str, JSON]], "Awaitable[Answer | None] | Answer | None"]
-"""Takes what it is asked about, a copy; what it returns to a point that only tells is dropped."""
+"""Takes a copy of the point's fields; what an observer returns is ignored."""
 
 DEFAULT_S: Final = 30.0
-"""Seconds that one hook has, unless it says otherwise."""
+"""Default time-out of a hook, in seconds."""
 MAX_S: Final = 600.0
 
 _SCALARS: Final = frozenset({str, int, float, bool, type(None)})
@@ -39,10 +39,10 @@ _OF_TOOLS: Final = (
 
 
 class Hook(ABC):
-    """Somebody to ask, or to tell, at one point. Immutable; serves many runs at once.
+    """A guard or an observer at one point. Immutable; serves many runs at once.
 
-    `tools`: only about these; a name may end with `*`. None named: about all. `timeout_s`: seconds
-    that it has, at most 600. Raises ConfigError for what cannot be.
+    `tools`: only for these; a name may end with `*`. Empty: for all. `timeout_s`: time-out in
+    seconds, at most 600. Raises ConfigError for invalid values.
     """
 
     def __init__(
@@ -70,7 +70,7 @@ class Hook(ABC):
             )
 
     def is_about(self, tool: str) -> bool:
-        """It wants to be asked about calls of this tool."""
+        """Whether it is called for this tool."""
         if not self.tools:
             return True
         return any(
@@ -80,16 +80,16 @@ class Hook(ABC):
 
     @abstractmethod
     async def answer(self, payload: Mapping[str, JSON], run: RunContext) -> Answer:
-        """Ask a guard. Raises HookError when it fails, in any way."""
+        """Ask a guard. Raises HookError for any failure of it."""
 
     @abstractmethod
     def tell(self, payload: Mapping[str, JSON], world: World) -> Awaitable[None] | None:
-        """Tell an observer; None: it is done. Raises whatever goes wrong."""
+        """Notify an observer; None: it is done. Raises whatever the observer raises."""
 
 
 class FunctionHook(Hook):
-    """A function of the host's, or an async one. It runs in Lorimer's own process: a plain function
-    has to be quick, for nothing can stop it; an async one is stopped when its time is over."""
+    """A function of the host's, plain or async. It runs in Lorimer's own process: a plain function
+    should be fast, since nothing can stop it; an async one is cancelled at its time-out."""
 
     def __init__(
         self,
@@ -141,7 +141,7 @@ class FunctionHook(Hook):
 
 
 def too_slow(hook: Hook) -> LorimerError:
-    """The error of a hook whose time is over."""
+    """The error of a hook that timed out."""
     return failure(
         hook.event,
         hook.name,
@@ -151,7 +151,7 @@ def too_slow(hook: Hook) -> LorimerError:
 
 
 def _copies(payload: Mapping[str, JSON]) -> dict[str, JSON]:
-    """What it changes in there changes nothing else."""
+    """A copy, so that a hook's changes do not affect anything else."""
     copies = dict(payload)
     for name, value in payload.items():
         if type(value) not in _SCALARS:

@@ -1,6 +1,6 @@
-"""All hooks of one pipeline: `core.hooks.Hooks`. The guards of a point are asked one after the
-other, in the order in which they were given; each is asked about what the one before has made of
-it, so who is trusted more comes later.
+"""All hooks of one pipeline: `core.hooks.Hooks`. The guards of a point are asked in sequence, in
+the order in which they were given; each sees the changes of the previous one, so more trusted ones
+come later.
 """
 
 from __future__ import annotations
@@ -22,11 +22,11 @@ _CHANGES: Final[Mapping[HookEvent, str]] = {
     HookEvent.POST_TOOL_USE: "tool_output",
     HookEvent.POST_TOOL_FAILURE: "tool_output",
 }
-"""Of what is told at a point: the part that an answer may change."""
+"""The field of each point that an answer may change."""
 
 
 class HookSet:
-    """Guards, by point and tool. `about` is told to each of them besides."""
+    """Guards, by point and tool. `about`: additional fields for each of them."""
 
     def __init__(self, hooks: Iterable[Hook], about: Mapping[str, JSON]) -> None:
         self._hooks = tuple(hooks)
@@ -34,7 +34,7 @@ class HookSet:
         self._found: dict[tuple[HookEvent, str], tuple[Hook, ...]] = {}
 
     def guards(self, event: HookEvent, tool: str = "") -> bool:
-        """Somebody wants to be asked at this point, about a call of this tool."""
+        """Whether there is a guard at this point, for calls of this tool."""
         return bool(self._of(event, tool))
 
     def _of(self, event: HookEvent, tool: str) -> tuple[Hook, ...]:
@@ -49,8 +49,8 @@ class HookSet:
     async def ask(
         self, event: HookEvent, payload: Mapping[str, JSON], run: RunContext
     ) -> Mapping[str, JSON]:
-        """What they come to. The first that blocks ends it; the first reason to ask a person stays.
-        Raises HookError."""
+        """Their combined answer. The first that blocks ends it; the first reason to ask a person is
+        kept. Raises HookError."""
         told: dict[str, JSON] = {
             "event": f"{event}",
             "run_id": run.id,
@@ -74,7 +74,7 @@ class HookSet:
 
 
 def _both(one: Answer, other: Answer) -> Answer:
-    """Two answers of which neither blocks."""
+    """Combine two answers, neither of which blocks."""
     if one is NOTHING:
         return other
     named = one.hook if one.hook == other.hook else f"{one.hook}, {other.hook}"

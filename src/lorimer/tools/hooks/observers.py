@@ -1,5 +1,5 @@
-"""Hooks that are told what happens: handlers of a pipeline's events, so they change nothing, hold
-up nothing, and are no effects. One that fails is told of by the signal `hook.failed`."""
+"""Observer hooks: handlers of a pipeline's events, so they change nothing, delay nothing, and are
+not recorded as effects. A failure is reported by the signal `hook.failed`."""
 
 from __future__ import annotations
 
@@ -97,8 +97,8 @@ def observe(
     about: Mapping[str, JSON],
     failed: Callable[[str, Mapping[str, JSON]], bool],
 ) -> None:
-    """Have a hook told from now on. `failed` is given the run and what went wrong, and says whether
-    somebody heard of it: else it is logged."""
+    """Notify a hook from now on. `failed` gets the run and the error, and returns whether anyone
+    listened: otherwise the error is logged."""
 
     def fail(event: Event, error: Exception) -> None:
         if not isinstance(error, HookError):

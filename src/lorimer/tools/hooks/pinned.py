@@ -1,6 +1,5 @@
-"""What a folder of programs comes to, so that what runs can be held to what somebody trusted. All
-of it counts: a program loads what lies beside it, and a file that is added can take the place of
-another."""
+"""The digest of a folder of programs, to check that only trusted contents run. It covers everything
+in the folder: a program loads its neighbours, and an added file can shadow another."""
 
 from __future__ import annotations
 
@@ -11,13 +10,13 @@ from typing import Final
 
 MAX_FILES: Final = 200
 MAX_BYTES: Final = 4_000_000
-"""Of all files together."""
+"""Bytes of all files together."""
 
 
 def digest_of(folder: Path) -> str:
-    """The SHA-256 of all names and contents beneath a folder, in hex; "" where that cannot be said:
-    it cannot be read, holds more than 200 files or 4 MB, or a link, or anything but files and
-    folders. Blocks."""
+    """The SHA-256 of all names and contents below a folder, in hex; "" if the folder cannot be
+    read, or contains more than 200 files or 4 MB, a link, or anything but files and folders.
+    Blocks."""
     total = hashlib.sha256()
     left, size = MAX_FILES, MAX_BYTES
     try:

@@ -1,5 +1,5 @@
 """What one call would touch: its effects, and the paths, hosts and commands among its arguments,
-each in the one form that rules are compared with."""
+each in the canonical form that rules are matched against."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 
 class Kind(StrEnum):
-    """An effect, and where it goes. The value is how people are told."""
+    """An effect and its target. The value is the text shown to people."""
 
     READ = "read"
     READ_OUTSIDE = "read outside"
@@ -54,7 +54,7 @@ EFFECT_OF: Final[Mapping[Kind, str]] = MappingProxyType(
         Kind.PROTECTED: "policy",
     }
 )
-"""The declared effect that each is a case of."""
+"""The declared effect that each kind belongs to."""
 
 PROTECTED: Final = frozenset(
     ".git .hg .svn .lorimer .claude .mcp.json .vscode .idea .husky .ssh .gnupg .bashrc "
@@ -62,12 +62,12 @@ PROTECTED: Final = frozenset(
     ".cshrc .tcshrc .kshrc .login .xprofile .xsession .vimrc .exrc .emacs .emacs.d .cursor .codex "
     ".gemini .devcontainer .gitconfig .gitmodules .netrc .envrc .pre-commit-config.yaml".split()
 )
-"""Names of files and folders that decide what runs, or what is allowed, later on."""
+"""Names of files and folders that affect what runs, or what is allowed, later."""
 
 _START_UP: Final = tuple(
     [f".config/{name}" for name in ("fish", "autostart", "systemd", "git", "nvim", "environment.d")]
 )
-"""The same beneath a home, besides what `protected_paths` names there: Lorimer's own settings and
+"""The same below a home, in addition to `protected_paths`: Lorimer's own settings and
 its store, keys and logins."""
 
 
@@ -76,16 +76,16 @@ class Place:
     """Where paths are: absolute folders, without a slash at their end."""
 
     workspace: str = ""
-    """Where relative paths begin, as it really lies. "": nowhere, so no path is inside."""
+    """The base of relative paths, with links resolved. "": none, so no path is inside."""
     roots: tuple[str, ...] = ()
-    """Folders that are the workspace: what is beneath them is inside."""
+    """The folders of the workspace: everything below them is inside."""
     home: str = ""
     links: tuple[tuple[str, str], ...] = ()
-    """Other names of these folders, and what they are."""
+    """Aliases of these folders, and their real paths."""
     own: tuple[str, ...] = ()
-    """Protected files and folders of the user's, in small letters, with a slash at their end."""
+    """The user's protected files and folders, in lower case, with a trailing slash."""
     above: frozenset[str] = frozenset()
-    """The folders that hold those: what is made there may bring one along."""
+    """The folders that contain those: creating something there may create one of them."""
 
     @classmethod
     def of(cls, working_dir: Path | None, roots: Iterable[Path] = ()) -> Place:
@@ -100,14 +100,14 @@ class Place:
         return cls(start, tuple(set(folders.values())), home, links, own, above)
 
     def canonical(self, path: str) -> str:
-        """An absolute path with its folder named as it really lies."""
+        """An absolute path with aliases of folders replaced by their real paths."""
         for name, real in self.links:
             if path == name or path.startswith(f"{name}/"):
                 return real + path[len(name) :]
         return path
 
     def beneath(self, path: str) -> bool:
-        """This canonical path is one of the roots or beneath one."""
+        """Whether this canonical path is one of the roots or below one."""
         for root in self.roots:
             if path.startswith(root) and path[len(root) : len(root) + 1] in ("", "/"):
                 return True
@@ -121,7 +121,7 @@ _SAID: Final = ("XDG_CONFIG_HOME", "XDG_DATA_HOME", "LORIMER_STORE")
 def _of_user(
     home: str, config: str, data: str, store: str
 ) -> tuple[tuple[str, ...], frozenset[str]]:
-    """`Place.own` and `Place.above`, by what the environment says."""
+    """`Place.own` and `Place.above`, from the environment."""
     said = dict(zip(_SAID, (config, data, store), strict=True))
     found = [*protected_paths({"HOME": home, **said}), *[Path(home, name) for name in _START_UP]]
     paths = {Path(form) for path in found for form in (path, os.path.realpath(path))}
@@ -136,21 +136,21 @@ class PathUse:
 
     argument: str
     text: str
-    """As it was asked for."""
+    """As given in the call."""
     forms: tuple[str, ...]
-    """Absolute: as it is spelled, and where it really leads. Empty: nobody can say."""
+    """Absolute: as spelled, and with links followed. Empty: unknown."""
     climbs: bool
-    """`..` is in it, so what it means depends on links."""
+    """It contains `..`, so its meaning depends on links."""
 
     @property
     def elsewhere(self) -> str:
-        """Where it leads, if that is not where it is spelled; "": it is."""
+        """Where it leads, if that differs from its spelling; else ""."""
         return self.forms[-1] if len(self.forms) > 1 else ""
 
 
 @record
 class HostUse:
-    """A host that would be spoken to; "" when the URL cannot be read."""
+    """A host that would be contacted; "" if the URL cannot be parsed."""
 
     argument: str
     host: str
@@ -178,15 +178,14 @@ class Call:
     kinds: frozenset[Kind]
     resources: tuple[Resource, ...] = ()
     folder: str = ""
-    """Where its commands begin, beneath the workspace."""
+    """The folder in which its commands start, relative to the workspace."""
 
 
 def call_of(
     entry: Entry, input: ToolInput, place: Place, read: Callable[[str], Parsed] = parse
 ) -> Call:
-    """Bring a call's arguments into the form that rules are compared with. Looks where links
-    lead, and touches nothing. `read` reads command lines; it is `parse`, or remembers what that
-    said."""
+    """Convert a call's arguments to the form that rules are matched against. Resolves links, and
+    changes nothing. `read` parses command lines: `parse`, or a cached version of it."""
     tool = entry.tool
     paths: list[PathUse] = []
     for name in tool.paths:
@@ -207,15 +206,14 @@ def call_of(
 
 
 def kinds_without_paths(effects: Iterable[str], *, commands: bool) -> frozenset[Kind]:
-    """The effects of a call that names no path. One that starts programs may do anything, but what
-    it *is* is the start of programs: it needs no permission to change what is permitted."""
+    """The effects of a call that names no path. A call that starts programs could do anything, but
+    it counts as `exec`: it needs no permission to change permissions."""
     kinds = kinds_of(effects, (), Place())
     return kinds - {Kind.POLICY} if commands else kinds
 
 
 def kinds_of(effects: Iterable[str], paths: Sequence[PathUse], place: Place) -> frozenset[Kind]:
-    """The effects of a call, told apart by where they go. A write without a path may go
-    anywhere."""
+    """The effects of a call, distinguished by target. A write without a path may go anywhere."""
     kinds: set[Kind] = set()
     inside = True
     for path in paths:
@@ -233,7 +231,7 @@ def kinds_of(effects: Iterable[str], paths: Sequence[PathUse], place: Place) -> 
 
 
 def path_use(argument: str, text: str, place: Place, *, moved: bool = False) -> PathUse:
-    """`moved`: what runs before it changes the folder that it is relative to."""
+    """`moved`: an earlier command changes the folder that it is relative to."""
     absolute = text.startswith("/")
     climbs = ".." in text and ".." in text.split("/")
     if "\0" in text or (not absolute and (moved or not place.workspace)):
@@ -248,7 +246,7 @@ def path_use(argument: str, text: str, place: Place, *, moved: bool = False) -> 
 
 
 def _real(path: str, place: Place) -> str:
-    """Where a normal path leads. Of one in the workspace only what is beneath it is looked at."""
+    """Where a normalised path leads. In the workspace, only the part below it is resolved."""
     root = f"{place.workspace}/"
     if not place.workspace or not path.startswith(root):
         return os.path.realpath(path)
@@ -267,7 +265,7 @@ def _real(path: str, place: Place) -> str:
 
 
 def host_use(argument: str, text: str) -> HostUse:
-    """As `lorimer.world.guarded.parse_url` reads it where it reads it at all."""
+    """As parsed by `lorimer.world.guarded.parse_url`, if it can parse it."""
     try:
         parts = urlsplit(text)
         host, port = (parts.hostname or "").rstrip("."), parts.port
@@ -279,8 +277,8 @@ def host_use(argument: str, text: str) -> HostUse:
 
 
 def redirected(use: CommandUse, place: Place, folder: str = "") -> list[tuple[str, PathUse]]:
-    """The files that a command line, which begins in `folder` beneath the workspace, reads and
-    writes through the shell: `Read` or `Write`, and the path."""
+    """The files that a command line, started in `folder` of the workspace, reads and writes through
+    the shell: `Read` or `Write`, and the path."""
     if folder and place.workspace:
         place = replace(place, workspace=f"{place.workspace}/{folder}")
     found: list[tuple[str, PathUse]] = []
@@ -294,8 +292,8 @@ def redirected(use: CommandUse, place: Place, folder: str = "") -> list[tuple[st
 
 
 def led(resources: Iterable[Resource], place: Place, folder: str = "") -> list[str]:
-    """In words: which paths of a call, or that a shell opens for it, lead elsewhere than they are
-    spelled. `folder` as in `redirected`."""
+    """As text: which paths of a call, or opened for it by a shell, lead elsewhere than spelled.
+    `folder` as in `redirected`."""
     paths: list[PathUse] = []
     for use in resources:
         if isinstance(use, PathUse):

@@ -1,7 +1,7 @@
-"""The decision: deny > ask > allow over all sources, then the mode, then what strangers said.
+"""The decision: deny > ask > allow over all sources, then the mode, then untrusted content.
 
-`decide` is a pure function of the call, the rules, the mode and the taint; what fails to be decided
-is refused. Who is asked, and what is recorded: `lorimer.tools.permissions`.
+`decide` is a pure function of the call, the rules, the mode and the taint; if deciding fails, the
+call is refused. Who is asked, and what is recorded: `lorimer.tools.permissions`.
 """
 
 from __future__ import annotations
@@ -41,36 +41,36 @@ GRANTED: Final = "policy.granted"
 BY_RULE: Final = "policy.rule"
 BY_MODE: Final = "policy.mode"
 TAINTED: Final = "policy.tainted"
-"""Words of strangers are in the conversation, and the call could carry out what they say."""
+"""The conversation contains untrusted content, and the call could carry out its instructions."""
 BY_TOOL: Final = "policy.tool"
-"""The tool wants a person to agree, whoever allows it."""
+"""The tool requires a person's approval, whatever allows it."""
 NOBODY: Final = "policy.nobody"
-"""It would be asked, and the mode says that nobody is there."""
+"""It would be asked, and the mode says that nobody can be asked."""
 UNDECIDED: Final = "policy.undecided"
 HOOK: Final = "policy.hook"
-"""A hook wants a person to be asked about what would be allowed."""
+"""A hook requires a person's approval of a call that would be allowed."""
 CHANGED: Final = "policy.changed"
-"""It was approved, and by the time it is to run it would touch something else."""
+"""It was approved, but by the time it runs it would touch something else."""
 
 _RISKY: Final = frozenset({Kind.SEND, Kind.EXEC, Kind.SECRET, Kind.POLICY})
-"""What text of strangers must not set off."""
+"""Effects that untrusted content must not trigger."""
 _NAMED_ONLY: Final = frozenset({Kind.PROTECTED})
 
 
 @record
 class Decision:
-    """What becomes of a call, and by what."""
+    """The decision about a call, and its basis."""
 
     action: Action
     code: str
     rules: tuple[Rule, ...]
-    """Those that made it."""
+    """The rules that made the decision."""
     mode: Mode
     kinds: frozenset[Kind] = frozenset()
     """All effects of the call."""
     resources: tuple[Resource, ...] = ()
     why: str = ""
-    """For people, where no rule says it."""
+    """Explanation for people, if there is no rule."""
 
     @property
     def by(self) -> str:
@@ -81,7 +81,7 @@ class Decision:
 
     @property
     def sources(self) -> tuple[Source, ...]:
-        """Of its rules, each once."""
+        """The sources of its rules, without duplicates."""
         return tuple(dict.fromkeys([rule.source for rule in self.rules]))
 
     @property
@@ -144,8 +144,8 @@ class ToolRules:
 
 
 class Rules:
-    """Rules of all sources over the tools of one place. Immutable but for what it has made ready;
-    shared by runs."""
+    """Rules of all sources for the tools of one place. Immutable except for its caches; shared by
+    runs."""
 
     def __init__(self, rules: Iterable[Rule], place: Place) -> None:
         self.place = place
@@ -162,7 +162,7 @@ class Rules:
 
     @property
     def lasting(self) -> bool:
-        """None of them has an end, or depends on the mode."""
+        """No rule expires or depends on the mode."""
         return not self._passing
 
     def call(self, entry: Entry, input: ToolInput) -> Call:
@@ -176,8 +176,8 @@ class Rules:
         return known
 
     def in_force(self, mode: Mode, now: float | None) -> Rules:
-        """Those that hold in a mode, at a time. Raises ValueError where one has an end and nobody
-        says what time it is."""
+        """The rules that apply in a mode, at a time. Raises ValueError if one expires and `now` is
+        None."""
         if not self._passing:
             return self
         held: list[bool] = []
@@ -196,15 +196,15 @@ class Rules:
         return known
 
     def of(self, entry: Entry) -> ToolRules:
-        """Those about one tool, made ready once. A rule that cannot be about it denies it: nobody
-        can say what was meant."""
+        """The rules about one tool, prepared once. A rule that does not fit the tool denies it,
+        since its intent is unknown."""
         known = self._tools.get(entry.spec.name)
         if known is None or known.entry is not entry:
             known = self._tools[entry.spec.name] = self._ready(entry)
         return known
 
     def about(self, entry: Entry) -> list[Rule]:
-        """Those that name a tool, one of its effects, or the server that it is of."""
+        """The rules that name a tool, one of its effects, or its server."""
         name = entry.spec.name
         found = list(self._about.get(name, ()))
         found += [
@@ -239,7 +239,7 @@ class Rules:
         )
 
     def file_tool(self, name: str) -> Entry:
-        """The shipped `Read` or `Write`: what a shell opens is decided as a call of it."""
+        """The shipped `Read` or `Write`: files opened by a shell are decided as calls of it."""
         if name not in self._files:
             from lorimer.tools.builtin import builtin_tools
 
@@ -251,8 +251,9 @@ class Rules:
 
 
 def hidden(entry: Entry, rules: Rules, mode: Mode) -> str:
-    """Why the model is not shown this tool; "": it is. A rule denies all of its calls for good, or
-    it has an effect that the mode forbids. It is then unknown also when it is called by name."""
+    """Why the model is not shown this tool; "" if it is: a rule denies all of its calls
+    permanently, or it has an effect that the mode forbids. It is then also unknown when called by
+    name."""
     for rule in rules.of(entry).deny.bare:
         if rule.expires is None and (not rule.when.modes or mode in rule.when.modes):
             return rule.title
@@ -275,9 +276,9 @@ def decide(
 ) -> Decision:
     """Decide one call.
 
-    `tainted`: words of strangers are in the conversation. `isolated`: what a command line starts
-    is held by a sandbox of level 2 without network. `now`: seconds since 1970, for rules that
-    end; where there are such rules and it is None, nothing is allowed. The same arguments give the
+    `tainted`: the conversation contains untrusted content. `isolated`: what a command line starts
+    is confined by a sandbox of level 2 without network. `now`: seconds since 1970, for rules that
+    expire; if there are such rules and it is None, nothing is allowed. The same arguments give the
     same decision.
     """
     try:
@@ -330,8 +331,8 @@ def _decide(call: Call, rules: Rules, mode: Mode, tainted: bool, isolated: bool)
 
 
 def strictness(decision: Decision) -> tuple[int, bool]:
-    """The smaller is the stricter. What is refused because nobody is there, an answer that a person
-    gave before would lift: any other refusal is stricter."""
+    """Smaller is stricter. A refusal because nobody can be asked would be lifted by an answer given
+    earlier, so any other refusal is stricter."""
     return decision.action, decision.code == NOBODY
 
 
@@ -343,7 +344,7 @@ def _allowed(
     mode: Mode,
     isolated: bool,
 ) -> Decision:
-    """What allow rules and the mode come to."""
+    """The combined result of allow rules and the mode."""
     if exact:
         code = GRANTED if call.entry.granted else BY_RULE
         return _said(call, mode, Action.ALLOW, code, covering)
@@ -372,7 +373,7 @@ def _allowed(
 
 
 def _uncovered(call: Call, about: ToolRules) -> str:
-    """Of a command: which part of it no rule covers."""
+    """For a command: which part of it no rule covers."""
     for use in call.resources:
         if isinstance(use, CommandUse) and not about.allow.empty:
             return about.allow.uncovered(use)
@@ -380,7 +381,7 @@ def _uncovered(call: Call, about: ToolRules) -> str:
 
 
 def _unless_asked(call: Call, about: ToolRules, decision: Decision) -> Decision:
-    """Rules to ask, over what else was decided."""
+    """Apply ask rules to the decision so far."""
     mode = decision.mode
     if about.ask.empty:
         return decision

@@ -1,5 +1,5 @@
-"""Files of rules: what they may hold, and that each says only what its source may say. The hooks in
-them: `lorimer.tools.hooks.files`."""
+"""Files of rules: what they may contain, and that each contains only what its source may say. Their
+hooks: `lorimer.tools.hooks.files`."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ _ACTIONS: Final[Mapping[str, Action]] = {
     "allow": Action.ALLOW,
 }
 _SOMEWHERE: Final = Place("/workspace", ("/workspace",), "/home/you")
-"""Where examples are tried: relative paths will do for them."""
+"""The place for checking examples: relative paths are enough for them."""
 _FIELDS: Final = (*_ACTIONS, "rule", "hook", "mode", "forbid_bypass")
 _RULE_FIELDS: Final = (*_ACTIONS, "reason", "when", "expires", "match", "not_match")
 
@@ -38,22 +38,22 @@ Lookup: TypeAlias = Callable[[str], Tool | None]
 
 @dataclass(frozen=True, slots=True)
 class Said:
-    """What one file says."""
+    """The contents of one file."""
 
     rules: tuple[Rule, ...] = ()
     mode: Mode | None = None
     forbids_bypass: bool = False
     untrusted: tuple[Rule, ...] = ()
-    """What it would allow if somebody trusted it."""
+    """What it would allow if it were trusted."""
     hooks: tuple[CommandHook, ...] = ()
-    """Also of a file that nobody trusts: then they are not to be run."""
+    """Also those of an untrusted file: they must not be run then."""
 
 
 def read(text: str, where: str, source: Source, lookup: Lookup, *, trusted: bool = True) -> Said:
-    """The rules of a file, in TOML, every example tried. `where` names it in errors.
+    """The rules of a file, in TOML, with every example checked. `where` names it in errors.
 
-    Raises ConfigError for anything that is not understood, for an example that a rule does not
-    keep, and for what the source may not say.
+    Raises ConfigError for anything that is not understood, for an example that its rule
+    contradicts, and for what the source may not say.
     """
     data: Mapping[str, JSON] = parse(text, ".toml", where) if text.strip() else {}
     says = SOURCES[source]
@@ -169,7 +169,7 @@ def _entry(tool: Tool) -> Entry:
 
 
 def _fits(rule: Rule, example: str, where: str, lookup: Lookup) -> bool:
-    """`example` is what the tool's subject would be."""
+    """`example` is a value of the tool's subject."""
     tool = lookup(rule.tool)
     if tool is None or not tool.subject:
         raise ConfigError(f"{where}: examples go with a tool that is here and has a subject")
@@ -180,7 +180,7 @@ def _fits(rule: Rule, example: str, where: str, lookup: Lookup) -> bool:
 
 
 def check(rules: Iterable[Rule], lookup: Lookup, where: str) -> None:
-    """Raises ConfigError for a rule that its tool cannot have."""
+    """Raises ConfigError for a rule that does not fit its tool."""
     for rule in rules:
         tool = lookup(rule.tool)
         if tool is None:

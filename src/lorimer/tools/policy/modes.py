@@ -1,4 +1,4 @@
-"""What happens to effects that no rule is about: one table, by effect and mode."""
+"""What happens to effects that no rule covers: one table, by effect and mode."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from lorimer.tools.policy.effects import Kind
 
 
 class Action(IntEnum):
-    """What a rule, a mode, or the engine says of a call; the smaller is the stricter."""
+    """What a rule, a mode, or the engine decides about a call; smaller is stricter."""
 
     DENY = 0
     ASK = 1
@@ -23,18 +23,18 @@ class Mode(StrEnum):
     """How much may happen without a rule."""
 
     PLAN = "plan"
-    """Looking only: whatever may change something is not even shown to the model."""
+    """Read-only: tools that may change something are not even shown to the model."""
     DEFAULT = "default"
     ACCEPT_EDITS = "acceptEdits"
     SANDBOXED = "sandboxed"
-    """As acceptEdits; commands too, where a sandbox of level 2 without network holds them."""
+    """Like acceptEdits; also commands that are confined by a sandbox of level 2 without network."""
     DONT_ASK = "dontAsk"
-    """Nobody is there: what would be asked is refused."""
+    """Nobody can be asked: what would be asked is refused."""
     BYPASS = "bypass"
 
     @classmethod
     def named(cls, name: str) -> Mode:
-        """Raises ConfigError, telling the nearest."""
+        """Raises ConfigError, with the most similar name."""
         for mode in cls:
             if mode.value == name:
                 return mode
@@ -67,7 +67,7 @@ TABLE: Final[Mapping[Mode, Mapping[Kind, Action]]] = MappingProxyType(
         for at, mode in enumerate(Mode)
     }
 )
-"""`sandboxed` allows `EXEC` only to a call that is isolated: the engine looks at that."""
+"""`sandboxed` allows `EXEC` only for a call that is isolated: the engine checks that."""
 
 
 FORBIDDEN: Final[Mapping[Mode, frozenset[Kind]]] = MappingProxyType(
@@ -78,4 +78,4 @@ FORBIDDEN: Final[Mapping[Mode, frozenset[Kind]]] = MappingProxyType(
         for mode in Mode
     }
 )
-"""What no rule lifts: planning is not doing."""
+"""What no rule can lift: planning is not doing."""

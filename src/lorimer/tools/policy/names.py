@@ -1,4 +1,4 @@
-"""Which tools a rule is about: the one of a name, those with an effect, those of an MCP server,
+"""Which tools a rule applies to: the one with a name, those with an effect, those of an MCP server,
 or all."""
 
 from __future__ import annotations
@@ -16,12 +16,12 @@ _OF_SERVER: Final = re.compile(r"mcp:(\*|[A-Za-z0-9_-]+)(?:/(\*|[A-Za-z0-9_-]+))
 
 
 def is_wide(name: str) -> bool:
-    """It may be about several tools, by their names."""
+    """It may apply to several tools, by their names."""
     return name == ALL or name.startswith(_MCP)
 
 
 def one_tool(name: str) -> bool:
-    """It is about one tool, so what is between its parentheses means something."""
+    """It applies to one tool, so its parentheses may have contents."""
     if name.startswith(_MCP):
         _, _, tool = name.partition("/")
         return bool(tool) and ALL not in name
@@ -29,7 +29,7 @@ def one_tool(name: str) -> bool:
 
 
 def check_name(name: str) -> None:
-    """Raises ConfigError for what cannot stand before the parentheses of a pattern."""
+    """Raises ConfigError for an invalid name before the parentheses of a pattern."""
     if name.startswith("@"):
         if name[1:] not in EFFECTS:
             raise ConfigError(f"there is no effect {name[1:]!r}{nearest(name[1:], EFFECTS)}")
@@ -46,10 +46,10 @@ def check_name(name: str) -> None:
 
 
 def names(wide: str, tool: str, *, surely: bool) -> bool:
-    """A wide name is about the tool called `tool`; for certain (to allow), or perhaps.
+    """Whether a wide name applies to the tool called `tool`: certainly (to allow), or possibly.
 
-    Tools of servers are called `mcp__server__tool`. Where there are more `__`, nobody can say what
-    is whose, so nothing is allowed by it; and nothing is by `*` alone.
+    Tools of servers are called `mcp__server__tool`. With further `__` the name is ambiguous, so it
+    allows nothing; neither does `*` alone.
     """
     if wide == ALL:
         return not surely

@@ -1,8 +1,7 @@
 """Who wrote an agent, who runs it, and what follows for its tools before any call is made.
 
-The author stage: may this person put the tool into an agent. The share stage: an agent that
-somebody else runs holds only tools that are safe to share, and runs with the rights of whoever
-runs it.
+The author stage: may this person put the tool into an agent. The share stage: an agent that is run
+by someone else keeps only tools that are safe to share, and runs with the rights of that caller.
 """
 
 from __future__ import annotations
@@ -20,8 +19,8 @@ if TYPE_CHECKING:
 
 @record
 class Person:
-    """Somebody as the host knows them. A name is the host's word for one person, and begins with
-    no `@`: that marks roles."""
+    """A person, as known to the host. The name identifies one person to the host, and does not
+    begin with `@`, which marks roles."""
 
     name: str
     roles: frozenset[str] = frozenset()
@@ -33,26 +32,26 @@ class Person:
             raise ConfigError(f"a person's name is not empty and begins with no @: {self.name!r}")
 
     def is_one_of(self, names: frozenset[str]) -> bool:
-        """Named there, or one of their roles is, as `@role`."""
+        """Whether the name is listed, or one of the roles, as `@role`."""
         return self.name in names or any(f"@{role}" in names for role in self.roles)
 
 
 @record
 class Parties:
-    """Between whom runs of an agent go on. None: the host has not said."""
+    """The author and the caller of an agent's runs. None: not given by the host."""
 
     author: Person | None = None
     caller: Person | None = None
 
     @property
     def shared(self) -> bool:
-        """Somebody else than the author runs it; nobody can say who counts as somebody else."""
+        """Whether someone other than the author runs it; an unknown caller counts as another."""
         if self.author is None:
             return False
         return self.caller is None or self.caller.name != self.author.name
 
     def withheld(self, tool: Tool) -> str:
-        """Why this tool is not there for whoever runs the agent; "": it is."""
+        """Why this tool is unavailable to the caller; "" if it is available."""
         if tool.callers and (self.caller is None or self.caller.roles.isdisjoint(tool.callers)):
             return f"it is there for {', '.join(sorted(tool.callers))} only"
         if self.shared and not _may_be_shared(tool):
@@ -74,7 +73,7 @@ def check_author(tools: Iterable[Tool], author: Person | None) -> None:
 
 
 def check_share(tools: Iterable[Tool]) -> None:
-    """Raises ConfigError for tools that an agent may not hold which others run."""
+    """Raises ConfigError for tools that an agent run by others may not have."""
     unsafe = [tool.name for tool in tools if not _may_be_shared(tool)]
     if unsafe:
         raise ConfigError(

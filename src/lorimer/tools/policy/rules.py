@@ -1,8 +1,8 @@
 """One rule: `deny`, `ask` or `allow` of `Tool`, `Tool(spec)`, `@effect` or `mcp:server/tool`; and
-what a spec means to the tool that it is about.
+what a spec means for the tool that it applies to.
 
-To allow, a spec has to fit for certain: a path as it is spelled and where it leads, a host that can
-be read, a command of which every part is covered. To forbid or ask, it is enough that it may fit.
+To allow, a spec has to match for certain: a path as spelled and with links followed, a host that
+can be parsed, a command of which every part is covered. To deny or ask, a possible match is enough.
 """
 
 from __future__ import annotations
@@ -35,27 +35,27 @@ _NAMED: Final = re.compile(r"([A-Za-z_][A-Za-z0-9_]*)=(.*)", re.DOTALL)
 _HOST: Final = re.compile(r"(\*|(?:\*\.)?[a-z0-9_-]+(?:\.[a-z0-9_-]+)*)(?::([0-9]{1,5}))?")
 
 Fits: TypeAlias = Callable[[Call, bool], bool]
-"""Does a spec fit a call? The second argument: for certain (True), or perhaps (False)."""
+"""Whether a spec matches a call. The second argument: for certain (True), or possibly (False)."""
 
 
 @dataclass(frozen=True, slots=True)
 class Rule:
-    """About calls of one tool, or with one effect.
+    """A rule about calls of one tool, or with one effect.
 
-    `input` maps arguments to what they must be, the key "" standing for the tool's subject (the
-    command of Bash, the path of Write); arguments it does not name may be anything. None: every
-    call. Values are compared as they are, paths relative to the working directory; what allows a
-    path says nothing of where a link there leads.
+    `input` maps arguments to required values, where the key "" is the tool's subject (the command
+    of Bash, the path of Write); other arguments may have any value. None: every call. Values are
+    compared literally, paths relative to the working directory; allowing a path does not allow
+    where a link there leads.
 
-    With `pattern` they are patterns. Of a command: literal words, `*` for one word, `**` at the
-    end for any more (`git log **`). Of a path: `*` and `?` within a name, `**` over folders,
-    beginning with `./` (the working directory), `~/`, `//` (the root) or `**/` (anywhere); none of
-    these is as `./`. Of a URL: a host, `*.example.org`, with `:port` if it matters. Of anything
-    else: `*`, `?`, `[...]`. `Tool(argument=...)` is about that argument. Instead of a tool it may
-    then name an effect (`@net`), tools of an MCP server (`mcp:server/tool`, `mcp:server`), or, to
-    deny or ask, all (`*`).
+    With `pattern` they are patterns. For a command: literal words, `*` for one word, `**` at the
+    end for any number of further words (`git log **`). For a path: `*` and `?` within a name, `**`
+    across folders, beginning with `./` (the working directory, the default), `~/`, `//` (the root)
+    or `**/` (anywhere). For a URL: a host, `*.example.org`, optionally with `:port`. For anything
+    else: `*`, `?`, `[...]`. `Tool(argument=...)` is about that argument. Instead of a tool, a
+    pattern may name an effect (`@net`), tools of an MCP server (`mcp:server/tool`, `mcp:server`),
+    or, to deny or ask, all (`*`).
 
-    Raises ConfigError for one that allows by the name of an agent.
+    Raises ConfigError for an allow rule that depends on the name of an agent.
     """
 
     tool: str
@@ -64,10 +64,10 @@ class Rule:
     action: Action = Action.ALLOW
     source: Source = Source.CALLER
     reason: str = ""
-    """Told to whoever is refused or asked."""
+    """Shown with a refusal or a question."""
     when: When = ALWAYS
     expires: float | None = None
-    """Seconds since 1970, on the world's clock; from then on it is as if it did not stand there."""
+    """Seconds since 1970, on the world's clock; from then on the rule is ignored."""
 
     def __post_init__(self) -> None:
         if self.when.agents and self.action is Action.ALLOW:
@@ -91,8 +91,8 @@ class Rule:
         """From `Tool` or `Tool(spec)`, e.g. `Bash(python analyse.py)`, `Write(report.md)`; with
         `pattern` also `@effect`, `mcp:server/tool` and `*`.
 
-        What is between the parentheses is taken literally, spaces and `*` included, unless
-        `pattern`. Raises ConfigError.
+        The part in parentheses is literal, including spaces and `*`, unless `pattern`. Raises
+        ConfigError.
         """
         found = (_PATTERN if pattern else _RULE).fullmatch(text)
         if found is None:
@@ -120,27 +120,27 @@ class Rule:
 
     @property
     def effect(self) -> str:
-        """The effect that it is about; "": a tool."""
+        """The effect that it applies to; "" if it names a tool."""
         return self.tool[1:] if self.tool.startswith("@") else ""
 
     @property
     def wide(self) -> bool:
-        """It may be about several tools, by their names."""
+        """It may apply to several tools, by their names."""
         return is_wide(self.tool)
 
     @property
     def lasting(self) -> bool:
-        """It holds in every mode and has no end."""
+        """It applies in every mode and does not expire."""
         return self.expires is None and not self.when.modes
 
     @property
     def exact(self) -> bool:
-        """It names the subject of its calls, word for word."""
+        """It gives the subject of its calls literally."""
         return self.input is not None and not self.pattern and "" in self.input
 
     @property
     def title(self) -> str:
-        """As it is told in facts and to the model."""
+        """Its text in facts and for the model."""
         if self.action is Action.ALLOW and self.source is Source.CALLER:
             return f"rule {self}"
         when = f" {self.when}" if self.when is not ALWAYS else ""
@@ -156,16 +156,16 @@ class Bound:
     rule: Rule
     fits: Fits
     command: CommandRule | None = None
-    """A pattern over commands: several of them may cover one line together."""
+    """A pattern for commands: several of them may cover one line together."""
     path: tuple[str, str] | None = None
-    """A pattern over paths: the argument, and the regular expression of whole absolute paths."""
+    """A pattern for paths: the argument, and the regular expression for whole absolute paths."""
     literal: tuple[str, str] | None = None
-    """The one argument that it is about, and what that must be, as `text_of_argument` says it."""
+    """The one argument that it applies to, and its required value (see `text_of_argument`)."""
 
 
 def bind(rule: Rule, entry: Entry, place: Place) -> Bound:
-    """What a rule of this tool, or of one of its effects, means to it. Raises ConfigError for a
-    spec that cannot be one."""
+    """What a rule for this tool, or for one of its effects, means for it. Raises ConfigError for an
+    invalid spec."""
     if rule.input is None:
         return Bound(rule, _always)
     tests: list[Fits] = []
@@ -269,7 +269,7 @@ def _path_fits(argument: str, text: str) -> Fits:
 
 
 def loosely(text: str) -> re.Pattern[str]:
-    """A pattern over paths for the `spellings` of one."""
+    """A pattern for paths, applied to the `spellings` of one."""
     return re.compile(text.lower() if text.isascii() else normalize("NFC", text.casefold()))
 
 
@@ -279,8 +279,8 @@ def paths_of(call: Call, argument: str) -> list[PathUse]:
 
 
 def _path_pattern(text: str, place: Place) -> str:
-    """A path pattern, anchored, as a regular expression of absolute paths. It has no letter that
-    means something else as a capital, so it may be made small as a whole."""
+    """A path pattern, anchored, as a regular expression for absolute paths. No letter in it changes
+    meaning with case, so it may be lower-cased as a whole."""
     if text.startswith("~/"):
         base, rest = place.home, text[2:]
     elif text.startswith("//"):
@@ -310,8 +310,8 @@ def _path_pattern(text: str, place: Place) -> str:
 
 
 def _joined(blocks: Sequence[str]) -> str:
-    """Blocks of folders with any folders between them. Each is looked for once, from the left:
-    where it first fits is as good as anywhere later, so nothing is tried twice."""
+    """Blocks of folders with any folders between them. Each is searched once, from the left: the
+    first match is as good as any later one, so there is no backtracking."""
     if len(blocks) == 1:
         return blocks[0]
     first, *middle, last = blocks
@@ -360,8 +360,8 @@ def _properties(entry: Entry) -> Mapping[str, object]:
 
 
 def relative(path: str, place: Place) -> str:
-    """A path for comparison: relative to the workspace where it is beneath it. One with `..` stays
-    as it is, because what it means depends on links."""
+    """A path for comparison: relative to the workspace if it is below it. A path with `..` is not
+    changed, because its meaning depends on links."""
     workspace = place.workspace
     if ".." in path and ".." in PurePosixPath(path).parts:
         return path

@@ -1,4 +1,4 @@
-"""Who may say what: which sources of rules may only tighten. One row of `SOURCES` each."""
+"""What each source may say: which sources of rules may only tighten. One row of `SOURCES` each."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from lorimer.core.record import record
 
 
 class Source(Enum):
-    """Where a rule, or a mode, was said. The value is how people are told."""
+    """The origin of a rule or a mode. The value is the text shown to people."""
 
     MANAGED = "managed"
     USER = "user"
     CALLER = "caller"
-    """The command line's flags, and the program that makes a pipeline."""
+    """The command line's flags, and the program that creates a pipeline."""
     SESSION = "session"
     PROJECT = "project"
     MANIFEST = "manifest"
@@ -28,11 +28,11 @@ class Says:
     """What one source may say. All of them may deny and ask."""
 
     allow: str = "never"
-    """`always`; `exact`: one call, word for word; `trusted`: once a person has looked at the file
-    as it is now; `never`."""
+    """`always`; `exact`: one literal call; `trusted`: once a person has trusted the file's current
+    contents; `never`."""
     mode: bool = False
     final: bool = False
-    """What it asks for is asked even in the mode `bypass`."""
+    """Its ask rules apply even in the mode `bypass`."""
 
 
 SOURCES: Final[Mapping[Source, Says]] = MappingProxyType(

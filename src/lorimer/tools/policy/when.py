@@ -1,4 +1,4 @@
-"""When a rule holds: in which modes, for which agents and callers, and until when."""
+"""When a rule applies: in which modes, for which agents and callers, and until when."""
 
 from __future__ import annotations
 
@@ -17,16 +17,16 @@ _FIELDS: Final = ("mode", "agent", "caller")
 
 @record
 class When:
-    """Each empty set stands for all."""
+    """Conditions of a rule; an empty set means any."""
 
     modes: frozenset[Mode] = frozenset()
     agents: frozenset[str] = frozenset()
-    """Names of agents. They are the manifests' own word, so what allows cannot rest on them."""
+    """Names of agents. Manifests choose these themselves, so no allow rule may depend on them."""
     callers: frozenset[str] = frozenset()
     """Names of people, and roles as `@role`."""
 
     def concerns(self, agent: str, caller: Person | None) -> bool:
-        """It may hold in runs of this agent by this caller."""
+        """Whether it may apply to runs of this agent by this caller."""
         if self.agents and agent not in self.agents:
             return False
         return not self.callers or (caller is not None and caller.is_one_of(self.callers))
@@ -65,8 +65,8 @@ def when_of(data: JSON, where: str) -> When:
 
 
 def moment(value: object, where: str) -> float:
-    """Seconds since 1970 of a date (its beginning, in UTC) or a time with its zone, be it TOML's or
-    ISO 8601 text. Raises ConfigError."""
+    """Seconds since 1970 of a date (its beginning, in UTC) or a time with a zone, as a TOML value
+    or ISO 8601 text. Raises ConfigError."""
     if isinstance(value, str):
         try:
             value = datetime.fromisoformat(value)

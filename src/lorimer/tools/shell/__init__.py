@@ -1,2 +1,2 @@
-"""What a shell command would run, as far as that can be said for certain: the parser, the table of
-programs that start others, and rules over commands. Whoever permits a command asks here."""
+"""What a shell command would run, as far as that is certain: the parser, the table of programs that
+start others, and rules for commands."""

@@ -1,8 +1,8 @@
-"""A small part of the shell's grammar, read so that no shell can read it otherwise.
+"""A small subset of the shell's grammar, chosen so that no shell can interpret it differently.
 
 Simple commands of literal words, joined by `&&`, `||`, `;`, `|` and newline, with redirections to
 literal paths. Everything else (substitution, expansion, globs, functions, here-documents, ...) is
-`complex`: nobody can say before it runs what it runs. When in doubt it is complex.
+`complex`: what it runs cannot be known in advance. When in doubt, a line is complex.
 """
 
 from __future__ import annotations
@@ -18,33 +18,33 @@ from lorimer.core.record import record
 MAX_CHARS: Final = 65_536
 """A longer command is complex."""
 MAX_COMMANDS: Final = 64
-"""So is one that joins more commands than this."""
+"""A line with more commands is complex."""
 
 RESERVED: Final = frozenset(
     "if then else elif fi for while until do done case esac in function select time coproc { } "
     "[[ ]] !".split()
 )
-"""Words that are grammar where a command begins."""
+"""Words that are grammar at the start of a command."""
 
 _ASSIGNMENT: Final = re.compile(r"([A-Za-z_][A-Za-z0-9_]*)=(.*)", re.DOTALL)
 _ODD_ASSIGNMENT: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_]*(\[|\+=)")
 _LETTERS: Final = re.compile(r"[^\s\\'\"`$&|;<>(){}*?\[\]~#!^\x00-\x1f\x7f]+")
-"""What stands for itself wherever it stands. `=`, `,`, `:`, `%`, `@`, `+` and `/` are among them:
-with braces and `~` excluded they mean nothing to a shell."""
+"""Characters that are literal everywhere. `=`, `,`, `:`, `%`, `@`, `+` and `/` are among them: with
+braces and `~` excluded they have no meaning to a shell."""
 _IN_DOUBLE: Final = re.compile(r'["\\$`!]')
 _NUMBERED: Final = re.compile(r"[0-9]+[<>]")
 _REDIRECTION: Final = re.compile(r"([0-9]*)(>&1|<<<|<<-?|<>|>\||>>|>&|<&|>|<)")
 _WORD: Final = r"[A-Za-z0-9_./:@+,-]+"
 _WORDS: Final = rf"{_WORD}(?: {_WORD})*"
 _PLAIN: Final = re.compile(rf"{_WORDS}(?: (?:&&|\|\||[|;]) {_WORDS})*")
-"""A line of words that mean nothing but themselves, with operators between single spaces: most
-are, and it takes a fifth of the time to read one so. Anything more goes to `_Reader`, which reads
-these likewise."""
+"""A line of literal words, with operators between single spaces: most lines are, and parsing one
+this way takes a fifth of the time. Anything else goes to `_Reader`, which gives the same result for
+these."""
 _JOINED: Final = re.compile(r" (?:&&|\|\||[|;]) ")
 _ODD: Final = re.compile(
     r"[^\S \t\n]|[\x00-\x08\x0e-\x1f\x7f\u0085\u200b-\u200f\u2028-\u202e\u2060\ufeff]"
 )
-"""White space and control characters that shells, terminals and people read differently."""
+"""White space and control characters that shells, terminals and people interpret differently."""
 _QUOTING: Final = re.compile(r"[\\'\"]")
 _BETWEEN: Final = re.compile(r"[\s;&|()<>`{}]+")
 _ENDS: Final = re.compile(r"[;&|()\n`]+")
@@ -59,7 +59,7 @@ _ELSE: Final = re.compile(r"\$\{(?>[A-Za-z0-9_@*#?!-]+?:?[-=+])([^{}]*+)\}")
 _SUBSTITUTED: Final = re.compile(r"\$\(([^()]*)\)|`([^`]*)`")
 _BRACES: Final = re.compile(r"\{([^{}\s,]*+,[^{}\s]*+)\}")
 _MAX_WAYS: Final = 4
-"""Values of a variable, and choices between braces, that are looked at."""
+"""Values of a variable, and brace alternatives, that are considered."""
 _ESCAPED_IN_QUOTES: Final = '$`"\\'
 
 
@@ -76,7 +76,7 @@ class Command:
     """A simple command: what the shell would start, with which words."""
 
     argv: tuple[str, ...]
-    """Quotes and escapes removed; [0] as it is written. Empty: assignments or redirections only."""
+    """Without quotes and escapes; [0] as written. Empty: assignments or redirections only."""
     redirects: tuple[Redirect, ...] = ()
     assignments: tuple[tuple[str, str], ...] = ()
     """Variables set for it: `NAME=value` before its first word."""
@@ -87,23 +87,23 @@ class Parsed:
     """A command line, understood or not."""
 
     commands: tuple[Command, ...]
-    """In order. Of a complex line those that were read before it became so."""
+    """In order. For a complex line, those before the part that makes it complex."""
     complex: str = ""
-    """Why nobody can say what it runs; "": it runs exactly `commands`."""
+    """Why it is unknown what it runs; "": it runs exactly `commands`."""
 
     @property
     def simple(self) -> Command | None:
-        """The one command of a line without operators and redirections: it needs no shell."""
+        """The only command of a line without operators and redirections: it needs no shell."""
         only = self.commands[0] if len(self.commands) == 1 and not self.complex else None
         return None if only is None or only.redirects or only.assignments else only
 
 
 class _Complex(Exception):
-    """The rest of the line is not read."""
+    """The rest of the line is not parsed."""
 
 
 def parse(text: str) -> Parsed:
-    """Read a command line for bash or a POSIX shell. Never raises."""
+    """Parse a command line for bash or a POSIX shell. Never raises."""
     if len(text) <= MAX_CHARS and _PLAIN.fullmatch(text):
         argvs = [tuple(part.split(" ")) for part in _JOINED.split(text)]
         if len(argvs) <= MAX_COMMANDS and RESERVED.isdisjoint([argv[0] for argv in argvs]):
@@ -153,7 +153,7 @@ def _readings(text: str) -> list[str]:
 
 
 def _given(text: str) -> list[str]:
-    """The line with the values that it gives to its variables in their place."""
+    """The line with its variables replaced by the values that it gives them."""
     values: dict[str, list[str]] = {}
     for name, value in _SET.findall(text):
         values.setdefault(name, []).append(value)
@@ -196,7 +196,7 @@ def _decoded(found: re.Match[str]) -> str:
 
 @dataclass(slots=True)
 class _Draft:
-    """A command while it is read."""
+    """A command during parsing."""
 
     argv: list[str]
     redirects: list[Redirect]
@@ -214,7 +214,7 @@ class _Reader:
         self._at = 0
         self._draft = _Draft([], [], [])
         self._joined = False
-        """An operator wants a command after it."""
+        """An operator that needs a command after it."""
 
     def line(self) -> None:
         """All of it."""

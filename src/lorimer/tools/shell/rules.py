@@ -1,7 +1,8 @@
-"""Rules over commands: patterns of words, and what of a command line they cover.
+"""Rules for commands: patterns of words, and which part of a command line they cover.
 
-To allow takes certainty: the line is understood, and each of its commands is covered. To forbid
-takes a suspicion: any word of the line, however it is quoted or wrapped, may begin the command.
+Allowing requires certainty: the line is understood, and each of its commands is covered. For
+denying, a possibility is enough: any word of the line, however quoted or wrapped, may start the
+command.
 """
 
 from __future__ import annotations
@@ -43,7 +44,7 @@ _ONE: Final = "*"
 
 @record
 class CommandRule:
-    """A pattern over the words of one command: literal words, `*` for exactly one word, and at the
+    """A pattern for the words of one command: literal words, `*` for exactly one word, and at the
     end `**` for any number of words."""
 
     words: tuple[str, ...]
@@ -74,14 +75,14 @@ class CommandRule:
         return " ".join([*self.words, *([_REST] if self.rest else [])])
 
     def fits(self, argv: Sequence[str]) -> bool:
-        """The words fit, whatever they do."""
+        """Whether the words match, whatever they do."""
         size = len(self.words)
         if len(argv) < size or (len(argv) > size and not self.rest):
             return False
         return all(map(_one_fits, self.words, argv))
 
     def covers(self, command: Command) -> str:
-        """ "" when this command may run by this rule, else why not."""
+        """ "" if this rule allows the command, else why not."""
         if any(name not in ENVIRONMENT for name, _ in command.assignments):
             names = ", ".join([name for name, _ in command.assignments if name not in ENVIRONMENT])
             return f"it sets {names}"
@@ -91,7 +92,7 @@ class CommandRule:
             why = self._opens(command.argv)
             if not why:
                 return ""
-            # said word for word, a wrapper may still be covered by what is inside it
+            # a literal wrapper may still be covered by the command inside it
         inner = unwrapped(command.argv)
         if inner is None:
             return "what it would run cannot be said"
@@ -110,11 +111,11 @@ class CommandRule:
         return opens(argv, literal)
 
     def forbids(self, text: str, parsed: Parsed) -> bool:
-        """This line contains, or could contain, such a command."""
+        """Whether this line contains, or could contain, such a command."""
         return self.is_in(_Line(text, parsed))
 
     def is_in(self, line: _Line) -> bool:
-        """As `forbids`, of a line that was looked at."""
+        """Like `forbids`, for a line that was analysed."""
         if any(
             self._named(words, at, line) for words in line.flat for at in self._heads(words, line)
         ):
@@ -148,7 +149,7 @@ class CommandRule:
 
 
 class _Line:
-    """What a command line could be, found out once for all rules that forbid."""
+    """What a command line could run, determined once for all deny rules."""
 
     def __init__(self, text: str, parsed: Parsed) -> None:
         commands: list[Sequence[str]] = [command.argv for command in parsed.commands]
@@ -173,7 +174,7 @@ class _Line:
                 return
 
     def may_be(self, pattern: str, word: str) -> bool:
-        """As `_one_fits`, also by a wildcard."""
+        """Like `_one_fits`, also through a wildcard."""
         if _one_fits(pattern, word):
             return True
         found = self.wild.get(word) if self.wild else None
@@ -207,8 +208,8 @@ def _after(
 
 
 class Memory(dict[str, T]):
-    """What was found out about the last command lines: agents repeat themselves. Holds so much and
-    no more; a long line is not remembered."""
+    """A cache for the latest command lines, since agents repeat themselves. Bounded; long lines are
+    not cached."""
 
     def __setitem__(self, text: str, found: T) -> None:
         if len(text) > MAX_REMEMBERED_CHARS:
@@ -219,7 +220,7 @@ class Memory(dict[str, T]):
 
 
 class CommandRules:
-    """Several patterns, found by the program that they name: their number costs nothing."""
+    """Several patterns, indexed by the program that they name, so their number costs nothing."""
 
     def __init__(self, rules: Sequence[CommandRule]) -> None:
         self._named: dict[str, list[CommandRule]] = {}

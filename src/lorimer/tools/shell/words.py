@@ -1,5 +1,5 @@
-"""How a permitted command line is started: without a shell where it is one simple command, so that
-the words that were decided about are the words that run."""
+"""How a permitted command line is started: without a shell if it is one simple command, so that
+exactly the words that were permitted run."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _BUILTINS: Final = frozenset(
     let local logout mapfile popd printf pushd pwd read readarray readonly return set shift shopt
     source suspend test times trap true type typeset ulimit umask unalias unset wait""".split()
 )
-"""What bash does itself, or does otherwise than the program of that name."""
+"""Commands that bash implements itself, or differently from the program of that name."""
 
 _BASH: Final = ("bash", "--noprofile", "--norc", "-c")
 
