@@ -1,7 +1,7 @@
 """One stream of a journal, opened for writing by this process.
 
-Decides what of a stream is history, and where the next fact goes. When to take a snapshot is
-decided in `stages/s20_persist.py`; what becomes of an unfinished run, by whoever resumes it.
+Decides what part of a stream is history, and where the next fact goes. When to take a snapshot is
+decided in `stages/s20_persist.py`; what to do with an unfinished run, by the code that resumes it.
 """
 
 from __future__ import annotations

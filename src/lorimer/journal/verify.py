@@ -158,8 +158,8 @@ class PurseCheck:
         """Of each purse that was met; of one that has many runs they take long to read."""
 
     async def of(self, facts: RunFacts) -> list[Finding]:
-        """Of those that pay for a run: its share of each, once it is over, and, with the first run
-        of each, that it is what all runs have of it."""
+        """For the purses that pay for a run: its share of each, once it is over, and, with the
+        first run of each, that the purse's total is the sum over all its runs."""
         seq, run_id = (facts.end or facts.start).seq or 0, facts.run_id
         try:
             purses = purses_of(facts.start.data)
@@ -193,7 +193,7 @@ class PurseCheck:
             sum([each.reserved for each in shares.values()]),
             sum([each.spent for each in shares.values()]),
         )
-        # others may be spending of it meanwhile
+        # others may be spending from it meanwhile
         if total == before or before != await journal.balance(name):
             return ""
         return (

@@ -36,7 +36,7 @@ class Wakers:
 
     def wake(self, stream: str) -> None:
         """The stream grew."""
-        if not self.waiting:  # whoever registers now looks after that
+        if not self.waiting:  # later registrations check that themselves
             return
         with self._lock:
             futures = self.waiting.pop(stream, ())
@@ -86,7 +86,7 @@ class Watchers:
             try:
                 entry.loop.call_soon_threadsafe(entry.call)
             except RuntimeError:
-                continue  # that loop is closed, and with it whoever waited
+                continue  # that loop is closed, with everybody who waited
 
 
 class _Call:
