@@ -1,6 +1,6 @@
-"""The group `lorimer`: which commands there are, and how every failure is told.
+"""The group `lorimer`: its commands, and how failures are reported.
 
-A command's module is imported when it is used, so that `--help` is quick.
+A command's module is imported when it is used, so that `--help` is fast.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ def _exit_codes() -> str:
 
 
 class Lazy(click.Group):
-    """A group whose commands are imported when used, and whose failures take one line."""
+    """A group whose commands are imported when used, and whose failures are printed on one line."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         return list(COMMANDS)
@@ -105,7 +105,8 @@ class Lazy(click.Group):
 
 
 def _without_debug(args: Sequence[str]) -> tuple[list[str], bool]:
-    """The words without `--debug`, which may stand anywhere before a `--`, and whether it did."""
+    """The arguments without `--debug`, which may be anywhere before a `--`, and whether it was
+    there."""
     end = args.index("--") if "--" in args else len(args)
     words = [word for at, word in enumerate(args) if at >= end or word != "--debug"]
     return words, len(words) < len(args)
@@ -119,7 +120,7 @@ def _traceback(error: Exception, redactor: Redactor | None) -> str:
 
 
 def _told(error: Exception, store: str) -> int:
-    """Tell what went wrong; the exit code. `store`: ` --store PATH`, if one was named."""
+    """Report what went wrong; the exit code. `store`: ` --store PATH`, if one was named."""
     from lorimer.cli import fail
 
     match error:
@@ -135,7 +136,7 @@ def _told(error: Exception, store: str) -> int:
         case LorimerError():
             return fail.report_error(error, store)
         case BrokenPipeError():
-            # whoever read our output has gone: nobody to tell, and nothing more to flush
+            # the reader of our output has gone: nothing to report to, and nothing more to flush
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             return fail.FAILED
         case OSError():

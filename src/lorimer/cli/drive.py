@@ -1,9 +1,9 @@
-"""Runs one run in the foreground: signals, progress, what comes out, and the exit code.
+"""Runs one run in the foreground: signals, progress, output, and the exit code.
 
 Ctrl-C cancels the run: it ends, and its journal says so. SIGTERM and SIGHUP mean that the
 machine wants this process gone, not that the task is unwanted: the run is suspended, once a tool
-that changes something has ended or had its time, and can be resumed. A second signal does not
-wait for anything.
+that changes something has ended or timed out, and can be resumed. A second signal does not wait
+for anything.
 """
 
 from __future__ import annotations
@@ -46,22 +46,22 @@ _STREAMED: Final = (
     *("api.retry", "api.model_routed", "api.stream_restart"),
     *("tool.call_start", "tool.progress", "events.dropped", "hook.failed", "hook.refused"),
 )
-"""Signals that `stream-json` shows beside the facts."""
+"""Signals that `stream-json` shows in addition to the facts."""
 _HURRY_S: Final = 0.7
 """Seconds that a second signal leaves for killing what tools have started."""
 
 
 @dataclass(slots=True)
 class Output:
-    """How the outcome is given."""
+    """The format of the outcome."""
 
     format: str = "text"
     quiet: bool = False
     deltas: bool = False
-    """In `stream-json`: pieces of text as they come. What happens when an attempt fails after
-    the first piece, stage 6's `after_release` says."""
+    """In `stream-json`: pieces of text as they come. If an attempt fails after the first piece,
+    stage 6's `after_release` decides what happens."""
     store_option: str = ""
-    """` --store PATH` where the person gave one: commands in hints have to name it too."""
+    """` --store PATH` if the user gave one: commands in hints have to name it too."""
 
 
 class Drive:
@@ -87,7 +87,8 @@ class Drive:
         self._main: asyncio.Task[PipelineResult] | None = None
 
     async def run(self, begin: Callable[[], Awaitable[PipelineResult]], known_id: str = "") -> int:
-        """Begin, show, wait, tell. The exit code. Raises what `begin` raises before a run is."""
+        """Start, show, wait, report. The exit code. Raises what `begin` raises before there is a
+        run."""
         self._run_id = known_id
         self._listen()
         started = self._world.monotonic()
@@ -237,7 +238,7 @@ class Drive:
                 print_answer(result.text.rstrip("\n"))
 
     def _data_of(self, result: PipelineResult) -> JSON:
-        """The answer where it is data, without what may stand round it; None: it is text."""
+        """The answer if it is data, without surrounding text; None: it is text."""
         asked = self._pipeline.manifest.model.output_schema is not None
         return result.recorded_output if asked else None
 
@@ -269,7 +270,7 @@ class Drive:
 
 
 def _fitted(used: str, at: int) -> str:
-    """The sums from that column of the terminal on; what does not fit goes below."""
+    """The totals, from that column of the terminal on; what does not fit goes below."""
     if not is_live():
         return used
     columns, blank = shutil.get_terminal_size().columns, " " * at
@@ -290,7 +291,7 @@ def _quoted(text: str) -> str:
 
 
 def primed(facts: Iterable[Event]) -> Story:
-    """A story that begins with the sums of what is recorded."""
+    """A story that starts with the totals of what is recorded."""
     story = Story()
     for fact in facts:
         story.count(fact)

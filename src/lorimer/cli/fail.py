@@ -57,7 +57,7 @@ _BY_CODE: Final[Mapping[ExecutorErrorCode, int]] = {
 
 
 class Fault(click.UsageError):
-    """Something the person has to change, told in one line and a hint. Exit code 2."""
+    """Something the user has to change, reported in one line and a hint. Exit code 2."""
 
     def __init__(self, message: str, *, hint: str = "", code: str = "") -> None:
         super().__init__(message)
@@ -71,7 +71,7 @@ def exit_code(error: LorimerError) -> int:
 
 
 def suggest(word: str, known: Iterable[str]) -> str:
-    """`; did you mean 'x'?`, or "" when nothing is like `word`."""
+    """`; did you mean 'x'?`, or "" if nothing is similar to `word`."""
     close = get_close_matches(word, sorted(set(known)), n=2, cutoff=0.6)
     return f"; did you mean {' or '.join(map(repr, close))}?" if close else ""
 
@@ -111,7 +111,7 @@ def stdout_lost(error: OSError, kept: str = "") -> int:
 
 
 def report_error(error: LorimerError, store: str = "") -> int:
-    """Print an error of ours; several problems of one document one a line. Its exit code."""
+    """Print a Lorimer error; several problems of one document one per line. Its exit code."""
     redactor = of_environment()
     problems = error.problems if isinstance(error, ConfigError) else ()
     if len(problems) > 1:
@@ -126,7 +126,7 @@ def report_error(error: LorimerError, store: str = "") -> int:
 
 
 def report_usage(error: click.ClickException, store: str = "") -> int:
-    """Print what click or a command of ours found wrong with the command line."""
+    """Print what click or a command found wrong with the command line."""
     hint, code = "", ""
     match error:
         case Fault():
@@ -174,7 +174,7 @@ def _options(context: click.Context | None) -> list[str]:
 
 
 class OneOf(click.Choice[str]):
-    """A choice whose error tells the nearest name."""
+    """A choice whose error shows the most similar name."""
 
     def get_invalid_choice_message(self, value: object, ctx: click.Context | None) -> str:
         known = [str(choice) for choice in self.choices]

@@ -73,7 +73,7 @@ async def begin(
 
 @dataclass(frozen=True, slots=True)
 class Prepared:
-    """An agent, and all that was found for it before its run is begun."""
+    """An agent, and everything that was resolved for it before its run starts."""
 
     manifest: EnvironmentManifest
     terms: Terms
@@ -90,16 +90,17 @@ async def prepare(
     world: RealWorld,
     began: Call = Call(),  # noqa: B008 - it is immutable
 ) -> Prepared:
-    """Look whether all is there that a run needs. `began`: the call that began the run that this
-    one goes on with; what the terms leave open is as it was then. Raises Fault and ConfigError."""
+    """Check that everything is there that a run needs. `began`: the call that started the run that
+    this one continues; terms that are not given are as they were then. Raises Fault and
+    ConfigError."""
     await _sandbox_works(terms, world)
     models, call = _connected(manifest, terms, began, world)
     return Prepared(manifest, terms, models, agent.rules_for(terms.allow, manifest), call)
 
 
 def assemble(prepared: Prepared, journal: SQLiteJournal, world: World, screen: Screen) -> Pipeline:
-    """The pipeline of a command: its journal is the store; the files of rules and hooks hold; on
-    what terms its runs are carried out is stored with each."""
+    """The pipeline of a command: its journal is the store, the files of rules and hooks apply, and
+    the terms of each run are stored with it."""
     terms, manifest, workspace = prepared.terms, prepared.manifest, Path(prepared.call.workspace)
     approver = _approver_for(terms, screen)
     found = read_policy_files(workspace)
@@ -140,8 +141,8 @@ async def drive(
     go: Callable[[Pipeline], Awaitable[PipelineResult]],
     run_id: str = "",
 ) -> int:
-    """Put the pipeline together and have `go` run something with it, in the foreground; the exit
-    code. `run_id`: of the run, where it has one already."""
+    """Build the pipeline and let `go` run something with it, in the foreground; the exit code.
+    `run_id`: that of the run, if it has one already."""
     output = prepared.terms.output
     screen = screen_for(story, world, quiet=output.quiet)
     pipeline = assemble(prepared, journal, world, screen)
@@ -151,7 +152,7 @@ async def drive(
 
 
 async def _sandbox_works(terms: Terms, world: RealWorld) -> None:
-    """Raises Fault when the sandbox that is required is not to be had here."""
+    """Raises Fault if the required sandbox does not work here."""
     if terms.sandbox != "require":
         return
     try:
@@ -165,8 +166,8 @@ async def _sandbox_works(terms: Terms, world: RealWorld) -> None:
 
 
 def as_strict(terms: Terms, call: Call) -> Terms:
-    """The terms of a run that goes on where another began, `call`: what nobody says now is as
-    strict as it was then."""
+    """The terms of a run that continues one started by `call`: what is not given now is as strict
+    as it was then."""
     sandbox = terms.sandbox or ("require" if call.sandbox == "require" else None)
     return replace(terms, sandbox=sandbox, at_most=call.strict_mode or None)
 
@@ -174,8 +175,8 @@ def as_strict(terms: Terms, call: Call) -> Terms:
 def _connected(
     manifest: EnvironmentManifest, terms: Terms, call: Call, world: World
 ) -> tuple[Models, Call]:
-    """The models of a run, and its own terms. `call` began the one that it goes on with: what the
-    terms leave open is as it was then."""
+    """The models of a run, and its own terms. `call` started the run that it continues: terms that
+    are not given are as they were then."""
     workspace = _workspace(terms, call)
     base_url, key_variable = _base_url(terms, call), _key_variable(terms, call)
     known = known_models(terms, call)
@@ -203,14 +204,14 @@ def _absolute(path: str | None) -> str:
 
 
 def _approver_for(terms: Terms, screen: Screen) -> Approver | None:
-    """Who is asked: the terminal, whoever answers later, or nobody."""
+    """Who is asked: the terminal, someone who answers later, or nobody."""
     if terms.ask_later:
         return AskLater()
     return TerminalApprover(screen.paused) if can_ask() else None
 
 
 async def resume(run_id: str, terms: Terms) -> int:
-    """Go on with an interrupted run; the exit code."""
+    """Resume an interrupted run; the exit code."""
     world = RealWorld()
     async with opened(existing_store(terms.store), world) as journal:
         row = await find(journal, run_id)
@@ -293,7 +294,7 @@ def _key_variable(terms: Terms, call: Call) -> str | None:
 
 
 def _missing(terms: Terms, call: Call) -> list[str]:
-    """The options by which the run was allowed more when it was begun, and nobody says now."""
+    """The options that allowed the run more when it was started, and are not given now."""
     left = replace(
         call,
         rules=tuple([rule for rule in call.rules if rule not in terms.allow]),

@@ -30,7 +30,7 @@ _SECONDS: Final = {"": 1.0, "s": 1.0, "m": 60.0, "min": 60.0, "h": 3600.0, "d": 
 
 @dataclass(frozen=True, slots=True)
 class Terms:
-    """On what terms a run is carried out: what the manifest does not say."""
+    """The terms of a run: what is not in the manifest."""
 
     workspace: Path | None
     allow: tuple[str, ...]
@@ -41,19 +41,19 @@ class Terms:
     ask_later: bool = False
     """A call that needs a person suspends the run until it is answered."""
     permission_mode: str | None = None
-    """What becomes of calls that no rule is about; None: what the files of rules say."""
+    """What happens to calls that no rule covers; None: what the rule files say."""
     models: str | None = None
-    """The host file, where one was named."""
+    """The host file, if one was named."""
     sandbox: SandboxMode | None = None
-    """How programs are held; None: `auto`, or as strictly as the run was begun."""
+    """How programs are confined; None: `auto`, or as strictly as when the run started."""
     network: tuple[str, ...] = ()
     """The hosts that commands may reach."""
     env: tuple[str, ...] = ()
-    """The variables of the environment that the manifest may refer to."""
+    """The environment variables that the manifest may refer to."""
     notes: tuple[str, ...] = ()
-    """What the person is told before anything runs."""
+    """Notes shown to the user before anything runs."""
     at_most: str | None = None
-    """The mode that a resumed run was begun with, where nobody says another; none looser is."""
+    """The mode that a resumed run started with, if no other is given; never a looser one."""
 
 
 class Span(click.ParamType[float]):
@@ -133,8 +133,8 @@ def terms_options(command: Command) -> Command:
 
 
 def execution_options(command: Command) -> Command:
-    """Options of every command that runs something to its end: those of `terms_options`, and how
-    the outcome is given."""
+    """Options of every command that runs something to its end: those of `terms_options`, and the
+    format of the outcome."""
 
     @wraps(command)
     def gathered(

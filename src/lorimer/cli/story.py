@@ -1,7 +1,7 @@
 """The events of a run as lines for a person: the same for a live run and for a recorded one.
 
-Takes facts (and a few signals), keeps the sums, and words each thing once. How lines get onto a
-screen is decided by `progress.py` and `timeline.py`.
+Takes facts (and a few signals), keeps totals, and is the only place that words each event. How
+lines get onto a screen is decided by `progress.py` and `timeline.py`.
 """
 
 from __future__ import annotations
@@ -24,14 +24,14 @@ Line: TypeAlias = list[tuple[str, str]]
 
 GOOD: Final = ("  ✓ ", "green")
 REFUSED: Final = ("  ✗ ", "yellow")
-"""The first pieces of lines that are worth no second one."""
+"""The first pieces of lines that are truncated rather than continued on a second line."""
 
 TOLD: Final = (
     *("stage.enter", "api.retry", "api.model_routed", "api.stream_restart"),
     *("tool.call_start", "tool.progress", "run.resumed", "hook.failed", "hook.refused"),
     *("model.intent", "model.reply", "tool.result", "effect", "decision"),
 )
-"""The events that a live run is told by."""
+"""The events that are shown of a live run."""
 
 _CALL_WIDTH: Final = 60
 _TEXT_WIDTH: Final = 400
@@ -59,10 +59,10 @@ _CHANGED: Final[Mapping[str, str]] = {
 
 
 class Story:
-    """One run as it unfolds, or, `recorded`, as its journal has it."""
+    """One run as it happens, or, `recorded`, from its journal."""
 
     def __init__(self, *, recorded: bool = False, streamed: bool = False) -> None:
-        """`streamed`: texts of the model are shown as they come, by somebody else."""
+        """`streamed`: the model's texts are shown elsewhere, as they come."""
         self._recorded = recorded
         self._streamed = streamed
         self.usage: Usage = NO_USAGE
@@ -76,15 +76,15 @@ class Story:
         self._uses: Sequence[Mapping[str, JSON]] = ()
         self._began: dict[str, float] = {}
         self._intended: dict[str, float] = {}
-        """When calls were begun that have no result yet, by key."""
+        """Start times of calls without a result yet, by key."""
         self._done: set[str] = set()
         self._denied: set[str] = set()
-        """Calls of this turn that a person said no to."""
+        """Calls of this turn that a person refused."""
         self._no_rule: set[str] = set()
-        """Calls of this turn that were refused for want of a rule."""
+        """Calls of this turn that were refused because no rule allows them."""
 
     def count(self, fact: Event) -> None:
-        """Take a fact into the sums without telling of it: it happened earlier."""
+        """Add a fact to the totals without showing it: it happened earlier."""
         for _ in self.tell(fact):
             pass
 
@@ -172,7 +172,7 @@ class Story:
     def _effect(self, data: Mapping[str, JSON]) -> Iterator[Line]:
         self._charge(data)
         kind, _, key = str(data.get("key", "")).partition(":")
-        # one with a reason is none that a person gave
+        # a decision with a reason was not made by a person
         if kind == "approval" and data.get("approved") is False and not data.get("why"):
             self._denied.add(key)
         if kind == "hook" and "change" in data:
@@ -213,7 +213,7 @@ class Story:
         ]
 
     def unfinished(self, *, at_work: bool) -> Iterator[Line]:
-        """The calls that were begun and have no result: `at_work`, they still run."""
+        """The calls that were started and have no result: `at_work`, they are still running."""
         for key in self._intended:
             use = use_at(self._uses, key) or {"name": "?"}
             what = "running" if at_work else "begun, no result: may have taken effect"
@@ -260,7 +260,7 @@ def _recorded_effect(kind: str, data: Mapping[str, JSON]) -> Iterator[Line]:
 
 
 def _shown(line: Line) -> Line:
-    """All of it may hold words of strangers, names of tools that a model made up among them."""
+    """All of it may contain untrusted text, including names of tools that a model made up."""
     return [(on_line(text), style) for text, style in line]
 
 
@@ -309,8 +309,8 @@ def call_text(use: Mapping[str, JSON]) -> str:
 
 
 def _about(use: Mapping[str, JSON]) -> str:
-    """As `subject_of`, with less to read where a call gives work to a sub-agent, or has one
-    argument alone."""
+    """Like `subject_of`, but shorter if a call gives work to a sub-agent, or has only one
+    argument."""
     given = use.get("input")
     if isinstance(given, Mapping):
         if "subagent_type" in given and "prompt" in given:

@@ -1,4 +1,4 @@
-"""Numbers and foreign text as a person reads them, and data as a program does."""
+"""Numbers and untrusted text formatted for people, and data for programs."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ _HIDDEN: Final = re.compile(
     "[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200b-\u200f\u2028-\u202e\u2060-\u206f\ufeff\ufff9-\ufffb"
     "\ud800-\udfff\U000e0000-\U000e007f]"
 )
-# What may look like nothing, or like a blank, and belongs to honest text too.
+# Characters that may be invisible, or look like a blank, but also occur in honest text.
 _UNSEEN: Final = re.compile(
     "[\xa0\xad\u034f\u115f\u1160\u1680\u17b4\u17b5\u180b-\u180f\u2000-\u200a\u202f\u205f\u2800\u3000"
     "\u3164\ufe00-\ufe0f\uffa0\U000e0100-\U000e01ef]"
 )
-# Marks over the mark before: from the third on they cover what is around them.
+# Combining marks: from the third on they cover the text around them.
 _MARKS: Final = re.compile(
     "(?<=[\u0300-\u036f\u1ab0-\u1aff\u1dc0-\u1dff\u20d0-\u20ff\ufe20-\ufe2f]{2})"
     "[\u0300-\u036f\u1ab0-\u1aff\u1dc0-\u1dff\u20d0-\u20ff\ufe20-\ufe2f]+"
@@ -33,15 +33,15 @@ _UNITS: Final = ((86_400.0, "d"), (3_600.0, "h"), (60.0, "min"))
 
 
 def visible(text: str) -> str:
-    """The text with everything written out that a terminal would act on instead of showing."""
+    """The text with everything escaped that a terminal would act on instead of showing."""
     if text.isascii() and text.isprintable():
         return text
     return _HIDDEN.sub(_escaped, text)
 
 
 def seen(text: str) -> str:
-    """As `visible`, and with what a person may not see, or take for a blank, written out too: for
-    what they are asked to agree to."""
+    """Like `visible`, but also escapes what a person may not see, or take for a blank: for texts
+    that they are asked to approve."""
     if text.isascii():
         return visible(text)
     return _MARKS.sub(_escaped, _UNSEEN.sub(_escaped, visible(text)))
@@ -64,13 +64,13 @@ def _escaped(found: re.Match[str]) -> str:
 
 
 def on_line(text: str) -> str:
-    """As `visible`, with the ends of lines written out too."""
+    """Like `visible`, with line ends escaped too."""
     return visible(text).replace("\n", "\\n")
 
 
 def harmless(text: str) -> str:
     """JSON with everything escaped in its strings that a terminal would act on, or a program take
-    for the end of a line: to whoever parses it, it is the same. Letters stay as they are."""
+    for the end of a line: the parsed data is the same. Letters are not changed."""
     if text.isascii() and "\x7f" not in text:
         return text  # what is below a space, JSON has escaped already
     return _HIDDEN.sub(lambda found: json.dumps(found[0])[1:-1], text)
@@ -83,8 +83,8 @@ def print_json(value: JSON, *, indent: int | None = None) -> None:
 
 
 def coloured() -> bool | None:
-    """What `click` is told of colours: False where the person wants none (`NO_COLOR`, a dumb
-    terminal), else None: as the stream is."""
+    """The colour setting for `click`: False if the user wants none (`NO_COLOR`, a dumb terminal),
+    else None: depends on the stream."""
     return False if os.environ.get("NO_COLOR") or os.environ.get("TERM") == "dumb" else None
 
 
@@ -111,13 +111,13 @@ def tokens(number: int) -> str:
 
 
 def money(nano: int) -> str:
-    """Dollars of nano-dollars, with as many digits as a small amount needs."""
+    """Nano-dollars as dollars, with as many digits as a small amount needs."""
     dollars = nano / 1e9
     return f"${dollars:.2f}" if dollars >= 1 or not nano else f"${dollars:.4f}"
 
 
 def cost(nano: int, used_tokens: int) -> str:
-    """What it cost; when tokens were used and nothing was charged, that no price is known."""
+    """The cost; if tokens were used and nothing was charged, a note that the price is unknown."""
     return "price unknown" if used_tokens and not nano else money(nano)
 
 
@@ -142,6 +142,6 @@ def ago(seconds: float) -> str:
 
 
 def short_id(run_id: str) -> str:
-    """Enough of an id to name the run; commands take it too."""
+    """A prefix of an id that is long enough to name the run; commands accept it too."""
     prefix, mark, rest = run_id.partition("_")
     return visible(f"{prefix}{mark}{rest[:8]}")

@@ -1,4 +1,4 @@
-"""Runs as a person reads them: the list, and one run told from its facts."""
+"""Runs formatted for people: the list, and one run from its facts."""
 
 from __future__ import annotations
 
@@ -49,10 +49,10 @@ COLOURS: Final[Mapping[str, str]] = {
     "not begun": "dim",
     "cancelled": "yellow",
 }
-"""Of a status; others are red."""
+"""Colours of statuses; others are red."""
 
 _TOLD_US: Final = 1000
-"""Microseconds from which on a stage's time is worth telling."""
+"""Microseconds from which on a stage's time is shown."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,17 +66,17 @@ class Told:
     call: Call
     store_option: str
     questions: Sequence[Question] = ()
-    """What it asks and nobody has answered."""
+    """Its unanswered questions."""
     family: Sequence[tuple[int, ChildRecord, RunRow | None]] = ()
-    """The runs below it, each before those below that one, with how deep it is."""
+    """Its descendants, each before its own, with their depth."""
     damaged: bool = False
-    """There are more facts, which cannot be read."""
+    """Whether there are further facts that cannot be read."""
 
 
 def print_rows(
     rows: Sequence[RunRow], states: Sequence[str], held: Sequence[int], now: float
 ) -> None:
-    """The list of runs. `held`: nano-dollars that each has set aside, if it has no end."""
+    """The list of runs. `held`: nano-dollars that each unfinished run has reserved."""
     from rich.table import Table
     from rich.text import Text
 
@@ -116,7 +116,7 @@ def print_run(told: Told, now: float, *, full: bool) -> None:
 
 
 def print_end(told: Told) -> None:
-    """What came out of it, and what to do next."""
+    """Its outcome, and what to do next."""
     answer = _answer(told.facts) if told.status == "ok" else ""
     shown = bool(answer) and console().is_terminal
     if shown:
@@ -243,7 +243,7 @@ def _indented(text: str) -> str:
 
 
 def _print_tree(told: Told) -> None:
-    """The runs of sub-agents below it."""
+    """The runs of its sub-agents."""
     from rich.table import Table
     from rich.text import Text
 

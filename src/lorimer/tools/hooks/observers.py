@@ -87,7 +87,7 @@ _SOURCES: Final[Mapping[HookEvent, Mapping[str, Callable[[Event], _Told]]]] = Ma
         HookEvent.CWD_CHANGED: {"tool.call_complete": _folder},
     }
 )
-"""Which events an observer is told of, and what. None: not of this one."""
+"""Which events an observer gets, with which fields. None: not this one."""
 
 
 def observe(
