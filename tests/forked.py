@@ -90,6 +90,9 @@ def serve(path: str) -> None:
 
 def become(what: dict[str, object], streams: list[int]) -> None:
     """As if this process had been started so."""
+    from signal import SIGINT, default_int_handler, signal
+
+    signal(SIGINT, default_int_handler)  # whoever runs the tests in the background ignores it
     os.setsid()
     for number, stream in enumerate(streams):
         os.dup2(stream, number)
