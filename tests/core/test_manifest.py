@@ -346,6 +346,13 @@ def test_whatever_is_given_is_answered_with_a_reason(data: Any, says: str) -> No
     assert problems(data)[0].startswith(says)
 
 
+@pytest.mark.parametrize("key", [None, 1, 1.5, b"k", "\ud800"])
+def test_a_key_that_is_no_text_is_answered_with_a_reason(key: Any) -> None:
+    with pytest.raises(ConfigError) as caught:
+        Pipeline.from_manifest({"stages": [{"order": 6, "name": "api", key: 4}]})
+    assert caught.value.problems[0].startswith("stages[6]")
+
+
 def test_a_place_for_one_strategy_takes_no_list_and_a_chain_no_single_name() -> None:
     assert problems(whole(guard={"strategies": {"guards": "token_budget"}})) == [
         "stages[4].strategies.guards: must be a list of names"

@@ -15,7 +15,7 @@ from collections import deque
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Final, TypeAlias, TypeVar, overload
 
-from lorimer.core.errors import ConfigError, nearest
+from lorimer.core.errors import ConfigError, close_to
 from lorimer.core.events import FACT_KINDS, SIGNALS, Event
 from lorimer.core.redaction import logger
 
@@ -109,9 +109,8 @@ def _note_a_slip(type: str) -> None:
     known = {f"{name.partition('.')[0]}.*" for name in ours} if type.endswith("*") else {*ours}
     if type == "*" or type in known:
         return
-    near = nearest(type, known).partition(" Known:")[0]
-    if near.startswith(";"):
-        _log.warning("no event is called %r%s", type, near)
+    if close := close_to(type, sorted(known)):
+        _log.warning("no event is called %r; did you mean %s?", type, " or ".join(map(repr, close)))
 
 
 def _resolve(handlers: Mapping[str, list[Handler]], type: str) -> tuple[Handler, ...]:

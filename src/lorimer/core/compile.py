@@ -138,7 +138,7 @@ def _sound(entry: JSON, catalogue: Catalogue) -> StageEntry | None:
         return StageEntry.model_validate(entry)
     except ValidationError as error:
         wrong = {item["loc"][0] for item in error.errors(include_url=False) if item["loc"]}
-    if not isinstance(entry, Mapping) or "name" in wrong:
+    if not isinstance(entry, Mapping) or "name" in wrong or "name" not in entry:
         return None
     rest = {name: value for name, value in entry.items() if name not in wrong}
     given, usual = entry.get("order"), catalogue.order(str(entry["name"]))
@@ -146,7 +146,10 @@ def _sound(entry: JSON, catalogue: Catalogue) -> StageEntry | None:
         if not usual and not isinstance(given, int):
             return None
         rest["order"] = usual or 1
-    found = StageEntry.model_validate(rest)
+    try:
+        found = StageEntry.model_validate(rest)
+    except ValidationError:  # of a key that is not text, the error names only what it looks like
+        return None
     # an order that no stage has is what messages refer to it by
     numbered = "order" in wrong and isinstance(given, int)
     return found.model_copy(update={"order": given}) if numbered else found

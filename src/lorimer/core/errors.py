@@ -17,6 +17,16 @@ _COMPARED_CHARS: Final = 64
 """Longer names are not compared."""
 
 
+def close_to(word: str, known: Iterable[str]) -> list[str]:
+    """The at most two known names most like `word`, the best first; none if no name is like it."""
+    from difflib import get_close_matches  # imported only when a name is wrong
+
+    if len(word) > _COMPARED_CHARS:  # comparing takes quadratic time; a model may have made both
+        return []
+    short = [name for name in known if len(name) <= _COMPARED_CHARS]
+    return get_close_matches(word, short, n=2, cutoff=0.6)
+
+
 def nearest(word: str, known: Iterable[str]) -> str:
     """The end of an error message: the known names, with those most like `word` first.
 
@@ -25,12 +35,8 @@ def nearest(word: str, known: Iterable[str]) -> str:
     names = sorted(set(known))
     if not names:
         return ""
-    from difflib import get_close_matches  # imported only when a name is wrong
-
-    # the comparison takes quadratic time, and a model may have produced both
-    short = [name for name in names if len(name) <= _COMPARED_CHARS]
-    close = get_close_matches(word, short, n=2, cutoff=0.6) if len(word) <= _COMPARED_CHARS else []
-    hint = f"; did you mean {' or '.join(repr(name) for name in close)}?" if close else "."
+    close = close_to(word, names)
+    hint = f"; did you mean {' or '.join(map(repr, close))}?" if close else "."
     return f"{hint} Known: {', '.join(names)}."
 
 

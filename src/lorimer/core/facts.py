@@ -307,9 +307,11 @@ class FactLog(Signals):
 
     def wrote(self, type: str, key: str) -> bool:
         """Whether this fact was recorded, for callers that were cancelled while recording it."""
-        return any(
-            last.type == type and last.iteration == self.iteration and last.data.get("key") == key
-            for last in self.facts[-1:]
+        last = self.facts[-1] if self.facts else None
+        return (
+            last is not None
+            and (last.type, last.iteration) == (type, self.iteration)
+            and last.data.get("key") == key
         )
 
     def hold(self, type: str, data: Mapping[str, JSON], *, key: str = "") -> None:

@@ -6,10 +6,6 @@ A name that the code only uses as `frame["a"]`, `rows[3]` or `fitted.score`, wit
 compares parts.
 """
 
-# What numpy and pandas give has no types here: they need not be installed.
-# pyright: reportUnknownVariableType=false, reportUnknownMemberType=false
-# pyright: reportUnknownArgumentType=false
-
 from __future__ import annotations
 
 import ast
@@ -20,19 +16,7 @@ import types
 from collections.abc import Iterator, Mapping
 from typing import Any, Final, NamedTuple
 
-from lorimer.esg.values.content import fields_of, home_of
-
 _PLACES: Final = frozenset({"loc", "iloc", "at", "iat"})
-_SIZES: Final = frozenset({"shape", "ndim", "size", "dtype"})
-_ATTRIBUTES: Final[Mapping[str, frozenset[str]]] = {
-    "ndarray": _SIZES,
-    "Index": _SIZES | {"name"},
-    "RangeIndex": _SIZES | {"name"},
-    "DatetimeIndex": _SIZES | {"name"},
-    "Series": _SIZES | {"name", "index"},
-    "DataFrame": frozenset({"shape", "ndim", "size", "index", "columns", "dtypes"}),
-}
-"""Types of numpy and pandas whose parts are supported, and their attributes that are parts."""
 _PRIVATE: Final = frozenset({"base", "obj"})
 """Attributes that lead from a part to the whole."""
 _LOOKING: Final = frozenset({"getattr", "vars", "attrgetter", "gc", "inspect"})
@@ -40,7 +24,7 @@ _FOLLOWED: Final = re.compile(r"(?<!\w)([^\W\d]\w*+)\s*+[.\[]")
 _LOADS: Final = frozenset(dis.opmap[name] for name in ("LOAD_NAME", "LOAD_GLOBAL"))
 
 
-_NONE: Final = object()
+NO_KEY: Final = object()
 """No key: only an attribute."""
 
 
@@ -56,7 +40,7 @@ class Path(NamedTuple):
         """The part of a value. Raises what the value's type raises."""
         if self.attribute:
             value = getattr(value, self.attribute)
-        return value if self.key is _NONE else value[self.key]
+        return value if self.key is NO_KEY else value[self.key]
 
 
 Parts = Mapping[str, tuple[Path, ...]]
@@ -109,7 +93,7 @@ def _add(
     if not isinstance(node.ctx, ast.Load):
         return
     with contextlib.suppress(_NoLiteral):
-        value = _NONE if key is None else _literal(key)
+        value = NO_KEY if key is None else _literal(key)
         text = f"{attribute} {'' if key is None else ast.dump(key)}"
         found.setdefault(name.id, []).append(Path(attribute, value, text))
 
@@ -130,49 +114,6 @@ def _literal(node: ast.expr | None) -> Any:
             return [_literal(each) for each in node.elts]
         case _:
             raise _NoLiteral
-
-
-def fits(value: Any, paths: tuple[Path, ...]) -> bool:
-    """Whether these can be parts of a value."""
-    kind: type[Any] = type(value)
-    if kind in (dict, list, tuple):
-        return all(not path.attribute for path in paths)
-    if home_of(kind).partition(".")[0] not in ("numpy", "pandas"):
-        return kind.__getattribute__ is object.__getattribute__ and _attributes(value, paths)
-    known = _ATTRIBUTES.get(kind.__name__)
-    return known is not None and all(
-        path.attribute in known
-        or (path.key is not _NONE and _subscripted(kind.__name__, path.attribute))
-        or (kind.__name__ == "DataFrame" and path.key is _NONE and _column(value, path.attribute))
-        for path in paths
-    )
-
-
-def _attributes(value: Any, paths: tuple[Path, ...]) -> bool:
-    """Whether these are attributes stored in an object of a class written in Python: getting one
-    runs no code of the class."""
-    held = fields_of(value)
-    return held is not None and all(
-        path.key is _NONE
-        and path.attribute in held
-        and not any(path.attribute in vars(each) for each in type(value).__mro__)
-        for path in paths
-    )
-
-
-def _subscripted(kind: str, place: str) -> bool:
-    return not place or kind in ("Series", "DataFrame")
-
-
-def _column(value: Any, name: str) -> bool:
-    """Whether `value.name` is a column, and not a method or attribute."""
-    columns = value.columns
-    return (
-        type(columns).__name__ == "Index"
-        and not hasattr(type(value), name)
-        and name not in vars(value)
-        and name in columns
-    )
 
 
 def leads_on(code: types.CodeType) -> bool:

@@ -20,8 +20,9 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, Final
 
 from lorimer.esg.analysis.code_words import words_in, words_of
-from lorimer.esg.analysis.parts import Parts, Path, all_of, fits, loads
+from lorimer.esg.analysis.parts import Parts, Path, all_of, loads
 from lorimer.esg.execution.evaluating import TRACKED
+from lorimer.esg.values.part_kinds import fits
 
 if TYPE_CHECKING:
     from _collections_abc import dict_items, dict_keys, dict_values

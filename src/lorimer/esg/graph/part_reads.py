@@ -12,12 +12,13 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Final
 
-from lorimer.esg.analysis.parts import Parts, Path, fits, followed, leads_on
+from lorimer.esg.analysis.parts import Parts, Path, followed, leads_on
 from lorimer.esg.execution.commit import Left
 from lorimer.esg.execution.namespace import TrackedNamespace
 from lorimer.esg.execution.showing import SHOWN
 from lorimer.esg.graph.graph import ExecutionStateGraph
 from lorimer.esg.graph.steps import Status, Why
+from lorimer.esg.values.part_kinds import fits
 from lorimer.esg.values.part_values import look
 from lorimer.esg.values.store import Lost, Region, Version, VersionStore, Visit
 

@@ -33,7 +33,9 @@ from lorimer.esg.values.content import (
     home_of,
     unknown,
 )
+from lorimer.esg.values.definitions import Make
 from lorimer.esg.values.quick import Data
+from lorimer.esg.values.remembering import Remembering
 
 _CACHES: Final = frozenset({
     "_cache", "_id", "_references", "_item_cache", "_engine", "_cacher", "_is_copy",
@@ -48,12 +50,8 @@ _OFFSETS: Final = "pandas._libs.tslibs.offsets"
 _SCALARS: Final = frozenset({"Timestamp", "Timedelta", "NaTType", "NAType", "Period", "Interval"})
 
 
-def kind_of(kind: type[Any], partly: Callable[[type[Any], frozenset[str]], Kind]) -> Kind | None:
-    """The kind of a type of numpy or pandas, or of a subclass; None for others.
-
-    `partly`: makes a kind for objects of a class written in Python of which some attributes do not
-    count.
-    """
+def kind_of(kind: type[Any], make: Make) -> Kind | None:
+    """The kind of a type of numpy or pandas, or of a subclass; None for others."""
     for each in kind.__mro__:
         home = home_of(each).partition(".")[0]
         if home == "numpy" and each.__name__ in _NUMPY:
@@ -74,7 +72,7 @@ def kind_of(kind: type[Any], partly: Callable[[type[Any], frozenset[str]], Kind]
             if each.__name__ == "NDArrayBacked":
                 return _BACKED
             if each.__name__ in ("Index", "ExtensionArray", "ExtensionDtype"):
-                return partly(kind, _CACHES)
+                return make(kind, partial(Remembering, hidden=_CACHES))
     return None
 
 

@@ -8,7 +8,7 @@ import types
 from collections.abc import Callable, Iterable
 from typing import Any, Final, cast
 
-from lorimer.esg.values.content import ATOMS, MAIN, Content, Kind, alike, fields_of, unknown
+from lorimer.esg.values.content import MAIN, Content, Kind, alike, fields_of, unknown
 
 IGNORED: Final = frozenset({"__dict__", "__weakref__", "__slotnames__", "__doc__", "__module__"})
 _COMES: Final = frozenset({"__slotnames__", "__annotations_cache__"})
@@ -21,6 +21,8 @@ _OF_CLASS: Final = IGNORED - {"__doc__"} | _COMES | {
 
 _ANNOTATIONS: Final = "__annotate__" if sys.version_info >= (3, 14) else "__annotations__"
 """From then on a function computes its annotations on demand."""
+Slots = tuple[tuple[str, Any], ...]
+"""The slots of a class: name and descriptor."""
 
 
 class Function(Kind):
@@ -100,7 +102,7 @@ class Instance(Kind):
     """An object of a class written in Python: its class, its slots, the content of its base, and
     its attributes, which are a separate object because `vars` returns it."""
 
-    def __init__(self, base: Kind | None, slots: tuple[tuple[str, Any], ...]) -> None:
+    def __init__(self, base: Kind | None, slots: Slots) -> None:
         self._base = base
         self._slots = slots
 
@@ -152,14 +154,9 @@ class Instance(Kind):
 
 class Partly(Instance):
     """An object of which some attributes do not count: cached results, and counters that nobody can
-    see. A cached result in a dict that others may change (indexes of pandas) counts once it differs
-    from what would be computed anew."""
+    see."""
 
-    remembers = True
-
-    def __init__(
-        self, base: Kind | None, slots: tuple[tuple[str, Any], ...], hidden: frozenset[str]
-    ) -> None:
+    def __init__(self, base: Kind | None, slots: Slots, hidden: frozenset[str]) -> None:
         super().__init__(base, slots)
         self._hidden = hidden
 
@@ -167,73 +164,12 @@ class Partly(Instance):
         fields = fields_of(value) or {}
         return {name: each for name, each in fields.items() if name not in self._hidden}
 
-    def computed(self, value: Any, /) -> Iterable[object]:
-        return [each for cache in self._caches(value).values() for each in cache.values()]
-
-    def take(self, value: Any, /) -> Content:
-        return self.holding(value, lambda _: False)
-
-    def holding(self, value: Any, wanted: Callable[[object], bool], /) -> Content:
-        own = super().take(value)
-        more = dict[str, object]()
-        for attribute, cache in self._caches(value).items():
-            for name, each in [*cache.items()]:
-                if self._can_change(each) and (wanted(each) or self._is_other(value, cache, name)):
-                    more[f"{attribute}.{name}"] = each
-        if not more or own.opaque:
-            return own
-        *names, extra = cast("tuple[object, ...]", own.extra)
-        known, order = len(names) + 1, sorted(more)
-        parts = (*own.parts[:known], *(more[name] for name in order), *own.parts[known:])
-        return Content(self, (*names, *order, extra), parts)
-
     def put_attributes(self, value: Any, wanted: dict[str, object], /) -> None:
         fields = fields_of(value)
-        if fields is None:
-            return
-        for name in [each for each in fields if each not in self._hidden]:
-            del fields[name]
-        for attribute, cache in self._caches(value).items():  # computed from the previous content
-            cache.clear()
-            for name in [each for each in wanted if each.startswith(f"{attribute}.")]:
-                cache[name.removeprefix(f"{attribute}.")] = wanted.pop(name)
-        fields.update(wanted)
-
-    def _caches(self, value: object) -> dict[str, dict[str, object]]:
-        fields = fields_of(value) or {}
-        return {
-            name: cast("dict[str, object]", fields[name])
-            for name in self._hidden.intersection(fields)
-            if isinstance(fields[name], dict)
-        }
-
-    def _can_change(self, value: object) -> bool:
-        """It is of this kind itself, or a list of such."""
-        if isinstance(value, list):
-            return any(map(self._can_change, cast("list[object]", value)))
-        has_fields = type(value).__dictoffset__  # otherwise getting them takes longer than all this
-        return bool(has_fields) and not self._hidden.isdisjoint(fields_of(value) or ())
-
-    def _is_other(self, value: object, cache: dict[str, object], name: str) -> bool:
-        """What is cached under this name differs from what would be computed."""
-        kept = cache.pop(name)
-        try:
-            return not self._like(kept, getattr(value, name, None))
-        finally:
-            cache[name] = kept
-
-    def _like(self, one: object, other: object) -> bool:
-        if type(one) is not type(other):
-            return False
-        if isinstance(one, list):
-            pairs = zip(cast("list[object]", one), cast("list[object]", other), strict=False)
-            return all(self._like(mine, new) for mine, new in pairs)
-        mine, new = self.attributes(one), self.attributes(other)
-        return mine.keys() == new.keys() and all(
-            type(mine[name]) is type(new[name])
-            and (type(mine[name]) not in ATOMS or mine[name] == new[name])
-            for name in mine
-        )
+        if fields is not None:
+            for name in [each for each in fields if each not in self._hidden]:
+                del fields[name]
+            fields.update(wanted)
 
 
 def _covers(value: object, parts: tuple[object, ...]) -> bool:
@@ -241,3 +177,9 @@ def _covers(value: object, parts: tuple[object, ...]) -> bool:
     fields = fields_of(value)
     known = {id(each) for each in (*parts, fields, type(value), *(fields or {}).values())}
     return all(id(each) in known for each in gc.get_referents(value))
+
+
+Maker = Callable[[Kind | None, Slots], Instance]
+"""Makes the kind of the objects of a class, from the kind of its base and its slots."""
+Make = Callable[[type[Any], Maker], Kind]
+"""Finds base and slots of a class written in Python, and has its kind made (`objects.instance`)."""

@@ -9,12 +9,12 @@ with the first. matplotlib is not imported here.
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from functools import cache, partial
 from typing import Any, Final, cast
 
 from lorimer.esg.values.content import Kind, Seen, home_of
-from lorimer.esg.values.definitions import Instance, Partly
+from lorimer.esg.values.definitions import Instance, Make, Partly
 
 _HIDDEN: Final[Mapping[str, frozenset[str]]] = {
     "CallbackRegistry": frozenset({"_cid_gen"}),
@@ -24,15 +24,8 @@ _HIDDEN: Final[Mapping[str, frozenset[str]]] = {
 }
 
 
-_Slots = tuple[tuple[str, Any], ...]
-_Make = Callable[[Kind | None, _Slots], Instance]
-
-
-def kind_of(kind: type[Any], make: Callable[[type[Any], _Make], Kind]) -> Kind | None:
-    """The kind of a class of matplotlib that needs special treatment; None for others.
-
-    `make`: makes a kind for objects of a class written in Python.
-    """
+def kind_of(kind: type[Any], make: Make) -> Kind | None:
+    """The kind of a class of matplotlib that needs special treatment; None for others."""
     for each in kind.__mro__:
         if home_of(each).partition(".")[0] != "matplotlib":
             continue

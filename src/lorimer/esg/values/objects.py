@@ -43,7 +43,7 @@ from lorimer.esg.values.content import (
     referents,
     unknown,
 )
-from lorimer.esg.values.definitions import IGNORED, Class, Function, Instance, Partly, stands_alone
+from lorimer.esg.values.definitions import IGNORED, Class, Function, Instance, Maker, stands_alone
 
 _IMMUTABLE: Final[frozenset[type]] = ATOMS | {
     type(Ellipsis), type(NotImplemented), range, datetime.date, datetime.datetime,
@@ -59,7 +59,6 @@ _NAMELESS: Final = (TrackedNamespace, MainModule, types.TracebackType, types.Fra
 _LOADED: Final = (types.ModuleType, types.FunctionType, type)
 _Tuple = tuple[object, ...]
 _Frozen = frozenset[object]
-_Maker = Callable[[Kind | None, tuple[tuple[str, Any], ...]], Instance]
 _HEAP: Final = 1 << 9
 """`Py_TPFLAGS_HEAPTYPE`: made by a class statement, or by an extension."""
 
@@ -367,7 +366,7 @@ def _kind(kind: type[Any]) -> Kind:
         return _VARIABLE
     if issubclass(kind, PurePath) or (issubclass(kind, enum.Enum) and kind.__module__ != MAIN):
         return VALUE
-    found = arrays.kind_of(kind, _partly) or figures.kind_of(kind, instance)
+    found = arrays.kind_of(kind, instance) or figures.kind_of(kind, instance)
     found = found or columnar.kind_of(kind) or symbolic.kind_of(kind)
     if found is not None:
         return found
@@ -396,11 +395,7 @@ def _repr_of(base: type[Any]) -> Callable[[Any], object]:
     return lambda value: told(value)
 
 
-def _partly(kind: type[Any], hidden: frozenset[str]) -> Kind:
-    return instance(kind, lambda base, slots: Partly(base, slots, hidden))
-
-
-def instance(kind: type[Any], make: _Maker = Instance) -> Kind:
+def instance(kind: type[Any], make: Maker = Instance) -> Kind:
     """The kind of objects of a class written in Python."""
     slots = list[tuple[str, Any]]()
     base: type[Any] | None = None

@@ -13,10 +13,11 @@ from collections.abc import Callable
 from itertools import count
 from typing import Any, Final
 
-from lorimer.esg.analysis.parts import Path, fits
+from lorimer.esg.analysis.parts import Path
 from lorimer.esg.values import arrays
 from lorimer.esg.values.content import MAIN, Content
 from lorimer.esg.values.objects import kind_of
+from lorimer.esg.values.part_kinds import fits
 from lorimer.esg.values.prints import Printer
 from lorimer.esg.values.store import Region
 

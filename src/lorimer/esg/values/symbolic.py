@@ -27,7 +27,7 @@ class _Expression(Kind):
     def take(self, value: Any, /) -> Content:
         walk = _Walk(value)
         digest = blake2b("\n".join(walk.nodes).encode("utf-8", "surrogatepass"), digest_size=12)
-        return Content(self, digest.hexdigest(), tuple(walk.leads.values()))
+        return Content(self, digest.hexdigest(), tuple(walk.leads))
 
 
 def _of_function(value: Any) -> tuple[object, ...]:
@@ -57,8 +57,9 @@ _KINDS: Final[dict[tuple[str, str], Kind]] = {
 def kind_of(kind: type[Any]) -> Kind | None:
     """The kind of an expression's class, or of a domain of numbers; None for others."""
     for each in kind.__mro__:
-        if each.__name__ in ("Basic", "Domain") and (each.__module__, each.__name__) in _KINDS:
-            return _KINDS[each.__module__, each.__name__]
+        found = _KINDS.get((home_of(each), each.__name__))
+        if found is not None:
+            return found
     return None
 
 
@@ -89,8 +90,9 @@ class _Walk:
 
     def __init__(self, root: object) -> None:
         self.nodes: dict[str, int] = {}
-        self.leads: dict[int, object] = {}
+        self.leads: list[object] = []
         """What it holds that is not an expression and may change: classes defined by a step, ..."""
+        self._places: dict[int, int] = {}
         self._numbers: dict[int, int] = {}
         self._waiting = [root]  # handles deep ones
         while self._waiting:
@@ -130,5 +132,7 @@ class _Walk:
             return f"{home_of(value)}.{value.__qualname__}"
         if home_of(kind) == "gmpy2":
             return repr(value)
-        self.leads[id(value)] = value
-        return f"&{[*self.leads].index(id(value))}"
+        place = self._places.setdefault(id(value), len(self.leads))
+        if place == len(self.leads):
+            self.leads.append(value)
+        return f"&{place}"
