@@ -22,7 +22,7 @@ from lorimer.esg import (
     generate_patch,
 )
 from lorimer.esg.graph.questions import StepError
-from lorimer.esg.patching.repairing import can_fork
+from lorimer.esg.repair.trying import can_fork
 from tests.quick import quick
 
 
@@ -374,7 +374,7 @@ import os, sys, tempfile
 os.chdir(tempfile.mkdtemp())
 from lorimer.esg import StepExecutor, diagnose, generate_patch
 from lorimer.esg.patching.patches import Edit, patch_of
-from lorimer.esg.patching.repairing import can_fork
+from lorimer.esg.repair.trying import can_fork
 assert can_fork()
 session = StepExecutor()
 session.execute("s0", "numbers = iter([1, 2, 3])")

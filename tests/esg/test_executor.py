@@ -13,8 +13,8 @@ from typing import NamedTuple
 import pytest
 
 from lorimer.esg import StepExecutor, diagnose, generate_patch
+from lorimer.esg.diagnosis.summaries import summary
 from lorimer.esg.graph.questions import StepError
-from lorimer.esg.values.summaries import summary
 from tests.esg.sessions import anew, session_of
 
 

@@ -10,10 +10,10 @@ import sys
 import pytest
 
 from lorimer.esg import StepExecutor, StepResult, diagnose
-from lorimer.esg.patching.model_proposer import ModelProposer
+from lorimer.esg.diagnosis.summaries import summary
 from lorimer.esg.patching.patches import PatchResult
-from lorimer.esg.patching.proposals import Brief, brief_of, proposed
-from lorimer.esg.values.summaries import summary
+from lorimer.esg.repair.model_proposer import ModelProposer
+from lorimer.esg.repair.proposals import Brief, brief_of, proposed
 from lorimer.testing import ScriptedModel
 
 STEPS = (
@@ -153,7 +153,7 @@ def test_a_value_in_a_line(value: object, told: str) -> None:
 
 def test_the_graph_itself_imports_no_models() -> None:
     code = (
-        "import sys, lorimer.esg, lorimer.esg.patching.proposals\n"
+        "import sys, lorimer.esg, lorimer.esg.repair.proposals\n"
         "print([m for m in sys.modules if m.startswith('lorimer.models')])"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

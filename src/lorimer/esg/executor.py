@@ -20,7 +20,7 @@ from lorimer.esg.graph.graph import ExecutionStateGraph
 from lorimer.esg.graph.history import History
 from lorimer.esg.graph.steps import Status
 from lorimer.esg.patching.patches import PatchResult
-from lorimer.esg.patching.repairing import repair
+from lorimer.esg.repair.trying import repair
 from lorimer.esg.values.budget import COPIES
 from lorimer.world.real import RealWorld
 

@@ -95,7 +95,7 @@ def _write_page(session: StepExecutor, file: Path, html: Path | None) -> None:
 
 
 def _hint_of_magics(session: StepExecutor) -> None:
-    from lorimer.esg.notebooks.cells import magics
+    from lorimer.esg.analysis.magics import magics
 
     found = [step for step in session.graph.steps if magics(session.graph.source(step))]
     if found:

@@ -2,6 +2,6 @@
 
 `text.py` is the entry point; `statements.py` and `expressions.py` walk the tree, with `scopes.py`
 and `bindings.py`; `mutators.py` lists calls that change an argument. `parts.py` finds the parts of
-values that are used, `looking.py` the steps that only look, `code_words.py` the names in compiled
-code.
+values that are used, `looking.py` the steps that only look, `magics.py` lines that are not Python,
+`code_words.py` the names in compiled code.
 """

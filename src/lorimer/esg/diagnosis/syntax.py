@@ -10,12 +10,12 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Final
 
+from lorimer.esg.analysis.magics import magics
 from lorimer.esg.analysis.parsing import NO_PYTHON, parsed
 from lorimer.esg.diagnosis.case import Case
 from lorimer.esg.diagnosis.near import distance
 from lorimer.esg.diagnosis.report import Finding
 from lorimer.esg.diagnosis.rule import rule
-from lorimer.esg.notebooks.cells import magics
 from lorimer.esg.patching.patches import Edit
 
 _CLOSING: Final = {"(": ")", "[": "]", "{": "}"}

@@ -16,13 +16,14 @@ from lorimer.esg.execution.lending import Lending
 from lorimer.esg.execution.main import stand_for
 from lorimer.esg.execution.modules import Modules
 from lorimer.esg.execution.namespace import TrackedNamespace
+from lorimer.esg.execution.owners import MISSING
+from lorimer.esg.execution.part_reads import PartReads
 from lorimer.esg.execution.places import Places, copied
 from lorimer.esg.execution.results import StepResult
 from lorimer.esg.execution.running import Failure, Outcome, run
 from lorimer.esg.execution.showing import SHOWN, Showing
 from lorimer.esg.execution.streams import MAX_OUTPUT, Streams
 from lorimer.esg.graph.graph import ExecutionStateGraph
-from lorimer.esg.graph.part_reads import PartReads
 from lorimer.esg.graph.steps import ABSENT, UNSEEN, Status
 from lorimer.esg.resources import resources
 from lorimer.esg.resources.files import FileLog, Files
@@ -32,7 +33,6 @@ from lorimer.esg.resources.watching import watch
 from lorimer.esg.values.budget import COPIES, keep_within
 from lorimer.esg.values.content import home_of
 from lorimer.esg.values.figures import shared
-from lorimer.esg.values.owners import MISSING
 from lorimer.esg.values.store import Lost, VersionStore, Visit
 
 _NOT_MADE: Final[Mapping[Status, str]] = {

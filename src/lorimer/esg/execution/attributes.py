@@ -25,8 +25,17 @@ from weakref import ProxyTypes
 from lorimer.esg.analysis.code_words import READS_ANY, words_of
 from lorimer.esg.execution.commit import Commit
 from lorimer.esg.execution.loading import Loading
+from lorimer.esg.execution.owners import (
+    MISSING,
+    NOT_OURS,
+    Known,
+    Owners,
+    fields,
+    is_own,
+    name_of,
+    put,
+)
 from lorimer.esg.values.objects import kind_of
-from lorimer.esg.values.owners import MISSING, NOT_OURS, Known, Owners, fields, is_own, name_of, put
 from lorimer.esg.values.store import Lost, VersionStore, Visit
 
 PREFIX: Final = "module:"

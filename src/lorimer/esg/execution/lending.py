@@ -8,9 +8,9 @@ from types import CodeType, FunctionType
 from lorimer.esg.analysis.looking import Looking
 from lorimer.esg.execution.attributes import Attributes, Using
 from lorimer.esg.execution.namespace import Missing
+from lorimer.esg.execution.owners import MISSING
 from lorimer.esg.graph.graph import ExecutionStateGraph
 from lorimer.esg.graph.steps import ABSENT
-from lorimer.esg.values.owners import MISSING
 from lorimer.esg.values.store import Lost, Region, VersionStore, Visit
 
 

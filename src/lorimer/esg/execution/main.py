@@ -17,13 +17,13 @@ from contextlib import contextmanager
 from typing import Final
 
 from lorimer.esg.execution.namespace import TrackedNamespace
-from lorimer.esg.values.content import MAIN
+from lorimer.esg.values.content import MAIN, OfSteps
 
 _OF_STEPS: Final = frozenset({"__annotations__", "__doc__"})
 """What every module has, and what belongs to the steps here if they make it."""
 
 
-class MainModule(types.ModuleType):
+class MainModule(types.ModuleType, OfSteps):
     """Stands for the globals of the session whose step runs, or ran last.
 
     `object.__getattribute__(it, "__dict__")` is the module's own dict, which never changes;

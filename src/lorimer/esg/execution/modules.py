@@ -16,10 +16,10 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import Final
 
+from lorimer.esg.execution.owners import is_own
 from lorimer.esg.graph.graph import ExecutionStateGraph
 from lorimer.esg.resources import resources
 from lorimer.esg.resources.files import FileLog, Files
-from lorimer.esg.values.owners import is_own
 
 _NOTHING: Final = (0, "")
 

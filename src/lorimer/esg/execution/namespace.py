@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING, Final
 from lorimer.esg.analysis.code_words import words_in, words_of
 from lorimer.esg.analysis.parts import Parts, Path, all_of, loads
 from lorimer.esg.execution.evaluating import TRACKED
+from lorimer.esg.values.content import OfSteps
 from lorimer.esg.values.part_kinds import fits
 
 if TYPE_CHECKING:
@@ -54,7 +55,7 @@ class Missing(KeyError):
 Missing.__name__ = Missing.__qualname__ = KeyError.__name__
 
 
-class TrackedNamespace(dict[str, object]):
+class TrackedNamespace(dict[str, object], OfSteps):
     """The globals of a session."""
 
     def __init__(self, name: str = "__main__") -> None:

@@ -7,9 +7,9 @@ from collections.abc import Iterable
 from contextlib import suppress
 
 from lorimer.esg.execution.attributes import PREFIX, Attributes
+from lorimer.esg.execution.owners import MISSING
 from lorimer.esg.graph.graph import ExecutionStateGraph
 from lorimer.esg.graph.steps import ABSENT
-from lorimer.esg.values.owners import MISSING
 from lorimer.esg.values.store import Lost, VersionStore, Visit, gone
 
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 import io
 from typing import Final
 
+from lorimer.esg.values.content import OfSession
+
 MAX_OUTPUT: Final = 1 << 20
 """Characters kept of what a step prints; the rest is cut off, with a note."""
 
@@ -28,7 +30,7 @@ class Output(io.StringIO):
         return self.getvalue() + cut
 
 
-class Stream(io.TextIOBase):
+class Stream(io.TextIOBase, OfSession):
     """One for all steps of a session. If something keeps it, such as a `logging` handler, it writes
     to the output of the step that is running."""
 

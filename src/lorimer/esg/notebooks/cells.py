@@ -11,16 +11,14 @@ from typing import Final
 
 from lorimer.core.jsonable import JSON
 from lorimer.core.linediff import opcodes
-from lorimer.esg.analysis.parsing import parsed
+from lorimer.esg.analysis.magics import magics
 from lorimer.esg.analysis.text import lines_of
 from lorimer.esg.graph.graph import ExecutionStateGraph
 from lorimer.esg.graph.questions import StepError
 
 _MARK: Final = re.compile(r"^# ?%%(?:[ \t]+(.*))?$")
 _PROSE: Final = re.compile(r"(?<! ) *\[(markdown|md|raw)\]")
-_OF_PYTHON: Final = frozenset({"%%time", "%%timeit", "%%capture", "%%prun"})
 _WAS: Final = "# magic: "
-_MAGIC: Final = re.compile(r"^\s*[%!?]|^\s*[\w.]+\?+\s*$|^\s*+[\w, ]+=\s*[%!]")
 CODE: Final = "code"
 
 
@@ -111,17 +109,6 @@ def _language(notebook: Mapping[str, JSON]) -> str:
         if isinstance(language, str) and language and "python" not in language.lower():
             return language
     return ""
-
-
-def magics(source: str) -> list[int]:
-    """The lines, from 0, that are for a notebook and not Python: `%time`, `!ls`, `help?`, `files =
-    !ls`."""
-    if parsed(source) is not None:
-        return []
-    lines = source.split("\n")
-    if lines[0].startswith("%%") and lines[0].split()[0] not in _OF_PYTHON:
-        return [*range(len(lines))]  # text in another language
-    return [at for at, line in enumerate(lines) if _MAGIC.match(line)]
 
 
 def without_magics(cell: Cell) -> Cell:

@@ -1,5 +1,4 @@
-"""Edits of steps that fix a failure: as text, tried before they are kept, or proposed by a model.
+"""Edits of steps, guarded by a hash of the code that they change.
 
-`patches.py` defines edits, `forms.py` their text forms; `repairing.py` tries a patch;
-`proposals.py` and `model_proposer.py` ask for one.
+`patches.py` defines them, `forms.py` their text forms. Diagnosis makes them; `repair/` tries them.
 """

@@ -25,6 +25,18 @@ MAIN: Final = "__main__"
 ATOMS: Final[frozenset[type]] = frozenset({int, float, complex, bool, str, bytes, type(None)})
 
 
+class OfSession:
+    """Base of the session's own objects that steps can reach: they are the same in every run."""
+
+    __slots__ = ()
+
+
+class OfSteps(OfSession):
+    """Base of what holds the names that steps see: their globals, and the module `__main__`."""
+
+    __slots__ = ()
+
+
 class Opaque:
     """Stands for unknown content: equal only to itself."""
 

@@ -24,9 +24,6 @@ from hashlib import blake2b
 from pathlib import PurePath
 from typing import Any, Final, cast
 
-from lorimer.esg.execution.main import MainModule
-from lorimer.esg.execution.namespace import TrackedNamespace
-from lorimer.esg.execution.streams import Stream
 from lorimer.esg.values import arrays, columnar, figures, symbolic
 from lorimer.esg.values.containers import Buffer, Cell, Deque, Dice, Dict, List, Raised, Set
 from lorimer.esg.values.content import (
@@ -36,6 +33,8 @@ from lorimer.esg.values.content import (
     Content,
     Inline,
     Kind,
+    OfSession,
+    OfSteps,
     Opaque,
     Seen,
     fields_of,
@@ -53,9 +52,9 @@ _IMMUTABLE: Final[frozenset[type]] = ATOMS | {
 _REFERENCES: Final = (
     types.ModuleType, types.WrapperDescriptorType, types.MethodDescriptorType,
     types.ClassMethodDescriptorType, types.GetSetDescriptorType, types.MemberDescriptorType,
-    types.TracebackType, types.FrameType, TrackedNamespace, Stream,
+    types.TracebackType, types.FrameType, OfSession,
 )  # fmt: skip
-_NAMELESS: Final = (TrackedNamespace, MainModule, types.TracebackType, types.FrameType)
+_NAMELESS: Final = (OfSteps, types.TracebackType, types.FrameType)
 _LOADED: Final = (types.ModuleType, types.FunctionType, type)
 _Tuple = tuple[object, ...]
 _Frozen = frozenset[object]
@@ -197,7 +196,7 @@ def walks(kind: type[Any]) -> bool:
 def _function(value: types.FunctionType) -> Kind:
     """What a library defines is the same in every run; what a step defines belongs to the step,
     even where it replaces the library's."""
-    if isinstance(value.__globals__, TrackedNamespace):
+    if isinstance(value.__globals__, OfSteps):
         return FUNCTION
     if value.__closure__:
         return REFERENCE if value.__module__ != MAIN and _named(value) else FUNCTION

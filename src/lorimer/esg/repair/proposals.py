@@ -13,12 +13,12 @@ from typing import Final, Protocol
 
 from lorimer.esg.diagnosis import DiagnosisReport
 from lorimer.esg.diagnosis.case import Case
-from lorimer.esg.executor import StepResult
+from lorimer.esg.diagnosis.summaries import summary
+from lorimer.esg.execution.results import StepResult
 from lorimer.esg.graph.graph import ExecutionStateGraph
 from lorimer.esg.graph.questions import StepError
 from lorimer.esg.patching.forms import Block, range_of
 from lorimer.esg.patching.patches import Edit, PatchResult, patch_of
-from lorimer.esg.values.summaries import summary
 
 MAX_CHARACTERS: Final = 24_000
 """Limit on the steps that are shown in addition to the failed one; the nearest come first."""

@@ -8,7 +8,7 @@ from typing import Final
 from lorimer.core.context import RunContext
 from lorimer.core.limits import Limits
 from lorimer.core.model import Model, ModelResolver
-from lorimer.esg.patching.proposals import Brief, Proposal
+from lorimer.esg.repair.proposals import Brief, Proposal
 from lorimer.models import generate_as
 
 _SYSTEM: Final = (

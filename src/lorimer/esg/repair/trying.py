@@ -16,18 +16,27 @@ import sys
 import threading
 import warnings
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Final
+from typing import Final, Protocol
 
+from lorimer.esg.execution.results import Replay
+from lorimer.esg.graph.graph import ExecutionStateGraph
 from lorimer.esg.graph.steps import Status
 from lorimer.esg.patching.patches import PatchResult
-
-if TYPE_CHECKING:
-    from lorimer.esg.executor import StepExecutor
 
 _YES: Final = b"y"
 
 
-def repair(session: StepExecutor, patch: PatchResult, step_id: str, timeout_s: float) -> bool:
+class Session(Protocol):
+    """What is needed of a session: see `StepExecutor`."""
+
+    graph: ExecutionStateGraph
+
+    def replay(self) -> Replay:
+        """Run what is stale."""
+        ...
+
+
+def repair(session: Session, patch: PatchResult, step_id: str, timeout_s: float) -> bool:
     """See `StepExecutor.repair`."""
     graph = session.graph
     if not patch:
@@ -50,7 +59,7 @@ def repair(session: StepExecutor, patch: PatchResult, step_id: str, timeout_s: f
     return False
 
 
-def _helps(session: StepExecutor, patch: PatchResult, step_id: str) -> bool:
+def _helps(session: Session, patch: PatchResult, step_id: str) -> bool:
     """Apply it and replay: the step must run, and no other may fail that did not fail before."""
     graph = session.graph
     failed = {each for each in graph.steps if graph.status(each) is Status.FAILED}
