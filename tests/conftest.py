@@ -47,9 +47,15 @@ def pytest_collection(session: pytest.Session) -> None:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Steps look at all classes that there are: their tests come before those that import SDKs,
-    and are with that half as long."""
-    items.sort(key=lambda item: "esg" not in item.path.parts)
+    """Steps look at all classes that there are: their tests come before those that import SDKs, and
+    of them those last that import large libraries. They are with that half as long."""
+    items.sort(key=lambda item: ("esg" not in item.path.parts, "loads" in item.keywords))
+
+
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """Skip where the library that a test loads is not installed."""
+    for mark in item.iter_markers("loads"):
+        pytest.importorskip(mark.args[0])
 
 
 def pytest_collection_finish() -> None:
