@@ -48,8 +48,19 @@ def pytest_collection(session: pytest.Session) -> None:
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Steps look at all classes that there are: their tests come before those that import SDKs, and
-    of them those last that import large libraries. They are with that half as long."""
-    items.sort(key=lambda item: ("esg" not in item.path.parts, "loads" in item.keywords))
+    of them those last that import large libraries. They are with that half as long. Campaigns come
+    before them, and import neither: what takes longest is not left for the end, when one worker
+    would have it and the others nothing."""
+    items.sort(key=_group)
+
+
+def _group(item: pytest.Item) -> int:
+    parts = item.path.parts
+    if "campaign" in parts:
+        return 0
+    if "esg" in parts:
+        return 2 if "loads" in item.keywords else 1
+    return 3
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:
