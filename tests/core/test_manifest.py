@@ -24,9 +24,12 @@ from lorimer import (
     PipelinePresets,
 )
 from lorimer.assembly import check_manifest
+from lorimer.core.bindings import Bindings
 from lorimer.core.catalogue import Catalogue
 from lorimer.core.compile import check_document
+from lorimer.core.compile import compile as compile_manifest
 from lorimer.core.documents import MAX_BYTES, MAX_YAML_BYTES, dump, parse
+from lorimer.core.errors import MutationError
 from lorimer.core.jsonable import JSON
 from lorimer.core.limits import Limits
 from lorimer.core.manifest import (
@@ -934,3 +937,10 @@ def test_tables_within_lists_and_odd_ends_of_lines_come_back_as_they_were() -> N
 def test_yaml_that_says_nowhere_what_is_wrong_with_it() -> None:
     with pytest.raises(ConfigError, match="here.*special characters are not allowed"):
         parse("a: \x00b", ".yaml", "here")
+
+
+def test_a_plan_without_a_pipeline_cannot_be_changed() -> None:
+    plan = compile_manifest(preset_manifest("minimal", model="scripted:m"), catalogue(), Bindings())
+    for change in (plan.with_changes, plan.with_requested_changes):
+        with pytest.raises(MutationError, match="this plan cannot be changed"):
+            change([{"kind": "set", "path": "limits.max_turns", "value": 3}])

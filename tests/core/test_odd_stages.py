@@ -83,6 +83,24 @@ def test_a_decision_in_words_is_one(place: int) -> None:
     assert (result.status, result.iterations) == ("ok", 1)
 
 
+def test_a_reason_that_cannot_be_told_ends_the_run_in_a_coded_error() -> None:
+    class Untold:
+        def __str__(self) -> str:
+            raise ValueError("no words")
+
+    class Odd(Stage[object, object]):
+        name = "odd"
+        order = 16
+
+        async def execute(self, input: object, state: PipelineState) -> object:
+            state.reason = Untold()  # type: ignore[assignment]
+            return input
+
+    result = run_with(Odd())
+    assert (result.status, result.code) == ("error", CODE.EXEC_STAGE_FAILED)
+    assert result.error == "The run failed: ValueError: no words"
+
+
 def test_a_cancellation_that_nobody_asked_for_is_an_error_of_the_stage() -> None:
     class Lost(Stage[object, object]):
         name = "lost"

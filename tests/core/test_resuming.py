@@ -16,6 +16,8 @@ from lorimer.core.cancel import Reason
 from lorimer.core.errors import ExecutorErrorCode, JournalError, PipelineError
 from lorimer.core.events import Event
 from lorimer.core.manifest import EnvironmentManifest
+from lorimer.core.stage import Stage
+from lorimer.core.state import PipelineState
 from lorimer.core.world import World
 from lorimer.journal import MemoryJournal
 from lorimer.testing import ScriptedModel, SimulatedWorld, simulate
@@ -260,3 +262,33 @@ def _instructions(turns: int) -> int:
 def test_a_turn_that_is_answered_again_costs_the_same_however_long_the_run_is() -> None:
     few, more, many = [_instructions(turns) for turns in (5, 25, 45)]
     assert many - more < 1.02 * (more - few)
+
+
+def test_what_a_stage_has_waited_for_is_not_waited_for_again() -> None:
+    class Slow(Stage[object, object]):
+        name = "slow"
+        order = 12
+
+        async def execute(self, input: object, state: PipelineState) -> object:
+            await state.run.sleep(60)
+            return input
+
+    async def main(world: SimulatedWorld) -> None:
+        replies = [[use("look")], [use("look", "b")], "so"]
+        whole = await _slow(world, MemoryJournal(world), replies, Slow()).run("go")
+        assert world.monotonic() == 180
+        cut = [fact.type for fact in whole.events].index("iteration.end") + 1
+        journal = await held(world, whole.events[:cut])
+        result = await _slow(world, journal, replies[1:], Slow()).resume(whole.run_id)
+        assert result.text == "so"
+        assert world.monotonic() == 300
+
+    simulate(main)
+
+
+def _slow(
+    world: SimulatedWorld, journal: MemoryJournal, replies: list[Any], stage: Stage[Any, Any]
+) -> Pipeline:
+    pipeline = make(world, replies, tools=[Do("look")], journal=journal)
+    pipeline.register_stage(stage)
+    return pipeline

@@ -12,6 +12,7 @@ from lorimer.core.history import History
 from lorimer.core.linediff import opcodes, unified
 from lorimer.core.messages import ImageBlock, Message, TextBlock, ThinkingBlock, user_message
 from lorimer.core.outline import told_text
+from lorimer.core.receipt import Receipt
 from lorimer.core.vectors import Vectors
 from tests.seeds import fresh
 
@@ -75,3 +76,15 @@ def test_a_picture_that_is_forgotten_is_not_looked_for() -> None:
     assert history.pictured == [1]
     history.truncate(1)
     assert history.pictured == []
+
+
+def test_what_a_compaction_hid_is_shown_again_where_a_part_of_it_is_dropped() -> None:
+    history = History([user_message(text) for text in ("one", "two", "three", "four")])
+    digest = history.digest_at(3)
+    assert digest is not None
+    receipt = Receipt("window", 0, 3, (), (), "recap", digest.hex(), 9, 3)
+    history.adopt_receipt(receipt)
+    history.truncate(3)
+    assert history.receipt is receipt
+    history.truncate(2)
+    assert history.receipt is None

@@ -97,9 +97,9 @@ SESSION = (
 # --- what runs, and what is told -----------------------------------------------------------------
 
 
+@pytest.mark.loads("matplotlib")
 def test_a_step_that_draws_with_matplotlib_runs_again_after_an_edit(tmp_path: Path) -> None:
     """The first import of it looks for fonts with a program, and keeps what it has found."""
-    pytest.importorskip("matplotlib")
     plot = "import matplotlib.pyplot as plt\nplt.plot(xs)\nplt.savefig('out.png')"
     found = told(
         tmp_path,

@@ -109,8 +109,8 @@ def test_row_37_a_value_shows_itself(body: str, told: list[str]) -> None:
     assert _shown(session, "class") == [] and session.execute("is", "Rich").displays == ()
 
 
+@pytest.mark.loads("matplotlib")
 def test_matplotlib_itself() -> None:
-    pytest.importorskip("matplotlib")
     import matplotlib
 
     matplotlib.use("agg")

@@ -322,8 +322,8 @@ def test_settings_of_pandas_and_numpy_are_read_by_what_is_shown() -> None:
     assert ran == ("s0",) and session.results["s2"].shown == "array([0.3333])"
 
 
+@pytest.mark.loads("matplotlib")
 def test_a_step_that_no_longer_sets_anything_leaves_the_defaults() -> None:
-    pytest.importorskip("matplotlib")
     sources = [
         "import matplotlib\nmatplotlib.use('agg')",
         "import matplotlib.pyplot as plt\nplt.rc('figure', figsize=(2, 2))",
@@ -366,9 +366,9 @@ def test_row_21_an_array_over_another_one_s_memory() -> None:
     assert session.results["s4"].shown == "[2, 98, 99]"
 
 
+@pytest.mark.loads("matplotlib")
 @pytest.mark.filterwarnings("ignore")
 def test_row_29_a_table_is_not_drawn() -> None:
-    pytest.importorskip("matplotlib")
     first = "import matplotlib\nmatplotlib.use('agg')\nimport matplotlib.pyplot as plt"
     session = session_of(
         f"{first}\nplt.rc('figure', figsize=(4, 3))",
@@ -380,8 +380,8 @@ def test_row_29_a_table_is_not_drawn() -> None:
     assert session.replay().ran == ("s0", "s3")
 
 
+@pytest.mark.loads("matplotlib")
 def test_row_36_who_adds_to_a_figure_reads_how_it_is_drawn() -> None:
-    pytest.importorskip("matplotlib")
     session = session_of(
         "import matplotlib\nmatplotlib.use('agg')\nimport matplotlib.pyplot as plt",
         "_, ax = plt.subplots()",
@@ -397,8 +397,8 @@ def test_row_36_who_adds_to_a_figure_reads_how_it_is_drawn() -> None:
     assert session.namespace()["width"] == 1.5
 
 
+@pytest.mark.loads("matplotlib")
 def test_row_36_what_draws_a_figure_is_put_back() -> None:
-    pytest.importorskip("matplotlib")
     session = session_of(
         "import matplotlib\nmatplotlib.use('agg')\nimport matplotlib.pyplot as plt\nk = 1",
         "kind = k and type(plt.figure().canvas).__name__",
@@ -425,8 +425,8 @@ def test_row_36_what_draws_a_figure_is_put_back() -> None:
     assert session.execute("s7", "matplotlib.get_backend()").shown == "'pdf'"
 
 
+@pytest.mark.loads("matplotlib")
 def test_row_36_the_backend_that_the_first_figure_finds_is_no_change() -> None:
-    pytest.importorskip("matplotlib")
     session = session_of(
         "import matplotlib.pyplot as plt\nk = 1",
         "k\nplt.plot([1])",
@@ -440,8 +440,8 @@ def test_row_36_the_backend_that_the_first_figure_finds_is_no_change() -> None:
     )
 
 
+@pytest.mark.loads("matplotlib")
 def test_row_20_a_figure_is_put_back() -> None:
-    pytest.importorskip("matplotlib")
     session = session_of(
         "import matplotlib\nmatplotlib.use('agg')\nimport matplotlib.pyplot as plt",
         "fig, ax = plt.subplots()",
@@ -513,9 +513,9 @@ def test_row_37_a_class_of_a_step_that_shows_itself_runs() -> None:
     assert session.results["s2"].shown.split()[1] == "0.333"
 
 
+@pytest.mark.loads("matplotlib")
 @pytest.mark.parametrize("twin", ["ax.twinx()", "fig.add_axes([0, 0, 0.1, 0.1], sharex=ax)"])
 def test_row_20_axes_that_share_one_do_so_from_their_step_on(twin: str) -> None:
-    pytest.importorskip("matplotlib")
     shown = "print(ax.get_xlim(), len(ax.get_shared_x_axes().get_siblings(ax)), len(fig.axes))"
     session = session_of(
         "from matplotlib.figure import Figure",
@@ -541,8 +541,8 @@ def test_row_20_axes_that_share_one_do_so_from_their_step_on(twin: str) -> None:
         _shows_what_plain_python_shows(session)
 
 
+@pytest.mark.loads("matplotlib")
 def test_row_20_figures_have_nothing_to_do_with_each_other() -> None:
-    pytest.importorskip("matplotlib")
     session = session_of(
         "import matplotlib\nmatplotlib.use('agg')\nimport matplotlib.pyplot as plt",
         "ax = plt.axes()\nax.plot([1, 2])",

@@ -370,6 +370,35 @@ def test_attributes_that_a_library_sets_for_a_step(setting: str) -> None:
     assert printed(session)[2] == '"x"'
 
 
+@pytest.mark.parametrize(
+    "moves",
+    [
+        "setattr(json, 'ke' + 'pt', json.twice)\ndelattr(json, 'tw' + 'ice')",
+        "json.decoder.twice = json.twice\ndel json.twice",
+    ],
+    ids=["to another name", "to another owner"],
+)
+def test_an_attribute_that_moves_goes_back(moves: str) -> None:
+    """The same value is there as often as before."""
+    told = "print(*(hasattr(*each) for each in ((json, 'twice'), (json, 'kept'))))"
+    other = "print(hasattr(json.decoder, 'twice'))"
+    session = session_of("import json", "json.twice = [1]", moves, told, other)
+    assert printed(session)[3].startswith("False")
+    edited(session, "s2", "pass")
+    assert printed(session)[3:] == ["True False", "False"]
+
+
+def test_classes_that_have_no_hash_hinder_nobody() -> None:
+    kind = "class M(type):\n    def __eq__(self, other):\n        return True\n"
+    session = session_of(
+        f"{kind}class A(metaclass=M):\n    pass\nclass B(metaclass=M):\n    pass",
+        "import json\njson.kept = 1",
+        "print(json.kept)",
+    )
+    edited(session, "s1", "import json\njson.kept = 2")
+    assert printed(session)[2] == "2"
+
+
 def test_accessors_of_pandas() -> None:
     pytest.importorskip("pandas")
     accessor = (

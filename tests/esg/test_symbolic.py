@@ -25,8 +25,8 @@ def test_row_20_a_class_that_is_from_nowhere(nothing: str) -> None:
     assert session.results["s3"].shown == "1"
 
 
+@pytest.mark.loads("sympy")
 def test_row_20_an_expression_is_not_changed_by_what_it_is_asked() -> None:
-    pytest.importorskip("sympy")
     session = session_of(
         SYMBOLS,
         "e = (x + y) ** 3",
@@ -43,8 +43,8 @@ def test_row_20_an_expression_is_not_changed_by_what_it_is_asked() -> None:
     assert session.results["s5"].shown == "3"
 
 
+@pytest.mark.loads("sympy")
 def test_row_20_what_is_assumed_of_a_symbol_belongs_to_it() -> None:
-    pytest.importorskip("sympy")
     session = session_of(SYMBOLS, "f = Function('f')", "sqrt(x ** 2)", "f(y).is_positive")
     ran = _ran(
         session, "s0", "from sympy import *\nx = symbols('x', positive=True)\ny = symbols('y')"
@@ -55,16 +55,16 @@ def test_row_20_what_is_assumed_of_a_symbol_belongs_to_it() -> None:
     assert session.results["s3"].shown == "True"
 
 
+@pytest.mark.loads("sympy")
 def test_row_20_a_function_of_one_s_own_belongs_to_its_expressions() -> None:
-    pytest.importorskip("sympy")
     own = "class my(Function):\n    def fdiff(self, n=1):\n        return {}(self.args[0])"
     session = session_of(SYMBOLS, own.format("cos"), "m = 2 * my(x)", "m.diff(x)", "y + 1")
     assert _ran(session, "s1", own.format("sin")) == ("s1", "s2", "s3")
     assert session.results["s3"].shown == "2*sin(x)"
 
 
+@pytest.mark.loads("sympy")
 def test_row_20_a_matrix_can_change_and_its_elements_cannot() -> None:
-    pytest.importorskip("sympy")
     session = session_of(
         SYMBOLS, "A = Matrix([[1, x], [y, 2]])", "A.det()", "A[0, 0] = 5", "A.trace()", "x * y"
     )
@@ -73,8 +73,8 @@ def test_row_20_a_matrix_can_change_and_its_elements_cannot() -> None:
     assert session.results["s2"].shown == "-x*y + 2"
 
 
+@pytest.mark.loads("sympy")
 def test_row_20_deep_and_shared_expressions_are_told_once() -> None:
-    pytest.importorskip("sympy")
     session = session_of(
         SYMBOLS,
         "e = x\nfor _ in range(300):\n    e = Add(Mul(e, e, evaluate=False), 1, evaluate=False)",

@@ -1308,6 +1308,30 @@ def test_what_single_facts_tell(name: str) -> None:
     assert (last.what, last.why, str(last.origin)) == expected
 
 
+def test_a_manifest_of_a_later_version_is_read_as_far_as_it_goes() -> None:
+    start = Event("run.start", {"input": "x", "limits": {}}, run_id="r", seq=1)
+    said = {"code": "exec.loop.max_turns", "status": "max_turns", "message": "."}
+    end = Event("run.end", said, run_id="r", seq=2)
+    for limits, origin in (({"max_turns": 3}, ""), ("few", " (default)")):
+        manifest: Any = {"version": "99.0", "limits": limits}
+        last = explain(Recording("r", "s", [], [start, end], manifest), catalogue())[-1]
+        assert str(last.origin) == f"limits.max_turns{origin}"
+
+
+def test_a_child_of_an_agent_that_the_manifest_does_not_name() -> None:
+    async def main(world: SimulatedWorld) -> None:
+        pipeline = make(world, [CALL, "x"], tools=[send()])
+        run = await recorded(pipeline.journal, (await pipeline.run("go")).run_id)
+        child = Event("child", {"key": "0", "run": "r2", "agent": "stranger"}, run.run_id)
+        at = [fact.type for fact in run.facts].index("tool.intent") + 1
+        found = explain(replace(run, facts=[*run.facts[:at], child, *run.facts[at:]]), catalogue())
+        [line] = [each for each in found if each.kind == "child"]
+        assert (line.what, line.why) == ("begun stranger as r2", "the model called send")
+        assert str(line.origin) == "agents (default)"
+
+    simulate(main)
+
+
 def test_an_error_made_to_be_slow_to_explain_is_not() -> None:
     start = Event("run.start", {"input": "x", "limits": {}}, run_id="r", seq=1)
     said = "of budget a within " * 2_000

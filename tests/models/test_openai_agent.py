@@ -66,6 +66,7 @@ def agent(
     made.model.api = "responses"
     made.model.thinking_enabled = True
     made.stages["api"].config["stream"] = stream
+    made.stages["api"].strategy_configs["retry"] = {"base_delay_s": 0.0}
     tools = [Count("look", "read", done), Count("change", "write", done)]
     return Pipeline(made, tools=tools, api_key="k", base_url=server.openai_url, journal=journal)
 

@@ -348,6 +348,9 @@ def test_who_is_made_to_take_no_pictures_has_no_limits_of_them() -> None:
         (b"\xff\xd8\xff\xe0\x00\x04abcdefghijk", None),  # where a segment should begin, none does
         (b"\xff\xd8\xff\xe0\x7f\xff" + b"a" * 20, None),
         (b"RIFF\x00\x00\x00\x00WEBPVP8?" + b"\0" * 20, None),
+        (b"RIFF\x00\x00\x00\x00WEBPVP8 " + bytes(10) + b"\x07\x40\x05\x40", (7, 5)),
+        (b"RIFF\x00\x00\x00\x00WEBPVP8L" + bytes(5) + b"\x06\x00\x01\x00" + bytes(5), (7, 5)),
+        (b"RIFF\x00\x00\x00\x00WEBPVP8X" + bytes(8) + b"\x06\0\0\x04\0\0", (7, 5)),
         (b"RIFF\x00\x00\x00\x00WEBPVP8X", None),
     ],
 )

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from collections.abc import Iterable, Sequence
+from itertools import accumulate
 from typing import Final, assert_never
 
 from lorimer.core.jsonable import JSON, dumps
@@ -35,7 +37,7 @@ def outline(messages: Iterable[Message], before: str, max_chars: int) -> str:
         return "\n".join(lines)
     first = _within(lines, max_chars // 4)
     marker = "(...)"
-    last = _within(reversed(lines[len(first) :]), max_chars - max_chars // 4 - len(marker) - 2)
+    last = _within(lines[len(first) :][::-1], max_chars - max_chars // 4 - len(marker) - 2)
     return "\n".join([*first, *([] if first[-1:] == [marker] else [marker]), *reversed(last)])
 
 
@@ -83,15 +85,10 @@ def _line(message: Message, block: Block) -> str:
             assert_never(block)
 
 
-def _within(lines: Iterable[str], chars: int) -> list[str]:
+def _within(lines: Sequence[str], chars: int) -> Sequence[str]:
     """As many of the first lines as fit."""
-    found: list[str] = []
-    for line in lines:
-        chars -= len(line) + 1
-        if chars < 0:
-            break
-        found.append(line)
-    return found
+    ends = [*accumulate(len(line) + 1 for line in lines)]
+    return lines[: bisect_right(ends, chars)]
 
 
 def told_text(message: Message, *, arguments: bool = True) -> str:

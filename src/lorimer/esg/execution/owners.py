@@ -11,7 +11,7 @@ from __future__ import annotations
 import os
 import sys
 import types
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from itertools import chain, compress, repeat
 from operator import contains, is_, itemgetter
 from typing import Any, Final, cast
@@ -27,6 +27,8 @@ NOT_OURS: Final = frozenset(
 _KEEPS: Final = ("__defaults__", "__kwdefaults__", "__closure__", "__dict__")
 """Where a function keeps its state."""
 _HEAP: Final = 1 << 9
+_PART: Final = 256
+"""Owners whose attributes fit in a cache of the processor."""
 Fields = dict[str, object] | types.MappingProxyType[str, object]
 _Owner = tuple[object, Fields]
 _held_by = itemgetter(1)
@@ -66,8 +68,8 @@ class Owners:
             new = [each for each in self._now() if id(each[0]) not in known]
             self._every += new
             self._places = None
-            for name, had in self._had.items():
-                had |= _having(new, name)
+            for name, more in _having(new, self._had).items():
+                self._had[name] |= more
             if self._whole is not None:
                 self._whole += [held.copy() for _, held in new]
         if self._listed is not None:
@@ -75,9 +77,9 @@ class Owners:
 
     def note(self, names: Iterable[str]) -> None:
         """These attributes may be set from now on."""
-        for name in names:
-            if name not in self._had:
-                self._had[name] = _having(self._all(), name)
+        new = [name for name in names if name not in self._had]
+        if new:
+            self._had |= _having(self._all(), new)
 
     def note_all(self) -> None:
         """Any attribute may be set."""
@@ -108,8 +110,9 @@ class Owners:
     def moved(self) -> Iterator[tuple[object, str, object]]:
         """(owner, attribute, earlier value) for everything that was set."""
         every = self._every or []
+        having = _having(every, self._had)
         for name, had in self._had.items():
-            if not _alike(had, _having(every, name)):
+            if not _alike(had, having[name]):
                 for owner, held in every:
                     before = had.get(id(owner), MISSING)
                     if held.get(name, MISSING) is not before and not _settled(owner, name):
@@ -142,8 +145,8 @@ class Known:
     def __init__(self) -> None:
         self._listed: list[object] = []
         self._modules: list[_Owner] = []
-        self._seen = set[type[Any]]()
-        self._classes: list[tuple[type[Any], Fields]] = []
+        self._seen: dict[int, type[Any]] = {}
+        self._classes: dict[int, tuple[type[Any], Fields]] = {}
 
     def now(self) -> list[_Owner]:
         """The present owners."""
@@ -154,22 +157,28 @@ class Known:
             modules = (each for each in every if isinstance(each, types.ModuleType))
             self._modules = [(each, fields(each)) for each in modules]
         seen = _all_classes()
-        if seen != self._seen:
-            changeable = (each for each in seen - self._seen if each.__flags__ & _HEAP)
-            self._classes = [
-                *((each, held) for each, held in self._classes if each in seen),
-                *((each, fields(each)) for each in changeable if each.__module__ != MAIN),
-            ]
+        if seen.keys() != self._seen.keys():
+            for place in self._classes.keys() - seen.keys():
+                del self._classes[place]
+            for place in seen.keys() - self._seen.keys():
+                kind = seen[place]
+                if kind.__flags__ & _HEAP and kind.__module__ != MAIN:
+                    self._classes[place] = kind, fields(kind)
             self._seen = seen
-        return [*self._modules, *self._classes]
+        return [*self._modules, *self._classes.values()]
 
 
-def _all_classes() -> set[type[Any]]:
-    found = set[type[Any]]()
-    below = {object}
+def _all_classes() -> dict[int, type[Any]]:
+    """By their addresses: a metaclass may make its classes unhashable, or equal to others."""
+    found: dict[int, type[Any]] = {}
+    below: Collection[type[Any]] = [object]
     while below:
-        below = {*chain.from_iterable(map(type.__subclasses__, below))} - found
-        found |= below
+        listed: list[type[Any]] = [*chain.from_iterable(map(type.__subclasses__, below))]
+        new: dict[int, type[Any]] = dict(zip(map(object.__hash__, listed), listed, strict=True))
+        for place in new.keys() & found.keys():
+            del new[place]
+        found |= new
+        below = new.values()
     return found
 
 
@@ -224,14 +233,22 @@ def _listed() -> dict[str, object]:
     return cast("dict[str, object]", sys.modules)
 
 
-def _having(owners: Sequence[_Owner], name: str) -> dict[int, object]:
-    holding = compress(owners, map(contains, map(_held_by, owners), repeat(name)))
-    return {id(owner): held[name] for owner, held in holding}
+def _having(owners: Sequence[_Owner], names: Collection[str]) -> dict[str, dict[int, object]]:
+    """Attribute -> id of each owner that has it -> its value. Fetching thousands of owners from
+    memory takes longer than searching them: of each part all names are searched at once."""
+    found: dict[str, dict[int, object]] = {name: {} for name in names}
+    for begin in range(0, len(owners), _PART) if names else ():
+        part = owners[begin : begin + _PART]
+        fields_of_each = [*map(_held_by, part)]
+        for name, having in found.items():
+            for owner, held in compress(part, map(contains, fields_of_each, repeat(name))):
+                having[id(owner)] = held[name]
+    return found
 
 
 def _alike(one: Mapping[Any, object], other: Mapping[Any, object]) -> bool:
-    """The same values, by identity, in the same order."""
-    return len(one) == len(other) and all(map(is_, one.values(), other.values()))
+    """The same keys, and the same values by identity, in the same order."""
+    return [*one] == [*other] and all(map(is_, one.values(), other.values()))
 
 
 def _same(one: Sequence[object], other: Sequence[object]) -> bool:
