@@ -66,6 +66,7 @@ class FactLog(Signals):
         "_asides",
         "_before",
         "_decided",
+        "_ended_at",
         "_held",
         "_recorded",
         "_recorded_until",
@@ -139,6 +140,8 @@ class FactLog(Signals):
         """Those of them that have not been charged yet, by iteration and key."""
         if self.facts:
             self._index(self.facts)
+        self._ended_at = 0.0
+        """When the previous iteration ended, if that is recorded; 0: it is not."""
         self._held: list[Event] = []
         """Facts to be written together with the next one."""
         self._time_field = _RESUMED if self.facts else ""
@@ -248,7 +251,9 @@ class FactLog(Signals):
             self._skip_recorded()
         if self._held:
             self.now = self._held[-1].time
-        elif not self._recorded and (iteration or not self.now):
+        elif self._recorded:
+            self.now = self._ended_at or self.now
+        elif iteration or not self.now:
             self.now = self._time()
 
     async def record(
@@ -320,7 +325,7 @@ class FactLog(Signals):
         if self._recorded:
             done = self._recorded.pop((type, self.iteration, key), None)
             if done is not None:
-                self.now = done.time
+                self._note_end(done)
                 return
         if self.redactor is not None:
             data = self.redactor.json(data)
@@ -328,6 +333,12 @@ class FactLog(Signals):
             self._add_time_used(data)
         fact = Event(type, data, self.id, self.iteration, self._time())
         self._held.append(fact)
+
+    def _note_end(self, fact: Event) -> None:
+        """This is recorded. Until the next iteration begins, `now` stays what it was, as in the run
+        that recorded it: stages 17 to 21 belong to the last one."""
+        if fact.type == "iteration.end":
+            self._ended_at = fact.time
 
     def record_time_used(self) -> None:
         """A person is asked in a child: from now on facts record the time used, up to the first

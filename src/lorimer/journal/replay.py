@@ -177,7 +177,7 @@ class _Replay(RunContext):
     def hold(self, type: str, data: Mapping[str, JSON], *, key: str = "") -> None:
         fact = self._check(type, key, data)
         if fact is not None:
-            self.now = fact.time
+            self._note_end(fact)
 
     def begin_iteration(self, iteration: int) -> None:
         left = [fact for fact in self._recorded.values() if fact.iteration < iteration]
@@ -186,6 +186,7 @@ class _Replay(RunContext):
             key = str(fact.data.get("key", ""))
             self._diverge(fact.type, key, "this is recorded, and was not done", fact, None)
         self.iteration = iteration
+        self.now = self._ended_at or self.now
         self.decided = iteration in self._decided
         if not self._recorded and self._end is not None and self._was_stopped():
             self.cancellation.cancel(_reason(self._end.data))
