@@ -186,7 +186,7 @@ class _Replay(RunContext):
             key = str(fact.data.get("key", ""))
             self._diverge(fact.type, key, "this is recorded, and was not done", fact, None)
         self.iteration = iteration
-        self.now = self._ended_at or self.now
+        self.now = self._recorded_now(iteration)
         self.decided = iteration in self._decided
         if not self._recorded and self._end is not None and self._was_stopped():
             self.cancellation.cancel(_reason(self._end.data))
