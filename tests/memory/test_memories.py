@@ -14,13 +14,20 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lorimer import Pipeline, tool
+from lorimer import Pipeline, PipelinePresets, tool
 from lorimer.core.errors import ConfigError, MemoryFailed
 from lorimer.core.messages import Message, ToolUse
 from lorimer.core.request import Request
 from lorimer.journal import MemoryJournal
 from lorimer.memory import InMemory, Memory, MemoryItem, SQLiteMemory
-from lorimer.testing import ScriptedModel, SimulatedWorld, simulate
+from lorimer.models import Models
+from lorimer.testing import (
+    ScriptedModel,
+    SimulatedCrash,
+    SimulatedWorld,
+    simulate,
+    simulate_in,
+)
 from lorimer.tools import Rule, ToolRegistry
 from tests.core.support import check_history, held, make
 from tests.stages.support import choose
@@ -251,6 +258,103 @@ def test_a_run_does_without_a_memory_that_fails(wait_s: float) -> None:
         assert [why in told["error"] for told in failed] == [True] * (1 if wait_s else 2)
         assert failed[0]["code"] == "exec.memory.failed"
         assert (await pipeline.replay(result.run_id)).divergence is None
+
+    simulate(main)
+
+
+class Hanging(InMemory):
+    """Does not answer one of its calls, or is cancelled itself, as by a pool that is closed."""
+
+    def __init__(self, call: str, *, cancelled: bool) -> None:
+        super().__init__()
+        self.call = call
+        self.cancelled = cancelled
+
+    async def _maybe(self, call: str) -> None:
+        if call == self.call:
+            if self.cancelled:
+                raise asyncio.CancelledError
+            await asyncio.sleep(1000)
+
+    async def put(self, items: Sequence[MemoryItem]) -> None:
+        await self._maybe("put")
+
+    async def search(self, query: str, *, limit: int) -> Sequence[MemoryItem]:
+        await self._maybe("search")
+        return []
+
+    async def pinned(self, *, limit: int) -> Sequence[MemoryItem]:
+        await self._maybe("pinned")
+        return []
+
+
+@pytest.mark.parametrize("call", ["put", "search", "pinned"])
+@pytest.mark.parametrize("cancelled", [False, True], ids=["hangs", "is_cancelled"])
+def test_a_run_has_its_answer_whatever_the_memory_does(call: str, cancelled: bool) -> None:
+    async def main(world: SimulatedWorld) -> None:
+        pipeline = chat(world, ["fine"], Hanging(call, cancelled=cancelled))
+        pipeline.swap_strategy("summarize", "summarizer", "rule_based")
+        failed: list[str] = []
+        pipeline.on("memory.failed", lambda event: failed.append(str(event.data["error"])))
+        result = await pipeline.run("hello")
+        assert (result.status, result.text) == ("ok", "fine")
+        why = "CancelledError" if cancelled else "did not answer within"
+        assert len(failed) == (2 if call == "put" else 1)
+        assert all(why in each for each in failed)
+        assert (await pipeline.replay(result.run_id)).divergence is None
+
+    simulate(main)
+
+
+def test_a_run_that_was_killed_while_its_memory_was_written_goes_on_and_can_be_replayed() -> None:
+    world = SimulatedWorld(seed=1)
+    journal = MemoryJournal(world)
+
+    class Dying(InMemory):
+        deaths = 1
+
+        async def put(self, items: Sequence[MemoryItem]) -> None:
+            await super().put(items)
+            if self.deaths:
+                self.deaths -= 1
+                await world.crash()
+
+    memory = Dying()
+
+    def agent(world: SimulatedWorld) -> Pipeline:
+        model = ScriptedModel(lambda request: "fine", latency_s=2.0)  # `now` is not the only time
+        models = Models(providers={"scripted": model})
+        return PipelinePresets.chat(
+            model="scripted:m",
+            models=models,
+            world=world,
+            journal=journal,
+            owner="me",
+            bindings={"memory": memory},
+        )
+
+    async def begin(world: SimulatedWorld) -> None:
+        await agent(world).run("hello")
+
+    async def go_on(world: SimulatedWorld) -> None:
+        pipeline = agent(world)
+        [row] = await journal.runs()
+        result = await pipeline.resume(row.run_id)
+        assert result.status == "ok"
+        assert len(await memory.search("hello", limit=5)) == 1
+        assert (await pipeline.replay(row.run_id)).divergence is None
+
+    with pytest.raises(SimulatedCrash) as crash:
+        simulate_in(world, begin)
+    simulate_in(crash.value.world, go_on)
+
+
+def test_a_run_that_is_cancelled_while_its_memory_hangs_is_cancelled() -> None:
+    async def main(world: SimulatedWorld) -> None:
+        pipeline = chat(world, ["fine"], Hanging("search", cancelled=False))
+        asyncio.get_running_loop().call_later(1, pipeline.cancel)
+        result = await pipeline.run("hello", raise_on_error=False)
+        assert result.status == "cancelled"
 
     simulate(main)
 

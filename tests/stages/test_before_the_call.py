@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import unicodedata
 from typing import Any
 
@@ -9,6 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from lorimer import Pipeline, tool
+from lorimer.core.cancel import Reason
 from lorimer.core.errors import ExecutorErrorCode, GuardRejectError, LorimerError, PipelineError
 from lorimer.core.events import Event
 from lorimer.core.history import History
@@ -26,6 +29,7 @@ from lorimer.core.messages import (
 from lorimer.core.request import CacheMarks, Response, Usage
 from lorimer.core.wellformed import answers
 from lorimer.journal import MemoryJournal
+from lorimer.journal.recording import recorded
 from lorimer.models.pricing import Price
 from lorimer.testing import ScriptedModel, SimulatedWorld, simulate
 from tests.core.support import Change, Do, check_history, held, kinds, make, only, use
@@ -338,6 +342,44 @@ def test_a_turn_that_begins_after_an_interruption_is_told_the_day_it_begins() ->
         again = make(world, model, "chat", change=change, tools=tools, journal=journal)
         await again.resume(whole.run_id)
         assert model.requests[0].system == "Today is 2026-01-04."
+
+    simulate(main)
+
+
+def test_a_turn_that_began_after_an_interruption_is_told_the_same_time_after_another_one() -> None:
+    async def main(world: SimulatedWorld) -> None:
+        change = choose("system", "builder", "composable", blocks=[{"type": "clock"}])
+        journal = MemoryJournal(world)
+
+        @tool(effects=["send"])
+        async def send() -> str:
+            """Send."""
+            await world.sleep(10)
+            return "sent"
+
+        def agent(replies: list[Any]) -> Pipeline:
+            model = ScriptedModel(replies, latency_s=5)
+            tools = [send]
+            return make(world, model, "chat", change=change, tools=tools, journal=journal)
+
+        later = asyncio.get_running_loop().call_later
+        one, two, three = agent([[use("send")]]), agent(["lost"]), agent(["done"])
+        later(7, one.shut_down, 60)  # the call ends, and the next turn does not begin
+        run_id = (await one.run("go", raise_on_error=False)).run_id
+        assert kinds((await recorded(journal, run_id)).facts)[-2:] == [
+            "iteration.end",
+            "run.suspended",
+        ]
+        await world.sleep(3 * 86_400)
+        later(2, two.cancel, Reason.SHUTDOWN)  # in the model call of that turn
+        await two.resume(run_id, raise_on_error=False)
+        assert kinds((await recorded(journal, run_id)).facts)[-2:] == [
+            "model.intent",
+            "run.suspended",
+        ]
+        await world.sleep(3 * 86_400)
+        assert (await three.resume(run_id)).text == "done"
+        assert (await three.replay(run_id)).divergence is None
 
     simulate(main)
 

@@ -54,6 +54,11 @@ class Alarm:
         self._ring = ring
         self._arm(self._own)
 
+    @property
+    def left_s(self) -> float:
+        """Seconds until the run's own deadline."""
+        return max(0.0, self._own - self.loop.time())
+
     def watch(self, clock: Clock) -> None:
         """Add a clock."""
         self._clocks += (clock,)

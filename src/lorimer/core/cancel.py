@@ -76,6 +76,7 @@ class Cancellation:
         "expired",
         "children",
         "finished",
+        "for_the_program",
         "interrupted",
         "reason",
         "scope",
@@ -90,6 +91,9 @@ class Cancellation:
         """The supervisor's reason for killing the run, as text."""
         self.interrupted: asyncio.CancelledError | None = None
         """What cancelled the run's task; raised again after the run has ended."""
+        self.for_the_program: BaseException | None = None
+        """What code of the host's raised within the run that is no failure of the run, such as
+        KeyboardInterrupt; raised again after the run has ended."""
         self.finished = False
         """The loop has ended normally; only stages 17 to 21 are left, and their time is bounded."""
         self.expired = False
@@ -163,8 +167,11 @@ class Cancellation:
         if self.reason is not None:
             self.scope.cancel(self.reason.value)
 
-    def raise_interruption(self) -> None:
-        """Raise what has cancelled the run's task, if something has."""
+    def raise_again(self) -> None:
+        """Called when the run has ended: raise what was not meant for it, or what has cancelled its
+        task, if there is any."""
+        if self.for_the_program is not None:
+            raise self.for_the_program
         if self.interrupted is not None:
             raise self.interrupted
 

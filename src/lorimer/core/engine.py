@@ -69,9 +69,10 @@ _YIELD_TURNS: Final = 32
 async def run(plan: Plan, state: PipelineState) -> PipelineResult:
     """Run a plan to its one terminal fact, all in the calling task.
 
-    Never raises for failures within the run: they are in the result. If the task is cancelled, the
-    result says so, and the caller has to raise `cancellation.interrupted` again. Journals run.start
-    before any stage runs, and at the end run.end, or run.suspended instead.
+    Never raises for failures within the run: they are in the result. If the task is cancelled, or
+    code of the host's raises what is meant for the program, the result says so, and the caller has
+    to call `cancellation.raise_again`. Journals run.start before any stage runs, and at the end
+    run.end, or run.suspended instead.
     """
     context = state.run
     context.messages = state.messages
@@ -84,8 +85,12 @@ async def run(plan: Plan, state: PipelineState) -> PipelineResult:
                 await on_first_wait(_work(plan, state), context.alarm.start)
             except LorimerError as error:
                 failure = error
-            except Exception as error:  # noqa: BLE001 - a coded error of it: every run has an end
+            except (asyncio.CancelledError, GeneratorExit):
+                raise
+            except BaseException as error:  # noqa: BLE001 - a coded error of it: every run has an end
                 failure = _uncoded(error, context.stage)
+                if not isinstance(error, Exception):
+                    cancellation.for_the_program = error
     except Stopped:
         pass  # noticed before our own scope reported it
     except asyncio.CancelledError as error:

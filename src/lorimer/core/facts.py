@@ -56,6 +56,7 @@ _CALLS: Final = frozenset({"model.intent", "model.reply", "tool.intent", "tool.r
 _DECISIONS: Final = frozenset({"decision", "effect", "effect.intent"})
 _UNASKED: Final = frozenset({"run.suspended", "child"})
 """Facts that a resumed run never asks for."""
+_LAST: Final = frozenset({"run.suspended", "run.end"})
 
 
 class FactLog(Signals):
@@ -65,10 +66,13 @@ class FactLog(Signals):
     __slots__ = (
         "_asides",
         "_before",
+        "_begun_at",
         "_decided",
+        "_ended_at",
         "_held",
         "_recorded",
         "_recorded_until",
+        "_resumed_at",
         "_time_field",
         "_uncharged",
         "asked_at",
@@ -128,6 +132,8 @@ class FactLog(Signals):
         self._recorded: dict[tuple[str, int, str], Event] = {}
         self.replaying = self._recorded
         self._recorded_until = -1
+        self._resumed_at: dict[int, float] = {}
+        """When those iterations began with which the run went on after an interruption."""
         self._decided: set[int] = set()
         """Iterations with more recorded facts than model and tool calls."""
         self.decided = False
@@ -139,6 +145,12 @@ class FactLog(Signals):
         """Those of them that have not been charged yet, by iteration and key."""
         if self.facts:
             self._index(self.facts)
+        self._ended_at = 0.0
+        """When the previous iteration ended, if that is recorded; 0: it is not."""
+        self._begun_at = 0.0
+        """When an iteration began with which a resumed run goes on: the time of its first fact, so
+        that a later resume has the same `now`. 0: that fact is written, or there is no such
+        iteration."""
         self._held: list[Event] = []
         """Facts to be written together with the next one."""
         self._time_field = _RESUMED if self.facts else ""
@@ -152,14 +164,17 @@ class FactLog(Signals):
     def _index(self, facts: Iterable[Event]) -> None:
         recorded, spend = self._recorded, self.spend
         reserved: dict[tuple[str, int, str], int] = {}
+        newest = -1
         for fact in facts:
             kind, iteration = fact.type, fact.iteration
             if kind == "iteration.end":  # has no key, and the longest data
                 recorded[(kind, iteration, "")] = fact
                 continue
+            data = fact.data
+            if iteration > newest and _RESUMED in data:
+                self._resumed_at[iteration] = fact.time
             if kind in _UNASKED:
                 continue
-            data = fact.data
             key = str(data.get("key", ""))
             if kind in _CALLS:
                 if "reserve" in data:
@@ -182,6 +197,7 @@ class FactLog(Signals):
                     spend.charge(data)
                     continue
             recorded[(kind, iteration, key)] = fact
+            newest = iteration
         self._recorded_until = max(map(itemgetter(1), recorded), default=-1)
 
     def _index_aside(self, fact: Event, key: str) -> None:
@@ -239,7 +255,8 @@ class FactLog(Signals):
         )
 
     def begin_iteration(self, iteration: int) -> None:
-        """The engine enters an iteration. `now` becomes the time of the fact before it."""
+        """The engine enters an iteration. `now` becomes the time of the fact before it, or the
+        present after an interruption between the two."""
         self.iteration = iteration
         self.decided = iteration in self._decided
         self.retold = bool(self._recorded) and ("iteration.end", iteration, "") in self._recorded
@@ -248,8 +265,13 @@ class FactLog(Signals):
             self._skip_recorded()
         if self._held:
             self.now = self._held[-1].time
-        elif not self._recorded and (iteration or not self.now):
-            self.now = self._time()
+        elif self._recorded:
+            self.now = self._recorded_now(iteration)
+        elif iteration or not self.now:
+            self.now = self._begun_at = self._time()
+
+    def _recorded_now(self, iteration: int) -> float:
+        return self._resumed_at.get(iteration) or self._ended_at or self.now
 
     async def record(
         self,
@@ -276,6 +298,8 @@ class FactLog(Signals):
         if tells:
             self._add_time_used(data)
         time = int(self.world.time() * 1_000_000) / 1_000_000
+        if self._begun_at and type not in _LAST:
+            time = self._begun_at
         fact = Event(type, data, self.id, self.iteration, time)
         if self._held:
             facts, self._held = [*self._held, fact], []
@@ -285,6 +309,7 @@ class FactLog(Signals):
             await self.journal.append(self.stream, self.epoch, facts, sync=sync, ledger=ledger)
         except asyncio.CancelledError:
             if fact.seq is not None:  # cancelled while it was being written, but it was written
+                self._begun_at = 0.0
                 self._publish(facts)
             else:
                 self._held, self._time_field = [*facts[:-1], *self._held], tells
@@ -295,6 +320,7 @@ class FactLog(Signals):
         except JournalError as error:
             self.broken = error
             raise
+        self._begun_at = 0.0
         if self.has_listeners:
             self._publish(facts)
         else:
@@ -320,7 +346,7 @@ class FactLog(Signals):
         if self._recorded:
             done = self._recorded.pop((type, self.iteration, key), None)
             if done is not None:
-                self.now = done.time
+                self._note_end(done)
                 return
         if self.redactor is not None:
             data = self.redactor.json(data)
@@ -328,6 +354,12 @@ class FactLog(Signals):
             self._add_time_used(data)
         fact = Event(type, data, self.id, self.iteration, self._time())
         self._held.append(fact)
+
+    def _note_end(self, fact: Event) -> None:
+        """This is recorded. Until the next iteration begins, `now` stays what it was, as in the run
+        that recorded it: stages 17 to 21 belong to the last one."""
+        if fact.type == "iteration.end":
+            self._ended_at = fact.time
 
     def record_time_used(self) -> None:
         """A person is asked in a child: from now on facts record the time used, up to the first

@@ -108,7 +108,7 @@ async def replay(plan: Plan, recording: Recording, redactor: Redactor | None = N
     context = _Replay(recording, plan.digest, limits, redactor)
     state = PipelineState(context, recording.before(), recording.facts[0].data.get("input"))
     result = await engine.run(plan, state)
-    context.cancellation.raise_interruption()
+    context.cancellation.raise_again()
     divergence = context.divergence
     if divergence is None and result.code is ExecutorErrorCode.EXEC_JOURNAL_DIVERGED:
         # the world refused, or a reply cannot be read
@@ -177,7 +177,7 @@ class _Replay(RunContext):
     def hold(self, type: str, data: Mapping[str, JSON], *, key: str = "") -> None:
         fact = self._check(type, key, data)
         if fact is not None:
-            self.now = fact.time
+            self._note_end(fact)
 
     def begin_iteration(self, iteration: int) -> None:
         left = [fact for fact in self._recorded.values() if fact.iteration < iteration]
@@ -186,6 +186,7 @@ class _Replay(RunContext):
             key = str(fact.data.get("key", ""))
             self._diverge(fact.type, key, "this is recorded, and was not done", fact, None)
         self.iteration = iteration
+        self.now = self._recorded_now(iteration)
         self.decided = iteration in self._decided
         if not self._recorded and self._end is not None and self._was_stopped():
             self.cancellation.cancel(_reason(self._end.data))

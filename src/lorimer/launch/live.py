@@ -66,15 +66,13 @@ class Run:
         """The result; None: it has not ended. For callers that receive a CancelledError."""
 
     async def execute(self) -> PipelineResult:
-        """Run it in this task. If the task is cancelled, the run ends and journals that, then
-        CancelledError is raised."""
+        """Run it in this task. If the task is cancelled, or code of the host's raises what is meant
+        for the program (KeyboardInterrupt), the run ends and journals that, then it is raised."""
         try:
             result = self.result = await self._live()
         finally:
             self._owner.run_ended(self._plan, self.context)
-        interrupted = self.context.cancellation.interrupted
-        if interrupted is not None:
-            raise interrupted
+        self.context.cancellation.raise_again()
         return result
 
     async def events(self, tap: Tap) -> AsyncGenerator[Event, None]:
@@ -91,6 +89,8 @@ class Run:
             while (event := await tap.get()) is not None:
                 yield event
             await task
+            if (error := self.context.cancellation.for_the_program) is not None:
+                raise error
         finally:
             if not task.done():
                 tap.abandon()

@@ -264,7 +264,7 @@ class Executor:
         run_id = job.run_id
         if self._going.setdefault(run_id, job) is not job:  # what ports have of it is the other's
             return failed(run_id, busy(run_id))
-        interrupted: asyncio.CancelledError | None = None
+        interrupted: BaseException | None = None
         try:
             line = self._enter_ancestry(job)
             slot = self._slot(job)
@@ -283,10 +283,12 @@ class Executor:
                 if slot is not None:
                     slot.leave()
                 line.leave()
-        except asyncio.CancelledError as error:
-            interrupted, result = error, _cancelled_result(job)
         except Exception as error:  # noqa: BLE001 - a coded error of it: every run has a result
             result = failed(run_id, error, again=job.again)
+        except GeneratorExit:
+            raise
+        except BaseException as error:  # noqa: BLE001 - cancelled, or meant for the program
+            interrupted, result = error, _interrupted_result(job, error)
         try:
             interrupted = await job.finish(result) or interrupted
         finally:
@@ -371,9 +373,12 @@ def _of_run(run_id: str, invocation: Invocation | None) -> Invocation:
     return replace(asked, run_id=run_id)
 
 
-def _cancelled_result(job: Job) -> RunResult:
-    """The result of a run whose task was cancelled."""
+def _interrupted_result(job: Job, why: BaseException) -> RunResult:
+    """The result of a run whose task was cancelled, or that was left with what is meant for the
+    program."""
     ended = job.run.result if job.run is not None else None
     if ended is not None:
         return result_of(ended)
+    if not isinstance(why, asyncio.CancelledError):
+        return failed(job.run_id, why, again=job.again)
     return failed(job.run_id, RunCancelled("The run was cancelled before it began."))

@@ -81,7 +81,7 @@ def result_of(run: PipelineResult) -> RunResult:
     )
 
 
-def failed(run_id: str, why: Exception, *, again: bool = False) -> RunResult:
+def failed(run_id: str, why: BaseException, *, again: bool = False) -> RunResult:
     """The result of a run that did not begin; `again`: that was not resumed. If it was not
     permitted, the caller's model reads the output."""
     error = why if isinstance(why, LorimerError) else _coded(why)
@@ -92,7 +92,7 @@ def failed(run_id: str, why: Exception, *, again: bool = False) -> RunResult:
     return RunResult(run_id, status, words, exception=error)
 
 
-def _coded(error: Exception) -> LorimerError:
+def _coded(error: BaseException) -> LorimerError:
     return PipelineError(
         f"The run failed: {type(error).__name__}: {error}",
         code=ExecutorErrorCode.EXEC_STAGE_FAILED,

@@ -3,7 +3,6 @@ the conversation for the model, and is not part of it."""
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 
@@ -11,9 +10,9 @@ from pydantic import Field
 
 from lorimer.core.bindings import MEMORY, Bindings
 from lorimer.core.context import Safety
-from lorimer.core.errors import LorimerError, MemoryFailed
+from lorimer.core.errors import MemoryFailed
 from lorimer.core.jsonable import JSON
-from lorimer.core.memory import STRANGERS, MemoryItem
+from lorimer.core.memory import STRANGERS, MemoryItem, ask_memory
 from lorimer.core.stage import Settings, Strategy
 from lorimer.core.state import PipelineState
 
@@ -92,7 +91,7 @@ class MemoryRetriever(Retriever):
             found = await run.effect(
                 "memory",
                 "search",
-                lambda: self._ask(query),
+                lambda: ask_memory(lambda: self._ask(query), run, self.config.timeout_s),
                 request=request,
                 safety=Safety.READ_ONLY,
             )
@@ -113,18 +112,8 @@ class MemoryRetriever(Retriever):
         config, memory = self.config, self._memory
         if memory is None:
             raise MemoryFailed("No memory is bound.")
-        try:
-            async with asyncio.timeout(config.timeout_s):
-                items = [*await memory.pinned(limit=config.max_pinned)]
-                items += await memory.search(query, limit=config.top_k)
-        except LorimerError:
-            raise
-        except TimeoutError as error:
-            raise MemoryFailed(
-                f"The memory did not answer within {config.timeout_s:g} s.", cause=error
-            ) from error
-        except Exception as error:
-            raise MemoryFailed(f"{type(error).__name__}: {error}", cause=error) from error
+        items = [*await memory.pinned(limit=config.max_pinned)]
+        items += await memory.search(query, limit=config.top_k)
         return {"items": [item.to_json() for item in {each.id: each for each in items}.values()]}
 
 

@@ -5,14 +5,19 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from functools import partial
+from typing import Final
 
 from lorimer.core.bindings import MEMORY, Bindings
 from lorimer.core.context import Safety
-from lorimer.core.errors import ConfigError, LorimerError, MemoryFailed
+from lorimer.core.errors import ConfigError, MemoryFailed
 from lorimer.core.jsonable import JSON, canonical
-from lorimer.core.memory import STRANGERS, Memory, MemoryItem
+from lorimer.core.memory import STRANGERS, Memory, MemoryItem, ask_memory
 from lorimer.core.stage import Settings, Slot, Stage, Strategy
 from lorimer.core.state import PipelineState
+
+_SHARE: Final = 0.9
+"""The part of the time left for stages 17 to 21 that a memory may take; the rest is for them."""
 
 
 class MemoryStrategy(Strategy):
@@ -89,12 +94,7 @@ async def remember(
     async def put() -> Mapping[str, JSON]:
         if memory is None:
             raise MemoryFailed("No memory is bound.")
-        try:
-            await memory.put(items)
-        except LorimerError:
-            raise
-        except Exception as error:
-            raise MemoryFailed(f"{type(error).__name__}: {error}", cause=error) from error
+        await ask_memory(partial(memory.put, items), run, _SHARE * run.alarm.left_s)
         return {"kept": len(items)}
 
     try:
