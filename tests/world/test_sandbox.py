@@ -105,6 +105,30 @@ def test_only_what_is_writable_can_be_written(level: Level, tmp_path: Path) -> N
         other.rmdir()
 
 
+KERNEL = """
+import os
+for start in ("/proc/sys", "/proc/self", "/sys/kernel"):
+    for folder, _, names in os.walk(start):
+        for name in names:
+            path = os.path.join(folder, name)
+            try:
+                # opening changes nothing; who may write `core_pattern` names a program that the
+                # kernel then starts outside of the sandbox
+                os.close(os.open(path, os.O_WRONLY | os.O_NONBLOCK | os.O_NOFOLLOW))
+            except OSError:
+                continue
+            print(path)
+"""
+
+
+@pytest.mark.parametrize("level", HELD)
+def test_no_setting_of_the_kernel_can_be_written(level: Level, tmp_path: Path) -> None:
+    """Those of /proc/sys ask who the user is, not what it may: root without any capability too."""
+    needs(level)
+    done = asyncio.run(run_at(level, [sys.executable, "-I", "-S", "-c", KERNEL], tmp_path))
+    assert done.output.decode() == ""
+
+
 @pytest.mark.parametrize("level", HELD)
 def test_its_temporary_folder_is_its_own_and_does_not_stay(level: Level, tmp_path: Path) -> None:
     work = tmp_path / "work"
