@@ -15,7 +15,7 @@ import pytest
 from lorimer.cli import main
 from lorimer.cli.fail import INTERRUPTED
 from lorimer.testing.fake_server import FakeLLMServer, Turn
-from tests.cli.support import PATIENCE_S, Done, last_run, listed
+from tests.cli.support import PATIENCE_S, Done, invoke, last_run, listed
 from tests.forker import Forked
 
 
@@ -194,11 +194,28 @@ def test_help_that_nothing_takes() -> None:
     assert (done.code, done.err) == (1, told)
 
 
+def test_the_current_folder_was_removed(own_place: Path) -> None:
+    gone = own_place / "gone"
+    gone.mkdir()
+    words = shlex.join([sys.executable, "-m", "lorimer", "run", "hi", "-m", "scripted:obedient"])
+    done = subprocess.run(
+        ["/bin/sh", "-c", f"cd {shlex.quote(str(gone))} && rmdir ../gone && exec {words}"],
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        timeout=PATIENCE_S,
+    )
+    told = "error: the current folder does not exist any more\nhint: Go to another one.\n"
+    assert (done.returncode, done.stderr) == (2, told)
+
+
 @pytest.mark.skipif(sys.platform != "linux", reason="/dev/full")
-def test_what_nothing_takes_and_python_does_not_buffer() -> None:
+@pytest.mark.parametrize("words", [("manifest", "schema"), ("runs", "ls")])
+def test_what_nothing_takes_and_python_does_not_buffer(words: tuple[str, ...]) -> None:
+    assert invoke("run", "hi", "-m", "scripted:obedient").exit_code == 0
     with open("/dev/full", "wb") as full:
         done = subprocess.run(
-            [sys.executable, "-u", "-m", "lorimer", "manifest", "schema"],
+            [sys.executable, "-u", "-m", "lorimer", *words],
             stdin=subprocess.DEVNULL,
             stdout=full,
             stderr=subprocess.PIPE,

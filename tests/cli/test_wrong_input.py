@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
@@ -234,3 +235,15 @@ def test_a_user_without_a_home_is_told_what_to_set(monkeypatch: pytest.MonkeyPat
         2,
         "error: this user has no home directory",
     )
+
+
+def test_a_named_pipe_in_place_of_the_rules_of_a_project(own_place: Path) -> None:
+    """Nobody writes to it: reading would wait without end."""
+    folder = own_place / ".lorimer"
+    folder.mkdir(exist_ok=True)
+    os.mkfifo(folder / "permissions.toml")
+    for words in (("run", "hi", "-m", "scripted:obedient"), ("permissions", "test")):
+        done = invoke(*words)
+        assert done.exit_code == 2
+        assert "permissions.toml is not a file" in done.stderr
+        assert "hint: Remove it." in done.stderr

@@ -221,6 +221,15 @@ def test_as_arguments_they_are_words_or_refused() -> None:
         ("/lib64/ld-linux-x86-64.so.2 **", "/lib64/ld-linux-x86-64.so.2 ./x"),
         ("* **", "nice -n 5 -n 3 python -c x"), ("tar **", "tar --index-file=x -tf a"),
         ("zstd **", "zstd -o x a"), ("zstd **", "zstd --trace=x a"),
+        ("getopts **", "getopts a PATH -a"), ("* **", "getopts a PATH -a"),
+        ("rename **", "rename 'system(q(rm x))' a"), ("prove **", "prove -e ./x a"),
+        ("protoc **", "protoc --plugin=./x a.proto"), ("javac **", "javac -processorpath x A.java"),
+        ("gs **", "gs -sOutputFile=%pipe%rm a"), ("fzf **", "fzf --preview 'rm x'"),
+        ("sox **", "sox '|rm x' a.wav"), ("duckdb **", "duckdb -c '.shell rm x'"),
+        ("gxargs **", "gxargs rm"), ("gfind **", "gfind . -delete"), ("gsort **", "gsort -o x a"),
+        ("python3.13t **", "python3.13t -c x"), ("python3-dbg **", "python3-dbg -c x"),
+        ("cpp **", "cpp -wrapper rm,x a.c"),
+        ("x86_64-linux-gnu-gcc **", "x86_64-linux-gnu-gcc a.c"),
     ],
 )  # fmt: skip
 def test_a_rule_with_an_open_end_does_not_cover_what_starts_another(rule: str, text: str) -> None:
@@ -353,6 +362,29 @@ def test_what_is_forbidden_is_found_anywhere(text: str) -> None:
         ("git push **", "alias g='git push'; g"), ("rm -rf **", "rm x -rf"),
         ("rm -rf **", "rm -r x -f"),
         ("rm -rf **", "cd $y; rm x -rf"),
+        # quotes that bash gives a meaning of their own, and blanks between quotes
+        ("rm **", "r$'m' x"), ("rm **", 'r$"m" x'), ("git push **", "p=pu; git \"$p\"sh"),
+        ("git push **", 'git -C "a b" push $x'), ("git push **", "git -C a\\ b push $x"),
+        ("git push **", 'git -C "${dir}/x y" push'),
+        # a program within a word
+        ("rm **", "env -S'rm x'"), ("rm **", "env --split-string='rm x'"),
+        ("rm **", "tar -Irm -xf a"), ("rm **", "git -c core.pager=rm log"),
+        ("rm **", "git -c alias.q='!rm x' q"),
+        ("rm **", "tar --to-command=rm -xf a"), ("rm **", "make SHELL=rm"),
+        ("rm **", "vim -c '!rm'"),
+        ("rm **", """python -c 'subprocess.run(["rm","x"])'"""), ("rm **", "x=rm; y=x; ${!y} z"),
+        # redirections between its words
+        ("git push **", "git &>a push"), ("git push **", "git 3> a push"),
+        ("git push **", "git <<< x push"),
+        # words that are handed on
+        ("git push **", "echo push | xargs git"), ("git push **", "read p <<< push; git $p"),
+        ("git push **", 'g() { git "$@"; }; g push'), ("rm -rf **", 'set -- -rf; rm "$@" x'),
+        # more values, and values put together
+        ("git push **", "for i in pull fetch add rm commit push; do git $i; done"),
+        ("rm **", "a=r; a+=m; $a x"), ("rm -rf **", "rm -{r,f} x"),
+        # wildcards
+        ("rm **", "/bin/[^a]m x"), ("rm **", "/bin/[[:alpha:]]m x"),
+        ("rm **", "/bin/r[![:digit:]] x"),
     ],
 )  # fmt: skip
 def test_what_is_forbidden_is_found_in_other_clothes(rule: str, text: str) -> None:
@@ -381,7 +413,7 @@ def test_a_long_line_is_scanned_in_bounded_time() -> None:
     rule = CommandRule.parse("git push **")
     for text in (
         *("git -a " * 50_000, "${" * 100_000, "$'" * 100_000, "{,git" * 50_000),
-        *("{" + "," * 30_000, "${a" + "-" * 30_000),
+        *("{" + "," * 30_000, "${a" + "-" * 30_000, "0" * 100_000, "\\ " * 50_000, "<a" * 50_000),
     ):
         assert not rule.forbids(text, parse(text))
 

@@ -149,6 +149,23 @@ def test_the_environment_is_clean(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     assert {"GIVEN=yes", "TZ=Asia/Tokyo", "LC_TIME=C", f"PATH={os.environ['PATH']}"} <= set(lines)
 
 
+@pytest.mark.parametrize("search", [":{}", ".:{}", "bin:{}", "{}:", "./bin"])
+def test_no_program_is_searched_where_it_starts(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, search: str
+) -> None:
+    """A rule that permits `id` does not mean a file of that name in the workspace."""
+    for folder in (tmp_path, tmp_path / "bin"):
+        folder.mkdir(exist_ok=True)
+        for name in ("id", "no-such-program-elsewhere"):
+            (folder / name).write_text("#!/bin/sh\necho planted\n")
+            (folder / name).chmod(0o755)
+    monkeypatch.setenv("PATH", search.format(os.environ["PATH"]))
+    for words in ("id", "no-such-program-elsewhere"):
+        assert b"planted" not in run(shell(words, tmp_path)).output
+    with pytest.raises(FileNotFoundError):
+        run(RealWorld().spawn(["no-such-program-elsewhere"], cwd=tmp_path))
+
+
 def test_it_is_not_our_session_nor_group(tmp_path: Path) -> None:
     done = run(shell("echo $$; ps -o pgid=,sid= -p $$", tmp_path))
     pid, group, session = done.output.split()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import resource
 import shutil
 import signal
 import socket
@@ -105,6 +106,30 @@ def test_only_what_is_writable_can_be_written(level: Level, tmp_path: Path) -> N
         other.rmdir()
 
 
+KERNEL = """
+import os
+for start in ("/proc/sys", "/proc/self", "/sys/kernel"):
+    for folder, _, names in os.walk(start):
+        for name in names:
+            path = os.path.join(folder, name)
+            try:
+                # opening changes nothing; who may write `core_pattern` names a program that the
+                # kernel then starts outside of the sandbox
+                os.close(os.open(path, os.O_WRONLY | os.O_NONBLOCK | os.O_NOFOLLOW))
+            except OSError:
+                continue
+            print(path)
+"""
+
+
+@pytest.mark.parametrize("level", HELD)
+def test_no_setting_of_the_kernel_can_be_written(level: Level, tmp_path: Path) -> None:
+    """Those of /proc/sys ask who the user is, not what it may: root without any capability too."""
+    needs(level)
+    done = asyncio.run(run_at(level, [sys.executable, "-I", "-S", "-c", KERNEL], tmp_path))
+    assert done.output.decode() == ""
+
+
 @pytest.mark.parametrize("level", HELD)
 def test_its_temporary_folder_is_its_own_and_does_not_stay(level: Level, tmp_path: Path) -> None:
     work = tmp_path / "work"
@@ -119,6 +144,45 @@ def test_its_temporary_folder_is_its_own_and_does_not_stay(level: Level, tmp_pat
     assert mine == "mine"
     assert b"canary" not in done.output
     assert folder == "/tmp" or not Path(folder).exists()
+
+
+POWERS = """
+import ctypes, os, resource, stat, struct, sys
+held = ctypes.create_string_buffer(24)
+ctypes.CDLL(None).capget(struct.pack("=Ii", 0x20080522, 0), held)
+words = struct.unpack("=6I", held.raw)
+capabilities = words[0] | words[1] | (words[3] | words[4]) << 32
+print([each for each in range(64) if capabilities >> each & 1 and each not in (*range(5), 6, 7)])
+for kind in (stat.S_IFCHR, stat.S_IFBLK):
+    try:
+        os.mknod("device", kind | 0o600, os.makedev(1, 3))
+        print("made a device")
+    except OSError:
+        pass
+try:
+    resource.prlimit(int(sys.argv[1]), resource.RLIMIT_CPU, (1, 1))
+    print("limited another process")
+except (OSError, ValueError):
+    pass
+resource.prlimit(0, resource.RLIMIT_CPU, (9, 9))
+"""
+
+
+@pytest.mark.parametrize("level", HELD)
+def test_root_has_no_power_over_the_machine_in_it(level: Level, tmp_path: Path) -> None:
+    """Over its network, its devices, and the processes outside of the sandbox."""
+    needs(level)
+    with subprocess.Popen(["sleep", "60"]) as other:
+        try:
+            argv = [sys.executable, "-I", "-S", "-c", POWERS, str(other.pid)]
+            done = asyncio.run(run_at(level, argv, tmp_path))
+            if level == "L1":  # elsewhere that number is nobody's
+                assert resource.prlimit(other.pid, resource.RLIMIT_CPU) == resource.getrlimit(
+                    resource.RLIMIT_CPU
+                )
+        finally:
+            other.kill()
+    assert (done.output.decode(), done.returncode) == ("[]\n", 0)
 
 
 ESCAPES = """

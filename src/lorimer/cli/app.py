@@ -146,6 +146,9 @@ def _told(error: Exception, store: str) -> int:
                 return fail.stdout_lost(lost)
             if not error.filename and _is_of_echo(error):
                 return fail.stdout_lost(error)
+            if not error.filename and not _has_folder():
+                fail.report("the current folder does not exist any more", hint="Go to another one.")
+                return fail.USAGE
             fail.report(_os_error(error))
             return fail.FAILED
         case _:
@@ -156,13 +159,24 @@ def _told(error: Exception, store: str) -> int:
             return fail.FAILED
 
 
+_WRITERS: Final = ("click.utils", "rich.console")
+
+
 def _is_of_echo(error: OSError) -> bool:
     """It was raised as something was written out: with PYTHONUNBUFFERED, nothing is left to
     flush that would fail once more."""
     trace = error.__traceback__
     while trace is not None and trace.tb_next is not None:
         trace = trace.tb_next
-    return trace is not None and trace.tb_frame.f_globals.get("__name__") == "click.utils"
+    return trace is not None and trace.tb_frame.f_globals.get("__name__") in _WRITERS
+
+
+def _has_folder() -> bool:
+    try:
+        os.getcwd()
+    except OSError:
+        return False
+    return True
 
 
 def _os_error(error: OSError) -> str:

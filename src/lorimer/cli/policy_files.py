@@ -7,6 +7,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import stat
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -194,10 +195,17 @@ def _read(text: str, path: Path, source: Source, *, trusted: bool) -> Said:
     return said
 
 
+def _without_waiting(path: str, flags: int) -> int:
+    return os.open(path, flags | os.O_NONBLOCK)
+
+
 def text_of(path: Path) -> str | None:
-    """A file's text; None if there is none. Raises ConfigError."""
+    """A file's text; None if there is none. Raises ConfigError, also for what is no file: a named
+    pipe, which a project may contain, would be waited for without end."""
     try:
-        with path.open("rb") as file:
+        with open(path, "rb", opener=_without_waiting) as file:
+            if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+                raise ConfigError(f"{path} is not a file", hint="Remove it.")
             raw = file.read(_MAX_BYTES + 1)
     except (FileNotFoundError, NotADirectoryError):
         return None

@@ -142,10 +142,19 @@ def clean_environment(given: Mapping[str, str] | None, token: str) -> dict[str, 
         for name, value in os.environ.items()
         if name in _INHERITED or name.startswith("LC_")
     }
+    environment["PATH"] = _absolute(environment.get("PATH", ""))
     environment.update(_FOR_GIT)
     environment.update(given or {})
     environment[MARKER] = nested_marker(os.environ.get(MARKER, ""), token)
     return environment
+
+
+def _absolute(search: str) -> str:
+    """A PATH without empty and relative folders. They would be looked up where the program starts,
+    so a file called `git` in a workspace would be what a rule for `git` permits. Nor is it unset:
+    then some shells look there too."""
+    folders = [folder for folder in search.split(os.pathsep) if os.path.isabs(folder)]
+    return os.pathsep.join(folders) or os.defpath
 
 
 def _outlet(limits: ProcessLimits, isolation: Isolation | None) -> Outlet | None:

@@ -8,9 +8,7 @@ literal paths. Everything else (substitution, expansion, globs, functions, here-
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
 from dataclasses import dataclass
-from functools import partial
 from typing import Final
 
 from lorimer.core.record import record
@@ -45,21 +43,6 @@ _ODD: Final = re.compile(
     r"[^\S \t\n]|[\x00-\x08\x0e-\x1f\x7f\u0085\u200b-\u200f\u2028-\u202e\u2060\ufeff]"
 )
 """White space and control characters that shells, terminals and people interpret differently."""
-_QUOTING: Final = re.compile(r"[\\'\"]")
-_BETWEEN: Final = re.compile(r"[\s;&|()<>`{}]+")
-_ENDS: Final = re.compile(r"[;&|()\n`]+")
-_CODED: Final = re.compile(
-    r"\\(?:([0-7]{1,3})|(x[0-9A-Fa-f]{1,2}|u[0-9A-Fa-f]{1,4}|U[0-9A-Fa-f]{1,8}))"
-)
-_EXPANDED: Final = re.compile(r"\$(?:\{[^{}]*\}|[A-Za-z_][A-Za-z0-9_]*|[0-9@*#?!$-])")
-_SET: Final = re.compile(r"(?:^|[\s;&|(])([A-Za-z_][A-Za-z0-9_]*)=([^\s;&|()]*)")
-_LOOP: Final = re.compile(r"\bfor\s+([A-Za-z_][A-Za-z0-9_]*)\s+in\s+([^;\n]*)")
-_NAMED: Final = re.compile(r"\$(?:\{([A-Za-z_][A-Za-z0-9_]*)\}|([A-Za-z_][A-Za-z0-9_]*))")
-_ELSE: Final = re.compile(r"\$\{(?>[A-Za-z0-9_@*#?!-]+?:?[-=+])([^{}]*+)\}")
-_SUBSTITUTED: Final = re.compile(r"\$\(([^()]*)\)|`([^`]*)`")
-_BRACES: Final = re.compile(r"\{([^{}\s,]*+,[^{}\s]*+)\}")
-_MAX_WAYS: Final = 4
-"""Values of a variable, and brace alternatives, that are considered."""
 _ESCAPED_IN_QUOTES: Final = '$`"\\'
 
 
@@ -114,84 +97,6 @@ def parse(text: str) -> Parsed:
     except _Complex as why:
         return Parsed(tuple(reader.commands), str(why))
     return Parsed(tuple(reader.commands))
-
-
-def scan(text: str) -> list[list[str]]:
-    """The words that a command line could be made of, in each way in which they could be read: for
-    rules that forbid. Operators end words; quotes are kept, or dropped with the backslashes;
-    `$'\\x72m'` is spelled out; a variable stands for a blank, for nothing, and for what the line
-    itself gives it; a substitution for nothing, and for what its command is given. Never raises."""
-    return [_words(reading) for reading in _readings(text)]
-
-
-def scan_apart(text: str) -> list[list[str]]:
-    """The same, each command by itself as far as its end can be seen."""
-    return [_words(part) for reading in _readings(text) for part in _ENDS.split(reading)]
-
-
-def _readings(text: str) -> list[str]:
-    quoted = _QUOTING.search(text) is not None
-    bare = text.replace("\\\n", "") if quoted else text
-    readings = [bare]
-    if quoted:
-        readings.append(_QUOTING.sub("", bare))
-        if "$'" in bare:
-            readings.append(_QUOTING.sub("", _CODED.sub(_decoded, bare)))
-    plain = readings[-1]
-    if "$" in bare:
-        readings += [_EXPANDED.sub(blank, plain) for blank in (" ", "")]
-        readings += _given(plain)
-    if "`" in bare or "$(" in bare:
-        readings += [_SUBSTITUTED.sub(way, plain) for way in ("", _arguments)]
-    if "alias" in bare:
-        readings.append(plain.replace("=", " "))
-    if "{" in bare and "," in bare:
-        plain = readings[-1]
-        readings += [_BRACES.sub(_choice(at), plain) for at in range(_MAX_WAYS)]
-        readings.append(plain.replace(",", " "))
-    return list(dict.fromkeys(readings))
-
-
-def _given(text: str) -> list[str]:
-    """The line with its variables replaced by the values that it gives them."""
-    values: dict[str, list[str]] = {}
-    for name, value in _SET.findall(text):
-        values.setdefault(name, []).append(value)
-    for name, words in _LOOP.findall(text):
-        values.setdefault(name, []).extend(words.split())
-    ways = min(max(map(len, values.values()), default=0), _MAX_WAYS)
-
-    def given(found: re.Match[str], at: int) -> str:
-        known = values.get(found[1] or found[2], ())
-        return known[min(at, len(known) - 1)] if known else found[0]
-
-    found = [_NAMED.sub(partial(given, at=at), text) for at in range(ways)]
-    if "${" in text:
-        found.append(_ELSE.sub(r"\1", text))
-    return found
-
-
-def _arguments(found: re.Match[str]) -> str:
-    return (found[1] or found[2] or "").strip().partition(" ")[2]
-
-
-def _choice(at: int) -> Callable[[re.Match[str]], str]:
-    def chosen(found: re.Match[str]) -> str:
-        choices = found[1].split(",")
-        return choices[min(at, len(choices) - 1)]
-
-    return chosen
-
-
-def _words(text: str) -> list[str]:
-    words = [word.removeprefix("$") for word in _BETWEEN.split(text)]
-    return [word for word in words if word]
-
-
-def _decoded(found: re.Match[str]) -> str:
-    octal, code = found[1], found[2]
-    number = int(octal, 8) if octal else int(code[1:], 16)
-    return chr(number) if 32 < number < 0xD800 else " "
 
 
 @dataclass(slots=True)

@@ -51,6 +51,17 @@ RUNNERS: Final = frozenset(
     vimdiff gvim rvim rview pico micro kak hx joe mcedit mail mailx mutt gsed
     zless zmore xzless xzmore bzless bzmore most exiftool convert magick mogrify identify ffmpeg
     pandoc groff troff nroff soelim cowsay cowthink ctags msgfilter csvtool bpftrace pidstat
+    getopts rename prename file-rename vidir vipe fzf sk peco mc ranger asciinema yt-dlp youtube-dl
+    gxargs genv gtimeout gnohup gnice gstdbuf gchroot bmake mage ctest cpack ccmake
+    autoconf automake autoreconf aclocal autoheader bison yacc flex protoc cpp javac jar javadoc
+    mono wine proot xvfb-run runcon newgrp catchsegv uftrace rr heaptrack cgexec caffeinate
+    systemd-inhibit execlineb softlimit envdir setuidgid gs ps2pdf pdftex luatex xetex etex context
+    mpost duckdb mariadb pgcli mycli usql mlr sox play rec mpv mplayer prove cpan cpanm rubocop
+    rails pry erb thor cucumber phpstan psalm php-cs-fixer phpcs pest rustdoc cross dlv gotestsum
+    ginkgo golangci-lint goreleaser cross-env nyc c8 lint-staged node-gyp stylelint
+    docker-compose podman-compose buildah ctr crictl runc crun lxc incus tofu terragrunt pulumi
+    packer act adb jj rpmbuild rpmspec aptitude busctl gdbus dbus-send gdbserver ddrescue mbuffer
+    pv dot age
     """.split()
 )
 """Whatever follows them can be a program, or a file to write. A rule for one of them has to say
@@ -97,7 +108,7 @@ OPTIONS: Final[Mapping[str, tuple[str, ...]]] = MappingProxyType(
             "--export-marks",
         ),
         **dict.fromkeys(
-            ("find", "bfs"), ("-exec", "-ok", "-delete", "-fprint", "-fls", "-files0-from")
+            ("find", "gfind", "bfs"), ("-exec", "-ok", "-delete", "-fprint", "-fls", "-files0-from")
         ),
         "fd": ("-x", "--exec", "-X", "--exec-batch"),
         "fdfind": ("-x", "--exec", "-X", "--exec-batch"),
@@ -105,13 +116,12 @@ OPTIONS: Final[Mapping[str, tuple[str, ...]]] = MappingProxyType(
         "grep": (),
         "shuf": ("-o", "--output"),
         "iconv": ("-o", "--output"),
-        "sort": (
-            "-o",
-            "--output",
-            "--compress-program",
-            "-T",
-            "--temporary-directory",
-            "--files0-from",
+        **dict.fromkeys(
+            ("sort", "gsort"),
+            (
+                *("-o", "--output", "--compress-program", "-T", "--temporary-directory"),
+                "--files0-from",
+            ),
         ),
         "uniq": (),
         **dict.fromkeys(
@@ -265,7 +275,9 @@ ENVIRONMENT: Final = frozenset(
 """Variables that may be set for a command without changing what it runs."""
 
 _NUMBER: Final = re.compile(r"[0-9]+(\.[0-9]+)?[smhd]?", re.ASCII)
-_VERSIONED: Final = re.compile(r"(.*[A-Za-z+])-?[0-9]+(?:\.[0-9]+)*", re.ASCII)
+_VERSIONED: Final = re.compile(r"(.*[A-Za-z+])-?[0-9]+(?:\.[0-9]+)*(?:t|-dbg)?", re.ASCII)
+_TARGET: Final = re.compile(r"(?:\w+-)*linux-(?:gnu|musl)\w*-", re.ASCII)
+"""Before the name of a cross compiler: `x86_64-linux-gnu-gcc`."""
 _OWN_UNTIL: Final = frozenset({"npm", "pnpm", "cargo"})
 """Programs whose own options end at `--`: what follows is for the recipe that the rule names."""
 
@@ -369,8 +381,8 @@ def _of_git(argv: Sequence[str], literal: int) -> str:
 
 
 def known_as(program: str) -> str:
-    """The name of a program in these tables: without its folder, and without a version."""
-    name = basename(program)
+    """The name of a program in these tables: without its folder, target, and version."""
+    name = _TARGET.sub("", basename(program))
     versioned = None if name in RUNNERS or name in OPTIONS else _VERSIONED.fullmatch(name)
     return name if versioned is None else str(versioned[1])
 

@@ -16,8 +16,9 @@ from typing import Final, TypeVar
 
 from lorimer.core.errors import ConfigError
 from lorimer.core.record import record
-from lorimer.tools.shell.parse import Command, Parsed, parse, scan, scan_apart
+from lorimer.tools.shell.parse import Command, Parsed, parse
 from lorimer.tools.shell.programs import ELSEWHERE, ENVIRONMENT, moved, opens, unwrapped
+from lorimer.tools.shell.scan import passes_on, scan, scan_apart
 
 T = TypeVar("T")
 
@@ -32,6 +33,7 @@ _MAX_HEADS: Final = 8
 """Places in one command at which a program is looked for: it stands first, or behind wrappers."""
 _BUNDLE: Final = re.compile(r"-[A-Za-z]{1,3}")
 _WILD: Final = re.compile(r"[*?\[]")
+_CLASSES: Final = re.compile(r"\[[^\]]*\[[:.=].*?\][^\]]*\]")
 _LETTER: Final = re.compile("[A-Za-z0-9]")
 _TAIL: Final = re.compile(r"[^*?\[\]]+\Z")
 MAX_WILD: Final = 256
@@ -120,6 +122,8 @@ class CommandRule:
             self._named(words, at, line) for words in line.flat for at in self._heads(words, line)
         ):
             return True
+        if len(self.words) > 1 and all(map(line.has, self.words)) and passes_on(line.text):
+            return True
         if not any(word.startswith("-") for word in self.words):
             return False
         for words in line.apart:
@@ -152,6 +156,7 @@ class _Line:
     """What a command line could run, determined once for all deny rules."""
 
     def __init__(self, text: str, parsed: Parsed) -> None:
+        self.text = text
         commands: list[Sequence[str]] = [command.argv for command in parsed.commands]
         self.flat = [*commands, *scan(text)]
         self.apart = [*commands, *scan_apart(text)] if parsed.complex else commands
@@ -169,9 +174,13 @@ class _Line:
                 continue
             for form in (word, basename(word)):
                 if _LETTER.search(form) is not None:
-                    self.wild[form] = re.compile(translate(form))
+                    self.wild[form] = re.compile(translate(_glob(form)))
             if len(self.wild) >= MAX_WILD:
                 return
+
+    def has(self, pattern: str) -> bool:
+        """Whether any of its words may be this one."""
+        return any(self.may_be(pattern, word) for word in self.words)
 
     def may_be(self, pattern: str, word: str) -> bool:
         """Like `_one_fits`, also through a wildcard."""
@@ -179,6 +188,11 @@ class _Line:
             return True
         found = self.wild.get(word) if self.wild else None
         return found is not None and found.match(pattern) is not None
+
+
+def _glob(word: str) -> str:
+    """A shell's wildcards as those of `fnmatch`: `[^a]` is `[!a]`; `[[:alpha:]]` is any letter."""
+    return _CLASSES.sub("?", word).replace("[^", "[!")
 
 
 def _one_fits(pattern: str, word: str) -> bool:

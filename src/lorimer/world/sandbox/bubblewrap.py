@@ -70,6 +70,9 @@ def command(
     root = Path("/")
     bind = "--bind" if root in view.of(Access.WRITE) else "--ro-bind"
     words = [program, *_APART, bind, "/", "/", "--dev", "/dev", "--proc", "/proc"]
+    # in it root without capabilities may still change settings of the kernel, some of which name
+    # programs that it starts outside; bubblewrap itself leaves /proc/sys as it is
+    words += "--remount-ro", "/proc"
     sealed: list[str] = []  # at the end: mount points have to be created in them first
     for path, access in view.words:
         name = str(path)

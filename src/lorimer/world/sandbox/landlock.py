@@ -37,7 +37,14 @@ _EXECUTE, _WRITE_FILE, _READ_FILE, _READ_DIR = 1, 2, 4, 8
 _TRUNCATE, _IOCTL_DEV = 1 << 14, 1 << 15
 _OF_FILES: Final = _EXECUTE | _WRITE_FILE | _READ_FILE | _TRUNCATE | _IOCTL_DEV
 _READ: Final = _EXECUTE | _READ_FILE | _READ_DIR
+_MAKE_DEVICES: Final = 1 << 6 | 1 << 11  # of characters, of blocks: the disk itself is one
 _SCOPES: Final = 0b11  # abstract Unix sockets, signals
+
+_BOUNDING_READ, _BOUNDING_DROP, _AMBIENT, _AMBIENT_CLEAR = 23, 24, 47, 4  # of prctl
+_KEPT: Final = frozenset({0, 1, 2, 3, 4, 6, 7})
+"""Capabilities of root for files, which the rules bound, and for becoming another user. All others
+are for the machine: its network, its devices, its clock."""
+_CAPABILITIES_3: Final = 0x20080522
 
 _DEVICES: Final = ("null", "zero", "full", "random", "urandom")
 _OF_PROC: Final = (
@@ -72,7 +79,7 @@ def ruleset(view: View, temporary: Path, *, port: int | None) -> Generator[int]:
         for path in view.of(Access.READ):
             _allow(descriptor, path, _READ)
         for path in (*view.of(Access.WRITE), temporary):
-            _allow(descriptor, path, files)
+            _allow(descriptor, path, files & ~_MAKE_DEVICES)
         for name in _DEVICES:
             _allow(descriptor, Path("/dev", name), _READ_FILE | _WRITE_FILE | (files & _IOCTL_DEV))
         for name in _OF_PROC:
@@ -92,6 +99,7 @@ def start_restricted(rules: int, seccomp: bytes, start: Callable[[], T]) -> T:
     def work() -> None:
         try:
             _restrict(rules)
+            _give_up_the_machine()
             filter_calls(seccomp)
             outcome.append(start())
         except BaseException as error:  # noqa: BLE001 - raised again by whoever waits
@@ -158,6 +166,27 @@ def _rules(attributes: bytes, size: int) -> Generator[int]:
 def _restrict(rules: int) -> None:
     _prctl(_SET_NO_NEW_PRIVS, 1)
     _system_call(_RESTRICT_SELF, rules, 0)
+
+
+def _give_up_the_machine() -> None:
+    """Programs that this thread starts have no capabilities but `_KEPT`, as root neither."""
+    libc = _library()
+    header = struct.pack("=Ii", _CAPABILITIES_3, 0)
+    held = ctypes.create_string_buffer(24)  # effective, permitted, inheritable; twice 32 bits
+    if libc.capget(header, held) != 0:
+        raise OSError(ctypes.get_errno(), "capget")
+    words = list(struct.unpack("=6I", held.raw))
+    if words[1] == words[4] == 0:
+        return  # of a plain user, who has none to give
+    capability = 0
+    while (there := libc.prctl(_BOUNDING_READ, capability, 0, 0, 0)) >= 0:
+        if there and capability not in _KEPT:
+            _prctl(_BOUNDING_DROP, capability)
+        capability += 1
+    _prctl(_AMBIENT, _AMBIENT_CLEAR)
+    words[2] = words[5] = 0
+    if libc.capset(header, struct.pack("=6I", *words)) != 0:
+        raise OSError(ctypes.get_errno(), "capset")
 
 
 def adopt_orphans() -> None:

@@ -25,6 +25,8 @@ _X86_64: Final = {
     "open_by_handle_at": 304, "setns": 308, "open_tree": 428, "move_mount": 429, "fsopen": 430,
     "fsconfig": 431, "fsmount": 432, "fspick": 433, "mount_setattr": 442, "pidfd_getfd": 438,
     "io_uring_setup": 425, "io_uring_enter": 426, "io_uring_register": 427,
+    "sethostname": 170, "setdomainname": 171, "syslog": 103, "iopl": 172, "ioperm": 173,
+    "vhangup": 153, "fanotify_init": 300,
     "socket": 41, "clone": 56, "unshare": 272, "clone3": 435, "setrlimit": 160, "prlimit64": 302,
 }  # fmt: skip
 _AARCH64: Final = {
@@ -37,6 +39,7 @@ _AARCH64: Final = {
     "open_by_handle_at": 265, "setns": 268, "open_tree": 428, "move_mount": 429, "fsopen": 430,
     "fsconfig": 431, "fsmount": 432, "fspick": 433, "mount_setattr": 442, "pidfd_getfd": 438,
     "io_uring_setup": 425, "io_uring_enter": 426, "io_uring_register": 427,
+    "sethostname": 161, "setdomainname": 162, "syslog": 116, "vhangup": 58, "fanotify_init": 262,
     "socket": 198, "clone": 220, "unshare": 97, "clone3": 435, "setrlimit": 164, "prlimit64": 261,
 }  # fmt: skip
 # additionally of no use to code that starts no programs
@@ -46,9 +49,8 @@ _CODE_X86_64: Final = {
     "setresuid": 117, "setresgid": 119, "setfsuid": 122, "setfsgid": 123, "capset": 126,
     "chroot": 161, "mknod": 133, "mknodat": 259, "chown": 92, "fchown": 93, "lchown": 94,
     "fchownat": 260, "setxattr": 188, "lsetxattr": 189, "fsetxattr": 190, "removexattr": 197,
-    "lremovexattr": 198, "fremovexattr": 199, "sethostname": 170, "setdomainname": 171,
-    "syslog": 103, "iopl": 172, "ioperm": 173, "modify_ldt": 154, "vhangup": 153,
-    "fanotify_init": 300, "shmget": 29, "shmat": 30, "semget": 64, "msgget": 68, "mq_open": 240,
+    "lremovexattr": 198, "fremovexattr": 199, "modify_ldt": 154,
+    "shmget": 29, "shmat": 30, "semget": 64, "msgget": 68, "mq_open": 240,
 }  # fmt: skip
 _CODE_AARCH64: Final = {
     "execve": 221, "execveat": 281, "memfd_create": 279, "memfd_secret": 447, "personality": 92,
@@ -56,7 +58,6 @@ _CODE_AARCH64: Final = {
     "setresuid": 147, "setresgid": 149, "setfsuid": 151, "setfsgid": 152, "capset": 91,
     "chroot": 51, "mknodat": 33, "fchown": 55, "fchownat": 54, "setxattr": 5, "lsetxattr": 6,
     "fsetxattr": 7, "removexattr": 14, "lremovexattr": 15, "fremovexattr": 16,
-    "sethostname": 161, "setdomainname": 162, "syslog": 116, "vhangup": 58, "fanotify_init": 262,
     "shmget": 194, "shmat": 196, "semget": 190, "msgget": 186, "mq_open": 180,
 }  # fmt: skip
 _OF_CODE: Final = {"x86_64": _CODE_X86_64, "aarch64": _CODE_AARCH64}
@@ -100,8 +101,8 @@ def program(*, sockets: Sockets) -> bytes:
         code.block(numbers[name], _without_flags(_CLONE_NEWUSER))
     code.block(numbers["socket"], _sockets(sockets))
     # the number that marks descendants of a process
-    code.block(numbers["setrlimit"], _not_resource(0))
-    code.block(numbers["prlimit64"], _not_resource(1))
+    code.block(numbers["setrlimit"], _not_the_mark())
+    code.block(numbers["prlimit64"], _own_limits())
     code.give(_ALLOW)
     return code.packed()
 
@@ -211,17 +212,25 @@ def _only_tcp() -> _Code:
     return body
 
 
-def _not_resource(index: int) -> _Code:
-    """The mark may be read (by prlimit without a new value), never changed."""
+def _not_the_mark() -> _Code:
     body = _Code()
-    body.load(_argument(index))
-    body.steps.append((_EQUAL, 1, 0, _RLIMIT_RSS))
+    body.load(_argument(0))
+    body.when(_EQUAL, _RLIMIT_RSS, errno.EPERM)
     body.give(_ALLOW)
-    if index == 1:
-        for high in (False, True):
-            body.load(_argument(2, high=high))
-            body.unless(_EQUAL, 0, errno.EPERM)
-        body.give(_ALLOW)
-    else:
-        body.give(_ERRNO | errno.EPERM)
+    return body
+
+
+def _own_limits() -> _Code:
+    """Of the mark, and of another process, limits may be read (there is no new value), never
+    changed: one second of CPU time would be as good as a signal."""
+    body = _Code()
+    body.load(_argument(1))
+    body.steps.append((_EQUAL, 3, 0, _RLIMIT_RSS))
+    body.load(_argument(0))
+    body.steps.append((_EQUAL, 0, 1, 0))
+    body.give(_ALLOW)
+    for high in (False, True):
+        body.load(_argument(2, high=high))
+        body.unless(_EQUAL, 0, errno.EPERM)
+    body.give(_ALLOW)
     return body

@@ -1,0 +1,154 @@
+"""The words that a command line could be made of: for rules that forbid.
+
+`parse` says what a line certainly runs; this says what it might run. A line is read in several
+ways, each by plain substitution of text, in time linear in its length; too many words are better
+than too few.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator
+from functools import partial
+from typing import Final
+
+_QUOTING: Final = re.compile(r"\$(?=['\"])|[\\'\"]")
+_BETWEEN: Final = re.compile(r"[\s;&|()<>`{}]+")
+_ENDS: Final = re.compile(r"[;&|()\n`]+")
+_CODED: Final = re.compile(
+    r"\\(?:([0-7]{1,3})|(x[0-9A-Fa-f]{1,2}|u[0-9A-Fa-f]{1,4}|U[0-9A-Fa-f]{1,8}))"
+)
+_EXPANDED: Final = re.compile(r"\$(?:\{[^{}]*\}|[A-Za-z_][A-Za-z0-9_]*|[0-9@*#?!$-])")
+_SET: Final = re.compile(r"(?:^|[\s;&|(])([A-Za-z_][A-Za-z0-9_]*)(\+?)=([^\s;&|()]*)")
+_LOOP: Final = re.compile(r"\bfor\s+([A-Za-z_][A-Za-z0-9_]*)\s+in\s+([^;\n]*)")
+_NAMED: Final = re.compile(r"\$(?:\{([A-Za-z_][A-Za-z0-9_]*)\}|([A-Za-z_][A-Za-z0-9_]*))")
+_BEFORE_QUOTE: Final = re.compile(r"\$([A-Za-z_][A-Za-z0-9_]*)(?=[\\'\"])")
+_ELSE: Final = re.compile(r"\$\{(?>[A-Za-z0-9_@*#?!-]+?:?[-=+])([^{}]*+)\}")
+_SUBSTITUTED: Final = re.compile(r"\$\(([^()]*)\)|`([^`]*)`")
+_BRACES: Final = re.compile(r"\{([^{}\s,]*+,[^{}\s]*+)\}")
+_IN_BRACES: Final = re.compile(
+    r"(?<![^\s;&|(){}])([^\s;&|(){}]*+)\{([^{}\s,]*+,[^{}\s]*+)\}([^\s;&|(){}]*+)"
+)
+_WITH_BLANKS: Final = re.compile(r"'[^']*'|\"[^\"]*\"|\\[ \t]")
+_UNUSUAL: Final = re.compile(r"[^\w./:@%+=,-]+")
+_REDIRECTED: Final = re.compile(
+    r"(?:(?<![0-9])[0-9]++|&)?(?:<<<|<<-?|<>|>\||>>|[<>]&?)[ \t]*[^\s;&|()<>]+"
+)
+_SHORT: Final = re.compile(r"(?<!\S)-[A-Za-z]{0,3}?[SI](?=[A-Za-z./])")
+_INSIDE: Final = re.compile(r"[=!,\[\]]")
+_PASSED_ON: Final = re.compile(
+    r"(?<![\w.-])(?:xargs|parallel|eval|read|mapfile|readarray|printf)(?![\w.-])|\$\{?[@*1-9]"
+)
+_MIN_WAYS: Final = 4
+"""Values of a variable, and brace alternatives, that are considered in any line."""
+_MAX_SCANNED: Final = 20_000
+"""Characters up to which more of them are."""
+
+
+def scan(text: str) -> list[list[str]]:
+    """The words of a line, in each way in which they could be read. Operators end words; quotes are
+    kept, or dropped with the backslashes; `$'\\x72m'` is spelled out; a variable stands for a
+    blank, for nothing, and for what the line itself gives it; a substitution for nothing, and for
+    what its command is given; what stands within a word (`--rsh=rm`, `-c '!rm'`) for words of its
+    own. Never raises."""
+    return [_words(reading) for reading in [*_readings(text), *_within(text)]]
+
+
+def scan_apart(text: str) -> list[list[str]]:
+    """The same without words within words, each command by itself as far as its end can be seen."""
+    return [_words(part) for reading in _readings(text) for part in _ENDS.split(reading)]
+
+
+def passes_on(text: str) -> bool:
+    """Words of this line may become arguments elsewhere in it: `echo push | xargs git`."""
+    return _PASSED_ON.search(text) is not None
+
+
+def _readings(text: str) -> list[str]:
+    quoted = _QUOTING.search(text) is not None
+    bare = text.replace("\\\n", "") if quoted else text
+    readings = [bare]
+    if quoted:
+        named = _BEFORE_QUOTE.sub(r"${\1}", bare)
+        forms = [_WITH_BLANKS.sub(_joined, named), named]
+        if "$'" in bare:
+            forms.append(_CODED.sub(_decoded, named))
+        readings += [_QUOTING.sub("", form) for form in forms]
+    plain = readings[-1]
+    if "<" in bare or ">" in bare:
+        readings.append(_REDIRECTED.sub(" ", plain))
+    if "$" in bare:
+        readings += [_EXPANDED.sub(blank, plain) for blank in (" ", "")]
+        readings += _given(plain)
+    if "`" in bare or "$(" in bare:
+        readings += [_SUBSTITUTED.sub(way, plain) for way in ("", _arguments)]
+    if "{" in bare and "," in bare:
+        plain = readings[-1]
+        most = max([found.count(",") for found in _BRACES.findall(plain)], default=0) + 1
+        readings += [_BRACES.sub(_choice(at), plain) for at in range(_ways(most, plain))]
+        readings.append(_IN_BRACES.sub(_all_choices, plain))
+    return list(dict.fromkeys(readings))
+
+
+def _within(text: str) -> Iterator[str]:
+    """Readings in which parts of words are words."""
+    plain = _QUOTING.sub(" ", text.replace("\\\n", ""))
+    if _INSIDE.search(plain) is not None or plain != text:
+        yield _INSIDE.sub(" ", plain)
+    if _SHORT.search(_QUOTING.sub("", text)) is not None:
+        yield _SHORT.sub(" ", _QUOTING.sub("", text))
+
+
+def _ways(wanted: int, text: str) -> int:
+    return min(wanted, max(_MIN_WAYS, _MAX_SCANNED // (len(text) + 1)))
+
+
+def _given(text: str) -> list[str]:
+    """The line with its variables replaced by the values that it gives them."""
+    values: dict[str, list[str]] = {}
+    for name, more, value in _SET.findall(text):
+        known = values.setdefault(name, [])
+        known.append(known[-1] + value if more and known else value)
+    for name, words in _LOOP.findall(text):
+        values.setdefault(name, []).extend(words.split())
+
+    def given(found: re.Match[str], at: int) -> str:
+        known = values.get(found[1] or found[2], ())
+        return known[min(at, len(known) - 1)] if known else found[0]
+
+    most = max(map(len, values.values()), default=0)
+    found = [_NAMED.sub(partial(given, at=at), text) for at in range(_ways(most, text))]
+    if "${" in text:
+        found.append(_ELSE.sub(r"\1", text))
+    return found
+
+
+def _arguments(found: re.Match[str]) -> str:
+    return (found[1] or found[2] or "").strip().partition(" ")[2]
+
+
+def _joined(found: re.Match[str]) -> str:
+    return _UNUSUAL.sub("_", found[0].strip("'\""))
+
+
+def _choice(at: int) -> Callable[[re.Match[str]], str]:
+    def chosen(found: re.Match[str]) -> str:
+        choices = found[1].split(",")
+        return choices[min(at, len(choices) - 1)]
+
+    return chosen
+
+
+def _all_choices(found: re.Match[str]) -> str:
+    return " ".join([f"{found[1]}{choice}{found[3]}" for choice in found[2].split(",")])
+
+
+def _words(text: str) -> list[str]:
+    words = [word.removeprefix("$") for word in _BETWEEN.split(text)]
+    return [word for word in words if word]
+
+
+def _decoded(found: re.Match[str]) -> str:
+    octal, code = found[1], found[2]
+    number = int(octal, 8) if octal else int(code[1:], 16)
+    return chr(number) if 32 < number < 0xD800 else " "
