@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import replace
 from typing import Final, Self, Unpack
 
-from pydantic import JsonValue, ValidationError
+from pydantic import JsonValue
 
 from lorimer.assembly import PipelineOptions, ToolSource
 from lorimer.core.arguments import each_of
 from lorimer.core.errors import ConfigError, nearest
-from lorimer.core.faults import invalid, problems_of
 from lorimer.core.limits import Limits
 from lorimer.core.manifest import (
     DEFAULT_MODEL,
@@ -61,11 +61,7 @@ class PipelineBuilder:
             raise ConfigError(f"with_model has no setting {unknown!r}{nearest(unknown, known)}")
         if model is not None:
             settings["model"] = model
-        merged = {**self.manifest.model.model_dump(), **settings}
-        try:
-            self.manifest.model = ModelConfig.model_validate(merged)
-        except ValidationError as error:
-            raise invalid(problems_of(error, "model", ModelConfig)) from None
+        self.manifest.model = self.manifest.model.changed(settings)
         return self
 
     def with_system(
@@ -133,8 +129,8 @@ class PipelineBuilder:
         self,
         registry: ToolSource | None = None,
         *,
-        built_in: str | tuple[str, ...] = (),
-        deferred: str | tuple[str, ...] = (),
+        built_in: str | Iterable[str] = (),
+        deferred: str | Iterable[str] = (),
     ) -> Self:
         """Tools of the host's, permitted by being passed here, and names of shipped ones;
         `deferred` names those of either that the model has to find first."""

@@ -10,7 +10,7 @@ import inspect
 from collections import deque
 from collections.abc import Generator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, TypeVar, cast
 
 from lorimer.compiled import CompiledManifest
 from lorimer.core.arguments import is_a, wrong
@@ -27,6 +27,9 @@ from lorimer.core.world import World
 
 if TYPE_CHECKING:
     from lorimer.core.mutation import Change
+
+In = TypeVar("In")
+Out = TypeVar("Out")
 
 LOGGED: Final = 1000
 """Most changes and former manifests that a pipeline remembers; the oldest are dropped."""
@@ -122,7 +125,7 @@ class MutableManifest(CompiledManifest):
         for part in parts:
             self._locked.discard(self._part(part))
 
-    def register_stage(self, stage: AnyStage | Stage[object, object]) -> None:
+    def register_stage(self, stage: Stage[In, Out]) -> None:
         """Add a stage of your own. It replaces a stage of the same name; otherwise it runs right
         after the built-in stage of its order. Takes effect as with `mutate`. Raises ConfigError for
         an invalid name or order, and as `mutate` does."""
@@ -142,7 +145,7 @@ class MutableManifest(CompiledManifest):
         if known:
             change = {"kind": "replace_stage", "stage": name, "by": plain}
         with self._joined_batch() as draft:
-            draft.catalogue.add_stage(name, lambda: stage)
+            draft.catalogue.add_stage(name, lambda: cast("AnyStage", stage))
             self.mutate(change)
 
     def swap_strategy(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 from typing import Final, Unpack
 
@@ -16,6 +16,7 @@ from lorimer.core.errors import ConfigError, nearest
 from lorimer.core.manifest import (
     DEFAULT_MODEL,
     EnvironmentManifest,
+    ModelSettings,
     StageEntries,
     StageEntry,
     ToolsConfig,
@@ -166,14 +167,18 @@ def preset_names() -> list[str]:
 
 
 def preset_manifest(
-    name: str, *, model: str = DEFAULT_MODEL, **settings: JsonValue
+    name: str,
+    *,
+    model: str = DEFAULT_MODEL,
+    model_settings: ModelSettings | None = None,
+    **settings: JsonValue,
 ) -> EnvironmentManifest:
     """The manifest of a preset by name, shipped or from an installed package; `settings` are passed
-    to the preset. Raises ConfigError with the nearest names, and for a package whose preset is
-    broken."""
+    to the preset, `model_settings` become fields of its `model`. Raises ConfigError with the
+    nearest names, and for a package whose preset is broken."""
     shipped = _shipped(name)
     if shipped is not None:
-        return shipped(model=model, **settings)
+        return _tuned(shipped(model=model, **settings), model_settings)
     offered = plugins.find(plugins.PRESETS, name)
     if offered is None and name == VTUBER:
         raise ConfigError(
@@ -192,37 +197,45 @@ def preset_manifest(
         raise offered.broken(f"{type(error).__name__}: {error}", error) from error
     if not isinstance(made, EnvironmentManifest):
         raise offered.broken(f"it makes {made!r}, no EnvironmentManifest")
-    return made
+    return _tuned(made, model_settings)
 
 
 class PipelinePresets:
-    """Ready pipelines. Each accepts the options of `Pipeline` too."""
+    """Ready pipelines. Each accepts the options of `Pipeline` too. `model_settings` are fields of
+    the manifest's `model`: `{"max_tokens": 500, "temperature": 0}`."""
 
     @staticmethod
-    def minimal(*, model: str = DEFAULT_MODEL, **options: Unpack[PipelineOptions]) -> Pipeline:
+    def minimal(
+        *,
+        model: str = DEFAULT_MODEL,
+        model_settings: ModelSettings | None = None,
+        **options: Unpack[PipelineOptions],
+    ) -> Pipeline:
         """One question, one answer, one model call; no memory."""
-        return Pipeline(minimal_manifest(model=model), **options)
+        return Pipeline(_tuned(minimal_manifest(model=model), model_settings), **options)
 
     @staticmethod
     def chat(
         *,
         system_prompt: str = "",
         model: str = DEFAULT_MODEL,
+        model_settings: ModelSettings | None = None,
         tools: ToolSource | None = None,
         max_turns: int = 20,
         **options: Unpack[PipelineOptions],
     ) -> Pipeline:
         """A conversation: every run remembers those before it."""
         manifest = chat_manifest(model=model, system_prompt=system_prompt, max_turns=max_turns)
-        return Pipeline(manifest, tools=tools, **options)
+        return Pipeline(_tuned(manifest, model_settings), tools=tools, **options)
 
     @staticmethod
     def agent(
         *,
         system_prompt: str = "",
         model: str = DEFAULT_MODEL,
+        model_settings: ModelSettings | None = None,
         tools: ToolSource | None = None,
-        built_in: str | tuple[str, ...] = (),
+        built_in: str | Iterable[str] = (),
         max_turns: int = 50,
         output_schema: type[object] | Mapping[str, JsonValue] | None = None,
         **options: Unpack[PipelineOptions],
@@ -242,13 +255,14 @@ class PipelinePresets:
             manifest.tools.built_in = [str(name) for name in named]
         if isinstance(output_schema, type):
             options["bindings"] = {**(options.get("bindings") or {}), ANSWER: (output_schema,)}
-        return Pipeline(manifest, tools=tools, **options)
+        return Pipeline(_tuned(manifest, model_settings), tools=tools, **options)
 
     @staticmethod
     def evaluator(
         *,
         system_prompt: str = "",
         model: str = DEFAULT_MODEL,
+        model_settings: ModelSettings | None = None,
         criteria: Mapping[str, str] | None = None,
         judge: str = "",
         pass_threshold: float = 0.7,
@@ -267,13 +281,14 @@ class PipelinePresets:
             pass_threshold=pass_threshold,
             max_retries=max_retries,
         )
-        return Pipeline(manifest, **options)
+        return Pipeline(_tuned(manifest, model_settings), **options)
 
     @staticmethod
     def geny_vtuber(
         *,
         system_prompt: str = "",
         model: str = DEFAULT_MODEL,
+        model_settings: ModelSettings | None = None,
         tools: ToolSource | None = None,
         max_turns: int = 50,
         **options: Unpack[PipelineOptions],
@@ -284,13 +299,14 @@ class PipelinePresets:
         manifest = preset_manifest(
             VTUBER, model=model, system_prompt=system_prompt, max_turns=max_turns
         )
-        return Pipeline(manifest, tools=tools, **options)
+        return Pipeline(_tuned(manifest, model_settings), tools=tools, **options)
 
     @staticmethod
     def coding(
         *,
         system_prompt: str = "",
         model: str = DEFAULT_MODEL,
+        model_settings: ModelSettings | None = None,
         tools: ToolSource | None = None,
         max_turns: int = 50,
         **options: Unpack[PipelineOptions],
@@ -299,7 +315,21 @@ class PipelinePresets:
         that depend on each other (docs/esg.md). It asks before it changes or runs something, or
         needs rules; `permission_mode="sandboxed"` permits what runs in a sandbox."""
         manifest = coding_manifest(model=model, system_prompt=system_prompt, max_turns=max_turns)
-        return Pipeline(manifest, tools=tools, **options)
+        return Pipeline(_tuned(manifest, model_settings), tools=tools, **options)
+
+
+def _tuned(manifest: EnvironmentManifest, settings: ModelSettings | None) -> EnvironmentManifest:
+    """The manifest with these settings of its model."""
+    if settings is None:
+        return manifest
+    if not is_a(settings, Mapping):
+        raise wrong("model_settings", settings, "a mapping", '{"max_tokens": 500}')
+    known = ModelSettings.__annotations__
+    for name in settings:
+        if name not in known:
+            raise ConfigError(f"there is no model setting {name!r}{nearest(name, known)}")
+    manifest.model = manifest.model.changed(settings)
+    return manifest
 
 
 def _manifest(

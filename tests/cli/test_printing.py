@@ -92,3 +92,14 @@ def test_the_sums_of_a_run_are_not_broken_within_a_figure() -> None:
     assert max(map(len, shown[at:])) <= 44
     assert shown[at + 1].startswith("    ")
     assert shown[-1].split(" · ")[-1].strip() == last_run()[:12]
+
+
+def test_a_narrow_terminal_has_room_for_what_stages_do() -> None:
+    shown = rows("manifest", "explain", "agent")
+    assert max(map(len, shown)) <= 80
+    (head,) = [row for row in shown if "what it does" in row]
+    assert 80 - head.index("what it does") >= 36
+    assert "      compactor        summary              When the window fills up: a line a" in shown
+    shown = rows("manifest", "stages", "api")
+    assert any(row.endswith('provider: string = ""') for row in shown)
+    assert any(row.endswith("stream: boolean = True") for row in shown)

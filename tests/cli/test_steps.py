@@ -78,6 +78,7 @@ def test_a_step_that_raises_is_explained(script: Path) -> None:
     assert "NameError: name 'rowz' is not defined\n  'rowz' is probably 'rows'" in result.stdout
     assert "-print(rowz)\n+print(rows)" in result.stdout
     assert "✓ last" in result.stdout, "it does not need the one that failed"
+    assert result.stdout.endswith("6 of 6 steps run, 1 failed\n")
     assert 'File "<step more>"' in result.stdout
     assert "lorimer" not in result.stdout, "no frames of ours"
 

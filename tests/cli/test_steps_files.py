@@ -40,6 +40,12 @@ def script(tmp_path: Path) -> Path:
 # ---------------------------------------------------------------- edit
 
 
+def test_what_would_run_again_is_told_in_columns(script: Path) -> None:
+    script.write_text("# %% a\nx = 1\n# %% longer\nprint(x)\n")
+    told = invoke("steps", "edit", str(script), "a", "--code", "x = 2", "--dry-run").stdout
+    assert "\n  a       its code was edited\n  longer  it reads 'x', which a makes" in told
+
+
 def test_an_edit_tells_what_would_run_and_keeps_all_other_text(script: Path) -> None:
     script.chmod(0o640)
     result = invoke("steps", "edit", str(script), "load", "--code", "rows = [1]\nmore = 2")

@@ -35,6 +35,7 @@ from lorimer.core.limits import Limits
 from lorimer.core.manifest import (
     Metadata,
     ModelConfig,
+    ModelSettings,
     StageEntries,
     StageEntry,
     SubAgent,
@@ -775,7 +776,7 @@ def test_a_stage_that_was_not_compiled_has_no_strategies_yet() -> None:
         catalogue().stage("guard").guards  # type: ignore[attr-defined]  # noqa: B018
 
 
-# --- the builder writes manifests -------------------------------------------------------------
+# --- presets and the builder write manifests -------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -794,6 +795,37 @@ def test_the_builder_tells_what_it_cannot_build(
 ) -> None:
     with pytest.raises(ConfigError, match=says.replace("(", r"\(")):
         build(PipelineBuilder(model="scripted:echo"))
+
+
+@pytest.mark.parametrize("preset", ["minimal", "chat", "agent", "evaluator", "coding"])
+def test_presets_take_the_settings_of_their_model(preset: str) -> None:
+    settings: ModelSettings = {"max_tokens": 500, "temperature": 0.0, "stop_sequences": ["END"]}
+    described = preset_manifest(preset, model="scripted:echo", model_settings=settings)
+    make = getattr(PipelinePresets, preset)
+    options = {"workspace": "."} if preset == "coding" else {}
+    pipeline = make(model="scripted:echo", model_settings=settings, **options)
+    for model in (described.model, pipeline.manifest.model):
+        assert (model.model, model.max_tokens, model.temperature) == ("scripted:echo", 500, 0.0)
+        assert model.stop_sequences == ["END"]
+
+
+def test_settings_of_a_model_are_those_of_manifests() -> None:
+    fields = set(ModelConfig.model_fields)
+    assert set(ModelSettings.__annotations__) == fields - {"model", "output_schema"}
+
+
+@pytest.mark.parametrize(
+    ("settings", "says"),
+    [
+        ({"max_token": 5}, "there is no model setting 'max_token'; did you mean 'max_tokens'"),
+        ({"model": "x"}, "there is no model setting 'model'"),
+        ({"max_tokens": 0}, "model.max_tokens: input should be greater than or equal to 1"),
+        (500, "model_settings must be a mapping, not int"),
+    ],
+)
+def test_settings_that_a_model_does_not_have_are_refused(settings: Any, says: str) -> None:
+    with pytest.raises(ConfigError, match=says):
+        PipelinePresets.minimal(model="scripted:echo", model_settings=settings)
 
 
 def test_the_builder_and_the_manifest_make_the_same_pipeline() -> None:

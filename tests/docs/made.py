@@ -117,6 +117,8 @@ OWN_OPTIONS = {
     "tools": "Tools of your own, for the model to call. Passing them is the grant to run them.",
     "catalogue": "Stages and strategies that a manifest may name, instead of the shipped ones.",
     "model": "Which model: `provider:model`, or a bare name.",
+    "model_settings": "How it answers: `max_tokens`, `temperature`, `stop_sequences` and the other "
+    "fields of [`model`](manifest.md#model).",
     "system_prompt": "What the model is told before the conversation.",
     "max_turns": "Model calls of one run at most, with their tool calls.",
     "built_in": "Names of shipped tools, or of groups of them; they need a `workspace`.",

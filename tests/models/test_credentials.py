@@ -125,3 +125,10 @@ def test_a_url_that_is_none_is_refused(url: str) -> None:
     bundle = CredentialBundle({"openai": ProviderCredentials(KEY, url)}, env={})
     with pytest.raises(ConfigError, match="base URL for 'openai'"):
         bundle.require("openai")
+
+
+def test_a_bare_key_is_refused_and_not_shown() -> None:
+    with pytest.raises(ConfigError, match="credentials of 'openai' must be Prov") as caught:
+        CredentialBundle({"openai": "sk-very-secret"})  # type: ignore[dict-item]  # pyright: ignore
+    assert caught.value.hint == "CredentialBundle({'openai': ProviderCredentials(key)})"
+    assert "sk-very" not in repr(caught.value)

@@ -52,6 +52,13 @@ def work() -> str:
     return "126"
 
 
+async def test_the_answer_is_a_value_of_its_type() -> None:
+    executor = executor_of(model_of([GOOD, "126"]))
+    result = await executor.run(RunnableAgent(output_schema=Place), "go")
+    assert result.output_as(Place) == Place(city="Ulm", people=126)
+    assert (await executor.run(RunnableAgent(), "go")).output_as(str) == "126"
+
+
 @pytest.mark.parametrize("form", [Place, PlainPlace, TypedPlace, SCHEMA])
 @pytest.mark.parametrize("tools", [(), ("work",)])
 async def test_an_answer_is_data_and_goes_back_until_it_fits(

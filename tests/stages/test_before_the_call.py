@@ -97,6 +97,7 @@ def test_input_that_is_no_text_is_refused_before_any_call(input: Any, says: str)
     assert isinstance(error, LorimerError)
     assert error.code is CODE.EXEC_INPUT_INVALID
     assert says in str(error)
+    assert not str(error).endswith("?.")
 
 
 @pytest.mark.parametrize("input", [object(), {"text": {1, 2}}, float("nan"), {"x": b"bytes"}])
@@ -151,7 +152,8 @@ def test_media_that_is_none_is_refused(items: Any) -> None:
     error = sent({"text": "x", "images": items}, choose("input", "normalizer", "multimodal"))
     assert isinstance(error, LorimerError)
     assert error.code is CODE.EXEC_INPUT_INVALID
-    assert "images hold something that is not a image" in str(error)
+    assert "images hold something that is not an image: " in str(error)
+    assert error.hint == 'Each is {"media_type": ..., "data": base64}, or {"url": ...}.'
 
 
 def test_a_list_of_media_that_is_no_list_is_told() -> None:

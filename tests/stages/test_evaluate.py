@@ -8,14 +8,14 @@ import re
 from dataclasses import dataclass
 from datetime import date
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, Literal
 
 import pytest
-from pydantic import BaseModel, Field, field_validator
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, field_validator
 from typing_extensions import TypedDict
 
 from lorimer import ConfigError, PipelineBuilder, PipelinePresets
-from lorimer.core.errors import ExecutorErrorCode
+from lorimer.core.errors import ExecutorErrorCode, PipelineError, StageError
 from lorimer.core.limits import Limits
 from lorimer.core.manifest import EnvironmentManifest
 from lorimer.core.messages import TextBlock
@@ -531,6 +531,18 @@ class Bill(BaseModel):
         return day
 
 
+class Strict(BaseModel):
+    model_config = ConfigDict(strict=True)
+
+    day: date
+    tags: set[str]
+
+
+class Nobody:
+    """No type that pydantic knows."""
+
+
+STRICT = {"day": "2020-01-02", "tags": ["a"]}
 BILL = {"number": "R1", "day": "2026-01-02", "lines": ["nuts"]}
 
 
@@ -553,6 +565,47 @@ def test_a_type_holds_an_answer_to_all_that_it_asks_for(change: dict[str, Any], 
     assert told in model.requests[1].messages[-1].text
 
 
+def test_the_output_is_a_value_of_its_type_wherever_it_is_read() -> None:
+    """Also of one that is strict, which takes a text for a date from JSON only."""
+    model = ScriptedModel([json.dumps(STRICT)])
+    agent = PipelinePresets.agent(
+        model="scripted:m", models=Models(providers={"scripted": model}), output_schema=Strict
+    )
+    result = agent.run_sync("go")
+    assert result.output == STRICT
+    for each in (result, agent.result_sync(result.run_id)):
+        assert each.output_as(Strict) == Strict(day=date(2020, 1, 2), tags={"a"})
+        assert each.output_as(TypeAdapter(Strict | None)).tags == {"a"}
+        assert each.output_as(dict[str, Any]) == STRICT
+
+
+def test_an_output_that_is_not_of_the_type_says_where() -> None:
+    result = PipelinePresets.minimal(model="scripted:echo").run_sync("Hello")
+    assert result.output_as(str) == "Hello"
+    with pytest.raises(PipelineError, match="not Strict: Input should be an object") as caught:
+        result.output_as(Strict)
+    assert caught.value.code is ExecutorErrorCode.EXEC_API_OUTPUT_INVALID
+    result.output = STRICT | {"day": "soon"}
+    with pytest.raises(PipelineError, match="not Strict: day: Input should be a valid date"):
+        result.output_as(Strict)
+    with pytest.raises(ConfigError, match="output_as: Nobody cannot be validated"):
+        result.output_as(Nobody)
+
+
+def test_a_run_that_failed_has_no_output_of_a_type() -> None:
+    agent = PipelinePresets.agent(model="scripted:echo", output_schema=Strict)
+    result = agent.run_sync("go", raise_on_error=False)
+    with pytest.raises(StageError) as caught:
+        result.output_as(Strict)
+    assert caught.value is result.exception
+
+
+def test_what_a_strategy_made_of_the_answer_stays_what_it_is() -> None:
+    result = PipelinePresets.minimal(model="scripted:echo").run_sync("Hello")
+    result.output = Strict(day=date(2020, 1, 2), tags={"a"})
+    assert result.output_as(Strict) is result.output
+
+
 def test_a_type_is_not_asked_about_answers_of_another_form() -> None:
     """A manifest may be changed, and sub-agents have forms of their own."""
     model = ScriptedModel(['{"city": "Ulm"}'])
@@ -570,7 +623,9 @@ def test_a_type_is_not_asked_about_answers_of_another_form() -> None:
     [
         (int, "a value of int is not an object"),
         ("City", "output_schema must be a class or a JSON Schema, not str"),
-        (list[int], "output_schema must be a class or a JSON Schema, not GenericAlias"),
+        (list[int], "output_schema: list[int] is not a class with fields"),
+        (Literal["a", "b"], "is not a class with fields"),
+        (Bill | None, "is not a class with fields"),
         ({"type": 5}, "the schema of the answer must have type 'object'"),
     ],
 )

@@ -20,7 +20,8 @@ from lorimer.core.bus import Bus
 from lorimer.core.errors import ConfigError, ExecutorErrorCode, ToolExecutionError
 from lorimer.core.events import Event
 from lorimer.tools import Tool, ToolContext, ToolResult, tool
-from lorimer.tools.decorator import ToolOptions, read_docstring
+from lorimer.tools.decorator import ToolOptions
+from lorimer.tools.docstring import read_docstring
 from lorimer.world.real import RealWorld
 from tests.tools.support import Bench, one_call, run, toolset
 
@@ -431,7 +432,7 @@ def method(self, x: int) -> None: ...  # type: ignore[no-untyped-def]  # pyright
         (only, "cannot be given by name"),
         (untyped, "parameter 'x' has no type"),
         (missing, "cannot be resolved: name 'Missing'"),
-        (strange, "cannot be used"),
+        (strange, "parameter 'x' has a type that a model cannot give"),
         (function, "JSON cannot hold"),
         (generator, "a generator cannot be a tool"),
         (method, "'self' is not an argument that a model could give"),
@@ -442,6 +443,12 @@ def test_signatures_that_no_model_could_call(bad: Callable[..., object], why: st
     with pytest.raises(ConfigError) as caught:
         tool(bad)
     assert why in caught.value.message
+
+
+def test_options_go_by_name() -> None:
+    with pytest.raises(ConfigError, match="takes its options by name") as caught:
+        tool("forecast")  # type: ignore[call-overload]  # pyright: ignore
+    assert caught.value.hint == "@tool(name='forecast')"
 
 
 @pytest.mark.parametrize(
@@ -460,6 +467,19 @@ def test_signatures_that_no_model_could_call(bad: Callable[..., object], why: st
             {"x": "below"},
         ),
         ("Args:\n    no colon here\n    x: yes", "", {"x": "yes"}),
+        (
+            "A.\n\nParameters\n----------\nx : int\n    first\n    line\n\ny, *z\n    both\n\n"
+            "Returns\n-------\nint\n    it",
+            "A.\n\nReturns\n-------\nint\n    it",
+            {"x": "first line", "y": "both", "z": "both"},
+        ),
+        ("A.\n\nNotes\n-----\nx: no", "A.\n\nNotes\n-----\nx: no", {}),
+        (
+            "A.\n\n:param x: first\n    line\n:type x: int\n:param str y: second: more\n"
+            ":returns: it",
+            "A.\n\n:returns: it",
+            {"x": "first line", "y": "second: more"},
+        ),
     ],
 )
 def test_docstrings(text: str, description: str, notes: dict[str, str]) -> None:

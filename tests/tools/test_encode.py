@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections import OrderedDict, deque
 from dataclasses import dataclass
-from datetime import date
+from datetime import UTC, date, datetime, time
 from decimal import Decimal
 from enum import Enum
 from pathlib import PurePosixPath
@@ -176,6 +176,10 @@ def test_numbers_that_json_lacks_become_words() -> None:
         (b"caf\xc3\xa9", "café"),
         (b"\xff\xfe", "<2 bytes of binary data>"),
         (date(2026, 1, 2), "2026-01-02"),
+        (
+            [datetime(2026, 1, 2, 3, 4, tzinfo=UTC), time(3, 4)],
+            '["2026-01-02T03:04:00+00:00","03:04:00"]',
+        ),
         (Decimal("1.10"), "1.10"),
         (PurePosixPath("/a"), "/a"),
         (ValueError("no"), "ValueError: no"),

@@ -336,7 +336,8 @@ def _stopped(context: RunContext, reason: Reason) -> LorimerError:
         return RunCancelled(
             "The run waits for a person: a call needs an answer.",
             code=ExecutorErrorCode.EXEC_RUN_WAITING,
-            hint=f"See it: lorimer runs show {context.id}; then: lorimer runs answer {context.id}",
+            hint=f"See it: lorimer runs show {context.id}; then: lorimer runs answer {context.id}, "
+            f"or in Python: resume({context.id!r}, True)",
         )
     if reason is Reason.FENCED:
         return JournalError(

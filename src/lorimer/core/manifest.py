@@ -11,7 +11,7 @@ from copy import deepcopy
 from dataclasses import fields
 from hashlib import blake2b
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Final, Literal, Self, TypeAlias, cast
+from typing import TYPE_CHECKING, Annotated, Final, Literal, Self, TypeAlias, TypedDict, cast
 
 from pydantic import (
     AfterValidator,
@@ -144,6 +144,28 @@ class ModelConfig(_Part):
     """JSON Schema of an object: the answer is JSON of this form, if the provider supports it."""
     api: Literal["", "chat", "responses"] = ""
     """Which of OpenAI's wires to use; null: `responses` at OpenAI, `chat` at other servers."""
+
+    def changed(self, settings: Mapping[str, object]) -> ModelConfig:
+        """A copy with other values for these fields. Raises ConfigError naming every fault."""
+        try:
+            return ModelConfig.model_validate({**self.model_dump(), **settings})
+        except ValidationError as error:
+            raise invalid(problems_of(error, "model", ModelConfig)) from None
+
+
+class ModelSettings(TypedDict, total=False):
+    """How a model answers: the fields of `ModelConfig` but `model` and `output_schema`. Thinking
+    effort is part of a model's spec (`openai:gpt-5:high`)."""
+
+    max_tokens: int
+    temperature: float | None
+    top_p: float | None
+    top_k: int | None
+    stop_sequences: list[str]
+    thinking_enabled: bool
+    thinking_budget_tokens: int
+    seed: int | None
+    api: Literal["", "chat", "responses"]
 
 
 class ToolBinding(_Part):

@@ -4,15 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import TypeVar
 
-from lorimer.core.errors import ExecutorErrorCode, LorimerError
+from pydantic import PydanticUserError, TypeAdapter, ValidationError
+
+from lorimer.core.errors import ConfigError, ExecutorErrorCode, LorimerError, PipelineError
 from lorimer.core.events import Event
 from lorimer.core.history import History
-from lorimer.core.jsonable import JSON
+from lorimer.core.jsonable import JSON, dumps
 from lorimer.core.messages import Message
 from lorimer.core.receipt import Receipt
 from lorimer.core.record import record
 from lorimer.core.request import NO_USAGE, Usage
+
+T = TypeVar("T")
 
 STATUSES = (
     "ok",
@@ -67,6 +72,23 @@ class Ended:
         """US dollars."""
         return self.cost_nano / 1e9
 
+    def output_as(self, wanted: type[T] | TypeAdapter[T]) -> T:
+        """The output as a value of a type, such as the one that was given as `output_schema`: a
+        BaseModel, a dataclass, a TypedDict, a list or a plain type, or the TypeAdapter of anything
+        else. The result itself holds plain data, also where it is read in another process.
+
+        Raises the error of a run that did not end normally; PipelineError
+        (`exec.api.output_invalid`) if the output does not fit; ConfigError for a type that cannot
+        be validated.
+        """
+        if self.exception is not None:
+            raise self.exception
+        return _as(self._answer, wanted)
+
+    @property
+    def _answer(self) -> object:
+        raise NotImplementedError
+
 
 @dataclass(slots=True)
 class PipelineResult(Ended):
@@ -93,6 +115,10 @@ class PipelineResult(Ended):
     history: History = field(default_factory=History, repr=False)
     length: int = 0
     """How many messages of `history` belong to this result."""
+
+    @property
+    def _answer(self) -> object:
+        return self.output
 
     @property
     def messages(self) -> list[Message]:
@@ -166,3 +192,25 @@ class PipelineResult(Ended):
         if self.exception is not None:
             data["error"] = self.exception.to_json()
         return data
+
+
+def _as(value: object, wanted: type[T] | TypeAdapter[T]) -> T:
+    name = wanted.__name__ if isinstance(wanted, type) else str(wanted)
+    try:
+        adapter: TypeAdapter[T] = wanted if isinstance(wanted, TypeAdapter) else TypeAdapter(wanted)
+        try:
+            body = dumps(value)  # pyright: ignore[reportArgumentType]
+        except (TypeError, ValueError):  # an object, made by a strategy of the host's
+            return adapter.validate_python(value)
+        # as JSON: a type that is strict takes a text for a date there, and a list for a set
+        return adapter.validate_json(body)
+    except PydanticUserError as error:
+        raise ConfigError(f"output_as: {name} cannot be validated: {error.message}") from None
+    except ValidationError as error:
+        fault = error.errors(include_url=False)[0]
+        where = ".".join(map(str, fault["loc"]))
+        raise PipelineError(
+            f"The output is not {name}: {where + ': ' if where else ''}{fault['msg']}.",
+            code=ExecutorErrorCode.EXEC_API_OUTPUT_INVALID,
+            hint="An agent answers in the form of its output_schema.",
+        ) from None

@@ -85,7 +85,7 @@ def require_plain(input: JSON) -> None:
         raise PipelineError(
             f"The input cannot be recorded: {error}.",
             code=ExecutorErrorCode.EXEC_INPUT_INVALID,
-            hint="Give text, or a mapping of plain data.",
+            hint="Give text, or a mapping of plain data; an ImageBlock as image.to_json().",
         ) from None
 
 

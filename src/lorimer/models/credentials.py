@@ -9,6 +9,7 @@ from types import MappingProxyType
 from typing import Final
 from urllib.parse import urlsplit
 
+from lorimer.core.arguments import is_a
 from lorimer.core.errors import ConfigError, ExecutorErrorCode
 from lorimer.core.redaction import is_secret, secrets_in
 
@@ -168,6 +169,15 @@ class CredentialBundle:
     env: Mapping[str, str] | None = field(default=None, repr=False)
     """Where variables are looked up, on each call; None: this process's environment. `{}`:
     nowhere."""
+
+    def __post_init__(self) -> None:
+        for provider, given in self.by_provider.items():
+            if not is_a(given, ProviderCredentials):  # perhaps the key itself, which is not shown
+                raise ConfigError(
+                    f"the credentials of {provider!r} must be ProviderCredentials, not "
+                    f"{type(given).__name__}",
+                    hint=f"CredentialBundle({{{provider!r}: ProviderCredentials(key)}})",
+                )
 
     def secrets(self) -> dict[str, str]:
         """All known secrets, each mapped to the name that is shown in its place."""

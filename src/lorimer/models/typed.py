@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator, Mapping
-from typing import Final, Generic, TypeVar, cast
+from typing import Final, Generic, TypeVar, cast, get_origin
 
 from pydantic import JsonValue, PydanticUserError, TypeAdapter, ValidationError
 from pydantic_core import from_json, to_json
@@ -28,6 +28,7 @@ MAX_NODES: Final = 2_000
 MAX_FAULTS: Final = 20
 """Faults of an answer that are reported to the model."""
 
+_IN_A_FIELD: Final = "Use a BaseModel, a dataclass or a TypedDict with a field for it."
 _MAX_FAULT: Final = 300
 _NOT_IN_NAME: Final = re.compile(r"[^a-zA-Z0-9_-]+")
 _WORDLESS: Final = frozenset(
@@ -137,13 +138,15 @@ def object_schema(
     or such a schema itself. Raises ConfigError for anything that does not describe an object."""
     if isinstance(wanted, Mapping):
         return dict(wanted)
+    if get_origin(wanted) is not None:  # list[City], City | None, Literal["a", "b"]
+        raise ConfigError(f"output_schema: {wanted} is not a class with fields", hint=_IN_A_FIELD)
     if not is_a(wanted, type):
         raise wrong("output_schema", wanted, "a class or a JSON Schema", "output_schema=City")
     form = Form(wanted)
     if form.wrapped:
         raise ConfigError(
             f"output_schema: a value of {form.name} is not an object",
-            hint="Use a BaseModel, a dataclass or a TypedDict with a field for it.",
+            hint=_IN_A_FIELD,
         )
     return cast("dict[str, JsonValue]", dict(form.schema))
 

@@ -50,6 +50,10 @@ class RunResult(Ended):
     _steps: list[RunStep] | None = field(default=None, init=False, repr=False, compare=False)
 
     @property
+    def _answer(self) -> object:
+        return self.output if self.structured_output is None else self.structured_output
+
+    @property
     def steps(self) -> list[RunStep]:
         """One for each tool call, in order; built from the facts on first access."""
         if self._steps is None:

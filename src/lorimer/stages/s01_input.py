@@ -5,12 +5,12 @@ from __future__ import annotations
 import json
 import unicodedata
 from collections.abc import Mapping, Sequence
-from typing import ClassVar, Final, cast
+from typing import ClassVar, Final
 
 from pydantic import Field, JsonValue
 
 from lorimer.core.errors import ExecutorErrorCode, StageError, ToolExecutionError
-from lorimer.core.jsonable import JSON, clean
+from lorimer.core.jsonable import JSON, clean, dumps
 from lorimer.core.messages import (
     Block,
     DocumentBlock,
@@ -23,6 +23,7 @@ from lorimer.core.stage import Settings, Slot, Stage, Strategy
 from lorimer.core.state import PipelineState
 
 _MEDIA: Final = ("images", "documents", "attachments")
+_A: Final = {"image": "an image", "document": "a document"}
 
 
 class Validator(Strategy):
@@ -138,6 +139,7 @@ class DefaultNormalizer(Normalizer):
                 "The input holds images, documents or attachments; choose the 'multimodal' "
                 "normalizer.",
                 code=ExecutorErrorCode.EXEC_INPUT_INVALID,
+                hint='pipeline.swap_strategy("input", "normalizer", "multimodal")',
                 stage_name="input",
                 stage_order=1,
             )
@@ -207,7 +209,7 @@ class InputStage(Stage[JSON, Message]):
         problem = self.validator.check(input)
         if problem:
             raise StageError(
-                f"The input {problem}.",
+                f"The input {problem}{'' if problem[-1] in '.?' else '.'}",
                 code=ExecutorErrorCode.EXEC_INPUT_INVALID,
                 stage_name="input",
                 stage_order=1,
@@ -304,13 +306,16 @@ def _media_of(input: JSON) -> list[ImageBlock | DocumentBlock]:
         attached = [_blocked(item) for item in _attached(input) if _kind(item) == key]
         for item in (*given, *attached):
             try:
-                block = block_from_json({"type": kind, **cast("Mapping[str, JSON]", item)})
+                if not isinstance(item, Mapping):
+                    raise TypeError(f"it is {dumps(item)[:60]}")
+                block = block_from_json({"type": kind, **item})
                 if isinstance(block, ImageBlock | DocumentBlock) and not (block.data or block.url):
                     raise ValueError("it has neither data nor url")
             except (TypeError, ValueError) as error:
                 raise StageError(
-                    f"The input's {key} hold something that is not a {kind}: {error}.",
+                    f"The input's {key} hold something that is not {_A[kind]}: {error}.",
                     code=ExecutorErrorCode.EXEC_INPUT_INVALID,
+                    hint='Each is {"media_type": ..., "data": base64}, or {"url": ...}.',
                     stage_name="input",
                     stage_order=1,
                 ) from None

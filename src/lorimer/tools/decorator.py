@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import functools
 import inspect
-import re
 from collections.abc import Awaitable, Callable, Iterable, Iterator
 from itertools import islice
 from typing import (
-    Final,
     Generic,
     ParamSpec,
     TypeAlias,
@@ -30,6 +28,7 @@ from lorimer.tools.base import (
     ToolResult,
     declared,
 )
+from lorimer.tools.docstring import read_docstring
 from lorimer.tools.encode import MAX_ITEMS
 from lorimer.tools.signature import Converted, Signature, target_of
 
@@ -190,14 +189,17 @@ def tool(
 
     Every parameter needs a type. One annotated `ToolContext` gets the context and is not shown
     to the model, nor is one that a `functools.partial` has given. Descriptions come from the
-    docstring, those of parameters from its `Args:` section, `Field(description=...)` or
-    `Annotated[int, "how many"]`. A sync function runs in a thread. The options are those of
-    `ToolOptions`: `effects` out of `read write exec net send secret policy`; left out, the tool
-    counts as doing all of them. `reconcile(key, input, context)` finds out about an interrupted
-    call; see `Tool.reconcile`.
+    docstring, those of parameters from its `Args:` (or as NumPy or Sphinx write them),
+    `Field(description=...)` or `Annotated[int, "how many"]`. A sync function runs in a thread. The
+    options are those of `ToolOptions`: `effects` out of `read write exec net send secret policy`;
+    left out, the tool counts as doing all of them. `reconcile(key, input, context)` finds out about
+    an interrupted call; see `Tool.reconcile`.
     Raises ConfigError for a signature that no model could call, for an option that there is not,
     and for a `reconcile` that would never be asked.
     """
+
+    if function is not None and not callable(function):  # @tool("stock")
+        raise ConfigError("@tool takes its options by name", hint=f"@tool(name={function!r})")
 
     def decorate(function: Callable[P, R]) -> FunctionTool[P, R]:
         return FunctionTool(function, **options)
@@ -247,34 +249,3 @@ def _is_async(function: Callable[..., object]) -> bool:
     return inspect.iscoroutinefunction(target) or inspect.iscoroutinefunction(
         getattr(target, "__call__", None)  # noqa: B004 - of an object that is called like a function
     )
-
-
-_SECTION: Final = re.compile(r"(\w+(?: \w+)?):\s*$")
-_ARGUMENT: Final = re.compile(r"\*{0,2}(\w+)\s*(?:\([^)]*\))?:\s*(.*)$")
-
-
-def read_docstring(text: str) -> tuple[str, dict[str, str]]:
-    """A Google-style docstring as (what is outside its `Args:` section, argument -> text)."""
-    outside: list[str] = []
-    notes: dict[str, str] = {}
-    name, margin, inside = "", 0, False
-    for line in text.splitlines():
-        stripped = line.strip()
-        indent = len(line) - len(line.lstrip())
-        if stripped and indent == 0:
-            section = _SECTION.match(line)
-            inside = section is not None and section[1] in ("Args", "Arguments", "Parameters")
-            if inside:
-                name, margin = "", 0
-                continue
-        if not inside:
-            outside.append(line)
-            continue
-        margin = margin or indent
-        argument = _ARGUMENT.match(stripped) if indent <= margin else None
-        if argument is not None:
-            name = argument[1]
-            notes[name] = argument[2]
-        elif name and stripped:
-            notes[name] = f"{notes[name]} {stripped}".strip()
-    return re.sub(r"\n{3,}", "\n\n", "\n".join(outside)).strip(), notes

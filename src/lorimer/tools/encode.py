@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from contextlib import suppress
 from dataclasses import fields, is_dataclass
+from datetime import date, time
 from enum import Enum
 from math import isfinite
 from typing import Final, cast
@@ -137,6 +138,8 @@ class _Encoder:
                 return self._bytes(bytes(cast("bytes", value)))
             case BaseException():
                 return self.error(value)
+            case date() | time():
+                return value.isoformat()
             case _ if _parts(value) is not None:
                 return f"<{_name(value)}, nested too deep>"
             case _ if _says_nothing(value):

@@ -128,7 +128,22 @@ def _adapter(fields: Mapping[str, object], tool: str) -> TypeAdapter[dict[str, A
     try:
         return TypeAdapter(arguments)
     except (PydanticUserError, TypeError) as error:
-        raise ConfigError(f"tool {tool!r}: its parameters cannot be used: {error}") from error
+        raise ConfigError(
+            f"tool {tool!r}: {_culprit(fields)} has a type that a model cannot give",
+            hint="Use plain types, a BaseModel, a dataclass or a TypedDict. A client or a database "
+            "comes from the tool's object or closure: docs/tools.md.",
+        ) from error
+
+
+def _culprit(fields: Mapping[str, object]) -> str:
+    """Which parameter pydantic cannot validate."""
+    for name, kind in fields.items():
+        bare: object = get_args(kind)[0] if get_origin(kind) is NotRequired else kind
+        try:
+            TypeAdapter(cast("type[object]", bare))
+        except (PydanticUserError, TypeError):
+            return f"parameter {name!r}"
+    return "a parameter"
 
 
 def _schema(

@@ -11,7 +11,7 @@ import click
 from lorimer.cli.click_types import Dollars, Whole
 from lorimer.cli.fail import OneOf, tell_notes
 from lorimer.cli.host import models_option
-from lorimer.cli.manifest.stages import table_of_stages
+from lorimer.cli.manifest.stages import add_stage, add_strategy, table_of_stages
 from lorimer.cli.options import Span
 from lorimer.cli.text import count, one_line, print_json, visible
 
@@ -201,8 +201,6 @@ def _model(described: EnvironmentManifest, known: Host) -> str:
 
 def _table(described: EnvironmentManifest) -> tuple[Table, bool]:
     """The stages with their strategies, and whether any of these is not the default."""
-    from rich.text import Text
-
     from lorimer.core.introspect import about
     from lorimer.stages.catalogue import catalogue
 
@@ -211,13 +209,13 @@ def _table(described: EnvironmentManifest) -> tuple[Table, bool]:
     for entry in sorted(described.stages, key=lambda entry: entry.order):
         stage = shipped.stage(entry.name, entry.implementation)
         name = entry.name if entry.active else f"{entry.name} (off)"
-        own = _settings(entry.config)
-        style = None if entry.active else "dim"
-        told = Text(visible(f"{about(stage)}{own}"))
-        table.add_row(str(entry.order), Text(visible(name)), "", "", told, style=style)
+        style = "" if entry.active else "dim"
+        add_stage(table, entry.order, name, f"{about(stage)}{_settings(entry.config)}", style)
         for slot_name, slot in stage.slots().items():
+            named = slot_name
             for strategy, what in _chosen(entry, slot_name, slot):
-                table.add_row("", "", slot_name, Text(strategy), Text(visible(what)), style=style)
+                add_strategy(table, named, strategy, what, style)
+                named = ""
                 chosen = chosen or strategy.endswith(_CHOSEN)
     return table, chosen
 

@@ -42,16 +42,31 @@ def stages(stage: str | None, output_format: str) -> None:
 
 
 def table_of_stages() -> Table:
-    """Without rows: order, stage, slot, strategy, what it does."""
+    """Without rows. Stage and slot share a column, so that a terminal of 80 columns has room for
+    what they do."""
     from rich.table import Table
 
     table = Table(box=None, pad_edge=False, header_style="bold", padding=(0, 2, 0, 0))
     table.add_column("", justify="right", style="dim")
-    table.add_column("stage", no_wrap=True)
-    table.add_column("slot", no_wrap=True, style="cyan")
+    table.add_column("stage and slot", no_wrap=True)
     table.add_column("strategy", no_wrap=True)
     table.add_column("what it does")
     return table
+
+
+def add_stage(table: Table, order: int, name: str, what: str, style: str = "") -> None:
+    """A row for a stage."""
+    from rich.text import Text
+
+    table.add_row(str(order), Text(visible(name), "bold"), "", Text(visible(what)), style=style)
+
+
+def add_strategy(table: Table, slot: str, name: str, what: str, style: str = "") -> None:
+    """A row for a strategy; `slot` is "" if the row above has named it."""
+    from rich.text import Text
+
+    shown = Text(f"  {slot}" if slot else "", "cyan")
+    table.add_row("", shown, Text(visible(name)), Text(visible(what)), style=style)
 
 
 def _table(told: list[dict[str, JSON]], *, in_full: bool) -> Table:
@@ -60,9 +75,9 @@ def _table(told: list[dict[str, JSON]], *, in_full: bool) -> Table:
     table = table_of_stages()
     for stage in told:
         what = str(stage.get("broken") or stage.get("about", ""))
-        table.add_row(str(stage["order"]), Text(visible(str(stage["name"]))), "", "", Text(what))
+        add_stage(table, int(str(stage["order"])), str(stage["name"]), what)
         for line in _fields(stage) if in_full else ():
-            table.add_row("", "", "", "", Text(line, style="dim"))
+            table.add_row("", "", "", Text(line, style="dim"))
         slots = stage.get("slots")
         for slot, of in slots.items() if isinstance(slots, Mapping) else ():
             if not isinstance(of, Mapping):
@@ -73,11 +88,11 @@ def _table(told: list[dict[str, JSON]], *, in_full: bool) -> Table:
                 if not isinstance(one, Mapping):
                     continue
                 mark = " *" if isinstance(default, list) and name in default else ""
-                what = visible(str(one.get("broken") or one.get("about", "")))
-                table.add_row("", "", named, Text(visible(name) + mark), Text(what))
+                what = str(one.get("broken") or one.get("about", ""))
+                add_strategy(table, named, name + mark, what)
                 named = ""
                 for line in _fields(one) if in_full else ():
-                    table.add_row("", "", "", "", Text(line, style="dim"))
+                    table.add_row("", "", "", Text(line, style="dim"))
     return table
 
 
@@ -88,9 +103,13 @@ def _fields(told: Mapping[str, JSON]) -> list[str]:
     lines: list[str] = []
     for name, field in properties.items() if isinstance(properties, Mapping) else ():
         if isinstance(field, Mapping):
-            default = f" = {field['default']}" if "default" in field else ""
+            default = f" = {_shown(field['default'])}" if "default" in field else ""
             lines.append(one_line(f"{name}: {_kind(field)}{default}", 100))
     return lines
+
+
+def _shown(default: JSON) -> str:
+    return '""' if default == "" else str(default)
 
 
 def _kind(field: JSON) -> str:

@@ -146,7 +146,8 @@ def _replayed(session: StepExecutor) -> bool:
     for step in done.blocked:
         click.secho(f"- {on_line(step)}  needs what a failed step did not make", fg="yellow")
     ran = len({*done.ran})
-    click.secho(f"{ran} of {len(session.graph)} steps run", dim=True)
+    failed = click.style(f", {len({*done.failed})} failed", fg="red") if done.failed else ""
+    click.echo(click.style(f"{ran} of {len(session.graph)} steps run", dim=True) + failed)
     return done.ok
 
 

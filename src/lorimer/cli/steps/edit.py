@@ -89,10 +89,11 @@ def _tell(file: Path, graph: ExecutionStateGraph, step: str, cell: Cell, new: st
         raise Fault(f"the new text of {step!r} is no Python: {error}")
     plan = graph.plan()
     click.echo(f"\n{count(len(plan), 'step')} of {len(graph)} would run again, by their texts:")
-    for planned in plan:
-        click.echo(
-            f"  {click.style(on_line(planned.step), bold=True)}  {on_line(planned.reasons[0])}"
-        )
+    names = [on_line(planned.step) for planned in plan]
+    width = min(max(map(len, names), default=0), 20)
+    for name, planned in zip(names, plan, strict=True):
+        shown = click.style(f"{name:<{width}}", bold=True)
+        click.echo(f"  {shown}  {on_line(planned.reasons[0])}")
     for name, later in unresolved(file, graph, step).items():
         told = f"only {later} makes, which comes later" if later else "no step makes"
         click.secho(on_line(f"  {step} reads {name}, which {told}"), fg="yellow")
