@@ -103,3 +103,11 @@ def test_a_narrow_terminal_has_room_for_what_stages_do() -> None:
     shown = rows("manifest", "stages", "api")
     assert any(row.endswith('provider: string = ""') for row in shown)
     assert any(row.endswith("stream: boolean = True") for row in shown)
+
+
+def test_that_a_conversation_is_interrupted_is_not_cut_off() -> None:
+    with FakeLLMServer([call("Bash", command="true")]) as server:
+        words = ("run", WORDS, "--base-url", server.url, "--preset", "agent", "--ask-later")
+        assert invoke(*words).exit_code == 5
+    head, line = rows("sessions", "ls")
+    assert line[head.index("began with") :].startswith("(interrupted)  a task whose")

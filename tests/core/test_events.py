@@ -900,7 +900,7 @@ def test_a_plain_function_that_gives_an_awaitable_is_called_once_an_event() -> N
 
 
 def test_what_cannot_be_called_cannot_listen() -> None:
-    with pytest.raises(ConfigError, match="is a int, no function"):
+    with pytest.raises(ConfigError, match="must be a function, not int"):
         Bus().on("run.end", 3)  # type: ignore[call-overload]
 
 

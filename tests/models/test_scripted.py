@@ -5,10 +5,12 @@ from __future__ import annotations
 import asyncio
 import sys
 import threading
+from typing import Any
 
 import pytest
 
-from lorimer.core.errors import APIError, ExecutorErrorCode
+from lorimer import PipelinePresets, tool
+from lorimer.core.errors import APIError, ConfigError, ExecutorErrorCode
 from lorimer.core.limits import Limits
 from lorimer.core.messages import (
     ImageBlock,
@@ -30,7 +32,7 @@ from lorimer.core.request import (
     Usage,
     UsageDelta,
 )
-from lorimer.models import Price, ScriptedModel
+from lorimer.models import Models, Price, ScriptedModel
 from lorimer.testing.simulated_world import SimulatedWorld
 from lorimer.testing.simulation import simulate
 from tests.models.support import NoWorld, timed
@@ -54,6 +56,19 @@ def answer(model: ScriptedModel, text: str = "hi") -> Response:
     last = ask(model, text, stream=False)[-1]
     assert isinstance(last, Response)
     return last
+
+
+CALL = ToolUse("call_1", "bolts", {})
+
+
+@tool(effects=["read"])
+def bolts() -> int:
+    """How many there are."""
+    return 240
+
+
+def script(*replies: Any) -> Models:
+    return Models(providers={"scripted": ScriptedModel(replies)})
 
 
 def test_what_a_reply_raises_is_raised_where_the_stream_is_read() -> None:
@@ -142,6 +157,22 @@ def test_an_error_in_the_middle() -> None:
 
 def test_a_lone_string_is_one_reply() -> None:
     assert answer(ScriptedModel("hello")).text == "hello"
+
+
+def test_a_lone_block_is_a_reply() -> None:
+    models = script(CALL, "There are 240.")
+    agent = PipelinePresets.agent(model="scripted:m", tools=[bolts], models=models)
+    result = agent.run_sync("How many?")
+    assert ([step.content for step in result.steps], result.text) == (["240"], "There are 240.")
+    lone = ScriptedModel(TextBlock("hello"))  # type: ignore[arg-type]  # pyright: ignore
+    assert answer(lone).text == "hello"
+
+
+@pytest.mark.parametrize("reply", [{"text": "hello"}, 3, [CALL, "text"]])
+def test_what_is_no_reply_is_told(reply: Any) -> None:
+    agent = PipelinePresets.minimal(model="scripted:m", models=script(reply))
+    with pytest.raises(ConfigError, match="a scripted reply must be a text, a block or a list"):
+        agent.run_sync("Hi")
 
 
 def test_prices() -> None:

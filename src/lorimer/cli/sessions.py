@@ -80,9 +80,10 @@ def _print(found: list[SessionInfo], now: float) -> None:
             Text(str(info.message_count)),
             Text(money(round(info.total_cost_usd * 1e9)) if info.total_cost_usd else "–"),
             Text.assemble(
+                # first: a narrow terminal cuts the end
+                ("(damaged)  ", "red") if info.damaged else "",
+                ("(interrupted)  ", "yellow") if info.unfinished else "",
                 title,
-                ("  (interrupted)", "yellow") if info.unfinished else "",
-                ("  (damaged)", "red") if info.damaged else "",
             ),
         )
     print_table(table, spare=("messages", "used"))

@@ -69,7 +69,7 @@ class Bus:
     def _add(self, type: str, handler: Handler) -> Callable[[], None]:
         if not callable(handler):
             raise ConfigError(
-                f"the handler of {type!r} is a {handler.__class__.__name__}, no function"
+                f"the handler of {type!r} must be a function, not {handler.__class__.__name__}"
             )
         if "*" in type.removesuffix(".*") and type != "*":
             raise ConfigError(f"{type!r} matches nothing: use a name, 'prefix.*' or '*'")

@@ -8,8 +8,9 @@ from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping
 from copy import copy
 from itertools import repeat
 from pathlib import Path
-from typing import TYPE_CHECKING, Final, Self, TypeAlias
+from typing import TYPE_CHECKING, Final, Self, TypeAlias, get_args
 
+from lorimer.core.arguments import is_a, wrong
 from lorimer.core.errors import APIError, ConfigError, ExecutorErrorCode, nearest
 from lorimer.core.jsonable import JSON, dumps
 from lorimer.core.messages import Block, TextBlock, ThinkingBlock, ToolResultBlock, ToolUse
@@ -35,12 +36,14 @@ if TYPE_CHECKING:
     from lorimer.models.spec import ModelSpec
 
 Part: TypeAlias = Block | Delta | Exception
-Answer: TypeAlias = str | Response | Exception | Call | Sequence[Part]
-"""A text, a whole response, an error to raise, a recorded call, or parts in order: blocks make up
-the answer, deltas are emitted as they are, an error is raised at that point."""
+Answer: TypeAlias = str | Response | Call | Part | Sequence[Part]
+"""A text, a whole response, an error to raise, a recorded call, a part, or parts in order: blocks
+make up the answer, deltas are emitted as they are, an error is raised at that point."""
 Reply: TypeAlias = Answer | Callable[[Request], Answer]
 
 DEFAULT_USAGE: Final = Usage(input_tokens=10, output_tokens=5)
+_PARTS: Final = (*get_args(Block), *get_args(Delta), Exception)
+_EXAMPLE: Final = '[ToolUse("call_1", "stock", {"article": "bolt"}), "There are 240."]'
 _WORDS: Final = re.compile(r"\s*\S+\s*$|\s*\S+|\s+")
 _CALL: Final = re.compile(r"^CALL ([\w.-]+)[ \t]*(.*)$", re.MULTILINE)
 
@@ -209,7 +212,7 @@ class ScriptedModel:
         if isinstance(answer, Response):
             response = answer
         else:
-            parts = (TextBlock(answer),) if isinstance(answer, str) else answer
+            parts = _parts(answer)
             response = self._response(parts)
         if self.deltas and request.stream:
             if response.usage.input_tokens:
@@ -304,7 +307,17 @@ def _played(number: int, call: Call, check: bool) -> Callable[[Request], Answer]
 
 def _listed(replies: Iterable[Reply]) -> Iterable[Reply]:
     # a single string is an iterable of letters, which nobody means
-    return [replies] if isinstance(replies, str) else replies
+    return [replies] if isinstance(replies, str | Block | Response) else replies
+
+
+def _parts(answer: str | Part | Sequence[Part]) -> Sequence[Part]:
+    if isinstance(answer, str):
+        return (TextBlock(answer),)
+    parts = (answer,) if isinstance(answer, Block | Delta | Exception) else answer
+    for part in parts if is_a(parts, Sequence) else [parts]:
+        if not is_a(part, *_PARTS):
+            raise wrong("a scripted reply", part, "a text, a block or a list of blocks", _EXAMPLE)
+    return parts
 
 
 def _snapshot(request: Request) -> Request:
