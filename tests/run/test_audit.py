@@ -31,7 +31,7 @@ from lorimer.run.audit.port import Audit, AuditClose, AuditStart
 from lorimer.run.stores import SQLiteAgents
 from lorimer.run.stores.memory_audit import MemoryAudit
 from lorimer.run.stores.sqlite_audit import SQLiteAudit
-from lorimer.testing import SimulatedWorld, simulate
+from lorimer.testing import SimulatedWorld, simulate, simulate_in
 from lorimer.tools.policy.people import Person
 from lorimer.world.files import RootedFiles
 from tests.quick import calls
@@ -63,6 +63,28 @@ def test_row_30_start_and_close_carry_all_that_was_said(store: AuditStore) -> No
         await log.close()
 
     simulate(main)
+
+
+def test_a_run_is_closed_also_if_the_clock_was_set_back_meanwhile(store: AuditStore) -> None:
+    class SetBack(SimulatedWorld):
+        ago_s = 0.0
+
+        def time(self) -> float:
+            return super().time() - self.ago_s
+
+    async def main(world: SimulatedWorld) -> None:
+        assert isinstance(world, SetBack)
+        log = log_of(store, world)
+        run = await log.start(AuditStart("r"))
+        world.ago_s = 3600
+        await run.close(CLOSE)
+        assert await log.run("r") == AuditedRun(AuditStart("r"), CLOSE)
+        again = await log.start(AuditStart("r"))  # it is resumed
+        assert await log.run("r") == AuditedRun(AuditStart("r"), None)
+        await again.close(CLOSE)
+        assert await log.run("r") == AuditedRun(AuditStart("r"), CLOSE)
+
+    simulate_in(SetBack(), main)
 
 
 def test_records_of_a_run_stand_in_order_with_their_times(store: AuditStore) -> None:

@@ -5,13 +5,16 @@ from __future__ import annotations
 import asyncio
 import gc
 import weakref
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from lorimer import ConfigError, PipelineError
 from lorimer.core.cancel import Reason
 from lorimer.core.errors import ExecutorErrorCode, JournalError
+from lorimer.core.events import Event
 from lorimer.core.request import Request
 from lorimer.core.world import World
 from lorimer.journal import MemoryJournal, SQLiteJournal
@@ -52,6 +55,35 @@ def test_sessions_of_a_pipeline_remember_apart() -> None:
             assert alice.session_id in manager
             assert len(manager) == 2
             assert [message.text for message in alice.messages][-1] == "I am Alice | who?"
+
+    simulate(main)
+
+
+def test_a_run_whose_end_a_store_of_the_hosts_lost_is_resumed_before_another_begins() -> None:
+    class Lost(MemoryJournal):
+        """Raises what a store should not raise."""
+
+        async def append(self, stream: str, epoch: int, facts: Sequence[Event], **more: Any) -> int:
+            if lose and facts[-1].type == "run.end":
+                lose.pop()
+                raise ValueError("the pool is closed")
+            return await super().append(stream, epoch, facts, **more)
+
+    lose = [True]
+
+    async def main(world: SimulatedWorld) -> None:
+        journal = Lost(world)
+        model = ScriptedModel(heard)
+        pipeline = make(world, model, "chat", journal=journal)
+        with pytest.raises(ValueError, match="the pool is closed"):
+            await pipeline.run("one", raise_on_error=False)
+        [row] = await journal.runs(unfinished=True)
+        with pytest.raises(PipelineError) as busy:
+            await pipeline.run("two")
+        assert busy.value.code is ExecutorErrorCode.EXEC_RUN_BUSY
+        assert model.calls == 1, "and nothing was done"
+        assert (await pipeline.resume(row.run_id)).text == "one"
+        assert (await pipeline.run("two")).text == "one | two"
 
     simulate(main)
 

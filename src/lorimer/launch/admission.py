@@ -94,5 +94,6 @@ def conversation_busy() -> PipelineError:
     return PipelineError(
         "This conversation is already in a run.",
         code=ExecutorErrorCode.EXEC_RUN_BUSY,
-        hint="Wait for it, or use a pipeline or session of its own for a second one.",
+        hint="Wait for it, close its run_stream (`aclose`) if that was left half way, or use a "
+        "pipeline or session of its own for a second one.",
     )

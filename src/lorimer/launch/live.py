@@ -115,7 +115,11 @@ class Run:
             elif journal.durable and conversation.seq:
                 mail_of(context).look_soon()
             state = PipelineState(context, conversation.history, self._input)
-            result = await engine.run(self._plan, state)
+            try:
+                result = await engine.run(self._plan, state)
+            except BaseException:  # it has recorded no end, which shows when it is opened again
+                await self._let_go()
+                raise
             conversation.add(context.facts[context.replayed :])
             if context.facts and not conversation.unfinished:
                 conversation.sums.add(
@@ -125,10 +129,8 @@ class Run:
                     result.cost_nano,
                 )
             left = context.reason in _LEFT
-            if self._plan.converses and (left or context.cut_short or _lost_touch(result)):
-                # whoever resumes it need not wait
-                await self._owner.drop_conversation()
-                await _or_log(conversation.release())
+            if left or context.cut_short or _lost_touch(result):
+                await self._let_go()
             if context.snapshot_due:
                 await _or_log(conversation.snapshot(context.facts))
             return result
@@ -142,6 +144,13 @@ class Run:
                     await heartbeat.stop()
             if not self._plan.converses:
                 await _or_log(conversation.release())
+
+    async def _let_go(self) -> None:
+        """Release the conversation that is kept from run to run: whoever resumes the run need not
+        wait."""
+        if self._plan.converses:
+            await self._owner.drop_conversation()
+            await _or_log(self._conversation.release())
 
 
 def _posted(context: RunContext) -> None:

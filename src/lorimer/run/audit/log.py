@@ -259,8 +259,11 @@ class AuditLog:
             if wanted.unfinished:
                 found[start.run_id] = AuditedRun(start)
                 continue
-            ends = map(_record, self._store.find(AuditQuery("close", start.run_id), 1))
-            last = [AuditClose.from_json(end.data) for end in ends if end.time >= begun.time]
+            ends = self._store.find(AuditQuery("close", start.run_id), 1)
+            # by order, as clocks are set back; with two starts, the end may be that of the first
+            if ends and self._store.find(AuditQuery("start", start.run_id, unfinished=True), 1):
+                ends = ()
+            last = [AuditClose.from_json(_record(end).data) for end in ends]
             found[start.run_id] = AuditedRun(start, last[0] if last else None)
         return list(found.values())
 
