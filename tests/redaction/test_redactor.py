@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import html
 import json
+import shlex
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from urllib.parse import quote
@@ -448,3 +450,51 @@ def test_a_stage_that_crashes_with_a_secret_tells_nobody(tmp_path: Path) -> None
 
     asyncio.run(main())
     assert KEY.encode() not in (tmp_path / "runs.db").read_bytes()
+
+
+HARD = "k3y'with\"both<&>and\\é9"
+
+
+@pytest.mark.parametrize(
+    "shown",
+    [
+        html.escape(HARD),
+        html.escape(HARD, quote=False),
+        repr(HARD),
+        repr(KeyError(HARD)),
+        repr(HARD.encode()),
+        shlex.quote(HARD),
+        "'" + HARD.replace("'", "'\\''") + "'",
+        json.dumps(json.dumps(HARD)),
+        json.dumps(json.dumps(HARD, ensure_ascii=False), ensure_ascii=False),
+        repr({"it's": 'a "word"', "key": HARD}),
+    ],
+)
+def test_what_is_quoted_for_a_page_a_shell_or_python_is_found(shown: str) -> None:
+    clean = Redactor({HARD: "KEY"}).text(f"<p>{shown}</p>")
+    assert "[redacted:KEY]" in clean
+    assert "k3y" not in clean
+
+
+def test_what_guards_see_of_a_result_has_no_secrets(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A guard may write down what it is told; after an interruption it is told what is recorded."""
+    monkeypatch.setenv("SOME_API_KEY", KEY)
+    seen: list[str] = []
+
+    @tool(effects=["read"])
+    def look(fail: bool) -> str:
+        """Look."""
+        if fail:
+            raise ValueError(f"no {KEY}")
+        return f"it is {base64.b64encode(KEY.encode()).decode()}, {KEY}"
+
+    for event, fail in (("PostToolUse", "false"), ("PostToolFailure", "true")):
+        agent = PipelinePresets.agent(model="scripted:obedient", tools=[look])
+
+        @agent.hook(event)
+        def told(payload: Mapping[str, JSON]) -> None:
+            seen.append(json.dumps(payload))
+
+        asyncio.run(agent.run(f'CALL look {{"fail": {fail}}}'))
+    assert [text.count("[redacted:SOME_API_KEY]") for text in seen] == [2, 1]
+    assert not any(KEY in text for text in seen)

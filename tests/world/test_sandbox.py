@@ -185,6 +185,31 @@ def test_root_has_no_power_over_the_machine_in_it(level: Level, tmp_path: Path) 
     assert (done.output.decode(), done.returncode) == ("[]\n", 0)
 
 
+WITHOUT_SETPCAP = """
+import asyncio, sys
+from pathlib import Path
+from tests.world.levels import run_at
+from lorimer.core.world import Sandbox
+from lorimer.world.sandbox.levels import gaps
+done = asyncio.run(run_at("L1", ["echo", "alive"], Path(sys.argv[1])))
+print(done.output.decode(), any("container" in gap for gap in gaps("L1", Sandbox())))
+"""
+
+
+@pytest.mark.skipif(os.getuid() != 0 or not shutil.which("setpriv"), reason="root's capabilities")
+def test_what_root_may_not_give_up_is_told(tmp_path: Path) -> None:
+    """In a container without CAP_SETPCAP."""
+    needs("L1")
+    done = subprocess.run(
+        ["setpriv", "--bounding-set", "-setpcap", sys.executable, "-c", WITHOUT_SETPCAP, tmp_path],
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert (done.stdout, done.stderr) == ("alive\n True\n", "")
+
+
 ESCAPES = """
 import ctypes, errno, os, socket
 c = ctypes.CDLL(None, use_errno=True)

@@ -104,8 +104,8 @@ class Redactor:
     """Removes known values from text and plain data: each becomes `[redacted:NAME]`.
 
     A value without secrets is returned as the same object. Plain occurrences are found everywhere;
-    `deep` also finds base64 (also broken into lines), hexadecimal and URL-encoded ones, as programs
-    print them. Immutable.
+    `deep` also finds base64 (also broken into lines), hexadecimal, URL-encoded, escaped and quoted
+    ones, as programs print them. Immutable.
     """
 
     __slots__ = (
@@ -301,6 +301,20 @@ def _encoded(value: str) -> Iterable[str]:
     others = dict.fromkeys([*quoted, *small])
     yield from [form for form in others if form != value]
     yield from _escapes(value)
+    yield from [form for form in dict.fromkeys(_quoted(value)) if form != value]
+
+
+def _quoted(value: str) -> list[str]:
+    """As pages, Python and shells show it, and JSON within JSON."""
+    page = value.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
+    attribute = page.replace('"', "&quot;")
+    both = repr(value + "\"'")[1:-4]  # beside quotes of both kinds
+    return [
+        *(page, attribute.replace("'", "&#x27;"), attribute.replace("'", "&#39;")),
+        *(repr(value)[1:-1], both, repr(value.encode("utf-8", "surrogatepass"))[2:-1]),
+        *(value.replace("'", "'\"'\"'"), value.replace("'", "'\\''")),
+        *(_in_json(_in_json(value)), _in_ascii(_in_ascii(value))),
+    ]
 
 
 def _escapes(value: str) -> list[str]:

@@ -179,11 +179,14 @@ async def looked_at(
 ) -> Mapping[str, JSON]:
     """The result for the model, after the guards have seen it."""
     event = _AFTER[data.get("is_error") is True]
+    output = data.get("content")
+    if run.redactor is not None:  # as after an interruption, when they get what was recorded
+        output = run.redactor.json(output, deep=True)
     payload: dict[str, JSON] = {
         "tool_name": use.name,
         "tool_use_id": use.id,
         "tool_input": use.input if before.change is None else before.change,
-        "tool_output": data.get("content"),
+        "tool_output": output,
     }
     try:
         answer = await consult(

@@ -370,13 +370,18 @@ def _of_git(argv: Sequence[str], literal: int) -> str:
     command = argv[at] if at < len(argv) else ""
     if command and literal < 2 and command not in OF_GIT:
         return f"git {command} can be anything"
-    if command == "push":
-        where = _operands(argv[at + 1 :])
-        said = argv[at + 1 : literal]
-        if any(word.startswith("--rep") for word in argv[at + 1 :]) or (
-            where and where[0] not in said and _REMOTE.fullmatch(where[0]) is None
-        ):
-            return "git push can go to a folder, whose hooks it runs"
+    words = argv[at + 1 :]
+    where, said = _operands(words), argv[at + 1 : literal]
+    to: Sequence[str] = ()  # of this push, or of later ones
+    if command == "push" or (
+        command in ("fetch", "pull") and any(word.startswith("--set-u") for word in words)
+    ):
+        to = where[:1]
+    elif command == "remote" and where[:1] in (["add"], ["set-url"]):
+        to = where[2:]
+    named = command == "push" and any(word.startswith("--rep") for word in words)
+    if named or any(word not in said and _REMOTE.fullmatch(word) is None for word in to):
+        return "git push can go to a folder, whose hooks it runs"
     return ""
 
 

@@ -45,6 +45,7 @@ _KEPT: Final = frozenset({0, 1, 2, 3, 4, 6, 7})
 """Capabilities of root for files, which the rules bound, and for becoming another user. All others
 are for the machine: its network, its devices, its clock."""
 _CAPABILITIES_3: Final = 0x20080522
+_SETPCAP: Final = 1 << 8
 
 _DEVICES: Final = ("null", "zero", "full", "random", "urandom")
 _OF_PROC: Final = (
@@ -169,15 +170,12 @@ def _restrict(rules: int) -> None:
 
 
 def _give_up_the_machine() -> None:
-    """Programs that this thread starts have no capabilities but `_KEPT`, as root neither."""
+    """Programs that this thread starts have no capabilities but `_KEPT`, as root neither. Where it
+    may not give them up (see `keeps_the_machine`), they have those that a container left us."""
     libc = _library()
-    header = struct.pack("=Ii", _CAPABILITIES_3, 0)
-    held = ctypes.create_string_buffer(24)  # effective, permitted, inheritable; twice 32 bits
-    if libc.capget(header, held) != 0:
-        raise OSError(ctypes.get_errno(), "capget")
-    words = list(struct.unpack("=6I", held.raw))
-    if words[1] == words[4] == 0:
-        return  # of a plain user, who has none to give
+    words = _capabilities()
+    if not words[0] & _SETPCAP:
+        return
     capability = 0
     while (there := libc.prctl(_BOUNDING_READ, capability, 0, 0, 0)) >= 0:
         if there and capability not in _KEPT:
@@ -185,8 +183,25 @@ def _give_up_the_machine() -> None:
         capability += 1
     _prctl(_AMBIENT, _AMBIENT_CLEAR)
     words[2] = words[5] = 0
+    header = struct.pack("=Ii", _CAPABILITIES_3, 0)
     if libc.capset(header, struct.pack("=6I", *words)) != 0:
         raise OSError(ctypes.get_errno(), "capset")
+
+
+def keeps_the_machine() -> bool:
+    """Whether programs at this level keep capabilities that we have, but may not give up."""
+    words = _capabilities()
+    held = words[1] | words[4] << 32
+    return not words[0] & _SETPCAP and bool(held & ~sum(1 << each for each in _KEPT))
+
+
+def _capabilities() -> list[int]:
+    """Effective, permitted and inheritable ones of this thread: the lower 32 bits, then the
+    upper."""
+    held = ctypes.create_string_buffer(24)
+    if _library().capget(struct.pack("=Ii", _CAPABILITIES_3, 0), held) != 0:
+        raise OSError(ctypes.get_errno(), "capget")
+    return list(struct.unpack("=6I", held.raw))
 
 
 def adopt_orphans() -> None:

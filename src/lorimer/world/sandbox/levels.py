@@ -83,6 +83,8 @@ def gaps(level: Level, sandbox: Sandbox) -> tuple[str, ...]:
             )
         if landlock.abi() < landlock.SIGNALS:
             found.append("processes of the same user can be ended")
+        if landlock.keeps_the_machine():
+            found.append("root's power over network and machine stays as this container left it")
         writable = [Path(os.path.realpath(path)) for path in sandbox.writable]
         for path in sandbox.hidden:
             real = Path(os.path.realpath(path))
