@@ -23,6 +23,7 @@ from lorimer.core.manifest import (
     ToolBinding,
 )
 from lorimer.core.model import ModelResolver
+from lorimer.core.redaction import logger
 from lorimer.core.subagents import has_tasks
 from lorimer.core.tool import Approver
 from lorimer.core.variables import replaced
@@ -36,6 +37,7 @@ if TYPE_CHECKING:
     from lorimer.tools.toolset import Toolset
     from lorimer.world.files import RootedFiles
 
+_log = logger("lorimer.permissions")
 _GUARDS: Final = "guards"
 _PERMISSION: Final = "permission"
 """A guard of stage 4 that restricts the tools."""
@@ -95,9 +97,12 @@ def toolset_of(
     files = _files_in(workspace, before)
     host = ToolRegistry(()) if tools is None else tools
     registry = _registry_of(manifest, host, known or host, shipped, author, variables)
+    every = [*given, *manifest_rules(manifest.permissions)]
+    if every and known is None:  # a sub-agent has its parent's rules, and not all of its tools
+        _note_slips(every, registry)
     return Toolset(
         registry,
-        rules=[*given, *manifest_rules(manifest.permissions)],
+        rules=every,
         mode=mode,
         approver=approver,
         files=files,
@@ -180,6 +185,20 @@ def _rules(given: Iterable[Rule | str]) -> Sequence[Rule | str]:
         if not is_a(rule, Rule, str):
             raise wrong("each of rules", rule, "a Rule", '"Bash(python analyse.py)"')
     return rules
+
+
+def _note_slips(rules: Iterable[Rule | str], registry: ToolRegistry) -> None:
+    """Log which of the caller's rules are about no tool, but almost: nothing is denied by those."""
+    from lorimer.tools.builtin import CATALOGUE
+    from lorimer.tools.policy.names import meant
+    from lorimer.tools.policy.sources import Source
+
+    for rule in rules:
+        if not isinstance(rule, str) and rule.source not in (Source.CALLER, Source.MANIFEST):
+            continue  # whoever reads files of rules has told
+        tool = rule.partition("(")[0] if isinstance(rule, str) else rule.tool
+        if near := meant(tool, [*registry.names, *CATALOGUE]):
+            _log.warning("rule %s: no tool is called so%s", rule, near)
 
 
 def _with_agents(

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from lorimer import PipelinePresets, tool
 from lorimer.cli.policy_files import shipped
 from lorimer.core.errors import ConfigError
 from lorimer.core.jsonable import JSON, dumps
@@ -832,3 +833,30 @@ def test_an_index_of_rules_says_what_each_rule_says(
         found = decide(call, Rules([denied], world.place), Mode.DEFAULT)
         assert (found.action is DENY) == (command in denies)
         assert bind(denied, entry, world.place).fits(call, False) == (command in denies)
+
+
+@pytest.mark.parametrize(
+    ("rule", "told"),
+    [
+        (Rule.parse("Bahs(rm **)", pattern=True, action=Action.DENY), "did you mean 'Bash'?"),
+        (Rule.parse("bash", action=Action.ASK), "did you mean 'Bash'?"),
+        ("stok", "did you mean 'stock'?"),
+        ("stock", ""),
+        ("Write(a)", ""),
+        ("Publish", ""),
+        (Rule.parse("@net", pattern=True, action=Action.DENY), ""),
+        (Rule.parse("mcp:bash", pattern=True, action=Action.DENY), ""),
+        (Rule.parse("Bahs", action=Action.DENY, source=Source.USER), ""),  # told where it was read
+    ],
+    ids=str,
+)
+def test_a_rule_about_almost_a_tool_is_noted(
+    rule: Rule | str, told: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    @tool(effects=["read"])
+    def stock(article: str) -> int:
+        """How many there are."""
+        return 1
+
+    PipelinePresets.agent(model="scripted:echo", tools=[stock], rules=[rule])
+    assert (told in caplog.text) if told else not caplog.text

@@ -9,14 +9,19 @@ import os
 import re
 import sys
 from collections.abc import Iterable, Mapping
-from difflib import get_close_matches
 from typing import Final
 
 import click
 
 from lorimer.cli.error_context import named_store
 from lorimer.cli.text import coloured, on_line, visible
-from lorimer.core.errors import ConfigError, ErrorCategory, ExecutorErrorCode, LorimerError
+from lorimer.core.errors import (
+    ConfigError,
+    ErrorCategory,
+    ExecutorErrorCode,
+    LorimerError,
+    close_to,
+)
 from lorimer.core.redaction import of_environment
 
 OK: Final = 0
@@ -72,7 +77,7 @@ def exit_code(error: LorimerError) -> int:
 
 def suggest(word: str, known: Iterable[str]) -> str:
     """`; did you mean 'x'?`, or "" if nothing is similar to `word`."""
-    close = get_close_matches(word, sorted(set(known)), n=2, cutoff=0.6)
+    close = close_to(word, sorted(set(known)))
     return f"; did you mean {' or '.join(map(repr, close))}?" if close else ""
 
 

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from lorimer.cli.fail import Fault, suggest
+from lorimer.cli.fail import Fault
 from lorimer.cli.places import config_directory, data_directory
 from lorimer.cli.text import visible
 from lorimer.core.errors import ConfigError
@@ -85,17 +85,12 @@ def _mistake_notes(rules: Iterable[Rule]) -> tuple[str, ...]:
     """Rules whose tool is not shipped, but similar to a shipped one. It may be a tool of a manifest
     or of a server; more likely it is misspelled, and the rule has no effect."""
     from lorimer.tools.builtin import CATALOGUE
+    from lorimer.tools.policy.names import meant
 
-    spelled = {name.casefold(): name for name in CATALOGUE}
-    found: list[str] = []
-    for rule in rules:
-        if rule.effect or rule.wide or rule.tool in CATALOGUE:
-            continue
-        own = spelled.get(rule.tool.casefold())
-        near = f"; did you mean {own!r}?" if own else suggest(rule.tool, CATALOGUE)
-        if near:
-            found.append(f"{visible(rule.title)}: no shipped tool is called so{near}")
-    return tuple(found)
+    found = [(rule, meant(rule.tool, CATALOGUE)) for rule in rules]
+    return tuple(
+        f"{visible(rule.title)}: no shipped tool is called so{near}" for rule, near in found if near
+    )
 
 
 def _left_out(path: Path, project: Said) -> tuple[str, ...]:

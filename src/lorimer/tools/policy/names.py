@@ -4,9 +4,10 @@ or all."""
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 from typing import Final
 
-from lorimer.core.errors import ConfigError, nearest
+from lorimer.core.errors import ConfigError, close_to, nearest
 from lorimer.tools.base import EFFECTS
 
 ALL: Final = "*"
@@ -43,6 +44,17 @@ def check_name(name: str) -> None:
             )
     elif name != ALL and _TOOL.fullmatch(name) is None:
         raise ConfigError(f"{name!r} is not the name of a tool")
+
+
+def meant(name: str, tools: Iterable[str]) -> str:
+    """`; did you mean 'Bash'?` for the name of no tool that is almost that of one: a rule about it
+    would apply to nothing. "" for others: rules may be about tools that only other agents have."""
+    known = sorted(set(tools))
+    if name in known or name.startswith(_MCP) or not one_tool(name):
+        return ""
+    own = [each for each in known if each.casefold() == name.casefold()]
+    close = " or ".join(map(repr, own or close_to(name, known)))
+    return f"; did you mean {close}?" if close else ""
 
 
 def names(wide: str, tool: str, *, surely: bool) -> bool:
