@@ -9,7 +9,8 @@ from typing import Any
 
 import pytest
 
-from lorimer import PipelinePresets, tool
+from lorimer import PipelinePresets
+from lorimer import tool as as_tool
 from lorimer.cli.policy_files import shipped
 from lorimer.core.errors import ConfigError
 from lorimer.core.jsonable import JSON, dumps
@@ -853,7 +854,7 @@ def test_an_index_of_rules_says_what_each_rule_says(
 def test_a_rule_about_almost_a_tool_is_noted(
     rule: Rule | str, told: str, caplog: pytest.LogCaptureFixture
 ) -> None:
-    @tool(effects=["read"])
+    @as_tool(effects=["read"])
     def stock(article: str) -> int:
         """How many there are."""
         return 1
