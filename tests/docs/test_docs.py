@@ -27,8 +27,8 @@ from lorimer.stages.catalogue import catalogue
 from lorimer.testing import FakeLLMServer
 from lorimer.testing.fake_turn import SeenRequest, Turn
 from lorimer.testing.faults import Hang
-from lorimer.tools.policy.files import check, read
 from lorimer.tools.policy.sources import Source
+from lorimer.tools.rule_files.reading import check, read
 from tests.docs.pages import PAGES, README, ROOT, Block, Page, doc
 from tests.docs.provider import answer, provider
 from tests.docs.running import Program, bash, expected_output, folder, prints_what_it_says

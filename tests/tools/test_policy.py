@@ -18,10 +18,10 @@ from lorimer.tools import Rule, Tool, ToolContext, ToolInput, ToolRegistry, Tool
 from lorimer.tools.builtin import builtin_tools
 from lorimer.tools.policy.effects import Place, call_of, host_use, path_use
 from lorimer.tools.policy.engine import Decision, Rules, decide, hidden
-from lorimer.tools.policy.files import read
 from lorimer.tools.policy.modes import Action, Mode
 from lorimer.tools.policy.rules import bind
 from lorimer.tools.policy.sources import Source
+from lorimer.tools.rule_files.reading import read
 
 ALLOW, ASK, DENY = Action.ALLOW, Action.ASK, Action.DENY
 

@@ -13,10 +13,10 @@ from lorimer.tools import Tool, ToolRegistry
 from lorimer.tools.builtin import builtin_tools
 from lorimer.tools.policy.effects import Place, call_of
 from lorimer.tools.policy.engine import Rules, decide
-from lorimer.tools.policy.files import check, read
-from lorimer.tools.policy.foreign import Imported, carried
 from lorimer.tools.policy.modes import Action, Mode
 from lorimer.tools.policy.sources import Source
+from lorimer.tools.rule_files.foreign import Imported, carried
+from lorimer.tools.rule_files.reading import check, read
 
 PLACE = Place("/work", ("/work",), "/home/me")
 

@@ -171,9 +171,9 @@ def import_(file: Path) -> None:
     """
     from lorimer.cli import policy_files
     from lorimer.core.documents import parse
-    from lorimer.tools.policy.files import read
-    from lorimer.tools.policy.foreign import carried
     from lorimer.tools.policy.sources import Source
+    from lorimer.tools.rule_files.foreign import carried
+    from lorimer.tools.rule_files.reading import read
 
     text = policy_files.text_of(file) or ""
     found = carried(parse(text, file.suffix.lower(), str(file)), str(file), policy_files.shipped)

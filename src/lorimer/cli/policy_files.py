@@ -18,9 +18,9 @@ from lorimer.cli.places import config_directory, data_directory
 from lorimer.cli.text import visible
 from lorimer.core.errors import ConfigError
 from lorimer.core.jsonable import JSON
-from lorimer.tools.policy.files import Said, check, read
 from lorimer.tools.policy.modes import Mode
 from lorimer.tools.policy.sources import Source
+from lorimer.tools.rule_files.reading import Said, check, read
 
 if TYPE_CHECKING:
     from lorimer.tools.base import Tool

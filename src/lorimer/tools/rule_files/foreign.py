@@ -14,8 +14,9 @@ from typing import Final
 
 from lorimer.core.errors import ConfigError
 from lorimer.core.jsonable import JSON
-from lorimer.tools.policy.files import Lookup, check
-from lorimer.tools.policy.foreign_specs import (
+from lorimer.tools.policy.modes import Action
+from lorimer.tools.policy.rules import Rule
+from lorimer.tools.rule_files.foreign_specs import (
     NONE,
     Meaning,
     command_meaning,
@@ -23,8 +24,7 @@ from lorimer.tools.policy.foreign_specs import (
     loose_path_meaning,
     path_meaning,
 )
-from lorimer.tools.policy.modes import Action
-from lorimer.tools.policy.rules import Rule
+from lorimer.tools.rule_files.reading import Lookup, check
 
 _ACTIONS: Final = (("deny", Action.DENY), ("ask", Action.ASK), ("allow", Action.ALLOW))
 _TEXT: Final = re.compile(r"([A-Za-z0-9_*-]+)(?:\((.*)\))?", re.DOTALL)
