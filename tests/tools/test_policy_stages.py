@@ -16,11 +16,11 @@ from lorimer.presets import preset_manifest
 from lorimer.testing import SimulatedWorld, simulate
 from lorimer.tools import Person, Rule, Tool, ToolContext, ToolInput, ToolRegistry, ToolResult
 from lorimer.tools.permissions import Policy
-from lorimer.tools.policy import files
 from lorimer.tools.policy.modes import Action, Mode
 from lorimer.tools.policy.people import Parties, check_author
 from lorimer.tools.policy.sources import Source
 from lorimer.tools.policy.when import When, moment
+from lorimer.tools.rule_files import reading
 
 ANA, BEN = Person("ana", frozenset({"admin"})), Person("ben")
 DAY = 86_400.0
@@ -180,7 +180,7 @@ def test_the_end_of_a_rule_is_read_off_the_worlds_clock() -> None:
 
 
 def test_what_a_file_says_of_when() -> None:
-    said = files.read(
+    said = reading.read(
         """
         [[rule]]
         allow = "mcp:hub/create"
@@ -220,7 +220,9 @@ def test_what_a_file_says_of_when() -> None:
 )
 def test_what_a_file_cannot_say_of_when(text: str, told: str) -> None:
     with pytest.raises(ConfigError, match=told) as caught:
-        files.read(f'[[rule]]\nallow = "Bash"\n{text}\n', "r.toml", Source.USER, lambda name: None)
+        reading.read(
+            f'[[rule]]\nallow = "Bash"\n{text}\n', "r.toml", Source.USER, lambda name: None
+        )
     assert str(caught.value).startswith("r.toml: ")
     assert "\n" not in str(caught.value)
 
@@ -228,7 +230,7 @@ def test_what_a_file_cannot_say_of_when(text: str, told: str) -> None:
 def test_a_hook_in_a_file_may_be_about_a_tool_that_is_not_shipped() -> None:
     for tool in ("orders_refund", "mcp__hub__create", "mcp__*"):
         text = f'[[hook]]\nevent = "PreToolUse"\nrun = ["true"]\ntools = ["{tool}"]\n'
-        said = files.read(text, "r.toml", Source.USER, lambda name: None)
+        said = reading.read(text, "r.toml", Source.USER, lambda name: None)
         assert said.hooks[0].tools == (tool,)
 
 
