@@ -1312,7 +1312,7 @@ def test_a_manifest_of_a_later_version_is_read_as_far_as_it_goes() -> None:
     start = Event("run.start", {"input": "x", "limits": {}}, run_id="r", seq=1)
     said = {"code": "exec.loop.max_turns", "status": "max_turns", "message": "."}
     end = Event("run.end", said, run_id="r", seq=2)
-    for limits, origin in (({"max_turns": 3}, ""), ("few", " (default)")):
+    for limits, origin in (({"max_turns": 3}, ""), ("few", " (default)"), (["few"], " (default)")):
         manifest: Any = {"version": "99.0", "limits": limits}
         last = explain(Recording("r", "s", [], [start, end], manifest), catalogue())[-1]
         assert str(last.origin) == f"limits.max_turns{origin}"

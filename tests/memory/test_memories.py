@@ -306,6 +306,21 @@ def test_a_run_has_its_answer_whatever_the_memory_does(call: str, cancelled: boo
     simulate(main)
 
 
+def test_what_a_memory_says_of_its_failure_is_told_as_it_is() -> None:
+    class Gone(InMemory):
+        async def search(self, query: str, *, limit: int) -> Sequence[MemoryItem]:
+            raise MemoryFailed("The memory's file was deleted.", hint="Put it back.")
+
+    async def main(world: SimulatedWorld) -> None:
+        pipeline = chat(world, ["fine"], Gone())
+        failed: list[str] = []
+        pipeline.on("memory.failed", lambda event: failed.append(str(event.data["error"])))
+        assert (await pipeline.run("hello")).text == "fine"
+        assert failed == ["The memory's file was deleted."]
+
+    simulate(main)
+
+
 def test_a_run_that_was_killed_while_its_memory_was_written_goes_on_and_can_be_replayed() -> None:
     world = SimulatedWorld(seed=1)
     journal = MemoryJournal(world)

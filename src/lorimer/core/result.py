@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TypeVar
@@ -43,7 +44,7 @@ class Step:
     is_error: bool = False
 
 
-class Ended:
+class Ended(ABC):
     """What every result of a run has."""
 
     __slots__ = ()
@@ -86,8 +87,9 @@ class Ended:
         return _as(self._answer, wanted)
 
     @property
+    @abstractmethod
     def _answer(self) -> object:
-        raise NotImplementedError
+        """What `output_as` makes a value of."""
 
 
 @dataclass(slots=True)

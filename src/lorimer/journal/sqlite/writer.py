@@ -220,8 +220,7 @@ class Writer:
             return
         if not self._file.is_checkpointing:
             self._commit_in_line(waiting)
-        if batch.jobs or self._file.checkpoint_due:
-            self._enqueue(batch)
+        self._enqueue(batch)
 
     def _enqueue(self, batch: Batch) -> None:
         batch.leave(self._world.outside("journal thread"))
