@@ -114,6 +114,10 @@ class Running:
         """The next line of what it says."""
         return self._out.readline().decode()
 
+    def note(self) -> str:
+        """The next line of what it says on stderr."""
+        return self._err.readline().decode()
+
     def read_a_line_and_go(self) -> None:
         """What `| head -1` does."""
         self._out.readline()

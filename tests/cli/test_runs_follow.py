@@ -22,6 +22,7 @@ def test_what_happens_is_told_as_it_happens_to_the_end() -> None:
         asked(server, 1)
         with Running(*FOLLOW, "--json") as facts, Running(*FOLLOW) as watched:
             assert json.loads(facts.line())["type"] == "run.start"
+            head = watched.note()
             Path("go").touch()
             assert run.wait().code == 0
             told, done = facts.wait(), watched.wait()
@@ -30,7 +31,7 @@ def test_what_happens_is_told_as_it_happens_to_the_end() -> None:
     assert kinds.count("tool.result") == 1
     assert done.code == 0
     assert done.out == "\nAll is done.\n\nended ok\n"
-    assert done.err.startswith(f"run {last_run()[:12]}  wait\n")
+    assert head == f"run {last_run()[:12]}  wait\n"
     assert "✓ Bash" in done.err
     ended = invoke(*FOLLOW)
     assert ended.stdout == invoke("runs", "show").stdout, "of one that has ended, all as without it"
