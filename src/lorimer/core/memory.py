@@ -6,16 +6,11 @@ Shipped: `lorimer.memory`. Written by stages 18 and 19, read by stage 2.
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import Awaitable, Callable, Mapping, Sequence
-from typing import Final, Protocol, TypeVar, runtime_checkable
+from collections.abc import Mapping, Sequence
+from typing import Final, Protocol, runtime_checkable
 
-from lorimer.core.context import RunContext
-from lorimer.core.errors import LorimerError, MemoryFailed
 from lorimer.core.jsonable import JSON
 from lorimer.core.record import record
-
-T = TypeVar("T")
 
 MAX_TEXT: Final = 4_000
 """Most characters of one item; the writer cuts longer ones."""
@@ -101,22 +96,3 @@ class Memory(Protocol):
     async def remove(self, ids: Sequence[str]) -> int:
         """Remove items. Returns how many existed."""
         ...
-
-
-async def ask_memory(ask: Callable[[], Awaitable[T]], run: RunContext, within_s: float) -> T:
-    """What a memory answers. Raises MemoryFailed for anything that it raises, which includes a
-    CancelledError of its own, and when it does not answer within that many seconds."""
-    limit = asyncio.timeout(within_s)
-    try:
-        async with limit:
-            return await ask()
-    except LorimerError:
-        raise
-    except (Exception, asyncio.CancelledError) as error:
-        if isinstance(error, asyncio.CancelledError) and run.cancellation.stopping:
-            raise
-        if limit.expired():
-            raise MemoryFailed(
-                f"The memory did not answer within {within_s:.3g} s.", cause=error
-            ) from error
-        raise MemoryFailed(f"{type(error).__name__}: {error}", cause=error) from error

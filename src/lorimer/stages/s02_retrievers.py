@@ -12,7 +12,8 @@ from lorimer.core.bindings import MEMORY, Bindings
 from lorimer.core.context import Safety
 from lorimer.core.errors import MemoryFailed
 from lorimer.core.jsonable import JSON
-from lorimer.core.memory import STRANGERS, MemoryItem, ask_memory
+from lorimer.core.memory import STRANGERS, MemoryItem
+from lorimer.core.memory_calls import ask_memory
 from lorimer.core.stage import Settings, Strategy
 from lorimer.core.state import PipelineState
 

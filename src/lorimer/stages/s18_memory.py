@@ -12,7 +12,8 @@ from lorimer.core.bindings import MEMORY, Bindings
 from lorimer.core.context import Safety
 from lorimer.core.errors import ConfigError, MemoryFailed
 from lorimer.core.jsonable import JSON, canonical
-from lorimer.core.memory import STRANGERS, Memory, MemoryItem, ask_memory
+from lorimer.core.memory import STRANGERS, Memory, MemoryItem
+from lorimer.core.memory_calls import ask_memory
 from lorimer.core.stage import Settings, Slot, Stage, Strategy
 from lorimer.core.state import PipelineState
 
