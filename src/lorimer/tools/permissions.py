@@ -18,7 +18,7 @@ from lorimer.core.record import record
 from lorimer.core.tool import Approver
 from lorimer.tools.asking import AskLater, ask
 from lorimer.tools.base import ToolInput
-from lorimer.tools.policy.effects import Call, Place, led
+from lorimer.tools.policy.effects import Place, led
 from lorimer.tools.policy.engine import (
     CHANGED,
     HOOK,
@@ -136,17 +136,15 @@ class Policy:
         """See `policy.engine.decide`."""
         call = self.rules.call(entry, input)
         call = replace(call, folder=self._folder) if self._folder else call
-        said = self._said(call, self.mode, tainted, now)
+        rules, isolated = self.rules, self.isolated
+        said = decide(call, rules, self.mode, tainted=tainted, isolated=isolated, now=now)
         if not self.plans:
             return said
-        planned = self._said(call, Mode.PLAN, tainted, now)
+        planned = decide(call, rules, Mode.PLAN, tainted=tainted, isolated=isolated, now=now)
         if strictness(planned) >= strictness(said):
             return said
         why = f"{planned.why or 'plan mode is on'}; ExitPlanMode ends it"
         return replace(planned, why=why)
-
-    def _said(self, call: Call, mode: Mode, tainted: bool, now: float | None) -> Decision:
-        return decide(call, self.rules, mode, tainted=tainted, isolated=self.isolated, now=now)
 
     def within(self, folder: str) -> Policy:
         """The same for calls whose commands start in a folder below the workspace; their other

@@ -32,5 +32,8 @@ def folded(path: str) -> str:
 
 def spellings(path: str) -> tuple[str, ...]:
     """A path in lower case, and its simplest spelling if that differs."""
-    low, plain = path.lower(), folded(path)
+    low = path.lower()
+    if path.isascii() and _ODD.search(low) is None:
+        return (low,)
+    plain = folded(path)
     return (low,) if low == plain else (low, plain)

@@ -20,7 +20,7 @@ from lorimer.core.record import record
 from lorimer.tools.shell.parse import Parsed, parse
 from lorimer.tools.shell.programs import ELSEWHERE
 from lorimer.world.sandbox.view import protected_paths
-from lorimer.world.spellings import folded, spellings
+from lorimer.world.spellings import spellings
 
 if TYPE_CHECKING:
     from lorimer.tools.base import ToolInput
@@ -223,8 +223,9 @@ def kinds_of(effects: Iterable[str], paths: Sequence[PathUse], place: Place) -> 
             kinds.add(Kind.READ if inside else Kind.READ_OUTSIDE)
         elif effect == "write":
             kinds.add(Kind.WRITE if inside and paths else Kind.WRITE_OUTSIDE)
-            if any(_protected(path, place) for path in paths):
-                kinds.add(Kind.PROTECTED)
+            for path in paths:
+                if _protected(path, place):
+                    kinds.add(Kind.PROTECTED)
         else:
             kinds.add(_PLAIN[effect])
     return frozenset(kinds)
@@ -312,18 +313,25 @@ def _inside(path: PathUse, place: Place) -> bool:
 
 def _protected(path: PathUse, place: Place) -> bool:
     for form in path.forms:
-        rest = form
-        for root in place.roots:
-            if form.startswith(f"{root}/"):
-                rest = form[len(root) :]
-                break
-        if not PROTECTED.isdisjoint(folded(rest).split("/")):
+        alike = spellings(form)
+        names = alike[-1].split("/")
+        if not PROTECTED.isdisjoint(names) and not PROTECTED.isdisjoint(
+            names[_depth(form, place) :]
+        ):
             return True
-        for spelling in spellings(form):
+        for spelling in alike:
             whole = f"{spelling}/"
             if whole in place.above or whole.startswith(place.own):
                 return True
     return False
+
+
+def _depth(path: str, place: Place) -> int:
+    """How many of its names belong to the root that it is below."""
+    for root in place.roots:
+        if path.startswith(f"{root}/"):
+            return root.count("/") + 1
+    return 0
 
 
 def _texts(value: JSON) -> list[str]:

@@ -308,7 +308,7 @@ def _decide(call: Call, rules: Rules, mode: Mode, tainted: bool, isolated: bool)
         what = min(FORBIDDEN[mode] & call.kinds)
         return _said(call, mode, Action.DENY, BY_MODE, why=_forbidden(mode, what))
     covering = () if call.entry.granted else about.allow.certain(call)
-    exact = call.entry.granted or any(rule.exact for rule in covering)
+    exact = call.entry.granted or (len(covering) == 1 and covering[0].exact)
     decision = _unless_asked(call, about, _allowed(call, about, covering, exact, mode, isolated))
     for use in call.resources if call.entry.tool.commands else ():
         if isinstance(use, CommandUse):
@@ -407,5 +407,5 @@ def _opened(
             yield _said(inner, mode, Action.DENY, BY_RULE, denied)
             continue
         covering = about.allow.certain(inner)
-        said = (exact and not path.elsewhere) or any(rule.exact for rule in covering)
+        said = (exact and not path.elsewhere) or (len(covering) == 1 and covering[0].exact)
         yield _unless_asked(inner, about, _allowed(inner, about, covering, said, mode, False))

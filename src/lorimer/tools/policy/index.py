@@ -137,11 +137,11 @@ class _Paths:
 
     def certain(self, call: Call) -> Rule | None:
         uses = paths_of(call, self._argument)
-        for use in uses:
-            hit = self._strict.fullmatch(use.forms[0]) if use.forms and not use.climbs else None
-            if hit is None or hit.lastindex is None:
-                return None
-            if len(uses) == len(use.forms) == 1:
-                return self._group[hit.lastindex - 1].rule
+        if len(uses) == 1 and len(uses[0].forms) == 1:
+            hit = None if uses[0].climbs else self._strict.fullmatch(uses[0].forms[0])
+            return self._group[hit.lastindex - 1].rule if hit and hit.lastindex else None
         # with several paths, or one that leads elsewhere, one rule has to cover all
+        for use in uses:
+            if not use.forms or self._strict.fullmatch(use.forms[0]) is None:
+                return None
         return next((each.rule for each in self._group if each.fits(call, True)), None)

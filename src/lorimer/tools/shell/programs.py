@@ -274,6 +274,8 @@ ENVIRONMENT: Final = frozenset(
 )
 """Variables that may be set for a command without changing what it runs."""
 
+_WRAPPERS: Final = frozenset("timeout nohup setsid command builtin nice env".split())
+"""Programs that `unwrapped` takes off."""
 _NUMBER: Final = re.compile(r"[0-9]+(\.[0-9]+)?[smhd]?", re.ASCII)
 _VERSIONED: Final = re.compile(r"(.*[A-Za-z+])-?[0-9]+(?:\.[0-9]+)*(?:t|-dbg)?", re.ASCII)
 _TARGET: Final = re.compile(r"(?:\w+-)*linux-(?:gnu|musl)\w*-", re.ASCII)
@@ -285,6 +287,8 @@ _OWN_UNTIL: Final = frozenset({"npm", "pnpm", "cargo"})
 def unwrapped(argv: Sequence[str]) -> tuple[str, ...] | None:
     """The command inside `timeout 5 ...`, `nice ...`, `nohup ...`, `env A=b ...` and the like, all
     of them taken off; None if that cannot be said. Only their plainest forms are understood."""
+    if argv and argv[0] not in _WRAPPERS:  # most commands
+        return None if argv[0].startswith("-") else tuple(argv)
     rest = list(argv)
     while rest:
         match rest[0]:  # by that very name: a file elsewhere may be called so too

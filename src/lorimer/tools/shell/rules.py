@@ -280,15 +280,17 @@ class CommandRules:
     def _covering(self, command: Command) -> CommandRule | str:
         """The first rule that covers it, or why none does."""
         named = ""
-        heads = dict.fromkeys(word[0] for word in (command.argv, unwrapped(command.argv)) if word)
-        rules = [rule for head in heads for rule in self._named.get(head, ())]
+        argv, inner = command.argv, unwrapped(command.argv)
+        rules = list(self._named.get(argv[0], ())) if argv else []
+        if inner and inner[0] != argv[0]:
+            rules += self._named.get(inner[0], ())
         for rule in [*rules, *self._open]:
             why = rule.covers(command)
             if not why:
                 return rule
             if why != "no rule fits":
                 named = named or why
-        shown = " ".join(command.argv)[:100]
+        shown = " ".join(argv)[:100]
         return f"{shown}: {named}" if named else f"no rule fits {shown!r}"
 
     def forbidding(self, text: str, parsed: Parsed) -> list[CommandRule]:
