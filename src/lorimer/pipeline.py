@@ -23,7 +23,7 @@ from lorimer.assembly import (
     registry_of,
     secrets_declared,
 )
-from lorimer.core.arguments import is_a, wrong
+from lorimer.core.arguments import check_id, is_a, wrong
 from lorimer.core.bindings import Bindings
 from lorimer.core.bus import Bus, Handler
 from lorimer.core.catalogue import Catalogue, load
@@ -113,8 +113,7 @@ class Pipeline(MutableManifest, Runner):
         check_parts(journal, world, approver, models, credentials, variables)
         check_people(author, caller)
         for name, text in (("session_id", session_id), ("owner", owner)):
-            if not is_a(text, str):
-                raise wrong(name, text, "text", f'{name}="alice"')
+            check_id(name, text, f'{name}="alice"')
         if not is_a(claim_s, int, float) or not 0 < claim_s < inf:
             raise ConfigError(f"claim_s must be more than 0 s, and finite, not {claim_s!r}")
         self.world = world or RealWorld()

@@ -217,7 +217,12 @@ def test_the_store_may_not_be_some_other_file(own_place: Path) -> None:
 
 
 def test_a_store_that_cannot_be_one_says_why(own_place: Path) -> None:
-    for store, why in ((".", "it is a folder"), ("caf\udce9.db", "its path is not UTF-8")):
+    os.mkfifo("pipe.db")
+    for store, why in (
+        (".", "it is a folder"),
+        ("pipe.db", "it is a device or a pipe"),
+        ("caf\udce9.db", "its path is not UTF-8"),
+    ):
         told = invoke("run", "hi", "-m", "scripted:echo", "--store", store)
         assert told.exit_code == 4
         assert f"cannot be opened: {why} (exec.journal.failed)" in told.stderr

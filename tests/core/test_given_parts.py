@@ -31,6 +31,8 @@ WRONG = [
     ({"network": [3]}, "each of network must be text, not int"),
     ({"network": "no host"}, "network: 'no host' is not a host"),
     ({"session_id": 7}, "session_id must be text, not int"),
+    ({"session_id": "a\ud800"}, "contains half a character"),
+    ({"owner": "a\ud800"}, "contains half a character"),
     ({"owner": 7}, "owner must be text, not int"),
     ({"tools": "Read"}, "tools must be a list of tools or a ToolRegistry, not str"),
     ({"tools": ["Read"]}, "'Read' is not a tool"),

@@ -394,6 +394,8 @@ def test_wrong_input_is_told() -> None:
             manager.create("chat")  # type: ignore[arg-type]
         with pytest.raises(ConfigError, match="session_id must be text, not int"):
             manager.create(pipeline, 7)  # type: ignore[arg-type]
+        with pytest.raises(ConfigError, match="contains half a character"):
+            manager.create(pipeline, "a\udc80")
         with pytest.raises(ConfigError, match="session_id must be text, not NoneType"):
             await manager.open(pipeline, None)  # type: ignore[arg-type]
         with pytest.raises(PipelineError, match="no session 'nope'") as unknown:

@@ -21,6 +21,18 @@ def wrong(name: str, value: object, wanted: str, example: str) -> ConfigError:
     )
 
 
+def check_id(name: str, value: object, example: str) -> None:
+    """Check that a value can be the id of something stored: text of whole characters, so no half of
+    a surrogate pair. Raises ConfigError."""
+    if not isinstance(value, str):  # a number is stored as its text, and would be two ids
+        raise wrong(name, value, "text", example)
+    if value != value.encode("utf-8", "replace").decode():
+        raise ConfigError(
+            f"{name} {value!r} contains half a character, which no store accepts",
+            hint=f"For instance: {example}",
+        )
+
+
 def each_of(name: str, values: object, kind: type, example: str) -> tuple[object, ...]:
     """A collection of this type as a tuple; a single value counts as a collection of one. Raises
     ConfigError."""

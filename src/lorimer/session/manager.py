@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from lorimer.core.arguments import is_a, wrong
+from lorimer.core.arguments import check_id, is_a, wrong
 from lorimer.core.errors import ConfigError
 from lorimer.pipeline import Pipeline
 from lorimer.session.freshness import FreshnessPolicy
@@ -29,7 +29,7 @@ class SessionManager:
         Raises ConfigError for a pipeline without memory, and for an id that is already held here.
         """
         _require_pipeline(pipeline)
-        _require_id(session_id)
+        check_id("session_id", session_id, 'manager.create(pipeline, "alice")')
         if session_id in self._sessions:
             raise ConfigError(
                 f"there is a session {session_id!r} here already",
@@ -45,7 +45,7 @@ class SessionManager:
         Whether another process has it is only known when something is run.
         """
         _require_pipeline(pipeline)
-        _require_id(session_id)
+        check_id("session_id", session_id, 'manager.create(pipeline, "alice")')
         info = await stored_session(pipeline.journal, session_id, pipeline.world, self._policy)
         held = self._sessions.get(info.session_id)
         return held or self._keep(pipeline, info)
@@ -119,11 +119,6 @@ class SessionManager:
 
     async def __aexit__(self, *exc: object) -> None:
         await self.aclose()
-
-
-def _require_id(session_id: object) -> None:
-    if not is_a(session_id, str):  # a number is kept as its text, and would be two sessions
-        raise wrong("session_id", session_id, "text", 'manager.create(pipeline, "alice")')
 
 
 def _require_pipeline(pipeline: object) -> None:

@@ -30,6 +30,8 @@ def explain(error: Exception, path: str) -> JournalError:
     what, hint = describe(error)
     if os.path.isdir(path):
         what, hint = "cannot be opened: it is a folder", "Name a file in it."
+    elif os.path.exists(path) and not os.path.isfile(path):
+        what, hint = "cannot be opened: it is a device or a pipe", "Give the path of a file."
     elif isinstance(error, UnicodeEncodeError) and not _is_unicode(path):
         what, hint = "cannot be opened: its path is not UTF-8", "Give a path that is."
     return JournalError(f"the journal {path} {what}", hint=hint, cause=error)

@@ -6,7 +6,6 @@ import threading
 from pathlib import Path
 from typing import Final
 
-from lorimer.core.errors import ToolExecutionError
 from lorimer.core.jsonable import JSON
 from lorimer.tools.base import Tool, ToolContext, ToolInput, ToolResult
 from lorimer.tools.builtin.rooted import Failed, in_files, place
@@ -59,7 +58,7 @@ class Unpack(Tool):
         try:
             done = await in_files(context, archive, work)
         except BadArchive as error:
-            raise ToolExecutionError(f"{archive} was not unpacked: {error}.") from error
+            return Failed(f"{archive} was not unpacked: {error}.").result
         except Failed as failed:
             return failed.result
         finally:
