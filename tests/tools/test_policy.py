@@ -231,6 +231,28 @@ def test_what_wants_a_person_to_agree_asks_whoever_allows_it(tmp_path: Path) -> 
                 assert found.by == "orders something"
 
 
+def test_what_wants_a_person_is_still_denied_what_a_rule_denies(tmp_path: Path) -> None:
+    class Build(Mail):
+        effects = frozenset({"exec"})
+        subject = "command"
+        commands = frozenset({"command"})
+        approval = "builds something"
+
+    entry = ToolRegistry([Build()]).entry("Mail")
+    assert entry is not None
+    place = Place.of(tmp_path)
+    rules = Rules([rule("Mail(make **)"), rule("Write(./secret)", DENY)], place)
+    for command, action in (("make x", ASK), ("make x > secret", DENY)):
+        call = call_of(entry, {"command": command}, place)
+        assert decide(call, rules, Mode.DEFAULT).action is action
+
+
+def test_a_literal_rule_is_about_the_subject_whatever_it_looks_like(world: World) -> None:
+    literal = Rule.parse("Mail(url=x)")
+    assert world.decide("Mail", "url=x", [literal]).action is ALLOW
+    assert world.decide("Mail", "x", [literal]).action is ASK
+
+
 def test_another_tool_of_the_same_name_is_decided_anew(world: World) -> None:
     class Reader(Mail):
         subject = "url"
@@ -261,6 +283,9 @@ def test_a_protected_path_wants_to_be_named(world: World) -> None:
         assert world.decide("Write", ".git/config", [rule("Write")], mode).action is ASK
     for path in (".GIT/config", "sub/.bashrc", ".lorimer/permissions.toml", "x/.vscode/a.json"):
         assert world.decide("Write", path, [rule("Write(./**)")]).action is ASK, path
+    for path in ("/.git/config", "/x/.ssh/config"):  # not below a root
+        assert world.decide("Write", path, [rule("Write(//**)")]).action is ASK, path
+    assert world.decide("Write", "/x/y", [rule("Write(//**)")]).action is ALLOW
     named = [Rule.parse("Write(.git/config)")]
     assert world.decide("Write", ".git/config", named).action is ALLOW
 

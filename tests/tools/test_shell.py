@@ -264,7 +264,7 @@ def test_a_rule_with_an_open_end_does_not_cover_what_starts_another(rule: str, t
         ("gh **", "gh pr list"), ("ruff **", "ruff check --fix src"),
         ("mypy **", "mypy --strict src"),
         ("eslint **", "eslint src"), ("ip **", "ip -br addr"), ("pylint **", "pylint src"),
-        ("gcc -c a.c", "gcc -c a.c"),
+        ("gcc -c a.c", "gcc -c a.c"), ("nohup", "nohup"), ("nice", "nice"), ("env", "env"),
     ],
 )  # fmt: skip
 def test_what_is_harmless_of_it_is_covered(rule: str, text: str) -> None:

@@ -288,7 +288,7 @@ def unwrapped(argv: Sequence[str]) -> tuple[str, ...] | None:
     """The command inside `timeout 5 ...`, `nice ...`, `nohup ...`, `env A=b ...` and the like, all
     of them taken off; None if that cannot be said. Only their plainest forms are understood."""
     if argv and argv[0] not in _WRAPPERS:  # most commands
-        return None if argv[0].startswith("-") else tuple(argv)
+        return tuple(argv)
     rest = list(argv)
     while rest:
         match rest[0]:  # by that very name: a file elsewhere may be called so too
