@@ -247,6 +247,22 @@ def test_what_wants_a_person_is_still_denied_what_a_rule_denies(tmp_path: Path) 
         assert decide(call, rules, Mode.DEFAULT).action is action
 
 
+def test_of_several_commands_each_has_to_be_covered(tmp_path: Path) -> None:
+    class Shells(Mail):
+        effects = frozenset({"exec"})
+        subject = "all"
+        commands = frozenset({"all"})
+
+    registry, place = ToolRegistry(), Place.of(tmp_path)
+    registry.register(Shells(), granted=False)
+    entry = registry.entry("Mail")
+    assert entry is not None
+    rules = Rules([rule("Mail(ls **)"), rule("Mail(cat **)")], place)
+    for commands, action in (("ls a", "cat b"), ALLOW), (("ls a", "rm b"), ASK):
+        call = call_of(entry, {"all": list(commands)}, place)
+        assert decide(call, rules, Mode.DEFAULT).action is action
+
+
 def test_a_literal_rule_is_about_the_subject_whatever_it_looks_like(world: World) -> None:
     literal = Rule.parse("Mail(url=x)")
     assert world.decide("Mail", "url=x", [literal]).action is ALLOW
@@ -405,6 +421,12 @@ def test_paths(world: World, spec: str, path: str, fits: bool) -> None:
 def test_of_several_paths_each_counts(world: World, files: list[JSON], action: Action) -> None:
     rules = [rule("Pack(./out/**)"), rule("Pack(./lib/**)"), rule("Pack(./secret/**)", DENY)]
     assert world.decide("Pack", files, rules).action is action
+
+
+def test_of_several_paths_one_that_cannot_be_known_is_not_covered(world: World) -> None:
+    for files in (["out/a", "b\0"], ["b\0", "out/a"]):
+        found = world.decide("Pack", files, [rule("Pack(./out/**)")])
+        assert (found.action, found.code) == (ASK, "policy.mode")
 
 
 @pytest.mark.parametrize(

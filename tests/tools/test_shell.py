@@ -43,7 +43,7 @@ def why(text: str, rules: Sequence[CommandRule] = ALLOWED) -> str:
         "ls\ngit status", "ls 2>&1 | cat x", "ls 2>/dev/null", "npm run test -- --fast",
         "make test", "python analyse.py", "timeout 5 ls -l", "nice ls", "nice -n 5 ls", "nohup ls",
         "LANG=C ls", "NO_COLOR=1 env TZ=UTC ls", "echo a=b c:d e,f g@h i%j k+l", "ls ''",
-        'echo "a\\$b"', "echo 'a $HOME `x`'", "find . -name x -print",
+        'echo "a\\$b"', "echo 'a $HOME `x`'", "find . -name x -print", "ls;",
     ],
 )  # fmt: skip
 def test_what_is_certain_and_covered_is_allowed(text: str) -> None:
@@ -181,7 +181,7 @@ def test_as_arguments_they_are_words_or_refused() -> None:
         ("pnpm run test **", "pnpm run test --config.script-shell=./x"),
         ("* **", "LANG=C"), ("git **", "LANG=C TZ=UTC"),
         ("cargo **", "cargo x"), ("go **", "go x"), ("make **", "make x"), ("just **", "just x"),
-        ("uv run python **", "uv run python x"),
+        ("uv run python **", "uv run python x"), ("python *", "python x.py"),
         ("uniq **", "uniq - x"), ("uniq **", "uniq -- -a -x"), ("xxd **", "xxd -p - x"),
         ("tar **", "tar --list --file='-oProxyCommand=rm x:y'"), ("tar **", "tar tf there:a.tar"),
         ("gtar **", "gtar xf a.tar"), ("tree **", "tree -R -L 1"),
