@@ -391,6 +391,7 @@ def test_what_is_forbidden_is_found_anywhere(text: str) -> None:
         # wildcards
         ("rm **", "/bin/[^a]m x"), ("rm **", "/bin/[[:alpha:]]m x"),
         ("rm **", "/bin/r[![:digit:]] x"),
+        ("rm **", "$'\\UFFFFFFFF'; rm x"), ("rm **", "$'r\\x6d' x"),
     ],
 )  # fmt: skip
 def test_what_is_forbidden_is_found_in_other_clothes(rule: str, text: str) -> None:
