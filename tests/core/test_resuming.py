@@ -20,7 +20,9 @@ from lorimer.core.stage import Stage
 from lorimer.core.state import PipelineState
 from lorimer.core.world import World
 from lorimer.journal import MemoryJournal
+from lorimer.journal.recording import used_s
 from lorimer.testing import ScriptedModel, SimulatedWorld, simulate
+from lorimer.testing.simulation import simulate_in
 from tests.core.support import Do, held, kinds, make, use
 
 CODE = ExecutorErrorCode
@@ -292,3 +294,31 @@ def _slow(
     pipeline = make(world, replies, tools=[Do("look")], journal=journal)
     pipeline.register_stage(stage)
     return pipeline
+
+
+def test_a_clock_that_was_set_forward_uses_up_no_time_of_a_suspended_run() -> None:
+    class Adjusted(SimulatedWorld):
+        ahead_s = 0.0
+
+        def time(self) -> float:
+            return super().time() + self.ahead_s
+
+    async def main(world: SimulatedWorld) -> None:
+        assert isinstance(world, Adjusted)
+        journal = MemoryJournal(world)
+        model = ScriptedModel(["never"], latency_s=5)
+        limits = {"timeout_s": 60}
+
+        def adjust() -> None:
+            world.ahead_s = 86_400
+
+        async with make(world, model, "chat", journal=journal) as cut:
+            loop = asyncio.get_running_loop()
+            loop.call_later(1, adjust)
+            loop.call_later(2, cut.cancel, Reason.SHUTDOWN)
+            run_id = (await cut.run("go", limits=limits, raise_on_error=False)).run_id
+        async with make(world, ["done"], "chat", journal=journal) as later:
+            done = await later.resume(run_id)
+        assert (done.text, round(used_s(done.events))) == ("done", 2)
+
+    simulate_in(Adjusted(0), main)

@@ -408,6 +408,7 @@ async def _record_end(state: PipelineState, status: str, failure: LorimerError |
         if failure.category is ErrorCategory.STORE and not diverged:
             return  # nothing more is written to a store that failed or is now another process's
         if status == "suspended":
+            context.record_time_used()
             await context.record("run.suspended", {"code": failure.code.value}, sync=True)
             return
     data: dict[str, JSON] = {

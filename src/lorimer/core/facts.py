@@ -155,7 +155,8 @@ class FactLog(Signals):
         """Facts to be written together with the next one."""
         self._time_field = _RESUMED if self.facts else ""
         """The field of the next fact that records the seconds used so far, as `Bounds` counts them:
-        `used_s` after a resume, `ran_s` while a person is asked in a child; "": none."""
+        `used_s` after a resume, `ran_s` while a person is asked in a child and when the run is
+        suspended; "": none."""
         self.asking = 0
         """Number of unanswered questions to people, of this run and its children."""
         self.asked_at = 0.0
@@ -362,8 +363,8 @@ class FactLog(Signals):
             self._ended_at = fact.time
 
     def record_time_used(self) -> None:
-        """A person is asked in a child: from now on facts record the time used, up to the first
-        fact written after that."""
+        """A person is asked in a child, or the run is suspended: from now on facts record the time
+        used, up to the first fact written after that."""
         self._time_field = self._time_field or _RAN
 
     def _add_time_used(self, data: Mapping[str, JSON]) -> None:

@@ -136,8 +136,9 @@ async def _before(journal: Journal, row: RunRow) -> Fold:
 
 def used_s(facts: Sequence[Event]) -> float:
     """Seconds for which a run has been running: without the times when it was interrupted (the
-    first fact after each says how much it was until then), and without those when a person was
-    asked; in a child, the facts at that time say so (`ran_s`)."""
+    first fact after each says how much it was until then, and so does the one that suspends it),
+    and without those when a person was asked; in a child, the facts at that time say so (`ran_s`).
+    What no fact says is the difference between the times of facts."""
     used, last = 0.0, facts[0].time if facts else 0.0
     asked = set[str]()
     for fact in facts:
