@@ -65,6 +65,31 @@ def test_a_recorded_effect_is_not_made_again(safety: Safety) -> None:
     simulate(main)
 
 
+def test_the_cost_of_a_recorded_effect_is_charged_when_the_run_is_resumed() -> None:
+    class Paid(Stage[object, object]):
+        name = "paid"
+        order = 3
+
+        async def execute(self, input: object, state: PipelineState) -> object:
+            async def pay() -> dict[str, JSON]:
+                return {"cost": 7_000}
+
+            await state.run.effect("paid", "", pay, request=b"", safety=Safety.IDEMPOTENT)
+            return input
+
+    async def main(world: SimulatedWorld) -> None:
+        first = make(world, ["done"], "chat")
+        first.register_stage(Paid())
+        whole = await first.run("go")
+        journal = await held(world, whole.events[:3])
+        assert kinds(whole.events[:3]) == ["run.start", "effect.intent", "effect"]
+        pipeline = make(world, ["done"], "chat", journal=journal)
+        pipeline.register_stage(Paid())
+        assert whole.cost_nano == (await pipeline.resume(whole.run_id)).cost_nano == 7_000
+
+    simulate(main)
+
+
 def test_a_failed_effect_fails_the_same_again() -> None:
     async def main(world: SimulatedWorld) -> None:
         first = make(world, ["never"], "chat")
