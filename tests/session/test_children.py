@@ -720,7 +720,14 @@ def test_no_time_of_a_parent_is_used_while_a_person_is_asked_in_a_child() -> Non
         journal = MemoryJournal(world)
         replies = {
             # at its side the parent records facts while the person is asked
-            "main": [[task("digger")], [use("look")], [work("digger", "b")], "so", "and so"],
+            "main": [
+                [task("digger")],
+                [use("look")],
+                [use("look")],
+                [work("digger", "b")],
+                "so",
+                "and so",
+            ],
             "digger": [[use("put")], "done"],
         }
         pipeline = pipeline_of(
