@@ -441,7 +441,7 @@ class RunContext(FactLog):
         run: RunContext | None = self
         while run is not None:
             if not run.asking:
-                run.asked_at = run.world.monotonic()
+                run.bounds.pause(run.world.monotonic())
             run.asking += 1
             if run is not self:
                 run.record_time_used()
@@ -454,7 +454,7 @@ class RunContext(FactLog):
             run.asking -= 1
             if not run.asking:
                 now = run.world.monotonic()
-                run.bounds.postpone(now - run.asked_at)
+                run.bounds.unpause(now)
                 if run._deadline_passed:
                     run._deadline_passed = False
                     run.alarm.move(run.bounds.deadline - now, run._time_over)

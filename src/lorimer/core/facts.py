@@ -75,7 +75,6 @@ class FactLog(Signals):
         "_resumed_at",
         "_time_field",
         "_uncharged",
-        "asked_at",
         "asking",
         "decided",
         "bounds",
@@ -159,8 +158,6 @@ class FactLog(Signals):
         suspended; "": none."""
         self.asking = 0
         """Number of unanswered questions to people, of this run and its children."""
-        self.asked_at = 0.0
-        """When the first of them was asked; monotonic."""
 
     def _index(self, facts: Iterable[Event]) -> None:
         recorded, spend = self._recorded, self.spend
@@ -369,8 +366,7 @@ class FactLog(Signals):
 
     def _add_time_used(self, data: Mapping[str, JSON]) -> None:
         if isinstance(data, dict):
-            now = self.asked_at if self.asking else self.world.monotonic()
-            data[self._time_field] = round(now - self.bounds.started, 3)
+            data[self._time_field] = round(self.bounds.used_s(self.world.monotonic()), 3)
         self._time_field = _RAN if self.asking else ""
 
     def _publish(self, facts: list[Event]) -> None:

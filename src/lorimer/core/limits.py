@@ -173,6 +173,7 @@ class Bounds:
         "limits",
         "most_s",
         "narrowed",
+        "paused_at",
         "started",
         "tool_calls",
         "turns",
@@ -189,7 +190,9 @@ class Bounds:
         self.started = started
         """Start, on the run's monotonic clock."""
         self.deadline = started + limits.timeout_s
-        """End of the run's time, on the same clock."""
+        """End of the run's time, on the same clock, if it does not stand still until then."""
+        self.paused_at = inf
+        """When its time began to stand still, because a person is asked; inf: it runs."""
         self.turns = 0
         self.tool_calls = 0
         self.narrowed: tuple[int, str] | None = None
@@ -207,10 +210,24 @@ class Bounds:
         self.limits = limits
         self.deadline = self.started + limits.timeout_s
 
-    def postpone(self, seconds: float) -> None:
-        """Exclude seconds that were spent waiting for a person."""
-        self.started += seconds
-        self.deadline += seconds
+    def pause(self, now: float) -> None:
+        """From now on no time is used: a person is asked."""
+        self.paused_at = now
+
+    def unpause(self, now: float) -> None:
+        """Time is used again."""
+        paused = now - self.paused_at
+        self.started += paused
+        self.deadline += paused
+        self.paused_at = inf
+
+    def used_s(self, now: float) -> float:
+        """Seconds of the run's time that are used."""
+        return min(now, self.paused_at) - self.started
+
+    def left_s(self, now: float) -> float:
+        """Seconds of the run's time that are left; negative when it is over."""
+        return self.deadline - min(now, self.paused_at)
 
     def check_turn(self) -> None:
         """Count a turn in before its model call. Raises LimitError when it would be one too
@@ -231,7 +248,7 @@ class Bounds:
 
     def check_time(self, now: float) -> None:
         """Raises LimitError once the run's time is used up."""
-        if now >= self.deadline:
+        if now >= self.deadline and self.left_s(now) <= 0:
             raise self.timed_out()
 
     def timed_out(self) -> LimitError:

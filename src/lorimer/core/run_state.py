@@ -35,7 +35,6 @@ class RunState:
     def of(cls, run: RunContext) -> RunState:
         """The state of a live run."""
         bounds, limits, spend = run.bounds, run.bounds.limits, run.spend
-        left = bounds.deadline - run.world.monotonic()
         return cls(
             run.id,
             bounds.turns,
@@ -45,6 +44,6 @@ class RunState:
             spend.usage,
             spend.nano / 1e9,
             limits.max_cost_usd,
-            limits.timeout_s - left,
+            bounds.used_s(run.world.monotonic()),
             limits.timeout_s,
         )

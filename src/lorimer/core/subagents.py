@@ -160,7 +160,7 @@ def limits_within(wanted: Limits, above: Bounds, now: float) -> Limits:
     """Limits of a child run: never more than its own, and than what is left of the parent's."""
     mine: dict[str, float | None] = asdict(wanted)
     theirs: dict[str, float | None] = asdict(above.limits)
-    theirs["timeout_s"] = max(above.deadline - now, 0.001)
+    theirs["timeout_s"] = max(above.left_s(now), 0.001)
     theirs["max_tool_calls"] = above.limits.max_tool_calls - above.tool_calls
     return Limits.from_json({name: _less(value, theirs[name]) for name, value in mine.items()})
 

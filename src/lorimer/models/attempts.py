@@ -285,7 +285,7 @@ def _to(target: Target, request: Request) -> Request:
 
 def _in_time(wait: float, run: RunContext) -> bool:
     """Whether the wait ends before the run's time is up."""
-    return run.world.monotonic() + wait <= run.bounds.deadline
+    return wait <= run.bounds.left_s(run.world.monotonic())
 
 
 def _recorded(data: Mapping[str, JSON]) -> Response:

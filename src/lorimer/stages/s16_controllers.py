@@ -148,7 +148,7 @@ class MultiDimBudget(Standard):
         """The used share of each budget."""
         run, config = state.run, self.config
         limits = run.bounds.limits
-        took = run.world.monotonic() - (run.bounds.deadline - limits.timeout_s)
+        took = run.bounds.used_s(run.world.monotonic())
         used: dict[Dimension, tuple[float, float | None]] = {
             "turns": (run.bounds.turns, config.max_turns or run.bounds.max_turns),
             "cost": (state.cost_usd, config.max_cost_usd or limits.max_cost_usd),

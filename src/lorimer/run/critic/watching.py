@@ -192,7 +192,7 @@ def _observation(run: RunContext, idle_s: float) -> Seen:
     bounds = run.bounds
     return Seen(
         run.id,
-        run.world.monotonic() - bounds.started,
+        bounds.used_s(run.world.monotonic()),
         idle_s,
         bounds.limits.timeout_s,
         bounds.limits.timeout_s - bounds.given.timeout_s,
