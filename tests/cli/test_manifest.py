@@ -209,7 +209,7 @@ def test_a_manifest_of_geny_is_imported_and_what_is_lost_is_told(own_place: Path
     result = invoke(*words, "-o", "a.toml")
     assert (result.exit_code, result.stdout) == (0, "")
     told = result.stderr.splitlines()
-    assert "note: tools.mcp_servers: not carried: configure MCP servers where it is run" in told
+    assert "note: tools.mcp_servers: not imported: configure MCP servers where it is run" in told
     assert all(line.startswith("note: ") for line in told)
     assert "DoNotShow" not in result.stderr
     assert invoke("manifest", "validate", "a.toml").exit_code == 0

@@ -82,14 +82,14 @@ def test_examples_are_tried() -> None:
         ('deny = ["@exce"]', "did you mean 'exec'"),
         ('allow = ["Bash(ls $(x))"]', "is not a pattern for commands"),
         ('deny = ["Write(/etc/x)"]', "has no anchor"),
-        ('mode = "bypass"', "stands in no file"),
+        ('mode = "bypass"', "no file can set the mode bypass"),
         ('mode = "dontask"', "did you mean 'dontAsk'"),
-        ("forbid_bypass = true", "only the managed file"),
-        ("forbid_bypass = 1", "is true or false"),
+        ("forbid_bypass = true", "only the operator's file"),
+        ("forbid_bypass = 1", "has to be true or false"),
         ('[[rule]]\ndeny = "Bash"\nreason = 3', "reason has to be text"),
         ("rule = [3]", "has to be a table"),
         ('[[rule]]\ndeny = "Bash"\nallow = "Bash"', "needs one of"),
-        ('[[rule]]\ndeny = "@net"\nmatch = ["x"]', "examples go with a tool"),
+        ('[[rule]]\ndeny = "@net"\nmatch = ["x"]', "@net cannot have examples"),
         ('[[rule]]\ndeny = "Bash"\nwhy = "x"', "no field 'why'"),
         ("rule = 3", "list of tables"),
     ],
@@ -123,7 +123,7 @@ def test_a_project_allows_only_what_somebody_has_trusted_as_it_is_now(own_place:
 
 def test_a_project_cannot_set_the_mode(own_place: Path) -> None:
     project_rules(own_place, 'mode = "acceptEdits"\n')
-    assert "a project sets no mode" in invoke("permissions", "test").stderr
+    assert "a project cannot set the mode" in invoke("permissions", "test").stderr
 
 
 def test_what_is_managed_binds_everybody(own_place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -215,9 +215,9 @@ def test_rules_of_another_program_are_printed_as_ours(own_place: Path) -> None:
     )
     result = invoke("permissions", "import", "settings.json")
     assert result.exit_code == 0
-    assert "note: hooks: not carried" in result.stderr
-    assert "note: allow Bash(echo $X): not carried" in result.stderr
-    assert r"note: allow Bash(a\nnote: b): not carried" in result.stderr
+    assert "note: hooks: not imported" in result.stderr
+    assert "note: allow Bash(echo $X): not imported" in result.stderr
+    assert r"note: allow Bash(a\nnote: b): not imported" in result.stderr
     user_rules(result.stdout)
     assert explained("Bash(git log -3)")["decision"] == "allow"
     assert explained("Read(a/.env)")["decision"] == "deny"

@@ -162,8 +162,8 @@ def trust(workspace: Path | None, yes: bool) -> None:
 def import_(file: Path) -> None:
     """Convert another program's rules in FILE: Claude Code's settings.json, geny's YAML.
 
-    Nothing is installed: look at what it says, and put it where you want it to hold. Notes on what
-    means something else here, or cannot be carried, go to stderr. Nothing becomes looser.
+    Nothing is installed: review the output, and save it where you want it to apply. Notes on rules
+    that mean something else here, or could not be imported, go to stderr. Nothing becomes looser.
 
     \b
     Example:
@@ -172,11 +172,12 @@ def import_(file: Path) -> None:
     from lorimer.cli import policy_files
     from lorimer.core.documents import parse
     from lorimer.tools.policy.sources import Source
-    from lorimer.tools.rule_files.foreign import carried
+    from lorimer.tools.rule_files.foreign import import_rules
     from lorimer.tools.rule_files.reading import read
 
     text = policy_files.text_of(file) or ""
-    found = carried(parse(text, file.suffix.lower(), str(file)), str(file), policy_files.shipped)
+    data = parse(text, file.suffix.lower(), str(file))
+    found = import_rules(data, str(file), policy_files.shipped)
     ours = found.to_toml(str(file))
     read(ours, str(file), Source.USER, policy_files.shipped)
     tell_notes(found.notes)

@@ -46,7 +46,7 @@ class Note:
     """It was carried over, but is not exactly the same."""
 
     def __str__(self) -> str:
-        return f"{self.path}: {'' if self.carried else 'not carried: '}{self.reason}"
+        return f"{self.path}: {'' if self.carried else 'not imported: '}{self.reason}"
 
 
 def is_geny(data: Mapping[str, JSON]) -> bool:
