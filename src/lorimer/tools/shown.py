@@ -1,6 +1,6 @@
-"""What the model may use at one point of a run, and where its calls start: whether plan mode is on,
-which deferred tools were found, which worktree was entered. All of it follows from the calls in the
-conversation, so it is the same when a run is resumed, replayed or forked, and in the next run."""
+"""The state of tools at one point of a conversation: whether plan mode is on, which deferred tools
+were found, which worktree was entered. It is computed from the calls in the conversation, so it is
+the same when a run is resumed, replayed or forked, and in the next run."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ _LOADED: Final = re.compile(r"Loaded: ([\w-]+(?:, [\w-]+)*)\.")
 
 @record
 class Shown:
-    """The differences from the start of a conversation."""
+    """What has changed since the start of a conversation."""
 
     planning: bool = False
     loaded: tuple[str, ...] = ()
@@ -45,7 +45,7 @@ AT_FIRST: Final = Shown()
 
 
 def shown(calls: Sequence[PastCall]) -> Shown:
-    """Determined from the successful calls of a conversation."""
+    """The state after the successful calls of a conversation."""
     if not calls:
         return AT_FIRST
     planning = False
