@@ -186,7 +186,7 @@ def test_the_model_is_read_from_the_environment_where_the_option_says_so(
     own_place: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     preset_manifest("chat", model="${MODEL}").save("a.toml")
-    assert "${MODEL}, by variables" in invoke("manifest", "explain", "a.toml").stdout
+    assert "${MODEL}, with variables" in invoke("manifest", "explain", "a.toml").stdout
     monkeypatch.setenv("MODEL", "scripted:echo")
     result = invoke("run", "hi", "--manifest", "a.toml")
     assert (result.exit_code, result.stdout) == (2, "")

@@ -63,7 +63,7 @@ def test_what_cannot_be_explained(words: list[str]) -> None:
 def test_examples_are_tried() -> None:
     rule = '[[rule]]\ndeny = "Bash(git push **)"\nreason = "releases go through CI"\n'
     user_rules(f'{rule}match = ["git push -f", "nice git push"]\nnot_match = ["git status"]\n')
-    assert invoke("permissions", "test").stdout == "1 rule; every example is kept\n"
+    assert invoke("permissions", "test").stdout == "1 rule; every example holds\n"
     user_rules(f'{rule}match = ["git pull"]\n')
     result = invoke("permissions", "test")
     assert result.exit_code == 2
@@ -317,7 +317,8 @@ def test_a_rule_that_does_nothing_is_noted_where_it_would_have_held(own_place: P
     result = invoke("run", "-m", "scripted:obedient", "Hello")
     assert result.exit_code == 0, result.output
     assert (
-        "rule deny bash(rm **): no shipped tool is called so; did you mean 'Bash'" in result.stderr
+        "rule deny bash(rm **): there is no shipped tool of this name; did you mean 'Bash'"
+        in result.stderr
     )
     assert "hub" not in result.stderr
 
@@ -325,10 +326,10 @@ def test_a_rule_that_does_nothing_is_noted_where_it_would_have_held(own_place: P
 def test_a_rule_for_a_tool_that_is_nearly_there_is_noted() -> None:
     user_rules('deny = ["Wrte(./a)", "@net", "mcp:hub", "Publish"]\n')
     result = invoke("permissions", "test")
-    assert (result.exit_code, result.stdout) == (0, "4 rules; every example is kept\n")
+    assert (result.exit_code, result.stdout) == (0, "4 rules; every example holds\n")
     (note,) = result.stderr.splitlines()
     assert note.startswith(
-        "note: user rule deny Wrte(./a): no shipped tool is called so; did you mean 'Write'"
+        "note: user rule deny Wrte(./a): there is no shipped tool of this name; did you mean"
     )
     for words in ((), ("--json",)):
         result = invoke("permissions", "explain", "Write(./a)", *words)

@@ -165,7 +165,7 @@ def test_a_second_ctrl_c_does_not_wait_for_anything() -> None:
     assert process.wait(PATIENCE_S) == 130
     process.stderr.close()
     assert "error: stopped at once" in told
-    assert "hint: How far it came: lorimer runs show run_stubborn" in told
+    assert "hint: See how far it came: lorimer runs show run_stubborn" in told
 
 
 def test_ctrl_c_ends_what_a_tool_has_started(own_place: Path) -> None:

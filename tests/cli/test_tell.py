@@ -35,7 +35,7 @@ def test_a_run_that_waits_for_an_answer_is_answered_and_resumed() -> None:
         assert (began.exit_code, began.stdout) == (5, "")
         run = last_run()
         assert "(exec.run.waiting)" in began.stderr
-        assert f"hint: What it asks: lorimer runs show {run[:12]}\n" in began.stderr
+        assert f"hint: See its question: lorimer runs show {run[:12]}\n" in began.stderr
         assert listed()[0]["status"] == "waiting"
         shown = invoke("runs", "show").stdout
         assert "asks: Bash (may exec," in shown
@@ -81,7 +81,7 @@ def test_of_two_answers_at_once_the_later_one_is_told_that_it_does_not_count(
             patched.setattr(mail, "questions", beaten)
             late = invoke("runs", "answer", run, "yes")
         assert (late.exit_code, late.stdout) == (2, "")
-        assert "was answered by somebody else just now" in late.stderr
+        assert "was just answered by somebody else" in late.stderr
         assert invoke("runs", "resume", run).exit_code == 0
     assert not Path("log.txt").exists()
 

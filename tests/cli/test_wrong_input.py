@@ -42,7 +42,7 @@ WRONG = (
     ),
     ("run --model= hi", "the model is empty"),
     ("run --tools Read,,Grep hi", "--tools: there is an empty name in 'Read,,Grep'"),
-    ("run --provider openai hi", "--provider says who answers, but not which model"),
+    ("run --provider openai hi", "--provider needs --model: which model of that provider?"),
     ("run --tools Raed hi", "there is no built-in tool 'Raed'; did you mean 'Read'?"),
     ("run --allow Bsh(ls) --base-url http://x hi", "no tool 'Bsh'; did you mean 'Bash'?"),
     ("run --allow Bash(ls --base-url http://x hi", "is not a rule"),

@@ -1,4 +1,4 @@
-"""`lorimer runs replay`: a run again, from its facts alone."""
+"""`lorimer runs replay`: replays a run from its facts alone."""
 
 from __future__ import annotations
 
@@ -35,9 +35,9 @@ _WIDTH: Final = 300
 def replay(run: str, manifest: Path | None, as_json: bool, store: str | None) -> int:
     """Replay a recorded run from its facts alone. RUN is an id or its beginning.
 
-    Every answer of the model and of a tool comes from the record: nothing is called, nothing is
-    written, no key is needed. Shows the first place where the agent, as it is now, does not do what
-    is recorded. A run without an end is replayed as far as it is recorded.
+    Every answer of the model and every result of a tool comes from the record: nothing is called,
+    nothing is written, no key is needed. Shows the first place where the agent, as it is now, acts
+    differently from the record. A run without an end is replayed as far as it is recorded.
     Exit codes: 0 as recorded, 1 not so, 2 no such run.
     """
     return asyncio.run(_replay(run, manifest, as_json, store))
@@ -95,7 +95,9 @@ def _print(
     run = short_id(recording.run_id)
     divergence = replayed.divergence
     if divergence is None:
-        what = "ends as recorded" if recording.end is not None else "goes as far as it is recorded"
+        what = (
+            "ends as recorded" if recording.end is not None else "replays as far as it is recorded"
+        )
         facts = count(len(recording.facts), "fact")
         click.echo(click.style(f"✓ {run}: {facts}, and it {what}", fg="green"))
         return
