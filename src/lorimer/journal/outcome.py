@@ -91,7 +91,7 @@ def _not_ended(recording: Recording) -> PipelineError:
             )
         case _:
             return PipelineError(
-                f"Run {run_id} has not ended: it is going on, or was interrupted.",
+                f"Run {run_id} has not ended: it is live, or was interrupted.",
                 code=ExecutorErrorCode.EXEC_RUN_BUSY,
-                hint=f"Wait for it; if nobody is at work on it, {go_on}.",
+                hint=f"Wait for it; if no process executes it, {go_on}.",
             )

@@ -66,7 +66,7 @@ def of_message(fact: Event) -> Iterator[Explanation]:
     if posts:
         what = f"gave the model {posts} text{'s' * (posts > 1)}"
         yield because(
-            fact, "message", what, "somebody sent the run words", Origin("caller", "send")
+            fact, "message", what, "somebody sent the run a message", Origin("caller", "send")
         )
     if texts > posts:
         what = f"gave the model {texts - posts} text{'s' * (texts - posts > 1)} of its supervisor"
