@@ -63,7 +63,7 @@ class Alternating(LoopGuard):
     """Back and forth: two or three turns that repeat in the same order."""
 
     name = "alternating"
-    description = "Two or three different turns that come again and again, with the same results."
+    description = "Two or three different turns that alternate, with the same results."
     code = ExecutorErrorCode.EXEC_LOOP_ALTERNATING
     always = False
 
