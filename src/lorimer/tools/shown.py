@@ -93,10 +93,11 @@ def look_back(messages: Sequence[Message], names: Collection[str]) -> Iterator[P
     for message in messages:
         if message.role == "assistant":
             waiting = {use.id: use for use in message.tool_uses if use.name in names}
-        elif waiting:
-            for block in message.content:
-                if isinstance(block, ToolResultBlock):
-                    use = waiting.get(block.tool_use_id)
-                    if use is not None:
-                        yield PastCall(use, block)
-            waiting = {}
+            continue
+        if not waiting:
+            continue
+        for result in [block for block in message.content if isinstance(block, ToolResultBlock)]:
+            use = waiting.get(result.tool_use_id)
+            if use is not None:
+                yield PastCall(use, result)
+        waiting = {}
