@@ -62,7 +62,7 @@ def test_a_file_is_not_replaced_by_accident(own_place: Path) -> None:
     (own_place / "a.json").write_text("precious", "utf-8")
     result = invoke("manifest", "new", "-o", "a.json")
     assert result.exit_code == 2
-    assert "a.json is there already" in result.stderr
+    assert "a.json already exists" in result.stderr
     assert (own_place / "a.json").read_text("utf-8") == "precious"
     assert invoke("manifest", "new", "-o", "a.json", "--force").exit_code == 0
     assert EnvironmentManifest.load("a.json").metadata.base_preset == "agent"
@@ -215,5 +215,5 @@ def test_a_manifest_of_geny_is_imported_and_what_is_lost_is_told(own_place: Path
     assert invoke("manifest", "validate", "a.toml").exit_code == 0
     result = invoke(*words, "-o", "a.toml")
     assert result.exit_code == 2
-    assert "a.toml is there already" in result.stderr
+    assert "a.toml already exists" in result.stderr
     assert "version: '1'\n" in invoke(*words).stdout

@@ -109,7 +109,7 @@ def test_a_project_allows_only_what_somebody_has_trusted_as_it_is_now(own_place:
     )
     assert explained("Write(out/a)")["decision"] == "ask"
     assert explained("Write(src/a)")["decision"] == "deny"  # needs no trust
-    assert "nobody has trusted it" in invoke("permissions", "test").stderr
+    assert "its current text is not trusted" in invoke("permissions", "test").stderr
     shown = invoke("permissions", "trust", input="n\n")
     assert shown.exit_code != 0
     assert 'deny = ["Write(./src/**)"]' in shown.stdout

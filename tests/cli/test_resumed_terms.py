@@ -63,7 +63,7 @@ def test_what_allowed_more_has_to_be_said_again(own_place: Path) -> None:
         assert again in refused.stderr
         noted = invoke("runs", "resume", run, "--ask-later")
         assert noted.exit_code == 5  # the call that was free then is asked about now
-        assert f"begun with {again}" in noted.stderr
+        assert f"started with {again}" in noted.stderr
         assert not (own_place / "a.txt").exists()
         assert invoke("runs", "answer", run, "no").exit_code == 0
         result = invoke("runs", "resume", run, *shlex.split(again))

@@ -191,7 +191,7 @@ def test_what_marimo_cannot_say_is_refused(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("out", "told"), [("x.txt", "has to end in .py or .ipynb"), ("script.py", "is there already")]
+    ("out", "told"), [("x.txt", "has to end in .py or .ipynb"), ("script.py", "already exists")]
 )
 def test_a_place_that_does_not_do(
     out: str, told: str, script: Path, monkeypatch: pytest.MonkeyPatch

@@ -67,7 +67,7 @@ WRONG = (
     ("runs resume run_x --store nowhere.db", "there is no store of runs at nowhere.db"),
     (f"runs ls --store {'x' * 300}.db", "there is no store of runs at xxx"),
     ("runs ls --store ~nobody_here/runs.db", "there is no store of runs at ~nobody_here/runs.db"),
-    ("models ls --models nowhere.toml", "the host file nowhere.toml is not there"),
+    ("models ls --models nowhere.toml", "the host file nowhere.toml does not exist"),
     ("models ls --models .", "the host file . is not a file"),
     (f"models ls --models {'x' * 300}.toml", "the host file xxx"),
     ("manifest validate", "missing argument"),
@@ -81,7 +81,7 @@ WRONG = (
         "bad.yaml: not valid YAML: line 2, column 1: expected the node content",
     ),
     ("demo --base-url http://x", "--base-url needs --model"),
-    ("demo --dir .", "--dir: . is there already"),
+    ("demo --dir .", "--dir: . exists"),
     ("run what is in here", "there are 4 texts, and one task is wanted"),
 )
 

@@ -1263,7 +1263,7 @@ LESS: dict[str, tuple[list[tuple[str, Any]], tuple[str, str, str]]] = {
         [("run.suspended", {"code": "exec.journal.conflict"})],
         (
             "stopped without an end",
-            "it could not go on (exec.journal.conflict)",
+            "it could not continue (exec.journal.conflict)",
             "built in (exec.journal.conflict)",
         ),
     ),

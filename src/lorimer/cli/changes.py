@@ -7,8 +7,8 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, cast
 
 from lorimer.cli.fail import Fault
-from lorimer.cli.reading import manifest_of
-from lorimer.cli.text import one_line, visible
+from lorimer.cli.reading import manifest_of, no_manifest
+from lorimer.cli.text import one_line, short_id, visible
 from lorimer.core.errors import MutationError
 from lorimer.core.events import Event
 from lorimer.core.jsonable import JSON, dumps
@@ -66,7 +66,7 @@ async def asked(
     for text in values:
         path, mark, value = text.partition("=")
         if not mark or not path.strip():
-            raise Fault(f"--set {text!r} is no PATH=VALUE", hint="Write e.g. model.temperature=0.")
+            raise Fault(f"--set {text!r} is not PATH=VALUE", hint="Write e.g. model.temperature=0.")
         made.append(assigned(manifest, path.strip(), _value(value), known))
     after = mutation.apply(manifest, [mutation.read(each) for each in made], known)
     require_unchanged("limits", after.limits == manifest.limits)
@@ -85,7 +85,7 @@ async def _present(journal: SQLiteJournal, row: RunRow, known: Catalogue) -> Env
     facts = await facts_of(journal, row)
     manifest = await manifest_of(journal, facts)
     if manifest is None:
-        raise Fault(f"the manifest of run {row.run_id} is not in this store")
+        raise no_manifest(row.run_id, f"End the run: lorimer runs cancel {short_id(row.run_id)}")
     for fact in facts:
         if fact.type == "mutated":
             made = [mutation.read(each) for each in changes_in(fact)]
@@ -97,7 +97,7 @@ def _document(text: str) -> Mapping[str, JSON]:
     try:
         found = cast("JSON", json.loads(text))
     except (ValueError, RecursionError) as error:
-        raise Fault(f"--change is no JSON: {error}") from None
+        raise Fault(f"--change is not JSON: {error}") from None
     if not isinstance(found, Mapping):
         raise Fault('--change has to be an object with a "kind"')
     return found

@@ -250,5 +250,5 @@ def _terminal() -> Finding:
     encoding = sys.stdout.encoding
     told = f"{os.environ.get('TERM', '?')}, {columns} columns, {encoding}"
     if encoding.lower().replace("-", "") != "utf8":
-        return Finding("note", "terminal", told, "Set LANG to a UTF-8 locale for proper signs.")
+        return Finding("note", "terminal", told, "Set LANG to a UTF-8 locale to see all symbols.")
     return Finding("ok", "terminal", told)

@@ -17,7 +17,7 @@ from lorimer.cli.fail import Fault
 from lorimer.cli.owner import own_name
 from lorimer.cli.policy_files import mode_of, read_policy_files
 from lorimer.cli.progress import screen_for
-from lorimer.cli.reading import find, manifest_of, take_over_run
+from lorimer.cli.reading import find, manifest_of, no_manifest, take_over_run
 from lorimer.cli.store import existing_store, opened, store_path
 from lorimer.cli.story import Story
 from lorimer.cli.text import short_id
@@ -223,9 +223,9 @@ async def resume(run_id: str, terms: Terms) -> int:
         facts = await facts_of(journal, row)
         manifest = await manifest_of(journal, facts)
         if manifest is None:
-            raise Fault(
-                f"the manifest of run {row.run_id} is not in this store",
-                hint=f"It cannot go on; end it: lorimer runs cancel {short_id(row.run_id)}",
+            raise no_manifest(
+                row.run_id,
+                f"It cannot be resumed; end it: lorimer runs cancel {short_id(row.run_id)}",
             )
         call = await Call.of(journal, row.run_id)
         said = bool(
@@ -309,15 +309,15 @@ def _missing(terms: Terms, call: Call) -> list[str]:
 
 def _begun_with(missing: list[str]) -> str:
     return (
-        f"this run was begun with {' '.join(missing)}; what allows more is not kept, so it goes on "
-        "without, and you will be asked"
+        f"this run was started with {' '.join(missing)}; options that allow more are not stored, "
+        "so it continues without them, and you will be asked"
     )
 
 
 def _rules_wanted(run_id: str, call: Call) -> Fault:
     return Fault(
-        f"run {short_id(run_id)} was begun with options that allow more; they are not kept, and "
-        "nobody can be asked",
+        f"run {short_id(run_id)} was started with options that allow more; they are not stored, "
+        "and nobody can be asked",
         hint=f"Give them again: {call.resume_command(run_id)} "
-        "(or only --allow Read, to let it go on with reading)",
+        "(or only --allow Read, to let it continue reading)",
     )

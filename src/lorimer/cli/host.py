@@ -33,7 +33,7 @@ def host_path(given: str | None) -> Path | None:
         return usual if usual.is_file() else None
     path = expanded(named)
     if not os.path.isfile(path):
-        what = "is not a file" if os.path.exists(path) else "is not there"
+        what = "is not a file" if os.path.exists(path) else "does not exist"
         raise Fault(
             f"the host file {path} {what}",
             hint=f"It was named by {'--models' if given else VARIABLE}.",

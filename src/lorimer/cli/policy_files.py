@@ -108,7 +108,7 @@ def _left_out(path: Path, project: Said) -> tuple[str, ...]:
     if not parts:
         return ()
     return (
-        f"{path} {' and '.join(parts)}; nobody has trusted it as it is now: "
+        f"{path} {' and '.join(parts)}, but its current text is not trusted: "
         "lorimer permissions trust",
     )
 

@@ -75,7 +75,7 @@ def _words_of(fact: Event) -> str | None:
 def _not_ended(recording: Recording) -> PipelineError:
     run_id, last = recording.run_id, recording.facts[-1]
     code = next((c for c in _SUSPENDED if last.data.get("code") == c), None)
-    go_on = f"go on with it: pipeline.resume({run_id!r}), or lorimer runs resume {run_id}"
+    go_on = f"resume it: pipeline.resume({run_id!r}), or lorimer runs resume {run_id}"
     match code if last.type == "run.suspended" else None:
         case ExecutorErrorCode.EXEC_RUN_WAITING:
             return PipelineError(

@@ -95,7 +95,7 @@ def refuse_closed() -> JournalError:
 
 def refuse_snapshot(stream: str) -> JournalError:
     """The error for a snapshot of a stream that was never claimed."""
-    return JournalError(f"there is no stream {stream!r} to keep a snapshot of")
+    return JournalError(f"there is no stream {stream!r} to store a snapshot of")
 
 
 def refuse_post(stream: str) -> JournalError:

@@ -87,7 +87,7 @@ async def _stream(
             found += await _kept(journal, facts)
             found += await purses.of(facts)
         elif complete:
-            found.append(Finding(row.first, "list", row.run_id, "its facts are not there"))
+            found.append(Finding(row.first, "list", row.run_id, "its facts are missing"))
     known = {row.run_id for row in rows}
     for run_id, facts in contract.runs.items():
         if run_id not in known:

@@ -313,7 +313,7 @@ def _media_of(input: JSON) -> list[ImageBlock | DocumentBlock]:
                     raise ValueError("it has neither data nor url")
             except (TypeError, ValueError) as error:
                 raise StageError(
-                    f"The input's {key} hold something that is not {_A[kind]}: {error}.",
+                    f"The input's {key} contain something that is not {_A[kind]}: {error}.",
                     code=ExecutorErrorCode.EXEC_INPUT_INVALID,
                     hint='Each is {"media_type": ..., "data": base64}, or {"url": ...}.',
                     stage_name="input",

@@ -40,7 +40,7 @@ class LoopGuard(Strategy):
 
     def warning(self, count: int) -> str:
         """The problem in words for the model and for people."""
-        raise TypeError(f"{type(self).__name__} has no told method")
+        raise TypeError(f"{type(self).__name__} has no warning method")
 
 
 class Identical(LoopGuard):

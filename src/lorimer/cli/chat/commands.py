@@ -122,7 +122,7 @@ def _drop(chat: Chat, runner: asyncio.Runner, rest: str) -> int:
     except LorimerError as error:
         return fail.report_error(error)
     runner.run(chat.session.refresh())
-    click.secho("given up", dim=True, err=True)
+    click.secho("discarded", dim=True, err=True)
     return fail.OK
 
 

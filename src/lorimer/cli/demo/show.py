@@ -117,7 +117,7 @@ class Show:
     def opening(self) -> None:
         """Show which model is used, and where."""
         self._say()
-        self._say("Lorimer demo: an agent works, is killed in the middle, and goes on.", "bold")
+        self._say("Lorimer demo: an agent works, is killed in the middle, and is resumed.", "bold")
         self._say()
         if self._cast.model is None:
             self._say(

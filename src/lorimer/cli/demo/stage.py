@@ -74,7 +74,7 @@ def choose_folder(given: Path | None) -> Folder:
             number += 1
         return Folder(path)
     if given.exists() and (not given.is_dir() or any(given.iterdir())):
-        raise Fault(f"--dir: {given} is there already and not an empty folder")
+        raise Fault(f"--dir: {given} exists, and is not an empty folder")
     return Folder(given)
 
 

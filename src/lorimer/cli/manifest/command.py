@@ -187,7 +187,7 @@ def _put(text: str, output: Path | None, *, force: bool) -> None:
     if output is None:
         click.echo(text, nl=False)
     elif output.exists() and not force:
-        raise fail.Fault(f"{output} is there already", hint="Give another name, or --force.")
+        raise fail.Fault(f"{output} already exists", hint="Give another name, or --force.")
     else:
         _write(output, text)
 

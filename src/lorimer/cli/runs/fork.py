@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING
 import click
 
 from lorimer.cli.click_types import Whole
-from lorimer.cli.fail import Fault
 from lorimer.cli.options import Terms, execution_options
 from lorimer.cli.run_names import run_argument
 
@@ -114,13 +113,11 @@ async def _fork(
 
 
 def _manifest(parent: Recording) -> EnvironmentManifest:
+    from lorimer.cli.reading import no_manifest
     from lorimer.core.manifest import EnvironmentManifest
 
     if parent.manifest is None:
-        raise Fault(
-            f"the manifest of run {parent.run_id} is not in this store",
-            hint="Give one: --manifest FILE.",
-        )
+        raise no_manifest(parent.run_id, "Give one: --manifest FILE.")
     return EnvironmentManifest.from_dict(parent.manifest)
 
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Final
 
 import click
 
-from lorimer.cli.fail import FAILED, OK, Fault
+from lorimer.cli.fail import FAILED, OK
 from lorimer.cli.options import store_option
 from lorimer.cli.run_names import run_argument
 from lorimer.cli.text import count, on_line, one_line, print_json, short_id, visible
@@ -60,10 +60,7 @@ async def _replay(run: str, manifest: Path | None, as_json: bool, store: str | N
         recording = await recorded(journal, row.run_id)
         call = await Call.of(journal, row.run_id)
     if recording.manifest is None and other is None:
-        raise Fault(
-            f"the manifest of run {short_id(row.run_id)} is not in this store",
-            hint="Give one: --manifest FILE.",
-        )
+        raise reading.no_manifest(row.run_id, "Give one: --manifest FILE.")
     described = other or EnvironmentManifest.from_dict(recording.manifest or {})
     pipeline = Pipeline(
         described,

@@ -152,7 +152,7 @@ def convert(file: Path, out: Path, marimo: bool, force: bool) -> None:
     if out.suffix not in (".py", NOTEBOOK) or (marimo and out.suffix != ".py"):
         raise Fault(f"{out} has to end in .py{'' if marimo else ' or .ipynb'}")
     if out.exists() and not force:
-        raise Fault(f"{out} is there already", hint="--force overwrites it.")
+        raise Fault(f"{out} already exists", hint="--force overwrites it.")
     cells = cells_of(file, prose=True)
     make = to_marimo if marimo else to_notebook if out.suffix == NOTEBOOK else to_script
     try:

@@ -186,7 +186,7 @@ def suspended(fact: Event) -> tuple[str, Origin]:
         case _code.EXEC_RUN_SHUTDOWN.value:
             return "the program was shut down", Origin("host", "shutdown")
         case _:
-            return f"it could not go on ({code})", Origin("engine", code)
+            return f"it could not continue ({code})", Origin("engine", code)
 
 
 def _loop_guard(name: str, in_force: ManifestInForce) -> Origin:

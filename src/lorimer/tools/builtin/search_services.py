@@ -201,7 +201,7 @@ async def _asked(
     except ValueError:
         data = None
     if not isinstance(data, Mapping):
-        raise _lost(f"the answer of {name} cannot be read: it is no JSON object")
+        raise _lost(f"the answer of {name} cannot be read: it is not a JSON object")
     return data
 
 
