@@ -35,6 +35,8 @@ _REMOTE: Final = re.compile(
 """A push target that is surely another machine, or was set up by a person. Any other word may be a
 folder, whose hooks the push would run."""
 _PLAIN: Final = re.compile(r"[A-Za-z0-9_./:@+,-]*", re.ASCII)
+_WRAPPERS: Final = frozenset("timeout nohup setsid command builtin nice env".split())
+"""Programs that `_without_wrapper` removes."""
 _DURATION: Final = re.compile(r"[0-9]+(\.[0-9]+)?[smhd]?", re.ASCII)
 _NICENESS: Final = re.compile(r"-?[0-9]+")
 _VERSIONED: Final = re.compile(r"(.*[A-Za-z+])-?[0-9]+(?:\.[0-9]+)*(?:t|-dbg)?", re.ASCII)
@@ -47,6 +49,8 @@ _OWN_OPTIONS_END_AT_DASHES: Final = frozenset({"npm", "pnpm", "cargo"})
 def unwrapped(argv: Sequence[str]) -> tuple[str, ...] | None:
     """The command inside all wrappers: `timeout 5 ...`, `nice ...`, `nohup ...`, `env A=b ...` and
     the like. None if it is uncertain: only the simplest forms of wrappers are understood."""
+    if argv and argv[0] not in _WRAPPERS:  # most commands
+        return None if argv[0].startswith("-") else tuple(argv)
     words: Sequence[str] = argv
     while words:
         inner = _without_wrapper(words)
