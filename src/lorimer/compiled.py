@@ -79,7 +79,7 @@ class CompiledManifest:
         models = self._bindings.models
         if not isinstance(models, Models):
             raise ConfigError(
-                f"a {type(models).__name__} cannot be told what models can do",
+                f"a {type(models).__name__} does not accept declarations of capabilities",
                 hint="Tell the Models that it asks: models.configure_capabilities(...)",
             )
         for one in [target] if target else models.expand(self.model_spec):

@@ -78,7 +78,7 @@ def test_what_to_do_next_names_the_store() -> None:
 @pytest.mark.parametrize(
     ("words", "told"),
     [
-        (("--continue",), "there is no conversation to go on with"),
+        (("--continue",), "there is no conversation to continue"),
         (("--continue", "--session", "x"), "give one of them"),
         (("--session", "x"), "There is no session 'x'"),
         (("--preset", "minimal"), "remembers nothing"),

@@ -76,7 +76,7 @@ def test_a_broken_store_is_told_and_ends_with_1(own_place: Path) -> None:
     result = invoke("doctor", "--store", "broken.db")
     assert result.exit_code == 1
     assert "✗ store" in result.stdout
-    assert "1 of these has to be mended first." in result.stdout
+    assert "1 of these has to be fixed first." in result.stdout
 
 
 def test_a_sandbox_that_is_required_and_missing_is_told_before_anything_runs(

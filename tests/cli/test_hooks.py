@@ -94,7 +94,7 @@ def test_a_projects_hooks_are_run_once_it_is_trusted(own_place: Path) -> None:
     with FakeLLMServer(by_turn(*WRITES)) as server:
         code, told = task(server)
         assert code == 0
-        assert "would run the hooks python3 check.py; nobody has trusted it as it is now" in told
+        assert "would run the hooks python3 check.py, but its current text is not trusted" in told
         assert (own_place / "a.txt").exists()
         (own_place / "a.txt").unlink()
         assert invoke("permissions", "trust", "-y").exit_code == 0
@@ -125,7 +125,7 @@ def test_trust_ends_with_any_change(own_place: Path, change: str) -> None:
         assert "what its hooks run has to lie in" in result.stderr
         return
     assert not read_policy_files(own_place).hooks
-    assert "nobody has trusted it" in invoke("permissions", "test").stderr
+    assert "its current text is not trusted" in invoke("permissions", "test").stderr
 
 
 def test_a_project_without_a_folder_for_its_programs_is_told_so(own_place: Path) -> None:

@@ -62,7 +62,7 @@ def test_a_file_is_not_replaced_by_accident(own_place: Path) -> None:
     (own_place / "a.json").write_text("precious", "utf-8")
     result = invoke("manifest", "new", "-o", "a.json")
     assert result.exit_code == 2
-    assert "a.json is there already" in result.stderr
+    assert "a.json already exists" in result.stderr
     assert (own_place / "a.json").read_text("utf-8") == "precious"
     assert invoke("manifest", "new", "-o", "a.json", "--force").exit_code == 0
     assert EnvironmentManifest.load("a.json").metadata.base_preset == "agent"
@@ -186,7 +186,7 @@ def test_the_model_is_read_from_the_environment_where_the_option_says_so(
     own_place: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     preset_manifest("chat", model="${MODEL}").save("a.toml")
-    assert "${MODEL}, by variables" in invoke("manifest", "explain", "a.toml").stdout
+    assert "${MODEL}, with variables" in invoke("manifest", "explain", "a.toml").stdout
     monkeypatch.setenv("MODEL", "scripted:echo")
     result = invoke("run", "hi", "--manifest", "a.toml")
     assert (result.exit_code, result.stdout) == (2, "")
@@ -209,11 +209,11 @@ def test_a_manifest_of_geny_is_imported_and_what_is_lost_is_told(own_place: Path
     result = invoke(*words, "-o", "a.toml")
     assert (result.exit_code, result.stdout) == (0, "")
     told = result.stderr.splitlines()
-    assert "note: tools.mcp_servers: not carried: configure MCP servers where it is run" in told
+    assert "note: tools.mcp_servers: not imported: configure MCP servers where it is run" in told
     assert all(line.startswith("note: ") for line in told)
     assert "DoNotShow" not in result.stderr
     assert invoke("manifest", "validate", "a.toml").exit_code == 0
     result = invoke(*words, "-o", "a.toml")
     assert result.exit_code == 2
-    assert "a.toml is there already" in result.stderr
+    assert "a.toml already exists" in result.stderr
     assert "version: '1'\n" in invoke(*words).stdout

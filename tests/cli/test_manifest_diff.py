@@ -20,7 +20,7 @@ def test_the_command_tells_by_its_exit_code_whether_they_differ(own_place: Path)
     manifest.save("spelled.yaml")
     result = invoke("manifest", "diff", "agent", "spelled.yaml")
     assert result.exit_code == 0
-    assert result.stdout == "They come to the same, and are written differently.\n"
+    assert result.stdout == "They mean the same, but are written differently.\n"
     manifest.stages["api"].strategies["retry"] = "no_retry"
     manifest.save("other.json")
     result = invoke("manifest", "diff", "agent", "other.json")

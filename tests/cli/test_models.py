@@ -163,7 +163,7 @@ def test_every_fault_of_a_host_file_has_a_line(own_place: Path) -> None:
         assert "Traceback" not in result.stderr
     result = invoke("models", "ls", "--models", "absent.toml")
     assert result.exit_code == 2
-    assert "the host file absent.toml is not there" in result.stderr
+    assert "the host file absent.toml does not exist" in result.stderr
 
 
 def test_the_default_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

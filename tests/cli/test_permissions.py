@@ -63,7 +63,7 @@ def test_what_cannot_be_explained(words: list[str]) -> None:
 def test_examples_are_tried() -> None:
     rule = '[[rule]]\ndeny = "Bash(git push **)"\nreason = "releases go through CI"\n'
     user_rules(f'{rule}match = ["git push -f", "nice git push"]\nnot_match = ["git status"]\n')
-    assert invoke("permissions", "test").stdout == "1 rule; every example is kept\n"
+    assert invoke("permissions", "test").stdout == "1 rule; every example holds\n"
     user_rules(f'{rule}match = ["git pull"]\n')
     result = invoke("permissions", "test")
     assert result.exit_code == 2
@@ -82,14 +82,14 @@ def test_examples_are_tried() -> None:
         ('deny = ["@exce"]', "did you mean 'exec'"),
         ('allow = ["Bash(ls $(x))"]', "is not a pattern for commands"),
         ('deny = ["Write(/etc/x)"]', "has no anchor"),
-        ('mode = "bypass"', "stands in no file"),
+        ('mode = "bypass"', "no file can set the mode bypass"),
         ('mode = "dontask"', "did you mean 'dontAsk'"),
-        ("forbid_bypass = true", "only the managed file"),
-        ("forbid_bypass = 1", "is true or false"),
+        ("forbid_bypass = true", "only the operator's file"),
+        ("forbid_bypass = 1", "has to be true or false"),
         ('[[rule]]\ndeny = "Bash"\nreason = 3', "reason has to be text"),
         ("rule = [3]", "has to be a table"),
         ('[[rule]]\ndeny = "Bash"\nallow = "Bash"', "needs one of"),
-        ('[[rule]]\ndeny = "@net"\nmatch = ["x"]', "examples go with a tool"),
+        ('[[rule]]\ndeny = "@net"\nmatch = ["x"]', "@net cannot have examples"),
         ('[[rule]]\ndeny = "Bash"\nwhy = "x"', "no field 'why'"),
         ("rule = 3", "list of tables"),
     ],
@@ -109,7 +109,7 @@ def test_a_project_allows_only_what_somebody_has_trusted_as_it_is_now(own_place:
     )
     assert explained("Write(out/a)")["decision"] == "ask"
     assert explained("Write(src/a)")["decision"] == "deny"  # needs no trust
-    assert "nobody has trusted it" in invoke("permissions", "test").stderr
+    assert "its current text is not trusted" in invoke("permissions", "test").stderr
     shown = invoke("permissions", "trust", input="n\n")
     assert shown.exit_code != 0
     assert 'deny = ["Write(./src/**)"]' in shown.stdout
@@ -123,7 +123,7 @@ def test_a_project_allows_only_what_somebody_has_trusted_as_it_is_now(own_place:
 
 def test_a_project_cannot_set_the_mode(own_place: Path) -> None:
     project_rules(own_place, 'mode = "acceptEdits"\n')
-    assert "a project sets no mode" in invoke("permissions", "test").stderr
+    assert "a project cannot set the mode" in invoke("permissions", "test").stderr
 
 
 def test_what_is_managed_binds_everybody(own_place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -215,9 +215,9 @@ def test_rules_of_another_program_are_printed_as_ours(own_place: Path) -> None:
     )
     result = invoke("permissions", "import", "settings.json")
     assert result.exit_code == 0
-    assert "note: hooks: not carried" in result.stderr
-    assert "note: allow Bash(echo $X): not carried" in result.stderr
-    assert r"note: allow Bash(a\nnote: b): not carried" in result.stderr
+    assert "note: hooks: not imported" in result.stderr
+    assert "note: allow Bash(echo $X): not imported" in result.stderr
+    assert r"note: allow Bash(a\nnote: b): not imported" in result.stderr
     user_rules(result.stdout)
     assert explained("Bash(git log -3)")["decision"] == "allow"
     assert explained("Read(a/.env)")["decision"] == "deny"
@@ -317,7 +317,8 @@ def test_a_rule_that_does_nothing_is_noted_where_it_would_have_held(own_place: P
     result = invoke("run", "-m", "scripted:obedient", "Hello")
     assert result.exit_code == 0, result.output
     assert (
-        "rule deny bash(rm **): no shipped tool is called so; did you mean 'Bash'" in result.stderr
+        "rule deny bash(rm **): there is no shipped tool of this name; did you mean 'Bash'"
+        in result.stderr
     )
     assert "hub" not in result.stderr
 
@@ -325,10 +326,10 @@ def test_a_rule_that_does_nothing_is_noted_where_it_would_have_held(own_place: P
 def test_a_rule_for_a_tool_that_is_nearly_there_is_noted() -> None:
     user_rules('deny = ["Wrte(./a)", "@net", "mcp:hub", "Publish"]\n')
     result = invoke("permissions", "test")
-    assert (result.exit_code, result.stdout) == (0, "4 rules; every example is kept\n")
+    assert (result.exit_code, result.stdout) == (0, "4 rules; every example holds\n")
     (note,) = result.stderr.splitlines()
     assert note.startswith(
-        "note: user rule deny Wrte(./a): no shipped tool is called so; did you mean 'Write'"
+        "note: user rule deny Wrte(./a): there is no shipped tool of this name; did you mean"
     )
     for words in ((), ("--json",)):
         result = invoke("permissions", "explain", "Write(./a)", *words)

@@ -99,7 +99,7 @@ def test_a_narrow_terminal_has_room_for_what_stages_do() -> None:
     assert max(map(len, shown)) <= 80
     (head,) = [row for row in shown if "what it does" in row]
     assert 80 - head.index("what it does") >= 36
-    assert "      compactor        summary              When the window fills up: a line a" in shown
+    assert "      compactor        summary              When the window fills up, one line" in shown
     shown = rows("manifest", "stages", "api")
     assert any(row.endswith('provider: string = ""') for row in shown)
     assert any(row.endswith("stream: boolean = True") for row in shown)

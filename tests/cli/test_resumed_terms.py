@@ -63,7 +63,7 @@ def test_what_allowed_more_has_to_be_said_again(own_place: Path) -> None:
         assert again in refused.stderr
         noted = invoke("runs", "resume", run, "--ask-later")
         assert noted.exit_code == 5  # the call that was free then is asked about now
-        assert f"begun with {again}" in noted.stderr
+        assert f"started with {again}" in noted.stderr
         assert not (own_place / "a.txt").exists()
         assert invoke("runs", "answer", run, "no").exit_code == 0
         result = invoke("runs", "resume", run, *shlex.split(again))
@@ -84,7 +84,7 @@ def test_a_file_that_is_gone_is_named_with_what_to_say(
         gone = invoke("runs", *again)
         assert (gone.exit_code, gone.stderr) == (
             2,
-            f"error: the host file of this run, {file}, is not there any more\n"
+            f"error: the host file of this run, {file}, no longer exists\n"
             "hint: Say where it is now: --models FILE\n",
         )
     assert invoke("runs", "resume", last_run(), "--models", str(moved)).exit_code == 0
@@ -117,12 +117,12 @@ def test_a_workspace_that_is_gone_is_named_with_what_to_say(own_place: Path) -> 
     work.rename(own_place / "moved")
     run = last_run()[:12]
     gone = (
-        f"error: the workspace of this run, {work}, is not there any more\n"
+        f"error: the workspace of this run, {work}, no longer exists\n"
         "hint: Say where it is now: --workspace DIR"
     )
     told = invoke("runs", "resume", run)
     assert told.exit_code == 2
-    assert told.stderr == f"{gone}; or give the run up: lorimer runs cancel {run}\n"
+    assert told.stderr == f"{gone}; or abandon the run: lorimer runs cancel {run}\n"
     assert invoke("runs", "fork", run, "--after", "1").stderr == f"{gone}\n"
     assert invoke("runs", "resume", run, "--workspace", "moved").exit_code == 0
 

@@ -78,7 +78,7 @@ def test_an_answer_that_never_has_its_form_is_an_error(form: str) -> None:
         ("[1]", (), "must hold fields with values"),
         ('{"type": "array"}', (), "form.json must have type 'object'"),
         ("{x", (), "not valid JSON"),
-        (FORM, ("--preset", "evaluator"), "judged in another way (agent_evaluation)"),
+        (FORM, ("--preset", "evaluator"), "evaluated in another way (agent_evaluation)"),
     ],
 )
 def test_a_form_that_cannot_be_is_one_line(

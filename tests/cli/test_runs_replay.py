@@ -53,7 +53,7 @@ def test_a_run_whose_process_was_killed_is_replayed_as_far_as_it_came() -> None:
             asked(server, 2)  # and then it is killed
     result = invoke("runs", "replay", last_run())
     assert result.exit_code == 0, result.output
-    assert result.stdout.endswith("and it goes as far as it is recorded\n")
+    assert result.stdout.endswith("and it replays as far as it is recorded\n")
 
 
 def test_a_run_that_is_not_there() -> None:

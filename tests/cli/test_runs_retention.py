@@ -42,8 +42,8 @@ def test_old_sessions_go_and_the_rest_stays(own_place: Path, tmp_path: Path) -> 
     result = invoke("runs", "prune", "--older-than", "30d")
     assert result.exit_code == 0, result.stderr
     first, second = result.stdout.splitlines()
-    assert first == "removed 1 session with 1 run, 1 document that no run names any more"
-    assert second.endswith("is free for new runs; --vacuum gives it back to the disk")
+    assert first == "removed 1 session with 1 run, 1 document that no run uses any more"
+    assert second.endswith("is free for new runs; --vacuum returns it to the disk")
     assert [row["run_id"] for row in listed()] == [young]
     assert invoke("runs", "verify", "--all").exit_code == 0
     assert invoke("runs", "show", old).exit_code == 2
@@ -67,7 +67,7 @@ def test_a_terminal_is_shown_how_far_it_has_come(tmp_path: Path) -> None:
     shown = in_terminal(*words, "--vacuum", keys=[]).out
     assert "\r\x1b[K… removing session 1 of 3" in shown
     assert "\r\x1b[Kremoved 3 sessions" in shown
-    assert "\r\x1b[K… writing the file anew\r\x1b[Kthe file is" in shown
+    assert "\r\x1b[K… rewriting the file\r\x1b[Kthe file is" in shown
     assert run_process(*words).err == ""
 
 

@@ -90,7 +90,7 @@ def test_after_kill_9_the_run_goes_on_at_once_and_repeats_nothing(own_place: Pat
 
         refused = invoke("runs", "resume", run)
         assert refused.exit_code == 2
-        assert "was begun with options that allow more; they are not kept" in refused.stderr
+        assert "was started with options that allow more; they are not stored" in refused.stderr
         assert f"lorimer runs resume {run[:12]} --allow '{RULE}'" in refused.stderr
 
         os.chdir("/")  # the workspace is the one that it was begun in
@@ -165,7 +165,7 @@ def test_a_second_ctrl_c_does_not_wait_for_anything() -> None:
     assert process.wait(PATIENCE_S) == 130
     process.stderr.close()
     assert "error: stopped at once" in told
-    assert "hint: How far it came: lorimer runs show run_stubborn" in told
+    assert "hint: See how far it came: lorimer runs show run_stubborn" in told
 
 
 def test_ctrl_c_ends_what_a_tool_has_started(own_place: Path) -> None:

@@ -114,7 +114,7 @@ def test_only_names_that_nobody_gives_are_told_as_missing(script: Path) -> None:
         "# %% hi\nprint('hi')\n# %% lost\nprint(nobody, later)\n# %% after\nlater = 1\n"
     )
     assert invoke("steps", "explain", str(script), "hi").stdout == (
-        "hi\n  reads nothing of other steps, and makes nothing\n"
+        "hi\n  reads nothing from other steps, and makes nothing\n"
     )
     assert invoke("steps", "explain", str(script), "lost").stdout.splitlines() == [
         "lost",

@@ -51,7 +51,7 @@ def test_an_edit_tells_what_would_run_and_keeps_all_other_text(script: Path) -> 
     result = invoke("steps", "edit", str(script), "load", "--code", "rows = [1]\nmore = 2")
     assert result.exit_code == 0
     assert "-rows = [3, 1, 2]   # three\n+rows = [1]\n+more = 2\n" in result.stdout
-    assert "2 steps of 5 would run again, by their texts:" in result.stdout
+    assert "2 steps of 5 would run again, judging by their code:" in result.stdout
     assert "load  its code was edited" in result.stdout
     assert "show  it reads 'rows', which load makes again" in result.stdout
     expected = SCRIPT.replace("rows = [3, 1, 2]   # three", "rows = [1]\nmore = 2")
@@ -91,9 +91,9 @@ def test_a_dry_run_writes_nothing(script: Path) -> None:
 @pytest.mark.parametrize(
     ("code", "told"),
     [
-        ("factor = (", "is no Python: line 1"),
-        ("factor = " + "-" * 100_000 + "1", "is no Python: it is nested too deep"),
-        ("a = 1\n# %% new\nb = 2", "would begin another step"),
+        ("factor = (", "is not valid Python: line 1"),
+        ("factor = " + "-" * 100_000 + "1", "is not valid Python: it is nested too deep"),
+        ("a = 1\n# %% new\nb = 2", "would start another step"),
         ("\n", "would be empty"),
     ],
 )
@@ -191,7 +191,7 @@ def test_what_marimo_cannot_say_is_refused(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("out", "told"), [("x.txt", "has to end in .py or .ipynb"), ("script.py", "is there already")]
+    ("out", "told"), [("x.txt", "has to end in .py or .ipynb"), ("script.py", "already exists")]
 )
 def test_a_place_that_does_not_do(
     out: str, told: str, script: Path, monkeypatch: pytest.MonkeyPatch
@@ -214,7 +214,7 @@ def test_row_28_magics_are_told_or_left_out(tmp_path: Path) -> None:
     path.write_text(json.dumps({"cells": cells}))
     told = invoke("steps", "run", str(path))
     assert told.exit_code == 1
-    assert "notebook magics are no Python (1, 2, 3): --no-magics leaves them out" in told.stderr
+    assert "notebook magics are not Python (1, 2, 3): --no-magics leaves them out" in told.stderr
     done = invoke("steps", "run", str(path), "--no-magics")
     assert done.exit_code == 0
     assert "\n42\n" in done.stdout

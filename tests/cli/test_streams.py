@@ -205,7 +205,7 @@ def test_the_current_folder_was_removed(own_place: Path) -> None:
         text=True,
         timeout=PATIENCE_S,
     )
-    told = "error: the current folder does not exist any more\nhint: Go to another one.\n"
+    told = "error: the current folder no longer exists\nhint: Go to another one.\n"
     assert (done.returncode, done.stderr) == (2, told)
 
 

@@ -35,7 +35,7 @@ def test_a_run_that_waits_for_an_answer_is_answered_and_resumed() -> None:
         assert (began.exit_code, began.stdout) == (5, "")
         run = last_run()
         assert "(exec.run.waiting)" in began.stderr
-        assert f"hint: What it asks: lorimer runs show {run[:12]}\n" in began.stderr
+        assert f"hint: See its question: lorimer runs show {run[:12]}\n" in began.stderr
         assert listed()[0]["status"] == "waiting"
         shown = invoke("runs", "show").stdout
         assert "asks: Bash (may exec," in shown
@@ -81,7 +81,7 @@ def test_of_two_answers_at_once_the_later_one_is_told_that_it_does_not_count(
             patched.setattr(mail, "questions", beaten)
             late = invoke("runs", "answer", run, "yes")
         assert (late.exit_code, late.stdout) == (2, "")
-        assert "was answered by somebody else just now" in late.stderr
+        assert "was just answered by somebody else" in late.stderr
         assert invoke("runs", "resume", run).exit_code == 0
     assert not Path("log.txt").exists()
 
@@ -244,7 +244,7 @@ def test_a_run_that_waits_is_changed_when_it_is_resumed_or_says_why_not() -> Non
 
 UNFIT: list[tuple[tuple[str, ...], str]] = [
     ((), "there is nothing to change"),
-    (("--set", "model.temperature"), "is no PATH=VALUE"),
+    (("--set", "model.temperature"), "is not PATH=VALUE"),
     (("--set", "modle.temperature=0"), "no path 'modle.temperature'; did you mean 'model'"),
     (("--set", "model.temprature=0"), "did you mean 'temperature'?"),
     (("--set", "model.temperature=9"), "temperature: input should be less than or equal to 2"),
@@ -252,7 +252,7 @@ UNFIT: list[tuple[tuple[str, ...], str]] = [
     (("--set", "stages[api].stratgies.retry=x"), "no 'stratgies.retry' to change; did you"),
     (("--set", "stages[6].strategies.retry=no_rety"), "did you mean 'no_retry'?"),
     (("--set", "limits.max_turns=99"), "limits cannot be changed while a run is going on"),
-    (("--change", "remove"), "--change is no JSON"),
+    (("--change", "remove"), "--change is not JSON"),
     (("--change", '"remove"'), 'has to be an object with a "kind"'),
     (("--change", '{"kind": "remove_stge"}'), "kind"),
 ]

@@ -42,7 +42,7 @@ WRONG = (
     ),
     ("run --model= hi", "the model is empty"),
     ("run --tools Read,,Grep hi", "--tools: there is an empty name in 'Read,,Grep'"),
-    ("run --provider openai hi", "--provider says who answers, but not which model"),
+    ("run --provider openai hi", "--provider needs --model: which model of that provider?"),
     ("run --tools Raed hi", "there is no built-in tool 'Raed'; did you mean 'Read'?"),
     ("run --allow Bsh(ls) --base-url http://x hi", "no tool 'Bsh'; did you mean 'Bash'?"),
     ("run --allow Bash(ls --base-url http://x hi", "is not a rule"),
@@ -67,7 +67,7 @@ WRONG = (
     ("runs resume run_x --store nowhere.db", "there is no store of runs at nowhere.db"),
     (f"runs ls --store {'x' * 300}.db", "there is no store of runs at xxx"),
     ("runs ls --store ~nobody_here/runs.db", "there is no store of runs at ~nobody_here/runs.db"),
-    ("models ls --models nowhere.toml", "the host file nowhere.toml is not there"),
+    ("models ls --models nowhere.toml", "the host file nowhere.toml does not exist"),
     ("models ls --models .", "the host file . is not a file"),
     (f"models ls --models {'x' * 300}.toml", "the host file xxx"),
     ("manifest validate", "missing argument"),
@@ -81,7 +81,7 @@ WRONG = (
         "bad.yaml: not valid YAML: line 2, column 1: expected the node content",
     ),
     ("demo --base-url http://x", "--base-url needs --model"),
-    ("demo --dir .", "--dir: . is there already"),
+    ("demo --dir .", "--dir: . exists"),
     ("run what is in here", "there are 4 texts, and one task is wanted"),
 )
 

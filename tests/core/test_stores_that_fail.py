@@ -382,7 +382,7 @@ def test_a_claim_that_could_not_be_prolonged_is_prolonged_the_next_time(
 
     simulate(main)
     told = [record.getMessage() for record in caplog.records]
-    assert told == ["a claim was not prolonged: the disk is full"]
+    assert told == ["a claim was not renewed: the disk is full"]
 
 
 def test_a_store_that_fails_in_a_way_of_its_own_ends_the_run_with_a_code() -> None:

@@ -83,7 +83,7 @@ def test_everything_else_is_told_by_its_path() -> None:
         "stages[4].chain_order.guards",
         "stages[11].chain_order.reviewers",
     }
-    assert str(notes["colour"]) == "colour: not carried: nothing here is called so"
+    assert str(notes["colour"]) == "colour: not imported: nothing here is called so"
 
 
 THEIRS: dict[tuple[int, str, str], str] = {
@@ -200,8 +200,8 @@ def test_a_value_that_does_not_do_is_told_and_left_out(tmp_path: Path) -> None:
     assert found.manifest.model.temperature is None
     assert found.manifest.limits.max_turns == 50
     told = [str(note) for note in found.notes]
-    assert any(text.startswith("model.temperature: not carried: input should be") for text in told)
-    assert any(text.startswith("limits.max_turns: not carried: ") for text in told)
+    assert any(text.startswith("model.temperature: not imported: input should be") for text in told)
+    assert any(text.startswith("limits.max_turns: not imported: ") for text in told)
 
 
 @pytest.mark.parametrize(

@@ -237,7 +237,7 @@ def test_facts_that_do_not_follow_are_refused(store: Store) -> None:
         await journal.append("s", conversation.epoch, [note("not told")], sync=False)
         told = [note("told")]
         await journal.append("s", conversation.epoch, told, sync=False)
-        with pytest.raises(JournalError, match="goes on with fact 2, not 1"):
+        with pytest.raises(JournalError, match="continues with fact 2, not 1"):
             conversation.add(told)
         conversation.add([])
 

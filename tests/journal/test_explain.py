@@ -300,7 +300,7 @@ def test_without_a_loop_there_is_one_turn() -> None:
     async def main(world: SimulatedWorld) -> None:
         found = await explained(world, ["x"], "minimal")
         assert of(found, "turn") == [("was the last", "built in (single_turn)")]
-        assert why(found, "was the last") == "no stage of the agent begins another turn"
+        assert why(found, "was the last") == "the agent has no stage that begins another turn"
 
     simulate(main)
 
@@ -403,7 +403,7 @@ def test_a_model_that_cools_down_and_a_router_that_may_have_meant_either() -> No
         await pipeline.run("go")
         found = await told(pipeline, (await pipeline.run("go on")).run_id)
         assert of(found, "model", "retry", "failover") == [("asked b:m", "model.model")]
-        assert "cool down" in why(found, "asked b:m")
+        assert "cooling down" in why(found, "asked b:m")
 
         router = {
             "strategies": {"router": "adaptive"},
@@ -724,7 +724,7 @@ def test_a_tool_that_asks_in_words() -> None:
             ]
             assert why(found, "asked a person") == f"{tool} asks: Which?"
             if said is None:
-                assert why(found, "nobody answered") == "the time for an answer was over"
+                assert why(found, "nobody answered") == "the time for an answer had run out"
 
     simulate(main)
 
@@ -1253,7 +1253,7 @@ def test_the_command_line_knows_all_kinds_and_the_reasons_all_policies() -> None
 LESS: dict[str, tuple[list[tuple[str, Any]], tuple[str, str, str]]] = {
     "an end without a turn": (
         [("run.end", {"status": "ok"})],
-        ("ended ok", "it came to its end", "built in (run.end)"),
+        ("ended ok", "it completed", "built in (run.end)"),
     ),
     "an error that no stage and no limit made": (
         [("run.end", {"status": "error", "code": "exec.sandbox.missing", "message": "None."})],
@@ -1263,7 +1263,7 @@ LESS: dict[str, tuple[list[tuple[str, Any]], tuple[str, str, str]]] = {
         [("run.suspended", {"code": "exec.journal.conflict"})],
         (
             "stopped without an end",
-            "it could not go on (exec.journal.conflict)",
+            "it could not continue (exec.journal.conflict)",
             "built in (exec.journal.conflict)",
         ),
     ),
@@ -1291,8 +1291,8 @@ LESS: dict[str, tuple[list[tuple[str, Any]], tuple[str, str, str]]] = {
         [("compacted", {"rule": "window", "before": 9, "after": 3, "error": "exec.api.unknown"})],
         (
             "took messages out of view: 9 to 3 tokens",
-            "the conversation was longer than window lets it be; its summariser failed "
-            "(exec.api.unknown), a rule without a model stood in",
+            "the conversation was longer than window allows; its summariser failed "
+            "(exec.api.unknown), so a rule without a model was used",
             "stages[2].strategies.compactor",
         ),
     ),
@@ -1364,7 +1364,7 @@ def test_facts_that_are_not_what_they_should_be_are_explained_as_far_as_they_go(
             ]
             [child] = [each for each in found if each.what.startswith("begun stranger")]
             assert child.origin.name.startswith("stages")
-            [phase] = [each for each in found if "fallback stands" in each.what]
+            [phase] = [each for each in found if "fallback replaces" in each.what]
             assert phase.origin.name.endswith("config.phases[9].fallback")
             [no] = [each for each in found if each.what.startswith("refused a call")]
             assert no.origin.name == "permissions.deny"

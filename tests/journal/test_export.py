@@ -88,8 +88,8 @@ START = {"type": "run.start", "run_id": "r", "stage": "", "iteration": 0, "time"
 @pytest.mark.parametrize(
     ("lines", "told"),
     [
-        (["nonsense"], "line 1 is not of an export"),
-        (["[]"], "line 1 is not of an export: it is not an object"),
+        (["nonsense"], "line 1 is not a line of an export"),
+        (["[]"], "line 1 is not a line of an export: it is not an object"),
         ([json.dumps({**START, "data": {}})], "line 1 .* does not begin with"),
         ([json.dumps({**HEAD, "run_id": 7})], "names no run"),
         ([json.dumps({**HEAD, "manifest": 7})], "its manifest is not an object"),
@@ -99,7 +99,7 @@ START = {"type": "run.start", "run_id": "r", "stage": "", "iteration": 0, "time"
         ([json.dumps(HEAD), json.dumps({**START, "seq": "1"})], "must be numbers"),
         ([json.dumps(HEAD), json.dumps({**START, "stage": 1})], "must be text"),
         ([json.dumps(HEAD), json.dumps({**START, "type": "x", "data": {}})], "no kind of fact"),
-        (["[" * 100_000], "line 1 is not of an export"),
+        (["[" * 100_000], "line 1 is not a line of an export"),
         *[
             ([f'{{"type": {number}}}'], f"{number} is not a JSON number")
             for number in ("NaN", "1e999")
@@ -145,5 +145,5 @@ def test_a_time_beyond_all_numbers_is_no_time() -> None:
     head = {"type": "lorimer.run", "run_id": "r", "session_id": "s", "messages": []}
     fact = {"type": "run.start", "run_id": "r", "iteration": 0, "stage": "", "time": 10**400}
     lines = [json.dumps(head), json.dumps({**fact, "seq": 1, "data": {}})]
-    with pytest.raises(JournalError, match="line 2 is not of an export"):
+    with pytest.raises(JournalError, match="line 2 is not a line of an export"):
         read_export(lines)

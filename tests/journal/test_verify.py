@@ -180,7 +180,7 @@ def test_a_snapshot_that_says_something_else_is_found(path: Path) -> None:
     [finding] = changed(path)
     assert (finding.rule, finding.what) == (
         "snapshot",
-        "the snapshot is not what its facts come to",
+        "the snapshot differs from its facts",
     )
 
 

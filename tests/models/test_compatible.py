@@ -333,7 +333,7 @@ def test_a_pipeline_is_told_what_its_models_can() -> None:
         asyncio.run(go(server))
         assert ["tools" in request.body for request in server.requests] == [False, True, False]
     replayed = PipelinePresets.agent(model="vllm:qwen3", models=Unasked(), tools=[look])
-    with pytest.raises(ConfigError, match="a Unasked cannot be told what models can do"):
+    with pytest.raises(ConfigError, match="a Unasked does not accept declarations of capabilities"):
         replayed.configure_capabilities(tools=True)
 
 

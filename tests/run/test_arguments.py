@@ -65,7 +65,7 @@ WRONG: dict[str, tuple[Callable[[], object], str]] = {
     "on_step": (lambda: Invocation(on_step=X or 5), "on_step must be a function, not int"),
     "cap": (lambda: Lane("x", X or "2"), "the cap of 'x' must be a whole number, not str"),
     "policy": (lambda: IdleCritic(X or ExtendOnce(X)), "policy must be a class, or a function of"),
-    "seconds": (lambda: RunnableAgent(timeout_s=float("nan")), "timeout_s is no number"),
+    "seconds": (lambda: RunnableAgent(timeout_s=float("nan")), "timeout_s is not a number"),
     "world": (lambda: executor_of([], world=3), "world must be a World, and an int has no time"),
     "approver": (
         lambda: executor_of([], approver=3),

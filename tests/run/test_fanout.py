@@ -282,7 +282,7 @@ async def nothing(item: int) -> None:
     [
         ({"max_concurrent": 0}, "'max_concurrent' has to be at least 1"),
         ({"key": str, "per_key": {"x": 0}}, "'x' has to be at least 1"),
-        ({"per_key": {"x": 1}}, "no key"),
+        ({"per_key": {"x": 1}}, "per_key needs key"),
     ],
     ids=["cap", "cap-of-a-key", "no-key"],
 )

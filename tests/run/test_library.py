@@ -305,7 +305,7 @@ def test_row_58_an_agent_with_a_tool_that_is_not_safe_to_share_is_not_shared(
         (SavedAgent(name="a", phases=(Phase(name="p", model="fsat"),)), "alias 'fsat'"),
         (
             SavedAgent(name="a", tools=("now",), phases=(Phase(name="p", tools=("noww",)),)),
-            "'p' has the tool 'noww', and the agent has not; did you mean 'now'",
+            "'p' has the tool 'noww', which the agent does not have; did you mean 'now'",
         ),
     ],
     ids=["tool", "tier", "chain", "commas", "phase's tier", "phase's tool"],

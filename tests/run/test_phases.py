@@ -128,7 +128,7 @@ def test_names_in_braces_and_nothing_else_is_filled_in() -> None:
     [
         ((Phase("find", "{qury}"),), "did you mean 'query'"),
         ((Phase("a", "{b}"), Phase("b")), "{b} is not an earlier phase"),
-        ((Phase("query"),), "'query' is what the run was asked"),
+        ((Phase("query"),), "'query' is reserved for the run's input"),
         ((Phase("no name"),), "phases[0].name"),
         ((Phase(""),), "phases[0].name"),
         ((Phase("a", tools=("wrok",)),), "did you mean 'work'"),

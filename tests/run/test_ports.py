@@ -270,7 +270,7 @@ def test_row_81_what_is_left_goes_with_the_root_and_nothing_comes_after() -> Non
     parked.close("root")
     parked.close("root")
     for run_id in ("root", "child", "never"):
-        with pytest.raises(ToolExecutionError, match="no answer any more"):
+        with pytest.raises(ToolExecutionError, match="has been delivered already"):
             parked.add(run_id, file("late"))
         assert parked.drain(run_id) == ()
     parked.close("child")

@@ -42,10 +42,10 @@ def test_row_83_builtins_extend_one_another_across_documents() -> None:
     [
         ("a: {extends: b}, b: {extends: c}, c: {extends: b}", "b -> c -> b"),
         ("a: {extends: a}", "a -> a"),
-        ("a: {extends: revewer}, reviewer: {}", "extends 'revewer', which is not there; did you"),
-        ("a: {extends: [b]}, b: {}", "which is not there"),
+        ("a: {extends: revewer}, reviewer: {}", "extends 'revewer', which does not exist; did you"),
+        ("a: {extends: [b]}, b: {}", "which does not exist"),
         ("a: {promt: x}", "x.yaml: agents.a.promt: there is no such field; did you mean 'prompt'"),
-        ("a: {owner: ann}", "agents.a.owner: one that is built in has none"),
+        ("a: {owner: ann}", "agents.a.owner: a built-in agent has no such field"),
         ("a: {max_turns: -1}, b: {max_turns: x}", "agents.b.max_turns"),
         ("a: text", "agents.a: must be fields"),
         ("a: {}, 'b/c': {}", "agents.b/c.name"),
@@ -65,7 +65,7 @@ def test_all_faults_are_told_at_once_and_twice_the_same_name_is_one() -> None:
         read_builtins(documents)
     assert len(no.value.problems) == 2
     assert "b.yaml: agents.b: a.yaml has one too" in no.value.problems
-    with pytest.raises(ConfigError, match="must hold `agents`"):
+    with pytest.raises(ConfigError, match="must contain `agents`"):
         read_builtins({"c.yaml": "agent: {}"})
     with pytest.raises(ConfigError, match="unknown kind of document"):
         read_builtins({"agents": "agents: {}"})

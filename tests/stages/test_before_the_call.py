@@ -152,7 +152,7 @@ def test_media_that_is_none_is_refused(items: Any) -> None:
     error = sent({"text": "x", "images": items}, choose("input", "normalizer", "multimodal"))
     assert isinstance(error, LorimerError)
     assert error.code is CODE.EXEC_INPUT_INVALID
-    assert "images hold something that is not an image: " in str(error)
+    assert "images contain something that is not an image: " in str(error)
     assert error.hint == 'Each is {"media_type": ..., "data": base64}, or {"url": ...}.'
 
 

@@ -508,7 +508,7 @@ def test_steps_that_cannot_be_are_told_when_the_pipeline_is_made() -> None:
     manifest = PipelinePresets.agent().manifest.to_dict()
     again = {"kind": "composite", "name": "again", "steps": [{"tool": "twice"}]}
     for tools, told in (
-        ([TWICE], "'twice' calls 'save', which is not there"),
+        ([TWICE], "'twice' calls 'save', which does not exist"),
         ([{**again, "name": "twice"}], "'twice' calls 'twice', which calls others itself"),
         ([{"kind": "script", "name": "s", "script": "x"}], "the tools s work in a folder"),
     ):

@@ -760,8 +760,16 @@ class Still(Mail):
     [
         ('allow = ["Bash(ls)"]', Source.MANIFEST, "a manifest can only deny and ask"),
         ('allow = ["Bash(ls)"]', Source.HOOK, "a hook can only deny and ask"),
-        ('allow = ["Bash(ls **)"]', Source.SESSION, "allows single calls only, word for word"),
-        ('allow = ["Bash"]', Source.SESSION, "allows single calls only, word for word"),
+        (
+            'allow = ["Bash(ls **)"]',
+            Source.SESSION,
+            "can only allow single calls, spelled out word for word",
+        ),
+        (
+            'allow = ["Bash"]',
+            Source.SESSION,
+            "can only allow single calls, spelled out word for word",
+        ),
     ],
 )
 def test_a_file_says_no_more_than_its_source_may(text: str, source: Source, told: str) -> None:

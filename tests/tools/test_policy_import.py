@@ -1,4 +1,5 @@
-"""Rules of other programs, as ours: the same or stricter, and what differs is told."""
+"""Rules imported from other programs mean the same here or are stricter, and notes tell what
+differs."""
 
 from __future__ import annotations
 
@@ -15,14 +16,14 @@ from lorimer.tools.policy.effects import Place, call_of
 from lorimer.tools.policy.engine import Rules, decide
 from lorimer.tools.policy.modes import Action, Mode
 from lorimer.tools.policy.sources import Source
-from lorimer.tools.rule_files.foreign import Imported, carried
+from lorimer.tools.rule_files.foreign import Imported, import_rules
 from lorimer.tools.rule_files.reading import check, read
 
 PLACE = Place("/work", ("/work",), "/home/me")
 
 
 def imported(action: str, *texts: JSON) -> Imported:
-    return carried({"permissions": {action: list(texts)}}, "settings.json", shipped)
+    return import_rules({"permissions": {action: list(texts)}}, "settings.json", shipped)
 
 
 def decided(found: Imported, tool: str, **input: JSON) -> str:
@@ -128,7 +129,7 @@ def test_an_exception_makes_nothing_wider() -> None:
     found = imported("deny", "Edit(src/**)", "Edit(!src/a)")
     assert decided(found, "Edit", file_path="src/a") == "deny"
     assert decided(found, "Edit", file_path="b") == "ask"
-    assert "nothing is excepted" in found.notes[-1]
+    assert "there are no exceptions to rules" in found.notes[-1]
 
 
 def test_what_denies_tools_by_old_names_or_of_ours() -> None:
@@ -142,7 +143,7 @@ def test_reading_denied_is_searching_denied_too() -> None:
     found = imported("deny", "Read(./secrets/**)")
     assert decided(found, "Grep", path="secrets", pattern="x") == "deny"
     assert decided(found, "Grep", path="src", pattern="x") == "allow"
-    assert any("commands, still see it" in note for note in found.notes)
+    assert any("commands, can still read it" in note for note in found.notes)
 
 
 @pytest.mark.parametrize(
@@ -207,30 +208,32 @@ def test_modes_and_what_else_stands_there() -> None:
         "model": "x",
         "permissions": {"allow": ["Read"], "defaultMode": "acceptEdits", "deny": None},
     }
-    assert 'mode = "acceptEdits"' in carried(data, "s.json", shipped).to_toml("s.json")
+    assert 'mode = "acceptEdits"' in import_rules(data, "s.json", shipped).to_toml("s.json")
     for mode in ("bypassPermissions", "auto"):
-        found = carried({"permissions": {"defaultMode": mode}}, "s.json", shipped)
+        found = import_rules({"permissions": {"defaultMode": mode}}, "s.json", shipped)
         assert (found.mode, len(found.notes)) == ("", 1)
     data = {
         "permissions": {"additionalDirectories": ["x"], "disableBypassPermissionsMode": "disable"}
     }
-    assert len(carried(data, "s.json", shipped).notes) == 2
+    assert len(import_rules(data, "s.json", shipped).notes) == 2
     for name in ("hooks", "sandbox", "deniedMcpServers", "disabledMcpjsonServers"):
-        notes = carried({"permissions": {}, name: {"x": 1}}, "s.json", shipped).notes
-        assert [note.startswith(f"{name}: not carried") for note in notes] == [True]
+        notes = import_rules({"permissions": {}, name: {"x": 1}}, "s.json", shipped).notes
+        assert [note.startswith(f"{name}: not imported") for note in notes] == [True]
 
 
 def test_what_is_broken_allows_nothing_and_denies_more() -> None:
-    found = carried({"permissions": {"defaultMode": ["plan"], "allow": ["Edit()"]}}, "x", shipped)
+    found = import_rules(
+        {"permissions": {"defaultMode": ["plan"], "allow": ["Edit()"]}}, "x", shipped
+    )
     assert (found.mode, list(found.rules)) == ("", [])
-    assert "defaultMode ['plan']: not carried" in found.notes[1]
+    assert "defaultMode ['plan']: not imported" in found.notes[1]
     assert [str(rule) for rule in imported("deny", "Edit( )").rules] == [
         "Edit", "Write", "NotebookEdit", "Unpack"
     ]  # fmt: skip
 
 
 def geny(**lists: JSON) -> Imported:
-    return carried(lists, "permissions.yaml", shipped)
+    return import_rules(lists, "permissions.yaml", shipped)
 
 
 def test_a_rule_of_geny_with_an_unknown_field_allows_nothing() -> None:
@@ -238,8 +241,8 @@ def test_a_rule_of_geny_with_an_unknown_field_allows_nothing() -> None:
     found = geny(allow=[slip], deny=[slip])
     assert [(str(rule), rule.action) for rule in found.rules] == [("Bash", Action.DENY)]
     assert [note for note in found.notes if "patt0ern" in note] == [
-        "deny Bash: carried without patt0ern, which is not known",
-        "allow Bash: not carried; what patt0ern means is not known",
+        "deny Bash: imported without patt0ern, whose meaning is not known",
+        "allow Bash: not imported; the meaning of patt0ern is not known",
     ]
 
 
@@ -261,11 +264,11 @@ def test_rules_of_geny() -> None:
     assert decided(found, "WebFetch", url="https://evil.org") == "ask"
     assert 'reason = "for CI"' in found.to_toml("x")
     told = "\n".join(found.notes)
-    for what in ("had no effect there", "ran there; here it follows the mode", "first rule won"):
+    for what in ("had no effect there", "without a rule ran there", "first rule won"):
         assert what in told
-    assert "not carried; nothing allows everything here" in told
+    assert "not imported; no rule here allows everything" in told
     closed = geny(deny=[{"tool": "Bash"}], default_posture="deny")
-    assert len(closed.notes) == 1 and "here it follows" not in closed.notes[0]
+    assert len(closed.notes) == 1 and "without a rule" not in closed.notes[0]
     every = geny(deny=[{"tool": "*", "pattern": "x"}])
     assert (
         [str(rule) for rule in every.rules]
@@ -285,7 +288,7 @@ def test_rules_of_geny() -> None:
         ("**/*.key", "a/b/c.key", True),
         ("~/x*", "/home/me/xy", True),
         ("~/x*", "/home/you/xy", False),
-        ("[ab]", "anything", True),  # what cannot be said denies more
+        ("[ab]", "anything", True),  # without an equivalent, more is denied
         (" ", "anything", True),
     ],
 )
@@ -305,17 +308,17 @@ def test_what_geny_says_of_tools_without_a_command_a_path_or_a_url() -> None:
     )] == [True, True]  # fmt: skip
 
 
-def test_a_name_that_no_tool_can_have_is_said_to_be_carried_nowhere() -> None:
+def test_a_name_that_no_tool_can_have_is_reported_as_not_imported() -> None:
     for found in (imported("deny", "a" * 65), geny(deny=[{"tool": "a" * 65}])):
         assert list(found.rules) == []
-        assert found.notes[0].endswith(": not carried: no tool has such a name here")
+        assert found.notes[0].endswith(": not imported: no tool can have this name here")
 
 
 def test_of_tools_that_a_rule_stands_for_only_those_that_are_here_are_named() -> None:
     def only_edit(name: str) -> Tool | None:
         return shipped(name) if name == "Edit" else None
 
-    found = carried({"permissions": {"deny": ["Edit"]}}, "s.json", only_edit)
+    found = import_rules({"permissions": {"deny": ["Edit"]}}, "s.json", only_edit)
     assert [str(rule) for rule in found.rules] == ["Edit"]
 
 
@@ -327,14 +330,14 @@ def test_of_tools_that_a_rule_stands_for_only_those_that_are_here_are_named() ->
         ({"allow": "Bash"}, "allow has to be a list"),
         ({"deny": [3]}, r"deny\[0\] is not a rule"),
         ({"permissions": {"ask": ["Ba sh"]}}, r"ask\[0\]: 'Ba sh' is not a rule"),
-        ({"allow": [{"pattern": "x"}]}, "a rule names its tool"),
-        ({"allow": [{"tool": "Bash", "pattern": 5}]}, "the pattern of a rule is text"),
-        ({"allow": [{"tool": "Bash", "pattern": ["ls"]}]}, "the pattern of a rule is text"),
+        ({"allow": [{"pattern": "x"}]}, "tool has to be the name of a tool"),
+        ({"allow": [{"tool": "Bash", "pattern": 5}]}, "pattern has to be text"),
+        ({"allow": [{"tool": "Bash", "pattern": ["ls"]}]}, "pattern has to be text"),
     ],
 )
 def test_what_is_no_list_of_rules(data: dict[str, JSON], told: str) -> None:
     with pytest.raises(ConfigError, match=told) as caught:
-        carried(data, "s.json", shipped)
+        import_rules(data, "s.json", shipped)
     assert str(caught.value).startswith("s.json")
 
 

@@ -149,7 +149,7 @@ def test_domains_hold_whatever_the_service_finds(kind: str) -> None:
 @pytest.mark.parametrize(
     ("kind", "status", "said"),
     [
-        ("brave", "401 No", "is what BRAVE_API_KEY says right?"),
+        ("brave", "401 No", "check the value of BRAVE_API_KEY"),
         ("tavily", "429 Slow", "asked too often"),
         ("searxng", "403 No", "has to allow `json`"),
         ("brave", "302 Found", "redirects, which is not followed"),

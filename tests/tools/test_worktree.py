@@ -217,7 +217,7 @@ def test_one_that_was_swapped_is_not_worked_in(root: Path) -> None:
             ("Glob", {"pattern": "*"}),
         ):
             told = await call(name, **arguments)
-            assert "the worktree .worktrees/b is not there any more: call ExitWorktree" in told
+            assert "the worktree .worktrees/b no longer exists: call ExitWorktree" in told
         assert "outside the permitted" in await call("ExitWorktree", remove=True)
         await call("ExitWorktree")
         assert (await call("Bash", command="pwd")).startswith(f"{root}\n")

@@ -1,7 +1,7 @@
 """The command line: `lorimer`.
 
-Decides what a person sees and which exit code a program gets; everything it does is done by the
-packages below it.
+It decides what a person sees and which exit code a program gets. The work is done by the packages
+below it.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import sys
 from typing import Final, NoReturn
 
 _INTERRUPTED: Final = 130
-"""As in `fail.EXIT_CODES`, which may not be imported yet."""
+"""The same as in `fail.EXIT_CODES`, which may not be imported yet."""
 
 
 def main() -> None:
@@ -38,8 +38,8 @@ def _main() -> NoReturn:
 
 
 def _fill_closed_streams() -> None:
-    """What the caller has closed (`>&-`) leads nowhere, rather than into the next file that is
-    opened: it would get the free number. `sys.stdin` stays None, to be told from an empty one."""
+    """Open standard streams that the caller has closed (`>&-`) on the null device: otherwise the
+    next opened file would get the free descriptor. `sys.stdin` stays None, unlike an empty one."""
     if sys.stdin is None:
         os.open(os.devnull, os.O_RDONLY)
     if sys.stdout is None:

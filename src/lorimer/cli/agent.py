@@ -1,5 +1,5 @@
-"""From the words of a command line to a manifest, models and rules: all that can be wrong with
-them is found here, before anything runs."""
+"""Turns the options of a command line into a manifest, models and rules. Every mistake in them is
+found here, before anything runs."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ AGENT_PROMPT: Final = (
 
 
 def preset(name: str) -> EnvironmentManifest:
-    """A preset by name. Raises Fault telling the nearest."""
+    """A preset by name. Raises Fault for an unknown one, with the most similar name."""
     try:
         return preset_manifest(name)
     except ConfigError as error:
@@ -57,12 +57,12 @@ def preset(name: str) -> EnvironmentManifest:
 
 
 def load(path: Path) -> EnvironmentManifest:
-    """A manifest's file. Raises ConfigError naming every error."""
+    """Load a manifest's file. Raises ConfigError naming every error."""
     return EnvironmentManifest.from_dict(document(path))
 
 
 def document(path: Path) -> Mapping[str, JSON]:
-    """A manifest's file as data. Raises ConfigError naming every error."""
+    """Load a manifest's file as plain data. Raises ConfigError naming every error."""
     data = read_document(path)
     if problems := check_manifest(data):
         raise ConfigError(f"{path}: {invalid(problems)}", problems=tuple(problems))
@@ -70,7 +70,7 @@ def document(path: Path) -> Mapping[str, JSON]:
 
 
 def described(file_or_preset: str) -> EnvironmentManifest:
-    """A preset by name, or a manifest's file. Raises Fault when it is neither."""
+    """The manifest of a preset or of a file. Raises Fault if it is neither."""
     if file_or_preset in PRESETS:
         return preset(file_or_preset)
     if Path(file_or_preset).exists():
@@ -87,10 +87,12 @@ def described(file_or_preset: str) -> EnvironmentManifest:
 def choose(
     manifest: EnvironmentManifest, model: str | None, provider: str | None, host: Host
 ) -> None:
-    """Put another model into a manifest."""
+    """Set the model of a manifest."""
     known = host.models().available()
     if provider and not model:
-        raise Fault("--provider says who answers, but not which model", hint="Add --model NAME.")
+        raise Fault(
+            "--provider needs --model: which model of that provider?", hint="Add --model NAME."
+        )
     if provider and provider not in known:
         raise Fault(
             f"there is no provider {provider!r}{suggest(provider, known) or '.'} "
@@ -109,23 +111,23 @@ def choose(
 
 
 def instruct(manifest: EnvironmentManifest, prompt: str) -> None:
-    """Give the agent another system prompt."""
+    """Set the system prompt of the agent."""
     if "system" not in manifest.stages:
         raise Fault("--system: this agent has no system stage", hint="Use --preset chat or agent.")
     manifest.stages["system"].config["prompt"] = prompt
 
 
 def shape(manifest: EnvironmentManifest, path: Path) -> None:
-    """Have the agent answer in the form that a file describes. Raises ConfigError for what is no
-    JSON Schema of an object, and Fault."""
+    """Make the agent answer with an object of the JSON Schema in a file. Raises ConfigError if it
+    is not a schema of an object, and Fault if the agent cannot."""
     option = "--output-schema"
     if "parse" not in manifest.stages:
-        raise Fault(f"{option}: this agent has no parse stage, which reads answers")
+        raise Fault(f"{option}: this agent has no parse stage to read answers")
     if "evaluate" in manifest.stages:
         judged = manifest.stages["evaluate"].strategies.get("strategy", "accept")
         if judged not in ("accept", "structured_output"):
             raise Fault(
-                f"{option}: this agent's answers are judged in another way ({judged})",
+                f"{option}: this agent's answers are evaluated in another way ({judged})",
                 hint="Use --preset agent.",
             )
     schema = cast("dict[str, JsonValue]", {**read_document(path)})
@@ -134,8 +136,8 @@ def shape(manifest: EnvironmentManifest, path: Path) -> None:
 
 
 def equip(manifest: EnvironmentManifest, names: str) -> None:
-    """Give the agent these shipped tools: names or groups, separated by commas. Of a group those
-    are left out that need what is not configured here."""
+    """Set the agent's shipped tools: names or groups, separated by commas. A group does not include
+    tools that need something which is not configured here."""
     wanted = [name.strip() for name in names.split(",")] if names.strip() else []
     if "" in wanted:
         raise Fault(f"--tools: there is an empty name in {names!r}")
@@ -146,7 +148,7 @@ def equip(manifest: EnvironmentManifest, names: str) -> None:
 
 
 def rules_for(texts: Iterable[str], manifest: EnvironmentManifest) -> list[Rule]:
-    """The rules of `--allow`. Raises Fault for one that no tool of the agent is meant by."""
+    """The rules of `--allow`. Raises Fault for one that applies to none of the agent's tools."""
     names = [str(tool.name) for tool in builtin_tools(manifest.tools.built_in)]
     names += [tool.name for tool in manifest.tools.ad_hoc]
     rules: list[Rule] = []
@@ -166,13 +168,13 @@ def rules_for(texts: Iterable[str], manifest: EnvironmentManifest) -> list[Rule]
 
 
 def names(texts: Iterable[str]) -> tuple[str, ...]:
-    """Names with commas between them, or given one by one."""
+    """Names given one by one, or separated by commas."""
     return tuple([name.strip() for text in texts for name in text.split(",") if name.strip()])
 
 
 def variables(texts: Iterable[str]) -> dict[str, str]:
-    """Of the environment, those that a manifest may refer to. Raises Fault for one that is not
-    set."""
+    """The environment variables of these names, which a manifest may refer to. Raises Fault for one
+    that is not set."""
     wanted = names(texts)
     if unset := [name for name in wanted if name not in os.environ]:
         raise Fault(
@@ -184,8 +186,8 @@ def variables(texts: Iterable[str]) -> dict[str, str]:
 
 
 def filled(manifest: EnvironmentManifest, env: Iterable[str]) -> EnvironmentManifest:
-    """With those variables of the environment in their places, to see whom it asks. Raises Fault
-    where its model needs one that was not given."""
+    """The manifest with these environment variables substituted, to know its model. Raises Fault if
+    the model refers to a variable that was not given."""
     given = variables(env)
     for path, absent in missing(manifest, given).items():
         if path.startswith("model."):
@@ -205,7 +207,7 @@ def limited(
     *,
     unpriced: bool,
 ) -> Limits:
-    """The limits of one run: the manifest's, but for what the command line says."""
+    """The limits of one run: the manifest's, replaced by those of the command line."""
     if turns is not None:
         limits = replace(limits, max_turns=turns)
     if dollars is not None:
@@ -216,19 +218,19 @@ def limited(
 
 
 def spec_of(manifest: EnvironmentManifest, host: Host) -> ModelSpec:
-    """The model that a manifest names, with its provider; of several, the first. Raises
+    """The model of a manifest (the first, if it names several), with its provider. Raises
     ConfigError."""
     return first(spec_text(manifest), host)
 
 
 def first(spec: str, host: Host) -> ModelSpec:
-    """Of a chain, a tier or an alias: the model that is asked first. Raises ConfigError."""
+    """The model that a spec (also a chain, tier or alias) asks first. Raises ConfigError."""
     models = host.models()
     return models.parse(models.expand(spec)[0])
 
 
 def spec_text(manifest: EnvironmentManifest) -> str:
-    """What a manifest says about who answers: a spec, a chain, a tier or an alias."""
+    """The model of a manifest as text: a spec, a chain, a tier or an alias."""
     return assembly.spec_of(manifest)
 
 
@@ -241,10 +243,10 @@ def connect(
     *,
     again: bool = False,
 ) -> Models:
-    """The models of a run; `again`: of one that goes on with another. Raises ConfigError or Fault
-    for an unknown provider, a missing key or a missing SDK: all of that before a run is begun.
+    """The models of a run; `again`: of a run that is resumed or forked. Raises ConfigError or Fault
+    for an unknown provider, a missing key or a missing SDK, so before the run starts.
 
-    A key in the environment is meant for the vendor's own address. To another address
+    A key in the environment is sent only to the vendor's own address. To another address
     (`--base-url`) only the key that `--api-key-env` names is sent.
     """
     parsed = spec_of(manifest, host)
@@ -285,8 +287,8 @@ def connect(
 
 
 def _no_key(provider: str, bundle: CredentialBundle, guess: str, *, again: bool) -> Fault:
-    """`guess`: the spec, where it names neither a provider nor a model that is known to be of
-    this one. `again`: the run goes on with another, whose model it has."""
+    """The error for a missing key. `guess`: the spec, if its provider was only guessed. `again`:
+    the run is resumed or forked, so its model is that of the original run."""
     variable = VARIABLES[provider][0]
     others = [name for name in bundle.providers if name != provider]
     hint = f"export {variable}=..."

@@ -1,5 +1,4 @@
-"""The options by which `run` and `chat` choose and configure an agent, and the manifest that they
-make."""
+"""The options of `run` and `chat` that choose and configure an agent."""
 
 from __future__ import annotations
 
@@ -25,7 +24,7 @@ _USUAL: Final = "filesystem,shell,web"
 
 @dataclass(frozen=True, slots=True)
 class AgentOptions:
-    """What was said of the agent; None: nothing."""
+    """The values of the options; None: not given."""
 
     preset: str | None
     manifest: Path | None
@@ -35,7 +34,7 @@ class AgentOptions:
     tools: str | None
 
     def described(self, host: Host, settings: Settings) -> EnvironmentManifest:
-        """The agent, with the settings that hold. Raises Fault or ConfigError."""
+        """The manifest of the agent, composed with the settings. Raises Fault or ConfigError."""
         from lorimer.cli import agent
         from lorimer.cli import settings as settings_files
 
@@ -74,7 +73,7 @@ def agent_options(presets: str, verb: str) -> Callable[[Command], Command]:
             **others: object,
         ) -> int:
             if preset is not None and manifest is not None:
-                raise Fault("--preset and --manifest both say which agent: give one of them")
+                raise Fault("--preset and --manifest both name an agent: give one of them")
             wanted = AgentOptions(preset, manifest, model, provider, system, tools)
             return command(wanted=wanted, **others)
 

@@ -105,8 +105,8 @@ class Lazy(click.Group):
 
 
 def _without_debug(args: Sequence[str]) -> tuple[list[str], bool]:
-    """The arguments without `--debug`, which may be anywhere before a `--`, and whether it was
-    there."""
+    """The arguments without `--debug`, and whether it was given: it may be anywhere before a
+    `--`."""
     end = args.index("--") if "--" in args else len(args)
     words = [word for at, word in enumerate(args) if at >= end or word != "--debug"]
     return words, len(words) < len(args)
@@ -120,7 +120,7 @@ def _traceback(error: Exception, redactor: Redactor | None) -> str:
 
 
 def _told(error: Exception, store: str) -> int:
-    """Report what went wrong; the exit code. `store`: ` --store PATH`, if one was named."""
+    """Report an error; returns the exit code. `store`: ` --store PATH`, if one was named."""
     from lorimer.cli import fail
 
     match error:
@@ -136,7 +136,7 @@ def _told(error: Exception, store: str) -> int:
         case LorimerError():
             return fail.report_error(error, store)
         case BrokenPipeError():
-            # the reader of our output has gone: nothing to report to, and nothing more to flush
+            # the reader of our output is gone: there is nobody to report to, and nothing to flush
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             return fail.FAILED
         case OSError():
@@ -147,7 +147,7 @@ def _told(error: Exception, store: str) -> int:
             if not error.filename and _is_of_echo(error):
                 return fail.stdout_lost(error)
             if not error.filename and not _has_folder():
-                fail.report("the current folder does not exist any more", hint="Go to another one.")
+                fail.report("the current folder no longer exists", hint="Go to another one.")
                 return fail.USAGE
             fail.report(_os_error(error))
             return fail.FAILED
@@ -163,8 +163,8 @@ _WRITERS: Final = ("click.utils", "rich.console")
 
 
 def _is_of_echo(error: OSError) -> bool:
-    """It was raised as something was written out: with PYTHONUNBUFFERED, nothing is left to
-    flush that would fail once more."""
+    """Whether writing our output raised it. With PYTHONUNBUFFERED, nothing is left whose flushing
+    would fail again."""
     trace = error.__traceback__
     while trace is not None and trace.tb_next is not None:
         trace = trace.tb_next

@@ -25,9 +25,9 @@ _ANSWERS: Final = {"y": "[y]es", "n": "[n]o", "a": "[a]lways this very call", "v
 
 
 class TerminalApprover:
-    """An `Approver` on the controlling terminal. "Always" holds for the same call, letter for
-    letter, asked about for the same reason (which says where links lead), until this process ends;
-    it is kept nowhere."""
+    """An `Approver` on the controlling terminal. "Always" applies to exactly the same call, asked
+    about for the same reason (which says where links lead), until this process ends; it is not
+    stored."""
 
     def __init__(self, paused: Callable[[], AbstractContextManager[None]]) -> None:
         self._paused = paused
@@ -89,7 +89,7 @@ def _shown(tool: str, summary: str, reason: str) -> _Shown:
     if summary.endswith(CUT):
         cut = f"\x1b[31m{CUT.strip()}\x1b[0m"
         text = f"{head}\n  {seen(summary.removesuffix(CUT))}\n  {cut}"
-        return _Shown(text, text, "yn")  # what nobody has seen is not allowed for good
+        return _Shown(text, text, "yn")  # no "always" for a call that was not shown completely
     try:
         given = cast("JSON", json.loads(summary))
     except ValueError:
@@ -117,7 +117,7 @@ def _paragraph(name: str, text: str) -> list[str]:
 
 
 def further_up(text: str) -> str:
-    """A note that a text is higher than the screen; else ""."""
+    """A note if the text has more lines than the screen; else ""."""
     width, height = shutil.get_terminal_size()
     lines = text.split("\n")
     rows = sum([1 + len(line) // max(width, 1) for line in lines])
@@ -135,7 +135,7 @@ async def _ask(tool: str, summary: str, reason: str) -> str:
         return "n"
     question = f"Run it? {', '.join([_ANSWERS[letter] for letter in shown.letters])}: "
     try:
-        termios.tcflush(tty, termios.TCIFLUSH)  # what was typed before is no answer to this
+        termios.tcflush(tty, termios.TCIFLUSH)  # drop what was typed before the question
         _write(tty, f"{shown.short}\n{further_up(shown.short)}")
         while True:
             _write(tty, question)

@@ -1,4 +1,4 @@
-"""`lorimer audit`: who had which agent run, read from an audit's file, and whether it is whole."""
+"""`lorimer audit`: reads who ran which agent from an audit file, and verifies the file."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from lorimer.run.audit.log import AuditLog
 
 _FILE = click.argument("file", type=click.Path(exists=True, dir_okay=False))
-_JSON = click.option("--json", "as_json", is_flag=True, help="One JSON object a line.")
+_JSON = click.option("--json", "as_json", is_flag=True, help="One JSON object per line.")
 
 
 @click.group(cls=Group)
@@ -34,7 +34,7 @@ def audit() -> None:
 @click.option("--unfinished", is_flag=True, help="Only runs without an end.")
 @_JSON
 def ls(file: str, limit: int, caller: str, subject: str, unfinished: bool, as_json: bool) -> None:
-    """List the newest runs. One without an end is going on, or its process died."""
+    """List the newest runs. One without an end is still running, or its process died."""
     asyncio.run(_ls(file, limit, caller, subject, unfinished, as_json))
 
 
@@ -43,7 +43,7 @@ def ls(file: str, limit: int, caller: str, subject: str, unfinished: bool, as_js
 @click.argument("run")
 @_JSON
 def show(file: str, run: str, as_json: bool) -> None:
-    """Show what was recorded of a run, and the runs above and below it. RUN is an id."""
+    """Show what was recorded of a run, its parents and its children. RUN is an id."""
     asyncio.run(_show(file, run, as_json))
 
 
@@ -51,12 +51,12 @@ def show(file: str, run: str, as_json: bool) -> None:
 @_FILE
 @click.option("--key-env", default="", help="The variable that holds the key of the audit.")
 @click.option(
-    "--head", default="", help="One that was told earlier, count:hash: it has to go on from there."
+    "--head", default="", help="A head printed earlier, count:hash: the file has to continue it."
 )
 def verify(file: str, key_env: str, head: str) -> int:
-    """Check that no record was changed, dropped, swapped or added, and tell the head.
+    """Check that no record was changed, removed, swapped or added, and print the head of the chain.
 
-    Exit codes: 0 all is as it was written, 1 it is not; the first bad record is named.
+    Exit codes: 0 the file is as it was written, 1 it is not: the first bad record is named.
     """
     key = os.environ.get(key_env, "") if key_env else None
     if key == "":

@@ -1,4 +1,4 @@
-"""What the data of facts and messages hold, read without trusting their shape."""
+"""Reads the data of facts and messages without trusting their shape."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ Object: TypeAlias = Mapping[str, JSON]
 
 
 def objects(value: JSON) -> list[Object]:
-    """The objects of a JSON list; of anything else, none."""
+    """The objects in a JSON list; none in any other value."""
     if isinstance(value, str) or not isinstance(value, Sequence):
         return []
     return [item for item in value if isinstance(item, Mapping)]
@@ -30,19 +30,19 @@ def text_of(reply: Object) -> str:
 
 
 def usage_of(data: Object) -> Usage:
-    """The tokens that a fact tells of."""
+    """The tokens in a fact's data."""
     usage = data.get("usage")
     return Usage.from_json(usage) if isinstance(usage, Mapping) else NO_USAGE
 
 
 def nano_of(data: Object) -> int:
-    """The nano-dollars that a fact tells of."""
+    """The cost in a fact's data, in nano-dollars."""
     nano = data.get("cost")
     return nano if isinstance(nano, int) else 0
 
 
 def use_at(uses: Sequence[Object], key: JSON) -> Object | None:
-    """The call that a tool.result of this key answers."""
+    """The call that a tool.result with this key answers; None: there is none."""
     text = str(key)
     return uses[int(text)] if text.isdecimal() and int(text) < len(uses) else None
 

@@ -1,8 +1,8 @@
 """The options of a `lorimer run` that a later `runs resume` needs, stored beside the manifest.
 
-The manifest describes the agent, not where it was put to work. Nothing that is read from here
-permits anything: what was stricter than usual stays so; what allowed more is only shown, and has to
-be given again.
+The manifest describes the agent, not the place where it runs. What is read from here permits
+nothing: options that were stricter than usual stay in force; those that allowed more are only
+shown, and have to be given again.
 """
 
 from __future__ import annotations
@@ -20,12 +20,12 @@ from lorimer.core.redaction import of_environment
 from lorimer.models.credentials import redact_url
 
 _STRICT_MODES: Final = ("plan", "dontAsk", "default")
-"""From the strictest on."""
+"""The strictest first."""
 
 
 @dataclass(frozen=True, slots=True)
 class Call:
-    """Where and on what terms a run was begun."""
+    """Where and with which options a run was started."""
 
     workspace: str = ""
     """Absolute path."""
@@ -33,21 +33,21 @@ class Call:
     """Without user name and password."""
     rules: tuple[str, ...] = ()
     key_variable: str = ""
-    """The name in `--api-key-env`; told, never looked up."""
+    """The name in `--api-key-env`; shown, never looked up."""
     models: str = ""
     """Absolute path of the host file that `--models` named."""
     sandbox: str = ""
-    """What `--sandbox` said; "": nothing."""
+    """The value of `--sandbox`; "": not given."""
     network: tuple[str, ...] = ()
     """The hosts that `--network` named."""
     mode: str = ""
-    """What `--permission-mode` said; "": nothing."""
+    """The value of `--permission-mode`; "": not given."""
     env: tuple[str, ...] = ()
-    """The names in `--env`; told, never looked up."""
+    """The names in `--env`; shown, never looked up."""
 
     @property
     def loosened(self) -> tuple[str, ...]:
-        """The options that allowed more than a run without them."""
+        """The given options that allowed the run more."""
         words = [f"--allow {quote(rule)}" for rule in self.rules]
         if self.mode and self.mode not in _STRICT_MODES:
             words.append(f"--permission-mode {quote(self.mode)}")
@@ -61,18 +61,18 @@ class Call:
 
     @property
     def strict_mode(self) -> str:
-        """The mode that it was begun with, where that is no looser than the usual one."""
+        """The mode that the run was started with, if that is no looser than `default`; else ""."""
         return self.mode if self.mode in _STRICT_MODES else ""
 
     def resume_command(self, run_id: str, store_option: str = "") -> str:
-        """The command that goes on with that run, with all that has to be given again."""
+        """The command that resumes that run, with all options that have to be given again."""
         words = list(self.loosened)
         if self.key_variable:
             words.append(f"--api-key-env {quote(self.key_variable)}")
         return " ".join([f"lorimer runs resume {short_id(run_id)}{store_option}", *words])
 
     async def keep(self, journal: Journal, run_id: str) -> None:
-        """Store it for that run. The first one counts."""
+        """Store it for that run. If one is stored already, that one counts."""
         redactor, rules = of_environment(), list(self.rules)
         data: dict[str, JSON] = {
             "workspace": self.workspace,
@@ -89,7 +89,7 @@ class Call:
 
     @classmethod
     async def of(cls, journal: Journal, run_id: str) -> Call:
-        """What is known of that run; empty when it was not begun from a command line."""
+        """The options of that run; empty if it was not started by a command line."""
         body = await journal.get(_name(run_id))
         try:
             data = cast("JSON", json.loads(body or b"{}"))

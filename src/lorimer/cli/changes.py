@@ -1,4 +1,4 @@
-"""Changes of a run's manifest: as the fact `mutated` tells them, and as options ask for them."""
+"""Changes of a run's manifest: as recorded in the fact `mutated`, and as requested by options."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, cast
 
 from lorimer.cli.fail import Fault
-from lorimer.cli.reading import manifest_of
-from lorimer.cli.text import one_line, visible
+from lorimer.cli.reading import manifest_of, no_manifest
+from lorimer.cli.text import one_line, short_id, visible
 from lorimer.core.errors import MutationError
 from lorimer.core.events import Event
 from lorimer.core.jsonable import JSON, dumps
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 
 def changes_in(fact: Event) -> list[Mapping[str, JSON]]:
-    """What was changed, each in its JSON."""
+    """The changes that were made, as JSON."""
     told = fact.data.get("changes")
     if isinstance(told, str) or not isinstance(told, Sequence):
         return []
@@ -30,7 +30,7 @@ def changes_in(fact: Event) -> list[Mapping[str, JSON]]:
 
 
 def refused_in(fact: Event) -> list[Mapping[str, JSON]]:
-    """What was asked for and not made."""
+    """The changes that were requested and refused, as JSON."""
     told = fact.data.get("refused")
     refused = told if isinstance(told, list | tuple) else ()
     return [each for each in refused if isinstance(each, Mapping)]
@@ -43,7 +43,7 @@ def told_refusal(refused: Mapping[str, JSON]) -> list[tuple[str, str]]:
 
 
 def told(change: Mapping[str, JSON]) -> list[tuple[str, str]]:
-    """A line about one of them."""
+    """A line about a change."""
     what = dumps({name: value for name, value in change.items() if name != "kind"})
     kind = str(change.get("kind"))
     return [("changed: ", "magenta"), (visible(kind), "bold"), (f" {one_line(what, 200)}", "")]
@@ -52,8 +52,8 @@ def told(change: Mapping[str, JSON]) -> list[tuple[str, str]]:
 async def asked(
     journal: SQLiteJournal, row: RunRow, values: Sequence[str], changes: Sequence[str]
 ) -> list[Mapping[str, JSON]]:
-    """What `--set` and `--change` ask of a run, as far as can be seen from here that it fits.
-    Raises Fault for what is not written well, MutationError for what does not fit."""
+    """The changes that `--set` and `--change` request of a run, checked as far as possible here.
+    Raises Fault for a malformed option, MutationError for a change that does not fit."""
     from lorimer.assembly import check_manifest
     from lorimer.core import mutation
     from lorimer.environment.assigned import assigned
@@ -66,12 +66,12 @@ async def asked(
     for text in values:
         path, mark, value = text.partition("=")
         if not mark or not path.strip():
-            raise Fault(f"--set {text!r} is no PATH=VALUE", hint="Write e.g. model.temperature=0.")
+            raise Fault(f"--set {text!r} is not PATH=VALUE", hint="Write e.g. model.temperature=0.")
         made.append(assigned(manifest, path.strip(), _value(value), known))
     after = mutation.apply(manifest, [mutation.read(each) for each in made], known)
     require_unchanged("limits", after.limits == manifest.limits)
     require_unchanged("sub-agents", after.agents == manifest.agents)
-    # of what its host knows and this does not
+    # known to the run's host, but not here
     found = set(check_manifest(manifest.to_dict(), known))
     if problems := [each for each in check_manifest(after.to_dict(), known) if each not in found]:
         raise MutationError("; ".join(problems), problems=tuple(problems))
@@ -79,13 +79,13 @@ async def asked(
 
 
 async def _present(journal: SQLiteJournal, row: RunRow, known: Catalogue) -> EnvironmentManifest:
-    """The manifest that a run has by now."""
+    """The current manifest of a run."""
     from lorimer.core import mutation
 
     facts = await facts_of(journal, row)
     manifest = await manifest_of(journal, facts)
     if manifest is None:
-        raise Fault(f"the manifest of run {row.run_id} is not in this store")
+        raise no_manifest(row.run_id, f"End the run: lorimer runs cancel {short_id(row.run_id)}")
     for fact in facts:
         if fact.type == "mutated":
             made = [mutation.read(each) for each in changes_in(fact)]
@@ -97,14 +97,14 @@ def _document(text: str) -> Mapping[str, JSON]:
     try:
         found = cast("JSON", json.loads(text))
     except (ValueError, RecursionError) as error:
-        raise Fault(f"--change is no JSON: {error}") from None
+        raise Fault(f"--change is not JSON: {error}") from None
     if not isinstance(found, Mapping):
         raise Fault('--change has to be an object with a "kind"')
     return found
 
 
 def _value(text: str) -> JSON:
-    """JSON, where it is some; else the text itself."""
+    """The text parsed as JSON; if it is not JSON, the text itself."""
     try:
         return cast("JSON", json.loads(text))
     except (ValueError, RecursionError):

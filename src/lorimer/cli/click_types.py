@@ -6,7 +6,7 @@ import click
 
 
 class Whole(click.IntRange):
-    """A whole number, named so."""
+    """A whole number, which error messages call so."""
 
     name = "whole number"
 
@@ -21,7 +21,8 @@ class Dollars(click.FloatRange):
 
 
 class Group(click.Group):
-    """Commands whose list tells the whole first sentence of each, where click would cut it."""
+    """A group whose list of commands shows the whole first sentence of each; click would truncate
+    it."""
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         every = [(name, self.commands[name]) for name in self.list_commands(ctx)]

@@ -1,4 +1,4 @@
-"""`lorimer doctor`: what works here, and what to do about the rest."""
+"""`lorimer doctor`: what works on this machine, and what to do about the rest."""
 
 from __future__ import annotations
 
@@ -44,11 +44,11 @@ _MARKS: Final = {
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """One thing that was looked at."""
+    """The outcome of one check."""
 
     state: State
-    """`bad` is needed and broken; a `note` is missing, and not needed by everybody; `rows` belong
-    to the finding before."""
+    """`bad`: needed and broken. `note`: missing, and not needed by everybody. `rows`: details of
+    the finding before."""
     what: str
     found: str
     remedy: str = ""
@@ -71,7 +71,7 @@ def doctor(store: str | None) -> int:
             print_lines([[(f"{'→':>15} ", "cyan"), (on_line(finding.remedy), "")]])
         bad += finding.state == "bad"
     if bad:
-        click.echo(f"\n{bad} of these {'has' if bad == 1 else 'have'} to be mended first.")
+        click.echo(f"\n{bad} of these {'has' if bad == 1 else 'have'} to be fixed first.")
     return fail.FAILED if bad else fail.OK
 
 
@@ -139,7 +139,7 @@ def _store(given: str | None) -> Finding:
                 "bad", "store", f"{place} is not a folder", "Name another place: --store."
             )
         if os.access(place, os.W_OK):
-            return Finding("ok", "store", f"{path} (made at the first run)")
+            return Finding("ok", "store", f"{path} (created by the first run)")
         return Finding("bad", "store", f"{place} is not writable", "Name another place: --store.")
     try:
         number = asyncio.run(look())
@@ -170,7 +170,7 @@ def _keys() -> Iterator[Finding]:
         api = os.environ.get(OPENAI_API, "").strip() if provider == "openai" else ""
         where += f", {OPENAI_API}={api}" if api else ""
         if provider in PROFILES and not (is_set or address):
-            continue  # of a server of one's own nobody misses anything
+            continue  # without a server of their own, nobody misses its key
         if is_set:
             yield Finding("ok", "key", f"{key} is set ({provider}){where}")
         else:
@@ -207,12 +207,12 @@ def _tools() -> Finding:
 
 
 def _sandbox() -> Iterator[Finding]:
-    """Each level is tried, not looked up: a program in it tries to get out."""
+    """Test each level by running a program in it that tries to escape."""
     import asyncio
 
     if sys.platform != "linux":
         yield Finding(
-            "note", "sandbox", "L0: only limits, a clean environment, the end of the tree"
+            "note", "sandbox", "L0: only limits, a clean environment, and killing the process tree"
         )
         return
     from lorimer.world.sandbox.levels import ORDER, Levels
@@ -226,7 +226,7 @@ def _sandbox() -> Iterator[Finding]:
     try:
         why, held = asyncio.run(tried())
     except OSError as error:
-        yield Finding("bad", "sandbox", str(error), "Until it is mended: --sandbox off")
+        yield Finding("bad", "sandbox", str(error), "Until it is fixed: --sandbox off")
         return
     best = next(iter(held))
     missed = [name for name in PROBES if name in EXPECTED[best] and not held[best][name]]
@@ -250,5 +250,5 @@ def _terminal() -> Finding:
     encoding = sys.stdout.encoding
     told = f"{os.environ.get('TERM', '?')}, {columns} columns, {encoding}"
     if encoding.lower().replace("-", "") != "utf8":
-        return Finding("note", "terminal", told, "Set LANG to a UTF-8 locale for proper signs.")
+        return Finding("note", "terminal", told, "Set LANG to a UTF-8 locale to see all symbols.")
     return Finding("ok", "terminal", told)

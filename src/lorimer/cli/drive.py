@@ -1,9 +1,8 @@
-"""Runs one run in the foreground: signals, progress, output, and the exit code.
+"""Drives one run in the foreground: signals, progress, output, and the exit code.
 
-Ctrl-C cancels the run: it ends, and its journal says so. SIGTERM and SIGHUP mean that the
-machine wants this process gone, not that the task is unwanted: the run is suspended, once a tool
-that changes something has ended or timed out, and can be resumed. A second signal does not wait
-for anything.
+Ctrl-C cancels the run: it ends, and its journal says so. SIGTERM and SIGHUP mean that the machine
+wants this process gone, not that the task is unwanted: the run is suspended, as soon as tools that
+change something have ended or timed out, and can be resumed. A second signal waits for nothing.
 """
 
 from __future__ import annotations
@@ -58,8 +57,8 @@ class Output:
     format: str = "text"
     quiet: bool = False
     deltas: bool = False
-    """In `stream-json`: pieces of text as they come. If an attempt fails after the first piece,
-    stage 6's `after_release` decides what happens."""
+    """In `stream-json`: also pieces of text as they arrive. If an attempt fails after the first
+    one, stage 6's `after_release` decides what happens."""
     store_option: str = ""
     """` --store PATH` if the user gave one: commands in hints have to name it too."""
 
@@ -87,8 +86,8 @@ class Drive:
         self._main: asyncio.Task[PipelineResult] | None = None
 
     async def run(self, begin: Callable[[], Awaitable[PipelineResult]], known_id: str = "") -> int:
-        """Start, show, wait, report. The exit code. Raises what `begin` raises before there is a
-        run."""
+        """Start the run, show it, wait for it and report; returns the exit code. Raises what
+        `begin` raises before there is a run."""
         self._run_id = known_id
         self._listen()
         started = self._world.monotonic()
@@ -105,7 +104,7 @@ class Drive:
                         raise
                     self._screen.close()
                     if not self._run_id:
-                        fail.report("stopped before anything was run")
+                        fail.report("stopped before anything ran")
                     return 128 + self._signal
         finally:
             self._screen.close()
@@ -141,7 +140,7 @@ class Drive:
     def _print_event(self, event: Event) -> None:
         try:
             print_json(event.to_json())
-        except OSError:  # nobody reads it any more, or it has no room
+        except OSError:  # the reader is gone, or the disk is full
             self._pipeline.cancel(Reason.CLOSED)
 
     # --- stopping --------------------------------------------------------------------------
@@ -168,19 +167,19 @@ class Drive:
             self._screen.line([("  ■ ", "yellow"), ("stopping (again: at once)", "")])
         stop = self._pipeline.cancel if number == signal.SIGINT else self._pipeline.shut_down
         if not stop() and self._main is not None:
-            self._main.cancel()  # it has not begun yet
+            self._main.cancel()  # the run has not started yet
 
     def _stop_at_once(self) -> None:
         self._screen.close()
         code = 128 + (self._signal or signal.SIGINT)
-        for task in asyncio.all_tasks():  # once more: whoever waits for a tool skips its grace
+        for task in asyncio.all_tasks():  # a second cancellation ends the grace period of tools
             task.cancel()
         if self._run_id:
             run = f"{short_id(self._run_id)}{self._output.store_option}"
-            fail.report("stopped at once", hint=f"How far it came: lorimer runs show {run}")
+            fail.report("stopped at once", hint=f"See how far it came: lorimer runs show {run}")
         asyncio.get_running_loop().call_later(_HURRY_S, os._exit, code)
 
-    # --- telling ---------------------------------------------------------------------------
+    # --- reporting -------------------------------------------------------------------------
 
     def _tell(self, result: PipelineResult, seconds: float) -> int:
         error = result.exception
@@ -214,7 +213,7 @@ class Drive:
             hint = f"Go on with: {again}"
         elif error.code is ExecutorErrorCode.EXEC_RUN_WAITING:
             run = f"{short_id(result.run_id)}{self._output.store_option}"
-            hint = f"What it asks: lorimer runs show {run}"
+            hint = f"See its question: lorimer runs show {run}"
         elif not hint:
             hint = f"lorimer runs show {short_id(result.run_id)}{self._output.store_option}"
         if self._signal == signal.SIGINT:
@@ -231,7 +230,7 @@ class Drive:
             case "stream-json":
                 print_json({"type": "result", **result.to_json()})
             case _ if result.exception is not None:
-                pass  # half an answer on stdout would pass for a whole one
+                pass  # on stdout, half an answer would look like a whole one
             case _ if (data := self._data_of(result)) is not None:
                 print_json(data, indent=2 if sys.stdout.isatty() else None)
             case _:
@@ -270,7 +269,8 @@ class Drive:
 
 
 def _fitted(used: str, at: int) -> str:
-    """The totals, from that column of the terminal on; what does not fit goes below."""
+    """The totals, starting at column `at` of the terminal; what does not fit goes to the next
+    line."""
     if not is_live():
         return used
     columns, blank = shutil.get_terminal_size().columns, " " * at

@@ -1,5 +1,5 @@
-"""Context for the error that a command may end with: secrets to strike out of it (what counts as
-one: `core/redaction.py`), and the store that commands in its hint have to name."""
+"""Context for the error that a command may end with: secrets to remove from it (see
+`core/redaction.py`), and the store that commands in its hint have to name."""
 
 from __future__ import annotations
 
@@ -11,30 +11,30 @@ import click
 
 @dataclass(slots=True)
 class ErrorContext:
-    """Of one call of the command line: the `obj` of its context."""
+    """The `obj` of a command's click context."""
 
     secrets: dict[str, str] = field(default_factory=dict[str, str])
-    """Value to the name that is shown in its place."""
+    """Value to the name shown instead."""
     store: str = ""
-    """` --store PATH`, where the person gave one."""
+    """` --store PATH`, if the user gave one."""
 
 
 def remember_secrets(secrets: Mapping[str, str]) -> None:
-    """These are secrets."""
+    """Remove these secrets (value to name) from the error."""
     known = _known()
     if known is not None:
         known.secrets.update(secrets)
 
 
 def remember_store(words: str) -> None:
-    """This is the store."""
+    """Set the store: ` --store PATH`, or ""."""
     known = _known()
     if known is not None:
         known.store = words
 
 
 def named_store() -> str:
-    """The store of the command that is going on; "": it is the usual one."""
+    """` --store PATH` of the running command; "": the default store."""
     known = _known()
     return "" if known is None else known.store
 

@@ -46,7 +46,7 @@ EXIT_CODES: Final[Mapping[int, str]] = {
 
 _OF_A_STORE: Final = re.compile(r"\blorimer (?:runs|sessions) [a-z]+\b(?! --help)")
 _TOO_MANY: Final = "Got unexpected extra argument"
-"""How click begins to say so."""
+"""The beginning of click's message for it."""
 
 _BY_CATEGORY: Final[Mapping[ErrorCategory, int]] = {
     ErrorCategory.CONFIG: USAGE,
@@ -83,7 +83,7 @@ def suggest(word: str, known: Iterable[str]) -> str:
 
 def report(message: str, *, code: str = "", hint: str = "", store: str = "") -> None:
     """Print `error: ...` and perhaps `hint: ...` on stderr, each on one line. Commands in the hint
-    are about the store that the person has named: `store`, once the command is over that knew."""
+    get ` --store PATH`, if the user gave one: from `store`, else from the running command."""
     store = store or named_store()
     if "--store" not in hint:
         hint = _OF_A_STORE.sub(lambda found: found[0] + store, hint)
@@ -98,25 +98,26 @@ def report(message: str, *, code: str = "", hint: str = "", store: str = "") -> 
 
 
 def tell_notes(notes: Iterable[str]) -> None:
-    """Print each on stderr, on one line: a file may have written a part of it."""
+    """Print each note on stderr, escaped and on one line: it may contain untrusted text."""
     for note in notes:
         click.echo(on_line(f"note: {note}"), err=True)
 
 
 def _say(line: str) -> None:
-    click.echo(line, err=True, color=coloured())  # there may be no context that knows
+    click.echo(line, err=True, color=coloured())  # there may be no click context
 
 
 def stdout_lost(error: OSError, kept: str = "") -> int:
-    """Tell that nothing can be written to stdout, and drop what waits to be: else the end of the
-    process would fail over it once more. The exit code."""
+    """Report that stdout cannot be written, and drop its buffered output, which would fail again at
+    the end of the process. Returns the exit code."""
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     report(f"cannot write to standard output: {error.strerror or error}{kept}")
     return FAILED
 
 
 def report_error(error: LorimerError, store: str = "") -> int:
-    """Print a Lorimer error; several problems of one document one per line. Its exit code."""
+    """Print a Lorimer error, with several problems of one document one per line. Returns its exit
+    code."""
     redactor = of_environment()
     problems = error.problems if isinstance(error, ConfigError) else ()
     if len(problems) > 1:

@@ -1,4 +1,4 @@
-"""Puts a run together (journal, pipeline, rules, approver, screen) and drives it."""
+"""Assembles a run (journal, pipeline, rules, approver, screen) and drives it."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from lorimer.cli.fail import Fault
 from lorimer.cli.owner import own_name
 from lorimer.cli.policy_files import mode_of, read_policy_files
 from lorimer.cli.progress import screen_for
-from lorimer.cli.reading import find, manifest_of, take_over_run
+from lorimer.cli.reading import find, manifest_of, no_manifest, take_over_run
 from lorimer.cli.store import existing_store, opened, store_path
 from lorimer.cli.story import Story
 from lorimer.cli.text import short_id
@@ -55,7 +55,7 @@ async def begin(
     terms: Terms,
     record: Path | None = None,
 ) -> int:
-    """Run a new task to its end; the exit code. `record`: where its model calls are written."""
+    """Run a new task to its end; returns the exit code. `record`: the file for its model calls."""
     world = RealWorld()
     prepared = await prepare(manifest, terms, world)
     async with AsyncExitStack() as files, opened(store_path(terms.store), world) as journal:
@@ -79,9 +79,9 @@ class Prepared:
     terms: Terms
     models: ModelResolver
     rules: list[Rule]
-    """Those of `--allow`."""
+    """The rules of `--allow`."""
     call: Call
-    """Its terms, as they are kept."""
+    """Its options, as they are stored."""
 
 
 async def prepare(
@@ -90,9 +90,8 @@ async def prepare(
     world: RealWorld,
     began: Call = Call(),  # noqa: B008 - it is immutable
 ) -> Prepared:
-    """Check that everything is there that a run needs. `began`: the call that started the run that
-    this one continues; terms that are not given are as they were then. Raises Fault and
-    ConfigError."""
+    """Resolve and check everything that a run needs. `began`: the options of the run that this one
+    continues, which count where none are given now. Raises Fault and ConfigError."""
     await _sandbox_works(terms, world)
     models, call = _connected(manifest, terms, began, world)
     return Prepared(manifest, terms, models, agent.rules_for(terms.allow, manifest), call)
@@ -100,7 +99,7 @@ async def prepare(
 
 def assemble(prepared: Prepared, journal: SQLiteJournal, world: World, screen: Screen) -> Pipeline:
     """The pipeline of a command: its journal is the store, the files of rules and hooks apply, and
-    the terms of each run are stored with it."""
+    the options of each run are stored with it."""
     terms, manifest, workspace = prepared.terms, prepared.manifest, Path(prepared.call.workspace)
     approver = _approver_for(terms, screen)
     found = read_policy_files(workspace)
@@ -141,8 +140,8 @@ async def drive(
     go: Callable[[Pipeline], Awaitable[PipelineResult]],
     run_id: str = "",
 ) -> int:
-    """Build the pipeline and let `go` run something with it, in the foreground; the exit code.
-    `run_id`: that of the run, if it has one already."""
+    """Build the pipeline and let `go` run something with it, in the foreground; returns the exit
+    code. `run_id`: of the run, if it has one already."""
     output = prepared.terms.output
     screen = screen_for(story, world, quiet=output.quiet)
     pipeline = assemble(prepared, journal, world, screen)
@@ -166,8 +165,8 @@ async def _sandbox_works(terms: Terms, world: RealWorld) -> None:
 
 
 def as_strict(terms: Terms, call: Call) -> Terms:
-    """The terms of a run that continues one started by `call`: what is not given now is as strict
-    as it was then."""
+    """The terms of a run that continues one started by `call`: at least as strict as then, except
+    where options are given now."""
     sandbox = terms.sandbox or ("require" if call.sandbox == "require" else None)
     return replace(terms, sandbox=sandbox, at_most=call.strict_mode or None)
 
@@ -175,8 +174,8 @@ def as_strict(terms: Terms, call: Call) -> Terms:
 def _connected(
     manifest: EnvironmentManifest, terms: Terms, call: Call, world: World
 ) -> tuple[Models, Call]:
-    """The models of a run, and its own terms. `call` started the run that it continues: terms that
-    are not given are as they were then."""
+    """The models of a run, and its options as they are stored. `call` has the options of the run
+    that it continues, which count where none are given now."""
     workspace = _workspace(terms, call)
     base_url, key_variable = _base_url(terms, call), _key_variable(terms, call)
     known = known_models(terms, call)
@@ -211,7 +210,7 @@ def _approver_for(terms: Terms, screen: Screen) -> Approver | None:
 
 
 async def resume(run_id: str, terms: Terms) -> int:
-    """Resume an interrupted run; the exit code."""
+    """Resume an interrupted run; returns the exit code."""
     world = RealWorld()
     async with opened(existing_store(terms.store), world) as journal:
         row = await find(journal, run_id)
@@ -224,15 +223,15 @@ async def resume(run_id: str, terms: Terms) -> int:
         facts = await facts_of(journal, row)
         manifest = await manifest_of(journal, facts)
         if manifest is None:
-            raise Fault(
-                f"the manifest of run {row.run_id} is not in this store",
-                hint=f"It cannot go on; end it: lorimer runs cancel {short_id(row.run_id)}",
+            raise no_manifest(
+                row.run_id,
+                f"It cannot be resumed; end it: lorimer runs cancel {short_id(row.run_id)}",
             )
         call = await Call.of(journal, row.run_id)
         said = bool(
             terms.allow or terms.network or terms.env or terms.sandbox or terms.permission_mode
         )
-        given_up = f"; or give the run up: lorimer runs cancel {short_id(row.run_id)}"
+        given_up = f"; or abandon the run: lorimer runs cancel {short_id(row.run_id)}"
         workspace = _workspace(terms, call, given_up)
         terms = settings.with_settings(
             as_strict(terms, call), settings.effective_settings(workspace)
@@ -260,17 +259,18 @@ def _workspace(terms: Terms, call: Call, otherwise: str = "") -> Path:
     path = Path(call.workspace) if call.workspace else Path.cwd()
     if not path.is_dir():
         raise Fault(
-            f"the workspace of this run, {path}, is not there any more",
+            f"the workspace of this run, {path}, no longer exists",
             hint=f"Say where it is now: --workspace DIR{otherwise}",
         )
     return path
 
 
 def known_models(terms: Terms, call: Call) -> Host:
-    """What the host file says that the terms name, else the call. Raises ConfigError and Fault."""
+    """The settings of the host file named by the terms, else by the call. Raises ConfigError and
+    Fault."""
     if not terms.models and call.models and not Path(call.models).is_file():
         raise Fault(
-            f"the host file of this run, {call.models}, is not there any more",
+            f"the host file of this run, {call.models}, no longer exists",
             hint="Say where it is now: --models FILE",
         )
     return host.read(terms.models or call.models)
@@ -279,7 +279,8 @@ def known_models(terms: Terms, call: Call) -> Host:
 def _base_url(terms: Terms, call: Call) -> str | None:
     if terms.base_url is None and "***" in call.base_url:
         raise Fault(
-            f"this run was begun with --base-url {call.base_url}: give it again, with its password"
+            f"this run was started with --base-url {call.base_url}",
+            hint="Give it again, with its password.",
         )
     return terms.base_url or call.base_url or None
 
@@ -287,7 +288,7 @@ def _base_url(terms: Terms, call: Call) -> str | None:
 def _key_variable(terms: Terms, call: Call) -> str | None:
     if terms.api_key_env is None and call.key_variable:
         raise Fault(
-            f"this run was begun with a key of your own for {call.base_url or 'its provider'}",
+            f"this run was started with a key of your own for {call.base_url or 'its provider'}",
             hint=f"Give it again: --api-key-env {call.key_variable}",
         )
     return terms.api_key_env
@@ -308,15 +309,15 @@ def _missing(terms: Terms, call: Call) -> list[str]:
 
 def _begun_with(missing: list[str]) -> str:
     return (
-        f"this run was begun with {' '.join(missing)}; what allows more is not kept, so it goes on "
-        "without, and you will be asked"
+        f"this run was started with {' '.join(missing)}; options that allow more are not stored, "
+        "so it continues without them, and you will be asked"
     )
 
 
 def _rules_wanted(run_id: str, call: Call) -> Fault:
     return Fault(
-        f"run {short_id(run_id)} was begun with options that allow more; they are not kept, and "
-        "nobody can be asked",
+        f"run {short_id(run_id)} was started with options that allow more; they are not stored, "
+        "and nobody can be asked",
         hint=f"Give them again: {call.resume_command(run_id)} "
-        "(or only --allow Read, to let it go on with reading)",
+        "(or only --allow Read, to let it continue reading)",
     )

@@ -1,4 +1,4 @@
-"""The host file of the command line: what this machine says about models."""
+"""The host file of the command line: this machine's settings for models."""
 
 from __future__ import annotations
 
@@ -25,15 +25,15 @@ models_option = click.option(
 
 
 def host_path(given: str | None) -> Path | None:
-    """`--models`, else LORIMER_MODELS, else the default if it is there. Raises Fault when a file
-    that was named is not."""
+    """The path in `--models`, else in LORIMER_MODELS, else the default path if that file exists.
+    Raises Fault if a file that was named does not exist."""
     named = given or os.environ.get(VARIABLE)
     if not named:
         usual = config_directory() / "models.toml"
         return usual if usual.is_file() else None
     path = expanded(named)
     if not os.path.isfile(path):
-        what = "is not a file" if os.path.exists(path) else "is not there"
+        what = "is not a file" if os.path.exists(path) else "does not exist"
         raise Fault(
             f"the host file {path} {what}",
             hint=f"It was named by {'--models' if given else VARIABLE}.",
@@ -42,8 +42,8 @@ def host_path(given: str | None) -> Path | None:
 
 
 def read(given: str | None) -> Host:
-    """What the host file says; nothing, if there is none. Raises ConfigError naming every fault
-    in it, and Fault."""
+    """Read the host file; empty settings if there is none. Raises ConfigError naming every error in
+    it, and Fault."""
     from lorimer.models.hostfile import Host, read_host
 
     path = host_path(given)

@@ -159,7 +159,7 @@ def _table(*columns: str) -> Table:
     from rich.table import Table
 
     table = Table(box=None, pad_edge=False, header_style="bold", padding=(0, 2, 0, 0))
-    for at, column in enumerate(columns, start=1):  # names stay whole: the last column gives way
+    for at, column in enumerate(columns, start=1):  # only the last column may be truncated
         table.add_column(column, overflow="fold", no_wrap=at < len(columns))
     return table
 
@@ -187,7 +187,7 @@ def _dollars(price: float | None) -> str:
     default="60s",
     show_default=True,
     metavar="TIME",
-    help="For each of them: seconds, or 90s, 5m.",
+    help="Time-out per model: seconds, or 90s, 5m.",
 )
 @click.option("--allow-unpriced", is_flag=True, help="Also ask models of unknown price.")
 @format_option

@@ -22,7 +22,7 @@ from lorimer.tools.policy.modes import Mode
 
 F = TypeVar("F", bound=Callable[..., object])
 Command = Callable[..., int]
-"""What a person calls; gives the exit code."""
+"""The function of a command; returns the exit code."""
 
 _SPAN: Final = re.compile(r"(\d+(?:\.\d+)?)\s*(s|m|min|h|d|)")
 _SECONDS: Final = {"": 1.0, "s": 1.0, "m": 60.0, "min": 60.0, "h": 3600.0, "d": 86400.0}
@@ -30,7 +30,7 @@ _SECONDS: Final = {"": 1.0, "s": 1.0, "m": 60.0, "min": 60.0, "h": 3600.0, "d": 
 
 @dataclass(frozen=True, slots=True)
 class Terms:
-    """The terms of a run: what is not in the manifest."""
+    """The options of a run that are not part of the manifest."""
 
     workspace: Path | None
     allow: tuple[str, ...]
@@ -223,7 +223,7 @@ def _with_outcome(command: F) -> F:
                 type=OneOf(FORMATS),
                 default="text",
                 show_default=True,
-                help="Print the answer, one JSON object, or every fact at once, one per line.",
+                help="Print the answer, one JSON object, or each fact as it happens, one per line.",
             ),
             click.option(
                 "--include-partial-messages",

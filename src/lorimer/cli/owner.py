@@ -1,8 +1,8 @@
 """The owner name under which this process claims runs. It identifies the process, so that others
 can tell whether it is alive.
 
-A claim on a conversation ends by itself some time after its process died. Whoever resumes should
-not have to wait for that: on the same machine it can be seen at once that a process is gone.
+A claim on a conversation expires some time after its process died. On the same machine, a resume
+does not have to wait for that: it can see at once that the process is gone.
 """
 
 from __future__ import annotations
@@ -24,7 +24,8 @@ def own_name() -> str:
 
 
 def fate(name: str) -> Fate:
-    """Whether the process of that name lives. `unknown`: it is none of ours, or not of here."""
+    """Whether the process of that name is alive. `unknown`: the name is not one of ours, or of
+    another machine."""
     kind, _, rest = name.partition(":")
     machine, _, rest = rest.partition(":")
     pid, _, start = rest.partition(":")
@@ -34,5 +35,5 @@ def fate(name: str) -> Fate:
 
 
 def pid_of(name: str) -> int:
-    """The process in a name that `fate` knows."""
+    """The process id in a name whose `fate` is known."""
     return int(name.split(":")[2])

@@ -35,10 +35,10 @@ def permissions() -> None:
     "--permission-mode",
     "mode",
     type=OneOf([mode.value for mode in Mode]),
-    help="Default: what the files of rules say, else default.",
+    help="Default: as the rule files say, else default.",
 )
 @click.option("--allow", metavar="RULE", multiple=True, help="As of `lorimer run`.")
-@click.option("--tainted", is_flag=True, help="As after reading a web page.")
+@click.option("--tainted", is_flag=True, help="Decide as after reading a web page.")
 @click.option("--json", "as_json", is_flag=True, help="The whole decision as one JSON object.")
 @_workspace
 def explain(
@@ -69,7 +69,7 @@ def explain(
         raise Fault(f"there is no shipped tool {asked.tool!r}{near} Known: {', '.join(CATALOGUE)}")
     if asked.input is None and tool.subject:
         raise Fault(
-            f"{call!r} names a tool, and not a call of it",
+            f"{call!r} names a tool, not a call",
             hint=f"Write {asked.tool}({tool.subject}).",
         )
     folder = (workspace or Path.cwd()).resolve()
@@ -112,7 +112,7 @@ def _tell(decision: Decision, mode: Mode, hooks: Iterable[str], why_hidden: str)
     ]
     if why_hidden:
         lines.append(f"  hidden     The model is not even shown this tool: {why_hidden}")
-    for line in lines:  # some of it a project has written, or a model
+    for line in lines:  # they may contain text from a project or a model
         click.echo(on_line(line))
 
 
@@ -121,14 +121,14 @@ def _tell(decision: Decision, mode: Mode, hooks: Iterable[str], why_hidden: str)
 def test(workspace: Path | None) -> None:
     """Read every rule file that applies here, and test its examples.
 
-    Exit code 2 for a rule that cannot be, or an example that it does not keep.
+    Exit code 2 for an invalid rule, or one that contradicts an example.
     """
     from lorimer.cli.policy_files import read_policy_files
 
     found = read_policy_files((workspace or Path.cwd()).resolve())
     tell_notes(found.notes)
     hooks = f", {count(len(found.hooks), 'hook')}" if found.hooks else ""
-    click.echo(f"{count(len(found.rules), 'rule')}{hooks}; every example is kept")
+    click.echo(f"{count(len(found.rules), 'rule')}{hooks}; every example holds")
 
 
 @permissions.command()
@@ -137,9 +137,8 @@ def test(workspace: Path | None) -> None:
 def trust(workspace: Path | None, yes: bool) -> None:
     """Trust this project's .lorimer/permissions.toml: apply its allow rules, and run its hooks.
 
-    A change of the file, or of .lorimer/hooks, ends that. What it denies and asks for holds without
-    trust. Hooks run with your rights: read .lorimer/hooks first.
-    """
+    A change of the file, or of .lorimer/hooks, ends that. Its deny and ask rules apply without
+    trust. Hooks run with your rights: read .lorimer/hooks first."""
     from lorimer.cli import policy_files
 
     path = (workspace or Path.cwd()).resolve() / policy_files.PROJECT
@@ -162,8 +161,8 @@ def trust(workspace: Path | None, yes: bool) -> None:
 def import_(file: Path) -> None:
     """Convert another program's rules in FILE: Claude Code's settings.json, geny's YAML.
 
-    Nothing is installed: look at what it says, and put it where you want it to hold. Notes on what
-    means something else here, or cannot be carried, go to stderr. Nothing becomes looser.
+    Nothing is installed: review the output, and save it where you want it to apply. Notes on rules
+    that mean something else here, or could not be imported, go to stderr. Nothing becomes looser.
 
     \b
     Example:
@@ -172,11 +171,12 @@ def import_(file: Path) -> None:
     from lorimer.cli import policy_files
     from lorimer.core.documents import parse
     from lorimer.tools.policy.sources import Source
-    from lorimer.tools.rule_files.foreign import carried
+    from lorimer.tools.rule_files.foreign import import_rules
     from lorimer.tools.rule_files.reading import read
 
     text = policy_files.text_of(file) or ""
-    found = carried(parse(text, file.suffix.lower(), str(file)), str(file), policy_files.shipped)
+    data = parse(text, file.suffix.lower(), str(file))
+    found = import_rules(data, str(file), policy_files.shipped)
     ours = found.to_toml(str(file))
     read(ours, str(file), Source.USER, policy_files.shipped)
     tell_notes(found.notes)

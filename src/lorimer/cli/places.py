@@ -1,4 +1,4 @@
-"""Where the command line keeps what is the user's own, by the custom of the system."""
+"""The user's directories for settings and data, by the conventions of the system."""
 
 from __future__ import annotations
 
@@ -10,23 +10,23 @@ from lorimer.cli.fail import Fault
 
 
 def config_directory() -> Path:
-    """The user's own directory for settings of programs."""
+    """The user's directory for Lorimer's settings. Raises Fault if there is no home directory."""
     return _directory("APPDATA", "AppData/Roaming", "XDG_CONFIG_HOME", ".config")
 
 
 def data_directory() -> Path:
-    """The user's own directory for data of programs."""
+    """The user's directory for Lorimer's data. Raises Fault if there is no home directory."""
     return _directory("LOCALAPPDATA", "AppData/Local", "XDG_DATA_HOME", ".local/share")
 
 
 def expanded(named: str) -> Path:
-    """A path as a person writes it, `~` being the home directory where there is one."""
+    """A path given by a person, with `~` replaced by the home directory if there is one."""
     return Path(os.path.expanduser(named))  # Path's own raises where there is none
 
 
 def _directory(windows: str, windows_usual: str, xdg: str, xdg_usual: str) -> Path:
-    """Ours in the directory that a variable names, or in the usual one of the home directory.
-    Raises Fault where neither is there."""
+    """Lorimer's directory in the one that the variable names, else in the usual one of the home
+    directory. Raises Fault if there is neither."""
     if sys.platform == "darwin":
         base = str(_home(xdg) / "Library" / "Application Support")
     elif sys.platform == "win32":
@@ -41,7 +41,7 @@ def _directory(windows: str, windows_usual: str, xdg: str, xdg_usual: str) -> Pa
 def _home(variable: str) -> Path:
     try:
         return Path.home()
-    except RuntimeError:  # a user whom the system does not know, as in a container
+    except RuntimeError:  # a user that is unknown to the system, as in some containers
         raise Fault(
             "this user has no home directory", hint=f"Set HOME, or {variable}, to a folder."
         ) from None

@@ -82,19 +82,22 @@ def read_policy_files(workspace: Path) -> PolicyFiles:
 
 
 def _mistake_notes(rules: Iterable[Rule]) -> tuple[str, ...]:
-    """Rules whose tool is not shipped, but similar to a shipped one. It may be a tool of a manifest
-    or of a server; more likely it is misspelled, and the rule has no effect."""
+    """Notes on rules for a tool that is not shipped, but has a name similar to a shipped one. It
+    may be a tool of a manifest or a server; more likely it is misspelled, and the rule has no
+    effect."""
     from lorimer.tools.builtin import CATALOGUE
     from lorimer.tools.policy.names import meant
 
     found = [(rule, meant(rule.tool, CATALOGUE)) for rule in rules]
     return tuple(
-        f"{visible(rule.title)}: no shipped tool is called so{near}" for rule, near in found if near
+        f"{visible(rule.title)}: there is no shipped tool of this name{near}"
+        for rule, near in found
+        if near
     )
 
 
 def _left_out(path: Path, project: Said) -> tuple[str, ...]:
-    """What a project's file would do if it were trusted."""
+    """A note on what a project's file would do if it were trusted."""
     allowed = [str(rule) for rule in project.untrusted]
     programs = [hook.name for hook in project.hooks]
     parts = [
@@ -105,7 +108,7 @@ def _left_out(path: Path, project: Said) -> tuple[str, ...]:
     if not parts:
         return ()
     return (
-        f"{path} {' and '.join(parts)}; nobody has trusted it as it is now: "
+        f"{path} {' and '.join(parts)}, but its current text is not trusted: "
         "lorimer permissions trust",
     )
 
@@ -113,9 +116,9 @@ def _left_out(path: Path, project: Said) -> tuple[str, ...]:
 def mode_of(
     given: str | None, found: PolicyFiles, *, attended: bool, at_most: str | None = None
 ) -> Mode:
-    """The mode of a run: what the command line says, else the files, else `default` where somebody
-    can be asked, and `dontAsk` where not; and then none looser than `at_most`, one of `plan`,
-    `dontAsk` and `default`. Raises Fault for a bypass that is not to be."""
+    """The mode of a run: `given` on the command line, else by the files, else `default` if somebody
+    can be asked, and `dontAsk` if not. Unless it is given, it is no looser than `at_most`, one of
+    `plan`, `dontAsk` and `default`. Raises Fault for a bypass that is forbidden here."""
     if given is None:
         mode = found.mode or (Mode.DEFAULT if attended else Mode.DONT_ASK)
         return mode if at_most is None else min(mode, Mode.named(at_most), key=_LOOSER.index)
@@ -124,14 +127,14 @@ def mode_of(
         raise Fault(f"--permission-mode bypass is forbidden by {MANAGED}")
     if mode is Mode.BYPASS and os.geteuid() == 0 and os.environ.get(_AS_ROOT) != "1":
         raise Fault(
-            "--permission-mode bypass as root: nothing at all would hold a command back",
+            "--permission-mode bypass as root: nothing at all would confine commands",
             hint=f"Run as another user; or, in a container made for it, set {_AS_ROOT}=1.",
         )
     return mode
 
 
 def shipped(name: str) -> Tool | None:
-    """The shipped tool of that name."""
+    """The shipped tool of that name; None: there is none."""
     from lorimer.tools.builtin import CATALOGUE, builtin_tools
 
     return builtin_tools([name])[0] if name in CATALOGUE else None
@@ -141,13 +144,13 @@ def project_text(path: Path) -> str:
     """The text of a project's file. Raises Fault if there is none."""
     text = text_of(path)
     if text is None:
-        raise Fault(f"there is no file {path}", hint=f"Rules of a project stand in {PROJECT}.")
+        raise Fault(f"there is no file {path}", hint=f"Put the project's rules into {PROJECT}.")
     return text
 
 
 def trust(path: Path, text: str) -> None:
-    """Trust a project's file with this text, which somebody has seen, and the programs beside it
-    that its hooks run, as they are now. Raises ConfigError for rules that cannot be."""
+    """Trust a project's file with this text, which a person has seen, and the programs next to it
+    that its hooks run, as they are now. Raises ConfigError for invalid rules."""
     said = _read(text, path, Source.PROJECT, trusted=True)
     known = {**_trusted(), str(path.resolve()): _digest(text, said)}
     target = _trust_file()
@@ -195,8 +198,8 @@ def _without_waiting(path: str, flags: int) -> int:
 
 
 def text_of(path: Path) -> str | None:
-    """A file's text; None if there is none. Raises ConfigError, also for what is no file: a named
-    pipe, which a project may contain, would be waited for without end."""
+    """The text of a file; None: there is none. Raises ConfigError if it cannot be read, or is not a
+    regular file: reading a named pipe, which a project may contain, would never end."""
     try:
         with open(path, "rb", opener=_without_waiting) as file:
             if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):

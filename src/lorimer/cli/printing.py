@@ -1,5 +1,5 @@
-"""Output for people on stdout: tables and lines that fit the terminal, in a pager if they are
-longer than the screen. For programs it is plain text, without wrapping."""
+"""Output on stdout: for people, tables and lines that fit the terminal, in a pager if they are
+longer than the screen; for programs, plain text without wrapping."""
 
 from __future__ import annotations
 
@@ -27,13 +27,13 @@ if TYPE_CHECKING:
 _ROOM: Final = 20
 """Characters that a table's widest column keeps, if possible."""
 _HANGS: Final = 16
-"""Characters that a line goes on below its second piece at most."""
+"""Largest indentation of a line's second and later rows; beyond it they are not indented."""
 _COMMAND: Final = "lorimer "
-"""How a piece begins that is to be copied: it is not broken into lines."""
+"""The beginning of a piece that may be copied: it is not wrapped."""
 
 
 def console() -> Console:
-    """For stdout; if that is not a terminal, nothing is wrapped or coloured."""
+    """A console for stdout; if that is not a terminal, nothing is wrapped or coloured."""
     from rich.console import Console
 
     plain = Console(highlight=False)
@@ -41,9 +41,9 @@ def console() -> Console:
 
 
 def print_table(table: Table, *, spare: Sequence[str] = ()) -> None:
-    """A table; to a program without the blanks that fill its columns. On a terminal that is too
-    narrow its column with a `ratio` is cut to what is left, once those whose headers are `spare`
-    are left out, the first one first."""
+    """Print a table, for a program without the padding of its columns. If the terminal is too
+    narrow, first the columns with the headers in `spare` are left out, in that order; then the
+    column with a `ratio` is truncated."""
     out = console()
     if out.is_terminal:
         out.print(_fitted(table, out, spare))
@@ -54,7 +54,8 @@ def print_table(table: Table, *, spare: Sequence[str] = ()) -> None:
 
 
 def _fitted(table: Table, out: Console, spare: Sequence[str]) -> Table:
-    """rich shrinks all columns that must not wrap equally, until most of them are empty."""
+    """The table fitted to the terminal: rich alone would shrink all columns that must not wrap
+    equally, until most of them are empty."""
     if not any(column.ratio for column in table.columns) or _width(table, out) <= out.width:
         return table
     for name in (None, *spare):
@@ -85,16 +86,16 @@ def _without(table: Table, name: str | None) -> Table:
 
 
 def _width(table: Table, out: Console) -> int:
-    """The width that it needs."""
+    """The width that the table needs."""
     from rich.measure import Measurement
 
     return Measurement.get(out, out.options.update(width=10_000), table).maximum
 
 
 def print_lines(lines: Iterable[Line], *, cut: Sequence[tuple[str, str]] = ()) -> None:
-    """Lines on stdout. On a terminal they are broken between words and go on below their second
-    piece; those whose first one is in `cut` end where the terminal does. To a program, and with a
-    command to copy, they are as long as they are. What they hold may be words of strangers."""
+    """Print lines, which may contain untrusted text. On a terminal they are wrapped between words,
+    with later rows indented to the second piece; those whose first piece is in `cut` are truncated.
+    For a program, and if they contain a command to copy, they are not wrapped."""
     from rich.text import Text
 
     out = console()
@@ -111,7 +112,7 @@ def print_lines(lines: Iterable[Line], *, cut: Sequence[tuple[str, str]] = ()) -
 
 
 def _hanging(whole: Text, line: Line, out: Console) -> Text:
-    """Its second and later rows begin below its second piece."""
+    """The line wrapped, with its second and later rows indented to its second piece."""
     from rich.cells import cell_len
     from rich.text import Text
 
@@ -127,9 +128,9 @@ def _hanging(whole: Text, line: Line, out: Console) -> Text:
 
 
 def print_answer(text: str) -> None:
-    """For programs unchanged; for people, rendered as Markdown, which models write."""
+    """Print an answer: unchanged for programs, rendered as Markdown for people."""
     if not sys.stdout.isatty():
-        click.echo(text, color=True)  # or what looks like a colour would be left out of it
+        click.echo(text, color=True)  # else click would remove what looks like a colour code
         return
     from rich.markdown import Markdown
 
@@ -164,7 +165,7 @@ def _has_pager() -> bool:
 
 
 class _Held(io.StringIO):
-    """Written to as if it were the terminal."""
+    """A buffer that looks like the terminal to its writers."""
 
     encoding = "utf-8"  # pyright: ignore[reportAssignmentType]
 
@@ -174,12 +175,12 @@ class _Held(io.StringIO):
 
 def _show(text: str) -> None:
     columns, rows = shutil.get_terminal_size()
-    # colours are counted as if they were seen: less shows what fits after all, and ends
+    # colour codes are counted as characters: if the text fits after all, less shows it and exits
     taken = sum([1 + len(row) // columns for row in text.splitlines()])
     if taken < rows:
         click.echo(text, nl=False)
         return
-    os.environ.setdefault("LESS", "FRX")  # as git has it
+    os.environ.setdefault("LESS", "FRX")  # like git
     before = signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the pager's
     try:
         click.echo_via_pager(text.removesuffix("\n"), color=True)

@@ -1,5 +1,5 @@
-"""Progress on stderr: for a run a live line on a terminal, plain lines elsewhere; for a long
-command how far it is."""
+"""Progress on stderr: for a run, a live line on a terminal and plain lines elsewhere; for a long
+command, how far it is."""
 
 from __future__ import annotations
 
@@ -56,14 +56,14 @@ class Silent:
 
 
 class Plain(Silent):
-    """Lines, as they come: for logs and pipes."""
+    """Plain lines as they come, for logs and pipes."""
 
     def line(self, line: Line) -> None:
         click.echo(visible("".join([text for text, _ in line])).rstrip(), err=True)
 
 
 class Live(Silent):
-    """Lines that stay, above one that shows the current activity."""
+    """Permanent lines, above a line that shows the current activity."""
 
     def __init__(self, story: Story, world: World, since_s: float = 0.0) -> None:
         """`since_s`: for how many seconds it has been running."""
@@ -139,8 +139,8 @@ class Gauge:
         self.clear()
 
     def count(self, what: str, number: int, of: int) -> None:
-        """It is at this one of so many, a number that is left out where there is one alone; most
-        of what comes within 0.1 s is not shown."""
+        """Show that item `number` of `of` is being processed; numbers are left out if there is only
+        one. The line changes every 0.1 s at most."""
         now = self._world.monotonic()
         if what != self._what or now >= self._next:
             self._what, self._next = what, now + _PAUSE_S
@@ -153,7 +153,7 @@ class Gauge:
             last_line(f"… {what}")
 
     def clear(self) -> None:
-        """Make room for a line that stays; what is said or counted next is shown behind it."""
+        """Remove the line, so that a permanent one can be printed; the next call shows it again."""
         if self._shown:
             last_line("")
             self._shown, self._what = False, ""
@@ -165,12 +165,12 @@ def last_line(text: str) -> None:
 
 
 def screen_for(story: Story, world: World, *, quiet: bool, since_s: float = 0.0) -> Screen:
-    """The right one for this stderr. `since_s`: for how many seconds the run has been running."""
+    """The screen for this stderr. `since_s`: for how many seconds the run has been running."""
     if quiet:
         return Silent()
     return Live(story, world, since_s) if is_live() else Plain()
 
 
 def is_live() -> bool:
-    """Whether lines shown on stderr can be changed."""
+    """Whether stderr is a terminal on which a line can be rewritten."""
     return sys.stderr.isatty() and os.environ.get("TERM") != "dumb"

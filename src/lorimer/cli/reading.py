@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from lorimer.cli.fail import Fault
 from lorimer.cli.owner import fate, pid_of
+from lorimer.cli.text import short_id
 from lorimer.core.errors import ExecutorErrorCode, JournalError
 from lorimer.core.events import Event
 from lorimer.core.journal import RunRow
@@ -21,14 +22,14 @@ if TYPE_CHECKING:
 
 
 async def find(journal: SQLiteJournal, run_id: str | None) -> RunRow:
-    """The run of that id, or the one that begins so; without one, the latest that is nobody's
-    child. Raises Fault."""
+    """The run with that id or unique beginning of one; None: the latest run that is not a child.
+    Raises Fault."""
     if run_id is None:
         rows = await root_runs(journal, 1)
         if not rows:
             raise Fault("there are no runs yet", hint="lorimer run, or lorimer demo")
         return rows[0]
-    row = await journal.find_run(clean(run_id))  # as it is typed, it may be no Unicode
+    row = await journal.find_run(clean(run_id))  # what was typed may be invalid Unicode
     if row is None:
         raise Fault(
             f"there is no run {run_id!r} in this store",
@@ -39,14 +40,19 @@ async def find(journal: SQLiteJournal, run_id: str | None) -> RunRow:
 
 
 async def manifest_of(journal: SQLiteJournal, facts: list[Event]) -> EnvironmentManifest | None:
-    """What a run was begun with; None when the store does not have it."""
+    """The manifest that a run was started with; None: it is not in the store."""
     data = await recording.manifest_of(journal, facts[0]) if facts else None
     return EnvironmentManifest.from_dict(data) if data is not None else None
 
 
+def no_manifest(run_id: str, hint: str) -> Fault:
+    """The error for a run whose manifest is not in the store; `hint`: what to do instead."""
+    return Fault(f"the manifest of run {short_id(run_id)} is not in this store", hint=hint)
+
+
 async def status_of(journal: SQLiteJournal, row: RunRow, world: World) -> str:
-    """The run's status; of one without an end `running`, `waiting` (for an answer, and nobody is
-    at work on it), `interrupted`, or `damaged`, where its facts cannot be read."""
+    """The status of a run; of one without an end `running`, `waiting` (for an answer, and no
+    process executes it), `interrupted`, or `damaged` if its facts cannot be read."""
     if row.status:
         return row.status
     if await _at_work(journal, row, world):

@@ -25,7 +25,7 @@ def sessions() -> None:
 
 @sessions.command("ls")
 @limit_option
-@click.option("--json", "as_json", is_flag=True, help="One JSON object a line.")
+@click.option("--json", "as_json", is_flag=True, help="One JSON object per line.")
 @store_option
 def ls(limit: int, as_json: bool, store: str | None) -> None:
     """List the latest conversations. To continue one: lorimer chat --session ID."""
@@ -67,7 +67,7 @@ def _print(found: list[SessionInfo], now: float) -> None:
     from lorimer.cli.printing import print_table
 
     table = Table(box=None, header_style="bold", pad_edge=False)
-    table.add_column("session", no_wrap=True, min_width=16)  # cut, it is of no use
+    table.add_column("session", no_wrap=True, min_width=16)  # a truncated id would be useless
     table.add_column("used", no_wrap=True)
     for name in ("messages", "cost"):
         table.add_column(name, no_wrap=True, justify="right")
@@ -80,7 +80,7 @@ def _print(found: list[SessionInfo], now: float) -> None:
             Text(str(info.message_count)),
             Text(money(round(info.total_cost_usd * 1e9)) if info.total_cost_usd else "–"),
             Text.assemble(
-                # first: a narrow terminal cuts the end
+                # first, because a narrow terminal cuts off the end
                 ("(damaged)  ", "red") if info.damaged else "",
                 ("(interrupted)  ", "yellow") if info.unfinished else "",
                 title,

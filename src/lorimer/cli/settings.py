@@ -1,5 +1,5 @@
-"""The effective settings of a command (all layers merged), and agents composed with them. What a
-layer may say: `lorimer.environment.settings`."""
+"""The effective settings of a command (all layers merged), and agents composed with them.
+`lorimer.environment.settings` says what each layer may contain."""
 
 from __future__ import annotations
 
@@ -40,8 +40,8 @@ def user_file() -> Path:
 
 
 def effective_settings(workspace: Path | None) -> Settings:
-    """What holds for runs in a workspace (None: this folder). Raises ConfigError for a file or a
-    variable that is wrong: settings that nobody can read are not left out."""
+    """The settings for runs in a workspace (None: the current folder). Raises ConfigError for an
+    invalid file or variable: unreadable settings are never skipped."""
     folder = (workspace or Path.cwd()).resolve()
     found: list[Layer] = []
     for path, source in ((user_file(), Source.USER), (folder / PROJECT, Source.PROJECT)):
@@ -53,20 +53,21 @@ def effective_settings(workspace: Path | None) -> Settings:
 
 @dataclass(frozen=True, slots=True)
 class ComposedAgent:
-    """An agent, and who says what of it."""
+    """An agent, and where each of its values comes from."""
 
     manifest: EnvironmentManifest
     origins: Mapping[str, str]
-    """Path to who says what stands there; what is missing is a default."""
+    """Path to the origin of its value; values without one are defaults."""
 
 
 def preset(name: str, settings: Settings) -> ComposedAgent:
-    """A preset, with the settings over it. Raises Fault telling the nearest."""
+    """A preset, overridden by the settings. Raises Fault for an unknown one, with the most similar
+    name."""
     return _described(over_preset(agent.preset(name).to_dict(), settings, catalogue()))
 
 
 def load(path: Path, settings: Settings) -> ComposedAgent:
-    """A manifest's file, with the settings beneath it. Raises ConfigError naming every error."""
+    """A manifest's file, which overrides the settings. Raises ConfigError naming every error."""
     return _described(beneath_manifest(agent.document(path), settings, catalogue()))
 
 
@@ -75,7 +76,7 @@ def _described(composed: Composed) -> ComposedAgent:
 
 
 def with_settings(terms: Terms, settings: Settings) -> Terms:
-    """The terms of a run: what the command line leaves open, the settings say."""
+    """The terms of a run, with the settings where the command line says nothing."""
     run = settings.table("run")
     sandboxes: dict[str, SandboxMode] = {"auto": "auto", "require": "require", "off": "off"}
     return replace(

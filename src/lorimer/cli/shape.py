@@ -1,4 +1,4 @@
-"""The shape of a run: its turns as small bars, and how often each tool was called."""
+"""A picture of a run: its turns as small bars, and how often each tool was called."""
 
 from __future__ import annotations
 
@@ -13,16 +13,16 @@ from lorimer.core.events import Event
 
 _BARS: Final = "▁▂▃▄▅▆▇█"
 _WIDTH: Final = 40
-"""Bars at most; of a longer run each stands for several turns."""
+"""Most bars; in a longer run each stands for several turns."""
 _TURNS: Final = 4
-"""From so many on there is a shape."""
+"""Runs with fewer turns get no bars."""
 _TOOLS: Final = 6
-"""Tools that are named at most."""
+"""Most tools that are named."""
 
 
 @dataclass(slots=True)
 class Shape:
-    """What each turn took, from the facts."""
+    """The time and cost of each turn, from the facts."""
 
     seconds: list[float] = field(default_factory=list)
     nanos: list[int] = field(default_factory=list)
@@ -53,7 +53,7 @@ class Shape:
         return shape
 
     def lines(self) -> Iterator[tuple[str, str]]:
-        """A name and what is told of it; of a run of few turns only its tools."""
+        """Lines as (name, text); for a run of few turns only its tools."""
         if len(self.seconds) >= _TURNS:
             longest = max(range(len(self.seconds)), key=self.seconds.__getitem__)
             told = f"longest: turn {longest + 1}, {duration(self.seconds[longest])}"
@@ -73,8 +73,8 @@ class Shape:
 
 
 def bars(values: Sequence[float]) -> str:
-    """A bar for each value, the highest of all full; of many values one for the highest of several
-    neighbours, so that no peak is lost."""
+    """A bar for each value, the highest one full. If there are too many, a bar shows the maximum of
+    several neighbours, so no peak is lost."""
     per = max(-(-len(values) // _WIDTH), 1)
     peaks = [max(values[at : at + per]) for at in range(0, len(values), per)]
     top = max(peaks, default=0.0)
@@ -82,5 +82,5 @@ def bars(values: Sequence[float]) -> str:
 
 
 def _height(value: float, top: float) -> int:
-    """Which bar is as high as the value; the lowest one is nothing, or next to it."""
+    """The index of the bar for a value; the lowest one is for values near 0."""
     return min(int(value / top * len(_BARS)), len(_BARS) - 1) if top > 0 else 0

@@ -1,8 +1,8 @@
-"""Standard input as a part of the task: read where `-` asks for it, and never otherwise.
+"""Standard input as a part of the task: read if `-` asks for it, and never otherwise.
 
-A command inherits it from cron, CI, loops and scripts. To read it unasked would wait for ever for a
-pipe that nobody closes, take lines from the loop that called, and send a provider what was not
-meant for it.
+A command inherits it from cron, CI, loops and scripts. Reading it unasked could wait forever for a
+pipe that nobody closes, consume the lines of a calling loop, or send a provider what was not meant
+for it.
 """
 
 from __future__ import annotations
@@ -24,20 +24,21 @@ UNREAD_BESIDE_FILE: Final = (
 
 
 def piped() -> str:
-    """All of it. Waits until it ends. Raises Fault, OSError and UnicodeDecodeError."""
+    """All of standard input; waits for its end. Raises Fault if it is closed, OSError and
+    UnicodeDecodeError."""
     if sys.stdin is None:
         raise Fault("standard input is closed", hint="Pipe text into it, or leave - out.")
     return sys.stdin.buffer.read().decode("utf-8")
 
 
 def is_typed() -> bool:
-    """Somebody types it. False where it is closed."""
+    """Whether standard input is a terminal. False if it is closed."""
     return sys.stdin is not None and sys.stdin.isatty()
 
 
 def has_more() -> bool:
-    """A pipe or file is there, with something that nobody has read. Reads nothing, waits for
-    nothing, and never raises: False where it cannot be told."""
+    """Whether standard input is a pipe or file with unread data. Reads nothing, does not wait, and
+    never raises: False if it cannot be determined."""
     try:
         descriptor = sys.stdin.fileno()
         found = os.fstat(descriptor)
@@ -46,12 +47,12 @@ def has_more() -> bool:
         if stat.S_ISFIFO(found.st_mode) or stat.S_ISSOCK(found.st_mode):
             return _ready(descriptor) > 0
     except (AttributeError, ImportError, OSError, ValueError):
-        pass  # it is closed, or none of the system's
+        pass  # it is closed, or has no file descriptor
     return False
 
 
 def _ready(descriptor: int) -> int:
-    """Bytes that could be read at once."""
+    """The number of bytes that can be read without waiting."""
     from fcntl import ioctl
     from termios import FIONREAD
 

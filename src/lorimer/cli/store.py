@@ -1,4 +1,4 @@
-"""Where runs are kept: one SQLite file in the user's data directory, unless told otherwise."""
+"""The store of runs: one SQLite file, by default in the user's data directory."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 VARIABLE: Final = "LORIMER_STORE"
 
 OF_THE_DEMO: Final = "The runs of the demo are in its folder: --store lorimer-demo/journal.db"
-"""Where whoever has only seen the demo would look in vain."""
+"""A hint for users who have only run the demo."""
 
 
 def store_path(given: str | None) -> Path:
@@ -29,9 +29,9 @@ def store_path(given: str | None) -> Path:
 
 
 def existing_store(given: str | None) -> Path:
-    """As `store_path`, for commands that only read. Raises Fault when there is no such file."""
+    """Like `store_path`, for commands that only read. Raises Fault if the file does not exist."""
     path = store_path(given)
-    if not os.path.exists(path):  # as opposed to Path's, never an OSError
+    if not os.path.exists(path):  # unlike Path.exists, it never raises OSError
         hint = f"Run something first: lorimer run. {OF_THE_DEMO}"
         if given or os.environ.get(VARIABLE):
             hint = f"It was named by {'--store' if given else VARIABLE}. {hint}"
@@ -40,7 +40,7 @@ def existing_store(given: str | None) -> Path:
 
 
 def store_words(given: str | None) -> str:
-    """` --store PATH` where the person gave one: commands in hints have to name it too."""
+    """` --store PATH` if the user gave one, for the commands in hints; else ""."""
     return f" --store {quote(given)}" if given else ""
 
 

@@ -1,7 +1,7 @@
-"""The events of a run as lines for a person: the same for a live run and for a recorded one.
+"""The events of a run as lines for a person, the same for a live run and a recorded one.
 
-Takes facts (and a few signals), keeps totals, and is the only place that words each event. How
-lines get onto a screen is decided by `progress.py` and `timeline.py`.
+It takes facts (and a few signals) and keeps totals. This is the only place that puts events into
+words; `progress.py` and `timeline.py` print the lines.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ TOLD: Final = (
     *("tool.call_start", "tool.progress", "run.resumed", "hook.failed", "hook.refused"),
     *("model.intent", "model.reply", "tool.result", "effect", "decision"),
 )
-"""The events that are shown of a live run."""
+"""The events of a live run that are shown."""
 
 _CALL_WIDTH: Final = 60
 _TEXT_WIDTH: Final = 400
@@ -48,21 +48,21 @@ _WAITING: Final[Mapping[str, str]] = {
     "persist": "finishing",
     "yield": "finishing",
 }
-"""By stage; in any other one it is `working`."""
+"""What a run is doing, by stage; in any other stage it is `working`."""
 _CHANGED: Final[Mapping[str, str]] = {
     "UserPromptSubmit": "the prompt",
     "PreToolUse": "a call",
     "PostToolUse": "a result",
     "PostToolFailure": "a result",
 }
-"""By the point at which a hook was asked."""
+"""What a hook changed, by its point."""
 
 
 class Story:
-    """One run as it happens, or, `recorded`, from its journal."""
+    """One run as it happens or, if `recorded`, from its journal."""
 
     def __init__(self, *, recorded: bool = False, streamed: bool = False) -> None:
-        """`streamed`: the model's texts are shown elsewhere, as they come."""
+        """`streamed`: the model's texts are shown elsewhere, as they arrive."""
         self._recorded = recorded
         self._streamed = streamed
         self.usage: Usage = NO_USAGE
@@ -172,7 +172,7 @@ class Story:
     def _effect(self, data: Mapping[str, JSON]) -> Iterator[Line]:
         self._charge(data)
         kind, _, key = str(data.get("key", "")).partition(":")
-        # a decision with a reason was not made by a person
+        # only decisions that a person did not make have a reason
         if kind == "approval" and data.get("approved") is False and not data.get("why"):
             self._denied.add(key)
         if kind == "hook" and "change" in data:
@@ -192,7 +192,7 @@ class Story:
         self._done.add(key)
         use = use_at(self._uses, key) or {"name": "?"}
         started = self._began.pop(str(use.get("id")), None)
-        began = self._intended.pop(key, started)  # an intent comes after somebody was asked
+        began = self._intended.pop(key, started)  # the intent follows the person's answer
         took = f"  {duration(time - began)}" if began is not None else ""
         bad = data.get("is_error") is True
         refused = data.get("error") == ExecutorErrorCode.EXEC_TOOL_ACCESS_DENIED.value
@@ -260,7 +260,8 @@ def _recorded_effect(kind: str, data: Mapping[str, JSON]) -> Iterator[Line]:
 
 
 def _shown(line: Line) -> Line:
-    """All of it may contain untrusted text, including names of tools that a model made up."""
+    """The line with every piece escaped: all may contain untrusted text, also the names of tools,
+    which a model may have invented."""
     return [(on_line(text), style) for text, style in line]
 
 

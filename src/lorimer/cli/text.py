@@ -11,9 +11,9 @@ import click
 
 from lorimer.core.jsonable import JSON, dumps
 
-# Control characters (but newline and tab), and the marks that turn text round: what a model or
-# a file says must not move the cursor or hide a part of a command. Some programs take two of them
-# for the end of a line, and so of a JSON object on a line.
+# Control characters (except newline and tab), and marks that reverse text: a model or a file must
+# not move the cursor or hide a part of a command. Some programs take two of them for line ends, and
+# so for the end of a JSON object on a line.
 _HIDDEN: Final = re.compile(
     "[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200b-\u200f\u2028-\u202e\u2060-\u206f\ufeff\ufff9-\ufffb"
     "\ud800-\udfff\U000e0000-\U000e007f]"
@@ -40,16 +40,16 @@ def visible(text: str) -> str:
 
 
 def seen(text: str) -> str:
-    """Like `visible`, but also escapes what a person may not see, or take for a blank: for texts
-    that they are asked to approve."""
+    """Like `visible`, but also escapes what is invisible or looks like a blank: for texts that a
+    person is asked to approve."""
     if text.isascii():
         return visible(text)
     return _MARKS.sub(_escaped, _UNSEEN.sub(_escaped, visible(text)))
 
 
 def without_gaps(text: str) -> str:
-    """The text with a number, in red, in the place of dozens of blanks, or of several empty lines,
-    which would push what is before them off the screen."""
+    """The text with long runs of blanks or empty lines, which could push what precedes them off the
+    screen, replaced by their number in red."""
     return _GAP.sub(_gap, text)
 
 
@@ -70,9 +70,9 @@ def on_line(text: str) -> str:
 
 def harmless(text: str) -> str:
     """JSON with everything escaped in its strings that a terminal would act on, or a program take
-    for the end of a line: the parsed data is the same. Letters are not changed."""
+    for a line end. The parsed data is the same; letters are not changed."""
     if text.isascii() and "\x7f" not in text:
-        return text  # what is below a space, JSON has escaped already
+        return text  # JSON has escaped the characters below a space already
     return _HIDDEN.sub(lambda found: json.dumps(found[0])[1:-1], text)
 
 
@@ -142,6 +142,6 @@ def ago(seconds: float) -> str:
 
 
 def short_id(run_id: str) -> str:
-    """A prefix of an id that is long enough to name the run; commands accept it too."""
+    """A prefix of an id that is long enough to identify the run; commands accept it."""
     prefix, mark, rest = run_id.partition("_")
     return visible(f"{prefix}{mark}{rest[:8]}")

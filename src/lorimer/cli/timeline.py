@@ -1,4 +1,4 @@
-"""Runs formatted for people: the list, and one run from its facts."""
+"""Prints runs for people: a list, or one run from its facts."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ COLOURS: Final[Mapping[str, str]] = {
 """Colours of statuses; others are red."""
 
 _TOLD_US: Final = 1000
-"""Microseconds from which on a stage's time is shown."""
+"""The times of stages that took fewer microseconds are not shown."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,9 +68,9 @@ class Told:
     questions: Sequence[Question] = ()
     """Its unanswered questions."""
     family: Sequence[tuple[int, ChildRecord, RunRow | None]] = ()
-    """Its descendants, each before its own, with their depth."""
+    """Its descendants with their depth, each followed by its own descendants."""
     damaged: bool = False
-    """Whether there are further facts that cannot be read."""
+    """It has further facts that cannot be read."""
 
 
 def print_rows(
@@ -81,7 +81,7 @@ def print_rows(
     from rich.text import Text
 
     table = Table(box=None, pad_edge=False, header_style="bold")
-    table.add_column("run", no_wrap=True, min_width=12)  # cut, it is of no use
+    table.add_column("run", no_wrap=True, min_width=12)  # a truncated id would be useless
     for name in ("when", "status"):
         table.add_column(name, no_wrap=True)
     for name in ("took", "turns", "cost"):
@@ -102,7 +102,7 @@ def print_rows(
             str(row.iterations) if ended else "",
             money(row.cost_nano) if row.cost_nano else "–" if ended else open_cost,
             *([Text(one_line(row.code, 40), style="dim")] if with_codes else []),
-            Text(one_line(row.title)),  # as it is: brackets in it are no markup
+            Text(one_line(row.title)),  # `Text`, so that brackets are not taken for markup
         )
     print_table(table, spare=("code", "turns", "took", "when", "cost"))
 

@@ -46,7 +46,7 @@ class Note:
     """It was carried over, but is not exactly the same."""
 
     def __str__(self) -> str:
-        return f"{self.path}: {'' if self.carried else 'not carried: '}{self.reason}"
+        return f"{self.path}: {'' if self.carried else 'not imported: '}{self.reason}"
 
 
 def is_geny(data: Mapping[str, JSON]) -> bool:
@@ -260,7 +260,7 @@ class _Import:
         chosen = dict(_object(said.get("strategies")))
         provider = chosen.pop("provider", None)
         if stage.name == "api" and isinstance(provider, str) and provider:
-            self._note(f"{where}.strategies.provider", "stands in config here", carried=True)
+            self._note(f"{where}.strategies.provider", "is in config here", carried=True)
         given = _object(said.get("strategy_configs"))
         chains = _object(said.get("chain_order"))
         slots = stage.slots()
@@ -349,7 +349,7 @@ class _Import:
         if stage.name == "guard":
             config = self._from_limits(name, config)
         if stage.name == "think" and name == "static" and "budget_tokens" in config:
-            self._note(f"{settings}.budget_tokens", "stands in model.thinking_budget_tokens here")
+            self._note(f"{settings}.budget_tokens", "is in model.thinking_budget_tokens here")
             del config["budget_tokens"]
         kept = self._accepted(strategy, config, settings)
         return None if kept is None else (name, kept)

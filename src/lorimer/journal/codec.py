@@ -50,9 +50,8 @@ _LATEST: Final = 2**53
 def micros(time: float) -> int:
     """Seconds as whole microseconds, the stored form of a time.
 
-    `micros(t)
-    1e6 == t` for every t that was rounded to 6 places. Raises JournalError for a time that is not a
-    number.
+    `micros(t) / 1e6 == t` for every t that was rounded to 6 places. Raises JournalError for a time
+    that is not a finite number.
     """
     try:
         return round(time * 1e6)

@@ -142,7 +142,7 @@ class Conversation:
         here."""
         if facts and facts[0].seq != self.seq + 1:
             raise JournalError(
-                f"{self.stream!r} goes on with fact {facts[0].seq}, not {self.seq + 1}",
+                f"{self.stream!r} continues with fact {facts[0].seq}, not {self.seq + 1}",
                 hint="Somebody else wrote to it: open it again.",
             )
         self.seq += len(facts)

@@ -88,7 +88,9 @@ def read_export(lines: Iterable[str]) -> list[Recording]:
             else:
                 raise ValueError(f"it does not begin with a line of the type {HEAD!r}")
         except (ValueError, RecursionError, OverflowError) as error:
-            raise JournalError(f"line {number} is not of an export: {error}", cause=error) from None
+            raise JournalError(
+                f"line {number} is not a line of an export: {error}", cause=error
+            ) from None
     for run in runs:
         if not run.facts or run.facts[0].type != "run.start":
             raise JournalError(f"run {run.run_id} has no run.start in this export")

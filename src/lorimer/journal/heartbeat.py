@@ -39,7 +39,7 @@ class Heartbeat:
             if error.code is ExecutorErrorCode.EXEC_JOURNAL_CONFLICT:
                 self._lost()
                 return
-            _log.warning("a claim was not prolonged: %s", error)
+            _log.warning("a claim was not renewed: %s", error)
         if not self._stopped:
             self._timer = self._loop.call_later(self._conversation.claim_s / 3, self._beat)
 

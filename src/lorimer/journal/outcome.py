@@ -75,7 +75,7 @@ def _words_of(fact: Event) -> str | None:
 def _not_ended(recording: Recording) -> PipelineError:
     run_id, last = recording.run_id, recording.facts[-1]
     code = next((c for c in _SUSPENDED if last.data.get("code") == c), None)
-    go_on = f"go on with it: pipeline.resume({run_id!r}), or lorimer runs resume {run_id}"
+    go_on = f"resume it: pipeline.resume({run_id!r}), or lorimer runs resume {run_id}"
     match code if last.type == "run.suspended" else None:
         case ExecutorErrorCode.EXEC_RUN_WAITING:
             return PipelineError(
@@ -91,7 +91,7 @@ def _not_ended(recording: Recording) -> PipelineError:
             )
         case _:
             return PipelineError(
-                f"Run {run_id} has not ended: it is going on, or was interrupted.",
+                f"Run {run_id} has not ended: it is live, or was interrupted.",
                 code=ExecutorErrorCode.EXEC_RUN_BUSY,
-                hint=f"Wait for it; if nobody is at work on it, {go_on}.",
+                hint=f"Wait for it; if no process executes it, {go_on}.",
             )

@@ -1,5 +1,5 @@
-"""What all stores share: the list of runs that they keep in addition to the facts (one row per run,
-from its run.start and run.end), its rules, and the errors of refused calls."""
+"""What all stores have in common: the list of runs that they keep in addition to the facts (one row
+per run, from its run.start and run.end), its rules, and the errors of refused calls."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ MAX_POST_CHARS: Final = 1_000_000
 MAX_POST_ID: Final = 200
 
 TITLE_CHARS: Final = 100
-"""Length of the title taken from the input, if a run was given none."""
+"""Most characters of a title that is taken from the input."""
 
 MONEY_MAX: Final = 2**53
 """Limit of one movement of the ledger in nano-dollars: 9 million dollars."""
@@ -95,7 +95,7 @@ def refuse_closed() -> JournalError:
 
 def refuse_snapshot(stream: str) -> JournalError:
     """The error for a snapshot of a stream that was never claimed."""
-    return JournalError(f"there is no stream {stream!r} to keep a snapshot of")
+    return JournalError(f"there is no stream {stream!r} to store a snapshot of")
 
 
 def refuse_post(stream: str) -> JournalError:

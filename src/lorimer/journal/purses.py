@@ -67,7 +67,7 @@ def exceeded(what: str, purse: Purse, used: Balance) -> LimitError:
         f"${used.spent / 1e9:.4f} are spent{held}.",
         code=ExecutorErrorCode.EXEC_BUDGET_EXCEEDED,
         hint=f"Raise the budget, or wait until there is money again. {fewer if held else ''}What "
-        "interrupted runs have set aside is held until they are resumed or given up: "
+        "interrupted runs have set aside is held until they are resumed or abandoned: "
         "lorimer runs ls --all shows it.",
     )
 

@@ -1,4 +1,4 @@
-"""What happens to old conversations: they are compacted or removed, each as a whole."""
+"""Compacts and removes old conversations, each as a whole."""
 
 from __future__ import annotations
 
@@ -93,14 +93,14 @@ async def prune(
     dry_run: bool = False,
     watcher: Watcher | None = None,
 ) -> Pruned:
-    """Remove the sessions whose last run ended before `before` (wall clock, seconds), but for those
-    of the `keep` latest runs; then the documents that no run names any more. What runs of
-    sub-agents leave goes with the session that they are part of, and never before it: a run that is
-    resumed or replayed asks what became of its children.
+    """Remove the sessions whose last run ended before `before` (wall clock, seconds), except those
+    of the `keep` latest runs; then the documents that no run refers to any more. The runs of
+    sub-agents are removed with the session that they are part of, and never before it: a run that
+    is resumed or replayed looks up how its children ended.
 
-    Never removes a session with an unfinished run, or one that somebody holds. Each session goes in
-    a transaction of its own, so runs that are going on hardly wait. `watcher` is told of each
-    session, twice. Raises JournalError.
+    Never removes a session with an unfinished run, or one that a process has. Each session is
+    removed in its own transaction, so live runs hardly wait. `watcher` is notified of each session,
+    twice. Raises JournalError.
     """
     rows = await journal.runs(limit=ALL_RUNS)  # newest first
     latest = {row.stream for row in rows[:keep]}
@@ -141,8 +141,8 @@ _Sessions: TypeAlias = dict[str, list[RunRow]]
 
 
 def _settled(rows: Sequence[RunRow], before: float) -> tuple[_Sessions, _Sessions]:
-    """Of these runs, the sessions of which nothing happened since `before`; and of those again
-    the ones without an unfinished run."""
+    """The sessions of these runs in which nothing happened since `before`; and those among them
+    without an unfinished run."""
     streams: _Sessions = {}
     for row in rows:
         streams.setdefault(row.stream, []).append(row)
@@ -152,5 +152,5 @@ def _settled(rows: Sequence[RunRow], before: float) -> tuple[_Sessions, _Session
 
 
 def _last(runs: Sequence[RunRow]) -> float:
-    """When anything of these runs began or ended last."""
+    """When the last of these runs began or ended."""
     return max([run.started if run.ended is None else run.ended for run in runs])

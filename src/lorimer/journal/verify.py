@@ -1,5 +1,5 @@
-"""Tells whether a run, or a conversation, is as it was written and keeps to the contract: its rows,
-its facts, and what the store keeps beside them."""
+"""Verifies that a run, or a conversation, is as it was written and obeys the contract: its rows,
+its facts, and what the store has in addition to them."""
 
 from __future__ import annotations
 
@@ -23,10 +23,10 @@ from lorimer.journal.recording import Recording
 
 async def verify(journal: Journal, name: str, purses: PurseCheck | None = None) -> list[Finding]:
     """What is wrong with a run (its id, or the beginning of it) or with a whole conversation (its
-    session id); [] when nothing is. Reads all of the conversation, claims nothing, writes nothing.
-    `purses`: the same one for whoever checks many, so that each purse is read once.
+    session id); [] if nothing is. Reads the whole conversation, claims nothing, writes nothing.
+    `purses`: shared by the checks of many runs, so that each purse is read once.
 
-    Raises PipelineError `exec.run.unknown` when there is neither.
+    Raises PipelineError `exec.run.unknown` if there is neither.
     """
     row = await journal.find_run(name)
     stream = row.stream if row is not None else name
@@ -50,7 +50,7 @@ async def verify(journal: Journal, name: str, purses: PurseCheck | None = None) 
 
 
 def verify_recording(recording: Recording) -> list[Finding]:
-    """What is wrong with the facts of one run, as `read_export` gives them: without a store there
+    """What is wrong with the facts of one run, such as `read_export` returns: without a store there
     are no rows, no ledger and no list of runs to compare with."""
     contract = Contract()
     for fact in recording.facts:
@@ -76,7 +76,7 @@ async def _stream(
             if kept is not None and fact.seq == kept[0]:
                 found += _snapshot(kept, contract.fold)
     except JournalError as error:
-        complete = False  # the facts behind it cannot be judged
+        complete = False  # the facts after it cannot be checked
         if not damage:
             found.append(Finding(contract.fold.seq + 1, "rows", "", str(error)))
     found += contract.found
@@ -87,7 +87,7 @@ async def _stream(
             found += await _kept(journal, facts)
             found += await purses.of(facts)
         elif complete:
-            found.append(Finding(row.first, "list", row.run_id, "its facts are not there"))
+            found.append(Finding(row.first, "list", row.run_id, "its facts are missing"))
     known = {row.run_id for row in rows}
     for run_id, facts in contract.runs.items():
         if run_id not in known:
@@ -103,7 +103,7 @@ def _snapshot(kept: tuple[int, bytes], fold: Fold) -> Iterator[Finding]:
         yield Finding(kept[0], "snapshot", "", str(error))
         return
     if not same:
-        yield Finding(kept[0], "snapshot", "", "the snapshot is not what its facts come to")
+        yield Finding(kept[0], "snapshot", "", "the snapshot differs from its facts")
 
 
 def _listed(row: RunRow, facts: RunFacts) -> Iterator[Finding]:
@@ -118,7 +118,7 @@ def _listed(row: RunRow, facts: RunFacts) -> Iterator[Finding]:
 
 
 def _parsed(body: bytes, digest: str) -> JSON:
-    """The manifest of this digest; None: it is another, or none at all."""
+    """The manifest in a document; None: it does not have this digest, or is not a manifest."""
     try:
         manifest = cast("JSON", json.loads(body))
         return manifest if manifest_digest(manifest) == digest else None
@@ -127,18 +127,18 @@ def _parsed(body: bytes, digest: str) -> JSON:
 
 
 async def _kept(journal: Journal, facts: RunFacts) -> list[Finding]:
-    """Of what the store keeps beside a run's facts: its money and its manifest."""
+    """Check what the store has in addition to a run's facts: its money and its manifest."""
     run_id, seq = facts.run_id, facts.start.seq or 0
     found: list[Finding] = []
     digest = facts.start.data.get("manifest")
     body = await journal.get(digest) if isinstance(digest, str) else None
     if body is None:
-        found.append(Finding(seq, "manifest", run_id, f"its manifest {digest} is not kept"))
+        found.append(Finding(seq, "manifest", run_id, f"its manifest {digest} is not stored"))
     elif (manifest := _parsed(body, str(digest))) is None:
         found.append(Finding(seq, "manifest", run_id, "its manifest is not the one it names"))
     else:
         found += _limits(facts, manifest)
-    if facts.end is not None:  # of a run that goes on, the ledger may be ahead of what was read
+    if facts.end is not None:  # for a live run, the ledger may be ahead of the facts read
         balance = await journal.balance(run_id)
         if (balance.spent, balance.reserved) != (facts.cost_nano, 0):
             what = (
@@ -150,15 +150,16 @@ async def _kept(journal: Journal, facts: RunFacts) -> list[Finding]:
 
 
 class PurseCheck:
-    """Whether the purses of runs are what their runs have of them."""
+    """Checks that purses agree with the facts of their runs."""
 
     def __init__(self, journal: Journal) -> None:
         self._journal = journal
         self._shares: dict[str, Mapping[str, Balance]] = {}
-        """Of each purse that was met; of one that has many runs they take long to read."""
+        """The shares of each purse found so far; those of a purse with many runs take long to
+        read."""
 
     async def of(self, facts: RunFacts) -> list[Finding]:
-        """For the purses that pay for a run: its share of each, once it is over, and, with the
+        """Check the purses that pay for a run: its share of each, once it has ended, and, for the
         first run of each, that the purse's total is the sum over all its runs."""
         seq, run_id = (facts.end or facts.start).seq or 0, facts.run_id
         try:
@@ -173,7 +174,7 @@ class PurseCheck:
             if facts.end is None:
                 continue
             share = self._shares[purse.name].get(run_id, Balance())
-            if share != own:  # or the run has ended since they were read
+            if share != own:  # unless the run has ended since they were read
                 self._shares[purse.name] = shares = await self._journal.shares(purse.name)
                 share = shares.get(run_id, Balance())
             if share != own:

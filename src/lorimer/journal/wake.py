@@ -14,7 +14,7 @@ class Wakers:
 
     def __init__(self) -> None:
         self.waiting: dict[str, list[asyncio.Future[None]]] = {}
-        """By stream."""
+        """The futures of each stream's readers."""
         self._lock = Lock()
 
     def register(self, stream: str) -> asyncio.Future[None]:
@@ -26,7 +26,7 @@ class Wakers:
         return future
 
     def forget(self, stream: str, future: asyncio.Future[None] | None) -> None:
-        """The reader went away, or found what it wanted."""
+        """The reader no longer waits."""
         with self._lock:
             futures = self.waiting.get(stream, [])
             if future in futures:
@@ -35,8 +35,8 @@ class Wakers:
                     del self.waiting[stream]
 
     def wake(self, stream: str) -> None:
-        """The stream grew."""
-        if not self.waiting:  # later registrations check that themselves
+        """Wake the readers of a stream that has grown."""
+        if not self.waiting:  # whoever registers later looks at the stream afterwards
             return
         with self._lock:
             futures = self.waiting.pop(stream, ())
@@ -52,8 +52,8 @@ class Wakers:
 
 
 class Watchers:
-    """Callbacks of those who wait for posts to a stream: an entry each, no task. Used from event
-    loops of any thread."""
+    """Callbacks for posts to a stream: one entry per watcher, no task. Used from event loops of any
+    thread."""
 
     __slots__ = ("_calls", "_lock")
 
@@ -65,14 +65,14 @@ class Watchers:
         return bool(self._calls)
 
     def add(self, stream: str, call: Callable[[], None]) -> Callable[[], None]:
-        """Have `call` called on the running loop; returns what ends that."""
+        """Call `call` on the running loop at each post. Returns a function that ends that."""
         entry = _Call(self, stream, asyncio.get_running_loop(), call)
         with self._lock:
             self._calls.setdefault(stream, []).append(entry)
         return entry
 
     def drop(self, entry: _Call, stream: str) -> None:
-        """Call that one no more."""
+        """Remove a callback."""
         with self._lock:
             calls = self._calls.get(stream, [])
             if entry in calls:
@@ -81,7 +81,7 @@ class Watchers:
                     del self._calls[stream]
 
     def tell(self, stream: str) -> None:
-        """Something was posted to the stream."""
+        """Call the callbacks of a stream: something was posted to it."""
         for entry in list(self._calls.get(stream, ())):
             try:
                 entry.loop.call_soon_threadsafe(entry.call)
@@ -90,7 +90,8 @@ class Watchers:
 
 
 class _Call:
-    """Of one who waits; called itself, it ends that. One object, because each run has one."""
+    """A registered callback; calling this object removes it. One object for both, because each run
+    has one."""
 
     __slots__ = ("_among", "_stream", "call", "loop")
 

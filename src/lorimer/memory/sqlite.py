@@ -24,7 +24,7 @@ from lorimer.journal.sqlite.database import (
     use_wal,
 )
 from lorimer.journal.sqlite.faults import describe
-from lorimer.tools.threads import Threads
+from lorimer.tools.threads import StoreThread
 from lorimer.world.real import RealWorld
 
 T = TypeVar("T")
@@ -80,8 +80,7 @@ class SQLiteMemory:
     ) -> None:
         self._path = str(path)
         self._scope = scope
-        self._world = world or RealWorld()
-        self._threads = Threads(1) if threads else None
+        self._thread = StoreThread(world or RealWorld(), threads=threads)
         self._lock = Lock()
         self._db: Database | None = None
 
@@ -116,7 +115,7 @@ class SQLiteMemory:
                 if db is not None:
                     db.close()
 
-        await self._in_thread(close)
+        await self._thread.run(close)
 
     async def _do(self, begin: str, work: Callable[[Database], T]) -> T:
         def locked() -> T:
@@ -131,10 +130,7 @@ class SQLiteMemory:
                     told = f"the memory {self._path} {what}"
                     raise MemoryFailed(told, hint=hint, cause=error) from error
 
-        return await self._in_thread(locked)
-
-    async def _in_thread(self, work: Callable[[], T]) -> T:
-        return work() if self._threads is None else await self._threads.run(self._world, work)
+        return await self._thread.run(locked)
 
     def _put(self, db: Database, items: Sequence[MemoryItem]) -> None:
         for item in items:

@@ -102,7 +102,7 @@ class RunnableAgent:
         if not is_a(self.timeout_s, int, float):
             raise wrong("RunnableAgent.timeout_s", self.timeout_s, "a number", "timeout_s=20")
         if isnan(self.timeout_s):
-            raise ConfigError("RunnableAgent.timeout_s is no number", hint="timeout_s=20")
+            raise ConfigError("RunnableAgent.timeout_s is not a number", hint="timeout_s=20")
         if self.output_schema is not None:
             object.__setattr__(self, "form", _form(self.output_schema))
         if isinstance(self.output_schema, type):

@@ -59,7 +59,7 @@ class Attachments:
         that is not live, whose answer is already on its way, or that has too many files."""
         pending = self._pending.get(run_id)
         if pending is None or pending.over:
-            raise _refused(f"{artifact.name}: there is no answer any more that it could go with")
+            raise _refused(f"{artifact.name}: the answer has been delivered already")
         if len(pending.files) >= self._max_files:
             raise _refused(f"{artifact.name}: at most {self._max_files} files go with an answer")
         if pending.size + len(artifact.data) > self._max_bytes:

@@ -150,7 +150,7 @@ async def _require_money(purse: Purse, ledger: Journal, fail_open: bool) -> None
     except JournalError as error:
         if not fail_open:
             raise
-        _log.warning("budget %s: a run begins unchecked, because %s", purse.name, error)
+        _log.warning("budget %s: a run starts without a check, because %s", purse.name, error)
         return
     if used.spent >= purse.ceiling_nano:
         raise exceeded("The run was not begun", purse, used)

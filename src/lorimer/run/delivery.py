@@ -51,7 +51,7 @@ def artifacts_of(what: str, given: object, warnings: list[str]) -> list[Artifact
     found: list[object] = list(given) if isinstance(given, Sequence) else [given]  # pyright: ignore[reportUnknownArgumentType]
     files = [each for each in found if isinstance(each, Artifact)]
     if len(files) < len(found):
-        warnings.append(f"{what} gave {given!r}, of which not all are Artifacts")
+        warnings.append(f"{what} gave {given!r}, which are not all Artifacts")
     return files
 
 

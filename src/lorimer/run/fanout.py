@@ -109,7 +109,7 @@ class _Batch(Generic[T, R]):
         if low:
             raise ConfigError(f"fan_out: the cap of {low[0]!r} has to be at least 1")
         if key_caps and key is None:
-            raise ConfigError("fan_out: per_key is given, but no key that tells an item's key")
+            raise ConfigError("fan_out: per_key needs key, the function that returns an item's key")
         if not callable(fn):
             raise wrong("fan_out: fn", fn, "an async function", "async def fn(item): ...")
         self._items = list(items)

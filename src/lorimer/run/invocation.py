@@ -85,7 +85,7 @@ class Invocation:
             try:
                 dumps(self.inputs)
             except (TypeError, ValueError, RecursionError) as error:
-                raise ConfigError(f"Invocation.inputs are no plain data: {error}") from None
+                raise ConfigError(f"Invocation.inputs are not plain data: {error}") from None
         if self.palette is not None:
             check_port("Invocation.palette", self.palette, Palette, "FixedPalette([agent])")
         if not is_a(self.delivery, Target, NoneType):

@@ -97,7 +97,7 @@ def unknown(run_id: str, whole: str) -> LorimerError:
 def busy(run_id: str) -> LorimerError:
     """It is live here, under the same id."""
     return PipelineError(
-        f"Run {run_id} goes on at this moment.",
+        f"Run {run_id} is live here.",
         code=ExecutorErrorCode.EXEC_RUN_BUSY,
         hint="Wait for it, or leave run_id out.",
     )

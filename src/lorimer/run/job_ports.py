@@ -135,7 +135,7 @@ class JobWithPorts(Job):
             self._stages = ports.input_files is not None
             staged = partial(stage, ports.input_files, run_id, asked.input_files)
             found = await bounded("input_files", staged, within_s, self.warnings)
-            self._staged = found or Staging(notes=("the files could not be kept",))
+            self._staged = found or Staging(notes=("the files could not be stored",))
             self.warnings.extend([f"left out: {note}" for note in self._staged.notes])
             if host.reader is not None:
                 host.reader.lend(run_id, self._staged.files)

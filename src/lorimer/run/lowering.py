@@ -103,7 +103,7 @@ def sub_agent_of(
     if delegate.tool in host:
         raise ConfigError(
             f"the host has a tool named {delegate.tool!r}, and so has the palette",
-            hint="Rename the tool: skill__ and agent__ are for whom work is given to.",
+            hint="Rename the tool: the prefixes skill__ and agent__ are reserved for delegation.",
         )
     agent = delegate.agent
     most = limits_of(agent, limits)

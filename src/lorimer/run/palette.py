@@ -121,7 +121,7 @@ async def reachable(
         return found
     if found is not None:
         raise found
-    raise ConfigError(f"whom the agent {agent.name!r} gives work to is not known: {warnings[0]}")
+    raise ConfigError(f"the agents to which {agent.name!r} delegates are unknown: {warnings[0]}")
 
 
 async def _reached(agent: RunnableAgent, palette: Palette) -> tuple[Delegate, ...]:
@@ -168,7 +168,9 @@ def _plain(inputs: Mapping[str, JSON], name: str) -> str:
     try:
         return dumps(inputs)
     except (TypeError, ValueError, RecursionError) as error:
-        raise ConfigError(f"the inputs of the skill {name!r} are no JSON Schema: {error}") from None
+        raise ConfigError(
+            f"the inputs of the skill {name!r} are not a JSON Schema: {error}"
+        ) from None
 
 
 _PROMPT: Final[Mapping[str, JSON]] = {

@@ -32,7 +32,7 @@ class SessionManager:
         check_id("session_id", session_id, 'manager.create(pipeline, "alice")')
         if session_id in self._sessions:
             raise ConfigError(
-                f"there is a session {session_id!r} here already",
+                f"there is already a session {session_id!r} here",
                 hint=f"Use it: manager.get({session_id!r}).",
             )
         return self._keep(pipeline, SessionInfo(session_id or pipeline.world.new_id("session")))

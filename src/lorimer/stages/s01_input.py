@@ -72,7 +72,7 @@ class StrictValidator(DefaultValidator):
     """Like `default`, but shorter, and without the given phrases."""
 
     name = "strict"
-    description = "As default, at most max_length characters, none of the blocked phrases."
+    description = "Like default, with at most max_length characters and none of blocked_patterns."
 
     class Config(DefaultValidator.Config):
         max_length: int = Field(100_000, ge=1)
@@ -93,7 +93,7 @@ class SchemaValidator(Validator):
     """An object that conforms to a JSON Schema; for the normalizer `json`."""
 
     name = "schema"
-    description = "An object that fits a JSON Schema."
+    description = "An object that conforms to a JSON Schema."
 
     class Config(Settings):
         schema_: dict[str, JsonValue] = Field(alias="schema")
@@ -313,7 +313,7 @@ def _media_of(input: JSON) -> list[ImageBlock | DocumentBlock]:
                     raise ValueError("it has neither data nor url")
             except (TypeError, ValueError) as error:
                 raise StageError(
-                    f"The input's {key} hold something that is not {_A[kind]}: {error}.",
+                    f"The input's {key} contain something that is not {_A[kind]}: {error}.",
                     code=ExecutorErrorCode.EXEC_INPUT_INVALID,
                     hint='Each is {"media_type": ..., "data": base64}, or {"url": ...}.',
                     stage_name="input",

@@ -22,14 +22,14 @@ class NoCompaction(Compactor):
     """Nothing is removed: a conversation that is too long is left for the provider to reject."""
 
     name = "none"
-    description = "Nothing is taken out."
+    description = "Nothing is removed."
 
 
 class Truncate(Compactor):
     """Only the newest messages stay."""
 
     name = "truncate"
-    description = "When the window fills up: only pinned messages and the last keep_last stay."
+    description = "When the window fills up, only pinned messages and the last keep_last stay."
 
     class Config(Settings):
         keep_last: int = Field(20, ge=1)
@@ -47,7 +47,7 @@ class SlidingWindow(Compactor):
     """A sliding window with a fixed number of messages."""
 
     name = "sliding_window"
-    description = "Never more than window_size and slack messages: then the oldest slack go."
+    description = "At most window_size + slack messages; beyond that, the oldest slack are removed."
 
     class Config(Settings):
         window_size: int = Field(30, ge=1)
@@ -73,7 +73,7 @@ class Summary(Compactor):
     """One line for each removed message. Calls no model: fast, free, deterministic."""
 
     name = "summary"
-    description = "When the window fills up: a line a message in place of all but the newest."
+    description = "When the window fills up, one line replaces each message except the newest."
 
     class Config(Settings):
         keep_recent: int = Field(10, ge=1)
@@ -110,7 +110,7 @@ class LLMSummary(Summary):
     `summary`."""
 
     name = "llm_summary"
-    description = "When the window fills up: a recap that a model writes; else as summary."
+    description = "When the window fills up, a model writes a recap; if it fails, like summary."
 
     class Config(Summary.Config):
         model: str = ""

@@ -46,7 +46,7 @@ class StaticRetriever(Retriever):
     """The same for every run."""
 
     name = "static"
-    description = "Fixed texts, told with every call."
+    description = "Fixed texts, added to every call."
 
     class Config(Settings):
         texts: list[str] = Field(min_length=1)
@@ -62,7 +62,7 @@ class MemoryRetriever(Retriever):
     if it fails or is too slow, the run continues without it (`memory.failed`)."""
 
     name = "memory"
-    description = "The pinned items of the bound memory, and those most like the input."
+    description = "The pinned items of the bound memory, and those most similar to the input."
 
     class Config(Settings):
         memory: str = MEMORY

@@ -84,7 +84,9 @@ class VectorSearch(ContextStrategy):
     is in memory and based on hashed words: no external requests, and deterministic."""
 
     name = "vector_search"
-    description = "The last recent_turns turns, and the top_k earlier messages most like the input."
+    description = (
+        "The last recent_turns turns, and the top_k earlier messages most similar to the input."
+    )
 
     class Config(Settings):
         recent_turns: int = Field(5, ge=1)

@@ -92,7 +92,9 @@ class ComposableBuilder(PromptBuilder):
     """The prompt followed by blocks."""
 
     name = "composable"
-    description = "The configured prompt, then blocks: text, the date, the time, what a host says."
+    description = (
+        "The configured prompt, then blocks: text, date, time, the result of a host's function."
+    )
 
     class Config(Settings):
         blocks: list[

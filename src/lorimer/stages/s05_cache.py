@@ -41,7 +41,7 @@ class AggressiveCache(CacheStrategy):
     """After the tools, the system prompt, and the conversation except for its newest messages."""
 
     name = "aggressive_cache"
-    description = "As system_cache, and stable_history_offset messages from the end."
+    description = "Like system_cache, and one stable_history_offset messages from the end."
 
     class Config(Settings):
         stable_history_offset: int = Field(1, ge=1)

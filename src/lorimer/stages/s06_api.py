@@ -84,7 +84,7 @@ class RateLimitAware(Retry):
     """Waits as long as the provider asks, however long that is."""
 
     name = "rate_limit_aware"
-    description = "Rate limits, overload and time-outs; waits what the provider asks for."
+    description = "Rate limits, overload and time-outs; waits as long as the provider asks."
 
     class Config(Settings):
         max_retries: int = Field(5, ge=0)

@@ -150,7 +150,7 @@ def faults(phases: Iterable[tuple[str, str]]) -> Iterator[str]:
     known = [QUERY]
     for at, (name, prompt) in enumerate(phases):
         if name == QUERY:
-            yield f"[{at}].name: {QUERY!r} is what the run was asked"
+            yield f"[{at}].name: {QUERY!r} is reserved for the run's input"
         elif not _NAME.fullmatch(name):
             yield f"[{at}].name: {name!r} is not a word of letters, digits and _"
         for each in names_in(prompt):

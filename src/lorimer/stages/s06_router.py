@@ -36,7 +36,7 @@ class Adaptive(Router):
     """A light model for short conversations, a heavy one for long ones."""
 
     name = "adaptive"
-    description = "One of three models, by how long the conversation is."
+    description = "One of three models, by the length of the conversation."
 
     class Config(Settings):
         """A model that is not given is the manifest's. Switching models loses the provider's prompt

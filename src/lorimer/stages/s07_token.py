@@ -65,7 +65,7 @@ class DefaultTracker(Tracker):
     """The totals of the run, for listeners."""
 
     name = "default"
-    description = "Sums of the run, as the signal token.tracked."
+    description = "The run's totals, as the signal token.tracked."
 
     def track(self, response: Response, state: PipelineState) -> None:
         run = state.run
@@ -85,7 +85,7 @@ class DetailedTracker(DefaultTracker):
     """Also a row per reply, in `state.shared["token_breakdown"]`."""
 
     name = "detailed"
-    description = "As default, and a row for every reply in shared['token_breakdown']."
+    description = "Like default, and a row for every reply in shared['token_breakdown']."
 
     def track(self, response: Response, state: PipelineState) -> None:
         row: dict[str, JSON] = {

@@ -1,4 +1,4 @@
-"""Stage 8, budget planners: how much a model may think. Stage 6 calls them before each model
+"""Stage 8, budget planners: how many tokens a model may think. Stage 6 calls them before each model
 call."""
 
 from __future__ import annotations

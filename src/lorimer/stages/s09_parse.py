@@ -61,8 +61,8 @@ class StructuredOutput(Parser):
 
     name = "structured_output"
     description = (
-        "The answer is JSON of the form that `schema` says; result.output is its value. Whether an "
-        "answer that is not goes back to the model, stage 14's `structured_output` says."
+        "The answer is JSON that conforms to `schema`; result.output is its value. Stage 14's "
+        "`structured_output` decides whether an invalid answer is sent back to the model."
     )
 
     class Config(Settings):

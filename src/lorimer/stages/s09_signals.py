@@ -37,7 +37,7 @@ class Ignore(SignalDetector):
     """Words have no effect."""
 
     name = "none"
-    description = "No signals: words are words."
+    description = "Words in a reply have no effect."
 
     def detect(self, text: str) -> tuple[str, str]:
         return _NONE
@@ -84,7 +84,7 @@ class Hybrid(SignalDetector):
     """Either of the two."""
 
     name = "hybrid"
-    description = "As structured, and where that finds nothing as regex."
+    description = "Like structured; if that finds nothing, like regex."
 
     def detect(self, text: str) -> tuple[str, str]:
         found = Structured().detect(text)

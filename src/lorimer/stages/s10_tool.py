@@ -44,7 +44,7 @@ class Partition(ToolExecutor):
     """Runs adjacent calls that are safe to run concurrently in parallel, all others alone."""
 
     name = "partition"
-    description = "Neighbouring calls of concurrency-safe tools at once, all others alone."
+    description = "Adjacent calls of concurrency-safe tools in parallel, all others alone."
 
     def batches(self, calls: list[ToolUse], tools: Toolbox, width: int) -> list[list[int]]:
         groups: list[list[int]] = []
@@ -63,7 +63,7 @@ class Parallel(ToolExecutor):
     """All at once, whether or not their tools are declared as safe for it."""
 
     name = "parallel"
-    description = "All calls of a reply at once, max_concurrency at a time: for tools that bear it."
+    description = "All calls of a reply in parallel, max_concurrency at a time, safe or not."
 
     class Config(Settings):
         max_concurrency: int = Field(5, ge=1)
@@ -81,7 +81,9 @@ class Streaming(Partition):
     """Like `partition`, but each call starts as soon as its arguments are complete."""
 
     name = "streaming"
-    description = "As partition; reading tools begin while the model still writes its reply."
+    description = (
+        "Like partition; read-only calls start while the model is still writing its reply."
+    )
     early = True
 
 

@@ -94,7 +94,7 @@ class Sensitive(CallReviewer):
     """Keys and passwords among the arguments."""
 
     name = "sensitive"
-    description = "Calls that hold a key, a token or a password, or one of phrases."
+    description = "Calls that contain a key, a token, a password, or one of phrases."
 
     class Config(CallReviewer.Config):
         phrases: list[str] = Field([])

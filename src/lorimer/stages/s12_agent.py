@@ -21,7 +21,7 @@ class AgentStage(Stage[object, object]):
     name = "agent"
     order = 12
     category = "execution"
-    bypass_reason = "there is no work to give to sub-agents after this reply"
+    bypass_reason = "there is nothing to delegate after this reply"
     bypass_path = "strategies.orchestrator"
 
     orchestrator = Slot(

@@ -56,14 +56,16 @@ class SingleAgent(Orchestrator):
     """Only the model delegates, by calling the tool `Agent`."""
 
     name = "single_agent"
-    description = "Sub-agents work only when the model calls the tool Agent."
+    description = "Only the model delegates, by calling the tool Agent."
 
 
 class Delegate(Orchestrator):
     """A reply without calls may delegate by markers, each on a line of its own."""
 
     name = "delegate"
-    description = "[DELEGATE: name: task] on a line of its own gives work; the answers come back."
+    description = (
+        "[DELEGATE: name: task] on a line of its own delegates; the model gets the answers."
+    )
 
     class Config(Settings):
         max_delegations: int = Field(4, ge=1, le=50)
@@ -97,7 +99,9 @@ class Evaluator(Orchestrator):
     """Every answer is given to a sub-agent, which scores it."""
 
     name = "evaluator"
-    description = "A sub-agent judges each answer; below pass_threshold it goes back to the model."
+    description = (
+        "A sub-agent scores each answer; below pass_threshold it is sent back to the model."
+    )
 
     class Config(Settings):
         agent: str = Field(min_length=1)
@@ -166,7 +170,7 @@ class Parallel(Dispatch):
     """Concurrently."""
 
     name = "parallel"
-    description = "Sub-agents side by side, at most max_concurrent."
+    description = "Sub-agents in parallel, at most max_concurrent."
 
     class Config(Settings):
         max_concurrent: int = Field(4, ge=1, le=50)
@@ -196,7 +200,9 @@ class Background(Dispatch):
     """As tasks of stage 13: their answers arrive when they have ended."""
 
     name = "background"
-    description = "Sub-agents in the background, as tasks of stage 13; the model goes on meanwhile."
+    description = (
+        "Sub-agents in the background, as tasks of stage 13; the model continues meanwhile."
+    )
 
     async def run(
         self, work: Sequence[Work], tools: Toolbox, state: PipelineState

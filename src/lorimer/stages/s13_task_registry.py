@@ -45,7 +45,7 @@ class TimedWait(TaskPolicy):
     """Waits for tasks, but only for a limited time."""
 
     name = "timed_wait"
-    description = "The run waits for tasks, at most timeout_seconds; those left are cancelled."
+    description = "The run waits for tasks, at most timeout_seconds; then the rest are cancelled."
 
     class Config(Settings):
         timeout_seconds: float = Field(30.0, gt=0)
@@ -63,7 +63,7 @@ class FireAndForget(TaskPolicy):
     """Does not wait: the answer ends the run."""
 
     name = "fire_and_forget"
-    description = "The run waits for no task: what is at work when it ends is cancelled."
+    description = "The run waits for no task: tasks still running when it ends are cancelled."
 
     async def wait(self, children: Children) -> bool:
         return False
@@ -76,7 +76,7 @@ class TaskRegistryStage(Stage[object, object]):
     name = "task_registry"
     order = 13
     category = "orchestration"
-    bypass_reason = "no task is at work in the background"
+    bypass_reason = "no task is running in the background"
 
     policy = Slot(
         TaskPolicy,

@@ -99,15 +99,15 @@ class StructuredOutput(Evaluation):
 
     name = "structured_output"
     description = (
-        "The answer is the JSON that stage 9's parser `structured_output` looks for; what is wrong "
-        "with it the model is told."
+        "The answer must be JSON as stage 9's parser `structured_output` requires; the model "
+        "is told what is wrong with it."
     )
 
     async def judge(self, text: str, state: PipelineState) -> Judgement:
         if MISFIT not in state.shared:
             raise ConfigError(
                 "stages[14].strategies.strategy: 'structured_output' needs a parser in stage 9 "
-                "that says whether an answer is what it has to be",
+                "that validates answers",
                 hint="Choose stage 9's parser 'structured_output' too.",
             )
         wrong = state.shared[MISFIT]
@@ -123,7 +123,7 @@ class SignalBased(Evaluation):
     """The model's own statement about its answer, as found by stage 9's signal detector."""
 
     name = "signal_based"
-    description = "complete: accepted; continue: the model goes on; blocked, error: it has failed."
+    description = "complete: accepted; continue: the model continues; blocked, error: failed."
 
     class Config(Settings):
         needs_signal: bool = False
@@ -149,7 +149,7 @@ class BinaryClassify(SignalBased):
 
     name = "binary_classify"
     description = (
-        "As signal_based; a run whose first reply is an answer may take easy_max_turns, any other "
+        "Like signal_based; a run whose first reply is an answer may take easy_max_turns, others "
         "not_easy_max_turns."
     )
     every_reply = True
@@ -200,7 +200,7 @@ class AgentEvaluation(Evaluation):
     paid for by it, recorded, and not repeated when the run is resumed."""
 
     name = "agent_evaluation"
-    description = "A model marks the answer by criteria, and says what has to change."
+    description = "A model scores the answer by criteria, and says what has to change."
 
     class Config(Settings):
         criteria: dict[str, str] = Field(
@@ -253,7 +253,7 @@ class EvaluationChain(Evaluation):
     """Several strategies in order: the first one with an opinion decides."""
 
     name = "evaluation_chain"
-    description = "Asks evaluators in order; the first that finds something not fully met decides."
+    description = "Asks evaluators in order; the first with an objection decides."
 
     class Config(Settings):
         evaluators: list[Link] = Field(min_length=1)
@@ -331,7 +331,7 @@ class Weighted(Scorer):
     """The weighted mean of the marks."""
 
     name = "weighted"
-    description = "The mean of the marks, each by its weight."
+    description = "The weighted mean of the marks."
 
     class Config(Settings):
         weights: dict[str, float] = Field({})

@@ -36,7 +36,7 @@ class HITLStage(Stage[object, object]):
     name = "hitl"
     order = 15
     category = "gate"
-    bypass_reason = "no person has to be asked about anything"
+    bypass_reason = "there is nothing to ask a person"
     bypass_path = "config.answers"
 
     class Config(Settings):

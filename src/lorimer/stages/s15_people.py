@@ -47,7 +47,7 @@ class OfTheHost(Requester):
     """The approver of the pipeline, who is also asked about calls."""
 
     name = "approver"
-    description = "Asks the pipeline's approver (the terminal); where there is none, it is a no."
+    description = "Asks the pipeline's approver (the terminal); without one, the answer is no."
 
     def bind(self, bindings: Bindings) -> None:
         self._approver: Approver | None = bindings.approver

@@ -40,7 +40,7 @@ class Standard(LoopController):
     """Continues as long as the model calls tools."""
 
     name = "standard"
-    description = "Goes on while the model calls tools; stops earlier at max_turns, if given."
+    description = "Continues while the model calls tools; stops earlier at max_turns, if given."
 
     class Config(Settings):
         max_turns: int | None = Field(None, ge=1)
@@ -63,7 +63,7 @@ class SingleTurn(LoopController):
     """Stops after one turn."""
 
     name = "single_turn"
-    description = "One model call; its tools run, nobody reads their results."
+    description = "One model call; its tools run, but the model does not get their results."
 
     def decide(self, state: PipelineState) -> Verdict:
         return Decision.COMPLETE, "single_turn"
@@ -73,7 +73,7 @@ class BudgetAware(Standard):
     """Like `standard`, but stops cleanly shortly before the cost limit."""
 
     name = "budget_aware"
-    description = "As standard; completes once cost_threshold_ratio of the cost limit is spent."
+    description = "Like standard; completes once cost_threshold_ratio of the cost limit is spent."
 
     class Config(Standard.Config):
         cost_threshold_ratio: float = Field(0.9, gt=0, le=1)
@@ -95,7 +95,9 @@ class MultiDimBudget(Standard):
     nearly exhausted, and the run completes with what it has when one is."""
 
     name = "multi_dim_budget"
-    description = "As standard; completes when turns, cost, tokens, time or tool calls are used up."
+    description = (
+        "Like standard; completes when turns, cost, tokens, time or tool calls are used up."
+    )
 
     class Config(Standard.Config):
         """A dimension without a budget of its own uses the run's limit, if there is one."""

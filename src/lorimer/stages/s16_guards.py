@@ -40,7 +40,7 @@ class LoopGuard(Strategy):
 
     def warning(self, count: int) -> str:
         """The problem in words for the model and for people."""
-        raise TypeError(f"{type(self).__name__} has no told method")
+        raise TypeError(f"{type(self).__name__} has no warning method")
 
 
 class Identical(LoopGuard):
@@ -63,7 +63,7 @@ class Alternating(LoopGuard):
     """Back and forth: two or three turns that repeat in the same order."""
 
     name = "alternating"
-    description = "Two or three different turns that come again and again, with the same results."
+    description = "Two or three different turns that alternate, with the same results."
     code = ExecutorErrorCode.EXEC_LOOP_ALTERNATING
     always = False
 

@@ -77,7 +77,7 @@ class Reflective(AppendOnly):
     `append_only`."""
 
     name = "reflective"
-    description = "Insights that a model draws from the run; else as append_only."
+    description = "Insights that a model draws from the run; if it fails, like append_only."
     least_cleanup_s = 30.0
 
     class Config(AppendOnly.Config):

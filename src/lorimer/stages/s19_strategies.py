@@ -71,7 +71,7 @@ class Fixed(Importance):
     """Always the same."""
 
     name = "fixed"
-    description = "Every run is of this grade."
+    description = "Every run has this importance."
 
     class Config(Settings):
         grade: Literal["low", "medium", "high", "critical"] = "medium"

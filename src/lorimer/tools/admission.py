@@ -1,7 +1,7 @@
 """Whether a call may be made: the tool is known, the arguments are valid, the call is permitted. If
 not, the model is shown why.
 
-What rules and people say is decided in `permissions.py` and `asking.py`.
+`permissions.py` applies the rules, `asking.py` asks people.
 """
 
 from __future__ import annotations
@@ -63,8 +63,8 @@ def accepted(tools: Toolset, use: ToolUse, run: RunContext) -> tuple[Entry, Tool
 
 
 def turned_down(tools: Toolset, use: ToolUse, refusal: ToolExecutionError) -> dict[str, JSON]:
-    """What the model is shown for a call that is not made. If the model is not shown the tool, the
-    fact also says why."""
+    """The data of `tool.result` for a call that is not made: what the model is shown and, if the
+    model is not shown the tool, why."""
     data = failed(refusal)
     if refusal.code is ExecutorErrorCode.EXEC_TOOL_UNKNOWN and (why := tools.withheld(use.name)):
         data["decision"] = why
@@ -72,8 +72,8 @@ def turned_down(tools: Toolset, use: ToolUse, refusal: ToolExecutionError) -> di
 
 
 def _unreadable(raw: str) -> str:
-    """What the model is shown for arguments that are not a JSON object, or were cut off. If it only
-    learned that they are wrong, it would send the same again and be cut off again."""
+    """The message for arguments that are not a JSON object, or were cut off. It says which: a model
+    that is only told of an error sends the same again, and is cut off again."""
     shown = f"{raw[:200]!r}"
     try:
         whole = isinstance(json.loads(raw), dict)
@@ -174,7 +174,7 @@ async def permitted(
             decision=decision,
             wanted=wanted,
         )
-    if run.replaying:  # a question that a rule has made unnecessary since
+    if run.replaying:  # a question that a newer rule has made unnecessary
         forget(f"approval:{key}", run)
     if verdict.allowed:
         return verdict
@@ -212,7 +212,6 @@ async def refused(
 
 
 def forget(key: str, run: RunContext) -> None:
-    """The recorded decision under this key will not be looked up any more: it counts as
-    answered."""
+    """Mark the decision recorded under this key as looked up: it will not be asked for again."""
     run.forget("effect.intent", key)
     run.forget("effect", key)

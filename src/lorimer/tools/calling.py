@@ -1,7 +1,5 @@
-"""Makes one permitted call: what the tool receives, and what the model is shown of its result.
-
-How the tool is run to its end, whatever it does: `running.py`.
-"""
+"""Makes one permitted call: prepares what the tool receives, and turns its result into what the
+model is shown. `running.py` executes the tool, whatever it does."""
 
 from __future__ import annotations
 
@@ -34,20 +32,20 @@ _MAX_PROGRESS: Final = 2000
 
 
 class Told(dict[str, JSON]):
-    """What only listeners are told about a call that is over."""
+    """Data of a finished call for listeners only; it is not recorded."""
 
     begun = False
-    """Whether they were told that it begins."""
+    """Whether listeners were notified of the start."""
 
     @classmethod
     def untold(cls) -> Told:
-        """For a call that is announced elsewhere."""
+        """For a call whose start is announced elsewhere."""
         made = cls()
         made.begun = True
         return made
 
     def begins(self, use: ToolUse, run: RunContext) -> None:
-        """Notify them, once; but not while the run answers from its journal."""
+        """Notify listeners of the start, once."""
         if not self.begun and run.wants("tool.call_start"):
             self.begun = True
             data: dict[str, JSON] = {"tool_use_id": use.id, "name": use.name, "input": use.input}
@@ -120,8 +118,8 @@ async def make(
 def allowed_by(
     by: str, entry: Entry, call: Callable[[], Awaitable[Mapping[str, JSON]]]
 ) -> Callable[[], Awaitable[Mapping[str, JSON]]]:
-    """The data of the call with what has allowed it: for the result of a read-only call, which has
-    no intent to hold it."""
+    """The call, with `by` (what allowed it) added to its data if it is read-only: such a call has
+    no intent that could record this."""
     if entry.safety is not Safety.READ_ONLY or not by:
         return call
 
@@ -132,8 +130,8 @@ def allowed_by(
 
 
 def _permits(tools: Toolset, entry: Entry, run: RunContext) -> Callable[[ToolInput], bool]:
-    """See `ToolContext.permits`. If hooks or reviewers check calls of the tool, they would have to
-    be asked."""
+    """See `ToolContext.permits`. False if hooks or reviewers check calls of the tool: they would
+    have to be asked."""
 
     def permits(input: ToolInput) -> bool:
         hooks = tools.hooks

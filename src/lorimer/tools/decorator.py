@@ -1,4 +1,5 @@
-"""`@tool`: a typed function as a tool. The signature is the schema, the docstring the text."""
+"""`@tool`: a typed function as a tool. Its signature becomes the schema, its docstring the
+description."""
 
 from __future__ import annotations
 
@@ -37,19 +38,19 @@ R = TypeVar("R")
 
 _Found: TypeAlias = ToolResult | NotDone | None
 Reconcile: TypeAlias = Callable[[str, ToolInput, ToolContext], _Found | Awaitable[_Found]]
-"""`Tool.reconcile` as a function: of the call's key, its arguments and its context."""
+"""`Tool.reconcile` as a function of the call's key, its arguments and its context."""
 
 
 class ToolOptions(TypedDict, total=False):
-    """What `tool` may be told of a function: attributes of `Tool`, and what is left out is as
-    there. None leaves it out too."""
+    """The options of `tool`: attributes of `Tool`, with the same defaults. None counts as left
+    out."""
 
     name: str | None
-    """The function's, by default."""
+    """Default: the function's name."""
     description: str | None
-    """What the model reads; by default the function's docstring, up to its sections."""
+    """What the model reads. Default: the function's docstring, without its sections."""
     effects: str | Iterable[str] | None
-    """Out of `read write exec net send secret policy`; left out: all of them."""
+    """Of `read write exec net send secret policy`. Default: all of them."""
     idempotent: bool
     concurrency_safe: bool
     early: bool
@@ -57,9 +58,9 @@ class ToolOptions(TypedDict, total=False):
     timeout_s: float | None
     max_result_chars: int | None
     reconcile: Reconcile | None
-    """Finds out about an interrupted call."""
+    """Finds out whether an interrupted call took effect."""
     subject: str
-    """The parameter that the parentheses of a rule are about."""
+    """The parameter that the pattern of a rule such as `Bash(ls)` is matched against."""
     paths: str | Iterable[str]
     """Parameters that are paths: rules compare them relative to the working directory."""
     rooted: bool
@@ -68,13 +69,13 @@ class ToolOptions(TypedDict, total=False):
     urls: str | Iterable[str]
     """Parameters that are URLs."""
     author_requires: str
-    """The role that whoever puts it into an agent has to have."""
+    """The role required of whoever adds it to an agent."""
     callers: str | Iterable[str]
-    """Roles of which whoever runs the agent has to have one."""
+    """Roles of which whoever runs the agent needs one."""
     share_safe: bool
     untrusted: bool
     approval: str
-    """Why a person has to agree to each call."""
+    """Why a person has to approve each call."""
 
 
 class FunctionTool(Tool, Generic[P, R]):
@@ -118,7 +119,8 @@ class FunctionTool(Tool, Generic[P, R]):
         self._is_async = _is_async(function)
 
     def _check_parameters(self) -> None:
-        """What rules are told to look at is there: a rule on nothing would hold nothing back."""
+        """Check that the parameters named for rules exist: otherwise such a rule would restrict
+        nothing."""
         known = list(self.input_schema.get("properties", {}))
         named = {"paths": self.paths, "commands": self.commands, "urls": self.urls}
         named["subject"] = frozenset([self.subject] if self.subject else ())
@@ -134,16 +136,16 @@ class FunctionTool(Tool, Generic[P, R]):
         return self.function(*args, **kwargs)
 
     def __reduce__(self) -> str:
-        """Pickled by its name, as a function is, for processes that import its module; copies are
-        itself."""
+        """Pickled by name, like a function, for processes that import its module; a copy is the
+        same object."""
         return str(getattr(self, "__qualname__", self.name))
 
     def check(self) -> Check:
-        """Pydantic's compiled validator: checks and converts in one go."""
+        """Pydantic's compiled validator: checks and converts in one pass."""
         return self._signature.convert
 
     async def execute(self, input: ToolInput, context: ToolContext) -> ToolResult:
-        """Call the function; a blocking one in a thread. What it returns is the content."""
+        """Call the function, a sync one in a thread. What it returns is the content."""
         arguments = self._arguments(input)
         if self._signature.context is not None:
             arguments = {**arguments, self._signature.context: context}
@@ -154,12 +156,12 @@ class FunctionTool(Tool, Generic[P, R]):
             value = await context.in_thread(functools.partial(call, **arguments))
             if inspect.isawaitable(value):  # such as a lambda that calls a coroutine function
                 value = await value
-        if isinstance(value, Iterator):  # a `map`, a generator expression: what it gives
+        if isinstance(value, Iterator):  # such as a `map` or a generator expression
             value = await context.in_thread(functools.partial(_drawn, value))
         return value if isinstance(value, ToolResult) else ToolResult(value)
 
     async def reconcile(self, key: str, input: ToolInput, context: ToolContext) -> _Found:
-        """Call the function that the tool was given for it; a blocking one in a thread."""
+        """Call the `reconcile` function, a sync one in a thread."""
         look = self._reconcile
         if look is None:
             return None
@@ -187,15 +189,17 @@ def tool(
 ) -> FunctionTool[P, R] | Callable[[Callable[P, R]], FunctionTool[P, R]]:
     """Make a tool of a typed function, sync or async.
 
-    Every parameter needs a type. One annotated `ToolContext` gets the context and is not shown
-    to the model, nor is one that a `functools.partial` has given. Descriptions come from the
-    docstring, those of parameters from its `Args:` (or as NumPy or Sphinx write them),
-    `Field(description=...)` or `Annotated[int, "how many"]`. A sync function runs in a thread. The
-    options are those of `ToolOptions`: `effects` out of `read write exec net send secret policy`;
-    left out, the tool counts as doing all of them. `reconcile(key, input, context)` finds out about
-    an interrupted call; see `Tool.reconcile`.
-    Raises ConfigError for a signature that no model could call, for an option that there is not,
-    and for a `reconcile` that would never be asked.
+    Every parameter needs a type. One annotated `ToolContext` receives the context and is not shown
+    to the model, nor is one that a `functools.partial` has set. Descriptions come from the
+    docstring, those of parameters from its `Args:` section (or NumPy's or Sphinx's equivalent),
+    `Field(description=...)` or `Annotated[int, "how many"]`. A sync function runs in a thread.
+
+    The options are those of `ToolOptions`. `effects` are of `read write exec net send secret
+    policy`; a tool that declares none counts as having all. `reconcile(key, input, context)` finds
+    out whether an interrupted call took effect; see `Tool.reconcile`.
+
+    Raises ConfigError for a signature that no model could call, an unknown option, and a
+    `reconcile` that would never be asked.
     """
 
     if function is not None and not callable(function):  # @tool("stock")
@@ -208,7 +212,7 @@ def tool(
 
 
 def _known(options: ToolOptions) -> ToolOptions:
-    """Those that are given. Raises ConfigError for one that there is not."""
+    """The options that are not None. Raises ConfigError for an unknown one."""
     given = {name: value for name, value in options.items() if value is not None}
     for name in given:
         if name not in ToolOptions.__annotations__:
@@ -226,7 +230,7 @@ def _drawn(values: Iterator[object]) -> list[object]:
 
 
 def _doc(function: Callable[..., object]) -> str:
-    """Its docstring; of a partial that of the function, of an object perhaps its `__call__`'s."""
+    """The docstring of a function, of the function in a partial, or of an object's `__call__`."""
     partial = isinstance(cast("object", function), functools.partial)
     own = "" if partial else inspect.getdoc(function)
     return own or inspect.cleandoc(target_of(function).__doc__ or "")
@@ -234,7 +238,7 @@ def _doc(function: Callable[..., object]) -> str:
 
 def _name(function: Callable[..., object]) -> str:
     named: object = function
-    while isinstance(named, functools.partial):  # which has none itself
+    while isinstance(named, functools.partial):  # it has no name itself
         named = cast("functools.partial[object]", named).func
     name = cast("object", getattr(named, "__name__", None))
     if not isinstance(name, str) or name == "<lambda>":

@@ -1,8 +1,8 @@
-"""The one path of every call: known? fitting? permitted? guards? -> intent -> run -> result.
+"""The one path of every call: validate, ask the guards, permit -> intent -> execute -> result.
 
-Whatever happens on it becomes a recorded `tool.result`, so that a resumed run tells the model
-the same again. Whether a call may be made: `admission.py`; making it: `calling.py`; the guards
-before and after it: `hooks/around.py`; a call that the journal knows: `interrupted.py`.
+Whatever happens becomes a recorded `tool.result`, so a resumed run shows the model the same again.
+`admission.py` decides whether a call may be made, `calling.py` makes it, `hooks/around.py` asks the
+guards before and after it, `interrupted.py` handles calls that are in the journal already.
 """
 
 from __future__ import annotations
@@ -36,7 +36,8 @@ _READ_ONLY: Final = Safety.READ_ONLY
 
 
 async def dispatch(tools: Toolset, use: ToolUse, index: int, run: RunContext) -> ToolResultBlock:
-    """One call, from what the model asked to what it is told; see `core.tool.Toolbox`."""
+    """Handle one call of the model's and return the result that it is shown; see
+    `core.tool.Toolbox`."""
     key = str(index)
     request = _request(use)
     extra, began, repeated = Told(), 0.0, False
@@ -63,7 +64,7 @@ async def dispatch(tools: Toolset, use: ToolUse, index: int, run: RunContext) ->
     if run.past_calls is not None and use.name in tools.recalled:
         run.past_calls.append(PastCall(use, block))
     if not repeated and run.wants("tool.call_complete"):
-        extra.begins(use, run)  # of one that was refused now, and asked for before
+        extra.begins(use, run)  # of a refused call that was requested before a resume
         _completed(use, data, extra, began, run)
     return block
 
@@ -77,7 +78,7 @@ async def _live(
     run: RunContext,
     found: Sequence[Finding],
 ) -> Mapping[str, JSON]:
-    """`extra` takes what only listeners are told; `found` is what reviewers found."""
+    """`extra` receives the data for listeners; `found` is what reviewers found."""
     screened: Screened | None = None
     try:
         if tools.hooks is not None or run.replaying:

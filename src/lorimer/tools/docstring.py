@@ -1,5 +1,5 @@
-"""What a function's docstring says of the function, and what of each parameter: in the styles of
-Google (`Args:`), NumPy (`Parameters`, underlined) and Sphinx (`:param x:`)."""
+"""Splits a function's docstring into the descriptions of the function and of its parameters, in the
+styles of Google (`Args:`), NumPy (`Parameters`, underlined) and Sphinx (`:param x:`)."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _FIELD: Final = re.compile(r":(param|type)\s[^:]*?\*{0,2}(\w+)\s*:\s*(.*)$")
 
 
 def read_docstring(text: str) -> tuple[str, dict[str, str]]:
-    """A docstring as (what is outside of its part about parameters, parameter -> text)."""
+    """A docstring as (text outside of its sections about parameters, parameter -> its text)."""
     reader = _Reader()
     lines = text.splitlines()
     for line, following in zip_longest(lines, lines[1:], fillvalue=""):
@@ -27,19 +27,20 @@ def read_docstring(text: str) -> tuple[str, dict[str, str]]:
 
 
 class _Reader:
-    """Reads line by line, within one part at a time."""
+    """Reads line by line, in one section at a time."""
 
     def __init__(self) -> None:
         self.outside: list[str] = []
         self.notes: dict[str, str] = {}
         self._part = ""
-        """`google`, `numpy`, `sphinx`; "": not about parameters."""
+        """The style of the current section: `google`, `numpy` or `sphinx`; "": it is not about
+        parameters."""
         self._names: list[str] = []
-        """The parameters that are being described."""
+        """The parameters that the next lines describe."""
         self._margin = 0
 
     def begin(self, line: str, *, underlined: bool) -> None:
-        """A line that is not indented."""
+        """Read a line that is not indented."""
         field = _FIELD.match(line)
         entry = _ENTRY.match(line) if self._part == "numpy" else None
         if _SECTION.match(line) or (underlined and line.strip() == "Parameters"):
@@ -57,7 +58,7 @@ class _Reader:
             self.outside.append(line)
 
     def go_on(self, line: str) -> None:
-        """An indented or empty line."""
+        """Read an indented or empty line."""
         text = line.strip()
         if not self._part:
             self.outside.append(line)

@@ -1,7 +1,9 @@
-"""Calls that are begun while the model still writes its reply: as soon as the arguments of one are
-complete. Nothing of it is recorded: the call takes the one path (`dispatch.py`) once the reply is
-there, is decided about on it like any other, and only the waiting is shorter. So only tools that
-say so are begun early (`Tool.early`), and only calls that need no decision.
+"""Starts calls while the model is still writing its reply, as soon as the arguments of one are
+complete.
+
+An early start is not recorded. Once the reply is complete, the call goes through `dispatch.py` and
+is decided like any other; only its result is there sooner. So only tools that declare it
+(`Tool.early`) are started early, and only calls that need no decision.
 """
 
 from __future__ import annotations
@@ -34,7 +36,7 @@ class _Begun:
 
 
 class _Arguments:
-    """The JSON object of one call, piece by piece."""
+    """The arguments of one call, a JSON object that arrives in pieces."""
 
     __slots__ = ("_brackets", "_parts", "name")
 
@@ -44,7 +46,7 @@ class _Arguments:
         self._brackets = Brackets()
 
     def add(self, text: str) -> str:
-        """All of it, when this piece completes it; else ""."""
+        """Add a piece. Returns the whole text if this piece completes it, else ""."""
         if self._brackets.closed:
             return ""
         self._parts.append(text)
@@ -53,8 +55,8 @@ class _Arguments:
 
 
 class Early:
-    """What one run has begun early. Ended with the run, and when the reply does not hold the
-    call."""
+    """The calls that one run has started early. Their tasks are cancelled when the next reply
+    begins and when the run ends."""
 
     def __init__(self, tools: Toolset, state: PipelineState) -> None:
         self.tools = tools
@@ -64,7 +66,7 @@ class Early:
         self._left: set[asyncio.Task[Mapping[str, JSON]]] = set()
 
     def anew(self) -> None:
-        """Another reply begins; what was begun for the one before is cancelled."""
+        """A new reply begins: cancel what was started for the previous one."""
         self._open.clear()
         for begun in self._begun.values():
             begun.task.cancel()
@@ -75,10 +77,10 @@ class Early:
     def _gone(self, task: asyncio.Task[Mapping[str, JSON]]) -> None:
         self._left.discard(task)
         if not task.cancelled():
-            task.exception()  # nobody is told: the call was not made
+            task.exception()  # retrieved and dropped: the reply did not contain the call
 
     def piece(self, item: ToolInputDelta) -> None:
-        """A piece of the arguments of a call."""
+        """Take a piece of a call's arguments; start the call if it is complete."""
         arguments = self._open.get(item.index)
         if arguments is None:
             arguments = self._open[item.index] = _Arguments()
@@ -91,7 +93,7 @@ class Early:
         tools, run = self.tools, self._state.run
         limits = run.bounds.limits
         if index != len(self._begun):
-            return  # a call before it comes first, and may change what this one reads
+            return  # an earlier call was not started, and may change what this one reads
         running = sum(not begun.task.done() for begun in self._begun.values())
         if index >= limits.max_calls_per_turn or running >= limits.max_parallel_tools:
             return
@@ -104,15 +106,7 @@ class Early:
         if not isinstance(value, dict):
             return
         use = ToolUse("", name, value)
-        entry = tools.callable(name)
-        if entry is None or not entry.tool.early or entry.safety is not Safety.READ_ONLY:
-            return
-        hooks = tools.hooks
-        if entry.asks or (hooks is not None and hooks.guards(HookEvent.PRE_TOOL_USE, name)):
-            return
-        if run.review is not None and any(
-            found.action != "annotate" for found in run.review.of(name, value)
-        ):
+        if not self._may_be_early(use):
             return
         try:
             entry, arguments = accepted(tools, use, run)
@@ -123,20 +117,33 @@ class Early:
         work = make(tools, entry, arguments, use, str(index), Told.untold(), run)
         self._begun[index] = _Begun(use, asyncio.ensure_future(work))
 
+    def _may_be_early(self, use: ToolUse) -> bool:
+        """Whether the tool declares it, and no person, guard or reviewer has a say in this call."""
+        entry = self.tools.callable(use.name)
+        if entry is None or not entry.tool.early or entry.safety is not Safety.READ_ONLY:
+            return False
+        hooks, review = self.tools.hooks, self._state.run.review
+        if entry.asks or (hooks is not None and hooks.guards(HookEvent.PRE_TOOL_USE, use.name)):
+            return False
+        return review is None or all(
+            found.action == "annotate" for found in review.of(use.name, use.input)
+        )
+
     def take(self, index: int, use: ToolUse) -> Callable[[], Awaitable[Mapping[str, JSON]]] | None:
-        """The call as it was begun, to be waited for; None: this one was not."""
+        """Waits for the result of the call if it was started early with these arguments, else
+        None."""
         begun = self._begun.get(index)
         if begun is None or (begun.use.name, begun.use.input) != (use.name, use.input):
             return None
         del self._begun[index]
 
         async def finish() -> Mapping[str, JSON]:
-            return await begun.task  # cancelled with whoever waits
+            return await begun.task  # cancelled together with its waiter
 
         return finish
 
     async def end(self) -> None:
-        """The run is over."""
+        """The run has ended: cancel the calls and wait for them."""
         self.anew()
         if self._left:
             await asyncio.wait(self._left)

@@ -1,4 +1,5 @@
-"""Any Python value as plain data: total, bounded, and never turned back into objects."""
+"""Any Python value as plain data: works for every value, is bounded, and never becomes objects
+again."""
 
 from __future__ import annotations
 
@@ -30,7 +31,7 @@ _ADDRESS: Final = re.compile(" at 0x[0-9a-fA-F]+")
 
 
 def readable(text: str) -> str:
-    """As `core.jsonable.clean`, and without NULs, which not every provider and store accepts."""
+    """Like `core.jsonable.clean`, and without NULs, which not every provider and store accepts."""
     return clean(text).replace("\0", "\ufffd")
 
 
@@ -62,7 +63,7 @@ def describe(error: BaseException) -> str:
 
 
 class _Encoder:
-    """One encoding, with the remainder of its limits."""
+    """One encoding, with what is left of its limits."""
 
     def __init__(self) -> None:
         self._items = MAX_ITEMS

@@ -1,8 +1,8 @@
-"""Where a call starts: in the workspace, or in the worktree that the conversation entered last.
+"""The folder in which a call starts: the workspace, or the worktree that the conversation entered
+last.
 
-Relative paths among the arguments are resolved there before permission is decided, so that rules,
-which are relative to the workspace, see where they lead.
-"""
+Relative paths among the arguments are resolved from there before permission is decided: rules,
+which are relative to the workspace, then see where the paths lead."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def placed(tools: Toolset, entry: Entry, input: ToolInput, run: RunContext) -> T
     start = f"{home}/{folder}"
     if not os.path.isdir(start) or os.path.realpath(start) != start:
         raise ToolExecutionError(
-            f"the worktree {folder} is not there any more: call {EXIT_WORKTREE}.",
+            f"the worktree {folder} no longer exists: call {EXIT_WORKTREE}.",
             code=ExecutorErrorCode.EXEC_TOOL_ACCESS_DENIED,
         )
     for name in entry.tool.paths:

@@ -1,5 +1,5 @@
-"""What becomes of a call that is in the journal: its recorded result; or, if it was begun and its
-outcome is unknown, what its tool, and then a person, say."""
+"""Handles a call that is in the journal already: the answer is its recorded result; if it was begun
+and its outcome is unknown, its tool is asked about it, and then a person."""
 
 from __future__ import annotations
 
@@ -36,8 +36,8 @@ if TYPE_CHECKING:
 
 
 def result_of(key: str, request: bytes, run: RunContext) -> Mapping[str, JSON] | None:
-    """The call's recorded result; None: there is none, or `answered` has to determine it. Raises as
-    `RunContext.effect`."""
+    """The call's recorded result; None: there is none, or `answered` has to determine it. Raises
+    what `RunContext.effect` raises."""
     found = run.answer("tool", key, request)
     if found is not None:
         _forget_all(key, run)
@@ -45,8 +45,8 @@ def result_of(key: str, request: bytes, run: RunContext) -> Mapping[str, JSON] |
 
 
 def is_recorded(tools: Toolset, use: ToolUse, key: str, run: RunContext) -> bool:
-    """Whether the journal has the call's result; or an intent without one, where repeating the call
-    is not safe by the tool's declarations then and now; or guards were checking its result."""
+    """Whether the journal has the call's result, or that its guards were asked about the result, or
+    its intent and the call is not safe to repeat by the tool's declarations then and now."""
     if run.recorded("tool.result", key) is not None or made(key, run) is not None:
         return True
     intent = run.recorded("tool.intent", key)
@@ -67,7 +67,7 @@ async def answered(
     extra: Told,
     run: RunContext,
 ) -> Mapping[str, JSON]:
-    """The recorded result; else, for a call that was begun, what can be found out about it."""
+    """The recorded result; if there is none, what can be found out about the call."""
     intent = run.recorded("tool.intent", key)
     begun = run.recorded("tool.result", key) is None
     if begun:
@@ -75,7 +75,7 @@ async def answered(
     else:
         _forget_all(key, run)
     find_out = partial(_settle, tools, use, key, request, intent, extra, run)
-    # decided here, not by `effect`, whether it is repeated; a reading call has no intent
+    # whether it is repeated is decided here, not by `effect`; a read-only call has no intent
     safety = Safety.READ_ONLY if intent is None else Safety.IDEMPOTENT
     try:
         return await run.effect("tool", key, find_out, request=request, safety=safety)
@@ -93,9 +93,9 @@ async def _settle(
     extra: Told,
     run: RunContext,
 ) -> Mapping[str, JSON]:
-    """Decides on a call that has an intent and no result: its tool is asked, then a person. It is
-    repeated only if the tool is certain that it did not happen, or the person wants it, or it had
-    not been begun at all."""
+    """Decide on a call that has an intent and no result: ask its tool, then a person. It is
+    repeated only if it had not begun, the tool is certain that it took no effect, or the person
+    wants it."""
     before, known = said_before(key, run), made(key, run)
     try:
         entry, arguments = accepted(tools, use, run)
@@ -120,7 +120,7 @@ async def _settle(
                 _forget_all(key, run)
                 return known
             outcome = "wanted"
-    # synced, so that after a power loss this is not the first time again
+    # synced: after a power loss, this must not look like the first attempt again
     await run.record("effect", {"key": asked, "outcome": outcome}, key=asked, sync=True)
     try:
         again = await screen(tools, use, key, request, run)
@@ -133,7 +133,7 @@ async def _settle(
 
 
 def _never_began(intent: Event, key: str, run: RunContext) -> bool:
-    """Whether the call was announced but not begun, so that nobody has to be asked. Not once it was
+    """Whether the call was announced but not begun, so nobody has to be asked. False once it was
     decided to repeat it: it may have begun since."""
     if run.recorded("effect", f"reconcile:{key}") is not None:
         return False
@@ -149,22 +149,24 @@ def _unknown(data: Mapping[str, JSON]) -> bool:
 async def _wanted_again(
     tools: Toolset, entry: Entry, input: ToolInput, key: str, run: RunContext
 ) -> bool:
-    """Whether a person wants it repeated; False if nobody can be asked, or was."""
-    put = any(run.recorded("effect.intent", again) is not None for again in _agains(key, run))
+    """Whether a person wants the call repeated; False if nobody can be asked, now or before."""
+    put = any(
+        run.recorded("effect.intent", again) is not None for again in _repeat_questions(key, run)
+    )
     approver = tools.approver
     if not isinstance(approver, RepeatApprover):
         if not put:
             return False
         approver = AskLater()
-    for again in _agains(key, run):
-        # an answer was valid for a repetition that was cut off
+    for again in _repeat_questions(key, run):
+        # that answer was for a repetition which was interrupted too
         if run.recorded("effect", again) is not None:
             forget(again, run)
     return await ask_again(approver, entry, input, key, run)
 
 
-def _agains(key: str, run: RunContext) -> list[str]:
-    """The keys under which it was asked whether to repeat a call, without answers that were looked
+def _repeat_questions(key: str, run: RunContext) -> list[str]:
+    """The keys of the questions whether to repeat a call, without those whose answers were looked
     up already. See `ask_again` for their numbers."""
     keys: list[str] = []
     while run.recorded("effect.intent", again := f"{AGAIN}:{key}:{len(keys)}") is not None:
@@ -173,7 +175,7 @@ def _agains(key: str, run: RunContext) -> list[str]:
 
 
 def _forget_all(key: str, run: RunContext) -> None:
-    """What was decided about a call is not decided again: these facts will not be looked up."""
+    """Mark the recorded decisions about a call as looked up: none is made again."""
     if not run.decided:
         return
     forget_steps(key, run)
@@ -184,6 +186,6 @@ def _forget_all(key: str, run: RunContext) -> None:
         f"{QUESTION}:{key}",
         f"reconcile:{key}",
         *hooked,
-        *_agains(key, run),
+        *_repeat_questions(key, run),
     ):
         forget(other, run)

@@ -1,8 +1,8 @@
 """Whether a call may run. The policy decides (`policy/engine.py`); where it says "ask", a person
-does.
+does. Failing to decide means no.
 
-Of what a tool declares about itself only one thing is trusted: that it only reads. So whoever
-registers third-party tools should declare no effects for them. Failing to decide means no.
+Of a tool's declarations only one is trusted: that it only reads. So whoever registers third-party
+tools should declare no effects for them.
 """
 
 from __future__ import annotations
@@ -83,7 +83,8 @@ class Policy:
         """Whether plan mode is on as well: then the stricter of the two modes decides."""
         self._folder = ""
         self._rooted = bool(roots)
-        """Opened roots confine what tools read, and explain more clearly why a path is refused."""
+        """If roots are open, they confine what tools read, and say more clearly why a path is
+        refused."""
 
     def planning(self) -> Policy:
         """The same policy, additionally without anything that the mode `plan` forbids."""
@@ -147,8 +148,8 @@ class Policy:
         return replace(planned, why=why)
 
     def within(self, folder: str) -> Policy:
-        """The same for calls whose commands start in a folder below the workspace; their other
-        paths are absolute by then."""
+        """The same policy for calls whose commands start in a folder below the workspace. Their
+        other paths have to be absolute already."""
         if self._folder == folder:
             return self
         other = copy(self)
@@ -188,12 +189,12 @@ async def permit(
     decision: Decision | None = None,
     wanted: str = "",
 ) -> Verdict:
-    """Decide a call that needs a decision. A person's answer is recorded (effect `approval`), so
-    that a resumed run does not ask again; but an older answer does not override a denial of today,
-    nor does it approve a call that now affects something else.
+    """Decide a call that needs a decision. A person's answer is recorded (effect `approval`), so a
+    resumed run does not ask again; but a recorded answer does not override a rule that now denies
+    the call, nor approve a call that now affects something else.
 
-    `decision` is the policy's, if it was just asked. `wanted`: why a person is to be asked whatever
-    it allows; in the mode `dontAsk` that is a refusal, as anywhere.
+    `decision` is the policy's, if it was just asked. `wanted`: why a person is to be asked even if
+    the policy allows the call; as always, the mode `dontAsk` refuses instead.
     """
     if decision is None:
         decision = decided(policy, entry, input, run)

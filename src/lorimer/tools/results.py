@@ -47,8 +47,8 @@ async def told(
     redactor: Redactor | None = None,
 ) -> dict[str, JSON]:
     """The data of `tool.result` for a tool's result, with at most `limit` characters of text (plus
-    markers for what is left out). What is cut or spilled contains no secrets; from the rest the run
-    removes them."""
+    markers for what is left out). Secrets are removed here from texts that are cut or spilled; the
+    run removes them from the others."""
     content = result.content
     if result.spilled:
         spill = None
@@ -97,9 +97,9 @@ async def shorten(
 
 
 def _clean(text: str, limit: int, redactor: Redactor) -> tuple[str, int]:
-    """The text without secrets, and how many characters were left out of its middle: for a text
-    that is too long to store, nobody reads those, and searching them would take long."""
-    edge = redactor.longest  # half a secret may remain at the cut
+    """The text without secrets, and how many characters were left out of its middle. Only of a text
+    that is too long to store: nobody will read those, and searching them would take long."""
+    edge = redactor.longest  # at the cut, part of a secret may remain
     gone = len(text) - MAX_SPILL_CHARS - limit
     if gone <= 2 * edge:
         return redactor.text(text), 0

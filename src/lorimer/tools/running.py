@@ -1,8 +1,7 @@
-"""Runs one tool to its end, whatever it does: raise anything, hang, swallow its cancellation.
+"""Executes one tool, whatever it does: raise anything, hang, swallow its cancellation.
 
-A call has its own anyio scope, because anyio cancels repeatedly until the code gives way. What a
-tool raises is caught at the coroutine itself, so that our cancellations can be told from a tool's
-own.
+A call has its own anyio scope, because anyio repeats a cancellation until the code yields. What a
+tool raises is caught at the coroutine itself, to tell our cancellations from the tool's own.
 """
 
 from __future__ import annotations
@@ -79,7 +78,7 @@ async def reconcile_tool(
 
 
 def unknown(why: str = "") -> OutcomeUnknown:
-    """The error of an interrupted call that may have taken effect; `why` that cannot be known."""
+    """The error of an interrupted call that may have taken effect; `why` it is not known."""
     return OutcomeUnknown(
         "This call was begun before an interruption; whether it took effect is not known. It was "
         f"not run again{f' ({why})' if why else ''}.",
@@ -90,12 +89,12 @@ def unknown(why: str = "") -> OutcomeUnknown:
 async def within(
     work: Coroutine[Any, Any, None], kept: list[T], name: str, timeout_s: float, run: RunContext
 ) -> T:
-    """Run `work`, third-party code called `name`, within `timeout_s` seconds: it puts its result
-    into `kept`, see `core/first_wait.py`. See `run_tool` for what is raised."""
+    """Run `work`, third-party code called `name` in errors, within `timeout_s` seconds. It puts its
+    result into `kept`; see `core/first_wait.py`. Raises what `run_tool` raises."""
     error: BaseException | None = None
     with run.cancellation.part_scope() as scope:
         error = await _driven(work, scope, timeout_s, run)
-    if isinstance(error, asyncio.CancelledError) and _wanted(run):
+    if isinstance(error, asyncio.CancelledError) and _cancelled_from_outside(run):
         raise error
     if scope.cancel_called:
         raise ToolExecutionError(
@@ -132,8 +131,8 @@ async def _reconcile(
     kept.append(await tool.reconcile(context.idempotency_key, input, context))
 
 
-def _wanted(run: RunContext) -> bool:
-    """Whether somebody asked this task to stop, rather than the tool itself."""
+def _cancelled_from_outside(run: RunContext) -> bool:
+    """Whether this task was cancelled from outside, not by the tool itself."""
     if run.reason is not None:
         return True
     task = asyncio.current_task()
@@ -144,9 +143,9 @@ def _wanted(run: RunContext) -> bool:
 def _driven(
     work: Coroutine[Any, Any, None], scope: CancelScope, timeout_s: float, run: RunContext
 ) -> Generator[Any, Any, BaseException | None]:
-    """What `work` raised; None: it has returned. Anything that comes *out of* it is its own.
+    """Drive `work`. Returns what it raised; None: it has returned.
 
-    What goes *into* it (a cancellation, the end of this very coroutine) is passed on. Work that
+    What is thrown into it (a cancellation, the closing of this coroutine) is passed on. Work that
     keeps responding to its cancellation with a new wait is closed and counts as cancelled. The
     deadline of `scope` is set when the work first waits: a timer costs more than a quick tool.
     """
@@ -165,7 +164,7 @@ def _driven(
         finally:
             # only now: `asyncio.timeout` cancels the task too, and undoes that by itself
             if isinstance(thrown, asyncio.CancelledError) and not scope.cancel_called:
-                # a plain cancellation comes once, and work may swallow it; the run's is repeated
+                # a plain one comes once, and the work may swallow it; the run's own is repeated
                 run.cancellation.note_cancelled(thrown)
         if waiting is OVER:
             return None
@@ -191,4 +190,4 @@ def _close(work: Coroutine[Any, Any, object]) -> None:
     try:
         work.close()
     except BaseException as error:  # noqa: BLE001 - it will not even be closed; nothing more can be done
-        _log.info("a tool that was given up raised %s", describe(error))
+        _log.info("an abandoned tool raised %s", describe(error))

@@ -41,8 +41,8 @@ _EXTRA: Final = re.compile(r"must not contain (\{.*\}) properties", re.DOTALL)
 
 
 def plain_schema(schema: object, what: str) -> dict[str, JSON]:
-    """A private copy of an object schema. Raises ConfigError, which calls it `what`, if it is not
-    one, is not plain data, is too large or too deep, or refers outside itself."""
+    """A copy of an object schema as plain data. Raises ConfigError, which calls it `what`, if it is
+    not one, is not plain data, is too large or too deep, or refers outside itself."""
     if not isinstance(schema, Mapping):
         raise ConfigError(f"{what} must be a mapping (a JSON Schema)")
     copied = _copy(cast("Mapping[object, object]", schema), what, 0)
@@ -175,13 +175,13 @@ def _bounded(validate: FunctionType) -> Callable[..., object]:
 
 
 class _TooLong(Exception):
-    """There are too many ways to read the arguments."""
+    """Validating the arguments takes too many steps."""
 
 
 def compile_schema(schema: object, what: str) -> Check:
-    """The validator of values of this form: a tool's arguments or an answer. Raises ConfigError,
-    which calls the schema `what`."""
-    import fastjsonschema  # takes 6 ms, which programs with only function tools save
+    """The validator of a schema, for a tool's arguments or an answer. Raises ConfigError, which
+    calls the schema `what`."""
+    import fastjsonschema  # 6 ms, saved where all tools are functions
 
     definition = plain_schema(schema, what)
     for keyword in ("$schema", "$id", "id"):  # one dialect for all, and no other base URI

@@ -1,6 +1,6 @@
-"""What the model may use at one point of a run, and where its calls start: whether plan mode is on,
-which deferred tools were found, which worktree was entered. All of it follows from the calls in the
-conversation, so it is the same when a run is resumed, replayed or forked, and in the next run."""
+"""The state of tools at one point of a conversation: whether plan mode is on, which deferred tools
+were found, which worktree was entered. It is computed from the calls in the conversation, so it is
+the same when a run is resumed, replayed or forked, and in the next run."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ _LOADED: Final = re.compile(r"Loaded: ([\w-]+(?:, [\w-]+)*)\.")
 
 @record
 class Shown:
-    """The differences from the start of a conversation."""
+    """What has changed since the start of a conversation."""
 
     planning: bool = False
     loaded: tuple[str, ...] = ()
@@ -45,7 +45,7 @@ AT_FIRST: Final = Shown()
 
 
 def shown(calls: Sequence[PastCall]) -> Shown:
-    """Determined from the successful calls of a conversation."""
+    """The state after the successful calls of a conversation."""
     if not calls:
         return AT_FIRST
     planning = False
@@ -93,10 +93,11 @@ def look_back(messages: Sequence[Message], names: Collection[str]) -> Iterator[P
     for message in messages:
         if message.role == "assistant":
             waiting = {use.id: use for use in message.tool_uses if use.name in names}
-        elif waiting:
-            for block in message.content:
-                if isinstance(block, ToolResultBlock):
-                    use = waiting.get(block.tool_use_id)
-                    if use is not None:
-                        yield PastCall(use, block)
-            waiting = {}
+            continue
+        if not waiting:
+            continue
+        for result in [block for block in message.content if isinstance(block, ToolResultBlock)]:
+            use = waiting.get(result.tool_use_id)
+            if use is not None:
+                yield PastCall(use, result)
+        waiting = {}

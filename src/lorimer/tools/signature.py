@@ -1,5 +1,4 @@
-"""The parameters of a function that is a tool: their types as a schema, and the validation of
-calls."""
+"""The parameters of a function that becomes a tool: their schema, and the validation of calls."""
 
 from __future__ import annotations
 
@@ -54,7 +53,7 @@ class Signature:
         fields: dict[str, object] = {}
         defaults: dict[str, JSON] = {}
         self._declared: dict[str, FieldInfo] = {}
-        """Parameters whose default is a `Field`, which Python itself would pass."""
+        """Parameters whose default is a `Field`: Python would pass that object."""
         hints = _hints(function, tool)
         partial = isinstance(cast("object", function), functools.partial)
         given = cast("functools.partial[object]", function).keywords if partial else {}
@@ -202,7 +201,7 @@ def _note(hint: object) -> str:
 
 
 def target_of(function: Callable[..., object]) -> Callable[..., object]:
-    """The function that is called in the end: behind partials, and the `__call__` of an object."""
+    """The function that is called: the one inside a partial, or an object's `__call__`."""
     target: object = function
     while isinstance(target, functools.partial):
         target = cast("functools.partial[object]", target).func

@@ -1,8 +1,7 @@
 """Calls that a tool makes of other tools, each permitted and recorded separately.
 
-They are recorded as effects of the kind `step`, because a `tool.result` answers a call of the
-model's. The path of those: `dispatch.py`.
-"""
+They are recorded as effects of the kind `step`: a `tool.result` always answers a call of the
+model's (`dispatch.py`)."""
 
 from __future__ import annotations
 
@@ -163,7 +162,8 @@ def recorded_steps(key: str, run: RunContext) -> Iterator[str]:
 
 
 def forget_steps(key: str, run: RunContext) -> None:
-    """A call is answered from the journal: the calls it had made are not repeated, but counted."""
+    """The call is answered from the journal: count the calls that it had made, and mark them as
+    looked up."""
     for step in list(recorded_steps(key, run)):
         run.bounds.count_tool()
         forget(f"{STEP}:{step}", run)
@@ -171,7 +171,7 @@ def forget_steps(key: str, run: RunContext) -> None:
 
 
 def forget_decision(key: str, run: RunContext) -> None:
-    """What was decided about a step is not decided again."""
+    """Mark the recorded decision about a step as looked up."""
     run.forget("decision", key)
     for other in (f"approval:{key}", *[f"hook:{event}:{key}" for event in OF_CALLS]):
         forget(other, run)

@@ -1,4 +1,5 @@
-"""Threads for tools that block: bounded in number, and abandoned rather than waited for."""
+"""Threads for tools and stores that block: bounded in number, and abandoned rather than waited
+for."""
 
 from __future__ import annotations
 
@@ -75,6 +76,19 @@ class Threads:
                 turn = self._waiting.popleft()
             if _tell(turn, partial(turn.set_result, None)):
                 return
+
+
+class StoreThread:
+    """Runs the operations of a store that blocks, one at a time, in a thread; with `threads=False`
+    inline, for simulations, whose order must not depend on a scheduler."""
+
+    def __init__(self, world: World, *, threads: bool) -> None:
+        self._world = world
+        self._threads = Threads(1) if threads else None
+
+    async def run(self, work: Callable[[], T]) -> T:
+        """The result of `work`, or what it raised; see `Threads.run`."""
+        return work() if self._threads is None else await self._threads.run(self._world, work)
 
 
 class _Job(Generic[T]):

@@ -121,21 +121,21 @@ class Toolset:
         """Tools whose results are untrusted content."""
         self._callable: dict[str, Entry] = {}
         self.recalled: frozenset[str] = frozenset()
-        """Tools whose calls are looked back on."""
+        """Tools whose earlier calls are needed: see `Tool.recalls`."""
         self._polling: frozenset[str] = frozenset()
         self.deferred = frozenset(deferred)
         self._binding = binding
         self._special = self.deferred | {ENTER_PLAN, EXIT_PLAN}
         """Tools that the model cannot call at all times."""
         self.deferred_specs: tuple[ToolSpec, ...] = ()
-        """Which of the existing tools are deferred."""
+        """The deferred tools among the existing ones."""
         self._planning = self.base_policy.planning()
         self._views: dict[Shown, tuple[ToolSpec, ...]] = {}
         self._latest: tuple[Shown | None, tuple[ToolSpec, ...]] = (None, ())
-        """The last of these that was requested, which is usually the next one too."""
+        """A cache: the last view that was requested is usually the next one too."""
         self._version = -1
         self._seen: tuple[list[PastCall], int, Shown] = ([], 0, AT_FIRST)
-        """The last result for the calls of a run."""
+        """A cache: the last result for the calls of a run."""
 
     def specs(self, state: PipelineState) -> tuple[ToolSpec, ...]:
         """The tools that the model is shown: all except those it may never call, those that plan
@@ -221,7 +221,7 @@ class Toolset:
         self._polling = frozenset([each.spec.name for each in entries if each.tool.polling])
 
     def _look_back(self, state: PipelineState) -> None:
-        """Called once per run: determined from earlier calls."""
+        """Restore the state from earlier calls, once per run."""
         self._refresh()
         if state.run.past_calls is None:
             looked = look_back(state.messages, self.recalled) if self.recalled else ()
@@ -272,7 +272,7 @@ class Toolset:
         if name not in self._special:
             return ""
         if name in (ENTER_PLAN, EXIT_PLAN) and self.base_policy.mode is Mode.PLAN:
-            return "plan mode was set by whoever runs this: it is not begun or ended from here."
+            return "plan mode was set by whoever runs this: you cannot begin or end it."
         if name == EXIT_PLAN and not entry.tool.approval:
             return f"{name} is a tool that asks nobody: it cannot end plan mode."
         if name == EXIT_PLAN and not self._view(run).planning:
@@ -322,7 +322,8 @@ class Toolset:
 
 
 def _heard(strangers: frozenset[str], state: PipelineState) -> set[str]:
-    """Determined from calls with results: those of the current reply have none yet."""
+    """The tools with untrusted results that were called. Calls of the current reply do not count:
+    they have no result yet."""
     messages = state.messages
     answered = len(messages) - (bool(messages) and messages[-1].role == "assistant")
     return {

@@ -1,2 +1,2 @@
-"""`lorimer chat`: `command.py` has the options, `loop.py` the conversation, `commands.py` what a
-line with `/` does, `screen.py` what is shown."""
+"""`lorimer chat`: `command.py` has the options, `loop.py` the conversation, `commands.py` the slash
+commands, `screen.py` the display."""

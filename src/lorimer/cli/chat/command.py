@@ -39,7 +39,7 @@ def chat(
       lorimer chat --preset chat -m openai:gpt-5.2 --system "Answer in French."
     """
     if go_on and session is not None:
-        raise Fault("--continue and --session both say which conversation: give one of them")
+        raise Fault("--continue and --session both name a conversation: give one of them")
     from lorimer.cli import agent, host, settings
     from lorimer.cli.chat.loop import Chat
 

@@ -1,4 +1,4 @@
-"""What can be typed in a chat beside what is said."""
+"""The slash commands of a chat."""
 
 from __future__ import annotations
 
@@ -18,23 +18,23 @@ if TYPE_CHECKING:
 
 
 class Leave(Exception):
-    """The chat ends."""
+    """Ends the chat."""
 
 
 @dataclass(frozen=True, slots=True)
 class Command:
-    """One of them."""
+    """A slash command."""
 
     help: str
     do: Callable[[Chat, asyncio.Runner, str], int]
-    """Given what comes after the word; the exit code."""
+    """Called with the text after the command's name; returns the exit code."""
 
 
 def _help(chat: Chat, runner: asyncio.Runner, rest: str) -> int:
     width = max(map(len, COMMANDS))
     for word, command in COMMANDS.items():
         click.echo(f"  /{word:<{width}}  {command.help}", err=True)
-    click.echo("  A line that ends with \\ goes on in the next.", err=True)
+    click.echo("  A line that ends with \\ continues in the next one.", err=True)
     return fail.OK
 
 
@@ -73,7 +73,7 @@ async def _read(chat: Chat) -> list[Message]:
 def _new(chat: Chat, runner: asyncio.Runner, rest: str) -> int:
     runner.run(chat.session.aclose())
     chat.session = chat.manager.create(chat.pipeline)
-    click.secho("a new conversation; the old one is kept", dim=True, err=True)
+    click.secho("started a new conversation; the old one is kept", dim=True, err=True)
     return fail.OK
 
 
@@ -122,7 +122,7 @@ def _drop(chat: Chat, runner: asyncio.Runner, rest: str) -> int:
     except LorimerError as error:
         return fail.report_error(error)
     runner.run(chat.session.refresh())
-    click.secho("given up", dim=True, err=True)
+    click.secho("discarded", dim=True, err=True)
     return fail.OK
 
 
@@ -131,16 +131,16 @@ def _exit(chat: Chat, runner: asyncio.Runner, rest: str) -> int:
 
 
 COMMANDS: Final[Mapping[str, Command]] = {
-    "help": Command("what can be typed", _help),
+    "help": Command("list these commands", _help),
     "info": Command("this conversation: length, cost, model", _info),
     "history": Command("what was said", _history),
     "new": Command("begin a new conversation", _new),
     "sessions": Command("the last conversations", _sessions),
-    "open": Command("go on with another: /open ID", _open),
-    "resume": Command("go on with an answer that was interrupted", _resume),
+    "open": Command("continue another conversation: /open ID", _open),
+    "resume": Command("resume an interrupted answer", _resume),
     "drop": Command("give it up", _drop),
     "exit": Command("end the chat (also Ctrl-D)", _exit),
 }
 
 OTHER_WORDS: Final[Mapping[str, str]] = {"quit": "exit", "q": "exit"}
-"""What fingers know from elsewhere."""
+"""Names that other programs use."""

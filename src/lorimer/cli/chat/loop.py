@@ -1,9 +1,8 @@
-"""A conversation on the terminal: reads what is typed, shows what is said.
+"""A conversation on the terminal: reads input, shows answers.
 
-Between answers the event loop stands still and the terminal is read, so that the line can be
-edited and Ctrl-C is the reader's. An answer is one `runner.run`, which Ctrl-C cancels: the run
-ends, and its journal says so.
-"""
+Between answers the event loop is not running, so that the input line can be edited and Ctrl-C goes
+to the line reader. An answer is one `runner.run`, which Ctrl-C cancels: the run ends, and its
+journal says so."""
 
 from __future__ import annotations
 
@@ -45,11 +44,11 @@ if TYPE_CHECKING:
 _PROMPT: Final = "> "
 _MORE: Final = "… "
 _WAIT_S: Final = 40.0
-"""Longer than the claim of a process that died."""
+"""Seconds to wait for a conversation: longer than the claim of a dead process lasts."""
 
 
 class Chat:
-    """One sitting: a pipeline, and the session that is talked in."""
+    """One chat: a pipeline, and the session of the current conversation."""
 
     def __init__(
         self,
@@ -84,11 +83,11 @@ class Chat:
         *,
         last: bool,
     ) -> Chat:
-        """Put it together; `stack` closes it. Raises Fault, ConfigError and PipelineError."""
+        """Assemble a chat, which `stack` closes. Raises Fault, ConfigError and PipelineError."""
         if sys.stdin is None:
             raise Fault(
                 "standard input is closed",
-                hint='A chat reads what you say from it; to ask once: lorimer run "..."',
+                hint='A chat reads your messages from it; to ask once: lorimer run "..."',
             )
         world = RealWorld()
         prepared = await prepare(manifest, terms, world)
@@ -99,9 +98,7 @@ class Chat:
         if last:
             found = await stored_sessions(journal, world, limit=1)
             if not found:
-                raise Fault(
-                    "there is no conversation to go on with", hint="Begin one: lorimer chat"
-                )
+                raise Fault("there is no conversation to continue", hint="Begin one: lorimer chat")
             session_id = found[0].session_id
         self = cls(pipeline, manager, journal, screen, limits, prepared.call)
         if session_id is not None:
@@ -109,8 +106,8 @@ class Chat:
         return self
 
     async def open(self, session_id: str) -> None:
-        """Go on with another conversation; the beginning of its id will do. Raises PipelineError
-        when there is none, JournalError when another process of this machine is at work on it."""
+        """Switch to another conversation, by its id or the beginning of it. Raises PipelineError if
+        there is none, JournalError if another process of this machine uses it."""
         session = await self.manager.open(self.pipeline, session_id)
         if session is not self.session:
             await take_over(self._journal, session.session_id, f"session {session.session_id}")
@@ -120,7 +117,7 @@ class Chat:
     # --- talking ---------------------------------------------------------------------------
 
     def talk(self, runner: asyncio.Runner) -> int:
-        """Until the input ends or somebody leaves; the exit code: where nobody sits at a terminal,
+        """Chat until the input ends or the user leaves. Returns the exit code; without a terminal,
         that of the last answer."""
         if self._typed:
             self._greet()
@@ -139,7 +136,8 @@ class Chat:
         return fail.OK if self._typed else code
 
     def _read(self) -> str | None:
-        """What was typed; a line that ends with a backslash goes on in the next. None: the end."""
+        """Read a message; a line that ends with a backslash continues in the next one. None: the
+        input has ended."""
         lines: list[str] = []
         while True:
             try:
@@ -166,8 +164,8 @@ class Chat:
     def show(
         self, runner: asyncio.Runner, begin: Callable[[], Coroutine[None, None, PipelineResult]]
     ) -> int:
-        """Carry out a run and tell its end; the exit code. An error is told, and the chat goes
-        on."""
+        """Execute a run and show how it ends; returns the exit code. After an error the chat
+        continues."""
         world = self.pipeline.world
         started = world.monotonic()
         self.screen.open()
@@ -175,7 +173,7 @@ class Chat:
             result = runner.run(begin())
         except KeyboardInterrupt:
             self.screen.close()
-            click.secho("stopped; what was said until then is kept", fg="yellow", err=True)
+            click.secho("stopped; the answer so far is kept", fg="yellow", err=True)
             return fail.INTERRUPTED
         except LorimerError as error:
             self.screen.close()
@@ -230,7 +228,7 @@ class Chat:
             )
         if info.unfinished:
             click.secho(
-                "the last answer was interrupted: /resume goes on with it, /drop gives it up",
+                "the last answer was interrupted: /resume continues it, /drop discards it",
                 fg="yellow",
                 err=True,
             )

@@ -1,4 +1,4 @@
-"""How an answer is shown in a chat: its text on stdout as it comes, what tools do on stderr."""
+"""The display of an answer in a chat: its text on stdout as it arrives, what tools do on stderr."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from lorimer.core.world import World
 
 
 class ChatScreen:
-    """A `Screen` that also says text. While text comes, nothing turns below it."""
+    """A `Screen` that also shows text. While text arrives, there is no activity line below it."""
 
     def __init__(self, story: Story, world: World) -> None:
         self._story = story
@@ -24,7 +24,7 @@ class ChatScreen:
         self._inner: Screen = Plain()
         self._turning = False
         self._in_line = False
-        """The text that was said last has no newline yet."""
+        """The text shown last does not end with a newline."""
 
     def open(self) -> None:
         """An answer begins."""
@@ -39,7 +39,7 @@ class ChatScreen:
             self._turn()
 
     def say(self, text: str) -> None:
-        """A piece of the answer. Control characters are written out."""
+        """Show a piece of the answer, with control characters escaped."""
         if text:
             self._stop()
             click.echo(visible(text), nl=False)
@@ -47,13 +47,13 @@ class ChatScreen:
             self._in_line = not text.endswith("\n")
 
     def line(self, line: Line) -> None:
-        """A line of its own, below the text."""
+        """Show a separate line below the text."""
         self._break()
         self._inner.line(line)
 
     @contextmanager
     def paused(self) -> Generator[None]:
-        """Give the terminal away for a question."""
+        """Release the terminal for a question."""
         self._break()
         self._stop()
         yield
@@ -70,7 +70,7 @@ class ChatScreen:
             self._in_line = False
 
     def _turn(self) -> None:
-        """Have what is going on shown below, where that is a terminal."""
+        """Show the current activity below, on a terminal."""
         if not self._turning:
             self._inner = screen_for(self._story, self._world, quiet=False)
             self._inner.open()

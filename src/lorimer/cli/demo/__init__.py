@@ -1,7 +1,6 @@
 """`lorimer demo`: an agent at work on real data, killed in the middle and resumed.
 
-`command.py` has the options, `play.py` is the play, `show.py` what the reader sees, `proof.py`
-what was not repeated, `stage.py` the folder it is played in, `actor.py` the scripted model,
-`process.py` the agent's process. `data/` is what the agent works on, `task.md` what it is asked,
-`script/` what the scripted model writes.
-"""
+`command.py` has the options, `play.py` the course of the demo, `show.py` its output, `proof.py`
+counts what was not repeated, `stage.py` has the folder, `actor.py` the scripted model, `process.py`
+the agent's process. `data/` is the agent's material, `task.md` its task, `script/` what the
+scripted model writes."""

@@ -1,7 +1,7 @@
-"""The model of the demo where there is no key: a script, played over real HTTP.
+"""The model of the demo if there is no key: a script, played over real HTTP.
 
-It decides nothing about the outcome: what its report says comes from the result of the analysis
-that really ran.
+The figures in its report are not scripted: they come from the result of the analysis that really
+ran.
 """
 
 from __future__ import annotations
@@ -19,16 +19,16 @@ from lorimer.testing.faults import Hang, Pieces
 
 MODEL: Final = "scripted-demo"
 CUT_TURN: Final = 6
-"""The answer after the analysis has run: the one that the kill cuts off, the first time."""
+"""The answer after the analysis has run: the one that is in flight when the agent is killed."""
 
 _FOR_EVER_S: Final = 600.0
 
 
 def actor(pause_s: float) -> Callable[[SeenRequest], Turn]:
-    """The script, as a function of the conversation so far; so it can be asked again.
+    """The script as a function of the conversation so far, so a request can be repeated.
 
-    Each answer comes after `pause_s` seconds. The first request for answer `CUT_TURN` is
-    never answered: it is the one in flight when the agent is killed.
+    Each answer comes after `pause_s` seconds. The first request for answer `CUT_TURN` is never
+    answered: it is in flight when the agent is killed.
     """
     asked: list[int] = []
 
@@ -122,7 +122,7 @@ def _closing(messages: Sequence[Mapping[str, JSON]]) -> str:
 
 
 def findings(printed: str) -> dict[str, str]:
-    """What the analysis printed, the last time, by the word before the colon."""
+    """The last values that the analysis printed, by the word before the colon."""
     found: dict[str, str] = {}
     for line in printed.splitlines():
         name, colon, rest = line.partition(": ")

@@ -1,4 +1,4 @@
-"""`lorimer demo`: its options. What happens then is in `play.py`."""
+"""`lorimer demo`: its options; `play.py` does the rest."""
 
 from __future__ import annotations
 
@@ -17,20 +17,20 @@ DEFAULT_MODELS: Final = (
     ("openai", "openai:gpt-5.2"),
     ("google", "google:gemini-3.5-flash"),
 )
-"""Which model plays where only a key is given, by provider."""
+"""The model if only a key is given, by provider."""
 
 
 @click.command()
-@click.option("-m", "--model", metavar="SPEC", help="Play with this model.")
+@click.option("-m", "--model", metavar="SPEC", help="Use this model.")
 @click.option("--base-url", metavar="URL", help="... at this address. Needs --model.")
 @click.option("--api-key-env", metavar="NAME", help="The variable whose key is sent to --base-url.")
-@click.option("--script", is_flag=True, help="Play with the script, though there is a key.")
+@click.option("--script", is_flag=True, help="Use the script even if there is a key.")
 @click.option("--fast", is_flag=True, help="No pauses for the reader.")
 @click.option(
     "--dir",
     "directory",
     type=click.Path(path_type=Path),
-    help="A new folder to play in. Default: lorimer-demo, here.",
+    help="A new folder for the demo. Default: lorimer-demo, here.",
 )
 def demo(
     model: str | None,
@@ -47,9 +47,9 @@ def demo(
     never more than $1); without one a script plays the model, and everything else is real.
     """
     if base_url and not model:
-        raise Fault("--base-url needs --model: which model is there?")
+        raise Fault("--base-url needs --model: which model does that server have?")
     if script and model:
-        raise Fault("--script and --model both say who plays: give one of them")
+        raise Fault("--script and --model exclude each other: give one of them")
     from lorimer.cli import agent, host
     from lorimer.cli.demo.play import play
     from lorimer.cli.demo.show import Cast

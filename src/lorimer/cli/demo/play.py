@@ -1,9 +1,8 @@
 """The demo in three acts.
 
-1 An agent works on real data, in a process of its own. 2 That process is killed with SIGKILL
-while its model is answering, and another one goes on. 3 What was not repeated is counted: from
-the facts of the journal, from the requests that the model's server got, and from what the
-analysis left on the disk.
+1. An agent works on real data, in its own process. 2. That process is killed with SIGKILL while its
+model is answering, and another one resumes. 3. What was not repeated is counted: from the facts of
+the journal, the requests that the model's server received, and what the analysis left on disk.
 """
 
 from __future__ import annotations
@@ -36,15 +35,15 @@ if TYPE_CHECKING:
 
 _POLL_S: Final = 0.05
 _IN_FLIGHT_S: Final = 0.4
-"""Seconds after the intent of a model call until it is on its way for sure."""
+"""Seconds after the intent of a model call until its request is certainly in flight."""
 _PACE_S: Final = 0.7
 
 
 async def play(folder: Folder, cast: Cast, *, paced: bool) -> int:
-    """Play it in a new folder; the exit code."""
+    """Play the demo in a new folder; returns the exit code."""
     world = RealWorld()
     described = describe_agent(cast.model, priced=cast.priced)
-    if cast.model is not None:  # what is missing is told before anything is written
+    if cast.model is not None:  # report what is missing before anything is written
         known = host.read(None)
         models = agent.connect(described, cast.base_url, cast.api_key_env, world, known)
         try:
@@ -72,7 +71,7 @@ async def play(folder: Folder, cast: Cast, *, paced: bool) -> int:
 
 
 def _check_prices(models: Models, spec: str) -> None:
-    """Raises Fault for a model whose price is not known: the dollar would not be kept to."""
+    """Raises Fault for a model of unknown price: the limit of one dollar could not be enforced."""
     for target in models.targets(spec):
         if target.model.price(Usage(output_tokens=1)) is None:
             raise Fault(
@@ -84,7 +83,7 @@ def _check_prices(models: Models, spec: str) -> None:
 
 @contextmanager
 def _server(cast: Cast, pause_s: float) -> Generator[FakeLLMServer | None]:
-    """The script's server, if it is the script that plays."""
+    """The server that plays the script; None if a real model is used."""
     if cast.model is not None:
         yield None
         return
@@ -93,7 +92,7 @@ def _server(cast: Cast, pause_s: float) -> Generator[FakeLLMServer | None]:
 
 
 class _Play:
-    """One performance."""
+    """One demo."""
 
     def __init__(self, show: Show, journal: SQLiteJournal, server: FakeLLMServer | None) -> None:
         self._show = show
@@ -135,8 +134,8 @@ class _Play:
         return OK if proof.holds else FAILED
 
     async def _until_in_flight(self, process: AgentProcess) -> RunRow | None:
-        """Wait for the moment to kill: the analysis has run and its result is recorded, and the
-        model is being asked what comes next. None: the agent was done before."""
+        """Wait for the moment to kill: the result of the analysis is recorded, and the next request
+        to the model is in flight. None: the agent ended before."""
         while process.exit_code is None:
             await self._world.sleep(_POLL_S)
             rows = await self._journal.runs(limit=1)
@@ -154,7 +153,7 @@ class _Play:
         return self._server is None or len(self._server.requests) > CUT_TURN
 
     async def _not_killed(self, process: AgentProcess) -> int:
-        """It ended before the kill: a real model may do anything, and so may a person."""
+        """The agent ended before the kill: real models, and people, may do anything."""
         code = process.exit_code
         rows = await self._journal.runs(limit=1)
         if code != OK or not rows:
@@ -165,10 +164,10 @@ class _Play:
 
 
 def _ended_early(code: int | None) -> int:
-    """The agent's own exit code; it has said why itself."""
+    """The agent's own exit code; it has reported why itself."""
     return INTERRUPTED if code in (None, -2) else code if code > 0 else FAILED
 
 
 def _in_flight(facts: Sequence[Event]) -> bool:
-    """The analysis has run to its end, and the last fact is a call to the model."""
+    """Whether the analysis has ended, and the last fact is a call to the model."""
     return bool(facts) and facts[-1].type == "model.intent" and logged(facts) > 0

@@ -1,7 +1,7 @@
-"""The agent's process: started like any program, and killed like one.
+"""The agent's process: started and killed like any program.
 
-`World.spawn` runs a program to its end with its output in a buffer; this one has to be on the
-reader's terminal while it works, and to die by a real SIGKILL.
+`World.spawn` runs a program to its end with its output in a buffer. This one has to write to the
+user's terminal while it works, and to be killed by a real SIGKILL.
 """
 
 from __future__ import annotations
@@ -16,16 +16,16 @@ from pathlib import Path
 from typing import Final
 
 _OWN_END_S: Final = 3.0
-"""Seconds in which it may end by itself: Ctrl-C reaches it as well as us."""
+"""Seconds that it gets to end by itself: Ctrl-C reaches it too."""
 _GRACE_S: Final = 15.0
 
 
 class AgentProcess:
-    """`python -m lorimer ...` in a process of its own, on our terminal."""
+    """`python -m lorimer ...` as a child process on our terminal."""
 
     def __init__(self, arguments: Sequence[str]) -> None:
         environment = dict(os.environ)
-        # `python3` in a command of the agent is the one that runs us
+        # makes `python3` in the agent's commands the interpreter that runs us
         here = str(Path(sys.executable).parent)
         environment["PATH"] = os.pathsep.join([here, environment.get("PATH", os.defpath)])
         sys.stdout.flush()
@@ -43,13 +43,13 @@ class AgentProcess:
         return self._process.poll()
 
     def kill(self) -> None:
-        """SIGKILL: nothing in it gets to run any more."""
+        """Send SIGKILL: none of its code runs any more."""
         os.kill(self._process.pid, signal.SIGKILL)
         self._process.wait()
 
     def stop(self) -> None:
-        """See that it ends: by itself, else asked to, else killed. Blocks. Nothing to do when it
-        has ended."""
+        """Make sure that it ends: wait for it, else terminate it, else kill it. Blocks. Does
+        nothing if it has ended."""
         for step, patience_s in ((lambda: None, _OWN_END_S), (self._process.terminate, _GRACE_S)):
             if self._process.poll() is not None:
                 return

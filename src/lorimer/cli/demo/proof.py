@@ -1,4 +1,4 @@
-"""What was there before the kill, and how often it is there at the end."""
+"""Counts what was recorded before the kill, and how often it is there at the end."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from lorimer.cli.blocks import result_text
 from lorimer.core.events import Event
 
 _RAN: Final = re.compile(r"^✓ (\S+)(?: \d+ s)?( again)?(.*)$", re.MULTILINE)
-"""How a result tells that a step ran."""
+"""The line of a result that says that a step ran."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,22 +26,22 @@ class Proof:
     """Tool calls with a result before the kill."""
     repeated_calls: int
     requests: int | None
-    """What the script's server was asked in all; None: a real model's server does not tell."""
+    """All requests to the script's server; None: a real model's server does not tell."""
     all_replies: int
     logged: int
-    """How often the step that writes the log ran, as the journal has it in the end."""
+    """How often the step that writes the log ran, by the journal."""
     log: tuple[str, ...]
-    """One line for each time that it really ran. Empty: a real model kept none."""
+    """The log: one line for each time that the step really ran. Empty: a real model wrote none."""
     steps: int
     """Steps that had run before the kill."""
     again: tuple[str, ...]
-    """Those that ran again after it, for their values."""
+    """Steps that ran again after it, because their values were needed."""
 
     @classmethod
     def of(
         cls, before: Sequence[Event], after: Sequence[Event], requests: int | None, log: Path
     ) -> Proof:
-        """Count. A fact counts as repeated when one of the same place is recorded once more."""
+        """Count. A fact counts as repeated if another one has the same place in the run."""
         lines = log.read_text("utf-8").splitlines() if log.exists() else []
         past, new = _ran(before), _ran(after[len(before) :])
         return cls(
@@ -59,33 +59,33 @@ class Proof:
 
     @property
     def asked_once(self) -> bool:
-        """Every answer was asked for once, and the one that was cut off once more."""
+        """Whether every answer was requested once, and the one that was cut off twice."""
         return self.requests is None or self.requests == self.all_replies + 1
 
     @property
     def ran_once(self) -> bool:
-        """The log was written as often as the journal has it."""
+        """Whether the log was written as often as the journal says."""
         return not self.log or self.logged == len(self.log)
 
     @property
     def holds(self) -> bool:
-        """Nothing was repeated."""
+        """Whether nothing was repeated."""
         repeated = self.repeated_replies or self.repeated_calls
         return not repeated and self.asked_once and self.ran_once
 
 
 def number(facts: Sequence[Event], type: str) -> int:
-    """How many facts of a kind there are."""
+    """The number of facts of a kind."""
     return sum(fact.type == type for fact in facts)
 
 
 def logged(facts: Sequence[Event]) -> int:
-    """How often a step ran that wrote the log."""
+    """How often the step ran that writes the log."""
     return sum("wrote runs.log" in told for _, _, told in _ran(facts))
 
 
 def _ran(facts: Sequence[Event]) -> list[tuple[str, str, str]]:
-    """Every run of a step that ended well: the step, "again" or nothing, and what else is told."""
+    """Every successful execution of a step: the step, "again" or "", and the rest of the line."""
     results = [fact for fact in facts if fact.type == "tool.result"]
     return [
         found

@@ -1,4 +1,4 @@
-"""What the reader of the demo sees."""
+"""The output of the demo."""
 
 from __future__ import annotations
 
@@ -27,24 +27,24 @@ if TYPE_CHECKING:
 _BAR: Final = 34
 """Columns of the longest bar of the small chart."""
 _BESIDE_BAR: Final = 25
-"""Columns beside it: the name, and by how much."""
+"""Columns beside the bar: the name and the figure."""
 
 
 @dataclass(frozen=True, slots=True)
 class Cast:
-    """Who plays the model."""
+    """Which model is used."""
 
     model: str | None
     """None: the script."""
     base_url: str | None = None
     api_key_env: str | None = None
     priced: bool = True
-    """The model has a price, or is to have one, so a ceiling on it can be held; one at a server of
-    the person's own has none."""
+    """The model has a price, so a cost limit can be enforced; one on the user's own server has
+    none."""
 
 
 class Show:
-    """What the reader sees."""
+    """The output of one demo."""
 
     def __init__(
         self, folder: Folder, cast: Cast, url: str | None, world: World, paced: bool
@@ -59,7 +59,7 @@ class Show:
         self._out: Console = Console(highlight=False)
 
     async def pause(self, seconds: float) -> None:
-        """Time to read; none where nobody watches."""
+        """Give the user time to read; no pause without a terminal."""
         if self._paced:
             await self.world.sleep(seconds)
 
@@ -77,7 +77,7 @@ class Show:
     # --- commands ------------------------------------------------------------------------
 
     def first_command(self) -> list[str]:
-        """What starts the agent."""
+        """The command that starts the agent."""
         folder = self.folder
         return [
             "run",
@@ -88,7 +88,7 @@ class Show:
         ]
 
     def second_command(self, row: RunRow) -> list[str]:
-        """What goes on with it."""
+        """The command that resumes the run."""
         return ["runs", "resume", short_id(row.run_id), *self._common()]
 
     def _common(self) -> list[str]:
@@ -102,7 +102,7 @@ class Show:
         return words
 
     def _command(self, words: Sequence[str]) -> None:
-        """A command as one would type it, an option a line."""
+        """Show a command as it could be typed, one option per line."""
         quoted = [shlex.quote(word) for word in words]
         line = f"$ {program()} "
         for at, word in enumerate(quoted):
@@ -115,9 +115,9 @@ class Show:
     # --- acts ----------------------------------------------------------------------------
 
     def opening(self) -> None:
-        """Who plays, and where."""
+        """Show which model is used, and where."""
         self._say()
-        self._say("Lorimer demo: an agent works, is killed in the middle, and goes on.", "bold")
+        self._say("Lorimer demo: an agent works, is killed in the middle, and is resumed.", "bold")
         self._say()
         if self._cast.model is None:
             self._say(
@@ -136,7 +136,7 @@ class Show:
         self._say()
 
     def killed(self, pid: int, facts: Sequence[Event], row: RunRow) -> None:
-        """The process is gone; what is left."""
+        """Show that the process is gone, and what is left."""
         if self._out.is_terminal:
             self._out.show_cursor(True)
             self._say()
@@ -153,7 +153,7 @@ class Show:
         )
 
     def resuming(self, pid: int, row: RunRow) -> None:
-        """Another process takes over."""
+        """Show that another process takes over."""
         self._say()
         self._say(f"A new process, {pid}, goes on:")
         self._say()
@@ -161,7 +161,7 @@ class Show:
         self._say()
 
     def was_too_quick(self) -> None:
-        """The kill never came."""
+        """Show that the agent was not killed."""
         self._say()
         self._say(
             "The model took another way than the one that this demo waits for, so nothing was"
@@ -170,7 +170,7 @@ class Show:
         )
 
     def proof(self, proof: Proof) -> None:
-        """What was not repeated."""
+        """Show what was not repeated."""
         self._act("3  What was not repeated")
         self._row(
             not proof.repeated_replies,
@@ -203,7 +203,7 @@ class Show:
                 f"{again}; what wrote a file did not",
             )
         if not proof.holds:
-            self._say("That is not as it should be: something was done twice.", "bold red")
+            self._say("This should not happen: something was done twice.", "bold red")
 
     def _row(self, good: bool, what: str, why: str) -> None:
         from rich.text import Text
@@ -212,7 +212,7 @@ class Show:
         self._out.print(Text.assemble(mark, (f"{what:<24}", "bold"), f"  {why}"), soft_wrap=True)
 
     def closing(self, row: RunRow, facts: Sequence[Event]) -> None:
-        """What came of it, what it took, and what to type next."""
+        """Show the outcome, the cost, and what to try next."""
         self._act("What came of it")
         self._chart()
         story = Story()
@@ -252,7 +252,7 @@ class Show:
             self._say(f"  {name} {command}")
 
     def _chart(self) -> None:
-        """The fastest and the shrinking states as bars, from the data itself."""
+        """Show the fastest-growing and the shrinking states as bars, from the data itself."""
         from rich.text import Text
 
         data = self.folder.workspace / "data"
@@ -281,7 +281,7 @@ def _people(path: Path) -> dict[str, int]:
 
 
 def program() -> str:
-    """How this program is called here, so that what is shown can be typed."""
+    """The name by which this program was called, so that shown commands can be typed."""
     called = Path(sys.argv[0])
     if called.name == "lorimer":
         found = shutil.which("lorimer")
@@ -292,7 +292,7 @@ def program() -> str:
 
 
 def _near(path: Path) -> str:
-    """Relative to here where it is beneath."""
+    """The path, relative to the current folder if it is below it."""
     path = path.absolute()
     try:
         return str(path.relative_to(Path.cwd()))

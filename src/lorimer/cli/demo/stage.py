@@ -13,14 +13,14 @@ from lorimer.core.manifest import EnvironmentManifest
 from lorimer.presets import agent_manifest
 
 RULES: Final = ("step", "edit_step", "replay", "diagnose", "Write(report.md)")
-"""All that the agent may do besides reading."""
+"""The agent's allow rules; reading needs none."""
 TOOLS: Final = ("Glob", "Grep", "Read", "Write", "steps")
 DATA: Final = ("README.md", "population-2010.csv", "population-2020.csv")
 
 PRICES: Final = {"input_per_million": 3.0, "output_per_million": 15.0}
-"""US dollars for a million tokens of the script: made up, so that there is something to count."""
+"""US dollars per million tokens of the script: made up, so that there is a cost to show."""
 COST_LIMIT_USD: Final = 1.0
-"""What a real model may cost."""
+"""The limit for a real model."""
 
 _SYSTEM: Final = (
     "You are a careful data analyst. You work in a folder through tools, with relative paths, "
@@ -30,13 +30,13 @@ _SYSTEM: Final = (
 
 @dataclass(frozen=True, slots=True)
 class Folder:
-    """Where everything of one demo is."""
+    """The folder of one demo."""
 
     root: Path
 
     @property
     def workspace(self) -> Path:
-        """What the agent sees."""
+        """The folder in which the agent works."""
         return self.root / "workspace"
 
     @property
@@ -61,24 +61,25 @@ class Folder:
 
     @property
     def log(self) -> Path:
-        """One line for every time that the last step of the analysis really ran."""
+        """The log, with a line for each time that the last step of the analysis really ran."""
         return self.workspace / "runs.log"
 
 
 def choose_folder(given: Path | None) -> Folder:
-    """`--dir`, which must be new or empty, else the first free `lorimer-demo` here."""
+    """The folder in `--dir`, which must be new or empty; else the first unused name of the form
+    `lorimer-demo` here. Raises Fault."""
     if given is None:
         number = 1
         while (path := Path("lorimer-demo" if number == 1 else f"lorimer-demo-{number}")).exists():
             number += 1
         return Folder(path)
     if given.exists() and (not given.is_dir() or any(given.iterdir())):
-        raise Fault(f"--dir: {given} is there already and not an empty folder")
+        raise Fault(f"--dir: {given} exists, and is not an empty folder")
     return Folder(given)
 
 
 def lay_out(folder: Folder, manifest: EnvironmentManifest) -> None:
-    """Write the files. Raises OSError."""
+    """Write the files of the demo. Raises OSError."""
     here = files("lorimer.cli.demo")
     (folder.workspace / "data").mkdir(parents=True)
     for name in DATA:
@@ -89,8 +90,8 @@ def lay_out(folder: Folder, manifest: EnvironmentManifest) -> None:
 
 
 def describe_agent(model: str | None, *, priced: bool) -> EnvironmentManifest:
-    """The demo's agent. Without a model: the script, at made-up prices. `priced`: a price for
-    the model is known or may be asked for, so a ceiling on it can be held."""
+    """The demo's agent; `model` None: the script, at made-up prices. `priced`: the model has a
+    price, so a cost limit can be enforced."""
     manifest = agent_manifest(
         model=model or f"anthropic:{MODEL}", system_prompt=_SYSTEM, max_turns=25
     )

@@ -1,1 +1,2 @@
-"""`lorimer manifest`: `command.py` has the group and its small commands; others have a module."""
+"""`lorimer manifest`: the group and its small commands are in `command.py`, each of the others in
+its own module."""

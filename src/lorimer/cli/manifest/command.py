@@ -88,7 +88,7 @@ def new(
 
 
 def _in_full(made: EnvironmentManifest) -> dict[str, JSON]:
-    """As data, with what a person is likely to change even where it is the default."""
+    """The manifest as data, including defaults that people often change."""
     from dataclasses import asdict
 
     if "system" in made.stages:
@@ -109,7 +109,8 @@ def _in_full(made: EnvironmentManifest) -> dict[str, JSON]:
 
 
 def _without_null(full: dict[str, JSON]) -> dict[str, JSON]:
-    """For TOML, which has none: of the sections, where each null is the default."""
+    """The data without nulls in its sections, since TOML has none: each null there is the
+    default."""
     return {
         name: {key: value for key, value in part.items() if value is not None}
         if isinstance(part, Mapping)
@@ -166,8 +167,8 @@ def validate(files: tuple[Path, ...]) -> int:
 def import_(file: Path, output: Path | None, force: bool) -> None:
     """Convert a manifest of geny-executor, versions 2.0 and 3.0.
 
-    What has no place here, or means something else, is told on stderr, one a line. Keys are never
-    carried, nor shown.
+    Values without an equivalent here, or with another meaning, are reported on stderr, one per
+    line. API keys are neither imported nor shown.
 
     \b
     Example:
@@ -186,7 +187,7 @@ def _put(text: str, output: Path | None, *, force: bool) -> None:
     if output is None:
         click.echo(text, nl=False)
     elif output.exists() and not force:
-        raise fail.Fault(f"{output} is there already", hint="Give another name, or --force.")
+        raise fail.Fault(f"{output} already exists", hint="Give another name, or --force.")
     else:
         _write(output, text)
 

@@ -1,4 +1,4 @@
-"""`lorimer manifest diff`: what two agents differ in."""
+"""`lorimer manifest diff`: the differences between two agents."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ if TYPE_CHECKING:
 def diff(before: str, after: str, output_format: str) -> int:
     """Show how two agents differ. BEFORE and AFTER are files, or names of presets.
 
-    What counts is what they come to, not how they are written: a default that is spelled out is
-    no difference. Exit codes: 0 the same, 1 different, 2 one of them cannot be read.
+    Their meaning is compared, not their text: a default that is spelled out is no difference. Exit
+    codes: 0 the same, 1 different, 2 one of them cannot be read.
 
     \b
     Example:
@@ -51,4 +51,4 @@ def diff(before: str, after: str, output_format: str) -> int:
     return FAILED if found else OK
 
 
-_WRITTEN = "They come to the same, and are written differently."
+_WRITTEN = "They mean the same, but are written differently."

@@ -1,4 +1,5 @@
-"""`lorimer manifest explain`: what an agent does, stage by stage, and who says what of it."""
+"""`lorimer manifest explain`: what an agent does, stage by stage, and where each value comes
+from."""
 
 from __future__ import annotations
 
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
     from lorimer.models.hostfile import Host
 
 _CHOSEN: Final = " *"
-"""Behind a strategy that is not the default."""
+"""The mark of a strategy that is not the default."""
 
 
 @click.command()
@@ -71,7 +72,7 @@ def explain(
     if file_or_preset in PRESETS or (of_package and file_or_preset in preset_names()):
         found = settings.preset(file_or_preset, effective)
     else:
-        agent.described(file_or_preset)  # tells what is wrong
+        agent.described(file_or_preset)  # raises the error that says what is wrong
         found = settings.load(path, effective)
     described, origins = found.manifest, dict(found.origins)
     known = host.read(models)
@@ -124,7 +125,7 @@ def _print_json(described: EnvironmentManifest, origins: Mapping[str, str]) -> N
 
 
 def _origins(described: EnvironmentManifest, origins: Mapping[str, str]) -> Table:
-    """What of the agent as a whole is no default, and who says it."""
+    """The values of the agent as a whole that are not defaults, and where they come from."""
     from rich.table import Table
     from rich.text import Text
 
@@ -143,7 +144,7 @@ def _origins(described: EnvironmentManifest, origins: Mapping[str, str]) -> Tabl
 
 
 def _facts(described: EnvironmentManifest, known: Host) -> list[tuple[str, str]]:
-    """What is true of the agent as a whole."""
+    """Lines about the agent as a whole."""
     model = described.model
     asked = [f"at most {model.max_tokens:,} tokens an answer"]
     if model.thinking_enabled:
@@ -157,7 +158,7 @@ def _facts(described: EnvironmentManifest, known: Host) -> list[tuple[str, str]]
     facts = [
         ("agent", described.metadata.name),
         ("model", f"{_model(described, known)}; {', '.join(asked)}"),
-        ("tools", ", ".join(tools) or "none but those that a program registers"),
+        ("tools", ", ".join(tools) or "only those that a program registers"),
         (
             "limits",
             f"{count(limits.max_turns, 'turn')}, {limits.timeout_s:g} s, "
@@ -176,13 +177,13 @@ def _facts(described: EnvironmentManifest, known: Host) -> list[tuple[str, str]]
 
 
 def _model(described: EnvironmentManifest, known: Host) -> str:
-    """Who answers, as far as it is known here: a tier or an alias is known to its host only."""
+    """The agent's model as far as it is known here: only its host knows a tier or an alias."""
     from lorimer.cli.agent import spec_text
     from lorimer.core.variables import names_in
 
     text = spec_text(described)
     if any(names_in(text)):
-        return f"{text}, by variables of whoever runs it"
+        return f"{text}, with variables from whoever runs it"
     models = known.models()
     found = models.expand(text)
     named: list[str] = []

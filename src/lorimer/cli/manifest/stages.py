@@ -1,4 +1,4 @@
-"""`lorimer manifest stages`: what an agent may be made of."""
+"""`lorimer manifest stages`: what a manifest can choose from."""
 
 from __future__ import annotations
 
@@ -42,8 +42,8 @@ def stages(stage: str | None, output_format: str) -> None:
 
 
 def table_of_stages() -> Table:
-    """Without rows. Stage and slot share a column, so that a terminal of 80 columns has room for
-    what they do."""
+    """A table without rows. Stage and slot share a column, so that a terminal of 80 columns has
+    room for the descriptions."""
     from rich.table import Table
 
     table = Table(box=None, pad_edge=False, header_style="bold", padding=(0, 2, 0, 0))
@@ -97,7 +97,7 @@ def _table(told: list[dict[str, JSON]], *, in_full: bool) -> Table:
 
 
 def _fields(told: Mapping[str, JSON]) -> list[str]:
-    """A line for each thing that can be configured."""
+    """A line for each field of a configuration."""
     schema = told.get("config_schema")
     properties = schema.get("properties") if isinstance(schema, Mapping) else None
     lines: list[str] = []
@@ -113,7 +113,7 @@ def _shown(default: JSON) -> str:
 
 
 def _kind(field: JSON) -> str:
-    """What a field takes, in a few words."""
+    """The type of a field, in a few words."""
     if not isinstance(field, Mapping):
         return "any"
     either, words = field.get("anyOf"), field.get("enum")

@@ -1,1 +1,2 @@
-"""`lorimer runs`: `command.py` has the group and its small commands; others have a module."""
+"""`lorimer runs`: the group and its small commands are in `command.py`, each of the others in its
+own module."""

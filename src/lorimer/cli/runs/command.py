@@ -35,7 +35,7 @@ for command in (explain, verify, diff, replay, fork, receipts, export, compact, 
 
 @runs.command("ls")
 @limit_option
-@click.option("--json", "as_json", is_flag=True, help="One JSON object a line.")
+@click.option("--json", "as_json", is_flag=True, help="One JSON object per line.")
 @click.option("--all", "everything", is_flag=True, help="Runs of sub-agents too.")
 @store_option
 def ls(limit: int, as_json: bool, everything: bool, store: str | None) -> None:
@@ -47,14 +47,14 @@ def ls(limit: int, as_json: bool, everything: bool, store: str | None) -> None:
 
 @runs.command()
 @run_argument(required=False)
-@click.option("--json", "as_json", is_flag=True, help="The facts themselves, one a line.")
+@click.option("--json", "as_json", is_flag=True, help="Print the facts as JSON, one per line.")
 @click.option("--full", is_flag=True, help="Inputs and results of tools in full.")
 @click.option(
     "-f",
     "--follow",
     "following",
     is_flag=True,
-    help="While a process has it at work: what happens, as it happens, to its end.",
+    help="Follow a run that a process executes, to its end.",
 )
 @store_option
 def show(run: str | None, as_json: bool, full: bool, following: bool, store: str | None) -> None:
@@ -72,7 +72,7 @@ def resume(
     """Resume an interrupted run. RUN is an id or its beginning.
 
     What its journal contains is not done again: no answer is paid for twice, no tool runs twice.
-    The agent, its limits, the workspace and --base-url are those that the run was begun with, and
+    The agent, its limits, the workspace and --base-url are those that the run was started with, and
     so are --sandbox and --permission-mode if they were stricter than usual. Permissions are not
     stored: give --allow, --network and similar options again, or be asked.
     """

@@ -19,12 +19,12 @@ _BAR: Final = 24
 """Characters of the longest bar."""
 _WHO: Final = 40
 _BAD: Final = ("failed attempt", "cut off")
-"""What was paid for and came to nothing."""
+"""Costs without a useful result."""
 
 
 def print_costs(found: Sequence[Cost], *, as_json: bool) -> None:
-    """A row for each thing that was paid for, then what went to whom, and all of it. Where no price
-    is known, bars and shares are those of tokens."""
+    """Print a row for each cost, the totals by recipient, and the sum. If no price is known, bars
+    and shares are those of tokens."""
 
     if as_json:
         for each in found:

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from lorimer.journal.diff import Comparison, Difference, Figures
 
 _MOST_LINES: Final = 12
-"""Lines of one difference that are shown without --full."""
+"""Most lines of one difference that are shown without --full."""
 
 
 @click.command()
@@ -110,13 +110,13 @@ def _told(difference: Difference, *, full: bool) -> Iterator[Line]:
 def _changes(ours: str | None, theirs: str | None) -> Iterator[tuple[str, str]]:
     before, after = [(text or "").splitlines() for text in (ours, theirs)]
     changes = unified(before, after, "", context=1, end="")
-    for line in islice(changes, 2, None):  # without the names of files
+    for line in islice(changes, 2, None):  # skip the header with file names
         if not line.startswith("@@"):
             yield line[0], line[1:]
 
 
 def _text(kind: str, value: JSON) -> str | None:
-    """A side of a difference as lines of text; None: there is none."""
+    """One side of a difference as text; None: it has no text."""
     if value is None or isinstance(value, str):
         return value
     if kind == "call" and isinstance(value, Mapping):

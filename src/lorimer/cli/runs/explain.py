@@ -23,13 +23,13 @@ _KINDS: Final = (
     "start limit resume change message stage compaction model failover retry tool hook person "
     "child turn suspended end"
 ).split()
-"""As `journal/explain/reason.py` has them, which is loaded when somebody asks."""
+"""The same as in `journal/explain/reason.py`, which is imported only when needed."""
 _STYLES: Final = {"tool": "bold", "hook": "magenta", "person": "magenta", "end": "bold"}
 _USUAL: Final = ("stage", "model")
-"""Told again only in a turn where they are not as in the one before."""
+"""Kinds that are shown again only if they differ from the turn before."""
 _ENTERED: Final = "entered "
 _ABOUT, _WHAT, _WHY = 60, 110, 160
-"""Characters of it that are shown."""
+"""Most characters that are shown of each part."""
 
 
 @click.command()
@@ -56,11 +56,11 @@ def explain(
     """Explain the course of a run: each decision, its reason, and where that comes from: a path of
     the manifest, a rule, a limit, the caller, a person.
 
-    RUN is an id or its beginning. Stages and models are told where they are not as in the turn
-    before; --decision and --json tell them all. Nothing is changed, no model is called.
+    RUN is an id or its beginning. Stages and models are shown where they differ from the turn
+    before; --decision and --json show them all. Nothing is changed, no model is called.
     """
     if cost and kinds:
-        raise Fault("--cost tells what was paid for, --decision what was decided: give one of them")
+        raise Fault("--cost shows what was paid for, --decision what was decided: give one of them")
     asyncio.run(_explain(run, turn, kinds, cost, as_json, store))
 
 
@@ -107,7 +107,7 @@ async def _explain(
 
 
 def _print(found: Sequence[Explanation], *, whole: bool) -> None:
-    """`whole`: stages and models in each turn, also where nothing is new."""
+    """`whole`: show the stages and models of every turn, even if nothing is new."""
     from lorimer.cli.printing import print_lines
 
     before: set[str] = set()
@@ -119,8 +119,8 @@ def _print(found: Sequence[Explanation], *, whole: bool) -> None:
 
 
 def _news(told: Sequence[Explanation], before: Collection[str]) -> Iterator[Line]:
-    """The lines of a turn, with the stages that it entered in one, and without what was as usual in
-    the turn before."""
+    """The lines of a turn: one for all stages that it entered, and none for stages and models that
+    are as in the turn before."""
     entered = [e.what for e in told if e.kind == "stage" and e.what.startswith(_ENTERED)]
     is_new = set(entered) != {what for what in before if what.startswith(_ENTERED)}
     for each in told:
@@ -137,7 +137,7 @@ def _head(kind: str) -> tuple[str, str]:
 
 
 def _line(each: Explanation) -> Line:
-    """All of it may hold words of strangers."""
+    """The line, escaped: all of it may contain untrusted text."""
     return [
         _head(each.kind),
         (one_line(each.what, _WHAT), _STYLES.get(each.kind, "")),

@@ -22,16 +22,15 @@ from lorimer.cli.run_names import run_argument
     "-o",
     "--output",
     type=click.Path(dir_okay=False, path_type=Path),
-    help="Write to this file, which is there at the end, or not at all. Default: stdout.",
+    help="Write to this file, completely or not at all. Default: stdout.",
 )
 @store_option
 def export(run: str, session: bool, output: Path | None, store: str | None) -> None:
     """Write a run as JSON lines: a header with its manifest, then its facts.
 
-    RUN is an id or its beginning. The lines hold what the run was asked, every answer of the model,
-    and the input and result of every tool call. Of secrets that were known then only the names are
-    among them.
-    """
+    RUN is an id or its beginning. The lines contain the run's input, every answer of the model, and
+    the input and result of every tool call. Secrets that were known to the run are replaced by
+    their names."""
     if output is None:
         asyncio.run(_export(run, session, store, click.echo))
         return

@@ -1,4 +1,4 @@
-"""`lorimer runs show --follow`: a run that some process has at work, as it unfolds."""
+"""`lorimer runs show --follow`: shows a run while another process executes it."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ if TYPE_CHECKING:
     from lorimer.journal.sqlite.store import SQLiteJournal
 
 _LOOK_S: Final = 0.2
-"""How often the journal is looked at."""
+"""Seconds between two looks at the journal."""
 
 
 async def follow(journal: SQLiteJournal, row: RunRow, world: World, *, as_json: bool) -> None:
-    """Tell its facts as they come, until it has ended or nobody is at work on it any more. Nothing
-    is claimed: whoever has it does not notice."""
+    """Show its facts as they are recorded, until it ends or no process executes it any more. Claims
+    nothing, so the executing process is not disturbed."""
     if as_json:
         async with aclosing(_facts(journal, row, world)) as facts:
             async for fact in facts:
@@ -54,14 +54,14 @@ async def follow(journal: SQLiteJournal, row: RunRow, world: World, *, as_json: 
 
 
 async def _facts(journal: SQLiteJournal, row: RunRow, world: World) -> AsyncGenerator[Event]:
-    """Those that are there, and those that come."""
+    """The recorded facts, and then new ones."""
     from lorimer.cli import reading
 
     after = row.first - 1
     while True:
         now = await journal.find_run(row.run_id) or row
         at_work = await reading.status_of(journal, now, world) == "running"
-        # read after that: what was written until then is seen
+        # read after that: nothing written before it can be missed
         async with aclosing(journal.read(row.stream, after)) as stream:
             async for fact in stream:
                 if fact.run_id != row.run_id:
@@ -74,7 +74,7 @@ async def _facts(journal: SQLiteJournal, row: RunRow, world: World) -> AsyncGene
 
 
 def _doing(fact: Event) -> str:
-    """What is going on after this fact; "": what was before."""
+    """What the run is doing after this fact; "": the same as before."""
     match fact.type:
         case "model.intent":
             return "the model is thinking"

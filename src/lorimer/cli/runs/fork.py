@@ -1,4 +1,4 @@
-"""`lorimer runs fork`: another run from the middle of one."""
+"""`lorimer runs fork`: a new run from the middle of another."""
 
 from __future__ import annotations
 
@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING
 import click
 
 from lorimer.cli.click_types import Whole
-from lorimer.cli.fail import Fault
 from lorimer.cli.options import Terms, execution_options
 from lorimer.cli.run_names import run_argument
 
@@ -29,7 +28,7 @@ if TYPE_CHECKING:
     type=Whole(min=1),
     required=True,
     metavar="N",
-    help="How many of its turns the fork takes over, with the results of their calls.",
+    help="How many turns the fork keeps, with the results of their calls.",
 )
 @click.option("-m", "--model", metavar="SPEC", help="Another model. Default: that of the run.")
 @click.option(
@@ -48,9 +47,9 @@ def fork(
 ) -> int:
     """Continue from the middle of a run, in a new session. RUN is an id or its beginning.
 
-    With a PROMPT that comes next; without one, the model is asked again after turn N, as it was
-    then: another model may do better. What was done until turn N is known to it and not done again;
-    files are as they are now. The run itself stays as it is. `lorimer runs show` counts its turns.
+    After turn N comes the PROMPT; without one, the model is asked again as it was then: another
+    model may do better. It knows what was done until turn N, which is not done again; files are as
+    they are now. The original run does not change. `lorimer runs show` numbers its turns.
 
     \b
     Examples:
@@ -89,7 +88,7 @@ async def _fork(
         if model is not None:
             agent.choose(described, model, None, known)
         if not _same_provider(parent, described, terms, known):
-            # its address was another provider's
+            # its address was that of another provider
             call = replace(call, base_url="", key_variable="")
         prepared = await foreground.prepare(described, terms, world, call)
         now = replace(
@@ -114,20 +113,19 @@ async def _fork(
 
 
 def _manifest(parent: Recording) -> EnvironmentManifest:
+    from lorimer.cli.reading import no_manifest
     from lorimer.core.manifest import EnvironmentManifest
 
     if parent.manifest is None:
-        raise Fault(
-            f"the manifest of run {parent.run_id} is not in this store",
-            hint="Give one: --manifest FILE.",
-        )
+        raise no_manifest(parent.run_id, "Give one: --manifest FILE.")
     return EnvironmentManifest.from_dict(parent.manifest)
 
 
 def _same_provider(
     parent: Recording, described: EnvironmentManifest, terms: Terms, known: Host
 ) -> bool:
-    """The run asked whom this agent asks, as far as is known: variables may be others now."""
+    """Whether the run used the provider that this agent uses, as far as is known: variables may
+    have changed."""
     from lorimer.cli.agent import filled, spec_of, spec_text
     from lorimer.core.variables import names_in
 

@@ -1,4 +1,4 @@
-"""`lorimer runs receipts`: what compaction took out of the model's view, and the messages."""
+"""`lorimer runs receipts`: the messages that compaction hid from the model."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ if TYPE_CHECKING:
 @click.command()
 @run_argument()
 @click.argument("number", required=False, type=Whole(min=1))
-@click.option("--json", "as_json", is_flag=True, help="One JSON object a line.")
+@click.option("--json", "as_json", is_flag=True, help="One JSON object per line.")
 @store_option
 def receipts(run: str, number: int | None, as_json: bool, store: str | None) -> None:
     """List the compactions of a run; with NUMBER, show the messages that one hid.
 
-    RUN is an id or its beginning. Compaction takes messages out of what the model is shown, never
-    out of the conversation: they are told here as they were.
+    RUN is an id or its beginning. Compaction hides messages from the model, but never removes them
+    from the conversation: here they are shown unchanged.
     """
     asyncio.run(_receipts(run, number, as_json, store))
 

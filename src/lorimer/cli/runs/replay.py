@@ -1,4 +1,4 @@
-"""`lorimer runs replay`: a run again, from its facts alone."""
+"""`lorimer runs replay`: replays a run from its facts alone."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Final
 
 import click
 
-from lorimer.cli.fail import FAILED, OK, Fault
+from lorimer.cli.fail import FAILED, OK
 from lorimer.cli.options import store_option
 from lorimer.cli.run_names import run_argument
 from lorimer.cli.text import count, on_line, one_line, print_json, short_id, visible
@@ -35,9 +35,9 @@ _WIDTH: Final = 300
 def replay(run: str, manifest: Path | None, as_json: bool, store: str | None) -> int:
     """Replay a recorded run from its facts alone. RUN is an id or its beginning.
 
-    Every answer of the model and of a tool comes from the record: nothing is called, nothing is
-    written, no key is needed. Shows the first place where the agent, as it is now, does not do what
-    is recorded. A run without an end is replayed as far as it is recorded.
+    Every answer of the model and every result of a tool comes from the record: nothing is called,
+    nothing is written, no key is needed. Shows the first place where the agent, as it is now, acts
+    differently from the record. A run without an end is replayed as far as it is recorded.
     Exit codes: 0 as recorded, 1 not so, 2 no such run.
     """
     return asyncio.run(_replay(run, manifest, as_json, store))
@@ -60,10 +60,7 @@ async def _replay(run: str, manifest: Path | None, as_json: bool, store: str | N
         recording = await recorded(journal, row.run_id)
         call = await Call.of(journal, row.run_id)
     if recording.manifest is None and other is None:
-        raise Fault(
-            f"the manifest of run {short_id(row.run_id)} is not in this store",
-            hint="Give one: --manifest FILE.",
-        )
+        raise reading.no_manifest(row.run_id, "Give one: --manifest FILE.")
     described = other or EnvironmentManifest.from_dict(recording.manifest or {})
     pipeline = Pipeline(
         described,
@@ -95,7 +92,9 @@ def _print(
     run = short_id(recording.run_id)
     divergence = replayed.divergence
     if divergence is None:
-        what = "ends as recorded" if recording.end is not None else "goes as far as it is recorded"
+        what = (
+            "ends as recorded" if recording.end is not None else "replays as far as it is recorded"
+        )
         facts = count(len(recording.facts), "fact")
         click.echo(click.style(f"✓ {run}: {facts}, and it {what}", fg="green"))
         return

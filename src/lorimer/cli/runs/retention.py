@@ -1,4 +1,4 @@
-"""`lorimer runs compact` and `prune`: old runs in less room, or out of the store."""
+"""`lorimer runs compact` and `prune`: compress old runs, or remove them from the store."""
 
 from __future__ import annotations
 
@@ -42,8 +42,8 @@ def compact(age: float | None, vacuum: bool, as_json: bool, store: str | None) -
     """Compress ended runs, by whole sessions. Nothing is lost: they can be shown, verified,
     replayed, forked, exported and continued as before.
 
-    A session with an unfinished run stays as it is, and one that somebody holds. The room in the
-    file is free for new runs; with --vacuum the disk gets it back.
+    Sessions with an unfinished run, or in use by a process, are not changed. The freed space in the
+    file is used by new runs; --vacuum returns it to the disk.
     """
     asyncio.run(_compact(age, vacuum, as_json, store))
 
@@ -64,7 +64,7 @@ def compact(age: float | None, vacuum: bool, as_json: bool, store: str | None) -
     metavar="N",
     help="Whatever their age, keep the sessions of the N latest runs.",
 )
-@click.option("--dry-run", is_flag=True, help="Only say what would be removed.")
+@click.option("--dry-run", is_flag=True, help="Only show what would be removed.")
 @_vacuum_option
 @_json_option
 @store_option
@@ -73,9 +73,8 @@ def prune(
 ) -> None:
     """Remove old runs from the store, by whole sessions.
 
-    A session with an unfinished run stays, and one that somebody holds. The room in the file is
-    free for new runs; with --vacuum the disk gets it back.
-    """
+    Sessions with an unfinished run, or in use by a process, are kept. The freed space in the file
+    is used by new runs; --vacuum returns it to the disk."""
     asyncio.run(_prune(age, keep, dry_run, vacuum, as_json, store))
 
 
@@ -132,18 +131,18 @@ async def _room(
     vacuum: bool,
     as_json: bool,
 ) -> None:
-    """Vacuum, if it is to be, and tell of the room in the file, which was `before` bytes."""
+    """Vacuum if requested, and report the size of the file, which was `before` bytes."""
     if vacuum:
         with Gauge(world) as gauge:
-            gauge.say("writing the file anew")
+            gauge.say("rewriting the file")
             await journal.vacuum()
     size, free = await journal.space()
     if as_json:
         print_json({**done, "bytes": size, "free": free, "given_back": before - size})
     elif vacuum:
-        click.echo(f"the file is {_size(size)}; {_size(before - size)} were given back to the disk")
+        click.echo(f"the file is {_size(size)}; {_size(before - size)} were returned to the disk")
     else:
-        hint = "; --vacuum gives it back to the disk" if free else ""
+        hint = "; --vacuum returns it to the disk" if free else ""
         click.echo(f"the file is {_size(size)}, of which {_size(free)} is free for new runs{hint}")
 
 
@@ -155,7 +154,7 @@ def _tell_compacted(compacted: Compacted) -> None:
 
 def _tell_pruned(pruned: Pruned, dry_run: bool) -> None:
     what = f"{count(pruned.sessions, 'session')} with {count(pruned.runs, 'run')}"
-    documents = f", {count(pruned.documents, 'document')} that no run names any more"
+    documents = f", {count(pruned.documents, 'document')} that no run uses any more"
     click.echo(f"would remove {what}" if dry_run else f"removed {what}{documents}")
     _tell_left(pruned)
 
@@ -165,7 +164,7 @@ def _tell_left(done: Compacted | Pruned) -> None:
         stay = count(done.unfinished, "old session")
         click.echo(f"{stay} with an unfinished run stay: lorimer runs ls, lorimer runs resume")
     if done.in_use:
-        click.echo(f"{count(done.in_use, 'old session')} stay: somebody holds them")
+        click.echo(f"{count(done.in_use, 'old session')} stay: they are in use")
 
 
 def _size(size: int) -> str:

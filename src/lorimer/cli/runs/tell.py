@@ -1,4 +1,5 @@
-"""`lorimer runs send|answer|change|cancel`: tell a run something, whichever process has it."""
+"""`lorimer runs send|answer|change|cancel`: send a message to a run, whichever process executes
+it."""
 
 from __future__ import annotations
 
@@ -23,7 +24,7 @@ STOPPED_WITHIN_S: Final = 15.0
 """Seconds that `cancel` waits for the other process to end the run."""
 
 TAKEN_WITHIN_S: Final = 3.0
-"""Seconds that `change` waits for the other process to take it up."""
+"""Seconds that `change` waits for the other process to make the change."""
 
 
 @click.command()
@@ -31,19 +32,19 @@ TAKEN_WITHIN_S: Final = 3.0
 @click.argument("text")
 @store_option
 def send(run: str, text: str, store: str | None) -> None:
-    """Add TEXT to the conversation of RUN, before its next model call; for a run that is not live,
-    when it is resumed."""
+    """Add TEXT to the conversation of RUN before its next model call; if it is not live, when it is
+    resumed."""
     asyncio.run(_send(run, text, store))
 
 
 @click.command()
 @run_argument()
 @click.argument("words", metavar="ANSWER")
-@click.option("--question", metavar="ID", default="", help="Which one, where there are several.")
+@click.option("--question", metavar="ID", default="", help="Which question, if there are several.")
 @store_option
 def answer(run: str, words: str, question: str, store: str | None) -> None:
-    """Answer a question of RUN: yes or no to whether a call may run; a text, or the number of an
-    option, to a question of the agent. `lorimer runs show` shows the question."""
+    """Answer a question of RUN, which `lorimer runs show` shows: yes or no if a call needs
+    approval; a text, or the number of an option, if the agent asks."""
     asyncio.run(_answer(run, words, question, store))
 
 
@@ -70,8 +71,8 @@ def change(run: str, values: tuple[str, ...], changes: tuple[str, ...], store: s
     """Change the manifest of RUN, and of no other run, before its next model call: all of the
     changes, or none. A run that is not live is changed when it is resumed.
 
-    Limits stay, and so do its sub-agents and whether it remembers; a sub-agent keeps its tools and
-    rules. What was changed is recorded, and the same again when the run is resumed or replayed.
+    Limits, sub-agents and memory cannot be changed; a sub-agent keeps its tools and rules. Changes
+    are recorded, and apply again when the run is resumed or replayed.
     """
     asyncio.run(_change(run, values, changes, store))
 
@@ -131,7 +132,7 @@ async def _change(
             raise Fault(f"run {name}: {each.get('why')}", code=str(each.get("code")))
     if fact.type == "run.end":
         raise Fault(
-            f"run {name} ended before it took the change up",
+            f"run {name} ended before the change was made",
             code=ExecutorErrorCode.EXEC_RUN_ENDED.value,
         )
     click.echo(f"changed: run {name}, from turn {fact.iteration + 1} on")
@@ -160,7 +161,7 @@ async def _answer(run: str, words: str, question: str, store: str | None) -> Non
             )
         if not await mail.answer(journal, row.run_id, said, question=question):
             raise Fault(
-                f"run {short_id(row.run_id)} was answered by somebody else just now: that counts",
+                f"run {short_id(row.run_id)} was just answered by somebody else: that counts",
                 code="exec.input.invalid",
             )
         at_work = await reading.status_of(journal, row, world) == "running"

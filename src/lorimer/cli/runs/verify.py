@@ -1,4 +1,4 @@
-"""`lorimer runs verify`: whether what is recorded is as it was written, and keeps its promises."""
+"""`lorimer runs verify`: whether records are as they were written, and all guarantees were kept."""
 
 from __future__ import annotations
 
@@ -25,10 +25,9 @@ if TYPE_CHECKING:
 def verify(run: str | None, everything: bool, as_json: bool, store: str | None) -> int:
     """Check the integrity of a run, or with --all of every run, and that all guarantees were kept.
 
-    RUN is an id or its beginning, or the id of a session. Says for each finding in which fact it
-    shows, which rule it breaks, and what is wrong. Nothing is changed, no model is called.
-    Exit codes: 0 nothing is wrong, 1 something is, 2 there is no such run.
-    """
+    RUN is an id or its beginning, or the id of a session. For each finding, shows the fact, the
+    rule that it breaks, and what is wrong. Nothing is changed, no model is called. Exit codes: 0
+    nothing is wrong, 1 something is, 2 there is no such run."""
     if (run is None) != everything:
         raise Fault("name a run, or give --all", hint="lorimer runs ls")
     return asyncio.run(_verify(run, as_json, store))

@@ -1,2 +1,2 @@
-"""`lorimer steps`: `command.py` has the group and what runs a file, `file.py` reads and writes it;
-`show.py` and `edit.py` are commands."""
+"""`lorimer steps`: `command.py` has the group and the commands that run a file, `show.py` and
+`edit.py` further commands; `file.py` reads and writes files of steps."""

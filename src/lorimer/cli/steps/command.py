@@ -1,4 +1,4 @@
-"""`lorimer steps`: a script with cells, or a notebook, as a graph of steps."""
+"""`lorimer steps`: works with a script with cells, or a notebook, as a graph of steps."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from lorimer.esg import StepExecutor, StepResult
 
 _LOOK_S = 0.3
-"""How often a watched file is looked at."""
+"""Seconds between two looks at a watched file."""
 
 
 @click.group(cls=Group)
@@ -29,7 +29,7 @@ def steps() -> None:
     """Run a script with cells (`# %%`) or a notebook step by step, and after an edit only what is
     stale; show and explain its graph.
 
-    Steps are run in this process, with all that you may do: run your own files only.
+    Steps run in this process, with all your rights: run only files that you trust.
     """
 
 
@@ -39,11 +39,13 @@ for _command in (show, edit, convert):
 
 @steps.command()
 @file_argument
-@click.option("--watch", is_flag=True, help="Go on: run what is stale whenever FILE is saved.")
+@click.option(
+    "--watch", is_flag=True, help="Keep running, and run stale steps whenever FILE is saved."
+)
 @click.option(
     "--html",
     type=click.Path(dir_okay=False, path_type=Path),
-    help="Write code, graph, outputs and figures as a page that stands alone.",
+    help="Write code, graph, outputs and figures as a self-contained HTML page.",
 )
 @click.option("--no-magics", is_flag=True, help="Leave out lines of notebook magics (%, !, ?).")
 def run(file: Path, watch: bool, html: Path | None, no_magics: bool) -> None:
@@ -51,11 +53,11 @@ def run(file: Path, watch: bool, html: Path | None, no_magics: bool) -> None:
     from lorimer.esg import StepExecutor
     from lorimer.esg.execution.main import main_of_steps
 
-    if html is not None and not html.parent.is_dir():  # before all that takes its time is run
+    if html is not None and not html.parent.is_dir():  # before steps run, which may take long
         raise Fault(f"{html} cannot be written: there is no folder {html.parent}")
-    os.environ.setdefault("MPLBACKEND", "agg")  # figures are kept, no window is opened
+    os.environ.setdefault("MPLBACKEND", "agg")  # figures are captured, no window is opened
     session = StepExecutor(given(file), observer=_Running() if is_live() else None)
-    seen = _stamp(file)  # before it is read: what is saved while the steps run counts
+    seen = _stamp(file)  # before it is read: a save while the steps run has to be noticed
     _load(session, file, no_magics)
     sys.argv = [str(file)]
     sys.path.insert(0, str(file.resolve().parent))
@@ -71,7 +73,7 @@ def run(file: Path, watch: bool, html: Path | None, no_magics: bool) -> None:
 
 
 class _Running:
-    """Names the step that runs, on the terminal's last line."""
+    """Shows the running step on the terminal's last line."""
 
     def starting(self, step_id: str) -> None:
         last_line(f"… {one_line(step_id, 60)}")
@@ -99,7 +101,7 @@ def _hint_of_magics(session: StepExecutor) -> None:
 
     found = [step for step in session.graph.steps if magics(session.graph.source(step))]
     if found:
-        told = f"notebook magics are no Python ({', '.join(found)}): --no-magics leaves them out"
+        told = f"notebook magics are not Python ({', '.join(found)}): --no-magics leaves them out"
         click.secho(on_line(told), fg="yellow", err=True)
 
 
@@ -107,7 +109,7 @@ def _hint_of_magics(session: StepExecutor) -> None:
 @click.argument("words", nargs=-1)
 def replay(words: tuple[str, ...]) -> None:
     """Say why there is no such command."""
-    told = "no values are kept from one process to another, so a replay begins with a run"
+    told = "values are not kept between processes, so there is nothing to replay"
     raise Fault(told, hint="lorimer steps run FILE --watch runs what is stale after each save.")
 
 
@@ -115,12 +117,13 @@ def replay(words: tuple[str, ...]) -> None:
 @file_argument
 @click.argument("step")
 def explain(file: Path, step: str) -> None:
-    """Say what STEP of FILE reads from whom, and who reads what it makes. Nothing is run."""
+    """Show which steps of FILE provide what STEP reads, and which read what it makes. Nothing is
+    run."""
     graph = graph_of(file)
     # whether it is up to date is known only to the process that runs it: `run --watch`
     lines = graph.relations(known(graph, step), given(file))
     click.secho(visible(step), bold=True)
-    for line in lines or ["reads nothing of other steps, and makes nothing"]:
+    for line in lines or ["reads nothing from other steps, and makes nothing"]:
         click.echo(f"  {visible(line)}")
 
 
@@ -128,7 +131,7 @@ def explain(file: Path, step: str) -> None:
 @file_argument
 @click.argument("target", metavar="NAME|STEP")
 def export(file: Path, target: str) -> None:
-    """Write the steps of FILE that make a name, or that a step needs, as a script.
+    """Print the steps of FILE that a name or a step needs as a script.
 
     Nothing is run.
     """
@@ -141,10 +144,10 @@ def export(file: Path, target: str) -> None:
 
 
 def _replayed(session: StepExecutor) -> bool:
-    """Run what is stale, and tell it."""
+    """Run the stale steps, and show them."""
     done = session.replay(lambda result: _tell(session, result))
     for step in done.blocked:
-        click.secho(f"- {on_line(step)}  needs what a failed step did not make", fg="yellow")
+        click.secho(f"- {on_line(step)}  needs the result of a failed step", fg="yellow")
     ran = len({*done.ran})
     failed = click.style(f", {len({*done.failed})} failed", fg="red") if done.failed else ""
     click.echo(click.style(f"{ran} of {len(session.graph)} steps run", dim=True) + failed)
@@ -181,7 +184,7 @@ def _watch(
     html: Path | None,
     no_magics: bool,
 ) -> None:
-    """Until Ctrl-C; `seen` is the stamp that the file had before it was read."""
+    """Watch the file until Ctrl-C; `seen` is its stamp from before it was read."""
     import anyio
 
     from lorimer.world import RealWorld

@@ -1,4 +1,4 @@
-"""`lorimer steps edit` and `convert`: what writes files of steps. Nothing is run."""
+"""`lorimer steps edit` and `convert`: write files of steps. Nothing is run."""
 
 from __future__ import annotations
 
@@ -35,13 +35,13 @@ if TYPE_CHECKING:
 @file_argument
 @click.argument("step")
 @click.option("--code", help="The new text; `-` reads it from standard input.")
-@click.option("--dry-run", is_flag=True, help="Only tell what would run again.")
+@click.option("--dry-run", is_flag=True, help="Only show what would run again.")
 @click.option("-y", "--yes", is_flag=True, help="Do not ask.")
 def edit(file: Path, step: str, code: str | None, dry_run: bool, yes: bool) -> None:
-    """Give STEP of FILE another text: in $EDITOR, or by --code. All else in FILE stays.
+    """Replace the code of STEP in FILE: in $EDITOR, or by --code. The rest of FILE is not changed.
 
-    What would run again, and why, is told before FILE is written. Nothing is run: that is done
-    by `lorimer steps run FILE --watch` in another terminal.
+    Shows what would run again, and why, before FILE is written. Nothing is run; to do that, leave
+    `lorimer steps run FILE --watch` running in another terminal.
     """
     graph = graph_of(file)
     cell = cells_of(file)[graph.steps.index(known(graph, step))]
@@ -76,7 +76,7 @@ def _new_text(old: str, code: str | None) -> str | None:
 
 
 def _tell(file: Path, graph: ExecutionStateGraph, step: str, cell: Cell, new: str) -> None:
-    """The difference, and what is stale by it in a session that has run all steps."""
+    """Show the difference, and what it makes stale in a session that has run all steps."""
     from lorimer.esg.notebooks.cells import without_magics
 
     for each in graph.steps:
@@ -86,9 +86,11 @@ def _tell(file: Path, graph: ExecutionStateGraph, step: str, cell: Cell, new: st
         click.echo(visible(line))
     graph.edit_step(step, without_magics(replace(cell, source=new)).source)
     if error := graph.get_node(step)["error"]:
-        raise Fault(f"the new text of {step!r} is no Python: {error}")
+        raise Fault(f"the new text of {step!r} is not valid Python: {error}")
     plan = graph.plan()
-    click.echo(f"\n{count(len(plan), 'step')} of {len(graph)} would run again, by their texts:")
+    click.echo(
+        f"\n{count(len(plan), 'step')} of {len(graph)} would run again, judging by their code:"
+    )
     names = [on_line(planned.step) for planned in plan]
     width = min(max(map(len, names), default=0), 20)
     for name, planned in zip(names, plan, strict=True):
@@ -109,7 +111,7 @@ def _replaced(file: Path, cell: Cell, new: str) -> str:
     if end == 0:
         raise Fault(f"{file} is a marimo notebook: edit it there, or convert it first")
     if any(is_mark(line) for line in new.split("\n")):
-        raise Fault("a line of the new text begins with `# %%`: it would begin another step")
+        raise Fault("a line of the new text begins with `# %%`, which would start another step")
     lines = lines_of(text)
     close = "\r\n" if lines[first].endswith("\r\n") else "\n"
     made = [line + close for line in new.split("\n")]
@@ -119,7 +121,7 @@ def _replaced(file: Path, cell: Cell, new: str) -> str:
 
 
 def _in_notebook(text: str, number: int, new: str) -> str:
-    """The notebook with one cell's source replaced, laid out as it was."""
+    """The notebook with one cell's source replaced, and its formatting kept."""
     whole = json.loads(without_mark(text))
     cell = cast("dict[str, JSON]", whole["cells"][number])
     in_lines = isinstance(cell["source"], list)
@@ -137,12 +139,12 @@ def _in_notebook(text: str, number: int, new: str) -> str:
 @file_argument
 @click.argument("out", type=click.Path(dir_okay=False, path_type=Path))
 @click.option("--marimo", is_flag=True, help="OUT is a marimo notebook.")
-@click.option("--force", is_flag=True, help="Write OUT also if it is there already.")
+@click.option("--force", is_flag=True, help="Replace OUT if it exists.")
 def convert(file: Path, out: Path, marimo: bool, force: bool) -> None:
-    """Write FILE as another kind of file: OUT ends in .py (cells with `# %%`) or .ipynb.
+    """Convert FILE to another format: OUT ends in .py (cells with `# %%`) or .ipynb.
 
-    FILE may be a script, a Jupyter or a marimo notebook. Prose goes along, outputs do not; lines
-    of notebook magics are comments in a script (`# magic: ...`) and magics in a notebook again.
+    FILE may be a script, a Jupyter or a marimo notebook. Prose is kept, outputs are not. Notebook
+    magics become comments in a script (`# magic: ...`), and magics again in a notebook.
     """
     from lorimer.esg.graph.questions import StepError
     from lorimer.esg.notebooks.formats import to_marimo, to_notebook, to_script
@@ -150,7 +152,7 @@ def convert(file: Path, out: Path, marimo: bool, force: bool) -> None:
     if out.suffix not in (".py", NOTEBOOK) or (marimo and out.suffix != ".py"):
         raise Fault(f"{out} has to end in .py{'' if marimo else ' or .ipynb'}")
     if out.exists() and not force:
-        raise Fault(f"{out} is there already", hint="--force overwrites it.")
+        raise Fault(f"{out} already exists", hint="--force overwrites it.")
     cells = cells_of(file, prose=True)
     make = to_marimo if marimo else to_notebook if out.suffix == NOTEBOOK else to_script
     try:

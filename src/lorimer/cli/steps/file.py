@@ -1,4 +1,5 @@
-"""What the commands of `lorimer steps` share: a file as cells and as a graph, and written anew."""
+"""Reads a file of steps as cells and as a graph, and writes it: for all commands of `lorimer
+steps`."""
 
 from __future__ import annotations
 
@@ -22,7 +23,7 @@ NOTEBOOK = ".ipynb"
 
 
 def text_of(file: Path) -> str:
-    """What is in the file, its line ends as they are."""
+    """The text of the file, with its line ends unchanged. Raises Fault."""
     try:
         with file.open(encoding="utf-8", newline="") as opened:
             return opened.read()
@@ -33,12 +34,12 @@ def text_of(file: Path) -> str:
 
 
 def without_mark(text: str) -> str:
-    """The text without the byte order mark that editors on Windows put before it."""
+    """The text without the byte order mark that editors on Windows add."""
     return text.removeprefix("\ufeff")
 
 
 def cells_of(file: Path, *, prose: bool = False) -> list[Cell]:
-    """The steps of a file; `prose`: all its cells."""
+    """The code cells of a file; `prose`: all its cells."""
     from lorimer.esg.notebooks.cells import CODE
     from lorimer.esg.notebooks.formats import read
 
@@ -50,7 +51,7 @@ def cells_of(file: Path, *, prose: bool = False) -> list[Cell]:
 
 
 def graph_of(file: Path) -> ExecutionStateGraph:
-    """The graph of a file, lines of notebook magics left out; nothing is run."""
+    """The graph of a file, without lines of notebook magics. Nothing is run."""
     from lorimer.esg import ExecutionStateGraph
     from lorimer.esg.notebooks.cells import load, without_magics
 
@@ -60,7 +61,8 @@ def graph_of(file: Path) -> ExecutionStateGraph:
 
 
 def given(file: Path) -> dict[str, object]:
-    """The names that a file finds without making them: a script its own, a notebook `display`."""
+    """The names that exist before the file runs: `display` in a notebook, `__file__` in a
+    script."""
     return {"display": _display} if file.suffix == NOTEBOOK else {"__file__": str(file.resolve())}
 
 
@@ -70,13 +72,13 @@ def _display(*values: object) -> None:
 
 
 def unresolved(file: Path, graph: ExecutionStateGraph, step: str) -> dict[str, str]:
-    """Names that a step reads and nothing before it makes -> the later step that does, or ""."""
+    """Names that a step reads and no earlier step makes -> the later step that makes it, or ""."""
     found = graph.unresolved(step)
     return {name: later for name, later in found.items() if name not in given(file)}
 
 
 def known(graph: ExecutionStateGraph, step: str) -> str:
-    """A step that there is."""
+    """`step`, if it exists. Raises Fault."""
     if step not in graph:
         raise Fault(
             f"there is no step {step!r}{suggest(step, graph.steps)}",
@@ -86,7 +88,7 @@ def known(graph: ExecutionStateGraph, step: str) -> str:
 
 
 def write(file: Path, text: str) -> None:
-    """The whole text or nothing; who may read the file stays as it was."""
+    """Write the file atomically, keeping its permissions. Raises Fault."""
     target = file.resolve()
     try:
         handle, part = mkstemp(prefix=f".{target.name}.", dir=target.parent)

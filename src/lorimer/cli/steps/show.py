@@ -1,4 +1,4 @@
-"""`lorimer steps show`: the graph in the terminal, as JSON, or as a page."""
+"""`lorimer steps show`: shows the graph in the terminal, as JSON, or as a page."""
 
 from __future__ import annotations
 
@@ -22,20 +22,20 @@ if TYPE_CHECKING:
 _STEP: Final = 34
 _MAKES: Final = 30
 _PIPED: Final = 1_000
-"""Columns where nobody looks: nothing is cut off."""
+"""Columns if stdout is not a terminal: nothing is truncated."""
 
 
 @click.command()
 @file_argument
-@click.option("--all", "whole", is_flag=True, help="Also who reads what is imported; uncut.")
+@click.option("--all", "whole", is_flag=True, help="Also show imported names; truncate nothing.")
 @click.option("--json", "as_json", is_flag=True, help="Steps and edges as one JSON object.")
 @click.option(
     "--html",
     type=click.Path(dir_okay=False, path_type=Path),
-    help="Write a page that stands alone instead. With outputs: `steps run --html`.",
+    help="Write a self-contained HTML page instead. With outputs: `steps run --html`.",
 )
 def show(file: Path, whole: bool, as_json: bool, html: Path | None) -> None:
-    """Show who makes what each step of FILE reads. Nothing is run."""
+    """Show which steps make what each step of FILE reads. Nothing is run."""
     graph = graph_of(file)
     if as_json:
         nodes = [{**graph.get_node(step), "outputs": {}} for step in graph.steps]
@@ -87,7 +87,7 @@ def _table(file: Path, graph: ExecutionStateGraph, whole: bool) -> Iterable[str]
 
 
 def _head(step: str, source: str) -> str:
-    """A step's name; of one that has only a number also how its code begins."""
+    """A step's name; for one that has only a number, also the beginning of its code."""
     if not step.isdecimal():
         return step
     lines = [line for line in source.split("\n") if line.strip() and not line.startswith("#")]

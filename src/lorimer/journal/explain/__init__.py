@@ -107,7 +107,7 @@ class _Reader:
     def _left_out(self, fact: Event) -> Iterator[Explanation]:
         for entry in self._in_force.inactive:
             origin = self._in_force.at(f"{self._in_force.path(entry)}.active")
-            why = "the manifest has it, and says that it is not active"
+            why = "the manifest says that it is not active"
             yield because(fact, "stage", f"left out {entry.name}", why, origin)
 
     def _changed(self, fact: Event) -> Iterator[Explanation]:
@@ -121,7 +121,7 @@ class _Reader:
         for change in changes:
             rest: dict[str, JSON] = {n: v for n, v in change.items() if n != "kind"}
             what = f"changed the manifest: {change.get('kind')} {dumps(rest)}"
-            why = f"{who} changed it while the run went on"
+            why = f"{who} changed it while the run was live"
             yield because(fact, "change", what, why, Origin("caller", str(change.get("kind"))))
         refused = fact.data.get("refused")
         for each in refused if isinstance(refused, list | tuple) else ():
@@ -175,7 +175,7 @@ class _Reader:
     def _entered(self, fact: Event, entry: StageEntry) -> Explanation:
         origin = self._in_force.at(self._in_force.path(entry))
         if entry.order > 5:
-            why = "every turn comes by it" if entry.order < 17 else "every good end comes by it"
+            why = "it is active in every turn" if entry.order < 17 else "every good end comes by it"
         else:
             why = "it prepares the run" if fact.iteration == 0 else "it prepares every model call"
         return because(fact, "stage", f"entered {entry.name}", why, origin)
@@ -206,18 +206,18 @@ class _Reader:
     def _perhaps(self, fact: Event, entry: StageEntry, stage: AnyStage | None) -> Explanation:
         origin = self._in_force.at(self._in_force.path(entry))
         held = Stage.bypass_reason if stage is None else stage.bypass_reason
-        why = f"no fact tells whether it was bypassed, which it is when {held}"
+        why = f"no fact shows whether it was bypassed, which happens when {held}"
         return because(fact, "stage", f"came to {entry.name}", why, origin)
 
 
 def _compacted(fact: Event, in_force: ManifestInForce) -> Explanation:
     data = fact.data
     what = f"took messages out of view: {data.get('before')} to {data.get('after')} tokens"
-    why = f"the conversation was longer than {data.get('rule')} lets it be"
+    why = f"the conversation was longer than {data.get('rule')} allows"
     if str(data.get("key")) == "1":
         why = "the provider said that the conversation is too long"
     if data.get("error"):
-        why += f"; its summariser failed ({data.get('error')}), a rule without a model stood in"
+        why += f"; its summariser failed ({data.get('error')}), so a rule without a model was used"
     return because(
         fact, "compaction", what, why, in_force.of_stage("context", "strategies.compactor")
     )

@@ -206,13 +206,13 @@ class Calls:
         if kind == "question":
             given = isinstance(data.get("answer"), str)
             what = "a person answered" if given else "nobody answered"
-            why = "the tool has asked" if given else "the time for an answer was over"
+            why = "the tool has asked" if given else "the time for an answer had run out"
         else:
             yes = data.get("approved") is True
             what = f"a person said {'yes' if yes else 'no'}"
-            why = sentence(str(data.get("why") or "")) or "the answer to the question before"
+            why = sentence(str(data.get("why") or "")) or "the answer to the previous question"
             if data.get("late") is True:
-                what, why = "nobody answered", "the time for an answer was over"
+                what, why = "nobody answered", "the time for an answer had run out"
                 origin = in_force.of_stage("hitl", "strategies.timeout")
                 self.unanswered = True
         return because(fact, "person", what, why, origin, key=call, about=self._about(call))

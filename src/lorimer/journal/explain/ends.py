@@ -20,11 +20,11 @@ _TURNS: Final[Mapping[str, tuple[str, str, str]]] = {
         "strategy_configs.controller.max_turns",
     ),
     "cost_threshold": (
-        "the share of the cost limit is spent at which it stops",
+        "so much of the cost limit is spent that it stops",
         "loop",
         "strategy_configs.controller.cost_threshold_ratio",
     ),
-    "evaluation": ("the answer was judged not good enough", "evaluate", "strategies.strategy"),
+    "evaluation": ("the answer was not good enough", "evaluate", "strategies.strategy"),
     "evaluator": ("a sub-agent judged the answer", "agent", "strategies.orchestrator"),
     "delegated": ("work was given to sub-agents", "agent", "strategies.orchestrator"),
     "tasks": ("tasks in the background have ended", "task_registry", "strategies.policy"),
@@ -44,10 +44,10 @@ _PREFIXES: Final[Mapping[str, tuple[str, str, str]]] = {
 _STOPS: Final[Mapping[str, str]] = {
     "end_turn": "the model has answered",
     "tool_use": "the reply has no call that could be made",
-    "max_tokens": "the answer is as long as it may be",
-    "stop_sequence": "the answer came to one of the stop sequences",
+    "max_tokens": "the answer reached its maximum length",
+    "stop_sequence": "the answer reached a stop sequence",
     "refusal": "the model declined",
-    "context_overflow": "the conversation is as long as the model takes",
+    "context_overflow": "the conversation fills the model's context window",
     "no_response": "there is no answer",
 }
 _NOT_ACCEPTED: Final = "The answer was not accepted after"
@@ -95,9 +95,9 @@ def of_turn(
         return what, "a hook held the run back", Origin("hook", hook or "Stop")
     if reason == "single_turn":
         if "single_turn" in in_force.strategy("loop", "controller"):
-            why = "its controller makes one model call"
+            why = "its controller allows one model call"
             return what, why, in_force.of_stage("loop", "strategies.controller")
-        return what, "no stage of the agent begins another turn", Origin("engine", reason)
+        return what, "the agent has no stage that begins another turn", Origin("engine", reason)
     if reason == "hitl" and unanswered:
         return what, "nobody answered in time", _nobody(in_force)
     told = _TURNS.get(reason) or (_PREFIXES.get(prefix) if rest else None)
@@ -130,7 +130,7 @@ def of_run(
     if not code:
         if turn is not None:
             return turn
-        return "it came to its end", Origin("engine", "run.end")
+        return "it completed", Origin("engine", "run.end")
     if code == _code.EXEC_HITL_REJECTED.value:
         origin = _nobody(in_force) if unanswered else Origin("person", "hitl")
         return message or code, origin
@@ -186,7 +186,7 @@ def suspended(fact: Event) -> tuple[str, Origin]:
         case _code.EXEC_RUN_SHUTDOWN.value:
             return "the program was shut down", Origin("host", "shutdown")
         case _:
-            return f"it could not go on ({code})", Origin("engine", code)
+            return f"it could not continue ({code})", Origin("engine", code)
 
 
 def _loop_guard(name: str, in_force: ManifestInForce) -> Origin:

@@ -51,7 +51,7 @@ def of_raise(fact: Event) -> Explanation:
     """Which of its limits a supervisor raised."""
     raised = {name: value for name, value in fact.data.items() if name in _RAISED}
     what = ", ".join([f"limits.{name} is {dumps(value)} now" for name, value in raised.items()])
-    why = "its supervisor let the run go on for longer"
+    why = "its supervisor extended the run"
     return because(fact, "limit", what or "raised a limit", why, SUPERVISOR)
 
 
@@ -66,7 +66,7 @@ def of_message(fact: Event) -> Iterator[Explanation]:
     if posts:
         what = f"gave the model {posts} text{'s' * (posts > 1)}"
         yield because(
-            fact, "message", what, "somebody sent the run words", Origin("caller", "send")
+            fact, "message", what, "somebody sent the run a message", Origin("caller", "send")
         )
     if texts > posts:
         what = f"gave the model {texts - posts} text{'s' * (texts - posts > 1)} of its supervisor"

@@ -67,7 +67,7 @@ class ModelCalls:
         specs = [str(each) for each in found] if isinstance(found, list | tuple) else []
         self._stands_for[spec] = specs
         what = f"{spec} stands for {', '.join(specs) or 'nothing'}"
-        why = "a name of the host's for models; the run keeps to what it meant when it began"
+        why = "a name of the host's for models; the run keeps the meaning from its start"
         yield because(fact, "model", what, why, Origin("host", f"models: {spec}"))
 
     def _asked(self, fact: Event, in_force: ManifestInForce) -> Explanation:
@@ -87,7 +87,7 @@ class ModelCalls:
         if self._attempts:
             return self._again(fact, before, failed, in_force, by)
         if isinstance(target, str):
-            why = "those before it in the chain have failed before, and cool down"
+            why = "those before it in the chain have failed, and are cooling down"
             return because(fact, "failover", f"asked {self.asked}", why, by)
         if routed:
             why, by = _route(self.asked, routers[0], in_force)

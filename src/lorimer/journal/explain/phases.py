@@ -11,8 +11,8 @@ from lorimer.journal.explain.in_force import ManifestInForce
 from lorimer.journal.explain.reason import Explanation, Origin, because
 
 _INSTEAD: Final = {
-    "fallback": ("its fallback stands for the output of the phase", "fallback"),
-    "salvaged": ("the last of its transcript stands for the output of the phase", ""),
+    "fallback": ("its fallback replaces the output of the phase", "fallback"),
+    "salvaged": ("the end of its transcript replaces the output of the phase", ""),
 }
 
 

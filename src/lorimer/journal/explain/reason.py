@@ -27,7 +27,7 @@ Kind: TypeAlias = Literal[
     "suspended",
     "end",
 ]
-_NO_MORE: Final = "its fact says no more"
+_NO_MORE: Final = "its fact gives no reason"
 KINDS: Final[tuple[str, ...]] = get_args(Kind)
 
 OriginKind: TypeAlias = Literal[

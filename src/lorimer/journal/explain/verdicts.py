@@ -62,7 +62,7 @@ def allowing(by: str, fact: Event) -> tuple[str, Origin]:
         return "a rule allows it", Origin("rule", by)
     mode = _MODE.search(by)
     if mode is not None:
-        return "no rule is about it, and the mode allows what it may do", Origin("mode", mode[1])
+        return "no rule applies to it, and the mode allows its effects", Origin("mode", mode[1])
     return by, Origin("mode", "sandboxed")
 
 

@@ -87,7 +87,7 @@ class Transactions:
         left: list[Work] = []
         try:
             db = self._db
-            if db is None:  # not open yet, or not any more
+            if db is None:  # not open yet, or closed
                 return False
             left = [job for job in jobs if not job.over]  # the thread may have completed some
             self._transact(db, left)

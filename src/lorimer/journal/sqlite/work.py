@@ -28,7 +28,7 @@ class Work(ABC):
         self.over = False
         """Committed, and so visible, or refused."""
         self.error: Exception | None = None
-        """Why it is not committed, or not synced."""
+        """Why it was not committed, or not synced."""
         self.done = False
         """The outcome was delivered to the waiting task."""
         self.future: asyncio.Future[None] | None = None
@@ -54,7 +54,7 @@ class Work(ABC):
             future.set_result(None)
 
     def succeeded(self) -> None:  # noqa: B027 - mostly nothing
-        """What to do then, before the waiting task continues."""
+        """Called after success, before the waiting task continues."""
 
 
 class Job(Work, Generic[T]):
@@ -83,7 +83,7 @@ class LoopWaiters:
         """For each stream, how many tasks wait for their part, or are about to continue: later ones
         continue later. Empty: nobody waits."""
         self.left: list[Work] = []
-        """What the thread is to commit for it."""
+        """Parts that the thread still has to commit for it."""
         self.batch: Batch | None = None
         """What is committed after this iteration of the loop."""
 
@@ -101,8 +101,8 @@ class LoopWaiters:
 
 
 class Batch:
-    """What the thread gets at once from one event loop: parts that are to be committed, and parts
-    that are committed and wait for an fsync, or for their turn to be delivered."""
+    """What one event loop hands to the thread at once: parts to commit, and committed parts that
+    wait for an fsync, or for their turn to be delivered."""
 
     __slots__ = ("_loop", "_outside", "jobs")
 
@@ -112,8 +112,7 @@ class Batch:
         self._outside: AbstractContextManager[None] | None = None
 
     def leave(self, outside: AbstractContextManager[None]) -> None:
-        """From now on it belongs to the thread, which works `outside` of the loop until it is
-        done."""
+        """Hand it over to the thread, which works `outside` of the loop until it is done."""
         if self.jobs:  # nobody waits for a checkpoint alone
             outside.__enter__()
             self._outside = outside
@@ -132,7 +131,7 @@ class Batch:
 
 
 def finish(jobs: Sequence[Work], unsynced: Exception | None) -> None:
-    """These parts are over, and synced, unless there is that error."""
+    """Mark these parts as over; `unsynced` is why they are not synced, if so."""
     for job in jobs:
         if unsynced is not None and job.sync and job.error is None:
             job.error = unsynced

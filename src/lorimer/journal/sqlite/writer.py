@@ -149,7 +149,8 @@ class Writer:
         return True
 
     def _commit_in_line(self, waiting: LoopWaiters | None, jobs: Sequence[Work] = ()) -> bool:
-        """Commit what the thread has not got to, and these. False: not these."""
+        """Commit what the thread has not committed yet, and `jobs`. False: `jobs` are not
+        committed."""
         if waiting is not None and waiting.left:
             left = [job for job in waiting.left if not job.over]
             waiting.left = left

@@ -17,7 +17,7 @@ from lorimer.core.world import World
 from lorimer.run.audit.chain import Head, Row, Sealer, Verdict, verify
 from lorimer.run.audit.port import AuditClose, AuditStart, AuditStep, AuditTool, RunAudit
 from lorimer.run.audit.writer import Writer
-from lorimer.tools.threads import Threads
+from lorimer.tools.threads import StoreThread
 from lorimer.world.real import RealWorld
 
 T = TypeVar("T")
@@ -125,7 +125,7 @@ class AuditLog:
         self._sealer = Sealer(key)
         self._redactor = of_environment(secrets or {})
         self._world = world or RealWorld()
-        self._threads = Threads(1) if threads else None
+        self._thread = StoreThread(self._world, threads=threads)
         self._writer = Writer(
             lambda bodies: store.append(bodies, self._sealer),
             lambda count: self._body("lost", "", {"count": count}),
@@ -240,14 +240,11 @@ class AuditLog:
         try:
             await self._writer.flushed()
         finally:
-            await self._in_thread(self._store.close)
+            await self._thread.run(self._store.close)
 
     async def _ask(self, work: Callable[[], T]) -> T:
         await self._writer.flushed()  # queries include what was recorded before
-        return await self._in_thread(work)
-
-    async def _in_thread(self, work: Callable[[], T]) -> T:
-        return work() if self._threads is None else await self._threads.run(self._world, work)
+        return await self._thread.run(work)
 
     def _runs(self, wanted: AuditQuery, limit: int) -> list[AuditedRun]:
         found: dict[str, AuditedRun] = {}

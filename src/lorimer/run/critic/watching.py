@@ -168,7 +168,7 @@ class _Watcher:
 async def _called(by: Supervision, seen: Seen) -> Decision | None:
     decision = await by.look(seen)
     if decision is not None and not is_a(decision, Decision):
-        raise TypeError(f"it gave a {type(decision).__name__}, no Decision")
+        raise TypeError(f"it returned a {type(decision).__name__}, not a Decision")
     return decision
 
 

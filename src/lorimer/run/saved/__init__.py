@@ -1,1 +1,1 @@
-"""Saved agents: with versions, for their owners or for others."""
+"""Saved agents: versioned, and shared with others if their owner wants that."""

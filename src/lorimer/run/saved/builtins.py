@@ -58,7 +58,7 @@ def read_builtins(documents: Mapping[str, str]) -> dict[str, SavedAgent]:
     for name, fields in said.items():
         at = f"{where[name]}: agents.{name}"
         problems += [
-            f"{at}.{field}: one that is built in has none"
+            f"{at}.{field}: a built-in agent has no such field"
             for field in _NOT_THEIRS
             if field in fields
         ]
@@ -81,7 +81,7 @@ def _agents_in(document: str, text: str) -> Mapping[str, JSON]:
         case {"agents": Mapping() as agents, **rest} if not rest:
             return agents
         case _:
-            raise ConfigError(f"{document}: must hold `agents`, by name, and nothing else")
+            raise ConfigError(f"{document}: must contain `agents`, by name, and nothing else")
 
 
 def _extended(
@@ -104,7 +104,7 @@ def _extended(
         else:
             known = [each for each in said if each != at]
             raise ConfigError(
-                f"{at} extends {parent!r}, which is not there{nearest(str(parent), known)}"
+                f"{at} extends {parent!r}, which does not exist{nearest(str(parent), known)}"
             )
     below = made[at] if below is None else below
     for each in reversed(line):

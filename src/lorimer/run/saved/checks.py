@@ -47,7 +47,7 @@ def check(agent: SavedAgent, author: Person, tools: ToolRegistry, models: Models
     for phase in agent.phases:
         missing = [name for name in phase.tools or () if name not in own]
         problems += [
-            f"the phase {phase.name!r} has the tool {name!r}, and the agent has not"
+            f"the phase {phase.name!r} has the tool {name!r}, which the agent does not have"
             f"{nearest(name, own)}"
             for name in missing
         ]

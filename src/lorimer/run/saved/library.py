@@ -17,7 +17,7 @@ from lorimer.run.saved.agent import SavedAgent, Visibility
 from lorimer.run.saved.checks import check
 from lorimer.tools.policy.people import Person
 from lorimer.tools.registry import ToolRegistry
-from lorimer.tools.threads import Threads
+from lorimer.tools.threads import StoreThread
 from lorimer.world.real import RealWorld
 
 if TYPE_CHECKING:
@@ -90,7 +90,7 @@ class AgentLibrary:
         self._models = models
         self._builtins = dict(builtins or {})
         self._world = world or RealWorld()
-        self._threads = Threads(1) if threads else None
+        self._thread = StoreThread(self._world, threads=threads)
 
     @property
     def files(self) -> Sequence[Path]:
@@ -145,7 +145,7 @@ class AgentLibrary:
         ConfigError: `exec.agent.denied`, `exec.agent.unknown`."""
         owner, name = _parts(which, by)
         _only_theirs(owner, by)
-        if not await self._do(lambda: self._store.delete(owner, name)):
+        if not await self._thread.run(lambda: self._store.delete(owner, name)):
             raise _unknown(which)
 
     async def get(self, which: str, by: Person, *, version: int | None = None) -> SavedAgent:
@@ -153,14 +153,14 @@ class AgentLibrary:
         ConfigError `exec.agent.unknown` for one that does not exist, or that the person may not
         see."""
         owner, name = _parts(which, by)
-        found = await self._do(lambda: self._store.get(owner, name)) if owner else None
+        found = await self._thread.run(lambda: self._store.get(owner, name)) if owner else None
         if found is None and not which.rpartition("/")[0]:
             found = self._builtins.get(name)
         if found is None or not _is_theirs(found, by):
             raise _unknown(which, [each.name for each in await self.list(by)])
         if version is None or version == found.version:
             return found
-        old = await self._do(lambda: self._store.get(owner, name, version))
+        old = await self._thread.run(lambda: self._store.get(owner, name, version))
         if old is None or not found.owner or not _is_theirs(old, by):
             raise _unknown(f"{found.id} of version {version}")
         return old
@@ -171,13 +171,13 @@ class AgentLibrary:
         found = await self.get(which, by)
         if not found.owner:
             return [found]
-        kept = await self._do(lambda: self._store.versions(found.owner, found.name, limit))
+        kept = await self._thread.run(lambda: self._store.versions(found.owner, found.name, limit))
         return [each for each in kept if _is_theirs(each, by)]
 
     async def list(self, by: Person, *, limit: int = 1_000) -> list[SavedAgent]:
         """All that the person may run: the host's by name, then saved ones, by owner and name."""
         _check_person(by)
-        saved = await self._do(lambda: self._store.visible(by, limit))
+        saved = await self._thread.run(lambda: self._store.visible(by, limit))
         return [*sorted(self._builtins.values(), key=lambda each: each.name), *saved]
 
     def palette(self, agent: SavedAgent, by: Person) -> Palette:
@@ -190,7 +190,7 @@ class AgentLibrary:
 
     async def close(self) -> None:
         """Close the store."""
-        await self._do(self._store.close)
+        await self._thread.run(self._store.close)
 
     async def _save(
         self,
@@ -202,7 +202,7 @@ class AgentLibrary:
     ) -> SavedAgent:
         _only_theirs(owner, by)
         for _ in range(_TRIES):
-            there = await self._do(lambda: self._store.get(owner, name))
+            there = await self._thread.run(lambda: self._store.get(owner, name))
             version = there.version if there is not None else 0
             if expect is not None and expect != version:
                 break
@@ -210,16 +210,13 @@ class AgentLibrary:
             data.update(owner=owner, version=version + 1, saved_by=by.name)
             made = SavedAgent.from_json({**data, "saved_at": self._world.time()}, name)
             check(made, by, self._tools, self._models)
-            if await self._do(partial(self._store.put, made)):
+            if await self._thread.run(partial(self._store.put, made)):
                 return made
         raise _refused(
             ExecutorErrorCode.EXEC_AGENT_CHANGED,
             f"{owner}/{name} was saved by somebody else in the meantime",
             "Read it again, and make your change to that.",
         )
-
-    async def _do(self, work: Callable[[], T]) -> T:
-        return work() if self._threads is None else await self._threads.run(self._world, work)
 
 
 class _Palette:

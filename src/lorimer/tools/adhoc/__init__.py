@@ -1,5 +1,5 @@
-"""Tools that a manifest describes. It grants nothing by that: what they may do follows from their
-kind, never from what they say, and rules, the mode or a person decide each call."""
+"""Tools that a manifest describes. That grants nothing: their effects follow from their kind, never
+from what they declare, and rules, the mode or a person decide each call."""
 
 from __future__ import annotations
 
@@ -19,9 +19,8 @@ def register_adhoc(
     registry: ToolRegistry,
     variables: Mapping[str, str] | None = None,
 ) -> None:
-    """Add the tools that a manifest describes; those that call others last. `variables` are those
-    that they may refer to. Raises ConfigError for a name that is taken, and for a schema that
-    cannot be used."""
+    """Add the tools that a manifest describes, those that call others last. They may refer to
+    `variables`. Raises ConfigError for a name that is taken, and for an unusable schema."""
     for each in described:
         match each:
             case HttpTool():
@@ -38,12 +37,13 @@ def register_adhoc(
 
 
 def check_steps(described: Iterable[AdHocTool], registry: ToolRegistry) -> None:
-    """Raises ConfigError for a step that calls a tool which is not there, or calls others."""
+    """Raises ConfigError for a step that calls a tool which does not exist or calls others
+    itself."""
     for each in described:
         for step in each.steps if isinstance(each, CompositeTool) else ():
             tool = registry.get(step.tool)
             if tool is None:
                 known = nearest(step.tool, registry.names)
-                raise ConfigError(f"{each.name!r} calls {step.tool!r}, which is not there{known}")
+                raise ConfigError(f"{each.name!r} calls {step.tool!r}, which does not exist{known}")
             if isinstance(tool, Composite):
                 raise ConfigError(f"{each.name!r} calls {step.tool!r}, which calls others itself")

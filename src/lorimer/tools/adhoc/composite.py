@@ -1,4 +1,4 @@
-"""A tool that is calls of other tools."""
+"""A tool that consists of calls of other tools."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from lorimer.tools.registry import ToolRegistry
 
 
 class Composite(Tool):
-    """Does nothing by itself, so it has no effects; each of its calls is decided about like any
-    other, and is recorded, so that a resumed run makes none of them twice."""
+    """Does nothing by itself, so it has no effects. Each of its calls is permitted like any other,
+    and recorded, so a resumed run makes none of them twice."""
 
     effects = frozenset()
     timeout_s = 86_400.0
-    """Its calls have their own limits, and the run has one; a person may take their time."""
+    """A day: its calls and the run have their own limits, and a person may take long to answer."""
 
     def __init__(self, described: CompositeTool, registry: ToolRegistry) -> None:
         self.name = described.name
@@ -29,8 +29,8 @@ class Composite(Tool):
         self.untrusted = any(tool is not None and tool.untrusted for tool in called)
 
     async def execute(self, input: ToolInput, context: ToolContext) -> ToolResult:
-        """The result of the last step, or what the manifest makes of all. The first step that
-        fails ends it, and is told."""
+        """Returns the result of the last step, or what the manifest makes of all results. The first
+        step that fails ends the call, with its error."""
         if context.call is None:
             raise ToolExecutionError("there is no run here in which to call other tools")
         values: dict[str, JSON] = dict(input)

@@ -1,6 +1,5 @@
-"""Put values into the places of texts: `{name}`, in one pass, and nothing else.
-
-What comes from a value is never looked through for places again."""
+"""Substitutes values for the placeholders `{name}` in texts, in one pass: placeholders within an
+inserted value are not substituted."""
 
 from __future__ import annotations
 
@@ -39,8 +38,8 @@ def filled(
     *,
     variables: Mapping[str, str] | None = None,
 ) -> str:
-    """The text with values in its places, each as `spell` writes it; one that is missing is
-    empty. With `variables`, `${NAME}` is a place too."""
+    """The text with its placeholders replaced by values, each formatted by `spell`; a missing value
+    is empty. With `variables`, `${NAME}` is a placeholder too."""
 
     def put(found: re.Match[str]) -> str:
         if variables is not None and found[1] and found[2] in variables:
@@ -56,8 +55,8 @@ _PLACES: Final = re.compile(rf"(\$?){PLACE.pattern}")
 def filled_json(
     value: JSON, values: Mapping[str, JSON], variables: Mapping[str, str] | None = None
 ) -> JSON:
-    """A JSON value with values in the places of its texts. A text that is one place and nothing
-    else becomes the value itself; where that is missing, it is left out."""
+    """A JSON value with the placeholders in its texts replaced. A text that is a single placeholder
+    becomes the value itself, with its type; if that is missing, the entry is left out."""
     found = _filled(value, values, variables)
     return None if isinstance(found, _Missing) else found
 

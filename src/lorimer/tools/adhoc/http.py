@@ -17,17 +17,18 @@ from lorimer.tools.base import Tool, ToolContext, ToolInput, ToolResult
 MAX_BYTES: Final = 1024 * 1024
 _CONTROL: Final = re.compile(r"[\x00-\x1f\x7f]")
 _STEP: Final = re.compile(r"/(\.{1,2})(?=[/?#]|\Z)")
-"""A step in the path, which no encoding takes away; several arguments may come to one."""
+"""A `.` or `..` segment in the path: encoding does not prevent it, and several arguments together
+may form one."""
 
 
 class Http(Tool):
-    """Reaches public addresses only, as `WebFetch` does. Anything but GET and HEAD also counts as
-    sending. Its results are words of strangers."""
+    """Reaches public addresses only, like `WebFetch`. Methods other than GET and HEAD also have the
+    effect `send`. Its results are untrusted content."""
 
     untrusted = True
 
     def __init__(self, described: HttpTool, variables: Mapping[str, str] | None = None) -> None:
-        """`variables`: what its `${NAME}` stand for."""
+        """`variables`: the values of `${NAME}` in the description."""
         self.name = described.name
         self.description = described.description
         self.input_schema = schema_of(described)
@@ -40,9 +41,9 @@ class Http(Tool):
         self._variables = variables or {}
 
     async def execute(self, input: ToolInput, context: ToolContext) -> ToolResult:
-        """The answer, or the part of it that the manifest names. A status of 400 and more is an
-        error result."""
-        import httpx2  # a tenth of the start-up time: only for those who call out
+        """Returns the response body, or the part of it that the manifest names. A status of 400 or
+        more is an error result."""
+        import httpx2  # a tenth of the start-up time: imported only for requests
 
         from lorimer.world.guarded import fetch
 
@@ -56,7 +57,7 @@ class Http(Tool):
         for name, text in headers.items():
             if _CONTROL.search(text) or not text.isascii():
                 raise ToolExecutionError(f"the header {name} would not be plain text")
-        shown = described.url if described.variables() else url  # a cut one might hold half a key
+        shown = described.url if described.variables() else url  # a cut URL may hold half a key
         content: bytes | None = None
         if described.body is not None:
             body = filled_json(cast("JSON", described.body), input, given)

@@ -15,8 +15,8 @@ from lorimer.tools.overflow import Overflow
 
 
 class Script(Tool):
-    """Runs in a process of its own for each call, in the working directory, sandboxed as the host
-    says: never in this one. It may do all that the sandbox lets it."""
+    """Runs each call in a new process, never in this one, in the working directory and the host's
+    sandbox. It has all effects: it may do whatever the sandbox does not prevent."""
 
     confined = True
 
@@ -28,7 +28,8 @@ class Script(Tool):
         self._timeout_s = described.timeout_s
 
     async def execute(self, input: ToolInput, context: ToolContext) -> ToolResult:
-        """What it printed, and what its `execute` returned. An exception is an error result."""
+        """Returns what it printed, and what its `execute` returned. An exception is an error
+        result."""
         if context.working_dir is None:
             return ToolResult("there is no working directory to run it in", is_error=True)
         timeout_s = patience(context, self._timeout_s)

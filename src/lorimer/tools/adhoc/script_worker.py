@@ -1,7 +1,7 @@
-"""Runs the code of one call of a script tool; a program of its own: `python -I -B`.
+"""Runs the code of one call of a script tool, in a process of its own: `python -I -B`.
 
-stdin: a JSON list of the code and its input. stdout: what it prints, then what `execute` returned,
-a text as it is, anything else as JSON. What it runs is held by the sandbox, never by this file.
+stdin: a JSON list of the code and its input. stdout: what the code prints, then what its `execute`
+returned, a string as it is, anything else as JSON. The sandbox confines the code, not this file.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ import traceback
 
 
 def main() -> None:
-    """Run it. The exit code is 1 when it raised."""
+    """Run the code. The exit code is 1 if it raised."""
     code, given = json.load(sys.stdin)
     sys.path.insert(0, os.getcwd())
     names: dict[str, object] = {"__name__": "script"}

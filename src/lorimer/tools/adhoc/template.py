@@ -1,4 +1,4 @@
-"""A tool that is a text with places for its arguments."""
+"""A tool that is a text with placeholders for its arguments."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from lorimer.tools.base import Tool, ToolContext, ToolInput, ToolResult
 
 
 class Template(Tool):
-    """Touches nothing, so it has no effects and nobody is asked."""
+    """Only formats text, so it has no effects and needs no permission."""
 
     effects = frozenset()
     concurrency_safe = True

@@ -1,4 +1,5 @@
-"""The commands of a run that go on between its calls. They end, with all they started, with it."""
+"""The background commands of a run: they continue between its calls, and end with it, together with
+all that they started."""
 
 from __future__ import annotations
 
@@ -15,25 +16,25 @@ from lorimer.tools.overflow import Overflow
 from lorimer.world.bounded import BoundedOutput
 
 MAX_COMMANDS: Final = 8
-"""Of one run at once."""
+"""Most commands of one run at once."""
 UNREAD_BYTES: Final = 262_144
-"""Output that waits to be looked at; of more, the first and the last half are kept."""
+"""Most bytes of unread output of a command; of more, the first and the last half are kept."""
 
 
 class BackgroundCommand:
-    """One command in the background, from its start on. Belongs to a `BackgroundCommands`."""
+    """One command in the background. Belongs to a `BackgroundCommands`."""
 
     def __init__(self, id: str, command: str, context: ToolContext, timeout_s: float) -> None:
         self.id = id
         self.command = command
         self.timeout_s = timeout_s
         self.done: Finished | None = None
-        """How it ended; None: it has not, or could not be started."""
+        """How it ended; None: it has not ended, or could not be started."""
         self.failure: Exception | None = None
-        """Why it could not be started, or watched to its end."""
+        """Why it could not be started, or why waiting for its end failed."""
         self.log = Overflow(context, context.idempotency_key, kept=0)
         self.running: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        """Settled when it runs, or has ended."""
+        """Settled when the command runs or has ended."""
         self._unread = BoundedOutput(UNREAD_BYTES)
         self._redactor = None if context.run is None else context.run.redactor
         self.task = asyncio.get_running_loop().create_task(self._run(context), name=id)
@@ -65,8 +66,8 @@ class BackgroundCommand:
         await self.log.drain()
 
     def news(self) -> tuple[bytes, int]:
-        """What it wrote since this was asked last, shortened to UNREAD_BYTES; and how many bytes
-        that was. While it runs, what may be the beginning of a secret waits for its rest."""
+        """The output since the last call, shortened to UNREAD_BYTES, and its full length in bytes.
+        While the command runs, output that may be the beginning of a secret is held back."""
         unread, self._unread = self._unread, BoundedOutput(UNREAD_BYTES)
         output, total = unread.content(), unread.total
         if self._redactor is not None and not self.task.done():
@@ -78,28 +79,28 @@ class BackgroundCommand:
         return output, len(output) if unread.complete else total
 
     async def stop(self) -> None:
-        """End it and all it has started; within about 2 s."""
+        """End it and all that it has started, within about 2 s."""
         self.task.cancel()
         await asyncio.wait([self.task])
 
 
 class BackgroundCommands:
-    """Those of one run; see `core/owned.py`. Its tasks: one for each command, which ends with the
-    program's whole tree."""
+    """The background commands of one run; see `core/owned.py`. Owns a task for each command, which
+    ends with the command's whole process tree."""
 
     def __init__(self) -> None:
         self._commands: dict[str, BackgroundCommand] = {}
 
     @classmethod
     def of(cls, run: RunContext) -> BackgroundCommands:
-        """Those of this run."""
+        """The background commands of this run."""
         return run.owned.own(cls, cls)
 
     async def start(
         self, id: str, command: str, context: ToolContext, timeout_s: float
     ) -> BackgroundCommand:
-        """Start one. Returns when it runs, or has ended already. Raises ToolExecutionError when
-        there are MAX_COMMANDS, OSError when bash cannot be started."""
+        """Start a command. Returns when it runs, or has ended already. Raises ToolExecutionError if
+        there are MAX_COMMANDS, OSError if bash cannot be started."""
         live = [each.id for each in self._commands.values() if not each.task.done()]
         if len(live) >= MAX_COMMANDS:
             raise ToolExecutionError(
@@ -118,15 +119,15 @@ class BackgroundCommands:
 
     @staticmethod
     def name(context: ToolContext) -> str:
-        """The id of a command that this call starts: of its run, turn and place, so that it tells
-        which call that was."""
+        """The id of a command that this call starts. It encodes run, turn and index, so the call
+        can be found from it."""
         run_id = context.run_id
         return f"bash_{run_id[-4:]}{context.idempotency_key[len(run_id) :]}"
 
     @staticmethod
     def lost(id: str, run: RunContext) -> str:
-        """The `idempotency_key` of the call before an interruption that started the command of
-        that id; "" when there was none in this run."""
+        """The `idempotency_key` of the call that started the command `id` before an interruption;
+        "": there was none in this run."""
         head = f"bash_{run.id[-4:]}-"
         iteration, _, key = id.removeprefix(head).partition("-")
         if not id.startswith(head):
@@ -138,12 +139,12 @@ class BackgroundCommands:
         return ""
 
     def get(self, id: str) -> BackgroundCommand | None:
-        """The one of that id, running or not."""
+        """The command with that id, running or not."""
         return self._commands.get(id)
 
     @property
     def ids(self) -> list[str]:
-        """All, in the order of their starts."""
+        """The ids of all commands, in the order of their starts."""
         return list(self._commands)
 
     async def end(self) -> None:

@@ -84,12 +84,12 @@ def _cited(calls: Iterable[PastCall]) -> list[str]:
 
 
 def _page(url: object) -> str:
-    """Without a place in it."""
+    """A URL without its fragment."""
     return url.partition("#")[0] if isinstance(url, str) else ""
 
 
 def _arrived(text: str) -> str:
-    """Where a fetch was led to, which WebFetch says first."""
+    """The URL at which a fetch ended, from the first line of WebFetch's result."""
     found = _ARRIVED.match(text)
     return _page(found[1]) if found is not None else ""
 
@@ -102,5 +102,5 @@ def _plain(result: ToolResultBlock) -> str:
 
 
 def _squeezed(text: str) -> str:
-    """Without differences of white space."""
+    """The text with white space normalized."""
     return " ".join(text.split())

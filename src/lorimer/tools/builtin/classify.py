@@ -111,7 +111,7 @@ def _normal(
         scale = 1.0 if top <= 1 else 10.0 if top <= 10 else 100.0 if top <= 100 else top
     else:
         scale = total or 1.0
-    if not isfinite(scale):  # scores near the largest number there is
+    if not isfinite(scale):  # the scores are near the largest float
         scores, scale = {name: score / top for name, score in scores.items()}, 1.0
         scale = 1.0 if several else sum(scores.values())
     return {name: round(score / scale, 4) for name, score in scores.items()}

@@ -76,8 +76,8 @@ class Edit(Tool):
     async def reconcile(
         self, key: str, input: ToolInput, context: ToolContext
     ) -> ToolResult | NotDone | None:
-        """Determined from the file: it has the new text and not the old one, or the old one and not
-        the new. With both or neither, or if nothing was to be inserted, that is unknown."""
+        """Look into the file: with only the new text in it the edit was made, with only the old
+        text it was not. With both or neither, or if `new_string` is empty, that is unknown."""
         path: str = input["file_path"]
         old, new = (_one_line_end(clean(input[name])) for name in ("old_string", "new_string"))
 
@@ -144,7 +144,7 @@ def _line_numbers(text: str, old: str) -> Iterator[int]:
 
 
 def _near(text: str, old: str) -> str:
-    """Where a line is that differs from the first one wanted in white space only."""
+    """A hint at a line that differs from the first line of `old` in white space only."""
     wanted = "".join(next((line for line in old.splitlines() if line.strip()), "").split())
     for number, line in enumerate(text.splitlines() if wanted else (), 1):
         if wanted in "".join(line.split()):

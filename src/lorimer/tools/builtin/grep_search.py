@@ -1,8 +1,8 @@
-"""How Grep searches: files are read beneath the roots, in batches; regexes run elsewhere.
+"""How Grep searches: files are read below the roots, in batches; regexes run in another process.
 
-Python's regexes can take for ever, and no thread of this process could be stopped meanwhile. So
-plain words are searched here, and regexes in a child process (`grep_worker`) that is killed when
-the time is over. No program of the system is needed, and no path is ever handed to one.
+A Python regex can take forever, and a thread cannot be stopped. So plain text is searched here, and
+regexes in a child process (`grep_worker`) that is killed at its time-out. No system program is
+needed, and none is ever given a path.
 """
 
 from __future__ import annotations
@@ -28,11 +28,11 @@ from lorimer.world.files import RootedFiles
 MAX_FILE_BYTES: Final = 2_097_152
 """Larger files are left out of a search."""
 MAX_NAMED_BYTES: Final = 4_194_304
-"""Of a file that is asked for by name, so much is searched."""
+"""Most bytes searched in a file that is requested by name."""
 MAX_ENTRIES: Final = 100_000
-"""Names looked at in one search."""
+"""Most names examined in one search."""
 MAX_SEARCH_S: Final = 30.0
-"""Seconds for one search, reading included; what was found until then counts."""
+"""Most seconds for one search, reading included; matches found until then are returned."""
 SKIPPED_FOLDERS: Final = frozenset({".git", ".lorimer"})
 
 _BATCH_BYTES: Final = 2_097_152
@@ -42,32 +42,32 @@ _SPECIAL: Final = re.compile(r"[\\.^$*+?{}\[\]|()]")
 
 @dataclass(frozen=True, slots=True)
 class Query:
-    """What to look for, and how much of it to bring."""
+    """What to search for, and how much to return."""
 
     pattern: str
     glob: str = ""
-    """Only files like this; "": all."""
+    """A pattern for the files to search; "": all."""
     context: int = 0
-    """Lines around each match."""
+    """Lines to return before and after each match."""
     ignore_case: bool = False
     max_lines: int = 0
-    """Matching lines to bring; 0: only count them in each file."""
+    """Most matching lines to return; 0: only count them in each file."""
     max_files: int = 500
-    """Files to bring, when only counting."""
+    """Most files to return, when only counting."""
     regex_s: float = 10.0
-    """Seconds that matching a regex may take, over all files."""
+    """Most seconds of matching a regex, over all files."""
 
 
 @dataclass(slots=True)
 class Match:
-    """One file in which something was found."""
+    """One file with matches."""
 
     name: str
-    """Relative to where the search began; "" for that place itself."""
+    """The path relative to the root of the search; "": the root itself, a file."""
     count: int
-    """Lines that match."""
+    """How many lines match."""
     lines: Sequence[tuple[int, bool, str]]
-    """Number, whether it matches (or is around one that does), text."""
+    """Number, whether it matches (or is context), text."""
 
 
 @dataclass(slots=True)
@@ -76,22 +76,21 @@ class Found:
 
     matches: list[Match]
     entries_cut: bool = False
-    """There were more names than `MAX_ENTRIES`."""
+    """There were more than `MAX_ENTRIES` names."""
     large: int = 0
     """Files left out for their size."""
     beginning_only: bool = False
-    """Of the file asked for, only the first `MAX_NAMED_BYTES` were searched."""
+    """Only the first `MAX_NAMED_BYTES` of the requested file were searched."""
     unread: int = 0
-    """Files not searched any more, because there was enough, or no time left."""
+    """Files not searched because enough was found, or time ran out."""
     regex_too_slow: bool = False
     too_slow: bool = False
 
 
 async def search(root: str, query: Query, context: ToolContext) -> Found:
-    """Look for `query` in the file or beneath the folder `root`.
+    """Search the file `root`, or the files below the folder `root`.
 
-    Raises Failed when `root` is not there, and `exec.tool.invalid_input` for a pattern that
-    cannot be used.
+    Raises Failed if `root` does not exist, and `exec.tool.invalid_input` for an invalid pattern.
     """
     found = Found([])
     names = await in_files(
@@ -123,14 +122,14 @@ async def search(root: str, query: Query, context: ToolContext) -> Found:
 
 
 def _room(found: Found, query: Query) -> int:
-    """How many more lines (or files, when only counting) are wanted."""
+    """How many more lines may be returned (when only counting: files)."""
     if query.max_lines:
         return query.max_lines - sum(match.count for match in found.matches)
     return query.max_files - len(found.matches)
 
 
 def _candidates(files: RootedFiles, where: Path, query: Query, found: Found) -> list[str]:
-    """The files to search, relative to `where`; "" when that is a file itself."""
+    """The files to search, relative to `where`; "" if that is a file itself."""
     if files.stat(where).kind != "dir":
         return [""]
     try:
@@ -152,7 +151,7 @@ def _candidates(files: RootedFiles, where: Path, query: Query, found: Found) -> 
 def _batch(
     files: RootedFiles, where: Path, *, names: list[str], at: int, found: Found
 ) -> tuple[list[tuple[str, bytes]], int]:
-    """The next files, about as many as fit, and the place in `names` after them."""
+    """The next files, about as many as fit into a batch, and the index in `names` after them."""
     batch: list[tuple[str, bytes]] = []
     size = 0
     while at < len(names) and size < _BATCH_BYTES:
@@ -164,7 +163,7 @@ def _batch(
         except OSError:
             if not name:
                 raise
-            continue  # gone meanwhile, or not ours to read
+            continue  # deleted meanwhile, or not readable
         if is_binary(data):
             continue
         if more and name:
@@ -177,7 +176,7 @@ def _batch(
 
 
 def _words(batch: list[tuple[str, bytes]], query: Query, room: int) -> list[Match]:
-    """Search for plain text: takes a time that can be told in advance."""
+    """Search for plain text, in time linear in its length."""
     word = query.pattern.lower() if query.ignore_case else query.pattern
     raw = b"" if query.ignore_case else word.encode("utf-8", "replace")
 
@@ -198,7 +197,7 @@ def _words(batch: list[tuple[str, bytes]], query: Query, room: int) -> list[Matc
 async def _regex(
     batch: list[tuple[str, bytes]], query: Query, room: int, left_s: float, context: ToolContext
 ) -> list[Match] | None:
-    """What the child found; None: it was killed at the end of its time."""
+    """What the child process found; None: it was killed at its time-out."""
     options = {
         "pattern": query.pattern,
         "ignore_case": query.ignore_case,

@@ -1,7 +1,7 @@
-"""The matching of Grep; also a program of its own: `python -I -S grep_worker.py`.
+"""The matching of Grep; also a program, `python -I -S grep_worker.py`.
 
 stdin: one JSON line of options, then for each file a JSON line `[name, size]` and its bytes.
-stdout: one JSON document. It opens no file and imports nothing of ours, so that it starts fast.
+stdout: one JSON document. It opens no file. It imports nothing of ours, to start fast.
 """
 
 from __future__ import annotations
@@ -12,13 +12,13 @@ import sys
 from collections.abc import Callable
 
 MAX_LINE_CHARS = 500
-"""Longer lines are cut in the answer."""
+"""Longer lines are truncated in the answer."""
 
 
 def search(
     lines: list[bytes], matches: Callable[[str], object], context: int, room: int
 ) -> tuple[int, list[tuple[int, bool, str]]]:
-    """How many lines match; and the first `room` of them with `context` lines around each, as
+    """How many lines match, and the first `room` of them with `context` lines around each, as
     (number from 1, whether it matches, text)."""
     texts = [line.decode("utf-8", "replace").rstrip("\r") for line in lines]
     hits = [number for number, text in enumerate(texts) if matches(text)]
@@ -32,7 +32,7 @@ def search(
 
 
 def split(data: bytes) -> list[bytes]:
-    """The lines of a file; a line end at its end begins no other."""
+    """The lines of a file, without an empty one after a final line end."""
     lines = data.split(b"\n")
     if not lines[-1]:
         lines.pop()
@@ -40,7 +40,7 @@ def split(data: bytes) -> list[bytes]:
 
 
 def main() -> None:
-    """Read the request, answer it."""
+    """Read the request from stdin, and write the answer to stdout."""
     options = json.loads(sys.stdin.buffer.readline())
     try:
         regex = re.compile(options["pattern"], re.IGNORECASE if options["ignore_case"] else 0)

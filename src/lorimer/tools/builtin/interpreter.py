@@ -1,4 +1,4 @@
-"""The Python interpreter of one run, behind REPL: started, talked to, and ended with the run."""
+"""The Python interpreter behind REPL, one per run, which ends with the run."""
 
 from __future__ import annotations
 
@@ -22,27 +22,27 @@ _STATES: Final = (b" ok\n", b" error\n")
 
 @dataclass(frozen=True, slots=True)
 class Cell:
-    """What became of one piece of code."""
+    """The outcome of one piece of code."""
 
     fine: bool
     output: bytes
     total: int
-    """Bytes of output, of which `output` may be a part."""
+    """Bytes of output; `output` may be only a part of it."""
     where: str
-    """The file that has all of it, in words; "": none has."""
+    """The file that has the whole output, in words; "": there is none."""
     isolation: Isolation | None
     new: bool
-    """The interpreter was started for it."""
+    """The interpreter was started for this code."""
     earlier: bool
-    """There was another before in this run."""
+    """There was an interpreter before it in this run."""
     done: Finished | None
-    """How the interpreter ended meanwhile; None: it lives, or was ended at the time-out."""
+    """How the interpreter ended meanwhile; None: it is alive, or was killed at the time-out."""
     timed_out: bool
 
 
 class Interpreter:
-    """See `core/owned.py`. One process at a time, in a task of its own, which ends with the whole
-    tree; a new one is started when it is gone."""
+    """Owns at most one process at a time, and a task that ends with its whole process tree; see
+    `core/owned.py`. If the process is gone, the next call starts a new one."""
 
     def __init__(self) -> None:
         self._turn = asyncio.Lock()
@@ -51,8 +51,8 @@ class Interpreter:
         self._tasks: set[asyncio.Task[Finished]] = set()
 
     async def run(self, code: str, timeout_s: float, context: ToolContext) -> Cell:
-        """Run code, at most `timeout_s` seconds; when it takes longer, or this is cancelled, the
-        process is ended. Raises OSError when it cannot be started."""
+        """Run code for at most `timeout_s` seconds; the process is killed if it takes longer, or if
+        this is cancelled. Raises OSError if it cannot be started."""
         async with self._turn:
             process = self._process
             new = process is None or process.task.done()
@@ -115,7 +115,7 @@ class _Process:
         self.log = Overflow(context, context.idempotency_key)
         self._unread = BoundedOutput(MAX_OUTPUT_BYTES)
         self._held = b""
-        """The end of the output, which may be the beginning of a mark."""
+        """The end of the output so far, if it may be the beginning of a mark."""
         self._mark = b""
         self._over: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
         self._requests: asyncio.Queue[bytes] = asyncio.Queue()
@@ -133,8 +133,8 @@ class _Process:
             yield await self._requests.get()
 
     async def run(self, code: str, timeout_s: float, context: ToolContext) -> bool:
-        """Whether it ended without an exception. Raises TimeoutError; False, too, when the process
-        ended."""
+        """Whether the code ran without an exception; also False if the process ended. Raises
+        TimeoutError."""
         self.log = Overflow(context, context.idempotency_key)
         mark = context.world.new_id("cell")
         self._mark = f"\n{mark}".encode()
@@ -152,7 +152,7 @@ class _Process:
         self.isolation = isolation
 
     def take(self, chunk: bytes) -> bool:
-        """See `Sink`. The mark is no output."""
+        """See `Sink`. The mark is not part of the output."""
         self._held += chunk
         enough = True
         if self._mark and not self._over.done():
@@ -175,7 +175,7 @@ class _Process:
         await self.log.drain()
 
     def news(self) -> tuple[bytes, int]:
-        """What it wrote since this was asked last, shortened; and how many bytes that was."""
+        """The output since the last call, shortened, and its full length in bytes."""
         if self.task.done():
             self._pass(len(self._held))
         unread, self._unread = self._unread, BoundedOutput(MAX_OUTPUT_BYTES)

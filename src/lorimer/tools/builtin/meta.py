@@ -1,7 +1,7 @@
-"""What the tools share that ask a small model one typed question: which tiers, how often, how.
+"""What the tools that ask a small model have in common: which tiers they may call, how often, and
+the prompt.
 
-The answer's form, the one repair of an answer that does not fit it, and the record of each attempt
-are `generate_as`'s.
+`generate_as` validates the answer, has it repaired once, and records each attempt.
 """
 
 from __future__ import annotations
@@ -19,11 +19,11 @@ T = TypeVar("T")
 
 NAMES: Final = frozenset({"classify", "extract_entities", "summarize"})
 TIERS: Final = ("fast",)
-"""What is asked where the host allows no others."""
+"""The tiers that may be called unless the host allows others."""
 MAX_CALLS: Final = 20
-"""Of these tools together in one run, failed ones included."""
+"""Most calls of these tools together in one run, failed ones included."""
 MAX_TEXT: Final = 200_000
-"""Characters that are given to the model; longer texts are cut there, and the result says so."""
+"""Most characters given to the model; longer texts are truncated, and the result says so."""
 MAX_TOKENS: Final = 4_096
 TIMEOUT_S: Final = 120.0
 
@@ -40,18 +40,18 @@ _RULE: Final = (
 
 
 class _Asked:
-    """How often these tools were called in one run; one of the things that a run owns."""
+    """Counts the calls of these tools in one run, which owns it."""
 
     def __init__(self, run: RunContext) -> None:
         self.calls = _answered(run)
 
     async def end(self) -> None:
-        """Nothing goes on."""
+        """There is nothing to end."""
 
 
 class MetaTool(Tool):
-    """A tool that asks a small model. `tiers` are those that may be asked, the first of them where
-    the call names none; `max_calls` bounds the calls of all such tools in one run."""
+    """A tool that asks a small model. `tiers` are those that may be called, the first one by
+    default; `max_calls` limits the calls of all such tools in one run."""
 
     effects = frozenset[str]()
     concurrency_safe = True
@@ -63,7 +63,8 @@ class MetaTool(Tool):
         self._max_calls = max_calls
 
     def refusal(self, input: ToolInput, context: ToolContext) -> ToolResult | None:
-        """Why the model is not asked; None: it is, and this call counts."""
+        """An error result that says why the model is not asked; None: it is, and this call
+        counts."""
         tier = input.get("tier") or self._tiers[0]
         if tier not in self._tiers:
             return ToolResult(
@@ -89,9 +90,9 @@ class MetaTool(Tool):
     async def ask(
         self, wanted: type[T], task: str, text: str, input: ToolInput, context: ToolContext
     ) -> T:
-        """One typed answer about a text. Secrets are struck out of it already, as out of all that
-        models say and tools give. Raises APIError, as `generate_as` does: also when two answers in
-        a row do not fit."""
+        """One typed answer about a text. Secrets were removed from the text already, as from all
+        replies and results. Raises APIError as `generate_as` does, also if two answers in a row are
+        invalid."""
         from lorimer.models.generate import generate_as  # only where a model is asked
 
         run = _run_of(context)
@@ -107,7 +108,7 @@ class MetaTool(Tool):
 
 
 def cut(text: str) -> tuple[str, bool]:
-    """The text as far as it is given to a model, and whether that is not all."""
+    """The part of the text that is given to a model, and whether it was truncated."""
     return text[:MAX_TEXT], len(text) > MAX_TEXT
 
 
@@ -118,7 +119,7 @@ def _run_of(context: ToolContext) -> RunContext:
 
 
 def _is_known(tier: str, models: ModelResolver | None) -> bool:
-    """It is a tier or an alias of the host, and not taken for the name of some model."""
+    """Whether the host has a tier or an alias of this name: any other is taken for a model's."""
     from lorimer.models.registry import Models
 
     if not isinstance(models, Models):
@@ -128,7 +129,7 @@ def _is_known(tier: str, models: ModelResolver | None) -> bool:
 
 
 def _answered(run: RunContext) -> int:
-    """Calls of these tools that were answered before the run was resumed."""
+    """How many calls of these tools were answered before the run was resumed."""
     count = 0
     names: list[str] = []
     for fact in run.facts[: run.replayed]:

@@ -1,4 +1,4 @@
-"""A Jupyter notebook (nbformat 4) as far as editing needs it: what is not edited stays."""
+"""A Jupyter notebook (nbformat 4) as far as editing needs it: the rest is kept as it was."""
 
 from __future__ import annotations
 
@@ -14,17 +14,17 @@ _SHOWN: Final = 60
 
 
 class Unfit(Exception):
-    """Says what cannot be done, or what is wrong with the file."""
+    """An operation is impossible, or the file is not a notebook; the message says why."""
 
 
 def cell_id(key: str, at: int) -> str:
-    """The id of the cell that operation number `at` of a call inserts: the same when the call is
-    made again."""
+    """The id of the cell that operation number `at` of a call inserts: the same if the call is
+    repeated."""
     return blake2b(f"{key}:{at}".encode(), digest_size=4).hexdigest()
 
 
 class Operation(TypedDict):
-    """A change of one cell, as the tool's schema has checked it."""
+    """A change of one cell, validated by the tool's schema."""
 
     op: Literal["insert", "replace", "delete"]
     index: NotRequired[int]
@@ -34,7 +34,7 @@ class Operation(TypedDict):
 
 
 class Notebook:
-    """One notebook. Raises Unfit for bytes that are none."""
+    """One notebook. Raises Unfit for bytes that are not a notebook."""
 
     def __init__(self, data: bytes) -> None:
         try:
@@ -62,11 +62,12 @@ class Notebook:
 
     @property
     def ids(self) -> set[str]:
-        """Of all cells that have one."""
+        """The ids of all cells that have one."""
         return {str(cell["id"]) for cell in self.cells if "id" in cell}
 
     def to_bytes(self) -> bytes:
-        """As Jupyter writes it, with the indentation and the order of keys that it had."""
+        """The file's new content, as Jupyter writes it, with the indentation and the order of keys
+        that it had."""
         try:
             text = json.dumps(self._whole, ensure_ascii=False, indent=self._indent)
         except (ValueError, RecursionError) as fault:
@@ -75,7 +76,8 @@ class Notebook:
         return clean(text.replace("\n", "\r\n") if self._crlf else text).encode()
 
     def apply(self, operation: Operation, path: str, new_id: str) -> str:
-        """Make one operation and say what was done. Raises Unfit, with `path` before it."""
+        """Make one operation, and return a line that says what was done. Raises Unfit, naming
+        `path`."""
         kind = operation["op"]
         if kind == "delete":
             for name in ("source", "cell_type"):
@@ -124,7 +126,7 @@ class Notebook:
             cell.pop("outputs", None)
 
     def _place(self, operation: Operation, path: str) -> int:
-        """The index of the cell that an operation is about."""
+        """The index of the cell that an operation refers to."""
         named, index = operation.get("cell_id"), operation.get("index")
         if (named is None) == (index is None):
             raise Unfit(f"{path}: it needs index or cell_id, one of them.")
@@ -146,7 +148,7 @@ class Notebook:
 
 
 def _lines(source: str) -> list[str]:
-    """As nbformat keeps a text: its lines, with their ends."""
+    """A text in the form of nbformat: a list of lines, with their line ends."""
     return source.splitlines(keepends=True)
 
 

@@ -1,4 +1,4 @@
-"""Change cells of a Jupyter notebook. What a notebook is: `notebook.py`."""
+"""Change cells of a Jupyter notebook; the file format is in `notebook.py`."""
 
 from __future__ import annotations
 
@@ -101,8 +101,8 @@ class NotebookEdit(Tool):
     async def reconcile(
         self, key: str, input: ToolInput, context: ToolContext
     ) -> ToolResult | NotDone | None:
-        """By the notebook: all operations are written at once, so the id of an inserted cell, or a
-        cell that was to be deleted by its id, tells of all of them. Else nobody can tell."""
+        """Look into the notebook: all operations are written at once, so one tells of all: an
+        inserted cell by its id, or a deletion that named an id. Otherwise it is unknown."""
         path: str = input["file_path"]
         operations: list[Operation] = input["operations"]
         if not input.get("save", True):

@@ -1,7 +1,7 @@
-"""HTML as text that is good to read: headings, paragraphs, lists, tables, code, links.
+"""Converts HTML to readable text: headings, paragraphs, lists, tables, code, links.
 
-Read in one pass whose time grows with the page and nothing else, which the standard library's
-parser does not promise for pages that were made to be slow.
+It takes one pass, in time linear in the length of the page. The standard library's parser does not
+guarantee that for pages made to be slow.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from typing import Final
 from urllib.parse import urljoin
 
 _SILENT: Final = frozenset("svg math iframe object canvas nav form button select dialog".split())
-"""What is in them is not read."""
+"""Elements whose content is left out."""
 
 _BLOCKS: Final = frozenset(
     "address article aside blockquote body caption dd details div dl dt fieldset figcaption figure "
@@ -25,15 +25,16 @@ _VOID: Final = frozenset(
 _INVISIBLE: Final = re.compile(
     "[\u00ad\u200b-\u200f\u202a-\u202e\u2060-\u2069\ufeff\U000e0000-\U000e007f]"
 )
-"""Characters that a person does not see: words hidden in them are not for the model either."""
+"""Characters that are invisible to a person: text hidden with them should not reach the model."""
 _NO_CHARACTER: Final = re.compile(r"&#[0-9]{8,}")
-"""A number that no character has; `unescape` raises ValueError for one of thousands of digits."""
+"""A reference to a character that does not exist; `unescape` raises ValueError for one with
+thousands of digits."""
 _MAX_LINKS: Final = 1000
 _MAX_DEPTH: Final = 200
 
 
 _TAG: Final = re.compile(r"<(/?)([a-zA-Z][a-zA-Z0-9-]*+)([^<>]*+)>|<!--|<[!?][^<>]*+>")
-"""Takes time as the page is long, whatever is in it: nothing is tried twice."""
+"""Never backtracks, so it takes linear time."""
 _ATTRIBUTE: Final = re.compile(r"""([a-zA-Z-]+)(?:\s*=\s*("[^"]*"|'[^']*'|[^\s"'>]+))?""")
 _MAX_ATTRIBUTES: Final = 4000
 _RAW: Final = frozenset({"script", "style", "noscript", "template", "textarea", "title"})
@@ -54,7 +55,7 @@ class _Reader:
         self.parts: list[str] = []
         self._url = url
         self._silent: list[str] = []
-        """Elements that are not read, and those inside them."""
+        """The open elements whose content is left out, outermost first."""
         self._pre = 0
         self._links: list[str] = []
         self._shown = 0
@@ -62,8 +63,8 @@ class _Reader:
     def feed(self, html: str) -> None:
         at = 0
         ends: dict[str, bool] = {}
-        """Whether what ends an element or a comment was still to come when it was last looked for:
-        if not, it is not looked for again."""
+        """End marks of elements and comments: whether the last search found one. If not, none is
+        left, and it is not searched for again."""
         while (found := _TAG.search(html, at)) is not None:
             self._text(html[at : found.start()])
             at = found.end()
@@ -83,7 +84,7 @@ class _Reader:
         self._text(html[at:])
 
     def _after(self, html: str, mark: str, at: int, ends: dict[str, bool]) -> int:
-        """Where to read on after `mark`; without one there is no more."""
+        """The position after the next `mark`; the end of the page if there is none."""
         if ends.get(mark, True):
             found = re.compile(re.escape(mark), re.IGNORECASE).search(html, at)
             ends[mark] = found is not None
@@ -125,7 +126,7 @@ class _Reader:
 
     def _close(self, tag: str) -> None:
         if tag in self._silent:
-            # also what was never closed inside it
+            # also closes elements inside it that were never closed
             at = len(self._silent) - 1 - self._silent[::-1].index(tag)
             del self._silent[at:]
         elif not self._silent:
@@ -161,5 +162,5 @@ class _Reader:
 
 
 def _plain(text: str) -> str:
-    """With the characters that `&amp;` and `&#38;` stand for."""
+    """The text with character references such as `&amp;` and `&#38;` replaced."""
     return unescape(_NO_CHARACTER.sub("&#0", text))

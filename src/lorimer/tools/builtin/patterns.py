@@ -8,18 +8,19 @@ from fnmatch import translate
 from typing import Final
 
 MAX_PATTERN: Final = 500
-"""Characters of one: `translate` takes time as the square of it."""
+"""Most characters of a pattern: `translate` takes quadratic time."""
 MAX_ALTERNATIVES: Final = 64
-"""How many patterns the braces of one may stand for."""
+"""Most patterns that the braces of one may expand to."""
 
 _BRACES: Final = re.compile(r"\{([^{}]*)\}")
 
 
 def path_matcher(pattern: str) -> Callable[[str], bool]:
-    """Whether a relative path, `/` between its parts, matches. Raises ValueError.
+    """A function that tells whether a relative path, with `/` between its parts, matches. Raises
+    ValueError for an invalid pattern.
 
-    Linear in the path: the parts are walked once, with the set of places in the pattern that
-    can have been reached.
+    Matching takes time linear in the path: its parts are visited once, with the set of positions in
+    the pattern that may have been reached (simulation of an NFA).
     """
     alternatives = [_compile(each) for each in expand_braces(pattern)]
 
@@ -31,7 +32,7 @@ def path_matcher(pattern: str) -> Callable[[str], bool]:
 
 
 def name_or_path_matcher(pattern: str) -> Callable[[str], bool]:
-    """As `path_matcher`; a pattern without `/` is about the name, in whatever folder."""
+    """Like `path_matcher`, but a pattern without `/` matches the name, in any folder."""
     return path_matcher(pattern if "/" in pattern else f"**/{pattern}")
 
 
@@ -52,7 +53,7 @@ def expand_braces(pattern: str) -> list[str]:
 
 
 def _compile(pattern: str) -> list[re.Pattern[str] | None]:
-    """One regex a part; None for `**`, of which several in a row are one."""
+    """One regex per part; None for `**`, or for several in a row."""
     parts = [part for part in pattern.split("/") if part not in ("", ".")]
     own = [part for at, part in enumerate(parts) if part != "**" or parts[at - 1 : at] != ["**"]]
     return [None if part == "**" else re.compile(translate(part)) for part in own]
@@ -76,7 +77,7 @@ def _match(pattern: list[re.Pattern[str] | None], parts: list[str]) -> bool:
 
 
 def _skip(pattern: list[re.Pattern[str] | None], places: set[int]) -> set[int]:
-    """Also what is reached when every `**` stands for nothing."""
+    """Add the positions that are reached if `**` matches no folder."""
     for at in list(places):
         here = at
         while here < len(pattern) and pattern[here] is None:

@@ -1,6 +1,6 @@
-"""Plan first: nothing is changed until a person agrees to the plan.
+"""Begin and end plan mode, in which nothing is changed until a person agrees to a plan.
 
-What plan mode forbids is decided in `tools/policy/modes.py`, whether it is on in `tools/shown.py`.
+`tools/policy/modes.py` decides what plan mode forbids, `tools/shown.py` whether it is on.
 """
 
 from __future__ import annotations
@@ -67,5 +67,5 @@ class ExitPlanMode(Tool):
     approval = "wants to end plan mode and carry out this plan"
 
     async def execute(self, input: ToolInput, context: ToolContext) -> ToolResult:
-        """Only called when a person has agreed."""
+        """Called only after a person has agreed."""
         return ToolResult("The plan was agreed to, and plan mode is off: carry it out.")

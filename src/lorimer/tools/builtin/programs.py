@@ -1,4 +1,4 @@
-"""What the tools that start programs share: how one is run, and what is told of its end."""
+"""What the tools that start programs have in common: running one, and reporting its end."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from lorimer.tools.overflow import KEPT_BYTES
 from lorimer.tools.shell.words import by_bash, start_of
 
 MAX_OUTPUT_BYTES: Final = KEPT_BYTES
-"""Kept in memory: the first and the last half of it."""
+"""Most bytes of output kept in memory: the first and the last half."""
 
 _REFUSED: Final = re.compile(
     "permission denied|read-only file system|operation not permitted|network is unreachable"
@@ -30,18 +30,18 @@ _NO_MEMORY: Final = re.compile(
 )
 _LAST_WORDS: Final = 2000
 _NOT_STARTED: Final = frozenset({errno.ENOENT, errno.ENOTDIR, errno.EACCES, errno.ENOEXEC})
-"""No such program, or a script that says no interpreter: bash tells it, or knows better."""
+"""No such program, or a script without `#!`: bash reports the former, and can run the latter."""
 
 
 def patience(context: ToolContext, wanted_s: float) -> float:
-    """Seconds that a program may take: a little less than the host allows for the call, so that it
-    is ended by who counts for it."""
+    """Seconds that a program may take: a little less than the call's own time-out, so that the
+    program's time-out comes first and its output is not lost."""
     return min(wanted_s, context.timeout_s - min(2.0, context.timeout_s / 10))
 
 
 async def run_command(command: str, context: ToolContext, timeout_s: float, sink: Sink) -> Finished:
-    """Run a permitted command line in the working directory, sandboxed as the host says. Raises
-    OSError when bash cannot be started."""
+    """Run a permitted command line in the working directory, in the host's sandbox. Raises OSError
+    if bash cannot be started."""
     assert context.working_dir is not None
     limits = ProcessLimits(timeout_s, MAX_OUTPUT_BYTES, context.sandbox)
 
@@ -68,8 +68,8 @@ def ended(done: Finished, timeout_s: float) -> str:
 
 
 def result_of(done: Finished, timeout_s: float, sandbox: Sandbox | None, where: str) -> ToolResult:
-    """What is told of a program that ended: its output, and how. `where`: the file that has all of
-    it, in words."""
+    """The result of a program that has ended: its output, and how it ended. `where`: the file with
+    the whole output, in words."""
     text = done.output.decode("utf-8", "replace")
     lines: list[str] = []
     failed = done.timed_out or done.returncode != 0
@@ -96,7 +96,7 @@ def result_of(done: Finished, timeout_s: float, sandbox: Sandbox | None, where: 
 
 
 def refused_of(done: Finished, metadata: dict[str, JSON]) -> list[str]:
-    """Lines about what of the network a program did not get; `metadata` takes it too."""
+    """Lines about hosts that the program was refused; they are added to `metadata` too."""
     if not done.refused:
         return []
     metadata["refused"] = list(done.refused)
@@ -104,26 +104,26 @@ def refused_of(done: Finished, metadata: dict[str, JSON]) -> list[str]:
 
 
 def kept_of(total: int, kept: int, where: str) -> str:
-    """A line about output of which only a part is told."""
+    """A line about output that is shown only in part."""
     return f"[{total:,} bytes of output, {kept:,} kept.{' ' if where else ''}{where}]"
 
 
 def joined(text: str, *lines: str) -> str:
-    """Output, and lines after it."""
+    """Output followed by lines."""
     gap = "" if not text or text.endswith("\n") else "\n"
     return f"{text}{gap}" + "\n".join(lines)
 
 
 def wanted_memory(done: Finished | None, text: str) -> bool:
-    """A program that failed did so for want of memory: the kernel says so; or, of a limit of ours,
-    the program's own last words do."""
+    """Whether a program failed because it ran out of memory: the kernel says so or, for our own
+    limit on memory, the program's last output does."""
     if done is not None and (done.out_of_memory or done.timed_out):
         return done.out_of_memory
     return bool(_NO_MEMORY.search(text[-_LAST_WORDS:]))
 
 
 def _limited(output: str, isolation: Isolation, sandbox: Sandbox | None) -> str:
-    """What the model has to know where the sandbox looks like the cause of a failure."""
+    """A line for the model if the sandbox looks like the cause of a failure."""
     if isolation.in_force == "L0" or sandbox is None or not _REFUSED.search(output):
         return ""
     hosts = ", ".join(sandbox.hosts)

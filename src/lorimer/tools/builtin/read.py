@@ -16,13 +16,13 @@ from lorimer.world.files import RootedFiles
 
 DEFAULT_LINES: Final = 2000
 MAX_BYTES: Final = 4_194_304
-"""How far into a file this tool reads; larger images are not shown."""
+"""Most bytes of a file that are read; larger images are not shown."""
 MAX_LINE_CHARS: Final = 2000
-"""Longer lines are cut."""
+"""Longer lines are truncated."""
 
 _ROOM_FOR_NOTE: Final = 300
 _PIECE: Final = 98_304
-"""Bytes of an image that are read at once."""
+"""Bytes of an image read at once; divisible by 3, so the pieces' base64 texts can be joined."""
 
 _SCHEMA: Final[dict[str, JSON]] = {
     "type": "object",
@@ -86,8 +86,8 @@ class Read(Tool):
 
 
 def _encoded(file: BinaryIO) -> str:
-    """A file in base64; "": it is too large. Read in pieces, because all of its bytes together with
-    two forms of their text would be too many copies of an image."""
+    """A file in base64; "": it is too large. It is read in pieces, to avoid having several copies
+    of the whole image in memory."""
     file.seek(0)
     encoded = bytearray()
     rest = b""

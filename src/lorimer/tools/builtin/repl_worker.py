@@ -1,9 +1,8 @@
-"""The interpreter of REPL, a program of its own: `python -I -B repl_worker.py`.
+"""The interpreter of REPL, a separate program: `python -I -B repl_worker.py`.
 
 stdin: for each piece of code a JSON line `[code, mark]`. What the code prints goes to stdout and
-stderr as it is; then a line of the mark and `ok` or `error` follows. It imports nothing of ours,
-so that it starts fast. What it runs is held by the sandbox, never by this file.
-"""
+stderr unchanged, followed by a line with the mark and `ok` or `error`. It imports nothing of ours,
+to start fast. The sandbox confines the code, not this file."""
 
 from __future__ import annotations
 
@@ -18,18 +17,18 @@ from types import ModuleType
 
 
 def main() -> None:
-    """Run what comes, one after the other, in one namespace."""
-    requests = os.fdopen(os.dup(0), "rb")  # not inherited: what the code starts cannot read it
+    """Run the pieces of code in order, in one namespace."""
+    requests = os.fdopen(os.dup(0), "rb")  # not inherited by programs that the code starts
     nothing = os.open(os.devnull, os.O_RDONLY)
     os.dup2(nothing, 0)
     os.close(nothing)
     for stream in (sys.stdout, sys.stderr):
-        if isinstance(stream, io.TextIOWrapper):  # in one order with what it starts
+        if isinstance(stream, io.TextIOWrapper):  # in order with the output of its subprocesses
             stream.reconfigure(encoding="utf-8", errors="backslashreplace", line_buffering=True)
     sys.path.insert(0, os.getcwd())
     own, module = sys.modules["__main__"], ModuleType("__main__")
     sys.modules["__main__"] = module
-    sys.modules["_repl_worker"] = own  # or it would be taken apart
+    sys.modules["_repl_worker"] = own  # else this module would be garbage-collected
     for number, line in enumerate(requests, 1):
         code, mark = json.loads(line)
         fine = run(code, f"<input {number}>", vars(module))
@@ -42,7 +41,8 @@ def main() -> None:
 
 
 def run(code: str, name: str, names: dict[str, object]) -> bool:
-    """Run one piece; the value of an expression at its end is shown, as at a prompt."""
+    """Run one piece; print the value of an expression at its end, as the interactive prompt
+    does."""
     linecache.cache[name] = (len(code), None, code.splitlines(keepends=True), name)
     try:
         tree = ast.parse(code, name)

@@ -25,17 +25,18 @@ SNIFFED: Final = 8192
 
 
 def is_binary(data: bytes) -> bool:
-    """By the usual sign: a NUL near the beginning."""
+    """Whether the beginning of the file contains a NUL."""
     return b"\0" in data[:SNIFFED]
 
 
 def place(context: ToolContext, path: str) -> Path:
-    """A path as the caller of a tool means it; RootedFiles decides whether it may be touched."""
+    """A path from a tool's arguments as an absolute one; RootedFiles decides whether tools may
+    access it."""
     return Path(path) if context.working_dir is None else context.working_dir / path
 
 
 def opened(context: ToolContext) -> RootedFiles:
-    """The files of this call. Raises `exec.tool.access_denied` when it has none."""
+    """The files of this call. Raises `exec.tool.access_denied` if it has none."""
     if context.files is None:
         raise ToolExecutionError(
             "no files are open to tools here.", code=ExecutorErrorCode.EXEC_TOOL_ACCESS_DENIED
@@ -44,10 +45,10 @@ def opened(context: ToolContext) -> RootedFiles:
 
 
 async def in_files(context: ToolContext, path: str, work: Callable[[RootedFiles, Path], T]) -> T:
-    """Do something with the file or folder at `path`, in a thread.
+    """Call `work` with the file or folder at `path`, in a thread.
 
-    Raises `exec.tool.access_denied` for a path that leads out of the roots, and Failed for what
-    else the file system says.
+    Raises `exec.tool.access_denied` for a path that leads out of the roots, and Failed for other
+    errors of the file system.
     """
     files, where = opened(context), place(context, path)
     try:
@@ -62,14 +63,14 @@ async def in_files(context: ToolContext, path: str, work: Callable[[RootedFiles,
 
 
 def _named(error: OSError, where: Path, path: str) -> str:
-    """What the error is about, as it was asked for; it may be another path than the first."""
+    """The path that the error is about, spelled as in the request if it is that one."""
     return path if error.filename in (None, str(where)) else str(error.filename)
 
 
 class Failed(Exception):
-    """An ordinary failure that the model is told as the result: nothing broke."""
+    """An expected failure, which the model gets as an error result."""
 
     @property
     def result(self) -> ToolResult:
-        """As a result."""
+        """The error result."""
         return ToolResult(str(self), is_error=True)

@@ -1,8 +1,7 @@
-"""Services that search the web, for `WebSearch`: Brave, Tavily, a SearXNG of one's own.
+"""Services that search the web, for `WebSearch`: Brave, Tavily, and one's own SearXNG server.
 
-Their addresses are the host's, so they are reached as configured; a redirect is not followed, so a
-key goes nowhere else. What they find is words of strangers.
-"""
+Their addresses come from the host, so they are reached as configured. Redirects are not followed,
+so a key is sent nowhere else. What they find is untrusted content."""
 
 from __future__ import annotations
 
@@ -20,7 +19,7 @@ from lorimer.core.record import record
 from lorimer.core.world import World
 
 MAX_BYTES: Final = 2 * 1024 * 1024
-"""Of an answer."""
+"""Most bytes of an answer."""
 
 _SAFE: Final[Mapping[str, str]] = {"off": "0", "moderate": "1", "strict": "2"}
 _Params: TypeAlias = dict[str, str]
@@ -28,22 +27,22 @@ _Params: TypeAlias = dict[str, str]
 
 @record
 class SearchQuery:
-    """What is looked for."""
+    """A search."""
 
     text: str
     count: int = 8
     """How many results are wanted, 1 to 20."""
     region: str = ""
-    """A country, as two letters."""
+    """A country, two letters."""
     safesearch: str = "moderate"
     """`off`, `moderate` or `strict`."""
     allowed: tuple[str, ...] = ()
-    """Only these domains, and what is beneath them; (): all."""
+    """Only these domains and their subdomains; (): all."""
     blocked: tuple[str, ...] = ()
 
     def with_sites(self) -> str:
-        """The text with the domains as most services read them: they only narrow what is found,
-        what is told of it `WebSearch` decides."""
+        """The text with the domains in the syntax of most services. It narrows the search;
+        `WebSearch` filters the results in any case."""
         sites = " OR ".join([f"site:{domain}" for domain in self.allowed])
         parts = [self.text, f"({sites})" if " OR " in sites else sites]
         return " ".join([*filter(None, parts), *[f"-site:{domain}" for domain in self.blocked]])
@@ -51,25 +50,25 @@ class SearchQuery:
 
 @record
 class SearchResult:
-    """One page that was found."""
+    """One found page."""
 
     title: str
     url: str
     text: str = ""
-    """What it says about what was looked for; may hold HTML."""
+    """An excerpt about the query; may contain HTML."""
 
 
 class SearchService(Protocol):
-    """Whoever searches. Hand one to `WebSearch(...)`; it may be shared by many calls."""
+    """A search service, for `WebSearch(...)`. It may be used by many calls at once."""
 
     @property
     def name(self) -> str:
-        """As results show it."""
+        """The name shown in results."""
         ...
 
     async def search(self, query: SearchQuery, world: World) -> Sequence[SearchResult]:
-        """What was found, the best first. Raises ToolExecutionError with what to do about it; its
-        time is bounded by the caller."""
+        """The found pages, best first. Raises ToolExecutionError, with what to do about it. The
+        caller limits the time."""
         ...
 
 
@@ -106,7 +105,7 @@ class Tavily:
     name: str = "tavily"
 
     async def search(self, query: SearchQuery, world: World) -> Sequence[SearchResult]:
-        """See SearchService. It knows no regions, and no degrees of safe search."""
+        """See SearchService. Tavily supports neither regions nor levels of safe search."""
         body: dict[str, JSON] = {
             "query": query.text,
             "max_results": query.count,
@@ -122,13 +121,13 @@ class Tavily:
 
 @dataclass(frozen=True, slots=True)
 class SearXNG:
-    """A SearXNG server, whose settings have to allow `format=json`."""
+    """A SearXNG server. Its settings have to allow `format=json`."""
 
     base_url: str
     name: str = "searxng"
 
     async def search(self, query: SearchQuery, world: World) -> Sequence[SearchResult]:
-        """See SearchService. It knows no regions."""
+        """See SearchService. SearXNG supports no regions."""
         params = {
             "q": query.with_sites(),
             "format": "json",
@@ -141,8 +140,8 @@ class SearXNG:
 
 
 def service_of(environment: Mapping[str, str] | None = None, name: str = "") -> SearchService:
-    """The service that variables say how to reach; `name`: this one. Of several Brave,
-    else Tavily. Raises ToolExecutionError naming the variables to set."""
+    """The service that environment variables configure: the one called `name`, else the first of
+    Brave, Tavily and SearXNG. Raises ToolExecutionError naming the variables to set."""
     found = os.environ if environment is None else environment
     brave = found.get("BRAVE_API_KEY", "").strip()
     tavily = found.get("TAVILY_API_KEY", "").strip()
@@ -202,7 +201,7 @@ async def _asked(
     except ValueError:
         data = None
     if not isinstance(data, Mapping):
-        raise _lost(f"the answer of {name} cannot be read: it is no JSON object")
+        raise _lost(f"the answer of {name} cannot be read: it is not a JSON object")
     return data
 
 
@@ -214,7 +213,7 @@ def _why(status: int, variable: str) -> str:
     if variable == "SEARXNG_URL" and status == 403:
         return "status 403: its settings.yml has to allow `json` among search.formats"
     if status in (401, 403, 422):
-        return f"status {status}: is what {variable} says right?"
+        return f"status {status}: check the value of {variable}"
     if status in (402, 429, 432, 433):
         return f"status {status}: it was asked too often, or the plan is used up"
     if 300 <= status < 400:
@@ -223,7 +222,7 @@ def _why(status: int, variable: str) -> str:
 
 
 def _results(found: JSON, text: str) -> list[SearchResult]:
-    """Whatever is one; the rest is left out."""
+    """The valid results; others are left out."""
     rows = found if isinstance(found, list | tuple) else ()
     return [
         SearchResult(_text(row, "title"), _text(row, "url"), _text(row, text))

@@ -15,7 +15,7 @@ from lorimer.tools.encode import text_of
 
 WORDS: Final = 150
 MAX_PAGES: Final = 50
-"""Most characters of a file that is read."""
+"""Most pages of a file that are read."""
 
 _MORE: Final = re.compile(r"\n\[(?:bytes|lines) [^\]\n]{1,80}; go on with\s+offset=(\d+)\]\Z")
 _SOURCES: Final = {"file_id": ("read_input", "id", ""), "file_path": ("Read", "file_path", "\n")}

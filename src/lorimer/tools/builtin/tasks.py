@@ -1,5 +1,5 @@
-"""Manage background tasks: their status, their output, messages to them, cancelling them. They are
-started by `TaskCreate` (`agent.py`); each task is a run of its own, and nothing else is stored."""
+"""Manage background tasks: show their status and output, send them messages, cancel them.
+`TaskCreate` (`agent.py`) starts them. Each task is a run of its own, and nothing else is stored."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def agent_tools(agents: Sequence[SubAgent], *, tasks: bool, hears: bool) -> list
 
 
 class _Task(Tool):
-    """Is about tasks."""
+    """A tool for background tasks."""
 
     effects = frozenset[str]()
     input_schema: Any = object_schema({"task_id": _ID}, "task_id")

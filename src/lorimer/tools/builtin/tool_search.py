@@ -86,6 +86,6 @@ def _line(text: str) -> str:
 
 
 def _words(text: str) -> list[str]:
-    """In lower case, camelCase taken apart, without a plural's s."""
+    """The words of a text, in lower case, with camelCase split and a plural's s removed."""
     apart = re.sub(r"(?<=[a-z0-9])(?=[A-Z])", " ", text)
     return [word.rstrip("s") for word in re.findall(r"[a-z0-9]{2,}", apart.lower())]

@@ -115,7 +115,7 @@ class WebSearch(Tool):
 
 
 def _wanted(result: SearchResult, allowed: tuple[str, ...], blocked: tuple[str, ...]) -> bool:
-    """Whether a page may be listed: services take domains as a hint at best."""
+    """Whether a page may be listed. Services treat the domains of a query as a hint at best."""
     from lorimer.world.guarded import named_in, parse_url
 
     try:

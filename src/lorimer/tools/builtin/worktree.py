@@ -1,6 +1,6 @@
-"""Work in a copy of the repository's files, on a branch of its own (git worktree).
+"""Work in a git worktree: a copy of the repository's files, on its own branch.
 
-Calls start in the copy while the model is in one: `tools/folders.py`.
+`tools/folders.py` makes calls start in the worktree that was entered.
 """
 
 from __future__ import annotations
@@ -168,7 +168,8 @@ def _home(context: ToolContext) -> Path:
 
 
 async def _checked(folder: str, home: Path, context: ToolContext) -> str:
-    """The location of a plain path below the workspace, unless a link leads elsewhere."""
+    """`folder` as a path below the workspace. Raises ToolExecutionError if it is not a plain path,
+    or a link leads elsewhere."""
     parts = folder.split("/")
     plain = all(part not in ("", ".", "..") and part.isprintable() for part in parts)
     if not plain or not PROTECTED.isdisjoint(map(folded, parts)):

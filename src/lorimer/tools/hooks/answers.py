@@ -1,5 +1,5 @@
-"""What a hook may answer, at which point: checked strictly, because a guard whose answer is misread
-does not guard."""
+"""What a hook may answer at each point. It is checked strictly: a guard whose answer is misread
+guards nothing."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def failure(
     return HookError(
         f"The hook {name!r} ({event.value}) {why}.",
         code=code,
-        hint="Mend it, or take it out: until then nothing happens that it guards.",
+        hint="Fix or remove the hook: until then everything that it guards is refused.",
     )
 
 
@@ -49,7 +49,7 @@ def parsed(event: HookEvent, name: str, text: bytes) -> Answer:
     if not isinstance(data, Mapping):
         raise failure(event, name, f"printed {_shown(text)}, which is not an object")
     try:
-        parse(text.decode(), ".json", "its answer")  # a field that is there twice says nothing
+        parse(text.decode(), ".json", "its answer")  # rejects a field that occurs twice
     except ConfigError as error:
         raise failure(event, name, f"printed what cannot be read: {error}") from None
     for field in data:
@@ -76,8 +76,8 @@ def _verdict(event: HookEvent, name: str, given: object) -> Verdict:
 def checked(
     event: HookEvent, name: str, answer: Answer, said: Mapping[str, JSON] | None = None
 ) -> Answer:
-    """The answer with its change (that of `said`, if given), if it is valid at the point. Raises
-    HookError."""
+    """The answer with its change (that of `said`, if given). Raises HookError if it is not valid at
+    this point."""
     change = answer.change if said is None else said.get("change")
     _verdict(event, name, answer.decision)
     if answer.decision == "ask" and event is not _BEFORE:

@@ -93,7 +93,7 @@ async def screen(
             and policy is tools.policy_in(run)
             and tainted is bool(run.strangers)
         ):
-            decision = None  # guards take their time: what holds by now decides
+            decision = None  # asking guards takes time: decide by the state now
     wanted = _wants(answer)
     if run.review is not None and (found is None or answer.change is not None):
         change = answer.change
@@ -130,14 +130,13 @@ def changed(tools: Toolset, use: ToolUse, answer: Answer, run: RunContext) -> To
 
 
 def said_before(key: str, run: RunContext) -> Answer:
-    """The journal's record of the guards before a call."""
+    """The recorded answer of the guards before a call."""
     fact = run.recorded("effect", f"hook:{_BEFORE}:{key}")
     return NOTHING if fact is None else answer_of(fact.data)
 
 
 def made(key: str, run: RunContext) -> Mapping[str, JSON] | None:
-    """The result of a call that was made but not reported, because the process died while guards
-    were checking it."""
+    """The result of a call that was made, if the process died while guards were checking it."""
     for event in _AFTER:
         fact = run.recorded("effect.intent", f"hook:{event}:{key}")
         outcome = fact.data.get("outcome") if fact is not None else None
@@ -180,7 +179,7 @@ async def looked_at(
     """The result for the model, after the guards have seen it."""
     event = _AFTER[data.get("is_error") is True]
     output = data.get("content")
-    if run.redactor is not None:  # as after an interruption, when they get what was recorded
+    if run.redactor is not None:  # after an interruption they get the recorded, redacted result
         output = run.redactor.json(output, deep=True)
     payload: dict[str, JSON] = {
         "tool_name": use.name,

@@ -1,5 +1,5 @@
-"""Hooks in a file of rules: the tables `[[hook]]`, each a program. `policy/sources.py` says which
-files are trusted to name one: a source that may allow a call without asking may also run a program.
+"""Hooks in a rule file: the tables `[[hook]]`, each a program. `policy/sources.py` says which files
+may name one: a source that may allow a call without asking may also run a program.
 
 A program is started in the folder `hooks` next to its file. Project files that a project's hooks
 run have to be in there, and must not have changed since they were trusted.
@@ -95,7 +95,7 @@ def _hook(table: JSON, where: str, folder: Path, pin: str, known: Sequence[str])
 
 
 def _must_be_pinned(argv: Sequence[str], folder: Path, where: str) -> None:
-    """Check that it names no file of the project outside the folder."""
+    """Raises ConfigError for a command that names a file of the project outside `folder`."""
     workspace = folder.parent.parent.resolve()
     for part in argv:
         path = (folder / part).resolve()

@@ -1,5 +1,5 @@
-"""A hook: its point, its tools, and what answers. Functions of the host's are here, programs in
-`command.py`."""
+"""A hook: the point and the tools that it is for, and what answers: a function of the host's (here)
+or a program (`command.py`)."""
 
 from __future__ import annotations
 

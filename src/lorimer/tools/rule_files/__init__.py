@@ -1,2 +1,1 @@
-"""Files of rules: ours (`reading.py`), and those of other programs as rules of ours (`foreign.py`,
-`foreign_specs.py`)."""
+"""Rule files: reading ours (`reading.py`), and importing those of other programs (`foreign.py`)."""

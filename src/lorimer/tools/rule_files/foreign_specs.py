@@ -1,4 +1,5 @@
-"""What stands between the parentheses of others' rules, as ours: commands, paths, hosts."""
+"""The specs of other programs' rules (the part between the parentheses) as ours: commands, paths,
+hosts."""
 
 from __future__ import annotations
 
@@ -18,27 +19,30 @@ _NO_NAMES: Final = frozenset({"", ".", "~"})
 
 @record
 class Meaning:
-    """Of a spec: `specs` of ours, None standing for every call."""
+    """A spec of another program, as `specs` of ours."""
 
     spec: str | None
+    """None: every call."""
     note: str = ""
-    """How it differs."""
+    """How ours differs."""
     exact: bool = True
-    """It means the same, or less of what is allowed, or more of what is not. False: there is
-    nothing like it."""
+    """Ours means the same or is stricter. False: there is no equivalent."""
     more: tuple[str, ...] = ()
+    """Further specs that are needed to mean the same."""
 
     @property
     def specs(self) -> tuple[str | None, ...]:
-        """All of them."""
+        """All specs of ours, at least one."""
         return (self.spec, *self.more)
 
 
 NONE: Final = Meaning("", "", False)
+"""There is no equivalent."""
 
 
 def command_meaning(spec: str, action: Action) -> Meaning:
-    """Of Claude Code's `Bash(...)`: literal, `prefix:*`, or with `*` for any characters."""
+    """The spec of Claude Code's `Bash(...)`: literal, `prefix:*`, or with `*` for any
+    characters."""
     if spec.endswith(":*"):
         return _prefix(spec[:-2], action)
     if "*" not in spec:
@@ -84,8 +88,9 @@ def _pattern(text: str, action: Action) -> Meaning:
 
 
 def path_meaning(spec: str, action: Action) -> Meaning:
-    """Of patterns as in .gitignore: a name alone is meant anywhere beneath, and a folder with all
-    in it. To deny or ask, anywhere at all: there `src/**` is any folder `src` then."""
+    """A pattern as in .gitignore: a single name matches at any depth, and a folder includes all
+    that it contains. In deny and ask rules every pattern matches at any depth: `src/**` is about
+    any folder `src`."""
     note = ""
     relative = spec.removeprefix("./")
     named = re.sub(r"^(//|~/|\./|/)", "", spec).rstrip("/").split("/")
@@ -94,7 +99,10 @@ def path_meaning(spec: str, action: Action) -> Meaning:
     if spec.startswith(("//", "~/")):
         path = spec
     elif spec.startswith("/"):
-        path, note = f".{spec}", "begins at the workspace here, there at the settings' own place"
+        path, note = (
+            f".{spec}",
+            "relative to the workspace here, to the settings file's place there",
+        )
     elif spec.startswith("**/"):
         path = spec
     elif action is Action.ALLOW and "/" in spec.rstrip("/"):
@@ -109,7 +117,7 @@ def path_meaning(spec: str, action: Action) -> Meaning:
 
 
 def loose_path_meaning(spec: str, action: Action) -> Meaning:
-    """Of patterns over whole paths, whose `*` goes over folders too."""
+    """A pattern over the whole path, whose `*` matches slashes too."""
     if not spec.strip() or _ODD_IN_PATHS.search(spec):
         return NONE
     if spec.startswith("/"):
@@ -119,12 +127,12 @@ def loose_path_meaning(spec: str, action: Action) -> Meaning:
     else:
         path = f"{'./' if action is Action.ALLOW else '**/'}{spec.removeprefix('./')}"
     if action is not Action.ALLOW:
-        path = path.replace("?", "*")  # there it is a slash, too
+        path = path.replace("?", "*")  # there it matches a slash, too
     head, star, _ = path.partition("*") if not path.startswith("**/") else _after_anywhere(path)
     if not star:
         return Meaning(path)
     if action is Action.ALLOW:
-        return Meaning(path, "narrower here: * stays within a name")
+        return Meaning(path, "narrower here: * matches no slash")
     folder = head.rpartition("/")[0]
     wide = f"{folder}/**" if folder.strip("/") else "**/*"
     return Meaning(wide, f"stricter here: {wide}")
@@ -136,7 +144,7 @@ def _after_anywhere(path: str) -> tuple[str, str, str]:
 
 
 def host_meaning(spec: str, action: Action) -> Meaning:
-    """Of `domain:host`."""
+    """The spec `domain:host`."""
     kind, _, host = spec.partition(":")
     host = host.strip().lower()
     if kind.strip() != "domain" or not host:

@@ -1,5 +1,5 @@
-"""Files of rules: what they may contain, and that each contains only what its source may say. Their
-hooks: `lorimer.tools.hooks.files`."""
+"""Rule files: what they may contain, and what each source may say in them. The hooks in them are
+read by `lorimer.tools.hooks.files`."""
 
 from __future__ import annotations
 
@@ -28,12 +28,12 @@ _ACTIONS: Final[Mapping[str, Action]] = {
     "allow": Action.ALLOW,
 }
 _SOMEWHERE: Final = Place("/workspace", ("/workspace",), "/home/you")
-"""The place for checking examples: relative paths are enough for them."""
+"""The workspace in which examples are checked: they only need relative paths."""
 _FIELDS: Final = (*_ACTIONS, "rule", "hook", "mode", "forbid_bypass")
 _RULE_FIELDS: Final = (*_ACTIONS, "reason", "when", "expires", "match", "not_match")
 
 Lookup: TypeAlias = Callable[[str], Tool | None]
-"""The tool of a name, to try the examples of a rule on."""
+"""The tool of a name, or None if it is not known."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,22 +44,35 @@ class Said:
     mode: Mode | None = None
     forbids_bypass: bool = False
     untrusted: tuple[Rule, ...] = ()
-    """What it would allow if it were trusted."""
+    """Allow rules that are not in force because the file is not trusted."""
     hooks: tuple[CommandHook, ...] = ()
-    """Also those of an untrusted file: they must not be run then."""
+    """Also those of an untrusted file: the caller must not run them."""
 
 
 def read(text: str, where: str, source: Source, lookup: Lookup, *, trusted: bool = True) -> Said:
-    """The rules of a file, in TOML, with every example checked. `where` names it in errors.
+    """Read a rule file, TOML, and check every example. `where` names the file in errors.
 
-    Raises ConfigError for anything that is not understood, for an example that its rule
-    contradicts, and for what the source may not say.
+    Raises ConfigError for anything that is not understood, for an example that contradicts its
+    rule, and for what this source may not say.
     """
     data: Mapping[str, JSON] = parse(text, ".toml", where) if text.strip() else {}
-    says = SOURCES[source]
     for name in data:
         if name not in _FIELDS:
             raise ConfigError(f"{where}: there is no field {name!r}{nearest(name, _FIELDS)}")
+    rules = _rules(data, where, source, lookup)
+    allowed = tuple([rule for rule in rules if rule.action is Action.ALLOW])
+    _check_allowed(allowed, where, source)
+    held_back = SOURCES[source].allow == "trusted" and not trusted
+    return Said(
+        tuple([rule for rule in rules if not held_back or rule.action is not Action.ALLOW]),
+        _mode(data, where, source),
+        _forbids_bypass(data, where, source),
+        allowed if held_back else (),
+        hooks_in(data.get("hook", []), where, source, tuple(CATALOGUE)),
+    )
+
+
+def _rules(data: Mapping[str, JSON], where: str, source: Source, lookup: Lookup) -> list[Rule]:
     rules: list[Rule] = []
     for name, action in _ACTIONS.items():
         texts = texts_of(data.get(name, []), f"{where}: {name}")
@@ -73,21 +86,19 @@ def read(text: str, where: str, source: Source, lookup: Lookup, *, trusted: bool
     rules.extend(
         [_table(each, f"{where}: rule {at}", source, lookup) for at, each in enumerate(tables, 1)]
     )
-    allowed = tuple([rule for rule in rules if rule.action is Action.ALLOW])
-    if allowed and says.allow == "never":
+    return rules
+
+
+def _check_allowed(allowed: Sequence[Rule], where: str, source: Source) -> None:
+    may_allow = SOURCES[source].allow
+    if allowed and may_allow == "never":
         raise ConfigError(
-            f"{where}: allows {allowed[0]}, and a {source.value} can only deny and ask"
+            f"{where}: allows {allowed[0]}, but a {source.value} can only deny and ask"
         )
-    if allowed and says.allow == "exact" and not all(rule.exact for rule in allowed):
-        raise ConfigError(f"{where}: a {source.value} allows single calls only, word for word")
-    held = says.allow == "trusted" and not trusted
-    return Said(
-        tuple([rule for rule in rules if not held or rule.action is not Action.ALLOW]),
-        _mode(data, where, source),
-        _forbids_bypass(data, where, source),
-        allowed if held else (),
-        hooks_in(data.get("hook", []), where, source, tuple(CATALOGUE)),
-    )
+    if may_allow == "exact" and not all(rule.exact for rule in allowed):
+        raise ConfigError(
+            f"{where}: a {source.value} can only allow single calls, spelled out word for word"
+        )
 
 
 def _mode(data: Mapping[str, JSON], where: str, source: Source) -> Mode | None:
@@ -95,14 +106,14 @@ def _mode(data: Mapping[str, JSON], where: str, source: Source) -> Mode | None:
     if name is None:
         return None
     if not SOURCES[source].mode:
-        raise ConfigError(f"{where}: a {source.value} sets no mode")
+        raise ConfigError(f"{where}: a {source.value} cannot set the mode")
     try:
         mode = Mode.named(str(name))
     except ConfigError as error:
         raise ConfigError(f"{where}: {error}", hint=error.hint) from None
     if mode is Mode.BYPASS:
         raise ConfigError(
-            f"{where}: the mode bypass stands in no file", hint="Say --permission-mode bypass."
+            f"{where}: no file can set the mode bypass", hint="Use --permission-mode bypass."
         )
     return mode
 
@@ -110,9 +121,9 @@ def _mode(data: Mapping[str, JSON], where: str, source: Source) -> Mode | None:
 def _forbids_bypass(data: Mapping[str, JSON], where: str, source: Source) -> bool:
     given = data.get("forbid_bypass", False)
     if not isinstance(given, bool):
-        raise ConfigError(f"{where}: forbid_bypass is true or false")
+        raise ConfigError(f"{where}: forbid_bypass has to be true or false")
     if given and source is not Source.MANAGED:
-        raise ConfigError(f"{where}: only the managed file says forbid_bypass")
+        raise ConfigError(f"{where}: only the operator's file can set forbid_bypass")
     return given
 
 
@@ -147,7 +158,9 @@ def _table(table: JSON, where: str, source: Source, lookup: Lookup) -> Rule:
             raise ConfigError(f"{where}: there is no field {name!r}{nearest(name, _RULE_FIELDS)}")
     said = [name for name in _ACTIONS if name in table]
     if len(said) != 1 or not isinstance(table[said[0]], str):
-        raise ConfigError(f"{where} needs one of {', '.join(_ACTIONS)}, with a rule as text")
+        raise ConfigError(
+            f"{where} needs one of {', '.join(_ACTIONS)}: exactly one, a rule as text"
+        )
     text, reason = str(table[said[0]]), table.get("reason", "")
     if not isinstance(reason, str):
         raise ConfigError(f"{where}: reason has to be text")
@@ -169,10 +182,13 @@ def _entry(tool: Tool) -> Entry:
 
 
 def _fits(rule: Rule, example: str, where: str, lookup: Lookup) -> bool:
-    """`example` is a value of the tool's subject."""
+    """Whether a rule applies to a call whose subject argument is `example`."""
     tool = lookup(rule.tool)
     if tool is None or not tool.subject:
-        raise ConfigError(f"{where}: examples go with a tool that is here and has a subject")
+        raise ConfigError(
+            f"{where}: {rule} cannot have examples",
+            hint="match and not_match need a shipped tool such as Bash or Read, by its name.",
+        )
     entry = _entry(tool)
     call = call_of(entry, {tool.subject: example}, _SOMEWHERE)
     side = Side([bind(rule, entry, _SOMEWHERE)], entry, _SOMEWHERE)

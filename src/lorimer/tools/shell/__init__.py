@@ -1,2 +1,2 @@
-"""What a shell command would run, as far as that is certain: the parser, the table of programs that
-start others, and rules for commands."""
+"""What a shell command line would run, as far as that can be known: the parser, the tables of
+programs that start others, and rules for commands."""

@@ -1,8 +1,9 @@
-"""A small subset of the shell's grammar, chosen so that no shell can interpret it differently.
+"""A parser for the small subset of the shell's grammar that all shells interpret alike.
 
-Simple commands of literal words, joined by `&&`, `||`, `;`, `|` and newline, with redirections to
-literal paths. Everything else (substitution, expansion, globs, functions, here-documents, ...) is
-`complex`: what it runs cannot be known in advance. When in doubt, a line is complex.
+The subset: simple commands of literal words, joined by `&&`, `||`, `;`, `|` and newline, with
+redirections to literal paths. Everything else (substitution, expansion, globs, functions,
+here-documents, ...) is `complex`: what it runs cannot be known in advance. When in doubt, a line is
+complex.
 """
 
 from __future__ import annotations
@@ -35,9 +36,8 @@ _REDIRECTION: Final = re.compile(r"([0-9]*)(>&1|<<<|<<-?|<>|>\||>>|>&|<&|>|<)")
 _WORD: Final = r"[A-Za-z0-9_./:@+,-]+"
 _WORDS: Final = rf"{_WORD}(?: {_WORD})*"
 _PLAIN: Final = re.compile(rf"{_WORDS}(?: (?:&&|\|\||[|;]) {_WORDS})*")
-"""A line of literal words, with operators between single spaces: most lines are, and parsing one
-this way takes a fifth of the time. Anything else goes to `_Reader`, which gives the same result for
-these."""
+"""A fast path, five times as fast, for most lines: literal words, and operators between single
+spaces. `_Reader` parses all others, and would give the same result for these."""
 _JOINED: Final = re.compile(r" (?:&&|\|\||[|;]) ")
 _ODD: Final = re.compile(
     r"[^\S \t\n]|[\x00-\x08\x0e-\x1f\x7f\u0085\u200b-\u200f\u2028-\u202e\u2060\ufeff]"
@@ -119,16 +119,16 @@ class _Reader:
         self._at = 0
         self._draft = _Draft([], [], [])
         self._joined = False
-        """An operator that needs a command after it."""
+        """The last operator still needs a command after it."""
 
     def line(self) -> None:
-        """All of it."""
+        """Read the whole line. Raises _Complex."""
         text = self._text
         if len(text) > MAX_CHARS:
             raise _Complex(f"it is longer than {MAX_CHARS} characters")
         odd = _ODD.search(text)
         if odd is not None:
-            raise _Complex(f"it contains the character {odd[0]!r}, which shells read differently")
+            raise _Complex(f"it contains {odd[0]!r}, which shells interpret differently")
         while self._at < len(text):
             char = text[self._at]
             if char in " \t":
@@ -140,7 +140,7 @@ class _Reader:
             else:
                 self._word()
         if self._joined:
-            raise _Complex("it ends where a command is missing")
+            raise _Complex("a command is missing at its end")
         self._end()
 
     def _operator(self, char: str) -> None:
@@ -152,7 +152,7 @@ class _Reader:
             self._end()
             self._joined = True
         elif char == "&":
-            raise _Complex("it leaves something in the background")
+            raise _Complex("it starts a background job")
         elif two in ("|&", ";;", ";&"):
             raise _Complex(f"it uses {two}")
         elif char == "|":
@@ -191,12 +191,12 @@ class _Reader:
         draft = self._draft
         self._joined = False
         if raw.startswith("="):
-            raise _Complex("= stands before a word")
+            raise _Complex("a word starts with =")
         if not draft.argv:
             if value in RESERVED:
-                raise _Complex(f"{value} is the shell's own")
+                raise _Complex(f"{value} is a word of the shell's grammar")
             if _ODD_ASSIGNMENT.match(raw):
-                raise _Complex("it assigns to a part of a variable")
+                raise _Complex("it assigns to an array element, or appends to a variable")
             if value.startswith("%"):
                 raise _Complex("it names a job")
             assigned = _ASSIGNMENT.fullmatch(value)
@@ -229,14 +229,14 @@ class _Reader:
                 parts.append("{}")
                 self._at += 2
             elif char in "~^" and parts and not parts[-1].endswith(("=", ":")):
-                parts.append(char)  # `HEAD~2`: they mean something at the beginning only
+                parts.append(char)  # `HEAD~2`: they have a meaning only at the start of a word
                 self._at += 1
             else:
                 raise _Complex(f"{char} is not quoted")
         return "".join(parts)
 
     def _alone(self, size: int) -> bool:
-        """The next `size` characters are a word of their own."""
+        """Whether the next `size` characters are a whole word."""
         before = self._text[self._at - 1 : self._at]
         after = self._text[self._at + size : self._at + size + 1]
         return (
@@ -277,7 +277,7 @@ class _Reader:
                 else:
                     parts.append("\\")
             else:
-                raise _Complex(f"{char} stands between double quotes")
+                raise _Complex(f"{char} has a meaning between double quotes")
 
     def _escape(self) -> str:
         following = self._text[self._at + 1 : self._at + 2]
@@ -301,7 +301,7 @@ class _Reader:
         if operator == ">&1" and number in ("", "2"):
             if self._text[self._at : self._at + 1] not in ("", " ", "\t", "\n", ";", "|", "&"):
                 raise _Complex("a redirection is not understood")
-            return  # both outputs in one: no file
+            return  # stderr joins stdout: no file
         if operator not in (">", ">>", "<") or number not in ("", "0", "1", "2"):
             raise _Complex(f"it redirects with {number}{operator}")
         if (number == "0") != (operator == "<") and number:

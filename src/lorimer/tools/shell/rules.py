@@ -1,8 +1,8 @@
-"""Rules for commands: patterns of words, and which part of a command line they cover.
+"""Rules for commands: patterns of words, and the part of a command line that they cover.
 
-Allowing requires certainty: the line is understood, and each of its commands is covered. For
-denying, a possibility is enough: any word of the line, however quoted or wrapped, may start the
-command.
+An allow rule needs certainty: the line is understood, and each of its commands is covered. A deny
+rule needs a possibility only: any word of the line, however quoted or wrapped, may start the
+command that it names.
 """
 
 from __future__ import annotations
@@ -23,39 +23,39 @@ from lorimer.tools.shell.scan import passes_on, scan, scan_apart
 T = TypeVar("T")
 
 MAX_REMEMBERED: Final = 128
-"""Command lines."""
+"""Command lines in a cache."""
 MAX_REMEMBERED_CHARS: Final = 1000
-"""Of one."""
+"""Longer lines are not cached."""
 
 _MAX_BETWEEN: Final = 64
-"""Words that are looked at for the next one of a pattern."""
+"""Words examined when looking for the next word of a pattern."""
 _MAX_HEADS: Final = 8
-"""Places in one command at which a program is looked for: it stands first, or behind wrappers."""
+"""Positions in one command examined as its program: the first word, or one after wrappers."""
 _BUNDLE: Final = re.compile(r"-[A-Za-z]{1,3}")
 _WILD: Final = re.compile(r"[*?\[]")
 _CLASSES: Final = re.compile(r"\[[^\]]*\[[:.=].*?\][^\]]*\]")
 _LETTER: Final = re.compile("[A-Za-z0-9]")
 _TAIL: Final = re.compile(r"[^*?\[\]]+\Z")
 MAX_WILD: Final = 256
-"""Words with wildcards that are looked at, in a line to be forbidden."""
+"""Words with wildcards that deny rules examine in one line."""
 _MAX_WILD_CHARS: Final = 64
-"""Of one."""
+"""Longer words with wildcards are not examined."""
 _REST: Final = "**"
 _ONE: Final = "*"
 
 
 @record
 class CommandRule:
-    """A pattern for the words of one command: literal words, `*` for exactly one word, and at the
-    end `**` for any number of words."""
+    """A pattern for the words of one command: literal words, `*` for exactly one word, and a final
+    `**` for any number of words."""
 
     words: tuple[str, ...]
     rest: bool = False
 
     @classmethod
     def parse(cls, text: str) -> CommandRule:
-        """From `git log **`, `npm run test`, `python *`. Quotes are the shell's. Raises ConfigError
-        for an empty pattern, a `**` that is not at the end, or what is not plain words."""
+        """From text such as `git log **`, `npm run test` or `python *`, with the shell's quoting.
+        Raises ConfigError if it is empty, has a `**` before its end, or is not a simple command."""
         rest = False
         head = text.strip()
         if head.split()[-1:] == [_REST]:
@@ -67,24 +67,26 @@ class CommandRule:
             why = read.complex or "it has to be the words of one command"
             raise ConfigError(
                 f"{text!r} is not a pattern for commands: {why}",
-                hint="Write words, `*` for one word, and `**` at the end for any more.",
+                hint="Write words, `*` for one word, and `**` at the end for any number of words.",
             )
         if any(_REST in word for word in only.argv):
-            raise ConfigError(f"{text!r} is not a pattern for commands: ** stands at the end only")
+            raise ConfigError(
+                f"{text!r} is not a pattern for commands: ** may only be the last word"
+            )
         return cls(only.argv, rest)
 
     def __str__(self) -> str:
         return " ".join([*self.words, *([_REST] if self.rest else [])])
 
     def fits(self, argv: Sequence[str]) -> bool:
-        """Whether the words match, whatever they do."""
+        """Whether the words match; what the program can do with them does not count."""
         size = len(self.words)
         if len(argv) < size or (len(argv) > size and not self.rest):
             return False
         return all(map(_one_fits, self.words, argv))
 
     def covers(self, command: Command) -> str:
-        """ "" if this rule allows the command, else why not."""
+        """Why this rule does not allow the command; "": it does."""
         if any(name not in ENVIRONMENT for name, _ in command.assignments):
             names = ", ".join([name for name, _ in command.assignments if name not in ENVIRONMENT])
             return f"it sets {names}"
@@ -94,10 +96,10 @@ class CommandRule:
             why = self._opens(command.argv)
             if not why:
                 return ""
-            # a literal wrapper may still be covered by the command inside it
+            # `timeout 5 git log` may still be covered as `git log`
         inner = unwrapped(command.argv)
         if inner is None:
-            return "what it would run cannot be said"
+            return "it is unclear what it would run"
         if inner == command.argv or not self.fits(inner):
             return self._opens(command.argv) if self.fits(command.argv) else "no rule fits"
         return self._opens(inner)
@@ -109,7 +111,7 @@ class CommandRule:
                 break
             literal += 1
         if literal == len(self.words) and not self.rest:
-            return ""  # all of it was said
+            return ""  # the rule spells out all of it
         return opens(argv, literal)
 
     def forbids(self, text: str, parsed: Parsed) -> bool:
@@ -117,7 +119,7 @@ class CommandRule:
         return self.is_in(_Line(text, parsed))
 
     def is_in(self, line: _Line) -> bool:
-        """Like `forbids`, for a line that was analysed."""
+        """Like `forbids`, for a line already analysed."""
         if any(
             self._named(words, at, line) for words in line.flat for at in self._heads(words, line)
         ):
@@ -133,16 +135,16 @@ class CommandRule:
         return False
 
     def _heads(self, argv: Sequence[str], line: _Line) -> Iterator[int]:
-        """Where the program could be, also by another path to it."""
+        """The positions of words that could be the program, also by a path to it."""
         first = self.words[0]
         for at, word in enumerate(argv):
             if line.may_be(first, word) or ("/" in word and line.may_be(first, basename(word))):
                 yield at
 
     def _named(self, argv: Sequence[str], at: int, line: _Line, *, apart: bool = False) -> bool:
-        """As `fits` from the word `at` on, with options between the words and bundled otherwise
-        (`git -C x push`, `rm -f -r`), and with more words behind it. `apart`: they are all of one
-        command, whose options may stand anywhere."""
+        """Like `fits` from the word `at` on, but also with options in between (`git -C x push`),
+        bundled differently (`rm -f -r`), and with more words at the end. `apart`: all words are of
+        one command, so its options may be anywhere."""
         at += 1
         for word in self.words[1:]:
             found = _after(word, argv, at, line, anywhere=apart and word.startswith("-"))
@@ -153,18 +155,18 @@ class CommandRule:
 
 
 class _Line:
-    """What a command line could run, determined once for all deny rules."""
+    """The words that a command line could run, analysed once for all deny rules."""
 
     def __init__(self, text: str, parsed: Parsed) -> None:
         self.text = text
         commands: list[Sequence[str]] = [command.argv for command in parsed.commands]
         self.flat = [*commands, *scan(text)]
         self.apart = [*commands, *scan_apart(text)] if parsed.complex else commands
-        """Its commands each by itself."""
+        """Like `flat`, with each command separate."""
         self.words = dict.fromkeys([word for words in self.flat for word in words])
         self.wild: dict[str, re.Pattern[str]] = {}
-        """Words with wildcards, by which a shell may find a program or a file of a name, and what
-        they find. At most MAX_WILD of them."""
+        """Words with wildcards, and the names that they match: a shell may expand `gi?` to `git`.
+        At most MAX_WILD."""
         if _WILD.search(text):
             self._find_wild()
 
@@ -179,11 +181,11 @@ class _Line:
                 return
 
     def has(self, pattern: str) -> bool:
-        """Whether any of its words may be this one."""
+        """Whether any word of the line may be this word of a pattern."""
         return any(self.may_be(pattern, word) for word in self.words)
 
     def may_be(self, pattern: str, word: str) -> bool:
-        """Like `_one_fits`, also through a wildcard."""
+        """Like `_one_fits`, also after expansion of wildcards in `word`."""
         if _one_fits(pattern, word):
             return True
         found = self.wild.get(word) if self.wild else None
@@ -191,7 +193,7 @@ class _Line:
 
 
 def _glob(word: str) -> str:
-    """A shell's wildcards as those of `fnmatch`: `[^a]` is `[!a]`; `[[:alpha:]]` is any letter."""
+    """A shell's wildcards in the syntax of `fnmatch`: `[!a]` for `[^a]`, `?` for `[[:alpha:]]`."""
     return _CLASSES.sub("?", word).replace("[^", "[!")
 
 
@@ -202,8 +204,9 @@ def _one_fits(pattern: str, word: str) -> bool:
 def _after(
     pattern: str, argv: Sequence[str], at: int, line: _Line, *, anywhere: bool
 ) -> int | None:
-    """Where what follows is to be looked for, if `pattern` may be the next word from `at` on;
-    options may stand before it, each with a value, or `anywhere`: any words."""
+    """The position from which the rest of a rule is to be looked for, if `pattern` may be the next
+    word from `at` on, else None. Before it there may be options with their values, and any words
+    if `anywhere`."""
     letters: set[str] = set()
     value = False
     for here in range(at, min(len(argv), at + _MAX_BETWEEN)):
@@ -216,14 +219,14 @@ def _after(
         if option and _BUNDLE.fullmatch(pattern) and not word.startswith("--"):
             letters.update(word)
             if letters.issuperset(pattern):
-                return at  # the others of them may serve the next pattern
+                return at  # the same bundles may hold the next pattern's letters
         value = option and "=" not in word
     return None
 
 
 class Memory(dict[str, T]):
-    """A cache for the latest command lines, since agents repeat themselves. Bounded; long lines are
-    not cached."""
+    """A bounded cache by command line, since agents repeat themselves. Long lines are not
+    cached."""
 
     def __setitem__(self, text: str, found: T) -> None:
         if len(text) > MAX_REMEMBERED_CHARS:
@@ -234,7 +237,8 @@ class Memory(dict[str, T]):
 
 
 class CommandRules:
-    """Several patterns, indexed by the program that they name, so their number costs nothing."""
+    """Rules for commands, indexed by the program that they name, so that a decision does not slow
+    down with their number."""
 
     def __init__(self, rules: Sequence[CommandRule]) -> None:
         self._named: dict[str, list[CommandRule]] = {}
@@ -294,7 +298,7 @@ class CommandRules:
         return f"{shown}: {named}" if named else f"no rule fits {shown!r}"
 
     def forbidding(self, text: str, parsed: Parsed) -> list[CommandRule]:
-        """The rules by which this line contains, or could contain, what they forbid."""
+        """The deny rules whose commands this line contains, or could contain."""
         known = self._forbidden.get(text)
         if known is None:
             known = self._forbidden[text] = self._forbids(text, parsed)

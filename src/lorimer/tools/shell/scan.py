@@ -1,8 +1,8 @@
-"""The words that a command line could be made of: for rules that forbid.
+"""The words that a command line might run, for deny rules.
 
 `parse` says what a line certainly runs; this says what it might run. A line is read in several
-ways, each by plain substitution of text, in time linear in its length; too many words are better
-than too few.
+ways, each by text substitution in time linear in its length. Words that no shell would run do no
+harm here; a missing one would.
 """
 
 from __future__ import annotations
@@ -40,27 +40,26 @@ _PASSED_ON: Final = re.compile(
     r"(?<![\w.-])(?:xargs|parallel|eval|read|mapfile|readarray|printf)(?![\w.-])|\$\{?[@*1-9]"
 )
 _MIN_WAYS: Final = 4
-"""Values of a variable, and brace alternatives, that are considered in any line."""
+"""Values of a variable, and alternatives in braces, that are tried however long the line is."""
 _MAX_SCANNED: Final = 20_000
-"""Characters up to which more of them are."""
+"""Characters of text, over all readings, up to which more of them are tried."""
 
 
 def scan(text: str) -> list[list[str]]:
-    """The words of a line, in each way in which they could be read. Operators end words; quotes are
-    kept, or dropped with the backslashes; `$'\\x72m'` is spelled out; a variable stands for a
-    blank, for nothing, and for what the line itself gives it; a substitution for nothing, and for
-    what its command is given; what stands within a word (`--rsh=rm`, `-c '!rm'`) for words of its
-    own. Never raises."""
+    """The words of a line, one list per reading. Operators end words. The readings: quotes kept, or
+    removed with the backslashes; `$'\\x72m'` decoded; a variable replaced by a blank, by nothing,
+    and by the values that the line assigns; a substitution replaced by nothing, and by the
+    arguments of its command; parts of a word (`--rsh=rm`, `-c '!rm'`) as words. Never raises."""
     return [_words(reading) for reading in [*_readings(text), *_within(text)]]
 
 
 def scan_apart(text: str) -> list[list[str]]:
-    """The same without words within words, each command by itself as far as its end can be seen."""
+    """Like `scan`, without parts of words, and one list per command where its end is visible."""
     return [_words(part) for reading in _readings(text) for part in _ENDS.split(reading)]
 
 
 def passes_on(text: str) -> bool:
-    """Words of this line may become arguments elsewhere in it: `echo push | xargs git`."""
+    """Whether words of this line may become arguments elsewhere in it: `echo push | xargs git`."""
     return _PASSED_ON.search(text) is not None
 
 
@@ -91,7 +90,7 @@ def _readings(text: str) -> list[str]:
 
 
 def _within(text: str) -> Iterator[str]:
-    """Readings in which parts of words are words."""
+    """The readings in which parts of words are words."""
     plain = _QUOTING.sub(" ", text.replace("\\\n", ""))
     if _INSIDE.search(plain) is not None or plain != text:
         yield _INSIDE.sub(" ", plain)
@@ -104,7 +103,7 @@ def _ways(wanted: int, text: str) -> int:
 
 
 def _given(text: str) -> list[str]:
-    """The line with its variables replaced by the values that it gives them."""
+    """The line with its variables replaced by the values that it assigns to them."""
     values: dict[str, list[str]] = {}
     for name, more, value in _SET.findall(text):
         known = values.setdefault(name, [])

@@ -1,5 +1,5 @@
-"""How a permitted command line is started: without a shell if it is one simple command, so that
-exactly the words that were permitted run."""
+"""How a permitted command line is started: without a shell if it is one simple command, so exactly
+the permitted words run."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ _BUILTINS: Final = frozenset(
     let local logout mapfile popd printf pushd pwd read readarray readonly return set shift shopt
     source suspend test times trap true type typeset ulimit umask unalias unset wait""".split()
 )
-"""Commands that bash implements itself, or differently from the program of that name."""
+"""Commands that bash implements itself: there is no such program, or it behaves differently."""
 
 _BASH: Final = ("bash", "--noprofile", "--norc", "-c")
 
 
 def start_of(command: str) -> tuple[str, ...]:
-    """The program and its words for a command line."""
+    """The argument vector that runs a command line."""
     command = clean(command)
     simple = parse(command).simple
     if simple is None:
@@ -31,5 +31,5 @@ def start_of(command: str) -> tuple[str, ...]:
 
 
 def by_bash(argv: tuple[str, ...]) -> tuple[str, ...]:
-    """Bash runs exactly these words: it reads none of them again."""
+    """The argument vector by which bash runs exactly these words, without expanding any."""
     return (*_BASH, '"$@"', "bash", *argv)

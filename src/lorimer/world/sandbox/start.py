@@ -191,7 +191,7 @@ class Start:
         assert sandbox is not None
         program = bubblewrap.found(sandbox.writable)
         if program is None:
-            raise FileNotFoundError(errno.ENOENT, "bubblewrap is not there any more", "bwrap")
+            raise FileNotFoundError(errno.ENOENT, "bubblewrap no longer exists", "bwrap")
         if not self.cwd.is_dir():
             raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), str(self.cwd))
         # loopback is a network of its own there, so sockets need not be forbidden
