@@ -494,6 +494,24 @@ def test_usage_is_cumulative_and_may_be_null() -> None:
     assert heard.answer.usage == Usage(7, 9, 3, 4, 6)
 
 
+def test_a_prompt_that_is_counted_at_the_beginning_is_not_free() -> None:
+    """Other servers with this API count it as 0 at the end."""
+    made = answer(
+        START, final(output_tokens=5, input_tokens=0, cache_creation_input_tokens=0), STOP
+    )
+    assert made.usage == Usage(7, 5, 3)
+
+
+@pytest.mark.parametrize("streamed", [True, False])
+def test_an_error_in_the_form_of_a_gateway(streamed: bool) -> None:
+    said = {"error": {"message": "upstream is gone", "code": "500"}}
+    reply = Reply([sse(START, said)]) if streamed else Reply.of(said)
+    error = ask("anthropic", Provider(reply)).error
+    assert error is not None
+    assert error.code is ExecutorErrorCode.EXEC_API_SERVER_ERROR
+    assert "upstream is gone" in str(error)
+
+
 def test_usage_that_nobody_tells_is_estimated_and_flagged() -> None:
     made = play(Turn("word " * 40, usage=None))
     assert made.extra["usage_estimated"] is True
