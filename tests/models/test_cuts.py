@@ -64,7 +64,7 @@ def check_answer(answer: Response, wire: Wire) -> None:
     assert isinstance(thinking, ThinkingBlock)
     assert thinking.text == "Let me think."
     assert bool(thinking.signature) is (wire in ("anthropic", "responses"))
-    origins = {"google": "google", "responses": "openai"}
+    origins = {"google": "google", "responses": "openai", "openai": "chat:openai"}
     assert thinking.origin == origins.get(wire, "")
     assert text == TextBlock("One 🦄, zwölf.")
     assert isinstance(first, ToolUse)

@@ -353,7 +353,8 @@ def test_thinking_is_kept(field: str) -> None:
     h, m = [chunk(None, 0, **{field: text}) for text in "hm"]
     heard = hear(h, m, chunk("stop", content="x"), USAGE)
     assert heard.thinking == "hm"
-    assert heard.answer.content == (ThinkingBlock("hm"), TextBlock("x"))
+    thought = ThinkingBlock("hm", origin="chat:openai", id=field)
+    assert heard.answer.content == (thought, TextBlock("x"))
 
 
 def call(index: int | None, id: str | None, name: str | None, text: object) -> dict[str, object]:
