@@ -260,6 +260,13 @@ def test_parts() -> None:
     assert turns(Message("assistant", (ToolUse("1", "t", {}),)))[0]["content"] is None
 
 
+def test_a_document_of_plain_text_is_sent_as_text() -> None:
+    text = DocumentBlock.from_bytes("a;b\n1;ü".encode(), "text/csv").data
+    for title in ("", "n.csv"):
+        sent = turns(Message("user", (DocumentBlock("text/csv", text, title=title),)))
+        assert sent[0]["content"] == f"[{title or 'document'}:]\na;b\n1;ü"
+
+
 def test_what_json_cannot_hold() -> None:
     provider = Provider(Reply([recorded_body(Turn("hi"), "openai")]))
     messages = [Message("assistant", (ToolUse("1", "t", {"x": float("nan")}),))]

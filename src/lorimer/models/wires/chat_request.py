@@ -23,7 +23,7 @@ from lorimer.core.messages import (
 from lorimer.core.request import Request
 from lorimer.models.wires import gemini_request
 from lorimer.models.wires.chat_thoughts import sent_back
-from lorimer.models.wires.shared import Turn, effort_of, turns, wire_id, wire_name
+from lorimer.models.wires.shared import Turn, effort_of, plain_text, turns, wire_id, wire_name
 from lorimer.models.wires.strict import closed
 
 MAX_STOPS: Final = 4
@@ -255,6 +255,8 @@ def _part(block: Block) -> JSON:
         case DocumentBlock() if block.url:
             # URLs are not supported: the model sees the address, not the content
             return _text(f"[{block.title or 'document'}: {block.url}]")
+        case DocumentBlock() if (text := plain_text(block)) is not None:
+            return _text(f"[{block.title or 'document'}:]\n{text}")
         case DocumentBlock():
             name = block.title or f"document.{block.media_type.rpartition('/')[2]}"
             return {"type": "file", "file": {"filename": name, "file_data": _data_url(block)}}

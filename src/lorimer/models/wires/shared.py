@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import re
 from abc import ABC, abstractmethod
+from base64 import b64decode
 from collections.abc import (
     AsyncGenerator,
     Awaitable,
@@ -28,7 +29,7 @@ import httpx2
 from lorimer.core.documents import deeper
 from lorimer.core.errors import APIError, ExecutorErrorCode
 from lorimer.core.jsonable import JSON, clean, dumps
-from lorimer.core.messages import Block, Message, Role, ToolUse
+from lorimer.core.messages import Block, DocumentBlock, Message, Role, ToolUse
 from lorimer.core.request import NO_USAGE, Delta, Request, Response, StopReason, Usage, UsageDelta
 from lorimer.models.credentials import ProviderCredentials
 from lorimer.models.errors import NETWORK_ERRORS, incomplete
@@ -257,6 +258,16 @@ def wire_name(name: str) -> str:
     """The name of a called tool in a form that every provider accepts: a model may have made it
     up."""
     return _NOT_IN_NAME.sub("_", name)[:64] or "unknown"
+
+
+def plain_text(block: DocumentBlock) -> str | None:
+    """The text of a document that is nothing but text; None for any other."""
+    if not block.data or not block.media_type.startswith("text/"):
+        return None
+    try:
+        return clean(b64decode(block.data).decode("utf-8", "replace"))
+    except ValueError:
+        return None
 
 
 def effort_of(request: Request, default: str) -> str:
