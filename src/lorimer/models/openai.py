@@ -42,7 +42,7 @@ from lorimer.models.wires.shared import (
 )
 
 if TYPE_CHECKING:
-    from lorimer.models.wires.chat_refusal import Workaround
+    from lorimer.models.wires.openai_refusal import Workaround
 
 Api: TypeAlias = Literal["responses", "chat"]
 
@@ -86,7 +86,7 @@ class OpenAIModel(HostedModel):
         super().__init__(spec, context)
         self._official = endpoint(self._credentials.base_url, spec.model).official
         self._api: Api | None = _known(self._credentials.extras.get("api", ""))
-        self._workarounds: dict[str, Workaround] = {}
+        self._workarounds: dict[Api, dict[str, Workaround]] = {"chat": {}, "responses": {}}
         """What its server's refusals called for, by name."""
 
     def api(self, request: Request) -> Api:
@@ -124,12 +124,13 @@ class OpenAIModel(HostedModel):
     def _mended(self, encoded: Encoded, api: Api, refusal: bytes, used: set[str]) -> bool:
         """Change a rejected request into one that may be accepted; returns whether there was
         anything to change. `used`: the workarounds that it contains."""
-        if api == "responses":
-            return responses_request.leave_out(encoded, refusal)
-        from lorimer.models.wires.chat_refusal import workarounds  # compiles many patterns
+        if api == "responses" and responses_request.leave_out(encoded, refusal):
+            return True
+        from lorimer.models.wires.openai_refusal import workarounds  # compiles many patterns
 
-        found = [one for one in workarounds(refusal) if one.name not in used and one.mend(encoded)]
-        self._workarounds |= {one.name: one for one in found}
+        fitting = workarounds(refusal, chat=api == "chat")
+        found = [one for one in fitting if one.name not in used and one.mend(encoded)]
+        self._workarounds[api] |= {one.name: one for one in found}
         used |= {one.name for one in found}
         return bool(found)
 
@@ -154,10 +155,9 @@ class OpenAIModel(HostedModel):
 
     def _encode(self, request: Request, api: Api) -> Encoded:
         target = endpoint(self._credentials.base_url, request.model, self.provider)
-        if api == "responses":
-            return responses_request.encode(request, self._effort, target)
-        encoded = chat_request.encode(request, self._effort, target)
-        for workaround in self._workarounds.values():
+        wire = responses_request if api == "responses" else chat_request
+        encoded = wire.encode(request, self._effort, target)
+        for workaround in self._workarounds[api].values():
             workaround.mend(encoded)
         return encoded
 

@@ -1,7 +1,7 @@
 """A canonical request as the body of OpenAI's `/chat/completions`, there and on other servers.
 
 What the model would reject is left out and named in the answer's `extra["dropped"]`; what only the
-server can know it rejects, `chat_refusal.py` handles. Thoughts: `chat_thoughts.py`.
+server can know it rejects, `openai_refusal.py` handles. Thoughts: `chat_thoughts.py`.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""What servers with OpenAI's chat API reject, each in its own words, and how they are asked again."""
+"""What servers with OpenAI's API reject, each in its own words, and how they are asked again."""
 
 # ruff: noqa: E501 - what servers say stands here as they say it
 
@@ -22,7 +22,13 @@ from lorimer.core.messages import (
 )
 from lorimer.core.request import OutputSchema, Request, ToolSpec
 from lorimer.models import CredentialBundle, Models, ProviderCredentials
-from lorimer.testing.fake_server import FakeLLMServer, SeenRequest, ToolCall, Turn
+from lorimer.testing.fake_server import (
+    FakeLLMServer,
+    SeenRequest,
+    ToolCall,
+    Turn,
+    recorded_body,
+)
 from lorimer.testing.faults import Status
 from tests.models.support import NoWorld, Provider, Reply, hear, sse
 from tests.quick import quick
@@ -129,6 +135,26 @@ def test_what_a_server_rejects_is_left_out_and_named(
     assert sent(provider, 1).get("max_completion_tokens") == (9 if field == "max_tokens" else None)
     told = sent(provider, 2)["messages"][0]["content"]
     assert ("JSON Schema" in told) is (field == "response_format")
+
+
+@pytest.mark.parametrize(
+    ("field", "name", "said"),
+    [
+        ("temperature", "temperature", "Unsupported parameter: 'temperature' is not supported with this model."),
+        ("include", "messages.thinking", "Encrypted content is not supported with this model."),
+    ],
+)  # fmt: skip
+def test_the_same_on_the_other_wire(field: str, name: str, said: str) -> None:
+    """At Azure a deployment's name says nothing about its model."""
+    request = Request(
+        "m" if field == "temperature" else "o3", [user_message("hi")], api="responses"
+    )
+    request.temperature = 0.5 if field == "temperature" else None
+    answer = Reply([recorded_body(Turn("ok"), "responses")])
+    provider, heard = asked_twice(Reply.of(openai(said), 400), answer, answer, request=request)
+    assert [one.answer.text for one in heard] == ["ok", "ok"]
+    assert [field in sent(provider, number) for number in range(3)] == [True, False, False]
+    assert [one.answer.extra["dropped"] for one in heard] == [[name]] * 2
 
 
 @pytest.mark.parametrize(

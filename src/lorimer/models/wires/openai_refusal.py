@@ -1,5 +1,5 @@
-"""What servers with OpenAI's chat API reject although OpenAI accepts it, and how a request is then
-written differently.
+"""What servers with OpenAI's API reject although OpenAI accepts it, and how a request is then written
+differently.
 
 Which servers and models need what changes from month to month, and the name of a deployment says
 nothing about its model. So a server's own refusal, which costs nothing, decides; later requests to
@@ -54,10 +54,10 @@ class Workaround:
     """Changes a request accordingly; returns whether there was something to change."""
 
 
-def workarounds(refusal: bytes) -> Iterator[Workaround]:
-    """Those that may help against a refusal."""
+def workarounds(refusal: bytes, *, chat: bool) -> Iterator[Workaround]:
+    """Those that may help against a refusal; without `chat`, of a request to `/responses`."""
     text = " ".join(refusal[:MAX_REFUSAL].decode("utf-8", "replace").split())
-    return (each for each in WORKAROUNDS if each.said.search(text))
+    return (each for each in (WORKAROUNDS if chat else OPTIONAL) if each.said.search(text))
 
 
 def _said(pattern: str) -> re.Pattern[str]:
@@ -174,13 +174,22 @@ def _nine(id: str) -> str:
     return id if _NINE.fullmatch(id) else blake2b(id.encode(), digest_size=5).hexdigest()[:9]
 
 
-WORKAROUNDS: Final = (
-    # OpenAI's newer models at Azure, where a deployment may have any name
-    Workaround("limit", _said(r"max_tokens.{0,200}use .{0,4}max_completion_tokens"), _renamed),
+OPTIONAL: Final = (
     *[
         Workaround(field, _not_taken(field), _without(field, name))
         for field, name in _OPTIONS.items()
     ],
+    # Azure, where a deployment may have any name: the model does not think
+    Workaround(
+        "sealed",
+        _said("encrypted content is not supported"),
+        _without("include", "messages.thinking"),
+    ),
+)
+WORKAROUNDS: Final = (
+    *OPTIONAL,
+    # OpenAI's newer models at Azure
+    Workaround("limit", _said(r"max_tokens.{0,200}use .{0,4}max_completion_tokens"), _renamed),
     # Claude behind a gateway
     Workaround(
         "one sampler",
