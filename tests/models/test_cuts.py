@@ -353,6 +353,20 @@ def test_an_answer_in_one_piece(wire: Wire, stream: bool) -> None:
 
 
 @pytest.mark.parametrize("wire", WIRES)
+@pytest.mark.parametrize("stream", [True, False])
+def test_a_web_page_is_told_from_an_answer(wire: Wire, stream: bool) -> None:
+    """A wrong base URL often leads to one; only its label is no proof."""
+    html = {"content-type": "text/html; charset=utf-8"}
+    page = Provider(Reply([b"<html><p>data: of no use</html>"], headers=html))
+    error = ask(wire, page, request(wire, stream=stream)).error
+    assert error is not None
+    assert error.code is Code.EXEC_API_STREAM_INCOMPLETE
+    assert "is the base URL right?" in str(error)
+    if stream:
+        check_answer(ask(wire, Provider(Reply([body(wire)], headers=html))).answer, wire)
+
+
+@pytest.mark.parametrize("wire", WIRES)
 def test_one_piece_cut_at_every_byte(wire: Wire) -> None:
     whole = json.dumps(ONE[wire], ensure_ascii=False).encode()
     kind = {"content-type": "application/json"}

@@ -1,5 +1,5 @@
-"""What servers with OpenAI's API reject although OpenAI accepts it, and how a request is then written
-differently.
+"""What servers with OpenAI's API reject although OpenAI accepts it, and how a request is then
+written differently.
 
 Which servers and models need what changes from month to month, and the name of a deployment says
 nothing about its model. So a server's own refusal, which costs nothing, decides; later requests to

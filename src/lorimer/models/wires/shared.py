@@ -115,16 +115,19 @@ async def exchange(
     """
     response = await send()
     chunks = response.aiter_bytes()
+    kind = response.headers.get("content-type", "")
+    page = "html" in kind  # of something else, unless there is an answer in it
     try:
-        if not streamed or "json" in response.headers.get("content-type", ""):
+        if not streamed or "json" in kind:
             assembler.whole(parse_json(await _body(chunks)))
         else:
-            if "html" not in response.headers.get("content-type", ""):  # a page from something else
+            if not page:
                 yield UsageDelta(NO_USAGE)  # it has answered: stops the connect clock
             parser = SSEParser()
             async for chunk in chunks:
                 events = parser.feed(chunk)
                 if events:
+                    page = False
                     for delta in assembler.read(events):
                         yield delta
                     if assembler.done:
@@ -134,6 +137,8 @@ async def exchange(
                 stray = parser.stray()
                 if stray.startswith(("{", "[")) and '"error"' in stray:
                     assembler.read([("error", stray)])
+            if page:
+                raise ValueError("there is no event in it")
         answer = assembler.finish()
     except NETWORK_ERRORS as error:
         why = str(error) or type(error).__name__
@@ -142,6 +147,8 @@ async def exchange(
         raise incomplete(provider, str(error), usage=assembler.usage) from error
     except BROKEN as error:
         why = f"it makes no sense ({type(error).__name__}: {error})"
+        if page:
+            why = "it is a web page; is the base URL right?"
         raise incomplete(provider, why, usage=assembler.usage, cause=error) from error
     finally:
         await chunks.aclose()
