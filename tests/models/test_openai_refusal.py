@@ -16,6 +16,7 @@ from lorimer.core.messages import (
     ImageBlock,
     Message,
     TextBlock,
+    ThinkingBlock,
     ToolResultBlock,
     ToolUse,
     user_message,
@@ -95,7 +96,9 @@ def everything() -> Request:
     )
 
 
-def asked_twice(*replies: Reply, request: Request | None = None) -> tuple[Provider, list[Any]]:
+def asked_twice(
+    *replies: Reply, request: Request | None = None, model: str = "m"
+) -> tuple[Provider, list[Any]]:
     """One model that is asked twice: its requests, and what was heard."""
     provider = Provider(*replies)
     world = NoWorld(provider)
@@ -103,8 +106,8 @@ def asked_twice(*replies: Reply, request: Request | None = None) -> tuple[Provid
     made = Models(CredentialBundle({"openai": known}, env={}), world)
 
     async def go() -> list[Any]:
-        model = made.resolve("openai:m")
-        heard = [await hear(model, request or everything(), world) for _ in range(2)]
+        asked = made.resolve(f"openai:{model}")
+        heard = [await hear(asked, request or everything(), world) for _ in range(2)]
         await made.aclose()
         return heard
 
@@ -253,6 +256,33 @@ def test_content_as_one_text_where_nothing_else_is_taken() -> None:
     assert [*after[:5], after[6]] == ["go", "", "r", "and?", "a", "d"]
     assert after[5] == "b\n\nc"
     assert after[7] == before[7]
+
+
+@pytest.mark.parametrize(
+    "said", ["Corrupted thought signature.", "messages.1.content.0: Invalid `signature` in `thinking` block"]
+)  # fmt: skip
+def test_signatures_that_are_rejected_do_not_end_a_conversation(said: str) -> None:
+    details = json.dumps([{"type": "reasoning.encrypted", "data": "sealed"}])
+    thought = ThinkingBlock("", details, origin="chat:openai", id="reasoning_details")
+    calls = (ToolUse("a", "read", {}, signature="sealed"), ToolUse("b", "read", {}))
+    results = (ToolResultBlock("a", "r"), ToolResultBlock("b", "r"))
+    history = [
+        user_message("go"),
+        Message("assistant", (thought, *calls)),
+        Message("user", results),
+    ]
+    refusal = Reply.of(
+        {"error": {"message": "Provider returned error", "metadata": {"raw": said}}}, 400
+    )
+    answer = Reply([sse(DONE, "[DONE]")])
+    request = Request("google/gemini-3-pro", history)
+    replies = (refusal, answer, answer)
+    provider, heard = asked_twice(*replies, request=request, model=request.model)
+    assert heard[0].answer.extra["dropped"] == ["messages.thinking"]
+    # those of another conversation may be sound
+    assert ["sealed" in str(sent(provider, number)) for number in range(3)] == [True, False, True]
+    made = sent(provider, 1)["messages"][1]["tool_calls"]
+    assert ["skip_thought_signature_validator" in str(call) for call in made] == [True, False]
 
 
 @tool(effects=["read"])

@@ -130,7 +130,7 @@ class OpenAIModel(HostedModel):
 
         fitting = workarounds(refusal, chat=api == "chat")
         found = [one for one in fitting if one.name not in used and one.mend(encoded)]
-        self._workarounds[api] |= {one.name: one for one in found}
+        self._workarounds[api] |= {one.name: one for one in found if one.lasting}
         used |= {one.name for one in found}
         return bool(found)
 

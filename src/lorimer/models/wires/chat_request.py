@@ -30,6 +30,8 @@ MAX_STOPS: Final = 4
 """Maximum stop sequences at OpenAI; other servers accept more."""
 MAX_ID: Final = 40
 """Maximum length of a call's id at OpenAI on this wire."""
+UNSIGNED: Final[JSON] = {"google": {"thought_signature": gemini_request.UNSEALED}}
+"""In place of the signature of a call that Gemini did not make itself."""
 _REASONING: Final = re.compile(r"(o\d|gpt-([5-9]|\d\d))(?!.*chat)")
 _NEW: Final = re.compile(r"(o\d|gpt-([5-9]|\d\d))")
 _HOST: Final = re.compile(r"(.+\.)?openai\.com")
@@ -48,8 +50,8 @@ class Endpoint:
     """The model expects `max_completion_tokens` and the `developer` role."""
     signed: bool = False
     """The model is a Gemini, which rejects its own calls without their signatures."""
-    unsigned: str = ""
-    """What stands for a missing signature."""
+    google: bool = False
+    """It is Google's own server, which has to be told that a call has no signature."""
     provider: str = ""
     """The name under which the server is known."""
 
@@ -65,7 +67,7 @@ def endpoint(base_url: str, model: str, provider: str = "") -> Endpoint:
         _REASONING.match(name) is not None,
         official and _NEW.match(name) is not None,
         signed,
-        gemini_request.UNSEALED if signed and _GOOGLE.fullmatch(host) else "",
+        _GOOGLE.fullmatch(host) is not None,
         provider,
     )
 
@@ -198,9 +200,10 @@ def _assistant(turn: Turn, target: Endpoint) -> list[JSON]:
                 "type": "function",
                 "function": {"name": wire_name(block.name), "arguments": dumps(block.input)},
             }
-            signature = block.signature or ("" if calls else target.unsigned)
-            if target.signed and signature:
-                call["extra_content"] = {"google": {"thought_signature": signature}}
+            if target.signed and block.signature:
+                call["extra_content"] = {"google": {"thought_signature": block.signature}}
+            elif target.signed and target.google and not calls:
+                call["extra_content"] = UNSIGNED
             calls.append(call)
     if not calls and not text:
         return []

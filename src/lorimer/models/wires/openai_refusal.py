@@ -15,7 +15,7 @@ from hashlib import blake2b
 from typing import Final
 
 from lorimer.core.jsonable import JSON
-from lorimer.models.wires.chat_request import Encoded
+from lorimer.models.wires.chat_request import UNSIGNED, Encoded
 from lorimer.models.wires.chat_thoughts import DETAILS, FIELDS
 from lorimer.models.wires.shared import array, mapping, string, wire_id
 from lorimer.models.wires.strict import in_words
@@ -52,6 +52,8 @@ class Workaround:
     """How servers say it."""
     mend: Callable[[Encoded], bool]
     """Changes a request accordingly; returns whether there was something to change."""
+    lasting: bool = True
+    """Later requests need it too, whatever their conversation."""
 
 
 def workarounds(refusal: bytes, *, chat: bool) -> Iterator[Workaround]:
@@ -138,7 +140,19 @@ def _without_thoughts(encoded: Encoded) -> bool:
     for said in _assistant(encoded):
         for field in (*FIELDS, DETAILS):
             found = said.pop(field, None) is not None or found
-    if found and "messages.thinking" not in encoded.dropped:
+    if found:
+        encoded.dropped.append("messages.thinking")
+    return found
+
+
+def _without_signatures(encoded: Encoded) -> bool:
+    found = False
+    for said in _assistant(encoded):
+        found = said.pop(DETAILS, None) is not None or found
+        for call in map(mapping, array(said.get("tool_calls") or [])):
+            if call.get("extra_content", UNSIGNED) != UNSIGNED:
+                call["extra_content"], found = UNSIGNED, True
+    if found:
         encoded.dropped.append("messages.thinking")
     return found
 
@@ -213,11 +227,15 @@ WORKAROUNDS: Final = (
     ),
     Workaround(
         "no thoughts",
-        _said(
-            rf"({'|'.join((*FIELDS, DETAILS))}).{{0,80}}({_NOT_TAKEN})"
-            r"|(corrupted thought|invalid .?)signature"
-        ),
+        _said(rf"({'|'.join((*FIELDS, DETAILS))}).{{0,80}}({_NOT_TAKEN})"),
         _without_thoughts,
+    ),
+    # Claude and Gemini behind a gateway: signed for another model, account or key
+    Workaround(
+        "signatures",
+        _said(r"corrupted thought signature|invalid .?signature"),
+        _without_signatures,
+        lasting=False,
     ),
     # Mistral
     Workaround("order", _said(r"unexpected role .?user.? after role .?tool"), _answered_first),
