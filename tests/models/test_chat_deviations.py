@@ -71,6 +71,13 @@ def test_usage_in_a_choice() -> None:
     assert hear(chunk(content="ok"), last).answer.usage == Usage(5, 2, 0, 4)
 
 
+def test_the_cost_that_a_gateway_tells_is_kept() -> None:
+    """OpenRouter's; what a run is charged is the table's price."""
+    heard = hear(TEXT, usage(prompt_tokens=9, completion_tokens=2, cost=0.0125))
+    assert heard.answer.extra["total_cost_usd"] == 0.0125
+    assert "total_cost_usd" not in hear(TEXT, usage(prompt_tokens=9, cost="0.1")).answer.extra
+
+
 def piece(id: str, name: str | None, text: str) -> dict[str, object]:
     """A part of a call of a server that does not count its calls."""
     return chunk(tool_calls=[{"id": id, "function": {"name": name, "arguments": text}}])

@@ -101,6 +101,7 @@ class ChatAnswer(Assembler):
         self._slots: dict[JSON, int] = {}  # index on the wire → position in _calls
         self._finish = ""
         self._refused = False
+        self._cost: JSON = None
 
     def read(self, events: Iterable[Event]) -> Sequence[Delta]:
         """See `Assembler.read`. Unknown fields are skipped, and all choices but the first."""
@@ -155,6 +156,8 @@ class ChatAnswer(Assembler):
             extra["stop_reason"] = self._finish
         if self.dropped:
             extra["dropped"] = list(self.dropped)
+        if isinstance(self._cost, int | float):
+            extra["total_cost_usd"] = self._cost
         stop = self._stop()
         content = self._content(cut=stop in CUTTING)
         self.usage = counted(self.usage, self.sent, content, extra)
@@ -263,6 +266,7 @@ class ChatAnswer(Assembler):
         if apart > 0 and apart != read + written:  # else the prompt was counted without the cache
             thought = max(thought, apart)
             said += apart
+        self._cost = usage.get("cost", self._cost)  # OpenRouter's, in dollars
         if asked or said or self.usage is NO_USAGE:
             self.usage = Usage(max(0, asked - read - written), said, written, read, thought)
             out.append(UsageDelta(self.usage))
