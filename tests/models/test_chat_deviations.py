@@ -9,7 +9,7 @@ import json
 import pytest
 
 from lorimer.core.errors import ExecutorErrorCode
-from lorimer.core.request import Usage
+from lorimer.core.request import StopReason, Usage
 from tests.models.support import Heard, Provider, Reply, ask, sse
 
 Code = ExecutorErrorCode
@@ -76,6 +76,36 @@ def test_the_cost_that_a_gateway_tells_is_kept() -> None:
     heard = hear(TEXT, usage(prompt_tokens=9, completion_tokens=2, cost=0.0125))
     assert heard.answer.extra["total_cost_usd"] == 0.0125
     assert "total_cost_usd" not in hear(TEXT, usage(prompt_tokens=9, cost="0.1")).answer.extra
+
+
+@pytest.mark.parametrize(
+    ("word", "stop"),
+    [
+        ("STOP", StopReason.END_TURN),
+        ("MAX_TOKENS", StopReason.MAX_TOKENS),
+        ("SAFETY", StopReason.REFUSAL),
+        ("sensitive", StopReason.REFUSAL),
+        ("model_length", StopReason.CONTEXT_OVERFLOW),
+        ("model_context_window_exceeded", StopReason.CONTEXT_OVERFLOW),
+    ],
+)
+def test_other_words_for_an_end(word: str, stop: StopReason) -> None:
+    assert hear(chunk(word, content="x"), usage(prompt_tokens=1)).answer.stop is stop
+
+
+@pytest.mark.parametrize(
+    "word",
+    [
+        "insufficient_system_resource",
+        "network_error",
+        "function_call_filter: MALFORMED_FUNCTION_CALL",
+    ],
+)
+def test_an_answer_that_a_server_gave_up_is_none(word: str) -> None:
+    error = hear(chunk(content="I beg"), chunk(word), usage(prompt_tokens=1)).error
+    assert error is not None
+    assert error.code is Code.EXEC_API_SERVER_ERROR
+    assert word in str(error)
 
 
 def piece(id: str, name: str | None, text: str) -> dict[str, object]:

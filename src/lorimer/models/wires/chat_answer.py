@@ -45,13 +45,20 @@ _STOPS: Final[Mapping[str, StopReason]] = {
     "tool_calls": StopReason.TOOL_USE,
     "function_call": StopReason.TOOL_USE,
     "content_filter": StopReason.REFUSAL,
-    # passed through by gateways to other vendors
+    # passed through by gateways to other vendors, or another server's own
     "tool_use": StopReason.TOOL_USE,
     "max_tokens": StopReason.MAX_TOKENS,
-    "refusal": StopReason.REFUSAL,
+    "model_length": StopReason.CONTEXT_OVERFLOW,
+    "model_context_window_exceeded": StopReason.CONTEXT_OVERFLOW,
+    **dict.fromkeys(
+        ("refusal", "safety", "sensitive", "content_filtered", "guardrail_intervened"),
+        StopReason.REFUSAL,
+    ),
 }
-_FAILED: Final = frozenset({"error", "abort"})
-"""The server gave up; vLLM says `abort`."""
+_FAILED: Final = frozenset({"error", "abort", "insufficient_system_resource", "network_error"})
+"""The server gave up; vLLM says `abort`, DeepSeek and Z.ai the longer words."""
+_MALFORMED: Final = "malformed_function_call"
+"""Part of what Google says when a Gemini made no proper call, and its output is lost."""
 
 
 class _Call:
@@ -148,11 +155,12 @@ class ChatAnswer(Assembler):
         if not self._finish or not (self.done or self.usage is not NO_USAGE):
             missing = "a finish_reason" if not self._finish else "[DONE]"
             raise incomplete(self._provider, f"it ended without {missing}", usage=self.usage)
-        if self._finish in _FAILED:
+        finish = self._finish.lower()
+        if finish in _FAILED or _MALFORMED in finish:
             why = f"it stopped with {self._finish!r}"
             raise self._failed({"code": "server_error", "message": why})
         extra: dict[str, JSON] = {}
-        if self._finish not in _STOPS:
+        if finish not in _STOPS:
             extra["stop_reason"] = self._finish
         if self.dropped:
             extra["dropped"] = list(self.dropped)
@@ -164,7 +172,7 @@ class ChatAnswer(Assembler):
         return Response(content, stop, self.usage, self._model, self._id, 0, extra)
 
     def _stop(self) -> StopReason:
-        stop = _STOPS.get(self._finish, StopReason.END_TURN)
+        stop = _STOPS.get(self._finish.lower(), StopReason.END_TURN)
         if stop in (StopReason.END_TURN, StopReason.TOOL_USE):
             stop = StopReason.TOOL_USE if self._calls else StopReason.END_TURN
         return StopReason.REFUSAL if self._refused else stop
