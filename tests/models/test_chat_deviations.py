@@ -190,6 +190,29 @@ def test_what_a_refusal_means(status: int, body: object, code: Code, told: str) 
 
 
 @pytest.mark.parametrize(
+    ("words", "seconds"),
+    [
+        ("Please try again in 2.3s. Visit", 2.3),
+        ("Please try again in 20ms.", 0.02),
+        ("Please try again in 7m12s.", 432),
+        ("Please try again in 2m.", 120),
+        ("Please retry in 35.5s.", 35.5),
+        ("try again in a while", None),
+        ("try again in 3 days", None),
+    ],
+)
+def test_a_delay_in_words(words: str, seconds: float | None) -> None:
+    """Gateways drop the header, and pass on the message."""
+    body = {"error": {"message": f"Rate limit reached. {words}"}}
+    error = ask("openai", Provider(Reply.of(body, 429))).error
+    assert error is not None
+    assert error.retry_after_s == seconds
+    told = ask("openai", Provider(Reply.of(body, 429, retry_after="4"))).error
+    assert told is not None
+    assert told.retry_after_s == 4
+
+
+@pytest.mark.parametrize(
     "body",
     [
         {"success": False, "message": "no channel is free"},

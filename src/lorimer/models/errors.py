@@ -74,6 +74,11 @@ the word."""
 _BAD_MODEL: Final = re.compile(r"not a valid model|invalid model|model name format", re.I)
 """The same with 400: OpenRouter, Mistral, Google."""
 _DELAY: Final = re.compile(r"([0-9]{1,6}(?:\.[0-9]+)?)s", re.ASCII)
+_AGAIN: Final = re.compile(
+    r"(?:try again|retry) in (?:([0-9]{1,2})m)?(?:([0-9]{1,6}(?:\.[0-9]{1,9})?)(m?)s)?\b",
+    re.ASCII | re.I,
+)
+"""A delay in words: from OpenAI and Groq behind gateways that drop their headers."""
 
 _Code = ExecutorErrorCode
 
@@ -179,7 +184,7 @@ def status_error(
         code=code,
         hint=hint,
         status=status,
-        retry_after_s=_retry_delay(error) if wait is None else wait,
+        retry_after_s=_retry_delay(error, message) if wait is None else wait,
     )
 
 
@@ -202,7 +207,7 @@ def event_error(
         f"{provider} broke off its answer: {shown}",
         code=code,
         hint=_hint(code, provider, message),
-        retry_after_s=_retry_delay(error),
+        retry_after_s=_retry_delay(error, message),
         usage=usage if usage is not NO_USAGE else None,
     )
 
@@ -295,13 +300,18 @@ def _details(error: JSON) -> list[Mapping[str, JSON]]:
     )
 
 
-def _retry_delay(error: JSON) -> float | None:
-    """The delay in seconds that the body asks for (Google's RetryInfo), if it makes sense."""
+def _retry_delay(error: JSON, message: str) -> float | None:
+    """The delay in seconds that the body asks for (Google's RetryInfo, or words), if it makes
+    sense."""
     for detail in _details(error):
         match = _DELAY.fullmatch(str(detail.get("retryDelay", "")))
         if match is not None and float(match[1]) <= MAX_RETRY_AFTER_S:
             return float(match[1])
-    return None
+    words = _AGAIN.search(message)
+    if words is None or not any(words.groups()):
+        return None
+    seconds = float(words[2] or 0) / (1000 if words[3] else 1)
+    return 60 * float(words[1] or 0) + seconds
 
 
 def _refined(kinds: list[str], message: str) -> ExecutorErrorCode | None:
