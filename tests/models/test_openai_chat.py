@@ -260,6 +260,17 @@ def test_parts() -> None:
     assert turns(Message("assistant", (ToolUse("1", "t", {}),)))[0]["content"] is None
 
 
+def test_an_id_that_is_too_long_for_openai_is_shortened() -> None:
+    """vLLM's have 46 characters; this wire takes 40."""
+    for id in ("call_" + "x" * 35, "chatcmpl-tool-" + "0" * 32):
+        calls = Message("assistant", (ToolUse(id, "t", {}),))
+        sent = turns(calls, Message("user", (ToolResultBlock(id, "r"),)))
+        short = sent[0]["tool_calls"][0]["id"]
+        assert len(short) <= 40
+        assert (short == id) is (len(id) <= 40)
+        assert sent[1]["tool_call_id"] == short
+
+
 def test_a_document_of_plain_text_is_sent_as_text() -> None:
     text = DocumentBlock.from_bytes("a;b\n1;ü".encode(), "text/csv").data
     for title in ("", "n.csv"):
