@@ -262,12 +262,12 @@ def test_parts() -> None:
 
 def test_an_id_that_is_too_long_for_openai_is_shortened() -> None:
     """vLLM's have 46 characters; this wire takes 40."""
-    for id in ("call_" + "x" * 35, "chatcmpl-tool-" + "0" * 32):
-        calls = Message("assistant", (ToolUse(id, "t", {}),))
-        sent = turns(calls, Message("user", (ToolResultBlock(id, "r"),)))
+    for given in ("call_" + "x" * 35, "chatcmpl-tool-" + "0" * 32):
+        calls = Message("assistant", (ToolUse(given, "t", {}),))
+        sent = turns(calls, Message("user", (ToolResultBlock(given, "r"),)))
         short = sent[0]["tool_calls"][0]["id"]
         assert len(short) <= 40
-        assert (short == id) is (len(id) <= 40)
+        assert (short == given) is (len(given) <= 40)
         assert sent[1]["tool_call_id"] == short
 
 
