@@ -494,6 +494,24 @@ def test_usage_is_cumulative_and_may_be_null() -> None:
     assert heard.answer.usage == Usage(7, 9, 3, 4, 6)
 
 
+def test_a_prompt_that_is_counted_at_the_beginning_is_not_free() -> None:
+    """Other servers with this API count it as 0 at the end."""
+    made = answer(
+        START, final(output_tokens=5, input_tokens=0, cache_creation_input_tokens=0), STOP
+    )
+    assert made.usage == Usage(7, 5, 3)
+
+
+@pytest.mark.parametrize("streamed", [True, False])
+def test_an_error_in_the_form_of_a_gateway(streamed: bool) -> None:
+    said = {"error": {"message": "upstream is gone", "code": "500"}}
+    reply = Reply([sse(START, said)]) if streamed else Reply.of(said)
+    error = ask("anthropic", Provider(reply)).error
+    assert error is not None
+    assert error.code is ExecutorErrorCode.EXEC_API_SERVER_ERROR
+    assert "upstream is gone" in str(error)
+
+
 def test_usage_that_nobody_tells_is_estimated_and_flagged() -> None:
     made = play(Turn("word " * 40, usage=None))
     assert made.extra["usage_estimated"] is True
@@ -658,3 +676,57 @@ def test_the_thoughts_of_other_providers_are_left_out() -> None:
     hidden = ThinkingBlock(redacted="data", origin="google")
     history = (Message("assistant", (sealed, hidden, TextBlock("So."))), user_message("and?"))
     assert turns(*history)[0]["content"] == [{"type": "text", "text": "So."}]
+
+
+def thinking_in(provider: Provider, number: int) -> list[object]:
+    """The thoughts of the model's turn in a request."""
+    body = json.loads(provider.requests[number].content)
+    blocks = body["messages"][1]["content"]
+    return [block for block in blocks if "thinking" in block["type"]]
+
+
+WHOLE = recorded_body(Turn("ok"), "anthropic")
+
+
+@pytest.mark.parametrize("thinking", [None, 2000])
+def test_thoughts_that_another_server_signed_are_left_out(thinking: int | None) -> None:
+    """After a failover from a server with the same API: such a signature cannot be told before."""
+    said = "messages.1.content.0: Invalid `signature` in `thinking` block"
+    refusal = {"type": "error", "error": {"type": "invalid_request_error", "message": said}}
+    provider = Provider(Reply.of(refusal, 400), Reply([WHOLE]))
+    messages = [user_message("go"), Message("assistant", (THOUGHT, CALL)), RESULT]
+    asked = Request("claude-haiku-4-5", messages, thinking_tokens=thinking)
+    made = ask("anthropic", provider, asked).answer
+    assert [len(thinking_in(provider, number)) for number in (0, 1)] == [1, 0]
+    assert "thinking" not in provider.sent
+    gone = ["messages.thinking"] + (["thinking_tokens"] if thinking else [])
+    assert made.extra["dropped"] == gone
+
+
+def test_a_server_that_demands_thoughts_nobody_had_gets_blank_ones() -> None:
+    said = "The `content[].thinking` in the thinking mode must be passed back to the API."
+    refusal = Reply.of({"error": {"type": "invalid_request_error", "message": said}}, 400)
+    messages = [user_message("go"), Message("assistant", (CALL,)), RESULT]
+    provider = Provider(refusal, Reply([WHOLE]))
+    assert ask("anthropic", provider, Request("deepseek-v4", messages)).answer.text == "ok"
+    assert [len(thinking_in(provider, number)) for number in (0, 1)] == [0, 1]
+    again = Provider(refusal, refusal, refusal)
+    error = ask("anthropic", again, Request("deepseek-v4", messages)).error
+    assert error is not None
+    assert error.code is ExecutorErrorCode.EXEC_API_BAD_REQUEST
+    assert len(again.requests) == 2
+
+
+def test_thoughts_of_a_model_that_signs_none_go_back() -> None:
+    unsigned = ThinkingBlock("hm")
+    messages = [user_message("go"), Message("assistant", (unsigned, CALL)), RESULT]
+    for model, kept in (("kimi-k2", 1), ("claude-haiku-4-5", 0)):
+        provider = Provider(Reply([WHOLE]))
+        ask("anthropic", provider, Request(model, messages))
+        assert len(thinking_in(provider, 0)) == kept
+
+
+def test_a_document_of_plain_text_is_sent_as_text() -> None:
+    text = DocumentBlock.from_bytes("a;b\n1;ü".encode(), "text/csv")
+    (sent,) = turns(Message("user", (text,)))[0]["content"]
+    assert sent["source"] == {"type": "text", "media_type": "text/plain", "data": "a;b\n1;ü"}

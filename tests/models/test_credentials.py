@@ -63,9 +63,23 @@ def test_googles_two_variables() -> None:
     assert not CredentialBundle(elsewhere, env=both).has("google")
 
 
+def test_the_token_that_gateways_tell_people_to_set() -> None:
+    """As Anthropic's SDK reads it: ANTHROPIC_API_KEY wins; nothing is sent to an address of one's
+    own."""
+    env = {"ANTHROPIC_AUTH_TOKEN": "tok", "ANTHROPIC_BASE_URL": "http://gate.test"}
+    found = CredentialBundle(env=env).require("anthropic")
+    assert (found.api_key.reveal(), found.base_url) == ("tok", "http://gate.test")
+    both = CredentialBundle(env={**env, "ANTHROPIC_API_KEY": "key"})
+    assert both.require("anthropic").api_key.reveal() == "key"
+    elsewhere = {"anthropic": ProviderCredentials(base_url="http://mine")}
+    with pytest.raises(ConfigError, match="the one in ANTHROPIC_AUTH_TOKEN is meant for"):
+        CredentialBundle(elsewhere, env=env).require("anthropic")
+
+
 def test_the_process_environment_is_read_when_asked(monkeypatch: pytest.MonkeyPatch) -> None:
     bundle = CredentialBundle()
-    monkeypatch.delenv("ANTHROPIC_API_KEY", raising=False)
+    for name in ("ANTHROPIC_API_KEY", "ANTHROPIC_AUTH_TOKEN"):
+        monkeypatch.delenv(name, raising=False)
     assert not bundle.has("anthropic")
     monkeypatch.setenv("ANTHROPIC_API_KEY", "later")
     assert bundle.require("anthropic").api_key.reveal() == "later"

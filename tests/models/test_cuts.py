@@ -64,7 +64,7 @@ def check_answer(answer: Response, wire: Wire) -> None:
     assert isinstance(thinking, ThinkingBlock)
     assert thinking.text == "Let me think."
     assert bool(thinking.signature) is (wire in ("anthropic", "responses"))
-    origins = {"google": "google", "responses": "openai"}
+    origins = {"google": "google", "responses": "openai", "openai": "chat:openai"}
     assert thinking.origin == origins.get(wire, "")
     assert text == TextBlock("One 🦄, zwölf.")
     assert isinstance(first, ToolUse)
@@ -350,6 +350,20 @@ def test_an_answer_in_one_piece(wire: Wire, stream: bool) -> None:
     heard = ask(wire, Provider(Reply.of(ONE[wire])), request(wire, stream=stream))
     check_answer(heard.answer, wire)
     assert len(heard.items) == 1
+
+
+@pytest.mark.parametrize("wire", WIRES)
+@pytest.mark.parametrize("stream", [True, False])
+def test_a_web_page_is_told_from_an_answer(wire: Wire, stream: bool) -> None:
+    """A wrong base URL often leads to one; only its label is no proof."""
+    html = {"content-type": "text/html; charset=utf-8"}
+    page = Provider(Reply([b"<html><p>data: of no use</html>"], headers=html))
+    error = ask(wire, page, request(wire, stream=stream)).error
+    assert error is not None
+    assert error.code is Code.EXEC_API_STREAM_INCOMPLETE
+    assert "is the base URL right?" in str(error)
+    if stream:
+        check_answer(ask(wire, Provider(Reply([body(wire)], headers=html))).answer, wire)
 
 
 @pytest.mark.parametrize("wire", WIRES)

@@ -693,3 +693,26 @@ def test_media_without_type_or_data_are_no_reason_to_be_refused() -> None:
         {"text": "(image without data)"},
         {"inlineData": {"mimeType": "application/octet-stream", "data": "eA=="}},
     ]
+
+
+def test_seals_that_google_rejects_do_not_end_a_conversation() -> None:
+    """As it may after a change of account or model: the request is made again without them."""
+    refusal = Reply.of({"error": {"code": 400, "message": "Corrupted thought signature.", "status": "INVALID_ARGUMENT"}}, 400)  # fmt: skip # noqa: E501
+    said = (
+        ThinkingBlock("hm", "A==", origin="google"),
+        ToolUse("1", "t", {}, signature="B=="),
+        ToolUse("2", "t", {}, signature="C=="),
+    )
+    results = Message("user", (ToolResultBlock("1", ""), ToolResultBlock("2", "")))
+    asked = Request(NEW, [user_message("a"), Message("assistant", said), results])
+    provider = Provider(refusal, Reply([recorded_body(Turn("ok"), "google")]))
+    made = ask("google", provider, asked).answer
+    assert made.text == "ok"
+    assert made.extra["dropped"] == ["messages.thinking"]
+    parts = provider.sent["contents"][1]["parts"]
+    assert [part.get("thoughtSignature") for part in parts] == [UNSEALED, None]
+    again = Provider(refusal, refusal)
+    error = ask("google", again, asked).error
+    assert error is not None
+    assert error.code is ExecutorErrorCode.EXEC_API_BAD_REQUEST
+    assert len(again.requests) == 2

@@ -260,6 +260,24 @@ def test_parts() -> None:
     assert turns(Message("assistant", (ToolUse("1", "t", {}),)))[0]["content"] is None
 
 
+def test_an_id_that_is_too_long_for_openai_is_shortened() -> None:
+    """vLLM's have 46 characters; this wire takes 40."""
+    for given in ("call_" + "x" * 35, "chatcmpl-tool-" + "0" * 32):
+        calls = Message("assistant", (ToolUse(given, "t", {}),))
+        sent = turns(calls, Message("user", (ToolResultBlock(given, "r"),)))
+        short = sent[0]["tool_calls"][0]["id"]
+        assert len(short) <= 40
+        assert (short == given) is (len(given) <= 40)
+        assert sent[1]["tool_call_id"] == short
+
+
+def test_a_document_of_plain_text_is_sent_as_text() -> None:
+    text = DocumentBlock.from_bytes("a;b\n1;ü".encode(), "text/csv").data
+    for title in ("", "n.csv"):
+        sent = turns(Message("user", (DocumentBlock("text/csv", text, title=title),)))
+        assert sent[0]["content"] == f"[{title or 'document'}:]\na;b\n1;ü"
+
+
 def test_what_json_cannot_hold() -> None:
     provider = Provider(Reply([recorded_body(Turn("hi"), "openai")]))
     messages = [Message("assistant", (ToolUse("1", "t", {"x": float("nan")}),))]
@@ -353,7 +371,8 @@ def test_thinking_is_kept(field: str) -> None:
     h, m = [chunk(None, 0, **{field: text}) for text in "hm"]
     heard = hear(h, m, chunk("stop", content="x"), USAGE)
     assert heard.thinking == "hm"
-    assert heard.answer.content == (ThinkingBlock("hm"), TextBlock("x"))
+    thought = ThinkingBlock("hm", origin="chat:openai", id=field)
+    assert heard.answer.content == (thought, TextBlock("x"))
 
 
 def call(index: int | None, id: str | None, name: str | None, text: object) -> dict[str, object]:

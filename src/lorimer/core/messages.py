@@ -87,10 +87,10 @@ class ThinkingBlock:
     signature: str = ""
     redacted: str = ""
     origin: str = ""
-    """The wire that produced it: `openai`, `google`; "" for Anthropic, or a provider without
-    signatures."""
+    """Where it came from: `openai`, `google`; `chat:NAME`, a server of that name with OpenAI's chat
+    API; "" for Anthropic, or a provider without signatures."""
     id: str = ""
-    """The provider's own id for it, if it has one."""
+    """The provider's own id for it, if it has one; for `chat:NAME` the field that it came in."""
     type: ClassVar[str] = "thinking"
 
     def to_json(self) -> dict[str, JSON]:

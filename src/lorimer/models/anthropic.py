@@ -12,6 +12,7 @@ from typing import Final
 import anthropic
 import httpx2
 
+from lorimer.core.errors import APIError, ExecutorErrorCode
 from lorimer.core.jsonable import JSON
 from lorimer.core.model import Capabilities, ImageLimits
 from lorimer.core.request import Delta, Request, Response
@@ -21,7 +22,7 @@ from lorimer.models.errors import NETWORK_ERRORS, network_error, status_error
 from lorimer.models.hosted import HostedModel
 from lorimer.models.images import ANTHROPIC
 from lorimer.models.wires.anthropic_answer import AnthropicAnswer
-from lorimer.models.wires.anthropic_request import abilities, encode
+from lorimer.models.wires.anthropic_request import abilities, encode, leave_out
 from lorimer.models.wires.shared import (
     counted_tokens,
     encode_body,
@@ -35,6 +36,8 @@ MESSAGES: Final = "/v1/messages"
 COUNT: Final = "/v1/messages/count_tokens"
 COUNTED: Final = ("model", "messages", "system", "tools", "tool_choice", "thinking")
 """The parts of a request that `/v1/messages/count_tokens` accepts and that cost tokens."""
+MAX_TRIES: Final = 3
+"""How often a request is sent, with what was rejected left out."""
 
 
 class _Client(anthropic.AsyncAnthropic):
@@ -78,10 +81,19 @@ class AnthropicModel(HostedModel):
         async def send() -> httpx2.Response:
             with writing(self.provider):
                 encoded = encode(request, self._effort)
-                content = self._encoded(encoded.body, MESSAGES)
-            answer.dropped = encoded.dropped
-            answer.sent = len(content)
-            return await self._post(encoded.body, content, encoded.headers, world, MESSAGES)
+            tries = MAX_TRIES
+            while True:
+                with writing(self.provider):
+                    content = self._encoded(encoded.body, MESSAGES)
+                answer.dropped = encoded.dropped
+                answer.sent = len(content)
+                try:
+                    return await self._post(encoded.body, content, encoded.headers, world, MESSAGES)
+                except APIError as error:
+                    tries -= 1
+                    refused = error.code is ExecutorErrorCode.EXEC_API_BAD_REQUEST
+                    if not (tries and refused and leave_out(encoded, str(error))):
+                        raise
 
         return exchange(self.provider, send, answer, self.price, streamed=request.stream)
 

@@ -1,8 +1,8 @@
 """Servers with an OpenAI-compatible API: the ones known here by name, and those that a host adds.
 
 Each `Compatible` is one such server, as a factory of models; the wire is in `openai.py`. Their
-deviations from OpenAI's API are handled where answers are read: `wires/chat_answer.py`,
-`errors.py`.
+deviations from OpenAI's API are handled where answers are read, `wires/chat_answer.py` and
+`errors.py`, and where requests are rejected, `wires/openai_refusal.py`.
 """
 
 from __future__ import annotations

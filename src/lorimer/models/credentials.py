@@ -36,10 +36,16 @@ FIRST: Final[Mapping[str, str]] = MappingProxyType({"google": "GOOGLE_API_KEY"})
 """Alternative variables for the key, which win if both are set, as in the vendor's own SDK."""
 
 
+LAST: Final[Mapping[str, str]] = MappingProxyType({"anthropic": "ANTHROPIC_AUTH_TOKEN"})
+"""Alternative variables for the key, used if it is not set otherwise, as in the vendor's own SDK:
+gateways tell people to set this one."""
+
+
 def key_variable(provider: str, env: Mapping[str, str]) -> str:
     """The variable that holds, or should hold, the key of a provider in VARIABLES."""
-    first = FIRST.get(provider, "")
-    return first if env.get(first, "").strip() else VARIABLES[provider][0]
+    usual = VARIABLES[provider][0]
+    names = (FIRST.get(provider, ""), usual, LAST.get(provider, ""))
+    return next((name for name in names if env.get(name, "").strip()), usual)
 
 
 VERTEX: Final = "vertex"

@@ -35,18 +35,32 @@ _READ_CHARS: Final = 10_000
 _NUMBER: Final = re.compile(r"[0-9]+(\.[0-9]+)?", re.ASCII)
 _TOO_LONG: Final = re.compile(
     r"prompt is too long|context[ _]length|context window|maximum context"
-    r"|too many (input |prompt )?tokens|input is too long|exceeds? the (model'?s )?max\w* .*tokens"
+    r"|too many (input |prompt )?tokens(?!, please wait)|input is too long"
+    r"|exceeds? the (model'?s )?max\w* .*tokens"
     r"|input length and `?max_tokens`? exceed"
     r"|prompt too long; exceeded"  # Ollama
     r"|available context size"  # llama.cpp
     r"|n_keep \(\d+\) ?>= n_ctx|keep the first \d+ tokens when"  # LM Studio
     r"|longer than the maximum model length"  # vLLM
-    r"|max_tokens must be at least 1, got -",  # vLLM: the prompt alone is too long
+    r"|max_tokens must be at least 1, got -"  # vLLM: the prompt alone is too long
+    r"|exceeded model token limit"  # Kimi
+    r"|maximum prompt length is"  # xAI
+    r"|prompt exceeds max length"  # Z.ai
+    r"|range of input length should be"  # Qwen
+    r"|prompt token count of \d+ exceeds"  # GitHub
+    r"|tokens \+ `?max_new_tokens`? must be <=",  # text-generation-inference
     re.IGNORECASE,
 )
+_TOO_FAST: Final = re.compile(r"input or output tokens must be reduced", re.I)
+"""OpenAI: the prompt alone is more than may be sent in a minute, so waiting does not help."""
 _NO_MONEY: Final = re.compile(
-    r"credit balance is too low|exceeded your current quota|insufficient credits", re.I
+    r"credit balance is too low|exceeded your current quota|insufficient (credits|balance)", re.I
 )
+_FLAGGED: Final = re.compile(
+    r"content management policy|input was flagged|content exists risk|violates usage guidelines",
+    re.I,
+)
+"""How a filter rejects a prompt: Azure, OpenRouter, DeepSeek, xAI."""
 _NO_QUOTA: Final = re.compile(r"\blimit: 0\b|credits are depleted", re.I)
 """From Google, whose messages say quota for rate limits too."""
 _NOT_HERE: Final = re.compile(
@@ -60,6 +74,11 @@ the word."""
 _BAD_MODEL: Final = re.compile(r"not a valid model|invalid model|model name format", re.I)
 """The same with 400: OpenRouter, Mistral, Google."""
 _DELAY: Final = re.compile(r"([0-9]{1,6}(?:\.[0-9]+)?)s", re.ASCII)
+_AGAIN: Final = re.compile(
+    r"(?:try again|retry) in (?:([0-9]{1,2})m)?(?:([0-9]{1,6}(?:\.[0-9]{1,9})?)(m?)s)?\b",
+    re.ASCII | re.I,
+)
+"""A delay in words: from OpenAI and Groq behind gateways that drop their headers."""
 
 _Code = ExecutorErrorCode
 
@@ -71,6 +90,12 @@ _BY_KIND: Final[Mapping[str, ExecutorErrorCode]] = {
     "unsupported_country_region_territory": _Code.EXEC_API_TERMINAL,
     "billing_hard_limit_reached": _Code.EXEC_API_TERMINAL,
     "billing_error": _Code.EXEC_API_TERMINAL,
+    "exceeded_current_quota_error": _Code.EXEC_API_TERMINAL,  # Kimi
+    "content_filter": _Code.EXEC_API_REFUSED,  # Azure, Kimi
+    "data_inspection_failed": _Code.EXEC_API_REFUSED,  # Qwen
+    # Groq: the model made a mistake, and its output is lost; asking again may help
+    "tool_use_failed": _Code.EXEC_API_SERVER_ERROR,
+    "json_validate_failed": _Code.EXEC_API_SERVER_ERROR,
     "authentication_error": _Code.EXEC_API_AUTH_INVALID_KEY,
     "permission_error": _Code.EXEC_API_AUTH_INVALID_KEY,
     "invalid_api_key": _Code.EXEC_API_AUTH_INVALID_KEY,
@@ -106,6 +131,12 @@ _BY_KIND: Final[Mapping[str, ExecutorErrorCode]] = {
     "CANCELLED": _Code.EXEC_API_SERVER_ERROR,
 }
 """Used where there is no status: for an error in the middle of a stream."""
+
+_SURE: Final = frozenset(
+    (_Code.EXEC_API_TOKEN_LIMIT, _Code.EXEC_API_TERMINAL, _Code.EXEC_API_REFUSED)
+)
+_SURE_KINDS: Final = frozenset(("tool_use_failed", "json_validate_failed"))
+"""Codes and kinds that are more specific than the status."""
 
 _TOOL: Final = re.compile(r"\btools\.([0-9]{1,4})\.")
 
@@ -153,7 +184,7 @@ def status_error(
         code=code,
         hint=hint,
         status=status,
-        retry_after_s=_retry_delay(error) if wait is None else wait,
+        retry_after_s=_retry_delay(error, message) if wait is None else wait,
     )
 
 
@@ -176,7 +207,7 @@ def event_error(
         f"{provider} broke off its answer: {shown}",
         code=code,
         hint=_hint(code, provider, message),
-        retry_after_s=_retry_delay(error),
+        retry_after_s=_retry_delay(error, message),
         usage=usage if usage is not NO_USAGE else None,
     )
 
@@ -235,9 +266,20 @@ def _error_in(body: str) -> JSON:
 
 
 def _parts(error: JSON) -> tuple[list[str], str]:
-    """The error's own names (type, code), and its message."""
+    """The error's own names (type, code), and its message, with those of the provider behind a
+    gateway that only passes them on (OpenRouter)."""
+    kinds, message = _said(error)
+    metadata = error.get("metadata") if isinstance(error, Mapping) else None
+    raw = metadata.get("raw") if isinstance(metadata, Mapping) else None
+    if raw:
+        more, behind = _said(_error_in(raw) if isinstance(raw, str) else raw)
+        kinds, message = kinds + more, ": ".join(filter(None, (message, behind)))
+    return kinds, message[:_READ_CHARS]
+
+
+def _said(error: JSON) -> tuple[list[str], str]:
     if isinstance(error, str):
-        return [], error[:_READ_CHARS]
+        return [], error
     if not isinstance(error, Mapping):
         return [], ""
     kinds = [str(error[key]) for key in ("code", "type", "status") if error.get(key)]
@@ -246,8 +288,8 @@ def _parts(error: JSON) -> tuple[list[str], str]:
             kinds.insert(0, reason)  # more specific than the status
         if "PerDay" in dumps(detail.get("violations", "")):
             kinds.insert(0, "insufficient_quota")  # a daily quota: a retry does not help
-    message = error.get("message") or error.get("detail") or ""
-    return kinds, (message if isinstance(message, str) else str(message))[:_READ_CHARS]
+    message = error.get("message") or error.get("detail") or error.get("msg") or ""
+    return kinds, message if isinstance(message, str) else str(message)
 
 
 def _details(error: JSON) -> list[Mapping[str, JSON]]:
@@ -258,27 +300,35 @@ def _details(error: JSON) -> list[Mapping[str, JSON]]:
     )
 
 
-def _retry_delay(error: JSON) -> float | None:
-    """The delay in seconds that the body asks for (Google's RetryInfo), if it makes sense."""
+def _retry_delay(error: JSON, message: str) -> float | None:
+    """The delay in seconds that the body asks for (Google's RetryInfo, or words), if it makes
+    sense."""
     for detail in _details(error):
         match = _DELAY.fullmatch(str(detail.get("retryDelay", "")))
         if match is not None and float(match[1]) <= MAX_RETRY_AFTER_S:
             return float(match[1])
-    return None
+    words = _AGAIN.search(message)
+    if words is None or not any(words.groups()):
+        return None
+    seconds = float(words[2] or 0) / (1000 if words[3] else 1)
+    return 60 * float(words[1] or 0) + seconds
 
 
 def _refined(kinds: list[str], message: str) -> ExecutorErrorCode | None:
     """The code, where the body is more specific than the status."""
     for kind in kinds:
         code = _BY_KIND.get(kind)
-        if code in (_Code.EXEC_API_TOKEN_LIMIT, _Code.EXEC_API_TERMINAL):
+        if code in _SURE or kind in _SURE_KINDS:
             return code
     if "API_KEY_INVALID" in kinds:
         expired = "expired" in message.lower()
         return _Code.EXEC_API_AUTH_EXPIRED if expired else _Code.EXEC_API_AUTH_INVALID_KEY
     none_left = _NO_QUOTA if "RESOURCE_EXHAUSTED" in kinds else _NO_MONEY
-    final = none_left.search(message) or _NOT_HERE.search(message)
-    return _Code.EXEC_API_TERMINAL if final else None
+    if none_left.search(message) or _NOT_HERE.search(message):
+        return _Code.EXEC_API_TERMINAL
+    if _TOO_FAST.search(message):
+        return _Code.EXEC_API_TOKEN_LIMIT
+    return _Code.EXEC_API_REFUSED if _FLAGGED.search(message) else None
 
 
 def _status_code(status: int, kinds: list[str], message: str) -> ExecutorErrorCode:
@@ -316,6 +366,8 @@ def _hint(
             return "Wait a little and try again."
         case _Code.EXEC_API_TIMEOUT | _Code.EXEC_API_SERVER_ERROR:
             return TRY_LATER
+        case _Code.EXEC_API_REFUSED:
+            return "Ask in other words, or ask another model."
         case _ if (status == 404 and _NO_MODEL.search(message)) or (
             status == 400 and _BAD_MODEL.search(message)
         ):

@@ -26,7 +26,13 @@ from lorimer.models.errors import NETWORK_ERRORS, incomplete, network_error, sta
 from lorimer.models.hosted import HostedModel
 from lorimer.models.images import GOOGLE
 from lorimer.models.wires.gemini_answer import GeminiAnswer
-from lorimer.models.wires.gemini_request import encode, listed, model_path
+from lorimer.models.wires.gemini_request import (
+    encode,
+    listed,
+    model_path,
+    rejects_seals,
+    without_seals,
+)
 from lorimer.models.wires.shared import (
     counted_tokens,
     encode_body,
@@ -80,13 +86,23 @@ class GoogleModel(HostedModel):
         answer = GeminiAnswer(self.provider, self._credentials)
 
         async def send() -> httpx2.Response:
-            with writing(self.provider):
-                encoded = encode(request, self._effort)
-                content = encode_body(encoded.body)
-            answer.dropped = encoded.dropped
-            answer.sent = len(content)
             verb = "streamGenerateContent?alt=sse" if request.stream else "generateContent"
-            return await self._send("post", path_of(request.model, verb), content, world)
+            asked = request
+            while True:
+                with writing(self.provider):
+                    encoded = encode(asked, self._effort)
+                    content = encode_body(encoded.body)
+                if asked is not request:
+                    encoded.dropped.append("messages.thinking")
+                answer.dropped = encoded.dropped
+                answer.sent = len(content)
+                try:
+                    return await self._send("post", path_of(request.model, verb), content, world)
+                except APIError as error:
+                    bare = without_seals(asked)
+                    if bare is asked or not rejects_seals(str(error)):
+                        raise
+                    asked = bare
 
         return exchange(self.provider, send, answer, self.price, streamed=request.stream)
 

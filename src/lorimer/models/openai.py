@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncGenerator
-from typing import Final, Literal, TypeAlias
+from typing import TYPE_CHECKING, Final, Literal, TypeAlias
 
 import httpx2
 import openai
@@ -40,6 +40,9 @@ from lorimer.models.wires.shared import (
     string,
     writing,
 )
+
+if TYPE_CHECKING:
+    from lorimer.models.wires.openai_refusal import Workaround
 
 Api: TypeAlias = Literal["responses", "chat"]
 
@@ -83,6 +86,8 @@ class OpenAIModel(HostedModel):
         super().__init__(spec, context)
         self._official = endpoint(self._credentials.base_url, spec.model).official
         self._api: Api | None = _known(self._credentials.extras.get("api", ""))
+        self._workarounds: dict[Api, dict[str, Workaround]] = {"chat": {}, "responses": {}}
+        """What its server's refusals called for, by name."""
 
     def api(self, request: Request) -> Api:
         """The wire for a request: the one that it names itself (`model.api` of a manifest); else
@@ -101,6 +106,7 @@ class OpenAIModel(HostedModel):
         async def send() -> httpx2.Response:
             with writing(self.provider):
                 encoded = self._encode(request, api)
+            used: set[str] = set()
             while True:
                 with writing(self.provider):
                     content = encode_body(encoded.body)
@@ -109,14 +115,24 @@ class OpenAIModel(HostedModel):
                 try:
                     return await self._send(PATHS[api], content, world)
                 except openai.APIStatusError as error:
-                    spared = api == "responses" and responses_request.leave_out(
-                        encoded, error.response.content
-                    )
-                    if not spared:
+                    if not self._mended(encoded, api, error.response.content, used):
                         # not chained: the SDK's error contains the request, and with it the key
                         raise self._refused(error, world) from None
 
         return exchange(self.provider, send, answer, self.price, streamed=request.stream)
+
+    def _mended(self, encoded: Encoded, api: Api, refusal: bytes, used: set[str]) -> bool:
+        """Change a rejected request into one that may be accepted; returns whether there was
+        anything to change. `used`: the workarounds that it contains."""
+        if api == "responses" and responses_request.leave_out(encoded, refusal):
+            return True
+        from lorimer.models.wires.openai_refusal import workarounds  # compiles many patterns
+
+        fitting = workarounds(refusal, chat=api == "chat")
+        found = [one for one in fitting if one.name not in used and one.mend(encoded)]
+        self._workarounds[api] |= {one.name: one for one in found if one.lasting}
+        used |= {one.name for one in found}
+        return bool(found)
 
     async def count_tokens(self, request: Request, *, world: World) -> int:
         """See `core.model.CountsTokens`; uses `/responses/input_tokens`, which most other servers
@@ -138,9 +154,12 @@ class OpenAIModel(HostedModel):
             raise incomplete(self.provider, "it is not a list of models", cause=error) from error
 
     def _encode(self, request: Request, api: Api) -> Encoded:
-        target = endpoint(self._credentials.base_url, request.model)
+        target = endpoint(self._credentials.base_url, request.model, self.provider)
         wire = responses_request if api == "responses" else chat_request
-        return wire.encode(request, self._effort, target)
+        encoded = wire.encode(request, self._effort, target)
+        for workaround in self._workarounds[api].values():
+            workaround.mend(encoded)
+        return encoded
 
     async def _look_up(self, path: str, content: bytes | None, world: World) -> JSON:
         try:

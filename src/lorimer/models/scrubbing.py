@@ -62,7 +62,7 @@ class Scrubber:
         return [] if held is None else [held]
 
     def answer(self, response: Response, plain: dict[str, JSON]) -> dict[str, JSON]:
-        """Remove secrets from an answer; returns its plain form without them. Reasoning that
+        """Remove secrets from an answer; returns its plain form without them. Signed reasoning that
         contained one loses its signature, and so is not sent back."""
         # arguments that could not be parsed are still JSON text, with escapes
         raw = any(call.raw for call in response.tool_calls)
@@ -72,7 +72,8 @@ class Scrubber:
         blocks: list[Block] = []
         for block, before in zip(response_from_json(clean).content, response.content, strict=True):
             if isinstance(block, ThinkingBlock) and block != before:
-                block = ThinkingBlock(block.text, origin=block.origin)
+                place = "" if block.signature else block.id
+                block = ThinkingBlock(block.text, origin=block.origin, id=place)
             blocks.append(block)
         response.content = tuple(blocks)
         response.extra = self._redactor.json(response.extra)

@@ -79,6 +79,8 @@ class AnthropicAnswer(Assembler):
         out: list[Delta] = []
         for _, text in events:
             data = mapping(parse_json(text))
+            if "type" not in data and data.get("error"):  # a gateway's own
+                raise self._failed(data["error"])
             match data["type"]:
                 case "content_block_delta":
                     self._delta(self._parts[data["index"]], mapping(data["delta"]), out)
@@ -101,7 +103,7 @@ class AnthropicAnswer(Assembler):
     def whole(self, body: JSON) -> None:
         """See `Assembler.whole`."""
         message = mapping(body)
-        if message.get("type") == "error":
+        if message.get("type") == "error" or (message.get("error") and "content" not in message):
             raise self._failed(message.get("error"))
         ignored: list[Delta] = []
         self._start(message, ignored)
@@ -146,17 +148,18 @@ class AnthropicAnswer(Assembler):
                 self._extra[name] = said
 
     def _count(self, usage: JSON, out: list[Delta]) -> None:
-        """Counts are cumulative and any may be null: use the latest of each."""
+        """Counts are cumulative and any may be null: use the latest of each. Other servers count
+        the prompt at the beginning only, and then as 0."""
         if not isinstance(usage, dict):
             return
         details = usage.get("output_tokens_details")
         thought = details.get("thinking_tokens") if isinstance(details, dict) else None
         old = self.usage
         self.usage = Usage(
-            count(usage.get("input_tokens"), old.input_tokens),
+            max(count(usage.get("input_tokens")), old.input_tokens),
             count(usage.get("output_tokens"), old.output_tokens),
-            count(usage.get("cache_creation_input_tokens"), old.cache_creation_input_tokens),
-            count(usage.get("cache_read_input_tokens"), old.cache_read_input_tokens),
+            max(count(usage.get("cache_creation_input_tokens")), old.cache_creation_input_tokens),
+            max(count(usage.get("cache_read_input_tokens")), old.cache_read_input_tokens),
             count(thought, old.reasoning_tokens),
         )
         out.append(UsageDelta(self.usage))

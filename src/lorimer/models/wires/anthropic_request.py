@@ -23,7 +23,16 @@ from lorimer.core.messages import (
     ToolUse,
 )
 from lorimer.core.request import Request
-from lorimer.models.wires.shared import array, effort_of, mapping, string, turns, wire_id, wire_name
+from lorimer.models.wires.shared import (
+    array,
+    effort_of,
+    mapping,
+    plain_text,
+    string,
+    turns,
+    wire_id,
+    wire_name,
+)
 from lorimer.models.wires.strict import claude_takes, told_in_words
 
 MIN_THINKING: Final = 1024
@@ -31,6 +40,9 @@ SAMPLING_VERSION: Final = "2023-06-01"
 """The last API version with temperature, top_p and top_k: 2026-10-21 rejects any value."""
 
 _EPHEMERAL: Final[JSON] = {"type": "ephemeral"}
+_THOUGHTS: Final = ("thinking", "redacted_thinking")
+_FOREIGN: Final = re.compile(r"invalid .?signature", re.IGNORECASE)
+_MISSING: Final = re.compile(r"thinking.{0,60}must be passed back", re.IGNORECASE)
 _VERSION: Final = re.compile(r"claude-(?:[a-z]+-)?(\d{1,2})(?!\d)(?:[-.](\d{1,2})(?!\d))?")
 _SAMPLING: Final = ("temperature", "top_p", "top_k")
 
@@ -109,6 +121,32 @@ def encode(request: Request, default_effort: str) -> Encoded:
     if request.stream:
         body["stream"] = True
     return out
+
+
+def leave_out(encoded: Encoded, refusal: str) -> bool:
+    """Change a rejected request into one that may be accepted; returns whether there was anything
+    to change. Thoughts that another server with this API signed are left out; a server (DeepSeek)
+    that demands thoughts where there were none gets blank ones."""
+    messages = [mapping(message) for message in array(encoded.body["messages"])]
+    said = [message for message in messages if message["role"] == "assistant"]
+    found = False
+    for message in said:
+        blocks = array(message["content"])
+        others = [block for block in blocks if mapping(block)["type"] not in _THOUGHTS]
+        if _FOREIGN.search(refusal) and len(others) < len(blocks):
+            message["content"], found = others, True
+        elif _MISSING.search(refusal) and len(others) == len(blocks):
+            message["content"] = [{"type": "thinking", "thinking": " ", "signature": ""}, *blocks]
+            found = True
+    if found and _FOREIGN.search(refusal):
+        kept = [message for message in messages if message["content"]]
+        encoded.body["messages"] = kept
+        encoded.dropped.append("messages.thinking")
+        thinking = mapping(encoded.body.get("thinking", {}))
+        if thinking.get("type") == "enabled" and not _turn_began_with_thought(kept):
+            del encoded.body["thinking"]
+            encoded.dropped.append("thinking_tokens")
+    return found
 
 
 def _tools(request: Request, body: dict[str, JSON]) -> None:
@@ -194,11 +232,12 @@ def _sample(request: Request, able: Abilities, out: Encoded, *, thinks: bool) ->
 
 def _messages(request: Request) -> list[JSON]:
     marked = _marked(request.messages, request.cache.message)
+    signs = "claude" in request.model
     out: list[JSON] = []
     for turn in turns(request.messages):
         blocks: list[dict[str, JSON]] = []
         for block in turn.blocks:
-            encoded = wire_block(block)
+            encoded = wire_block(block, signs=signs)
             if encoded is not None:
                 if block is marked:
                     encoded["cache_control"] = _EPHEMERAL
@@ -237,13 +276,16 @@ def _trim_prefill(messages: list[JSON]) -> None:
             block["text"] = text.rstrip()
 
 
-def wire_block(block: Block) -> dict[str, JSON] | None:
-    """A block on the wire; None if it cannot or must not be sent."""
+def wire_block(block: Block, *, signs: bool = True) -> dict[str, JSON] | None:
+    """A block on the wire; None if it cannot or must not be sent. `signs`: the model signs its
+    thoughts, so one without a signature is not its own."""
     match block:
         case TextBlock():
             return {"type": "text", "text": block.text} if block.text.strip() else None
         case ThinkingBlock():
-            if block.origin or not (block.signature or block.redacted):
+            if block.origin or not (
+                block.signature or block.redacted or (block.text and not signs)
+            ):
                 return None  # another provider's thoughts
             if block.redacted:
                 return {"type": "redacted_thinking", "data": block.redacted}
@@ -260,7 +302,11 @@ def wire_block(block: Block) -> dict[str, JSON] | None:
         case ImageBlock():
             return {"type": "image", "source": _source(block)}
         case DocumentBlock():
-            document: dict[str, JSON] = {"type": "document", "source": _source(block)}
+            text = plain_text(block)
+            source = _source(block)
+            if text is not None:  # in base64 the API accepts nothing but PDF
+                source = {"type": "text", "media_type": "text/plain", "data": text}
+            document: dict[str, JSON] = {"type": "document", "source": source}
             if block.title:
                 document["title"] = block.title
             return document

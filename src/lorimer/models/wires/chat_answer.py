@@ -11,7 +11,7 @@ from typing import Final
 
 from lorimer.core.brackets import Brackets
 from lorimer.core.jsonable import JSON, clean, dumps
-from lorimer.core.messages import Block, TextBlock, ThinkingBlock
+from lorimer.core.messages import Block, TextBlock, ToolUse
 from lorimer.core.request import (
     NO_USAGE,
     Delta,
@@ -25,6 +25,7 @@ from lorimer.core.request import (
 )
 from lorimer.models.credentials import ProviderCredentials
 from lorimer.models.errors import event_error, incomplete
+from lorimer.models.wires.chat_thoughts import Thoughts
 from lorimer.models.wires.shared import (
     CUTTING,
     Assembler,
@@ -44,24 +45,32 @@ _STOPS: Final[Mapping[str, StopReason]] = {
     "tool_calls": StopReason.TOOL_USE,
     "function_call": StopReason.TOOL_USE,
     "content_filter": StopReason.REFUSAL,
-    # passed through by gateways to other vendors
+    # passed through by gateways to other vendors, or another server's own
     "tool_use": StopReason.TOOL_USE,
     "max_tokens": StopReason.MAX_TOKENS,
-    "refusal": StopReason.REFUSAL,
+    "model_length": StopReason.CONTEXT_OVERFLOW,
+    "model_context_window_exceeded": StopReason.CONTEXT_OVERFLOW,
+    **dict.fromkeys(
+        ("refusal", "safety", "sensitive", "content_filtered", "guardrail_intervened"),
+        StopReason.REFUSAL,
+    ),
 }
-_FAILED: Final = frozenset({"error", "abort"})
-"""The server gave up; vLLM says `abort`."""
+_FAILED: Final = frozenset({"error", "abort", "insufficient_system_resource", "network_error"})
+"""The server gave up; vLLM says `abort`, DeepSeek and Z.ai the longer words."""
+_MALFORMED: Final = "malformed_function_call"
+"""Part of what Google says when a Gemini made no proper call, and its output is lost."""
 
 
 class _Call:
     """A tool call under construction."""
 
-    __slots__ = ("_brackets", "_seen", "_whole", "arguments", "id", "name")
+    __slots__ = ("_brackets", "_seen", "_whole", "arguments", "id", "name", "signature")
 
     def __init__(self, id: str) -> None:
         self.id = id
         self.name = ""
         self.arguments = Text()
+        self.signature = ""
         self._seen = 0
         """Number of pieces of the arguments that were examined."""
         self._brackets = Brackets()
@@ -94,11 +103,12 @@ class ChatAnswer(Assembler):
     def __init__(self, provider: str, credentials: ProviderCredentials) -> None:
         super().__init__(provider, credentials)
         self._text = Text()
-        self._thinking = Text()
+        self._thoughts = Thoughts(provider)
         self._calls: list[_Call] = []
         self._slots: dict[JSON, int] = {}  # index on the wire → position in _calls
         self._finish = ""
         self._refused = False
+        self._cost: JSON = None
 
     def read(self, events: Iterable[Event]) -> Sequence[Delta]:
         """See `Assembler.read`. Unknown fields are skipped, and all choices but the first."""
@@ -117,9 +127,10 @@ class ChatAnswer(Assembler):
                 if choice.get("index", 0) == 0:
                     self._delta(mapping(choice.get("delta") or {}), out)
                     self._finish = string(choice.get("finish_reason") or self._finish)
+                    if choice.get("usage"):
+                        self._count(choice["usage"], out)
             if data.get("usage"):
-                self._count(data["usage"])
-                out.append(UsageDelta(self.usage))
+                self._count(data["usage"], out)
         return out
 
     def whole(self, body: JSON) -> None:
@@ -128,11 +139,14 @@ class ChatAnswer(Assembler):
         if data.get("error"):
             raise self._failed(data["error"])
         self._head(data)
-        choice = mapping(array(data["choices"])[0])
-        self._delta(mapping(choice["message"]), [])
-        self._finish = string(choice.get("finish_reason") or "")
         if data.get("usage"):
-            self._count(data["usage"])
+            self._count(data["usage"], [])
+        choices = array(data.get("choices") or [])
+        if not choices and (data.get("message") or data.get("msg")):
+            raise self._failed(data)
+        choice = mapping(choices[0])
+        self._delta(mapping(choice["message"]), [], whole=True)
+        self._finish = string(choice.get("finish_reason") or "")
         self.done = True
 
     def finish(self) -> Response:
@@ -141,34 +155,39 @@ class ChatAnswer(Assembler):
         if not self._finish or not (self.done or self.usage is not NO_USAGE):
             missing = "a finish_reason" if not self._finish else "[DONE]"
             raise incomplete(self._provider, f"it ended without {missing}", usage=self.usage)
-        if self._finish in _FAILED:
+        finish = self._finish.lower()
+        if finish in _FAILED or _MALFORMED in finish:
             why = f"it stopped with {self._finish!r}"
             raise self._failed({"code": "server_error", "message": why})
         extra: dict[str, JSON] = {}
-        if self._finish not in _STOPS:
+        if finish not in _STOPS:
             extra["stop_reason"] = self._finish
         if self.dropped:
             extra["dropped"] = list(self.dropped)
+        if isinstance(self._cost, int | float):
+            extra["total_cost_usd"] = self._cost
         stop = self._stop()
         content = self._content(cut=stop in CUTTING)
         self.usage = counted(self.usage, self.sent, content, extra)
         return Response(content, stop, self.usage, self._model, self._id, 0, extra)
 
     def _stop(self) -> StopReason:
-        stop = _STOPS.get(self._finish, StopReason.END_TURN)
+        stop = _STOPS.get(self._finish.lower(), StopReason.END_TURN)
         if stop in (StopReason.END_TURN, StopReason.TOOL_USE):
             stop = StopReason.TOOL_USE if self._calls else StopReason.END_TURN
         return StopReason.REFUSAL if self._refused else stop
 
     def _content(self, *, cut: bool) -> tuple[Block, ...]:
         content: list[Block] = []
-        if thinking := str(self._thinking):
-            content.append(ThinkingBlock(thinking))
+        if (thoughts := self._thoughts.block()) is not None:
+            content.append(thoughts)
         if text := str(self._text):
             content.append(TextBlock(text))
         for call in self._calls:
             last = call is self._calls[-1]
             made = tool_use(call.id, clean(call.name), str(call.arguments), cut=cut and last)
+            if call.signature:
+                made = ToolUse(made.id, made.name, made.input, made.raw, call.signature)
             content.append(made)
         return tuple(content)
 
@@ -176,26 +195,24 @@ class ChatAnswer(Assembler):
         self._id = string(data.get("id") or "")
         self._model = string(data.get("model") or "")
 
-    def _delta(self, delta: Mapping[str, JSON], out: list[Delta]) -> None:
+    def _delta(self, delta: Mapping[str, JSON], out: list[Delta], *, whole: bool = False) -> None:
         """A delta, or the message of a non-streamed answer: the fields are the same."""
         content = delta.get("content")
         if isinstance(content, str):
             self._say(content, out)
         elif content:
             self._parts(array(content), out)
-        thought = delta.get("reasoning_content") or delta.get("reasoning")
+        thought = self._thoughts.take(delta)
         if thought:
-            piece = self._thinking.add(string(thought))
-            if piece:
-                out.append(ThinkingDelta(piece))
+            out.append(ThinkingDelta(thought))
         refusal = delta.get("refusal")
         if refusal:
             self._refused = True
             self._say(string(refusal), out)
         calls = delta.get("tool_calls")
         if calls:
-            for call in array(calls):
-                self._call(mapping(call), out)
+            for at, call in enumerate(map(mapping, array(calls))):
+                self._call({**call, "index": at} if whole else call, out)
 
     def _parts(self, parts: list[JSON], out: list[Delta]) -> None:
         for part in map(mapping, parts):
@@ -219,6 +236,7 @@ class ChatAnswer(Assembler):
         call = self._calls[number]
         fresh = bool(name) and not call.name
         call.name = call.name or name
+        call.signature = call.signature or _signature(data)
         piece = call.arguments.add(text) if text else ""
         if fresh or piece:
             out.append(ToolInputDelta(number, piece, name if fresh else ""))
@@ -228,16 +246,21 @@ class ChatAnswer(Assembler):
         and some of those no ids."""
         number = len(self._calls) - 1 if index is None else self._slots.get(index, -1)
         if number >= 0:
+            if id and not name and id != self._calls[number].id:  # told apart by their ids alone
+                named = [at for at, call in enumerate(self._calls) if call.id == id]
+                number = named[0] if named else number
             call = self._calls[number]
-            if not name or not (index is None or call.precedes(id, name, text)):
+            told = index is not None or (id and call.id)
+            if not name or (told and not call.precedes(id, name, text)):
                 call.id = call.id or id
                 return number
         self._calls.append(_Call(id))
         self._slots[index] = len(self._calls) - 1
         return len(self._calls) - 1
 
-    def _count(self, value: JSON) -> None:
-        """The wire's prompt tokens include cached tokens; our input tokens do not."""
+    def _count(self, value: JSON, out: list[Delta]) -> None:
+        """The wire's prompt tokens include cached tokens; our input tokens do not. Its completion
+        tokens include thoughts, except at some servers (xAI, Google): their total tells."""
         usage = mapping(value)
         prompt_details = usage.get("prompt_tokens_details")
         answer_details = usage.get("completion_tokens_details")
@@ -245,13 +268,23 @@ class ChatAnswer(Assembler):
         answer = answer_details if isinstance(answer_details, dict) else {}
         read = count(prompt.get("cached_tokens"))
         written = count(prompt.get("cache_write_tokens"))
-        self.usage = Usage(
-            max(0, count(usage.get("prompt_tokens")) - read - written),
-            count(usage.get("completion_tokens")),
-            written,
-            read,
-            count(answer.get("reasoning_tokens")),
-        )
+        asked, said = count(usage.get("prompt_tokens")), count(usage.get("completion_tokens"))
+        thought = count(answer.get("reasoning_tokens"))
+        apart = count(usage.get("total_tokens")) - asked - said
+        if apart > 0 and apart != read + written:  # else the prompt was counted without the cache
+            thought = max(thought, apart)
+            said += apart
+        self._cost = usage.get("cost", self._cost)  # OpenRouter's, in dollars
+        if asked or said or self.usage is NO_USAGE:
+            self.usage = Usage(max(0, asked - read - written), said, written, read, thought)
+            out.append(UsageDelta(self.usage))
 
     def _failed(self, error: JSON) -> Exception:
         return event_error(self._provider, error, usage=self.usage, credentials=self._credentials)
+
+
+def _signature(call: Mapping[str, JSON]) -> str:
+    """The signature that Gemini gives a call, where Google sends it on this wire."""
+    extra = call.get("extra_content")
+    google = extra.get("google") if isinstance(extra, dict) else None
+    return string(google.get("thought_signature") or "") if isinstance(google, dict) else ""

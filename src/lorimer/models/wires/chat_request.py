@@ -1,7 +1,7 @@
 """A canonical request as the body of OpenAI's `/chat/completions`, there and on other servers.
 
-What the model would reject is left out and named in the answer's `extra["dropped"]`. Thinking is
-never sent back: the chat wire has no place for it.
+What the model would reject is left out and named in the answer's `extra["dropped"]`; what only the
+server can know it rejects, `openai_refusal.py` handles. Thoughts: `chat_thoughts.py`.
 """
 
 from __future__ import annotations
@@ -21,14 +21,21 @@ from lorimer.core.messages import (
     ToolUse,
 )
 from lorimer.core.request import Request
-from lorimer.models.wires.shared import Turn, effort_of, turns, wire_id, wire_name
+from lorimer.models.wires import gemini_request
+from lorimer.models.wires.chat_thoughts import sent_back
+from lorimer.models.wires.shared import Turn, effort_of, plain_text, turns, wire_id, wire_name
 from lorimer.models.wires.strict import closed
 
 MAX_STOPS: Final = 4
 """Maximum stop sequences at OpenAI; other servers accept more."""
+MAX_ID: Final = 40
+"""Maximum length of a call's id at OpenAI on this wire."""
+UNSIGNED: Final[JSON] = {"google": {"thought_signature": gemini_request.UNSEALED}}
+"""In place of the signature of a call that Gemini did not make itself."""
 _REASONING: Final = re.compile(r"(o\d|gpt-([5-9]|\d\d))(?!.*chat)")
 _NEW: Final = re.compile(r"(o\d|gpt-([5-9]|\d\d))")
 _HOST: Final = re.compile(r"(.+\.)?openai\.com")
+_GOOGLE: Final = re.compile(r"(.+\.)?googleapis\.com")
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,15 +48,27 @@ class Endpoint:
     """The model thinks before it answers, rejects sampling parameters and accepts an effort."""
     new: bool
     """The model expects `max_completion_tokens` and the `developer` role."""
+    signed: bool = False
+    """The model is a Gemini, which rejects its own calls without their signatures."""
+    google: bool = False
+    """It is Google's own server, which has to be told that a call has no signature."""
+    provider: str = ""
+    """The name under which the server is known."""
 
 
-def endpoint(base_url: str, model: str) -> Endpoint:
+def endpoint(base_url: str, model: str, provider: str = "") -> Endpoint:
     """By the host and the model's name; a fine-tuned model is treated like its base."""
     host = urlsplit(base_url).hostname or ""
     official = not base_url or _HOST.fullmatch(host) is not None
     name = model.lower().removeprefix("ft:")
+    signed = not official and gemini_request.abilities(name).sealed_calls
     return Endpoint(
-        official, _REASONING.match(name) is not None, official and _NEW.match(name) is not None
+        official,
+        _REASONING.match(name) is not None,
+        official and _NEW.match(name) is not None,
+        signed,
+        _GOOGLE.fullmatch(host) is not None,
+        provider,
     )
 
 
@@ -66,7 +85,7 @@ def encode(request: Request, default_effort: str, target: Endpoint) -> Encoded:
     """The body, and what was left out."""
     body: dict[str, JSON] = {
         "model": request.model,
-        "messages": _messages(request, "developer" if target.new else "system"),
+        "messages": _messages(request, target),
         "max_completion_tokens" if target.new else "max_tokens": most_tokens(request, target),
     }
     out = Encoded(body)
@@ -156,43 +175,54 @@ def _sample(request: Request, target: Endpoint, out: Encoded) -> None:
             out.dropped.append("stop_sequences" if name == "stop" else name)
 
 
-def _messages(request: Request, system_role: str) -> list[JSON]:
+def _messages(request: Request, target: Endpoint) -> list[JSON]:
     out: list[JSON] = []
     if request.system:
-        out.append({"role": system_role, "content": request.system})
+        out.append({"role": "developer" if target.new else "system", "content": request.system})
     for turn in turns(request.messages):
-        out.extend(_assistant(turn) if turn.role == "assistant" else _user(turn))
+        out.extend(_assistant(turn, target) if turn.role == "assistant" else _user(turn, target))
     return out
 
 
-def _assistant(turn: Turn) -> list[JSON]:
+def _id(id: str, target: Endpoint) -> str:
+    """OpenAI accepts only some ids. Other servers get theirs back as they are: they may be written
+    as the model has learnt to read them (Kimi), or hold a signature (LiteLLM)."""
+    return wire_id(id, MAX_ID) if target.official else id
+
+
+def _assistant(turn: Turn, target: Endpoint) -> list[JSON]:
     text = "\n".join([block.text for block in turn.blocks if isinstance(block, TextBlock)])
-    calls: list[JSON] = [
-        {
-            "id": wire_id(block.id),
-            "type": "function",
-            "function": {"name": wire_name(block.name), "arguments": dumps(block.input)},
-        }
-        for block in turn.blocks
-        if isinstance(block, ToolUse)
-    ]
-    if calls:
-        return [{"role": "assistant", "content": text or None, "tool_calls": calls}]
-    return [{"role": "assistant", "content": text}] if text else []
+    calls: list[JSON] = []
+    for block in turn.blocks:
+        if isinstance(block, ToolUse):
+            call: dict[str, JSON] = {
+                "id": _id(block.id, target),
+                "type": "function",
+                "function": {"name": wire_name(block.name), "arguments": dumps(block.input)},
+            }
+            if target.signed and block.signature:
+                call["extra_content"] = {"google": {"thought_signature": block.signature}}
+            elif target.signed and target.google and not calls:
+                call["extra_content"] = UNSIGNED
+            calls.append(call)
+    if not calls and not text:
+        return []
+    said: dict[str, JSON] = {"role": "assistant", "content": text}
+    said |= sent_back(turn.blocks, target.provider)
+    return [{**said, "content": text or None, "tool_calls": calls} if calls else said]
 
 
-def _user(turn: Turn) -> list[JSON]:
+def _user(turn: Turn, target: Endpoint) -> list[JSON]:
     """Results first, because the wire requires them right after their calls; then the rest."""
     out: list[JSON] = []
     parts: list[JSON] = []
     for block in turn.blocks:
         if isinstance(block, ToolResultBlock):
             text, pictures = _result(block)
-            out.append(
-                {"role": "tool", "tool_call_id": wire_id(block.tool_use_id), "content": text}
-            )
+            call_id = _id(block.tool_use_id, target)
+            out.append({"role": "tool", "tool_call_id": call_id, "content": text})
             if pictures:
-                parts.append(_text(f"Images in the result of call {wire_id(block.tool_use_id)}:"))
+                parts.append(_text(f"Images in the result of call {call_id}:"))
                 parts.extend(map(_image, pictures))
     for block in turn.blocks:
         part = _part(block)
@@ -228,6 +258,8 @@ def _part(block: Block) -> JSON:
         case DocumentBlock() if block.url:
             # URLs are not supported: the model sees the address, not the content
             return _text(f"[{block.title or 'document'}: {block.url}]")
+        case DocumentBlock() if (text := plain_text(block)) is not None:
+            return _text(f"[{block.title or 'document'}:]\n{text}")
         case DocumentBlock():
             name = block.title or f"document.{block.media_type.rpartition('/')[2]}"
             return {"type": "file", "file": {"filename": name, "file_data": _data_url(block)}}

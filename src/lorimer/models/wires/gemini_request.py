@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from operator import eq
 from typing import Final
 
 from lorimer.core.jsonable import JSON, clean
@@ -16,6 +17,7 @@ from lorimer.core.messages import (
     Block,
     DocumentBlock,
     ImageBlock,
+    Message,
     TextBlock,
     ThinkingBlock,
     ToolResultBlock,
@@ -118,6 +120,31 @@ def encode(request: Request, default_effort: str) -> Encoded:
         out.dropped.append("output")
     body["generationConfig"] = config
     return out
+
+
+def rejects_seals(refusal: str) -> bool:
+    """Whether a request was rejected for its seals: those of another account or model may be."""
+    return "corrupted thought signature" in refusal.lower()
+
+
+def without_seals(request: Request) -> Request:
+    """The request without anything that is sealed; the same object if there is nothing."""
+    messages = [
+        Message(message.role, tuple([block for each in message.content for block in _bare(each)]))
+        for message in request.messages
+    ]
+    same = all(map(eq, messages, request.messages))
+    return request if same else replace(request, messages=messages)
+
+
+def _bare(block: Block) -> list[Block]:
+    match block:
+        case ThinkingBlock() if block.origin == ORIGIN:
+            return []
+        case ToolUse() if block.signature:
+            return [ToolUse(block.id, block.name, block.input, block.raw)]
+        case _:
+            return [block]
 
 
 def _tools(request: Request, body: dict[str, JSON]) -> None:

@@ -86,6 +86,8 @@ class ResponsesAnswer(Assembler):
         out: list[Delta] = []
         for _, text in events:
             data = mapping(parse_json(text))
+            if "type" not in data and data.get("error"):  # a gateway's own
+                raise self._failed(data["error"])
             match data["type"]:
                 case "response.output_text.delta":
                     self._say(self._items[data["output_index"]], string(data["delta"]), out)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import re
 from abc import ABC, abstractmethod
+from base64 import b64decode
 from collections.abc import (
     AsyncGenerator,
     Awaitable,
@@ -28,7 +29,7 @@ import httpx2
 from lorimer.core.documents import deeper
 from lorimer.core.errors import APIError, ExecutorErrorCode
 from lorimer.core.jsonable import JSON, clean, dumps
-from lorimer.core.messages import Block, Message, Role, ToolUse
+from lorimer.core.messages import Block, DocumentBlock, Message, Role, ToolUse
 from lorimer.core.request import NO_USAGE, Delta, Request, Response, StopReason, Usage, UsageDelta
 from lorimer.models.credentials import ProviderCredentials
 from lorimer.models.errors import NETWORK_ERRORS, incomplete
@@ -50,7 +51,9 @@ MEDIUM_BUDGET: Final = 20_000
 CUTTING: Final = frozenset({StopReason.MAX_TOKENS, StopReason.CONTEXT_OVERFLOW, StopReason.REFUSAL})
 """Stop reasons that may interrupt a call."""
 
-_WIRE_ID: Final = re.compile(r"[a-zA-Z0-9_-]{1,64}")
+_WIRE_ID: Final = re.compile(r"[a-zA-Z0-9_-]+")
+MAX_ID: Final = 64
+"""Length of a call's id that every provider accepts, but for OpenAI's chat wire."""
 _NOT_IN_NAME: Final = re.compile(r"[^a-zA-Z0-9_-]")
 BROKEN: Final = (KeyError, TypeError, AttributeError, IndexError, ValueError, RecursionError)
 """Raised when parsing an answer that makes no sense, or is nested more deeply than Python's
@@ -112,16 +115,19 @@ async def exchange(
     """
     response = await send()
     chunks = response.aiter_bytes()
+    kind = response.headers.get("content-type", "")
+    page = "html" in kind  # of something else, unless there is an answer in it
     try:
-        if not streamed or "json" in response.headers.get("content-type", ""):
+        if not streamed or "json" in kind:
             assembler.whole(parse_json(await _body(chunks)))
         else:
-            if "html" not in response.headers.get("content-type", ""):  # a page from something else
+            if not page:
                 yield UsageDelta(NO_USAGE)  # it has answered: stops the connect clock
             parser = SSEParser()
             async for chunk in chunks:
                 events = parser.feed(chunk)
                 if events:
+                    page = False
                     for delta in assembler.read(events):
                         yield delta
                     if assembler.done:
@@ -131,6 +137,8 @@ async def exchange(
                 stray = parser.stray()
                 if stray.startswith(("{", "[")) and '"error"' in stray:
                     assembler.read([("error", stray)])
+            if page:
+                raise ValueError("there is no event in it")
         answer = assembler.finish()
     except NETWORK_ERRORS as error:
         why = str(error) or type(error).__name__
@@ -139,6 +147,8 @@ async def exchange(
         raise incomplete(provider, str(error), usage=assembler.usage) from error
     except BROKEN as error:
         why = f"it makes no sense ({type(error).__name__}: {error})"
+        if page:
+            why = "it is a web page; is the base URL right?"
         raise incomplete(provider, why, usage=assembler.usage, cause=error) from error
     finally:
         await chunks.aclose()
@@ -244,9 +254,9 @@ def encode_body(body: Mapping[str, JSON]) -> bytes:
     return dumps(body).encode("utf-8", "replace")
 
 
-def wire_id(id: str) -> str:
+def wire_id(id: str, longest: int = MAX_ID) -> str:
     """A call's id in a form that every provider accepts; the same for the call and its result."""
-    if _WIRE_ID.fullmatch(id):
+    if _WIRE_ID.fullmatch(id) and len(id) <= longest:
         return id
     return "id_" + blake2b(id.encode("utf-8", "surrogatepass"), digest_size=12).hexdigest()
 
@@ -255,6 +265,16 @@ def wire_name(name: str) -> str:
     """The name of a called tool in a form that every provider accepts: a model may have made it
     up."""
     return _NOT_IN_NAME.sub("_", name)[:64] or "unknown"
+
+
+def plain_text(block: DocumentBlock) -> str | None:
+    """The text of a document that is nothing but text; None for any other."""
+    if not block.data or not block.media_type.startswith("text/"):
+        return None
+    try:
+        return clean(b64decode(block.data).decode("utf-8", "replace"))
+    except ValueError:
+        return None
 
 
 def effort_of(request: Request, default: str) -> str:
