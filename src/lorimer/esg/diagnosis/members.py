@@ -180,7 +180,8 @@ def _misspelt(case: Case, holder: ast.expr, wrong: str, meant: str, sure: float)
     edits = _constants(site.text, wrong, meant, site.line)
     if not edits:  # the key comes from somewhere else
         for each in case.names():
-            if case.value(each) == wrong:
+            held = case.value(each)
+            if isinstance(held, str) and held == wrong:
                 _, source = case.evidence(each)
                 edits = _constants(source, wrong, meant)
                 if edits:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import ast
 import re
+import types
 from collections.abc import Iterator
-from typing import Final, Protocol, runtime_checkable
+from typing import Final, cast
 
 from lorimer.esg.diagnosis.case import Case
 from lorimer.esg.diagnosis.report import Finding
@@ -13,14 +14,6 @@ from lorimer.esg.diagnosis.rule import rule
 from lorimer.esg.diagnosis.types import as_number
 from lorimer.esg.diagnosis.values import size_of
 from lorimer.esg.patching.patches import Edit
-
-
-@runtime_checkable
-class Shaped(Protocol):
-    """An array or a frame."""
-
-    @property
-    def shape(self) -> tuple[int, ...]: ...
 
 
 @rule(ValueError)
@@ -75,8 +68,11 @@ def shapes(case: Case) -> Iterator[Finding]:
 
 
 def _shape(value: object) -> tuple[int, ...] | None:
-    if isinstance(value, Shaped) and not isinstance(value, type):
-        return tuple(value.shape)
+    """Of an array, a frame, or one of Python's own containers."""
+    if not isinstance(value, type | types.ModuleType):  # numpy itself has a function of that name
+        found: object = getattr(value, "shape", None)
+        if isinstance(found, tuple):
+            return cast("tuple[int, ...]", found)
     size = size_of(value)
     return (size,) if size and not isinstance(value, str) else None
 
