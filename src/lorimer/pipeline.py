@@ -345,10 +345,14 @@ class Pipeline(MutableManifest, Runner):
         return False
 
     async def aclose(self) -> None:
-        """Close connections and release the conversation. The journal stays open: it belongs to
-        whoever created it."""
-        await self._launcher.release()
-        await self._models.aclose()
+        """Wait for the end of the runs that somebody has stopped (`shut_down`, `cancel`), release
+        the conversation, and close connections. A tool that calls this does not wait for its own
+        run. The journal stays open: it belongs to whoever created it."""
+        try:
+            await self._launcher.stopped()
+        finally:
+            await self._launcher.release()
+            await self._models.aclose()
 
     async def __aenter__(self) -> Pipeline:
         return self
