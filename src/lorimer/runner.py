@@ -185,7 +185,7 @@ class Runner(ABC):
         """
         from lorimer.journal.replay import replay
 
-        recording = await recorded(self.journal, run) if isinstance(run, str) else run
+        recording = await self._recording(run)
         return await replay(self.plan_of(recording.digest), recording, self._launcher.redactor)
 
     async def explain(self, run: str | Recording) -> list[Explanation]:
@@ -197,7 +197,7 @@ class Runner(ABC):
         """
         from lorimer.journal.explain import explain
 
-        recording = await recorded(self.journal, run) if isinstance(run, str) else run
+        recording = await self._recording(run)
         return explain(recording, self.catalogue)
 
     async def fork(
@@ -219,7 +219,7 @@ class Runner(ABC):
         other run. Raises PipelineError when there is no such run, when it has fewer turns, or when
         turn `after` is an answer and there is no input.
         """
-        parent = await recorded(self.journal, run) if isinstance(run, str) else run
+        parent = await self._recording(run)
         forked = await self._launcher.fork(
             lambda: self.plan, parent, after, input, limits_of(limits, self.plan.limits), budgets
         )
@@ -297,6 +297,9 @@ class Runner(ABC):
         return self._launcher.start(
             lambda: self.plan, input, within, tap, wait_s=wait_s, budgets=budgets
         )
+
+    async def _recording(self, run: str | Recording) -> Recording:
+        return run if isinstance(run, Recording) else await recorded(self.journal, run)
 
     async def _plan_that_began(self, run_id: str) -> Plan:
         if not self.has_changed:

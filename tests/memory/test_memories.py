@@ -7,6 +7,7 @@ import resource
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import apsw
@@ -380,6 +381,9 @@ def test_what_is_bound_must_be_a_memory() -> None:
             chat(world, ["x"], {})
         with pytest.raises(ConfigError, match="no memory but a class is bound"):
             chat(world, ["x"], InMemory)
+        half = SimpleNamespace(put=print, search=print)
+        with pytest.raises(ConfigError, match="'memory'; it has no pinned, remove"):
+            chat(world, ["x"], half)
         with pytest.raises(ConfigError, match="nothing is bound to the name 'notes'"):
             make(world, ["x"], change=lambda m: m.stages["memory"].config.update(memory="notes"))
 
