@@ -992,3 +992,18 @@ def test_shapes_that_do_not_fit_are_told_of_a_call_of_numpy() -> None:
     cause = diagnose(wrong, session.graph).cause
     assert cause is not None and cause.rule == "shape_mismatch"
     assert cause.message == "one of s1 has the shape (3,); other of s1 has the shape (4,)"
+
+
+@pytest.mark.parametrize(
+    ("asked", "said"),
+    [
+        ("df.a.str.upper()", ""),  # the accessor is there, and no other name is meant
+        ("df.b.dt.year", ""),
+        ("df.astype({'b': float})", "'x' is no number"),
+        ("df.pivot(index='zz', columns='b')", "df of s1 has no 'zz'; it has 'a', 'b'"),
+    ],
+)
+def test_what_pandas_says_is_read_as_it_is_meant(asked: str, said: str) -> None:
+    session = session_of(LIBRARIES, "df = pd.DataFrame({'a': [1, 2], 'b': ['x', 'y']})")
+    cause = diagnose(session.execute("ask", asked), session.graph).cause
+    assert (cause.message if cause is not None else "") == said

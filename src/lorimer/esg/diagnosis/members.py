@@ -40,6 +40,7 @@ _SYNONYMS: Final[Mapping[str, tuple[str, ...]]] = {
 _LENGTH: Final = frozenset({"length", "size", "count_items"})
 _ATTRIBUTE: Final = re.compile(r"has no attribute '(\w+)'")
 _QUOTED: Final = re.compile(r"'([^']*)'")
+_LISTED: Final = re.compile(r"\[(.*'.*)\]")
 
 
 @rule(AttributeError)
@@ -56,6 +57,8 @@ def attribute(case: Case) -> Iterator[Finding]:
         owner = case.value(node.value)
     if not name or owner is None or owner is UNKNOWN or inspect.isawaitable(owner):
         return
+    if found is None and inspect.getattr_static(owner, name, None) is not None:
+        return  # it is there, and refuses: an accessor of pandas, a property that raises
     text = case.site.text
     told = of_kind(owner)
     if inspect.ismodule(owner):
@@ -147,7 +150,8 @@ def _wrong_keys(case: Case) -> list[str]:
     given: object = error.args[0] if error.args else None
     if not isinstance(given, str):
         return []
-    quoted = _QUOTED.findall(given)
+    listed = _LISTED.search(given)
+    quoted = _QUOTED.findall(listed[1] if listed is not None else given)
     return quoted if quoted and " " in given else [given.removeprefix("Column not found: ")]
 
 

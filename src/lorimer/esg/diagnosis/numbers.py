@@ -15,6 +15,11 @@ from lorimer.esg.diagnosis.types import as_number
 from lorimer.esg.diagnosis.values import size_of
 from lorimer.esg.patching.patches import Edit
 
+_NO_NUMBER: Final = re.compile(
+    r"(?:invalid literal for int\(\)|could not convert string to float)"
+    r"[^:]*: '((?:[^'\\]|\\.)*)'"
+)
+
 
 @rule(ValueError)
 def numbers(case: Case) -> Iterator[Finding]:
@@ -26,9 +31,7 @@ def numbers(case: Case) -> Iterator[Finding]:
         what = case.site.text.of(node) if node is not None else "the value"
         yield Finding("nan", f"{what} is NaN: a value is missing", made.step, (), 0.9)
         return
-    found = re.search(
-        r"(?:invalid literal for int\(\)|could not convert string to float).*: '(.*)'", case.message
-    )
+    found = _NO_NUMBER.search(case.message)
     call = case.site.node
     if found is None:
         return
