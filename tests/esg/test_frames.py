@@ -1007,3 +1007,11 @@ def test_what_pandas_says_is_read_as_it_is_meant(asked: str, said: str) -> None:
     session = session_of(LIBRARIES, "df = pd.DataFrame({'a': [1, 2], 'b': ['x', 'y']})")
     cause = diagnose(session.execute("ask", asked), session.graph).cause
     assert (cause.message if cause is not None else "") == said
+
+
+def test_rows_that_a_frame_no_longer_appends_are_not_added_to_its_numbers() -> None:
+    session = session_of(LIBRARIES, "df = pd.DataFrame({'a': [1, 2]})", "row = {'a': 3}")
+    report = diagnose(session.execute("grow", "df = df.append(row)"), session.graph)
+    patch = generate_patch(report, session.graph)
+    assert not patch.edits and not session.repair(patch, "grow")
+    assert session.namespace()["df"].a.tolist() == [1, 2]

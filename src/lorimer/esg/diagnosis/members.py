@@ -5,7 +5,7 @@ from __future__ import annotations
 import ast
 import inspect
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Set
 from typing import Final
 
 from lorimer.esg.diagnosis.case import Case, root
@@ -74,6 +74,8 @@ def attribute(case: Case) -> Iterator[Finding]:
     there = [each for each in dir(owner) if not each.startswith("_") or name.startswith("_")]
     meant, sure = nearest(name, there)
     also = next((each for each in _SYNONYMS.get(name, ()) if hasattr(type(owner), each)), "")
+    if also == "add" and not isinstance(owner, Set):  # of a frame, it is arithmetic
+        also = ""
     if also and not also.startswith("_"):
         meant, sure = also, 0.9
     method = _local_for_attribute(case, type(owner).__name__, name)
