@@ -74,7 +74,7 @@ def attribute(case: Case) -> Iterator[Finding]:
     there = [each for each in dir(owner) if not each.startswith("_") or name.startswith("_")]
     meant, sure = nearest(name, there)
     also = next((each for each in _SYNONYMS.get(name, ()) if hasattr(type(owner), each)), "")
-    if also == "add" and not isinstance(owner, Set):  # of a frame, it is arithmetic
+    if also == "add" and not issubclass(type(owner), Set):  # of a frame, it is arithmetic
         also = ""
     if also and not also.startswith("_"):
         meant, sure = also, 0.9
