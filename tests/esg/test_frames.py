@@ -999,6 +999,8 @@ def test_shapes_that_do_not_fit_are_told_of_a_call_of_numpy() -> None:
     [
         ("df.a.str.upper()", ""),  # the accessor is there, and no other name is meant
         ("df.b.dt.year", ""),
+        ("df.drop('b')", ""),  # a row
+        ("float('1,5')", "'1,5' is no number"),
         ("df.astype({'b': float})", "'x' is no number"),
         ("df.pivot(index='zz', columns='b')", "df of s1 has no 'zz'; it has 'a', 'b'"),
     ],
@@ -1015,3 +1017,9 @@ def test_rows_that_a_frame_no_longer_appends_are_not_added_to_its_numbers() -> N
     patch = generate_patch(report, session.graph)
     assert not patch.edits and not session.repair(patch, "grow")
     assert session.namespace()["df"].a.tolist() == [1, 2]
+
+
+def test_a_fraction_with_a_comma_is_not_made_a_larger_number() -> None:
+    session = session_of("text = '1,5'")
+    report = diagnose(session.execute("read", "float(text)"), session.graph)
+    assert not generate_patch(report, session.graph).edits

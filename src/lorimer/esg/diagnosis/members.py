@@ -127,7 +127,11 @@ def key(case: Case) -> Iterator[Finding]:
     site = case.site
     where = site.text.statement(site.node) if site.node is not None else None
     tops = [site.node, where] if where is not None else [*site.text.in_line(site.line)]
-    holders = _holders(case, [each for each in tops if each is not None])
+    holders = [
+        each
+        for each in _holders(case, [top for top in tops if top is not None])
+        if not set(wrong).issubset(each[1])  # else something else was asked: the rows of a frame
+    ]
     if not holders:
         return
     for name in wrong:
@@ -248,7 +252,7 @@ def position(case: Case) -> Iterator[Finding]:
         _, text = case.evidence(node.value)
         what = site.text.of(node.value)
         index = site.text.of(node.slice)
-        told = f"{what}[{at}]" if index == str(at) else f"{what}[{index}] is {what}[{at}]"
+        told = f"{what}[{at}]" if index == str(at) else f"{what}[{at}], which is {what}[{index}]"
         message = f"there is no {told}: it has {size} elements"
         edits, sure = _off_by_one(case, node, size, at)
         step = site.text.step if edits else text.step

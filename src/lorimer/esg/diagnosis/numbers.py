@@ -20,6 +20,9 @@ _NO_NUMBER: Final = re.compile(
     r"[^:]*: '((?:[^'\\]|\\.)*)'"
 )
 
+_THOUSANDS: Final = re.compile(r"\s*[+-]?\d{1,3}(,\d{3})+(\.\d*)?\s*")
+"""Anything else with a comma may be a fraction, as in `1,5`."""
+
 
 @rule(ValueError)
 def numbers(case: Case) -> Iterator[Finding]:
@@ -40,7 +43,7 @@ def numbers(case: Case) -> Iterator[Finding]:
         _, made = case.evidence(call.args[0])
         if as_number(found[1]) == "float":
             edits = case.site.text.around(call.args[0], "float(", ")")
-        elif as_number(found[1].replace(",", "")):
+        elif _THOUSANDS.fullmatch(found[1]):
             edits = (case.site.text.insert(case.site.text.end(call.args[0]), ".replace(',', '')"),)
     by = f"; {made.step} made it" if made.step != case.step else ""
     yield Finding("no_number", f"{found[1]!r} is no number{by}", made.step, edits, 0.85)
