@@ -256,6 +256,8 @@ class Pipeline(MutableManifest, Runner):
         """
         from lorimer.core.mutation import restoring
 
+        if not is_a(snapshot, Snapshot):
+            raise wrong("snapshot", snapshot, "a Snapshot", "Snapshot.from_json(kept)")
         await self._launcher.check_place(snapshot.session_id, snapshot.seq)
         if snapshot.manifest != self.manifest:
             self.mutate(restoring(snapshot.manifest))

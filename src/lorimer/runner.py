@@ -9,6 +9,7 @@ from functools import partial
 from typing import TYPE_CHECKING, TypeVar
 
 from lorimer.assembly import SomeLimits, limits_of
+from lorimer.core.arguments import is_a, wrong
 from lorimer.core.bus import Tap
 from lorimer.core.cancel import Reason
 from lorimer.core.events import Event
@@ -241,6 +242,8 @@ class Runner(ABC):
     def cancel(self, reason: Reason = Reason.CALLER) -> bool:
         """Stop what is running here, from any thread. The run ends as cancelled; with
         Reason.SHUTDOWN it is suspended, and can be resumed. Returns whether there was one."""
+        if not is_a(reason, Reason):
+            raise wrong("reason", reason, "a Reason", "pipeline.cancel(Reason.SHUTDOWN)")
         live = self._launcher.live
         for context in live:
             context.cancellation.in_its_loop(partial(context.cancel, reason))
