@@ -109,7 +109,7 @@ class Attendant:
     async def add(self, run: RunRow | str) -> None:
         """Wait for messages to a run, given by its row or its id, and to its descendants. Raises
         JournalError, and PipelineError if there is no such run."""
-        row = await find(self._journal, run, whole=True) if isinstance(run, str) else run
+        row = run if isinstance(run, RunRow) else await find(self._journal, run, whole=True)
         await self._wait(row)
         async for _, _, below in descendants(self._journal, await facts_of(self._journal, row)):
             if below is not None and not below.status:

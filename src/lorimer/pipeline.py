@@ -255,6 +255,8 @@ class Pipeline(MutableManifest, Runner):
         """
         from lorimer.core.mutation import restoring
 
+        if not is_a(snapshot, Snapshot):
+            raise wrong("snapshot", snapshot, "a Snapshot", "Snapshot.from_json(kept)")
         await self._launcher.check_place(snapshot.session_id, snapshot.seq)
         if snapshot.manifest != self.manifest:
             self.mutate(restoring(snapshot.manifest))
@@ -344,10 +346,14 @@ class Pipeline(MutableManifest, Runner):
         return False
 
     async def aclose(self) -> None:
-        """Close connections and release the conversation. The journal stays open: it belongs to
-        whoever created it."""
-        await self._launcher.release()
-        await self._models.aclose()
+        """Wait for the end of the runs that somebody has stopped (`shut_down`, `cancel`), release
+        the conversation, and close connections. A tool that calls this does not wait for its own
+        run. The journal stays open: it belongs to whoever created it."""
+        try:
+            await self._launcher.stopped()
+        finally:
+            await self._launcher.release()
+            await self._models.aclose()
 
     async def __aenter__(self) -> Pipeline:
         return self

@@ -9,6 +9,7 @@ from functools import partial
 from typing import TYPE_CHECKING, TypeVar
 
 from lorimer.assembly import SomeLimits, limits_of
+from lorimer.core.arguments import is_a, wrong
 from lorimer.core.bus import Tap
 from lorimer.core.cancel import Reason
 from lorimer.core.events import Event
@@ -185,7 +186,7 @@ class Runner(ABC):
         """
         from lorimer.journal.replay import replay
 
-        recording = await recorded(self.journal, run) if isinstance(run, str) else run
+        recording = await self._recording(run)
         return await replay(self.plan_of(recording.digest), recording, self._launcher.redactor)
 
     async def explain(self, run: str | Recording) -> list[Explanation]:
@@ -197,7 +198,7 @@ class Runner(ABC):
         """
         from lorimer.journal.explain import explain
 
-        recording = await recorded(self.journal, run) if isinstance(run, str) else run
+        recording = await self._recording(run)
         return explain(recording, self.catalogue)
 
     async def fork(
@@ -219,7 +220,7 @@ class Runner(ABC):
         other run. Raises PipelineError when there is no such run, when it has fewer turns, or when
         turn `after` is an answer and there is no input.
         """
-        parent = await recorded(self.journal, run) if isinstance(run, str) else run
+        parent = await self._recording(run)
         forked = await self._launcher.fork(
             lambda: self.plan, parent, after, input, limits_of(limits, self.plan.limits), budgets
         )
@@ -241,6 +242,8 @@ class Runner(ABC):
     def cancel(self, reason: Reason = Reason.CALLER) -> bool:
         """Stop what is running here, from any thread. The run ends as cancelled; with
         Reason.SHUTDOWN it is suspended, and can be resumed. Returns whether there was one."""
+        if not is_a(reason, Reason):
+            raise wrong("reason", reason, "a Reason", "pipeline.cancel(Reason.SHUTDOWN)")
         live = self._launcher.live
         for context in live:
             context.cancellation.in_its_loop(partial(context.cancel, reason))
@@ -297,6 +300,9 @@ class Runner(ABC):
         return self._launcher.start(
             lambda: self.plan, input, within, tap, wait_s=wait_s, budgets=budgets
         )
+
+    async def _recording(self, run: str | Recording) -> Recording:
+        return run if isinstance(run, Recording) else await recorded(self.journal, run)
 
     async def _plan_that_began(self, run_id: str) -> Plan:
         if not self.has_changed:

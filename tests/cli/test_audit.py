@@ -69,7 +69,9 @@ def test_a_log_is_verified_with_its_key_and_from_a_head_on(
     db.close()
     bad = invoke(*words)
     assert (bad.exit_code, bad.stdout) == (1, "✗ record 3 was changed, or is another\n")
-    assert "another key" in invoke("audit", "verify", "audit.db").stdout
+    unkeyed = invoke("audit", "verify", "audit.db")
+    assert "another key" in unkeyed.stdout and "--key-env" in unkeyed.stderr
+    assert "--key-env" not in bad.stderr
 
 
 @pytest.mark.parametrize(

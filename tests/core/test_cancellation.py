@@ -19,6 +19,7 @@ from lorimer import Pipeline, PipelinePresets
 from lorimer.core.cancel import Reason
 from lorimer.core.errors import (
     APIError,
+    ConfigError,
     ExecutorErrorCode,
     JournalError,
     PipelineError,
@@ -877,5 +878,18 @@ def test_a_shutdown_cuts_off_what_can_be_done_again(where: str) -> None:
         assert pipeline.shut_down(10)
         assert (await task).status == "suspended"
         assert world.monotonic() == pytest.approx(1)
+
+    simulate(main)
+
+
+def test_a_reason_that_is_none_stops_nothing_half() -> None:
+    async def main(world: SimulatedWorld) -> None:
+        pipeline = make(world, ScriptedModel(["done"], latency_s=5))
+        task = asyncio.create_task(pipeline.run("go"))
+        await world.sleep(1)
+        wrong: Any = "shutdown"
+        with pytest.raises(ConfigError, match="reason must be a Reason, not str"):
+            pipeline.cancel(wrong)
+        assert (await task).text == "done"
 
     simulate(main)

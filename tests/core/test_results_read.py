@@ -10,13 +10,15 @@ from typing import Any
 import pytest
 
 from lorimer import PipelinePresets
+from lorimer.core import mail
 from lorimer.core.cancel import Reason
-from lorimer.core.errors import ExecutorErrorCode, PipelineError
+from lorimer.core.errors import ConfigError, ExecutorErrorCode, PipelineError
 from lorimer.core.limits import Limits
 from lorimer.core.manifest import EnvironmentManifest
 from lorimer.core.request import Usage
 from lorimer.core.result import PipelineResult
 from lorimer.journal import MemoryJournal, SQLiteJournal
+from lorimer.journal.verify import verify
 from lorimer.models.pricing import Price
 from lorimer.stages.s21_yield import Formatter
 from lorimer.testing import ScriptedModel, SimulatedWorld, simulate
@@ -217,3 +219,31 @@ def test_without_an_event_loop(tmp_path: Path) -> None:
         await pipeline.journal.close()
 
     asyncio.run(main())
+
+
+def test_a_result_in_place_of_the_id_of_a_run_is_told() -> None:
+    async def main(world: SimulatedWorld) -> None:
+        journal = MemoryJournal(world)
+        pipeline = make(world, said("Fine."), "minimal", journal=journal)
+        wrong: Any = await pipeline.run("hi")
+        for call in (
+            lambda: pipeline.result(wrong),
+            lambda: pipeline.resume(wrong),
+            lambda: pipeline.abandon(wrong),
+            lambda: pipeline.explain(wrong),
+            lambda: pipeline.replay(wrong),
+            lambda: pipeline.fork(wrong, after=1),
+            lambda: verify(journal, wrong),
+            lambda: mail.questions(journal, wrong),
+            lambda: mail.answer(journal, wrong, True),
+            lambda: mail.cancel(journal, wrong),
+            lambda: mail.send(journal, wrong, "hi", id="1"),
+        ):
+            with pytest.raises(ConfigError, match="must be text, not PipelineResult") as told:
+                await call()
+            assert "result.run_id" in told.value.hint
+        number: Any = 7
+        with pytest.raises(PipelineError, match="A message to a run has"):
+            await mail.send(journal, wrong.run_id, number, id="1")
+
+    simulate(main)

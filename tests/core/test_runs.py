@@ -50,8 +50,9 @@ def test_runs_of_a_pipeline_without_a_memory_do_not_disturb_each_other() -> None
 def test_a_refused_input_does_not_leave_the_conversation_busy() -> None:
     async def main(world: SimulatedWorld) -> None:
         pipeline = make(world, ["fine"], "chat")
-        with pytest.raises(PipelineError):
+        with pytest.raises(PipelineError, match="cannot be recorded") as refused:
             await pipeline.run(object())  # type: ignore[arg-type]
+        assert "model_dump_json()" in refused.value.hint
         assert (await pipeline.run("go")).text == "fine"
 
     simulate(main)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from pathlib import Path
+from typing import Any
 
 import apsw
 import pytest
@@ -214,5 +215,16 @@ def test_whatever_was_changed_is_restored() -> None:
             assert await other.snapshot() == taken == await pipeline.snapshot()
             assert other.plan.digest == pipeline.plan.digest
             assert other.describe() == pipeline.describe()
+
+    simulate(main)
+
+
+def test_what_is_no_snapshot_is_told() -> None:
+    async def main(world: SimulatedWorld) -> None:
+        pipeline = make(world, ["hi"], "chat")
+        kept: Any = (await pipeline.snapshot()).to_json()
+        with pytest.raises(ConfigError, match="snapshot must be a Snapshot, not dict") as told:
+            await pipeline.restore(kept)
+        assert "Snapshot.from_json" in told.value.hint
 
     simulate(main)

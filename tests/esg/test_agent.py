@@ -51,7 +51,8 @@ def agent(
     """Steps in this process, or as a manifest has them."""
 
     def named(manifest: Any) -> None:
-        manifest.tools.built_in = ["steps"] if confined else ["Write"]
+        shipped = ["steps"] if confined else ["Write"]
+        manifest.tools.built_in = shipped if options.get("workspace", folder) else []
 
     tools = [] if confined else trusted_steps()
     options.setdefault("permission_mode", "bypass")
@@ -61,8 +62,7 @@ def agent(
         tools=tools,
         change=named,
         journal=journal,
-        workspace=folder,
-        **options,
+        **{"workspace": folder, **options},
     )
 
 
@@ -92,6 +92,11 @@ SESSION = (
     a("step", id="sort", code="rows.sort()"),
     a("step", id="show", code="[row * factor for row in rows]"),
 )
+
+
+def test_without_a_workspace_it_is_told_who_gives_one(tmp_path: Path) -> None:
+    [answer] = told(tmp_path, SESSION[0], workspace=None)
+    assert "workspace=..." in answer
 
 
 # --- what runs, and what is told -----------------------------------------------------------------

@@ -599,3 +599,20 @@ def test_a_warning_that_counts_as_an_error_is_no_slip_of_the_pen() -> None:
     report = diagnose(session.results["s0"], session.graph)
     assert [(each.rule, each.edits) for each in report.findings] == [("warning", ())]
     assert "line 1" in report.findings[0].message
+
+
+def test_whatever_an_object_raises_a_failed_step_is_told_and_examined() -> None:
+    session = StepExecutor()
+    session.execute(
+        "odd",
+        "class Odd(dict):\n"
+        "    def keys(self): raise RuntimeError('keys')\n"
+        "    def __repr__(self): raise RuntimeError('repr')\n"
+        "odd = Odd()",
+    )
+    looked_up = session.execute("look up", "odd['zz']")
+    raised = session.execute("raise", "raise KeyError(odd)")
+
+    assert diagnose(looked_up, session.graph).error == "KeyError: 'zz'"
+    assert raised.failure is not None and raised.failure.type == "KeyError"
+    assert diagnose(raised, session.graph).error == "KeyError: <exception str() failed>"

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from lorimer.esg import StepExecutor
+from lorimer.esg import StepExecutor, diagnose, generate_patch
 from tests.esg.sessions import anew, session_of
 
 numpy = pytest.importorskip("numpy")
@@ -964,3 +964,62 @@ def test_a_value_that_is_shown_ties_no_two_that_it_leads_to() -> None:
     )
     session.graph.edit_step("s1", session.graph.source("s1").replace("* 2", "* 3"))
     assert session.replay().ran == ("s1", "s3"), "who uses the other array is not concerned"
+
+
+@pytest.mark.parametrize("before", ["df = None", "df = pd.DataFrame({'amount': [1]})"])
+def test_a_misspelt_column_of_a_frame_that_two_steps_made_is_found(before: str) -> None:
+    """A frame has no truth, and compares its elements."""
+    session = session_of(
+        LIBRARIES, before, "df = pd.DataFrame({'amount': [2]})\nseries = df['amount']"
+    )
+    wrong = session.execute("ask", "series, df['amuont']")
+    report = diagnose(wrong, session.graph)
+    assert report.cause is not None and report.cause.rule == "key_typo"
+    assert "+series, df['amount']" in generate_patch(report, session.graph).diff
+
+
+def test_a_misspelt_column_that_a_variable_names_is_found_beside_frames() -> None:
+    session = session_of(LIBRARIES, "df = pd.DataFrame({'amount': [2]})", "name = 'amuont'")
+    wrong = session.execute("ask", "(df, df[name])")
+    patch = generate_patch(diagnose(wrong, session.graph), session.graph)
+    assert "+name = 'amount'" in patch.diff
+
+
+def test_shapes_that_do_not_fit_are_told_of_a_call_of_numpy() -> None:
+    """The module has a function of the name `shape`."""
+    session = session_of(LIBRARIES, "one, other = np.ones(3), np.ones(4)")
+    wrong = session.execute("dot", "np.dot(one, other)")
+    cause = diagnose(wrong, session.graph).cause
+    assert cause is not None and cause.rule == "shape_mismatch"
+    assert cause.message == "one of s1 has the shape (3,); other of s1 has the shape (4,)"
+
+
+@pytest.mark.parametrize(
+    ("asked", "said"),
+    [
+        ("df.a.str.upper()", ""),  # the accessor is there, and no other name is meant
+        ("df.b.dt.year", ""),
+        ("df.drop('b')", ""),  # a row
+        ("float('1,5')", "'1,5' is no number"),
+        ("df.astype({'b': float})", "'x' is no number"),
+        ("df.pivot(index='zz', columns='b')", "df of s1 has no 'zz'; it has 'a', 'b'"),
+    ],
+)
+def test_what_pandas_says_is_read_as_it_is_meant(asked: str, said: str) -> None:
+    session = session_of(LIBRARIES, "df = pd.DataFrame({'a': [1, 2], 'b': ['x', 'y']})")
+    cause = diagnose(session.execute("ask", asked), session.graph).cause
+    assert (cause.message if cause is not None else "") == said
+
+
+def test_rows_that_a_frame_no_longer_appends_are_not_added_to_its_numbers() -> None:
+    session = session_of(LIBRARIES, "df = pd.DataFrame({'a': [1, 2]})", "row = {'a': 3}")
+    report = diagnose(session.execute("grow", "df = df.append(row)"), session.graph)
+    patch = generate_patch(report, session.graph)
+    assert not patch.edits and not session.repair(patch, "grow")
+    assert session.namespace()["df"].a.tolist() == [1, 2]
+
+
+def test_a_fraction_with_a_comma_is_not_made_a_larger_number() -> None:
+    session = session_of("text = '1,5'")
+    report = diagnose(session.execute("read", "float(text)"), session.graph)
+    assert not generate_patch(report, session.graph).edits

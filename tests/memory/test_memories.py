@@ -7,6 +7,7 @@ import resource
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import apsw
@@ -380,6 +381,9 @@ def test_what_is_bound_must_be_a_memory() -> None:
             chat(world, ["x"], {})
         with pytest.raises(ConfigError, match="no memory but a class is bound"):
             chat(world, ["x"], InMemory)
+        half = SimpleNamespace(put=print, search=print)
+        with pytest.raises(ConfigError, match="'memory'; it has no pinned, remove"):
+            chat(world, ["x"], half)
         with pytest.raises(ConfigError, match="nothing is bound to the name 'notes'"):
             make(world, ["x"], change=lambda m: m.stages["memory"].config.update(memory="notes"))
 
@@ -480,3 +484,22 @@ def test_what_is_no_item_is_said(data: Any, told: str) -> None:
     with pytest.raises(ValueError, match=told):
         MemoryItem.from_json(data)
     assert MemoryItem.from_json({"id": "a", "text": "x", "tags": ["y"]}).tags == ("y",)
+
+
+@pytest.mark.parametrize("file", [True, False])
+def test_one_item_is_a_list_of_one_and_anything_else_is_told(file: bool, tmp_path: Path) -> None:
+    async def main() -> None:
+        memory = SQLiteMemory(tmp_path / "m.db", scope="x") if file else InMemory()
+        one: Any = MemoryItem("tea 1", "Bob drinks tea.", pinned=True)
+        name: Any = "tea 1"
+        words: Any = ["Bob drinks tea."]
+        await memory.put(one)
+        assert await memory.pinned(limit=3) == [one]
+        with pytest.raises(ConfigError, match="each of items must be a MemoryItem, not str"):
+            await memory.put(words)
+        assert await memory.remove(name) == 1
+        assert await memory.pinned(limit=3) == []
+        if isinstance(memory, SQLiteMemory):
+            await memory.close()
+
+    asyncio.run(main())

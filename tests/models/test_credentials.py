@@ -146,3 +146,9 @@ def test_a_bare_key_is_refused_and_not_shown() -> None:
         CredentialBundle({"openai": "sk-very-secret"})  # type: ignore[dict-item]  # pyright: ignore
     assert caught.value.hint == "CredentialBundle({'openai': ProviderCredentials(key)})"
     assert "sk-very" not in repr(caught.value)
+
+
+def test_where_the_key_of_a_plug_ins_provider_comes_from_is_told() -> None:
+    with pytest.raises(ConfigError, match="no API key for 'acme'") as caught:
+        CredentialBundle(env={"ACME_API_KEY": KEY}).require("acme")
+    assert "--api-key-env" in caught.value.hint

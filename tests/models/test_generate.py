@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import Iterator
 from contextlib import aclosing
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import pytest
@@ -30,6 +31,7 @@ from lorimer.models import (
     Models,
     Partial,
     Price,
+    count_tokens,
     generate_as,
     generate_as_stream,
     generate_as_sync,
@@ -504,3 +506,15 @@ def test_the_limits_of_a_run_are_its_own() -> None:
         assert "refused" in str((await pipeline.run("go")).messages)
 
     simulate(main)
+
+
+@pytest.mark.parametrize("ask", [generate_as, count_tokens])
+def test_a_prompt_or_a_model_of_the_wrong_kind_is_told(ask: Any) -> None:
+    asked = partial(ask, City) if ask is generate_as else ask
+    model = ScriptedModel(["x"])
+    with pytest.raises(ConfigError, match="prompt must be text, or a list of Messages, not int"):
+        asyncio.run(asked(7, model=model))
+    with pytest.raises(ConfigError, match="each message of a prompt must be a Message, not dict"):
+        asyncio.run(asked([{"role": "user", "content": "hi"}], model=model))
+    with pytest.raises(ConfigError, match="model must be a Model, and a NoneType has no"):
+        asyncio.run(asked("hi", model=None))

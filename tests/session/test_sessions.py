@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import threading
 import weakref
 from collections.abc import Sequence
 from pathlib import Path
@@ -30,6 +31,8 @@ from lorimer.testing import ScriptedModel, SimulatedWorld, simulate
 from lorimer.world import RealWorld
 from tests.core.support import Do, make, use
 from tests.session.families import agent, model_of, pipeline_of, work
+
+QUIET = {"raise_on_error": False}
 
 
 def heard(request: Request) -> str:
@@ -383,6 +386,73 @@ def test_all_sessions_are_suspended_at_once() -> None:
         assert world.monotonic() < 10
 
     simulate(main)
+
+
+@pytest.mark.parametrize("who", ["session", "manager", "pipeline"])
+@pytest.mark.parametrize("how", ["shut_down", "cancel", "task"])
+def test_closing_waits_for_a_run_that_was_stopped(who: str, how: str) -> None:
+    async def main(world: SimulatedWorld) -> None:
+        async def send(*_: object) -> str:
+            await world.sleep(5)
+            return "sent"
+
+        journal = MemoryJournal(world)
+        tools = [Do("send", send, effects=["send"])]
+        pipeline = make(world, [[use("send")], "x"], tools=tools, journal=journal)
+        manager = SessionManager()
+        session = manager.create(pipeline, "ann")
+        running = asyncio.ensure_future(session.run("go", raise_on_error=False))
+        await world.sleep(1)
+        if how == "task":
+            running.cancel()
+        else:
+            getattr(pipeline, how)()
+        await {"session": session, "manager": manager, "pipeline": pipeline}[who].aclose()
+
+        last = [fact async for fact in journal.read("ann")][-1]
+        assert last.type == ("run.suspended" if how == "shut_down" else "run.end")
+        assert world.monotonic() == (5 if how == "shut_down" else 1), "the call has ended"
+        assert await journal.claim("ann", "another", 30), "nobody has to wait"
+        await asyncio.wait([running])
+
+    simulate(main)
+
+
+def test_who_closes_within_a_run_does_not_wait_for_it() -> None:
+    async def main(world: SimulatedWorld) -> None:
+        async def close(*_: object) -> str:
+            pipeline.shut_down()
+            await pipeline.aclose()
+            return "closed"
+
+        pipeline = make(world, [[use("close")], "x"], tools=[Do("close", close, effects=["send"])])
+        result = await pipeline.run("go", raise_on_error=False)
+        assert (result.status, result.steps[0].content) == ("suspended", "closed")
+        assert world.monotonic() == 0
+
+    simulate(main)
+
+
+def test_closing_waits_for_no_run_of_another_loop() -> None:
+    begun, over = threading.Event(), threading.Event()
+
+    async def stay(*_: object) -> str:
+        begun.set()
+        while not over.is_set():
+            await asyncio.sleep(0.001)
+        return "stayed"
+
+    pipeline = make(RealWorld(), [[use("stay")], "x"], tools=[Do("stay", stay, effects=["send"])])
+    thread = threading.Thread(target=pipeline.run_sync, args=["go"], kwargs=QUIET)
+    thread.start()
+    try:
+        assert begun.wait(5)
+        pipeline.shut_down()
+        asyncio.run(asyncio.wait_for(pipeline.aclose(), 5))
+        assert thread.is_alive()
+    finally:
+        over.set()
+        thread.join()
 
 
 def test_wrong_input_is_told() -> None:

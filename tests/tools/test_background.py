@@ -101,6 +101,7 @@ def test_what_it_writes_and_how_it_ends(tmp_path: Path) -> None:
     async def main(calls: Calls) -> None:
         name = await calls.bash("echo one; until [ -e go ]; do sleep 0.02; done; echo two; exit 3")
         assert await calls.monitor(name, 0.3) == "one\n[it runs]"
+        assert (await calls.monitor("b1")).endswith(f"Known: {name}. Each ends with its run.")
         assert await calls.monitor(name, 0) == "[it runs]"
         (tmp_path / "go").touch()
         assert await calls.monitor(name) == "two\n[exit code 3]"

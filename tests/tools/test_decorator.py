@@ -8,10 +8,11 @@ import functools
 import itertools
 import pickle
 import re
+import sys
 import threading
 from collections.abc import Callable, Iterable, Iterator
 from datetime import date
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, TypedDict
 
 import pytest
 from pydantic import BaseModel, Field
@@ -443,6 +444,17 @@ def test_signatures_that_no_model_could_call(bad: Callable[..., object], why: st
     with pytest.raises(ConfigError) as caught:
         tool(bad)
     assert why in caught.value.message
+
+
+@pytest.mark.skipif(sys.version_info >= (3, 12), reason="typing has the right one")
+def test_a_typed_dict_of_an_old_python_is_told() -> None:
+    class Given(TypedDict):
+        x: int
+
+    def look(where: Given) -> None: ...
+
+    with pytest.raises(ConfigError, match=r"parameter 'where': .*typing_extensions.TypedDict"):
+        tool(look)
 
 
 def test_options_go_by_name() -> None:

@@ -295,19 +295,30 @@ def test_a_resumed_run_is_where_it_was_and_so_is_the_next(root: Path) -> None:
     run(main)
 
 
+TOP = "the workspace is not the top folder of a git repository."
+
+
 def test_outside_of_a_repository(tmp_path: Path) -> None:
     async def main(call: Calls) -> None:
-        assert "git rev-parse: fatal: not a git repository" in await call(
-            "EnterWorktree", branch="b"
-        )
+        assert TOP in await call("EnterWorktree", branch="b")
 
     calling(tmp_path, main)
 
 
-def test_beneath_the_top_of_a_repository(root: Path) -> None:
+def test_a_repository_without_a_commit(tmp_path: Path) -> None:
+    subprocess.run(["git", "init", "-q", tmp_path], check=True)
+
+    async def main(call: Calls) -> None:
+        assert "the repository has none yet" in await call("EnterWorktree", branch="b")
+
+    calling(tmp_path, main)
+
+
+@pytest.mark.parametrize("sandbox", ["off", "auto"])
+def test_beneath_the_top_of_a_repository(root: Path, sandbox: str) -> None:
     (root / "sub").mkdir()
 
     async def main(call: Calls) -> None:
-        assert "not the top folder" in await call("EnterWorktree", branch="b")
+        assert TOP in await call("EnterWorktree", branch="b")
 
-    calling(root / "sub", main, sandbox="off")
+    calling(root / "sub", main, sandbox=sandbox)

@@ -135,6 +135,8 @@ async def _verify(file: str, key: bytes | None, head: str) -> int:
         last = await log.head()
     if not verdict.ok:
         click.echo(click.style(f"✗ {on_line(verdict.what)}", fg="red", bold=True))
+        if key is None and not verdict.bad:  # the head itself
+            click.echo("hint: if it was made with a key, name its variable: --key-env", err=True)
         return FAILED
     click.echo(click.style(f"✓ {count(verdict.records, 'record')}: nothing is wrong", fg="green"))
     if last is not None:

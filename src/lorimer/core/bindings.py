@@ -24,6 +24,9 @@ ANSWER: Final = "output_schema"
 """The name under which hosts bind the types that they want answers of, as a tuple: each holds an
 answer of its form to what no schema says. A manifest does not name it."""
 
+_METHODS: Final = ("put", "search", "pinned", "remove")
+"""Of a Memory."""
+
 
 @record
 class Bindings:
@@ -58,6 +61,9 @@ class Bindings:
             near = nearest(name, self.named) if value is None else ""
             kind = "class" if isinstance(value, type) else type(value).__name__
             what = "nothing" if value is None else f"no memory but a {kind}"
+            lacks = [each for each in _METHODS if not hasattr(value, each)]
+            if value is not None and 0 < len(lacks) < len(_METHODS):
+                near = f"; it has no {', '.join(lacks)}"
             raise ConfigError(
                 f"{where}: {what} is bound to the name {name!r}{near}",
                 hint=f"Pass bindings={{{name!r}: SQLiteMemory(...)}} when you build the pipeline.",

@@ -198,6 +198,14 @@ class Cancellation:
         """Whether anyone wants the run, or its task, to stop."""
         return self.reason is not None or self.expired or self._task_cancelled()
 
+    @property
+    def stopping_beside(self) -> bool:
+        """The same, of a run in another task of the calling loop."""
+        task = self._task
+        if task is None or task.get_loop() is not _running() or task is asyncio.current_task():
+            return False
+        return self.stopping
+
     def note_cancelled(self, error: asyncio.CancelledError) -> None:
         """The run's code received a CancelledError. If the run's own task was cancelled, the whole
         run is, so that every later await is cancelled too."""

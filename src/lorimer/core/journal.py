@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Final, Protocol, runtime_checkable
 
+from lorimer.core.arguments import is_a, wrong
 from lorimer.core.errors import ExecutorErrorCode, PipelineError
 from lorimer.core.events import Event
 from lorimer.core.jsonable import JSON
@@ -259,7 +260,9 @@ class Journal(RunJournal, Protocol):
 async def find(journal: Journal, run_id: str, *, whole: bool = False) -> RunRow:
     """The run with that id, or, unless it has to be the `whole` id, the only one whose id begins
     with it. Raises PipelineError `exec.run.unknown`, JournalError when several ids begin with
-    it."""
+    it, ConfigError for what is no id."""
+    if not is_a(run_id, str):
+        raise wrong("the id of a run", run_id, "text", "result.run_id")
     row = await journal.find_run(run_id)
     if row is None or (whole and row.run_id != run_id):
         raise PipelineError(

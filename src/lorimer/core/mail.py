@@ -14,6 +14,7 @@ from contextlib import aclosing
 from dataclasses import replace
 from typing import Final, Literal
 
+from lorimer.core.arguments import is_a
 from lorimer.core.errors import ExecutorErrorCode, MutationError, PipelineError
 from lorimer.core.events import Event
 from lorimer.core.journal import Journal, RunRow, find
@@ -58,7 +59,7 @@ async def send(journal: Journal, run_id: str, text: str, *, id: str) -> bool:
     returned. A run that has its answer already continues, within its limits. Raises PipelineError
     when there is no such run or it has ended, JournalError when the message could not be stored.
     """
-    if not text.strip() or len(text) > MAX_TEXT_CHARS:
+    if not is_a(text, str) or not text.strip() or len(text) > MAX_TEXT_CHARS:
         raise _wrong(f"A message to a run has 1 to {MAX_TEXT_CHARS} characters.")
     row = await _unfinished(journal, run_id)
     redactor = of_environment()
@@ -97,7 +98,7 @@ async def answer(journal: Journal, run_id: str, answer: bool | str, *, question:
             raise _wrong(f"An answer has 1 to {MAX_TEXT_CHARS} characters.")
         message["text"] = clean(answer)
     else:
-        wants = "a text" if about.wants == "text" else "yes or no"
+        wants = "a text" if about.wants == "text" else "yes or no (True or False)"
         raise _wrong(f"Question {name} of run {row.run_id} wants {wants} for an answer.")
     return await journal.post(row.stream, f"answer {row.run_id} {about.id}", message)
 
@@ -150,7 +151,7 @@ async def questions(journal: Journal, run: RunRow | str) -> list[Question]:
     """The unanswered questions of a run, given by its row or its id, and of its child runs, each
     once, whatever facts written by others say. A run that has ended has none. Raises PipelineError
     if there is no such run."""
-    row = await find(journal, run, whole=True) if isinstance(run, str) else run
+    row = run if isinstance(run, RunRow) else await find(journal, run, whole=True)
     found: list[Question] = []
     known = {row.run_id}
     waiting = [] if row.status else [row]

@@ -10,6 +10,7 @@ from base64 import b64encode
 from collections.abc import Mapping, Sequence
 from typing import ClassVar, Literal, TypeAlias
 
+from lorimer.core.arguments import is_a, wrong
 from lorimer.core.jsonable import JSON, fingerprint
 from lorimer.core.record import record
 
@@ -294,6 +295,19 @@ def message_from_json(data: JSON) -> Message:
 def user_message(text: str) -> Message:
     """A user message of one text block."""
     return Message("user", (TextBlock(text),))
+
+
+def prompt_messages(prompt: str | Sequence[Message]) -> tuple[Message, ...]:
+    """A prompt as messages. Raises ConfigError for anything else."""
+    if isinstance(prompt, str):
+        return (user_message(prompt),)
+    example = 'message_from_json({"role": "user", "content": "Hello"})'
+    if not is_a(prompt, Sequence):
+        raise wrong("prompt", prompt, "text, or a list of Messages", example)
+    for message in prompt:
+        if not is_a(message, Message):
+            raise wrong("each message of a prompt", message, "a Message", example)
+    return tuple(prompt)
 
 
 def canonical_message(message: Message) -> bytes:

@@ -9,6 +9,7 @@ from dataclasses import asdict
 from math import inf
 from typing import cast
 
+from lorimer.core.arguments import is_a, wrong
 from lorimer.core.errors import ExecutorErrorCode, JournalError, LorimerError, PipelineError
 from lorimer.core.journal import ALL_RUNS, Balance, Journal, RunRow
 from lorimer.core.jsonable import JSON
@@ -28,6 +29,8 @@ async def verify(journal: Journal, name: str, purses: PurseCheck | None = None) 
 
     Raises PipelineError `exec.run.unknown` if there is neither.
     """
+    if not is_a(name, str):
+        raise wrong("the id of a run or a session", name, "text", "result.run_id")
     row = await journal.find_run(name)
     stream = row.stream if row is not None else name
     rows = await journal.runs(limit=ALL_RUNS, stream=stream) if stream else []  # "" would be all

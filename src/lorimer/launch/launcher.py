@@ -152,6 +152,10 @@ class Launcher:
         """Raises PipelineError while a run is live in the conversation."""
         self._roster.require_free()
 
+    async def stopped(self) -> None:
+        """Wait for the end of the runs that somebody has stopped, those of branches included."""
+        await self._roster.stopped()
+
     async def release(self) -> None:
         """Release the conversation, unless a run is live in it, and those of all branches."""
         if not self._roster.busy:

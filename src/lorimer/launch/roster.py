@@ -7,7 +7,7 @@ Claims keep other processes out, but not ourselves.
 from __future__ import annotations
 
 import asyncio
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager, nullcontext, suppress
 from typing import Final
 
 from lorimer.core.cancel import Reason
@@ -53,9 +53,19 @@ class Roster:
             if self.busy:
                 await asyncio.sleep(0)  # noqa: TID251 - a bare yield, not a wait
         while self.busy and any(live.reason is Reason.CLOSED for live in self.live):
-            over: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-            self._waiting.append(over)
-            await over
+            await self._one_ended()
+
+    async def stopped(self) -> None:
+        """Wait for the end of the runs that somebody has stopped, which takes as long as their
+        calls may take to finish. Does not wait for a run in whose task it is called, as by a tool,
+        or for runs of other loops."""
+        while any(live.cancellation.stopping_beside for live in self.live):
+            await self._one_ended()
+
+    async def _one_ended(self) -> None:
+        over: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._waiting.append(over)
+        await over
 
     def conversing(self, shared: bool) -> AbstractContextManager[None]:
         """Begin a run. If it is in the conversation (`shared`), the conversation is busy until
@@ -92,14 +102,23 @@ class Roster:
         """A run has ended, in whatever way. A second call changes nothing."""
         if context in self._live:
             self._live.remove(context)
-            if self._above is not None:
-                self._above._live.discard(context)
             self.release(context.id)
             self.busy = self.busy and not shared
-            waiting, self._waiting = self._waiting, []
-            for each in waiting:
-                if not each.done():
-                    each.set_result(None)
+            self._wake()
+            if self._above is not None:
+                self._above._live.discard(context)
+                self._above._wake()
+
+    def _wake(self) -> None:
+        waiting, self._waiting = self._waiting, []
+        for each in waiting:  # who waits may be in the loop of another thread
+            with suppress(RuntimeError):  # that loop is closed
+                each.get_loop().call_soon_threadsafe(_settle, each)
+
+
+def _settle(over: asyncio.Future[None]) -> None:
+    if not over.done():
+        over.set_result(None)
 
 
 class _Conversing(AbstractContextManager[None]):

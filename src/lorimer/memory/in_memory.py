@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from lorimer.core.memory import MemoryItem
 from lorimer.core.vectors import Vectors
+from lorimer.memory.given import some_ids, some_items
 
 
 class InMemory:
@@ -19,7 +20,7 @@ class InMemory:
 
     async def put(self, items: Sequence[MemoryItem]) -> None:
         """As in the port."""
-        for item in items:
+        for item in some_items(items):
             known = self._items.get(item.id)
             self._items[item.id] = item
             if known is None or known.text != item.text:
@@ -41,7 +42,8 @@ class InMemory:
 
     async def remove(self, ids: Sequence[str]) -> int:
         """As in the port."""
-        gone = [item_id for item_id in dict.fromkeys(ids) if self._items.pop(item_id, None)]
+        given = dict.fromkeys(some_ids(ids))
+        gone = [item_id for item_id in given if self._items.pop(item_id, None)]
         for item_id in gone:
             self._forget(item_id)
         return len(gone)

@@ -24,6 +24,7 @@ from lorimer.journal.sqlite.database import (
     use_wal,
 )
 from lorimer.journal.sqlite.faults import describe
+from lorimer.memory.given import some_ids, some_items
 from lorimer.tools.threads import StoreThread
 from lorimer.world.real import RealWorld
 
@@ -86,7 +87,8 @@ class SQLiteMemory:
 
     async def put(self, items: Sequence[MemoryItem]) -> None:
         """As in the port."""
-        await self._do(_WRITE, lambda db: self._put(db, items))
+        given = some_items(items)
+        await self._do(_WRITE, lambda db: self._put(db, given))
 
     async def search(self, query: str, *, limit: int) -> Sequence[MemoryItem]:
         """As in the port."""
@@ -104,7 +106,8 @@ class SQLiteMemory:
 
     async def remove(self, ids: Sequence[str]) -> int:
         """As in the port."""
-        return await self._do(_WRITE, lambda db: sum([self._remove(db, each) for each in {*ids}]))
+        given = {*some_ids(ids)}
+        return await self._do(_WRITE, lambda db: sum([self._remove(db, each) for each in given]))
 
     async def close(self) -> None:
         """Close the file. It is opened again when it is used again."""

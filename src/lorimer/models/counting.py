@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from typing import Final
 
 from lorimer.core.errors import APIError
-from lorimer.core.messages import Message, user_message
+from lorimer.core.messages import Message, prompt_messages
 from lorimer.core.model import CountsTokens, Model, ModelResolver
 from lorimer.core.record import record
 from lorimer.core.request import Request, ToolSpec
@@ -54,7 +54,7 @@ async def count_tokens(
     resolver = Models() if own else models
     try:
         target = targets_of(model, resolver)[0]
-        messages = (user_message(prompt),) if isinstance(prompt, str) else prompt
+        messages = prompt_messages(prompt)
         request = Request(target.model.name, messages, system, tools, effort=target.effort)
         why = "its provider does not count"
         if isinstance(target.model, CountsTokens):

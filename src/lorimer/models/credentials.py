@@ -243,7 +243,7 @@ class CredentialBundle:
         given = self.by_provider.get(provider)
         told = f"there is no API key for {provider!r}"
         if not variable:
-            hint = "Pass api_key=... or credentials=... ."
+            hint = "Pass api_key=... or credentials=... ; on the command line --api-key-env."
         elif given is not None and given.base_url and env.get(variable, "").strip():
             told += (
                 f" at {redact_url(given.base_url)}: the one in {variable} is meant for the vendor's"

@@ -11,7 +11,7 @@ from pathlib import Path
 from types import MappingProxyType, NoneType
 from typing import TYPE_CHECKING, Final, TypeAlias
 
-from lorimer.core.arguments import is_a, wrong
+from lorimer.core.arguments import check_port, is_a, wrong
 from lorimer.core.errors import ConfigError, ExecutorErrorCode, nearest
 from lorimer.core.model import (
     Capabilities,
@@ -381,6 +381,7 @@ def targets_of(model: str | Model, models: ModelResolver | None) -> Sequence[Tar
     """The targets of a spec, or the one of a Model, which needs no resolver; at least one. Raises
     ConfigError."""
     if not isinstance(model, str):
+        check_port("model", model, Model, "a spec such as claude-haiku-4-5")
         name = f"{model.provider}:{model.name}"
         return (Target(name, model, place=name),)
     if models is None:

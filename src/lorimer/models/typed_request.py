@@ -11,7 +11,7 @@ from typing import Final, Generic, TypeVar
 from lorimer.core.errors import APIError, ExecutorErrorCode
 from lorimer.core.history import History
 from lorimer.core.jsonable import canonical
-from lorimer.core.messages import Message, ToolResultBlock, user_message
+from lorimer.core.messages import Message, ToolResultBlock, prompt_messages, user_message
 from lorimer.core.model import Capabilities, Capable, Model, Target
 from lorimer.core.request import (
     OutputSchema,
@@ -56,7 +56,7 @@ class TypedRequest(Generic[T]):
         temperature: float | None,
     ) -> None:
         self.form = form
-        self.messages = (user_message(prompt),) if isinstance(prompt, str) else tuple(prompt)
+        self.messages = prompt_messages(prompt)
         self.hearer: DeltaListener = Unseen()
         self._system = system
         self._max_tokens = max_tokens

@@ -110,7 +110,7 @@ class SessionManager:
         return any(stopped)
 
     async def aclose(self) -> None:
-        """Release all conversations. Pipelines stay open."""
+        """Release all conversations, each as `Session.aclose` does. Pipelines stay open."""
         for session in self._sessions.values():
             await session.aclose()
 

@@ -98,8 +98,10 @@ class Session(Runner):
         return () if open_now is None else tuple(open_now.history)
 
     async def aclose(self) -> None:
-        """Release the conversation, so that another process need not wait for it. It can be used
+        """Wait for the end of a run that somebody has stopped, as `Pipeline.aclose` does, and
+        release the conversation, so that another process need not wait for it. It can be used
         again; connections are the pipeline's."""
+        await self._launcher.stopped()
         self._known = self.info
         await self._launcher.release()
 

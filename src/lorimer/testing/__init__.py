@@ -1,6 +1,6 @@
 """Test support for agents, and for implementations of providers, stores and tools."""
 
-from lorimer.models.scripted import ScriptedModel
+from lorimer.models.scripted import Answer, ScriptedModel
 from lorimer.testing.fake_server import FakeLLMServer
 from lorimer.testing.fake_turn import FakeUsage, SeenRequest, ToolCall, Turn
 from lorimer.testing.kills import under_kills
@@ -10,6 +10,7 @@ from lorimer.testing.simulated_world import SimulatedWorld
 from lorimer.testing.simulation import simulate, simulate_in
 
 __all__ = [
+    "Answer",
     "FakeLLMServer",
     "FakeUsage",
     "ScriptedModel",

@@ -127,6 +127,9 @@ def _adapter(fields: Mapping[str, object], tool: str) -> TypeAdapter[dict[str, A
     try:
         return TypeAdapter(arguments)
     except (PydanticUserError, TypeError) as error:
+        if isinstance(error, PydanticUserError) and error.code == "typed-dict-version":
+            told = f"tool {tool!r}: {_culprit(fields)}: {error.message}"
+            raise ConfigError(told) from error
         raise ConfigError(
             f"tool {tool!r}: {_culprit(fields)} has a type that a model cannot give",
             hint="Use plain types, a BaseModel, a dataclass or a TypedDict. A client or a database "

@@ -66,7 +66,10 @@ class StepTool(Tool):
     async def _ask(self, request: Message, input: ToolInput, context: ToolContext) -> ToolResult:
         run = context.run
         if run is None or context.working_dir is None:
-            raise ToolExecutionError("there is no run, or no folder, to run steps in.")
+            raise ToolExecutionError(
+                "There is no folder to run steps in: whoever made this agent has to give it one "
+                "(workspace=...)."
+            )
         timeout_s = patience(context, input.get("timeout_seconds", DEFAULT_S))
 
         def tell(message: Message) -> None:

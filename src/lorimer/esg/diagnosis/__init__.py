@@ -11,6 +11,7 @@ A rule is a function in one of the modules here, declared with `rule` and listed
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import suppress
 from typing import Final
 
 from lorimer.esg.diagnosis import (
@@ -29,6 +30,7 @@ from lorimer.esg.diagnosis import (
 )
 from lorimer.esg.diagnosis.case import Case
 from lorimer.esg.diagnosis.report import DiagnosisReport, Finding
+from lorimer.esg.diagnosis.rule import Rule
 from lorimer.esg.execution.results import StepResult
 from lorimer.esg.graph.graph import ExecutionStateGraph
 from lorimer.esg.patching.patches import PatchResult, hash_of, patch_of
@@ -49,7 +51,10 @@ def diagnose(result: StepResult, esg: ExecutionStateGraph) -> DiagnosisReport:
         return DiagnosisReport(result.step_id, "", ())
     case = Case(result, error, esg)
     found = [
-        finding for each in RULES if isinstance(error, each.errors) for finding in each.find(case)
+        finding
+        for each in RULES
+        if isinstance(error, each.errors)
+        for finding in _findings(each, case)
     ]
     found.sort(key=lambda finding: -finding.confidence)
     return DiagnosisReport(
@@ -59,6 +64,13 @@ def diagnose(result: StepResult, esg: ExecutionStateGraph) -> DiagnosisReport:
         {text.step: hash_of(text.source) for text in case.looked_at},
         frozenset(case.values) if found else frozenset(),
     )
+
+
+def _findings(each: Rule, case: Case) -> list[Finding]:
+    found = list[Finding]()
+    with suppress(Exception):  # whatever an object of the steps raises when it is looked at
+        found.extend(each.find(case))
+    return found
 
 
 def generate_patch(diagnosis: DiagnosisReport, esg: ExecutionStateGraph) -> PatchResult:

@@ -56,7 +56,9 @@ def overwritten(case: Case) -> Iterator[Finding]:
             edits = _rename(case, name, makers[0])
             yield Finding("overwritten", message, makers[0], edits, 0.9)
             return
-        if UNKNOWN in (now, before) or type(now) is type(before) or before is None:
+        if now is UNKNOWN or before is UNKNOWN or before is None:  # `==` would ask a frame
+            continue
+        if type(now) is type(before):
             continue
         if isinstance(now, int | float) and isinstance(before, int | float):
             continue

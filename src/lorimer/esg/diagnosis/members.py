@@ -5,7 +5,7 @@ from __future__ import annotations
 import ast
 import inspect
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Set
 from typing import Final
 
 from lorimer.esg.diagnosis.case import Case, root
@@ -40,6 +40,7 @@ _SYNONYMS: Final[Mapping[str, tuple[str, ...]]] = {
 _LENGTH: Final = frozenset({"length", "size", "count_items"})
 _ATTRIBUTE: Final = re.compile(r"has no attribute '(\w+)'")
 _QUOTED: Final = re.compile(r"'([^']*)'")
+_LISTED: Final = re.compile(r"\[(.*'.*)\]")
 
 
 @rule(AttributeError)
@@ -56,6 +57,8 @@ def attribute(case: Case) -> Iterator[Finding]:
         owner = case.value(node.value)
     if not name or owner is None or owner is UNKNOWN or inspect.isawaitable(owner):
         return
+    if found is None and inspect.getattr_static(owner, name, None) is not None:
+        return  # it is there, and refuses: an accessor of pandas, a property that raises
     text = case.site.text
     told = of_kind(owner)
     if inspect.ismodule(owner):
@@ -71,6 +74,8 @@ def attribute(case: Case) -> Iterator[Finding]:
     there = [each for each in dir(owner) if not each.startswith("_") or name.startswith("_")]
     meant, sure = nearest(name, there)
     also = next((each for each in _SYNONYMS.get(name, ()) if hasattr(type(owner), each)), "")
+    if also == "add" and not issubclass(type(owner), Set):  # of a frame, it is arithmetic
+        also = ""
     if also and not also.startswith("_"):
         meant, sure = also, 0.9
     method = _local_for_attribute(case, type(owner).__name__, name)
@@ -122,7 +127,11 @@ def key(case: Case) -> Iterator[Finding]:
     site = case.site
     where = site.text.statement(site.node) if site.node is not None else None
     tops = [site.node, where] if where is not None else [*site.text.in_line(site.line)]
-    holders = _holders(case, [each for each in tops if each is not None])
+    holders = [
+        each
+        for each in _holders(case, [top for top in tops if top is not None])
+        if not set(wrong).issubset(each[1])  # else something else was asked: the rows of a frame
+    ]
     if not holders:
         return
     for name in wrong:
@@ -147,7 +156,8 @@ def _wrong_keys(case: Case) -> list[str]:
     given: object = error.args[0] if error.args else None
     if not isinstance(given, str):
         return []
-    quoted = _QUOTED.findall(given)
+    listed = _LISTED.search(given)
+    quoted = _QUOTED.findall(listed[1] if listed is not None else given)
     return quoted if quoted and " " in given else [given.removeprefix("Column not found: ")]
 
 
@@ -180,7 +190,8 @@ def _misspelt(case: Case, holder: ast.expr, wrong: str, meant: str, sure: float)
     edits = _constants(site.text, wrong, meant, site.line)
     if not edits:  # the key comes from somewhere else
         for each in case.names():
-            if case.value(each) == wrong:
+            held = case.value(each)
+            if isinstance(held, str) and held == wrong:
                 _, source = case.evidence(each)
                 edits = _constants(source, wrong, meant)
                 if edits:
@@ -241,7 +252,7 @@ def position(case: Case) -> Iterator[Finding]:
         _, text = case.evidence(node.value)
         what = site.text.of(node.value)
         index = site.text.of(node.slice)
-        told = f"{what}[{at}]" if index == str(at) else f"{what}[{index}] is {what}[{at}]"
+        told = f"{what}[{at}]" if index == str(at) else f"{what}[{at}], which is {what}[{index}]"
         message = f"there is no {told}: it has {size} elements"
         edits, sure = _off_by_one(case, node, size, at)
         step = site.text.step if edits else text.step

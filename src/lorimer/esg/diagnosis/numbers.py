@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import ast
 import re
+import types
 from collections.abc import Iterator
-from typing import Final, Protocol, runtime_checkable
+from typing import Final, cast
 
 from lorimer.esg.diagnosis.case import Case
 from lorimer.esg.diagnosis.report import Finding
@@ -14,13 +15,13 @@ from lorimer.esg.diagnosis.types import as_number
 from lorimer.esg.diagnosis.values import size_of
 from lorimer.esg.patching.patches import Edit
 
+_NO_NUMBER: Final = re.compile(
+    r"(?:invalid literal for int\(\)|could not convert string to float)"
+    r"[^:]*: '((?:[^'\\]|\\.)*)'"
+)
 
-@runtime_checkable
-class Shaped(Protocol):
-    """An array or a frame."""
-
-    @property
-    def shape(self) -> tuple[int, ...]: ...
+_THOUSANDS: Final = re.compile(r"\s*[+-]?\d{1,3}(,\d{3})+(\.\d*)?\s*")
+"""Anything else with a comma may be a fraction, as in `1,5`."""
 
 
 @rule(ValueError)
@@ -33,9 +34,7 @@ def numbers(case: Case) -> Iterator[Finding]:
         what = case.site.text.of(node) if node is not None else "the value"
         yield Finding("nan", f"{what} is NaN: a value is missing", made.step, (), 0.9)
         return
-    found = re.search(
-        r"(?:invalid literal for int\(\)|could not convert string to float).*: '(.*)'", case.message
-    )
+    found = _NO_NUMBER.search(case.message)
     call = case.site.node
     if found is None:
         return
@@ -44,7 +43,7 @@ def numbers(case: Case) -> Iterator[Finding]:
         _, made = case.evidence(call.args[0])
         if as_number(found[1]) == "float":
             edits = case.site.text.around(call.args[0], "float(", ")")
-        elif as_number(found[1].replace(",", "")):
+        elif _THOUSANDS.fullmatch(found[1]):
             edits = (case.site.text.insert(case.site.text.end(call.args[0]), ".replace(',', '')"),)
     by = f"; {made.step} made it" if made.step != case.step else ""
     yield Finding("no_number", f"{found[1]!r} is no number{by}", made.step, edits, 0.85)
@@ -75,8 +74,11 @@ def shapes(case: Case) -> Iterator[Finding]:
 
 
 def _shape(value: object) -> tuple[int, ...] | None:
-    if isinstance(value, Shaped) and not isinstance(value, type):
-        return tuple(value.shape)
+    """Of an array, a frame, or one of Python's own containers."""
+    if not isinstance(value, type | types.ModuleType):  # numpy itself has a function of that name
+        found: object = getattr(value, "shape", None)
+        if isinstance(found, tuple):
+            return cast("tuple[int, ...]", found)
     size = size_of(value)
     return (size,) if size and not isinstance(value, str) else None
 

@@ -188,7 +188,14 @@ def _failure(error: BaseException, filename: str) -> Failure:
     shown = traceback.TracebackException.from_exception(error)
     shown.stack = traceback.StackSummary.from_list(frames[own[0] :] if own else [])
     _leave_out_ours(shown)
-    return Failure(type(error).__name__, str(error), line, "".join(shown.format()))
+    return Failure(type(error).__name__, _message(error), line, "".join(shown.format()))
+
+
+def _message(error: BaseException) -> str:
+    try:
+        return str(error)
+    except Exception:  # noqa: BLE001 - of a class of the step, or of what was given to it
+        return "<exception str() failed>"  # as in the traceback
 
 
 def _leave_out_ours(shown: traceback.TracebackException) -> None:

@@ -102,7 +102,7 @@ async def _unknown(
     key = BackgroundCommands.lost(id, run)
     if not key:
         found = f"no command in the background is called {id[:100]!r}{nearest(id, commands.ids)}"
-        return ToolResult(f"{found}. Each ends with its run.", is_error=True)
+        return ToolResult(f"{found.rstrip('.')}. Each ends with its run.", is_error=True)
     where = ""
     files, place = context.files, spill_place(context, key)
     if files is not None and place is not None:

@@ -104,7 +104,8 @@ class EnterWorktree(Tool):
                 home,
                 *("rev-parse", "--verify", "--quiet", "--end-of-options"),
                 f"{input.get('base', 'HEAD')}^{{commit}}",
-                why="there is no such commit to begin at",
+                why="there is no such commit to begin at"
+                + ("" if "base" in input else "; the repository has none yet"),
             )
             words = ["-b", branch, place, base]
         await _git(context, home, "worktree", "add", "--quiet", *words)
@@ -198,8 +199,12 @@ def _keep_out_of_git(files: RootedFiles, home: Path) -> None:
 
 
 async def _at_the_top(context: ToolContext, home: Path) -> None:
-    if await _git(context, home, "rev-parse", "--show-prefix"):
-        raise ToolExecutionError("the workspace is not the top folder of its git repository.")
+    fine, told = await _try(context, home, "rev-parse", "--show-prefix")
+    # of a repository above the workspace, a sandbox shows nothing
+    if (fine and told) or "not a git repository" in told:
+        raise ToolExecutionError("the workspace is not the top folder of a git repository.")
+    if not fine:
+        raise ToolExecutionError(f"git rev-parse: {told[:2000] or 'it failed'}")
 
 
 async def _enter_again(
