@@ -324,3 +324,51 @@ def test_row_34_a_handle_whose_file_a_blocked_step_has_written(here: Path) -> No
     assert session.results["4"].stdout == "abb\n"
     del session
     gc.collect()
+
+
+def test_row_34_a_step_that_looks_around_sees_no_file_of_later_steps(here: Path) -> None:
+    session = session_of(
+        "import os\nk = 1",
+        "with open('x', 'wb') as f:\n    _ = f.write(bytes(9 * 2**20))",  # too large to be kept
+        "with open('x', 'ab') as f:\n    _ = f.write(b'1')",
+        "with open('y', 'w') as f:\n    _ = f.write('1')\ndel f",
+    )
+    for asks in ("os.path.exists('x')", "os.listdir()", "[*os.scandir('.')]"):
+        session.graph.edit_step("s0", f"import os\nk = bool({asks})")
+        assert session.replay().ok
+        assert session.namespace()["k"] is False
+        assert (here / "x").stat().st_size == 9 * 2**20 + 1
+        assert (here / "y").read_text() == "1"
+
+
+def test_row_34_a_file_that_a_step_makes_anew_if_it_is_not_there(here: Path) -> None:
+    write = "import os\nwith open('x', 'a' if os.path.exists('x') else 'w') as f:\n    f.write('b')"
+    session = session_of("k = 0", write)
+    session.graph.edit_step("s0", "with open('x', 'w') as f:\n    f.write('a')")
+    session.replay()
+    assert (here / "x").read_text() == "ab"
+
+
+def test_row_33_a_step_that_finds_no_file_leaves_that_of_a_later_step(here: Path) -> None:
+    session = session_of("with open('x', 'w') as f:\n    f.write('a')", "open('x').close()")
+    session.graph.move_step("s1", after="")
+    for _ in range(2):
+        assert session.replay().ran == ("s1",)
+        assert (here / "x").read_text() == "a"
+
+
+def test_row_34_what_programs_read_and_write(here: Path) -> None:
+    copy = "import subprocess\n_ = subprocess.run(['cp', 'x', 'y'])"
+    session = session_of(
+        "with open('x', 'w') as f:\n    f.write('a')",
+        copy,
+        "with open('x', 'a') as f:\n    f.write('z')",
+        "with open('y') as f:\n    print(f.read())",
+    )
+    for letter in "bc":
+        write = f"with open('x', 'w') as f:\n    f.write('{letter}')"
+        assert session.graph.edit_step("s0", write)
+        assert session.replay().ok
+        assert session.results["s3"].stdout == f"{letter}\n"
+        assert (here / "x").read_text() == f"{letter}z"
+        assert session.replay().ran == ()

@@ -435,3 +435,13 @@ def test_modules_are_as_after_all_steps_when_names_are_looked_at() -> None:
     session.replay()
     module = session.namespace()["m"]
     assert vars(module)["counter"] == 2  # type: ignore[arg-type]
+
+
+def test_a_replay_leaves_nothing_for_the_next_one() -> None:
+    """A step that ran before another one was put in front of it, which sets what all read."""
+    session = session_of(
+        "import helpers_of_mine as mm", "ns = {}\nexec('x = 8', ns)", "mm.note = lambda item: 3"
+    )
+    session.graph.add_step("new", "mm.note = lambda item: 5", after="s0")
+    session.replay()
+    assert session.replay().ran == ()

@@ -74,15 +74,22 @@ class Replays:
         graph.news()
         waiting = [(graph.position(each), each) for each in graph.stale()]
 
+        seen = 0
+
         def pending() -> str | None:
-            for each in graph.news():
-                heappush(waiting, (graph.position(each), each))
-            while waiting:
-                each = waiting[0][1]
-                if self._may_run(each, ran) and not self._held(each, held):
-                    return each
-                heappop(waiting)
-            return None
+            nonlocal seen
+            while True:
+                for each in graph.news():
+                    heappush(waiting, (graph.position(each), each))
+                while waiting:
+                    each = waiting[0][1]
+                    if self._may_run(each, ran) and not self._held(each, held):
+                        return each
+                    heappop(waiting)
+                if len(order) == seen:
+                    return None
+                seen = len(order)
+                self._attempts.overlooked()
 
         while (step := pending()) is not None:
             try:
@@ -128,7 +135,7 @@ class Replays:
             if lost is None:
                 order.append(step)
                 ran[_fails(step)] += self._graph.status(step) is Status.FAILED
-                target = self._wanted = pending()
+                target = self._wanted = pending() or (None if ran[first or ""] else first)
             elif lost.maker:
                 ran[step] -= 1
                 ran[f"{step} without {lost.maker}"] += 1

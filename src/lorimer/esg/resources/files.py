@@ -9,6 +9,7 @@ wrote it. A content that no step has made was put there by somebody else, and is
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import tempfile
 from collections.abc import Set
@@ -28,6 +29,7 @@ _ASKS: Final = frozenset(
     "listdir scandir iterdir glob iglob rglob walk".split()
 )
 """Code that uses one of these names may ask whether a file exists."""
+_WORD: Final = re.compile(r"\w+")
 _Sign = tuple[int, int, int] | None
 
 
@@ -82,7 +84,8 @@ class FileLog:
         if os.path.isdir(path) and not os.path.islink(path):
             return
         name = self._look(path, put=not truncates)
-        if not truncates and name not in self.written:
+        asked = not self.spoken.isdisjoint(_ASKS)
+        if (asked or not truncates) and name not in self.written:
             self.read.setdefault(name, self.before[name])
         if writes:
             self.written.add(name)
@@ -102,9 +105,23 @@ class FileLog:
             self.read.setdefault(name, self.before[name])
         self.written.add(name)
 
-    def started(self) -> None:
-        """The step starts a program."""
-        self.starts = True
+    def started(self, *, program: bool) -> None:
+        """The step starts a program, or forks. What that reads cannot be seen, so every file that
+        steps have written counts as read. What it writes is seen in files that steps have
+        opened."""
+        self.starts |= program
+        for name in self._files.of_steps():
+            self.put(name.removeprefix(resources.FILE), writes=False, truncates=False)
+        for name in self._files.known():
+            self.signs.setdefault(name, _sign(name))
+
+    def listed(self, folder: str) -> None:
+        """The step lists a folder: files that steps have written there are as they are at its
+        place."""
+        beneath = os.path.join(resources.FILE + os.path.abspath(folder), "")
+        for name in self._files.of_steps():
+            if name.startswith(beneath):
+                self._look(name.removeprefix(resources.FILE), put=True)
 
     def mapped(self, descriptor: int) -> None:
         """The step maps a file into memory: from now on the file may change without being
@@ -131,7 +148,7 @@ class Files:
     def __init__(self, graph: ExecutionStateGraph) -> None:
         self._graph = graph
         self._first: dict[str, str] = {}  # fingerprints of files when they were first opened
-        self._made: dict[str, set[str]] = {}  # file -> all states in which steps have ever left it
+        self._made: dict[str, set[str]] = {}  # file -> states in which steps or restoring left it
         self._kept: dict[str, bytes] = {}
         self._mapped: set[str] = set()
         self._used: dict[str, set[str]] = {}  # step -> the files that its last run used
@@ -141,12 +158,21 @@ class Files:
         """Steps whose last run used a file that this process still has open, but which was replaced
         by another under its name. The caller empties this."""
 
+    def of_steps(self) -> list[str]:
+        """Every file that steps have written."""
+        return sorted(self._made)
+
+    def known(self) -> list[str]:
+        """Every file that steps have opened."""
+        return sorted(self._first)
+
     def begin(self, step_id: str, spoken: Set[str]) -> FileLog:
-        """A step is about to run. The files that its last run used are restored to their state at
-        its place, since it may first ask for them. `spoken`: identifiers in the code that it may
-        run, as they are seen."""
-        for name in sorted(self._used.get(step_id, ())):
-            if name in self._made:
+        """A step is about to run. The files that its last run used, or all if its code may ask
+        whether one exists, are restored to their state at its place. `spoken`: identifiers in the
+        code that it may run, as they are seen."""
+        asks = not _ASKS.isdisjoint(_WORD.findall(self._graph.source(step_id)))
+        for name in self.of_steps() if self._made else ():
+            if asks or name in self._used.get(step_id, ()):
                 self.at_place(name, step_id, put=True)
         log = FileLog(self, step_id, spoken)
         log.signs = {name: _sign(name) for name in self._made}
@@ -269,6 +295,7 @@ class Files:
             self._put_at(path, wanted)
         except OSError:
             return False
+        self._made[name].add(wanted)
         if opened:
             self.cut_off |= {step for step, used in self._used.items() if name in used}
         return True
