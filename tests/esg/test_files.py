@@ -6,6 +6,8 @@ import errno
 import gc
 import os
 import shutil
+import sqlite3
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -372,3 +374,43 @@ def test_row_34_what_programs_read_and_write(here: Path) -> None:
         assert session.results["s3"].stdout == f"{letter}\n"
         assert (here / "x").read_text() == f"{letter}z"
         assert session.replay().ran == ()
+
+
+SHARED_DATABASE = (
+    "import sqlite3\nfrom contextlib import closing\nk = 1",
+    "c = sqlite3.connect('x.db')\nc.execute('create table t (a)')\nc.commit()",
+    "with closing(sqlite3.connect('x.db')) as d, d:\n"
+    "    d.execute('insert into t values (?)', (k,))",
+    "c.execute('update t set a = a + 10')\nc.commit()",
+)
+
+
+def _rows() -> list[int]:
+    with closing(sqlite3.connect("x.db")) as database:
+        return [each for (each,) in database.execute("select a from t")]
+
+
+@pytest.mark.filterwarnings("ignore::ResourceWarning")
+def test_row_34_a_database_with_two_connections(here: Path) -> None:
+    session = _steps(SHARED_DATABASE)
+    session.graph.mark_stale("1")
+    assert session.replay().ran == ("1", "2", "3")
+    assert _rows() == [11]
+    session.graph.edit_step("0", SHARED_DATABASE[0].replace("1", "5"))
+    session.replay()
+    assert _rows() == [15]
+    session.namespace()
+    assert _rows() == [15]
+    assert session.replay().ran == ()
+
+
+@pytest.mark.filterwarnings("ignore::ResourceWarning")
+def test_row_33_a_step_that_was_moved_before_what_it_needs_stops_no_other(here: Path) -> None:
+    session = _steps(SHARED_DATABASE)
+    session.graph.edit_step("1", f"{SHARED_DATABASE[1]}\nn = 1")
+    session.graph.move_step("3", after="")
+    assert session.replay().failed == ("3",)
+    assert session.results["1"].ok
+    session.graph.move_step("3", after="2")
+    assert session.replay().ok
+    assert _rows() == [11]

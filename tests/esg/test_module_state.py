@@ -445,3 +445,11 @@ def test_a_replay_leaves_nothing_for_the_next_one() -> None:
     session.graph.add_step("new", "mm.note = lambda item: 5", after="s0")
     session.replay()
     assert session.replay().ran == ()
+
+
+def test_a_step_that_fails_now_has_set_nothing_for_later_steps() -> None:
+    session = session_of("import helpers_of_mine as mm\nx = 1", "mm.items.append(x)", "y = 2")
+    session.graph.delete_step("s0")
+    session.graph.edit_step("s2", "import helpers_of_mine\nprint(helpers_of_mine.items)")
+    assert session.replay().failed == ("s1",)
+    assert session.results["s2"].stdout == "[]\n"

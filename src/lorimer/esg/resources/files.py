@@ -152,6 +152,7 @@ class Files:
         self._kept: dict[str, bytes] = {}
         self._mapped: set[str] = set()
         self._used: dict[str, set[str]] = {}  # step -> the files that its last run used
+        self._seen: dict[str, tuple[_Sign, str]] = {}  # file -> its sign and fingerprint, then
         self.links: set[str] = set()
         """Everything that has ever been a symbolic link."""
         self.cut_off: set[str] = set()
@@ -205,7 +206,7 @@ class Files:
         """A file that was read and was not as it is at the step's place."""
         for name, found in log.read.items():
             maker = self._graph.maker(name, step_id)
-            if maker and found != self._graph.made(maker).get(name):
+            if maker and found != self._graph.made(maker).get(name, ABSENT):
                 return Lost(name, maker)
             if not maker and found != self._first[name] and self._graph.last_writer(name):
                 return Lost(name, "")
@@ -268,7 +269,9 @@ class Files:
         return self._first.get(name, ABSENT)
 
     def _look(self, name: str) -> str:
+        sign = _sign(name)
         print_, data = resources.look(name)
+        self._seen[name] = sign, print_
         if print_.startswith(resources.LINK):
             self.links.add(name)
         if data is not None:
@@ -283,7 +286,18 @@ class Files:
         ours = found in self._made.get(name, ())
         if name in self._mapped and self._graph.last_writer(name):
             return False
-        return ours and (wanted == ABSENT or wanted in self._kept)
+        if not ours or (wanted != ABSENT and wanted not in self._kept):
+            return False
+        return not self._cuts_off(name, found, wanted)
+
+    def _cuts_off(self, name: str, found: str, wanted: str) -> bool:
+        """Whether the file is open, and as an earlier step left it than the one that left it as
+        wanted: what is open belongs to the file as it is, so later steps write it again."""
+        made = [
+            made[name] for each in self._graph.steps if name in (made := self._graph.made(each))
+        ]
+        later = made[made.index(found) + 1 :] if found in made else ()
+        return wanted in later and _is_open(name.removeprefix(resources.FILE))
 
     def _put(self, name: str, found: str, wanted: str) -> bool:
         if not self._can_put(name, found, wanted):
