@@ -402,6 +402,8 @@ def test_row_34_a_database_with_two_connections(here: Path) -> None:
     session.namespace()
     assert _rows() == [15]
     assert session.replay().ran == ()
+    del session
+    gc.collect()  # here nobody minds that files were left open
 
 
 @pytest.mark.filterwarnings("ignore::ResourceWarning")
@@ -414,3 +416,31 @@ def test_row_33_a_step_that_was_moved_before_what_it_needs_stops_no_other(here: 
     session.graph.move_step("3", after="2")
     assert session.replay().ok
     assert _rows() == [11]
+    del session
+    gc.collect()  # here nobody minds that files were left open
+
+
+@pytest.mark.filterwarnings("ignore::ResourceWarning")
+@pytest.mark.parametrize(
+    "sources",
+    [
+        (*SHARED_DATABASE[:3], "print(c.execute('select a from t').fetchone()[0])"),
+        (
+            "k = 1",
+            "f = open('x', 'w+')",
+            "with open('x', 'a') as g:\n    g.write(str(k))",
+            "_ = f.seek(0)\nprint(f.read())",
+        ),
+    ],
+)
+def test_row_34_what_is_read_through_a_handle_of_an_earlier_step(
+    sources: tuple[str, ...], here: Path
+) -> None:
+    session = _steps(sources)
+    for k in "567":
+        session.graph.edit_step("0", sources[0].replace("k = 1", f"k = {k}"))
+        session.replay()
+        assert session.results["3"].stdout == f"{k}\n"
+    assert session.replay().ran == ()
+    del session
+    gc.collect()  # here nobody minds that files were left open

@@ -12,7 +12,7 @@ import os
 import re
 import shutil
 import tempfile
-from collections.abc import Set
+from collections.abc import Iterable, Set
 from contextlib import suppress
 from typing import Final
 
@@ -54,6 +54,8 @@ class FileLog:
         """Signs by which changes through a handle that an earlier step opened are noticed."""
         self.mapped_before: dict[str, str] = {}
         """The same for files mapped into memory: fingerprints."""
+        self.known_before: dict[str, str] = {}
+        """Fingerprints of files before the run, where they are known without looking."""
 
     def opened(self, path: str, writes: bool, truncates: bool) -> None:
         """The step opens a file, by its name or by that of a link, which then counts as read."""
@@ -177,6 +179,10 @@ class Files:
                 self.at_place(name, step_id, put=True)
         log = FileLog(self, step_id, spoken)
         log.signs = {name: _sign(name) for name in self._made}
+        for name, sign in log.signs.items():
+            seen, print_ = self._seen.get(name, (None, ""))
+            if seen is not None and seen == sign:
+                log.known_before[name] = print_
         log.mapped_before = {name: resources.fingerprint(name) for name in self._mapped}
         return log
 
@@ -201,6 +207,14 @@ class Files:
                 if os.path.samestat(os.lstat(name.removeprefix(resources.FILE)), info):
                     self._mapped.add(name)
                     self._made.setdefault(name, set())
+
+    def reached(self, step_id: str, log: FileLog, steps: Iterable[str]) -> None:
+        """The step has got a handle that one of these steps opened, so it may have read files that
+        they used and that are still open."""
+        used = {name for each in steps for name in self._used.get(each, ())}
+        for name in sorted(used & log.known_before.keys() - log.before.keys()):
+            if self._graph.maker(name, step_id) and _is_open(name.removeprefix(resources.FILE)):
+                log.before[name] = log.read[name] = log.known_before[name]
 
     def lost(self, step_id: str, log: FileLog) -> Lost | None:
         """A file that was read and was not as it is at the step's place."""
