@@ -68,7 +68,7 @@ class Case:
         self.result, self.error, self.esg = result, error, esg
         self.step = result.step_id
         self.known = self.step in esg
-        self.message = _told(str(error))
+        self.message = _told(result.failure.message if result.failure else str(error))
         self._texts = {self.step: StepText(self.step, result.source)}
 
     @cached_property
