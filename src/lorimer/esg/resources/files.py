@@ -173,8 +173,9 @@ class Files:
         """A step is about to run. The files that its last run used, or all if its code may ask
         whether one exists, are restored to their state at its place. `spoken`: identifiers in the
         code that it may run, as they are seen."""
-        asks = not _ASKS.isdisjoint(_WORD.findall(self._graph.source(step_id)))
-        for name in self.of_steps() if self._made else ():
+        made = self.of_steps()
+        asks = bool(made) and not _ASKS.isdisjoint(_WORD.findall(self._graph.source(step_id)))
+        for name in made:
             if asks or name in self._used.get(step_id, ()):
                 self.at_place(name, step_id, put=True)
         log = FileLog(self, step_id, spoken)
