@@ -101,6 +101,23 @@ def test_what_steps_define_is_in_main(level: Level, tmp_path: Path) -> None:
     play(script, tmp_path, level)
 
 
+def test_what_a_step_puts_in_place_of_a_librarys_function_does_not_end_its_session(
+    tmp_path: Path,
+) -> None:
+    code = "import json, functools\njson.dumps = functools.partial(json.dumps, indent=2)"
+
+    async def script(session: ConfinedSteps) -> None:
+        assert (await session.execute("patch", code)).ok
+        result = await session.execute("show", "print(json.dumps([1]))")
+        assert result.stdout == "[\n  1\n]\n"
+        assert (await session.execute("loads", "json.loads = None")).ok
+        assert (await session.execute("low", "import sys\nsys.setrecursionlimit(60)")).failure
+        assert (await session.execute("after", "1 + 1")).shown == "2"
+        assert session.recoveries == 0
+
+    play(script, tmp_path)
+
+
 @pytest.mark.parametrize("level", HELD)
 def test_an_edit_runs_what_is_stale_and_nothing_else(level: Level, tmp_path: Path) -> None:
     async def script(session: ConfinedSteps) -> None:

@@ -12,6 +12,7 @@ import os
 import warnings
 from ast import literal_eval
 from collections.abc import Callable, Container, Mapping
+from pathlib import Path
 from random import Random
 from typing import cast
 
@@ -242,3 +243,31 @@ def test_what_was_changed_by_another_name_is_made_again_once() -> None:
     again = after.answer({"op": "execute", "step": "s4", "source": "print(one, 1)"})
     assert cast("Message", again["result"])["stdout"] == "[1, 2] 1\n"
     assert sorted(ran) == sorted({*ran})
+
+
+def test_a_process_that_takes_over_in_the_middle_of_a_restoration_gets_the_steps_of_now(
+    tmp_path: Path,
+) -> None:
+    """It may have them in another order, and some that are gone."""
+
+    async def main() -> None:
+        async with StepWorkers(tmp_path) as workers:
+            before = await ConfinedSteps.begin(workers)
+            slow = "import time\ntime.sleep(0.2)\nx = 1"
+            for step, code in (("x", slow), ("y", "y = x"), ("z", "x = 2"), ("p", "x, y")):
+                await before.execute(step, code)
+            await before.edit_step("x", "x = 3")
+            session = await ConfinedSteps.open(workers, before.save())
+            await session.add_step("n", "x += 4", after="x")
+            await session.delete_step("z")
+            await session.move_step("y", after="")
+            await session.edit_step("y", "y = 5")
+            await session.replay()
+            await session.execute("crash", "import os\nos.abort()")
+            await session.delete_step("crash")
+            await session.edit_step("x", "x = 6")
+            await session.replay()
+            assert session.results["p"].shown == "(10, 5)"
+            assert [*await session.status()] == ["y", "x", "n", "p"]
+
+    asyncio.run(main())

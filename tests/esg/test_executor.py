@@ -6,6 +6,7 @@ import asyncio
 import logging
 import os
 import random
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
@@ -468,6 +469,31 @@ def test_row_29_a_step_that_uses_other_attributes_of_an_object_does_not_run(
     session.graph.edit_step("s0", "n = 9")
     session.graph.edit_step("s2", session.graph.source("s2").replace("k=1, l=[2]", "k=5, l=[6]"))
     assert last in session.replay().ran
+
+
+def test_row_27_the_last_line_awaits_a_task_that_the_step_began() -> None:
+    session = session_of("import asyncio\nasync def f(x):\n    return x")
+    result = session.execute("s1", "k = 2\ntask = asyncio.create_task(f(k))\nawait task")
+    assert result.shown == "2", result.failure
+
+
+ENDS = {
+    "import asyncio\nxs.append(2)\nraise asyncio.CancelledError": "CancelledError",
+    "xs.append(2)\nraise GeneratorExit": "GeneratorExit",
+    "xs.append(2)\nclass E(Exception):\n    def __str__(self):\n        return 1 / 0\nraise E": "E",
+    "import sys\nxs.append(2)\nsys.setrecursionlimit(150)": "RecursionError",
+}
+
+
+@pytest.mark.parametrize("code", ENDS)
+def test_row_33_whatever_ends_a_step_leaves_the_session_as_it_was(code: str) -> None:
+    session = session_of("xs = [1]")
+    result = session.execute("s1", code)
+    assert result.failure is not None
+    assert result.failure.type == ENDS[code]
+    assert ENDS[code] in str(diagnose(result, session.graph))
+    assert session.namespace() == {"xs": [1]}
+    assert sys.getrecursionlimit() > 500
 
 
 def test_row_27_top_level_await() -> None:

@@ -6,6 +6,8 @@ import errno
 import gc
 import os
 import shutil
+import sqlite3
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -324,3 +326,121 @@ def test_row_34_a_handle_whose_file_a_blocked_step_has_written(here: Path) -> No
     assert session.results["4"].stdout == "abb\n"
     del session
     gc.collect()
+
+
+def test_row_34_a_step_that_looks_around_sees_no_file_of_later_steps(here: Path) -> None:
+    session = session_of(
+        "import os\nk = 1",
+        "with open('x', 'wb') as f:\n    _ = f.write(bytes(9 * 2**20))",  # too large to be kept
+        "with open('x', 'ab') as f:\n    _ = f.write(b'1')",
+        "with open('y', 'w') as f:\n    _ = f.write('1')\ndel f",
+    )
+    for asks in ("os.path.exists('x')", "os.listdir()", "[*os.scandir('.')]"):
+        session.graph.edit_step("s0", f"import os\nk = bool({asks})")
+        assert session.replay().ok
+        assert session.namespace()["k"] is False
+        assert (here / "x").stat().st_size == 9 * 2**20 + 1
+        assert (here / "y").read_text() == "1"
+
+
+def test_row_34_a_file_that_a_step_makes_anew_if_it_is_not_there(here: Path) -> None:
+    write = "import os\nwith open('x', 'a' if os.path.exists('x') else 'w') as f:\n    f.write('b')"
+    session = session_of("k = 0", write)
+    session.graph.edit_step("s0", "with open('x', 'w') as f:\n    f.write('a')")
+    session.replay()
+    assert (here / "x").read_text() == "ab"
+
+
+def test_row_33_a_step_that_finds_no_file_leaves_that_of_a_later_step(here: Path) -> None:
+    session = session_of("with open('x', 'w') as f:\n    f.write('a')", "open('x').close()")
+    session.graph.move_step("s1", after="")
+    for _ in range(2):
+        assert session.replay().ran == ("s1",)
+        assert (here / "x").read_text() == "a"
+
+
+def test_row_34_what_programs_read_and_write(here: Path) -> None:
+    copy = "import subprocess\n_ = subprocess.run(['cp', 'x', 'y'])"
+    session = session_of(
+        "with open('x', 'w') as f:\n    f.write('a')",
+        copy,
+        "with open('x', 'a') as f:\n    f.write('z')",
+        "with open('y') as f:\n    print(f.read())",
+    )
+    for letter in "bc":
+        write = f"with open('x', 'w') as f:\n    f.write('{letter}')"
+        assert session.graph.edit_step("s0", write)
+        assert session.replay().ok
+        assert session.results["s3"].stdout == f"{letter}\n"
+        assert (here / "x").read_text() == f"{letter}z"
+        assert session.replay().ran == ()
+
+
+SHARED_DATABASE = (
+    "import sqlite3\nfrom contextlib import closing\nk = 1",
+    "c = sqlite3.connect('x.db')\nc.execute('create table t (a)')\nc.commit()",
+    "with closing(sqlite3.connect('x.db')) as d, d:\n"
+    "    d.execute('insert into t values (?)', (k,))",
+    "c.execute('update t set a = a + 10')\nc.commit()",
+)
+
+
+def _rows() -> list[int]:
+    with closing(sqlite3.connect("x.db")) as database:
+        return [each for (each,) in database.execute("select a from t")]
+
+
+@pytest.mark.filterwarnings("ignore::ResourceWarning")
+def test_row_34_a_database_with_two_connections(here: Path) -> None:
+    session = _steps(SHARED_DATABASE)
+    session.graph.mark_stale("1")
+    assert session.replay().ran == ("1", "2", "3")
+    assert _rows() == [11]
+    session.graph.edit_step("0", SHARED_DATABASE[0].replace("1", "5"))
+    session.replay()
+    assert _rows() == [15]
+    session.namespace()
+    assert _rows() == [15]
+    assert session.replay().ran == ()
+    del session
+    gc.collect()  # here nobody minds that files were left open
+
+
+@pytest.mark.filterwarnings("ignore::ResourceWarning")
+def test_row_33_a_step_that_was_moved_before_what_it_needs_stops_no_other(here: Path) -> None:
+    session = _steps(SHARED_DATABASE)
+    session.graph.edit_step("1", f"{SHARED_DATABASE[1]}\nn = 1")
+    session.graph.move_step("3", after="")
+    assert session.replay().failed == ("3",)
+    assert session.results["1"].ok
+    session.graph.move_step("3", after="2")
+    assert session.replay().ok
+    assert _rows() == [11]
+    del session
+    gc.collect()  # here nobody minds that files were left open
+
+
+@pytest.mark.filterwarnings("ignore::ResourceWarning")
+@pytest.mark.parametrize(
+    "sources",
+    [
+        (*SHARED_DATABASE[:3], "print(c.execute('select a from t').fetchone()[0])"),
+        (
+            "k = 1",
+            "f = open('x', 'w+')",
+            "with open('x', 'a') as g:\n    g.write(str(k))",
+            "_ = f.seek(0)\nprint(f.read())",
+        ),
+    ],
+)
+def test_row_34_what_is_read_through_a_handle_of_an_earlier_step(
+    sources: tuple[str, ...], here: Path
+) -> None:
+    session = _steps(sources)
+    for k in "567":
+        session.graph.edit_step("0", sources[0].replace("k = 1", f"k = {k}"))
+        session.replay()
+        assert session.results["3"].stdout == f"{k}\n"
+    assert session.replay().ran == ()
+    del session
+    gc.collect()  # here nobody minds that files were left open

@@ -435,3 +435,21 @@ def test_modules_are_as_after_all_steps_when_names_are_looked_at() -> None:
     session.replay()
     module = session.namespace()["m"]
     assert vars(module)["counter"] == 2  # type: ignore[arg-type]
+
+
+def test_a_replay_leaves_nothing_for_the_next_one() -> None:
+    """A step that ran before another one was put in front of it, which sets what all read."""
+    session = session_of(
+        "import helpers_of_mine as mm", "ns = {}\nexec('x = 8', ns)", "mm.note = lambda item: 3"
+    )
+    session.graph.add_step("new", "mm.note = lambda item: 5", after="s0")
+    session.replay()
+    assert session.replay().ran == ()
+
+
+def test_a_step_that_fails_now_has_set_nothing_for_later_steps() -> None:
+    session = session_of("import helpers_of_mine as mm\nx = 1", "mm.items.append(x)", "y = 2")
+    session.graph.delete_step("s0")
+    session.graph.edit_step("s2", "import helpers_of_mine\nprint(helpers_of_mine.items)")
+    assert session.replay().failed == ("s1",)
+    assert session.results["s2"].stdout == "[]\n"

@@ -51,6 +51,19 @@ def test_a_file_that_somebody_edits(folder: Path, steps: tuple[str, ...]) -> Non
     assert not any("__pycache__" in each for each in session.results["s1"].writes)
 
 
+def test_a_module_that_a_step_has_loaded_once_more(folder: Path) -> None:
+    write = "with open('mine_a.py', 'w') as file:\n    file.write('V = {}')\nimport mine_a"
+    session = session_of(
+        write.format(1),
+        "print(mine_a.V)",
+        "import sys\ndel sys.modules['mine_a']\nimport mine_a",
+        "print(mine_a.V)",
+    )
+    session.graph.edit_step("s0", write.format(2))
+    session.replay()
+    assert printed(session) == ["", "2", "", "2"]
+
+
 def test_a_file_that_a_step_writes(folder: Path) -> None:
     text = "items = []\ndef f():\n    items.append({})\n    return items"
     write = "with open('mine_a.py', 'w') as file:\n    file.write({!r})"

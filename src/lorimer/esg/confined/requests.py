@@ -181,10 +181,16 @@ class Requests:
 
     def _restore(self, rows: list[dict[str, JSON]]) -> JSON:
         """Begin with steps that ran elsewhere: none runs here until its values are needed."""
-        graph = self._steps.graph
-        ran = [row for row in rows if row["ran"] is not None and row["step"] not in graph]
-        for row in ran:  # the process that took over may have others
-            graph.add_step(str(row["step"]), str(row["ran"]))
+        graph, ran = self._steps.graph, list[dict[str, JSON]]()
+        order = [str(row["step"]) for row in rows]
+        for step in {*graph.steps} - {*order}:  # the process that took over may have others
+            changed(self._steps, step, partial(graph.delete_step, step))
+        before = ""
+        for step, row in zip(order, rows, strict=True):
+            if row["ran"] is not None and step not in graph:
+                graph.add_step(step, str(row["ran"]), after=before)
+                ran.append(row)
+            before = step if step in graph else before
         failed = {str(row["step"]) for row in ran if row["state"] == "failed"}
         for row in ran:
             if row["step"] not in failed:
@@ -195,17 +201,17 @@ class Requests:
         if any(row["ran"] != row["source"] for row in rows):
             self._held |= failed
             self._values()  # values that cannot be made again once the code is different
-        for row in ran:
-            if row["state"] == "stale":
-                graph.mark_stale(str(row["step"]))
-        before = ""
-        for row in rows:
-            step, source = str(row["step"]), str(row["source"])
+        for step, row in zip(order, rows, strict=True):
+            if row["state"] == "stale" and step in graph:
+                graph.mark_stale(step)
+        for number, (step, row) in enumerate(zip(order, rows, strict=True)):
+            source, before = str(row["source"]), order[number - 1] if number else ""
             if step not in graph:
                 graph.add_step(step, source, after=before)
             elif graph.source(step) != source:
                 changed(self._steps, step, partial(graph.edit_step, step, source))
-            before = step
+            if graph.steps[number] != step:
+                changed(self._steps, step, partial(graph.move_step, step, after=before))
         return None
 
     def _told(self, result: StepResult) -> dict[str, JSON]:

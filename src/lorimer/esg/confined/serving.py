@@ -33,6 +33,9 @@ from lorimer.world.real import RealWorld
 
 Message = Mapping[str, JSON]
 
+_ENCODE: Final = json.JSONEncoder().encode
+_DECODE: Final = json.JSONDecoder().decode
+"""Steps may replace `json.dumps` and `json.loads`."""
 _IDLE_MS: Final = 5
 _PRINTED_BYTES: Final = 1 << 20
 _WORTH: Final = 20
@@ -137,7 +140,7 @@ class _Serving:
                 if line is None:
                     os._exit(0)
                 try:
-                    found: object = json.loads(line)
+                    found: object = _DECODE(line.decode())
                 except ValueError:  # the rest of a line that the predecessor was given
                     continue
                 request = cast("dict[str, JSON]", found) if isinstance(found, dict) else {}
@@ -276,7 +279,7 @@ class _Serving:
 
     def _say(self, message: dict[str, JSON]) -> None:
         # The previous line may have been cut off by a death.
-        self._talk.sendall(b"\n" + json.dumps(message).encode() + b"\n")
+        self._talk.sendall(b"\n" + _ENCODE(message).encode() + b"\n")
 
 
 class _Printed:

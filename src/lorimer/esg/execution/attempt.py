@@ -124,6 +124,7 @@ class Attempts:
             self._mark_later(step_id)
         trial = self._tried(step_id)
         outcome, visit, kept = trial.outcome, trial.lending.visit, trial.lending.using
+        self.files.reached(step_id, trial.files, visit.opened_by())
         lost = outcome.lost or trial.lending.lost or self.files.lost(step_id, trial.files)
         if lost is not None:
             self._written(trial)

@@ -102,7 +102,8 @@ class Attributes:
         for key, slot in [*self.slots.items()]:
             of = isinstance(slot.owner, type | types.FunctionType)
             home = str(slot.owner.__module__) if of else ""
-            if id(slot.owner) in gone or home in names:
+            loads = slot.owner is sys.modules and slot.attribute in names
+            if id(slot.owner) in gone or home in names or loads:
                 del self.slots[key]
 
     def first_written(self, names: Container[str]) -> bool:

@@ -28,7 +28,7 @@ class Lending:
     ) -> None:
         self._looking = Looking(graph.source(step_id))
         self.visit = Visit(
-            store, lambda name: graph.maker(name, step_id), lambda: self._looking.only
+            store, lambda region: graph.left_by(region, step_id), lambda: self._looking.only
         )
         self.reads: dict[str, str] = {}
         """Name -> fingerprint of what was supplied; ABSENT if there was nothing."""

@@ -56,7 +56,7 @@ class Modules:
             return []
         later = {step_id, *self._graph.steps_after(step_id)}
         gone = [n for n, e in self._loaded.items() if e.step in later or e.step not in self._graph]
-        return [self._let_go(name) for name in gone]
+        return [module for name in gone for module in self._let_go(name)]
 
     def ran(self, step_id: str, imports: Iterable[str], log: FileLog) -> dict[str, str]:
         """A step has run, whose code imports these. Returns the files of modules that it depends on
@@ -92,12 +92,16 @@ class Modules:
             print_ = log.before.get(file) or resources.fingerprint(file)
             self._loaded[name] = _Loaded(module, step_id, file, print_)
 
-    def _let_go(self, name: str) -> types.ModuleType:
+    def _let_go(self, name: str) -> list[types.ModuleType]:
+        """Drop a module, and what a step has loaded from its file in its stead."""
         module = self._loaded.pop(name).module
         self._known.discard(name)
         self._last = _NOTHING
-        if sys.modules.get(name) is module:
+        found = [module]
+        now: object = sys.modules.get(name)
+        if isinstance(now, types.ModuleType) and vars(now).get("__file__") == module.__file__:
             del sys.modules[name]
+            found.append(now)
         package, _, child = name.rpartition(".")
         held = vars(sys.modules[package]) if package in sys.modules else {}
         if held.get(child) is module:
@@ -105,4 +109,4 @@ class Modules:
         with suppress(OSError, ValueError, NotImplementedError):  # times may be equal to the second
             os.unlink(importlib.util.cache_from_source(str(module.__file__)))
         importlib.invalidate_caches()
-        return module
+        return found

@@ -74,24 +74,29 @@ class Replays:
         graph.news()
         waiting = [(graph.position(each), each) for each in graph.stale()]
 
+        seen = 0
+
         def pending() -> str | None:
-            for each in graph.news():
-                heappush(waiting, (graph.position(each), each))
-            while waiting:
-                each = waiting[0][1]
-                if self._may_run(each, ran) and not self._held(each, held):
-                    return each
-                heappop(waiting)
-            return None
+            nonlocal seen
+            while True:
+                for each in graph.news():
+                    heappush(waiting, (graph.position(each), each))
+                while waiting:
+                    each = waiting[0][1]
+                    if self._may_run(each, ran) and not self._held(each, held):
+                        return each
+                    heappop(waiting)
+                if len(order) == seen:
+                    return None
+                seen = len(order)
+                self._attempts.overlooked()
 
         while (step := pending()) is not None:
             try:
                 self._until(pending, ran, None, told, order)
             except Held as back:
                 held[self._wanted or step] = back
-        for each in self._attempts.files.unlike():
-            with suppress(Held):
-                self._until(pending, ran, each, told, order)
+        self._leave_files(pending, ran, told, order)
         if order:
             self._attempts.surroundings.set_last()
         return order, held
@@ -105,8 +110,18 @@ class Replays:
             return next((each for each in found if self._may_run(each, ran)), None)
 
         self._until(pending, ran, step_id, None, [])
+        self._leave_files(pending, ran, None, [])
 
     # ---------------------------------------------------------------- the loop
+
+    def _leave_files(
+        self, pending: Pending, ran: Counter[str], told: Told | None, order: list[str]
+    ) -> None:
+        """Files end as their last writers left them."""
+        for each in self._attempts.files.unlike():
+            if self._graph.status(each) is not Status.BLOCKED:
+                with suppress(Held):
+                    self._until(pending, ran, each, told, order)
 
     def _until(
         self,
@@ -128,7 +143,7 @@ class Replays:
             if lost is None:
                 order.append(step)
                 ran[_fails(step)] += self._graph.status(step) is Status.FAILED
-                target = self._wanted = pending()
+                target = self._wanted = pending() or (None if ran[first or ""] else first)
             elif lost.maker:
                 ran[step] -= 1
                 ran[f"{step} without {lost.maker}"] += 1
@@ -220,7 +235,7 @@ class Replays:
                 versions.append(version)
             elif name.startswith(resources.FILE) and self._attempts.files.gone(name, maker):
                 found.add(maker)
-        found |= gone(versions, lambda name: graph.maker(name, step_id))
+        found |= gone(versions, lambda region: graph.left_by(region, step_id))
         return found - {""}
 
 

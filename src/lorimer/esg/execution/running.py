@@ -7,6 +7,7 @@ import asyncio
 import contextlib
 import inspect
 import linecache
+import sys
 import threading
 import traceback
 import types
@@ -24,6 +25,13 @@ from lorimer.esg.resources.reading import Key, reading
 from lorimer.esg.values.store import Lost
 
 _AWAITS: Final = ast.PyCF_ALLOW_TOP_LEVEL_AWAIT
+_RAISED: Final = (Exception, SystemExit, GeneratorExit, asyncio.CancelledError)
+"""Not what asks the process to end."""
+_DEPTH: Final = 200
+"""The recursion limit that running steps needs."""
+_TOO_LOW: Final = (
+    "the step leaves a recursion limit of {}; what runs the steps needs {}: set it back in the step"
+)
 _STAND_INS: Final = frozenset(each.__file__ for each in (evaluating, lending, loading, namespaces))
 """Files whose frames are omitted from tracebacks."""
 
@@ -100,16 +108,19 @@ def run(
             for code in (body, last):
                 if code is not None:
                     namespace.prepare(code, whole=whole)
-            _call(body, namespace)
-            if last is not None:
-                outcome.value = _call(last, namespace)
+            try:
+                outcome.value = _call(body, last, namespace)
+            finally:
+                low = _low_limit()
+            if low:
+                raise RecursionError(_TOO_LOW.format(low, _DEPTH))
             outcome.used = settings.used(reads, shows=bool(out.text()))
             outcome.looked = frozenset(reads.seen)
             _show(outcome, figures)
         namespace.check()
     except Lost as lost:
         outcome.lost = lost
-    except (Exception, SystemExit) as error:  # noqa: BLE001 - told in the outcome
+    except _RAISED as error:  # told in the outcome
         outcome.error = error
         namespace.end()  # Python looks there for names to suggest; those are not reads of the step
         outcome.failure = _failure(error, filename)
@@ -148,16 +159,36 @@ def _compiled(
     return compile(tree, filename, "exec", flags=_AWAITS, dont_inherit=True), last, used
 
 
-def _call(code: types.CodeType, namespace: TrackedNamespace) -> object:
-    found: object = eval(code, namespace)  # noqa: S307 - this is what an executor is for
-    if not code.co_flags & inspect.CO_COROUTINE:
+def _call(body: types.CodeType, last: types.CodeType | None, space: TrackedNamespace) -> object:
+    """Run the step, and return the value of its last line. If it awaits, all of it runs in one
+    event loop: a task that it begins is there when its last line awaits it."""
+    codes = [body] if last is None else [body, last]
+    if not any(code.co_flags & inspect.CO_COROUTINE for code in codes):
+        found = [cast("object", eval(code, space)) for code in codes]  # noqa: S307 - what this is for
+        return found[-1]
+
+    async def work() -> object:
+        found: object = None
+        for code in codes:
+            found = eval(code, space)  # noqa: S307 - see above
+            if code.co_flags & inspect.CO_COROUTINE:
+                found = await cast("Coroutine[object, object, object]", found)
         return found
-    waiting = cast("Coroutine[object, object, object]", found)
+
     try:
         asyncio.get_running_loop()
     except RuntimeError:
-        return asyncio.run(waiting)
-    return _elsewhere(waiting)
+        return asyncio.run(work())
+    return _elsewhere(work())
+
+
+def _low_limit() -> int:
+    """The recursion limit, if it was too low; it is enough then. 0: it was enough."""
+    limit = sys.getrecursionlimit()
+    if limit >= _DEPTH:
+        return 0
+    sys.setrecursionlimit(_DEPTH)
+    return limit
 
 
 def _elsewhere(waiting: Coroutine[object, object, object]) -> object:

@@ -128,6 +128,14 @@ class Questions:
         """The last step before this one that makes the name; empty if none does."""
         return self._versions.writer(name, self._step(step_id))
 
+    def left_by(self, region: str, step_id: str) -> str:
+        """The last step before this one that made or changed these objects; one that failed has
+        changed none."""
+        found = self.maker(region, step_id)
+        while found and self.status(found) is Status.FAILED:
+            found = self.maker(region, found)
+        return found
+
     def status(self, step_id: str) -> Status:
         """The status of a step."""
         return self._step(step_id).status

@@ -9,9 +9,10 @@ wrote it. A content that no step has made was put there by somebody else, and is
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import tempfile
-from collections.abc import Set
+from collections.abc import Iterable, Set
 from contextlib import suppress
 from typing import Final
 
@@ -28,6 +29,7 @@ _ASKS: Final = frozenset(
     "listdir scandir iterdir glob iglob rglob walk".split()
 )
 """Code that uses one of these names may ask whether a file exists."""
+_WORD: Final = re.compile(r"\w+")
 _Sign = tuple[int, int, int] | None
 
 
@@ -52,6 +54,8 @@ class FileLog:
         """Signs by which changes through a handle that an earlier step opened are noticed."""
         self.mapped_before: dict[str, str] = {}
         """The same for files mapped into memory: fingerprints."""
+        self.known_before: dict[str, str] = {}
+        """Fingerprints of files before the run, where they are known without looking."""
 
     def opened(self, path: str, writes: bool, truncates: bool) -> None:
         """The step opens a file, by its name or by that of a link, which then counts as read."""
@@ -82,7 +86,8 @@ class FileLog:
         if os.path.isdir(path) and not os.path.islink(path):
             return
         name = self._look(path, put=not truncates)
-        if not truncates and name not in self.written:
+        asked = not self.spoken.isdisjoint(_ASKS)
+        if (asked or not truncates) and name not in self.written:
             self.read.setdefault(name, self.before[name])
         if writes:
             self.written.add(name)
@@ -102,9 +107,23 @@ class FileLog:
             self.read.setdefault(name, self.before[name])
         self.written.add(name)
 
-    def started(self) -> None:
-        """The step starts a program."""
-        self.starts = True
+    def started(self, *, program: bool) -> None:
+        """The step starts a program, or forks. What that reads cannot be seen, so every file that
+        steps have written counts as read. What it writes is seen in files that steps have
+        opened."""
+        self.starts |= program
+        for name in self._files.of_steps():
+            self.put(name.removeprefix(resources.FILE), writes=False, truncates=False)
+        for name in self._files.known():
+            self.signs.setdefault(name, _sign(name))
+
+    def listed(self, folder: str) -> None:
+        """The step lists a folder: files that steps have written there are as they are at its
+        place."""
+        beneath = os.path.join(resources.FILE + os.path.abspath(folder), "")
+        for name in self._files.of_steps():
+            if name.startswith(beneath):
+                self._look(name.removeprefix(resources.FILE), put=True)
 
     def mapped(self, descriptor: int) -> None:
         """The step maps a file into memory: from now on the file may change without being
@@ -131,25 +150,40 @@ class Files:
     def __init__(self, graph: ExecutionStateGraph) -> None:
         self._graph = graph
         self._first: dict[str, str] = {}  # fingerprints of files when they were first opened
-        self._made: dict[str, set[str]] = {}  # file -> all states in which steps have ever left it
+        self._made: dict[str, set[str]] = {}  # file -> states in which steps or restoring left it
         self._kept: dict[str, bytes] = {}
         self._mapped: set[str] = set()
         self._used: dict[str, set[str]] = {}  # step -> the files that its last run used
+        self._seen: dict[str, tuple[_Sign, str]] = {}  # file -> its sign and fingerprint, then
         self.links: set[str] = set()
         """Everything that has ever been a symbolic link."""
         self.cut_off: set[str] = set()
         """Steps whose last run used a file that this process still has open, but which was replaced
         by another under its name. The caller empties this."""
 
+    def of_steps(self) -> list[str]:
+        """Every file that steps have written."""
+        return sorted(self._made)
+
+    def known(self) -> list[str]:
+        """Every file that steps have opened."""
+        return sorted(self._first)
+
     def begin(self, step_id: str, spoken: Set[str]) -> FileLog:
-        """A step is about to run. The files that its last run used are restored to their state at
-        its place, since it may first ask for them. `spoken`: identifiers in the code that it may
-        run, as they are seen."""
-        for name in sorted(self._used.get(step_id, ())):
-            if name in self._made:
+        """A step is about to run. The files that its last run used, or all if its code may ask
+        whether one exists, are restored to their state at its place. `spoken`: identifiers in the
+        code that it may run, as they are seen."""
+        made = self.of_steps()
+        asks = bool(made) and not _ASKS.isdisjoint(_WORD.findall(self._graph.source(step_id)))
+        for name in made:
+            if asks or name in self._used.get(step_id, ()):
                 self.at_place(name, step_id, put=True)
         log = FileLog(self, step_id, spoken)
         log.signs = {name: _sign(name) for name in self._made}
+        for name, sign in log.signs.items():
+            seen, print_ = self._seen.get(name, (None, ""))
+            if seen is not None and seen == sign:
+                log.known_before[name] = print_
         log.mapped_before = {name: resources.fingerprint(name) for name in self._mapped}
         return log
 
@@ -175,11 +209,19 @@ class Files:
                     self._mapped.add(name)
                     self._made.setdefault(name, set())
 
+    def reached(self, step_id: str, log: FileLog, steps: Iterable[str]) -> None:
+        """The step has got a handle that one of these steps opened, so it may have read files that
+        they used and that are still open."""
+        used = {name for each in steps for name in self._used.get(each, ())}
+        for name in sorted(used & log.known_before.keys() - log.before.keys()):
+            if self._graph.maker(name, step_id) and _is_open(name.removeprefix(resources.FILE)):
+                log.before[name] = log.read[name] = log.known_before[name]
+
     def lost(self, step_id: str, log: FileLog) -> Lost | None:
         """A file that was read and was not as it is at the step's place."""
         for name, found in log.read.items():
             maker = self._graph.maker(name, step_id)
-            if maker and found != self._graph.made(maker).get(name):
+            if maker and found != self._graph.made(maker).get(name, ABSENT):
                 return Lost(name, maker)
             if not maker and found != self._first[name] and self._graph.last_writer(name):
                 return Lost(name, "")
@@ -242,7 +284,9 @@ class Files:
         return self._first.get(name, ABSENT)
 
     def _look(self, name: str) -> str:
+        sign = _sign(name)
         print_, data = resources.look(name)
+        self._seen[name] = sign, print_
         if print_.startswith(resources.LINK):
             self.links.add(name)
         if data is not None:
@@ -257,7 +301,18 @@ class Files:
         ours = found in self._made.get(name, ())
         if name in self._mapped and self._graph.last_writer(name):
             return False
-        return ours and (wanted == ABSENT or wanted in self._kept)
+        if not ours or (wanted != ABSENT and wanted not in self._kept):
+            return False
+        return not self._cuts_off(name, found, wanted)
+
+    def _cuts_off(self, name: str, found: str, wanted: str) -> bool:
+        """Whether the file is open, and as an earlier step left it than the one that left it as
+        wanted: what is open belongs to the file as it is, so later steps write it again."""
+        made = [
+            made[name] for each in self._graph.steps if name in (made := self._graph.made(each))
+        ]
+        later = made[made.index(found) + 1 :] if found in made else ()
+        return wanted in later and _is_open(name.removeprefix(resources.FILE))
 
     def _put(self, name: str, found: str, wanted: str) -> bool:
         if not self._can_put(name, found, wanted):
@@ -269,6 +324,7 @@ class Files:
             self._put_at(path, wanted)
         except OSError:
             return False
+        self._made[name].add(wanted)
         if opened:
             self.cut_off |= {step for step, used in self._used.items() if name in used}
         return True

@@ -37,8 +37,12 @@ class Log(Protocol):
         """The step removes or truncates a file. `listed`: found by listing its folder."""
         ...
 
-    def started(self) -> None:
-        """The step starts a program."""
+    def started(self, *, program: bool) -> None:
+        """The step starts a program, or forks."""
+        ...
+
+    def listed(self, folder: str) -> None:
+        """The step lists a folder."""
         ...
 
     def mapped(self, descriptor: int) -> None:
@@ -87,8 +91,11 @@ class Watch:
         elif event in ("os.fork", "os.forkpty"):
             if self.forking is not None:
                 self.forking()
+            self._apart(lambda: log.started(program=False))
         elif event in _STARTS:
-            log.started()
+            self._apart(lambda: log.started(program=True))
+        elif event in ("os.listdir", "os.scandir"):
+            self._told(arguments[0] or ".", log.listed)
         elif event == "mmap.__new__":
             descriptor = cast("int", arguments[0])
             self._apart(lambda: log.mapped(descriptor))

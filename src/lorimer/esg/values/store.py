@@ -329,6 +329,11 @@ class Visit:
         region = self.store.known(value)
         return region is None or self.at_place(region) is not None
 
+    def opened_by(self) -> set[str]:
+        """The steps that made the opaque objects it got, such as open files. Each of these is a
+        region of its own."""
+        return {region.step for region, state in self.entered.items() if state.contents[0].opaque}
+
     def reaches(self, version: Version, wanted: Mapping[Region, object]) -> bool:
         """Whether a value that the step got leads to one of these regions."""
         return not self.reached(version.regions).isdisjoint(wanted)
