@@ -53,6 +53,23 @@ def test_unknown_provider_names_the_nearest() -> None:
         Models(CredentialBundle(env={})).resolve("antropic:claude-x")
 
 
+def test_the_name_before_a_slash_is_a_provider_unless_a_base_url_is_given() -> None:
+    def models(base_url: str) -> Models:
+        key = ProviderCredentials("sk-x", base_url=base_url)
+        return Models(credentials=CredentialBundle({"anthropic": key}))
+
+    with pytest.raises(ConfigError) as caught:
+        models("").resolve("opnai/gpt-5")
+    assert caught.value.code is ExecutorErrorCode.EXEC_API_NO_CLIENT
+    assert "provider 'opnai' of the model 'gpt-5' is unknown; did you mean 'openai'" in str(
+        caught.value
+    )
+    gateway = models("http://gateway.example").resolve("deepseek/deepseek-chat")
+    assert (gateway.provider, gateway.name) == ("anthropic", "deepseek/deepseek-chat")
+    own = Models(providers={"anthropic": ScriptedModel(["hi"])})
+    assert own.resolve("deepseek/deepseek-chat").provider == "scripted"
+
+
 @pytest.mark.parametrize(
     ("provider", "variable"),
     [

@@ -244,7 +244,8 @@ class Models:
         for a chain, its first one.
 
         Raises ConfigError: for an unknown provider, naming the nearest; for a missing key, naming
-        the variable (`exec.api.no_client`); for a missing SDK (`exec.api.sdk_missing`).
+        the variable (`exec.api.no_client`); for a missing SDK (`exec.api.sdk_missing`). A bare name
+        with a slash, as other servers have them, needs a base URL or a provider.
         """
         spec = self.expand(spec)[0]
         model = self._models.get(spec)
@@ -254,6 +255,10 @@ class Models:
 
     def _asked(self, spec: str) -> Model:
         parsed = self.parse(spec)
+        owner, slash, name = parsed.model.partition("/")
+        if slash and parsed.is_guess(spec) and self._is_vendors_own(parsed.provider):
+            # no model there has a slash in its name: it is meant as `provider/model`
+            self._loaded(owner, name)
         try:
             return self._make(parsed)
         except ConfigError as error:
@@ -264,6 +269,11 @@ class Models:
                 f"e.g. openai:{parsed.model}. Else: {error.hint}"
             )
             raise ConfigError(error.message, code=error.code, hint=hint, cause=error) from None
+
+    def _is_vendors_own(self, provider: str) -> bool:
+        """Whether it is a shipped provider at its vendor's own address."""
+        known = self.context.credentials.get(provider)
+        return isinstance(self.find(provider), str) and not (known and known.base_url)
 
     def targets(self, spec: str) -> tuple[Target, ...]:
         """The models that a chain, a tier or an alias currently stands for, in order; a single spec
