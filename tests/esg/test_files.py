@@ -343,6 +343,21 @@ def test_row_34_a_step_that_looks_around_sees_no_file_of_later_steps(here: Path)
         assert (here / "y").read_text() == "1"
 
 
+@pytest.mark.parametrize(
+    "code", ["import a_module_in_no_other_step", "k = 2  # a walk through what exists"]
+)
+def test_row_34_a_step_that_asks_for_no_file_leaves_those_of_later_steps(
+    code: str, here: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Even one that is too large to be kept, and would have to be made again."""
+    (here / "a_module_in_no_other_step.py").write_text("")
+    monkeypatch.syspath_prepend(here)
+    write = "with open('x', 'wb') as f:\n    _ = f.write(bytes(9 * 2**20))"
+    session = session_of("k = 1", write)
+    session.graph.edit_step("s0", code)
+    assert session.replay().ran == ("s0",)
+
+
 def test_row_34_a_file_that_a_step_makes_anew_if_it_is_not_there(here: Path) -> None:
     write = "import os\nwith open('x', 'a' if os.path.exists('x') else 'w') as f:\n    f.write('b')"
     session = session_of("k = 0", write)

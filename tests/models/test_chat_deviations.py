@@ -198,6 +198,7 @@ def test_what_a_refusal_means(status: int, body: object, code: Code, told: str) 
         ("Please try again in 2m.", 120),
         ("Please retry in 35.5s.", 35.5),
         ("try again in a while", None),
+        ("Please try again in 99m.", None),
         ("try again in 3 days", None),
     ],
 )

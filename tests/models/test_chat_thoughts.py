@@ -15,6 +15,7 @@ from lorimer.core.request import Request, Response
 from lorimer.models import CredentialBundle, Models, ProviderCredentials
 from lorimer.models.scrubbing import Scrubber
 from tests.models.support import WIRES, NoWorld, Provider, Reply, Wire, ask, hear, request, sse
+from tests.quick import quick
 
 ELSEWHERE = "http://localhost:8000/v1"
 SAID = {"choices": [], "usage": {"prompt_tokens": 3, "completion_tokens": 1}}
@@ -131,6 +132,31 @@ def test_no_vendor_is_sent_them(wire: Wire) -> None:
     asked.messages = after(answer)
     ask(wire, provider, asked)
     assert "SECRET" not in provider.requests[0].content.decode()
+
+
+def test_openai_itself_is_sent_no_thoughts_of_the_server_that_had_its_name() -> None:
+    answer = made_of(streamed({"reasoning_content": "SECRET"}, {"tool_calls": [CALL]}))
+    provider = Provider(Reply.of({"error": {"message": "x"}}, 400))
+    asked = request("openai")
+    asked.messages = after(answer)
+    ask("openai", provider, asked)
+    assert "SECRET" not in provider.requests[0].content.decode()
+
+
+def test_thoughts_in_many_pieces_are_read_in_time() -> None:
+    pieces = [
+        {"type": "reasoning.text", "text": "x", "index": index}
+        for index in (*range(40_000), *[0] * 100)
+    ]
+    with quick():
+        answer = made_of(streamed({"reasoning_details": pieces}))
+    assert isinstance(answer.content[0], ThinkingBlock)
+    assert "x" * 101 in answer.content[0].signature
+
+
+def test_details_in_another_form_are_not_kept() -> None:
+    answer = made_of(streamed({"reasoning": "Hm.", "reasoning_details": "none"}))
+    assert answer.content == (ThinkingBlock("Hm.", origin="chat:openai", id="reasoning"),)
 
 
 def test_a_secret_in_a_thought_does_not_go_back() -> None:

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -66,6 +67,7 @@ REFUSALS = [
     ("temperature", "temperature", 400, openai("`temperature` is deprecated for this model.")),
     ("temperature", "temperature", 400, openai("Unsupported value: 'temperature' does not support 0.5 with this model. Only the default (1) value is supported.")),
     ("top_p", "top_p", 400, openai("`temperature` and `top_p` cannot both be specified for this model. Please use only one.")),
+    ("stop", "stop_sequences", 400, openai('Unsupported parameter: "stop"')),
     ("stop", "stop_sequences", 400, {"code": "Client error", "error": "Argument not supported on this model: stop"}),
     ("reasoning_effort", "effort", 400, openai("`reasoning_effort` is not supported with this model")),
     ("reasoning_effort", "effort", 400, openai('"llama3.2" does not support thinking')),
@@ -138,6 +140,7 @@ def test_what_a_server_rejects_is_left_out_and_named(
     assert sent(provider, 1).get("max_completion_tokens") == (9 if field == "max_tokens" else None)
     told = sent(provider, 2)["messages"][0]["content"]
     assert ("JSON Schema" in told) is (field == "response_format")
+    assert ("Use tools first" in told) is (field == "response_format")
 
 
 @pytest.mark.parametrize(
@@ -167,13 +170,39 @@ def test_the_same_on_the_other_wire(field: str, name: str, said: str) -> None:
         openai("m does not support tools"),
         openai("The model `stop-seed` is unknown."),
         openai("Unknown parameter: 'messages[1].name'."),
+        openai("Invalid schema for response_format 'answer': In context=('properties', 'x'), 'minLength' is not permitted."),
     ],
-    ids=range(4),
+    ids=range(5),
 )  # fmt: skip
 def test_another_refusal_is_final(refusal: object) -> None:
     provider, heard = asked_twice(*[Reply.of(refusal, 400)] * 2)
     assert len(provider.requests) == 2
     assert [one.error.code for one in heard] == [ExecutorErrorCode.EXEC_API_BAD_REQUEST] * 2
+
+
+@pytest.mark.parametrize(
+    ("status", "said"),
+    [
+        (429, "Rate limit reached: requests with temperature are unavailable for 20 s."),
+        (503, "The workers for tool_choice are unavailable."),
+        (401, "unknown key for the lane 'stop'"),
+    ],
+)
+def test_what_is_no_bad_request_is_not_made_again_at_once(status: int, said: str) -> None:
+    answer = Reply([sse(DONE, "[DONE]")])
+    provider, heard = asked_twice(Reply.of(openai(said), status), answer)
+    assert heard[0].error.status == status
+    assert len(provider.requests) == 2
+    assert heard[1].answer.extra.get("dropped", []) == []
+
+
+def test_a_model_that_must_not_call_is_never_free_to() -> None:
+    """Neither if its server rejects that, nor because it has rejected another choice."""
+    refusal = openai("tool_choice 'required' is not supported")
+    request = replace(everything(), tool_choice="none")
+    provider, heard = asked_twice(*[Reply.of(refusal, 400)] * 2, request=request)
+    assert [one.error.code for one in heard] == [ExecutorErrorCode.EXEC_API_BAD_REQUEST] * 2
+    assert len(provider.requests) == 2
 
 
 def test_a_server_that_is_never_content_is_not_asked_for_ever() -> None:

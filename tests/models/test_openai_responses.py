@@ -508,6 +508,7 @@ def test_a_thought_is_sealed_by_its_last_event() -> None:
     ],
 )
 def test_a_thought_without_a_whole_seal_is_only_text(item: dict[str, object]) -> None:
+    """It says whose it is, so that no other provider is sent it as its own."""
     heard = hear(
         added(0, type="reasoning", id="rs_1", summary=[]),
         delta("reasoning_text", 0, "hm", content_index=0),
@@ -516,7 +517,7 @@ def test_a_thought_without_a_whole_seal_is_only_text(item: dict[str, object]) ->
         end(usage=USAGE),
     )
     assert heard.thinking == "hm"
-    assert heard.answer.content == (ThinkingBlock("hm"), TextBlock("x"))
+    assert heard.answer.content == (ThinkingBlock("hm", origin="openai"), TextBlock("x"))
 
 
 def test_items_of_the_provider_s_own_tools_are_kept_out_with_their_thoughts() -> None:

@@ -311,7 +311,8 @@ def _retry_delay(error: JSON, message: str) -> float | None:
     if words is None or not any(words.groups()):
         return None
     seconds = float(words[2] or 0) / (1000 if words[3] else 1)
-    return 60 * float(words[1] or 0) + seconds
+    wait = 60 * float(words[1] or 0) + seconds
+    return wait if wait <= MAX_RETRY_AFTER_S else None
 
 
 def _refined(kinds: list[str], message: str) -> ExecutorErrorCode | None:

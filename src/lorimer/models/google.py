@@ -99,8 +99,8 @@ class GoogleModel(HostedModel):
                 try:
                     return await self._send("post", path_of(request.model, verb), content, world)
                 except APIError as error:
-                    bare = without_seals(asked)
-                    if bare is asked or not rejects_seals(str(error)):
+                    bare = without_seals(asked) if rejects_seals(str(error)) else asked
+                    if bare is asked:
                         raise
                     asked = bare
 

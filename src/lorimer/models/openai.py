@@ -115,9 +115,12 @@ class OpenAIModel(HostedModel):
                 try:
                     return await self._send(PATHS[api], content, world)
                 except openai.APIStatusError as error:
-                    if not self._mended(encoded, api, error.response.content, used):
+                    refused = self._refused(error, world)
+                    # any other, such as one for a rate limit, is for the attempt loop
+                    bad = refused.code is ExecutorErrorCode.EXEC_API_BAD_REQUEST
+                    if not (bad and self._mended(encoded, api, error.response.content, used)):
                         # not chained: the SDK's error contains the request, and with it the key
-                        raise self._refused(error, world) from None
+                        raise refused from None
 
         return exchange(self.provider, send, answer, self.price, streamed=request.stream)
 

@@ -8,14 +8,16 @@ wrote it. A content that no step has made was put there by somebody else, and is
 
 from __future__ import annotations
 
+import ast
 import os
-import re
 import shutil
 import tempfile
 from collections.abc import Iterable, Set
 from contextlib import suppress
 from typing import Final
 
+from lorimer.esg.analysis.code_words import words_in
+from lorimer.esg.analysis.parsing import parsed
 from lorimer.esg.graph.graph import ExecutionStateGraph
 from lorimer.esg.graph.steps import ABSENT
 from lorimer.esg.resources import resources
@@ -29,7 +31,6 @@ _ASKS: Final = frozenset(
     "listdir scandir iterdir glob iglob rglob walk".split()
 )
 """Code that uses one of these names may ask whether a file exists."""
-_WORD: Final = re.compile(r"\w+")
 _Sign = tuple[int, int, int] | None
 
 
@@ -174,7 +175,7 @@ class Files:
         whether one exists, are restored to their state at its place. `spoken`: identifiers in the
         code that it may run, as they are seen."""
         made = self.of_steps()
-        asks = bool(made) and not _ASKS.isdisjoint(_WORD.findall(self._graph.source(step_id)))
+        asks = bool(made) and _may_ask(self._graph.source(step_id))
         for name in made:
             if asks or name in self._used.get(step_id, ()):
                 self.at_place(name, step_id, put=True)
@@ -340,6 +341,14 @@ class Files:
             os.symlink(os.fsdecode(self._kept[wanted]), path)
         else:
             _replace(path, self._kept[wanted])
+
+
+def _may_ask(source: str) -> bool:
+    """Whether code uses one of these names; what it says in comments does not count."""
+    if _ASKS.isdisjoint(words_in(source)):
+        return False
+    tree = parsed(source)
+    return tree is not None and not _ASKS.isdisjoint(words_in(ast.unparse(tree)))
 
 
 def _replace(path: str, data: bytes) -> None:

@@ -7,10 +7,12 @@ Files that C code opens itself are not seen, except databases of `sqlite3`.
 from __future__ import annotations
 
 import importlib.util
+import inspect
 import os
 import site
 import sys
 import sysconfig
+import types
 from collections.abc import Callable
 from functools import cache
 from typing import Final, Protocol, cast
@@ -19,6 +21,8 @@ _WRITES: Final = os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_APPEND
 _SYSTEM: Final = ("/dev/", "/proc/", "/sys/", "/usr/share/")
 _LIBRARIES: Final = ("/site-packages/", "/dist-packages/", "/.cache/matplotlib/", "/__pycache__/")
 """Libraries and their own caches."""
+_IMPORT: Final = ("<frozen importlib", os.path.dirname(importlib.util.__file__) + os.sep)
+"""The code that looks for modules."""
 _STARTS: Final = frozenset({"subprocess.Popen", "os.system", "os.posix_spawn", "os.exec"})
 
 
@@ -94,7 +98,7 @@ class Watch:
             self._apart(lambda: log.started(program=False))
         elif event in _STARTS:
             self._apart(lambda: log.started(program=True))
-        elif event in ("os.listdir", "os.scandir"):
+        elif event in ("os.listdir", "os.scandir") and not _by_import(inspect.currentframe()):
             self._told(arguments[0] or ".", log.listed)
         elif event == "mmap.__new__":
             descriptor = cast("int", arguments[0])
@@ -117,6 +121,12 @@ class Watch:
             note()
         finally:
             self.log = log
+
+
+def _by_import(frame: types.FrameType | None) -> bool:
+    """Whether Python itself lists a folder, to find a module. `frame`: that of the hook."""
+    caller = None if frame is None else frame.f_back
+    return caller is not None and caller.f_code.co_filename.startswith(_IMPORT)
 
 
 def _beneath(path: object, folder: object) -> object:

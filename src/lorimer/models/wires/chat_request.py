@@ -208,7 +208,8 @@ def _assistant(turn: Turn, target: Endpoint) -> list[JSON]:
     if not calls and not text:
         return []
     said: dict[str, JSON] = {"role": "assistant", "content": text}
-    said |= sent_back(turn.blocks, target.provider)
+    if not target.official:  # OpenAI has no thoughts on this wire, and rejects those of others
+        said |= sent_back(turn.blocks, target.provider)
     return [{**said, "content": text or None, "tool_calls": calls} if calls else said]
 
 

@@ -32,17 +32,20 @@ def origin_of(provider: str) -> str:
 class Thoughts:
     """Those of one answer, under construction."""
 
-    __slots__ = ("_details", "_field", "_origin", "_text")
+    __slots__ = ("_cut", "_details", "_field", "_origin", "_text")
 
     def __init__(self, provider: str) -> None:
         self._origin = origin_of(provider)
         self._text = Text()
         self._field = ""
         self._details: list[dict[str, JSON]] = []
+        self._cut: dict[tuple[str, JSON], tuple[dict[str, JSON], list[str]]] = {}
+        """Field and index of a part that comes in pieces -> the part, and its text so far."""
 
     def take(self, delta: Mapping[str, JSON]) -> str:
         """Add what is in a delta or a message; returns the text that can be shown now."""
-        for item in array(delta.get(DETAILS) or []):
+        details = delta.get(DETAILS)
+        for item in details if isinstance(details, list) else ():
             self._join(mapping(shallow(item)))
         for field in FIELDS:
             if piece := delta.get(field):
@@ -53,6 +56,9 @@ class Thoughts:
     def block(self) -> ThinkingBlock | None:
         """They as a block; None: there are none."""
         text = str(self._text)
+        for (name, _), (part, pieces) in self._cut.items():
+            if whole := "".join(pieces):
+                part[name] = whole
         if self._details:
             return ThinkingBlock(text, dumps(self._details), origin=self._origin, id=DETAILS)
         return ThinkingBlock(text, origin=self._origin, id=self._field) if text else None
@@ -61,14 +67,15 @@ class Thoughts:
         """A seal covers the whole text, so a part that was cut must be sent back in one piece."""
         kind, index = item.get("type"), item.get("index")
         name = _JOINED.get(kind) if isinstance(kind, str) else None
-        if name is not None and index is not None:
-            for known in self._details:
-                if known.get("type") == kind and known.get("index") == index:
-                    text = string(known.get(name) or "") + string(item.get(name) or "")
-                    known |= {key: value for key, value in item.items() if value is not None}
-                    known[name] = text
-                    return
-        self._details.append(item)
+        if name is None or not isinstance(index, int | str):
+            self._details.append(item)
+            return
+        part, pieces = self._cut.setdefault((name, index), (item, []))
+        pieces.append(string(item.get(name) or ""))
+        if part is item:
+            self._details.append(item)
+        else:
+            part |= {key: value for key, value in item.items() if value is not None}
 
 
 def sent_back(blocks: Sequence[Block], provider: str) -> dict[str, JSON]:

@@ -35,7 +35,6 @@ _OPTIONS: Final = {
     "temperature": "temperature",
     "stop": "stop_sequences",
     "reasoning_effort": "effort",
-    "tool_choice": "tool_choice",
 }
 """Fields that a request can do without, and their names in `Request`; "": not asked for by it."""
 _FILLER: Final = " "
@@ -59,6 +58,7 @@ class Workaround:
 def workarounds(refusal: bytes, *, chat: bool) -> Iterator[Workaround]:
     """Those that may help against a refusal; without `chat`, of a request to `/responses`."""
     text = " ".join(refusal[:MAX_REFUSAL].decode("utf-8", "replace").split())
+    text = text.replace("\\", "")  # quotation marks in JSON, or in JSON in JSON
     return (each for each in (WORKAROUNDS if chat else OPTIONAL) if each.said.search(text))
 
 
@@ -80,11 +80,23 @@ def _without(field: str, name: str) -> Callable[[Encoded], bool]:
     def mend(encoded: Encoded) -> bool:
         if encoded.body.pop(field, None) is None:
             return False
-        if name and name not in encoded.dropped:
-            encoded.dropped.append(name)
+        if name:
+            _name(encoded, name)
         return True
 
     return mend
+
+
+def _name(encoded: Encoded, what: str) -> None:
+    if what not in encoded.dropped:
+        encoded.dropped.append(what)
+
+
+def _without_choice(encoded: Encoded) -> bool:
+    """A model that need not call may still be asked; one that must not, only where that holds."""
+    if encoded.body.get("tool_choice") == "none":
+        return False
+    return _without("tool_choice", "tool_choice")(encoded)
 
 
 def _renamed(encoded: Encoded) -> bool:
@@ -99,15 +111,14 @@ def _told_in_words(encoded: Encoded) -> bool:
     form = encoded.body.pop("response_format", None)
     if not isinstance(form, dict):
         return False
-    words = in_words(mapping(form["json_schema"])["schema"])
+    words = in_words(mapping(form["json_schema"])["schema"], tools="tools" in encoded.body)
     messages = array(encoded.body["messages"])
     first = mapping(messages[0]) if messages else {}
     if first.get("role") in ("system", "developer"):
         messages[0] = {**first, "content": f"{first['content']}\n\n{words}"}
     else:
         messages.insert(0, {"role": "system", "content": words})
-    if "output" not in encoded.dropped:
-        encoded.dropped.append("output")
+    _name(encoded, "output")
     return True
 
 
@@ -141,7 +152,7 @@ def _without_thoughts(encoded: Encoded) -> bool:
         for field in (*FIELDS, DETAILS):
             found = said.pop(field, None) is not None or found
     if found:
-        encoded.dropped.append("messages.thinking")
+        _name(encoded, "messages.thinking")
     return found
 
 
@@ -153,7 +164,7 @@ def _without_signatures(encoded: Encoded) -> bool:
             if call.get("extra_content", UNSIGNED) != UNSIGNED:
                 call["extra_content"], found = UNSIGNED, True
     if found:
-        encoded.dropped.append("messages.thinking")
+        _name(encoded, "messages.thinking")
     return found
 
 
@@ -193,6 +204,7 @@ OPTIONAL: Final = (
         Workaround(field, _not_taken(field), _without(field, name))
         for field, name in _OPTIONS.items()
     ],
+    Workaround("tool_choice", _not_taken("tool_choice"), _without_choice),
     # Azure, where a deployment may have any name: the model does not think
     Workaround(
         "sealed",
@@ -214,8 +226,8 @@ WORKAROUNDS: Final = (
     Workaround(
         "no effort", _said("does not support thinking"), _without("reasoning_effort", "effort")
     ),
-    # DeepSeek, Groq
-    Workaround("form", _not_taken("response[_ ]format"), _told_in_words),
+    # DeepSeek, Groq; a fault of one schema ("Invalid schema for response_format") is the caller's
+    Workaround("form", _not_taken("(?<!schema for )response[_ ]format"), _told_in_words),
     Workaround(
         "text", _said(r"content.{0,80}(must be a|should be a valid|expected a) string"), _plain
     ),

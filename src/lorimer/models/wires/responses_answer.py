@@ -250,11 +250,12 @@ class ResponsesAnswer(Assembler):
                     content.append(ThinkingBlock(text, item.seal, origin=ORIGIN, id=item.id))
                 case "reasoning":
                     if text:
-                        content.append(ThinkingBlock(text))
+                        content.append(ThinkingBlock(text, origin=ORIGIN))
                 case _:
                     # its thought may not be sent back without it
                     if content and isinstance(thought := content[-1], ThinkingBlock):
-                        content[-1:] = [ThinkingBlock(thought.text)] if thought.text else []
+                        bare = ThinkingBlock(thought.text, origin=ORIGIN)
+                        content[-1:] = [bare] if bare.text else []
         return tuple(content)
 
     def _count(self, value: JSON, out: list[Delta]) -> None:

@@ -22,9 +22,9 @@ _CLAUDES: Final = frozenset(
 _FORMATS: Final = frozenset("date-time time date duration email hostname ipv4 ipv6 uuid".split())
 
 
-def in_words(schema: JSON) -> str:
-    """An instruction to answer in this form."""
-    return (
+def in_words(schema: JSON, *, tools: bool = False) -> str:
+    """An instruction to answer in this form; with `tools`, after using them."""
+    return ("Use tools first, where you need them. " if tools else "") + (
         "Answer with one JSON object and nothing else: no words round it, no code fence. It has to "
         f"fit this JSON Schema:\n{dumps(schema)}"
     )
@@ -34,9 +34,7 @@ def told_in_words(request: Request) -> Request:
     """The request with its output schema described in the system prompt."""
     if request.output is None:
         return request
-    words = in_words(request.output.schema)
-    if request.tools:
-        words = f"Use tools first, where you need them. {words}"
+    words = in_words(request.output.schema, tools=bool(request.tools))
     system = f"{request.system}\n\n{words}" if request.system else words
     return replace(request, system=system, output=None)
 
