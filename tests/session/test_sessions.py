@@ -418,16 +418,27 @@ def test_closing_waits_for_a_run_that_was_stopped(who: str, how: str) -> None:
     simulate(main)
 
 
-def test_who_closes_within_a_run_does_not_wait_for_it() -> None:
+@pytest.mark.parametrize("how", ["alone", "in parallel", "in a task of its own", "in a sub-agent"])
+def test_who_closes_within_a_run_does_not_wait_for_it(how: str) -> None:
     async def main(world: SimulatedWorld) -> None:
+        done: list[str] = []
+
         async def close(*_: object) -> str:
             pipeline.shut_down()
-            await pipeline.aclose()
+            if how == "in a task of its own":
+                await asyncio.wait_for(asyncio.ensure_future(pipeline.aclose()), 100)
+            else:
+                await pipeline.aclose()
+            done.append("closed")
             return "closed"
 
-        pipeline = make(world, [[use("close")], "x"], tools=[Do("close", close, effects=["send"])])
+        tools = [Do("close", close, effects=["send"], safe=True), Do("too", safe=True)]
+        calls = [use("close"), use("too")] if how == "in parallel" else [use("close")]
+        main: list[object] = [[work("kid")] if how == "in a sub-agent" else calls, "x"]
+        model = model_of({"main": main, "kid": [calls, "x"]})
+        pipeline = pipeline_of(world, model, agent("kid"), tools=tools)
         result = await pipeline.run("go", raise_on_error=False)
-        assert (result.status, result.steps[0].content) == ("suspended", "closed")
+        assert (result.status, done) == ("suspended", ["closed"])
         assert world.monotonic() == 0
 
     simulate(main)
