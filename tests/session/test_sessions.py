@@ -16,6 +16,7 @@ from lorimer import ConfigError, PipelineError
 from lorimer.core.cancel import Reason
 from lorimer.core.errors import ExecutorErrorCode, JournalError
 from lorimer.core.events import Event
+from lorimer.core.journal import Post
 from lorimer.core.request import Request
 from lorimer.core.world import World
 from lorimer.journal import MemoryJournal, SQLiteJournal
@@ -418,17 +419,50 @@ def test_closing_waits_for_a_run_that_was_stopped(who: str, how: str) -> None:
     simulate(main)
 
 
-def test_who_closes_within_a_run_does_not_wait_for_it() -> None:
+@pytest.mark.parametrize("how", ["alone", "in parallel", "in a task of its own", "in a sub-agent"])
+def test_who_closes_within_a_run_does_not_wait_for_it(how: str) -> None:
     async def main(world: SimulatedWorld) -> None:
+        done: list[str] = []
+
         async def close(*_: object) -> str:
             pipeline.shut_down()
-            await pipeline.aclose()
+            if how == "in a task of its own":
+                await asyncio.wait_for(asyncio.ensure_future(pipeline.aclose()), 100)
+            else:
+                await pipeline.aclose()
+            done.append("closed")
             return "closed"
 
-        pipeline = make(world, [[use("close")], "x"], tools=[Do("close", close, effects=["send"])])
+        tools = [Do("close", close, effects=["send"], safe=True), Do("too", safe=True)]
+        calls = [use("close"), use("too")] if how == "in parallel" else [use("close")]
+        main: list[object] = [[work("kid")] if how == "in a sub-agent" else calls, "x"]
+        model = model_of({"main": main, "kid": [calls, "x"]})
+        pipeline = pipeline_of(world, model, agent("kid"), tools=tools)
         result = await pipeline.run("go", raise_on_error=False)
-        assert (result.status, result.steps[0].content) == ("suspended", "closed")
+        assert (result.status, done) == ("suspended", ["closed"])
         assert world.monotonic() == 0
+
+    simulate(main)
+
+
+def test_closing_waits_for_a_run_that_was_stopped_while_it_was_being_resumed() -> None:
+    class Slow(MemoryJournal):
+        async def posts(self, stream: str) -> list[Post]:
+            await asyncio.sleep(2)
+            return await super().posts(stream)
+
+    async def main(world: SimulatedWorld) -> None:
+        def stop(*_: object) -> str:
+            return "stopped" if pipeline.shut_down() else ""
+
+        tools, journal = [Do("stop", stop)], Slow(world)
+        pipeline = make(world, [[use("stop")], "x"], tools=tools, journal=journal)
+        result = await pipeline.run("go", raise_on_error=False)
+        resumed = asyncio.ensure_future(pipeline.resume(result.run_id, raise_on_error=False))
+        await world.sleep(1)
+        pipeline.shut_down()
+        await pipeline.aclose()
+        assert (world.monotonic(), (await resumed).status) == (2, "suspended")
 
     simulate(main)
 

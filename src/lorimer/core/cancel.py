@@ -15,6 +15,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 from contextlib import AbstractContextManager
+from contextvars import ContextVar
 from enum import Enum
 from functools import cache
 from typing import Final
@@ -52,6 +53,10 @@ def _scope_class() -> type[CancelScope]:
     """The scope class of the event loop's library. `CancelScope()` looks that up each time, which
     takes longer than everything else it does."""
     return type(CancelScope())
+
+
+_CALLS: Final[ContextVar[tuple[Cancellation, ...]]] = ContextVar("lorimer_calls", default=())
+"""The cancellations of the runs in whose calls the current task is, outermost first."""
 
 
 class Stopped(asyncio.CancelledError):
@@ -200,11 +205,27 @@ class Cancellation:
 
     @property
     def stopping_beside(self) -> bool:
-        """The same, of a run in another task of the calling loop."""
+        """The same, of a run of the calling loop that does not wait for the caller: it is neither
+        in the caller's task, nor is the caller in a call of it or of a child of it."""
         task = self._task
         if task is None or task.get_loop() is not _running() or task is asyncio.current_task():
             return False
-        return self.stopping
+        return self.stopping and not any(map(self._waits_for, _CALLS.get()))
+
+    def _waits_for(self, call: Cancellation) -> bool:
+        return call is self or any(child._waits_for(call) for child in self.children)
+
+    def enter_call(self) -> tuple[Cancellation, ...]:
+        """What the current task does from now on is a call of this run, also in the tasks that it
+        starts. Returns what `leave_call` needs to end that."""
+        calls = _CALLS.get()
+        _CALLS.set((*calls, self))
+        return calls
+
+    @staticmethod
+    def leave_call(calls: tuple[Cancellation, ...]) -> None:
+        """The call has ended."""
+        _CALLS.set(calls)
 
     def note_cancelled(self, error: asyncio.CancelledError) -> None:
         """The run's code received a CancelledError. If the run's own task was cancelled, the whole

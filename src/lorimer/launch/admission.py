@@ -85,8 +85,8 @@ def require_plain(input: JSON) -> None:
         raise PipelineError(
             f"The input cannot be recorded: {error}.",
             code=ExecutorErrorCode.EXEC_INPUT_INVALID,
-            hint="Give text, or a mapping of plain data: of a BaseModel model_dump_json(), of an "
-            "ImageBlock to_json().",
+            hint="Give text, or a mapping of plain data: model_dump_json() of a BaseModel, "
+            "to_json() of an ImageBlock.",
         ) from None
 
 

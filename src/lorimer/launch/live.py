@@ -111,6 +111,8 @@ class Run:
         end = journal.watch(context.stream, partial(_posted, context))
         try:
             if context.replayed:
+                # from now on it can be stopped, and waited for
+                context.cancellation.enter(asyncio.get_running_loop())
                 await mail_of(context).look_or_log()  # arrived while no process had the run
             elif journal.durable and conversation.seq:
                 mail_of(context).look_soon()

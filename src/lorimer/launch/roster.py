@@ -57,7 +57,7 @@ class Roster:
 
     async def stopped(self) -> None:
         """Wait for the end of the runs that somebody has stopped, which takes as long as their
-        calls may take to finish. Does not wait for a run in whose task it is called, as by a tool,
+        calls may take to finish. Does not wait for a run that waits for the caller, as for a tool,
         or for runs of other loops."""
         while any(live.cancellation.stopping_beside for live in self.live):
             await self._one_ended()
@@ -65,7 +65,10 @@ class Roster:
     async def _one_ended(self) -> None:
         over: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._waiting.append(over)
-        await over
+        try:
+            await over
+        finally:
+            self._waiting.remove(over)
 
     def conversing(self, shared: bool) -> AbstractContextManager[None]:
         """Begin a run. If it is in the conversation (`shared`), the conversation is busy until
@@ -110,8 +113,7 @@ class Roster:
                 self._above._wake()
 
     def _wake(self) -> None:
-        waiting, self._waiting = self._waiting, []
-        for each in waiting:  # who waits may be in the loop of another thread
+        for each in tuple(self._waiting):  # who waits may be in the loop of another thread
             with suppress(RuntimeError):  # that loop is closed
                 each.get_loop().call_soon_threadsafe(_settle, each)
 

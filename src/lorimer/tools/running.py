@@ -92,8 +92,12 @@ async def within(
     """Run `work`, third-party code called `name` in errors, within `timeout_s` seconds. It puts its
     result into `kept`; see `core/first_wait.py`. Raises what `run_tool` raises."""
     error: BaseException | None = None
-    with run.cancellation.part_scope() as scope:
-        error = await _driven(work, scope, timeout_s, run)
+    calls = run.cancellation.enter_call()
+    try:
+        with run.cancellation.part_scope() as scope:
+            error = await _driven(work, scope, timeout_s, run)
+    finally:
+        run.cancellation.leave_call(calls)
     if isinstance(error, asyncio.CancelledError) and _cancelled_from_outside(run):
         raise error
     if scope.cancel_called:
