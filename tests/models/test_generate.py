@@ -22,7 +22,7 @@ from lorimer.core.errors import (
 )
 from lorimer.core.events import Event
 from lorimer.core.limits import Limits
-from lorimer.core.messages import TextBlock, ToolUse
+from lorimer.core.messages import Message, TextBlock, ToolUse, user_message
 from lorimer.core.model import Capabilities
 from lorimer.core.request import Response, StopReason, Usage
 from lorimer.journal import MemoryJournal
@@ -506,6 +506,17 @@ def test_the_limits_of_a_run_are_its_own() -> None:
         assert "refused" in str((await pipeline.run("go")).messages)
 
     simulate(main)
+
+
+def test_a_prompt_may_be_a_conversation() -> None:
+    said = [
+        user_message("Where is it?"),
+        Message("assistant", (TextBlock("In Ulm."),)),
+        user_message("As a city."),
+    ]
+    model = ScriptedModel([TEXT])
+    assert asyncio.run(generate_as(City, said, model=model)) == ULM
+    assert list(model.requests[0].messages) == said
 
 
 @pytest.mark.parametrize("ask", [generate_as, count_tokens])
