@@ -35,6 +35,7 @@ WRONG = (
         "there is no provider 'antropic'; did you mean 'anthropic'",
     ),
     ("run -m antropic:x hi", "did you mean 'anthropic'?"),
+    ("run -m opnai/x hi", "did you mean 'openai'?"),
     ("run -m nosuch:model hi", "the provider 'nosuch' of the model 'model' is unknown"),
     (
         "run --provider openai -m anthropic:claude-sonnet-4-6 hi",

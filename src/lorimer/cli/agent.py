@@ -268,12 +268,12 @@ def connect(
     try:
         models.targets(spec_text(manifest))
     except ConfigError as error:
-        provider = parsed.provider
-        if len(models.expand(spec_text(manifest))) > 1:
+        text, *others = models.expand(spec_text(manifest))
+        if others:
             raise Fault(str(error), hint=error.hint, code=error.code.value) from None
+        provider = models.unknown_provider(text) or parsed.provider
         if provider in VARIABLES and provider not in {*LOCAL, *host.providers}:
             if not bundle.has(provider):
-                text = models.expand(spec_text(manifest))[0]
                 guess = text if parsed.is_guess(text) else ""
                 raise _no_key(provider, bundle, guess, again=again) from None
         elif provider not in models.available():

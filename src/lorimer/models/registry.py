@@ -255,10 +255,8 @@ class Models:
 
     def _asked(self, spec: str) -> Model:
         parsed = self.parse(spec)
-        owner, slash, name = parsed.model.partition("/")
-        if slash and parsed.is_guess(spec) and self._is_vendors_own(parsed.provider):
-            # no model there has a slash in its name: it is meant as `provider/model`
-            self._loaded(owner, name)
+        if owner := self.unknown_provider(spec):
+            self._loaded(owner, parsed.model.removeprefix(f"{owner}/"))
         try:
             return self._make(parsed)
         except ConfigError as error:
@@ -270,10 +268,14 @@ class Models:
             )
             raise ConfigError(error.message, code=error.code, hint=hint, cause=error) from None
 
-    def _is_vendors_own(self, provider: str) -> bool:
-        """Whether it is a shipped provider at its vendor's own address."""
-        known = self.context.credentials.get(provider)
-        return isinstance(self.find(provider), str) and not (known and known.base_url)
+    def unknown_provider(self, spec: str) -> str:
+        """The name before the slash of a bare spec that cannot be a model's own name, because no
+        model at its vendor's own address has a slash; "" for any other spec."""
+        parsed = self.parse(spec)
+        owner, slash, _ = parsed.model.partition("/")
+        known = self.context.credentials.get(parsed.provider)
+        own_address = isinstance(self.find(parsed.provider), str) and not (known and known.base_url)
+        return owner if slash and own_address and parsed.is_guess(spec) else ""
 
     def targets(self, spec: str) -> tuple[Target, ...]:
         """The models that a chain, a tier or an alias currently stands for, in order; a single spec
