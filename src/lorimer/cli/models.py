@@ -10,9 +10,9 @@ import click
 
 from lorimer.cli import fail, host
 from lorimer.cli.click_types import Group
-from lorimer.cli.fail import Fault, OneOf
+from lorimer.cli.fail import Fault
 from lorimer.cli.host import models_option
-from lorimer.cli.options import Span
+from lorimer.cli.options import Span, json_option
 from lorimer.cli.places import config_directory
 from lorimer.cli.text import duration, money, print_json, visible
 
@@ -25,14 +25,6 @@ if TYPE_CHECKING:
     from lorimer.models.provider_info import ModelInfo, ProviderStatus
     from lorimer.models.registry import Models
 
-format_option = click.option(
-    "--output-format",
-    type=OneOf(("text", "json")),
-    default="text",
-    show_default=True,
-    help="A table, or one JSON object.",
-)
-
 _NOTHING: Final = "-"
 
 
@@ -43,8 +35,8 @@ def models() -> None:
 
 @models.command()
 @models_option
-@format_option
-def ls(models: str | None, output_format: str) -> None:
+@json_option("One JSON object.")
+def ls(models: str | None, as_json: bool) -> None:
     """List tiers, aliases and providers: models, addresses, keys and prices.
 
     Nothing is sent anywhere. Prices are dollars per million tokens.
@@ -55,7 +47,7 @@ def ls(models: str | None, output_format: str) -> None:
     from lorimer.models.provider_info import provider_status
 
     providers = [provider_status(made, name) for name in made.available()]
-    if output_format == "json":
+    if as_json:
         print_json(_listed(known, names, providers), indent=2)
         return
     from lorimer.cli.printing import print_table
@@ -190,13 +182,13 @@ def _dollars(price: float | None) -> str:
     help="Time-out per model: seconds, or 90s, 5m.",
 )
 @click.option("--allow-unpriced", is_flag=True, help="Also ask models of unknown price.")
-@format_option
+@json_option("One JSON list, with an object for each.")
 def check(
     specs: tuple[str, ...],
     models: str | None,
     timeout: float,
     allow_unpriced: bool,
-    output_format: str,
+    as_json: bool,
 ) -> int:
     """Send each model a tiny request: SPECS, or by default all models of tiers and aliases.
 
@@ -212,10 +204,8 @@ def check(
             hint="Name one, e.g. lorimer models check anthropic:claude-haiku-4-5",
         )
     targets = list(dict.fromkeys([one for spec in wanted for one in made.expand(spec)]))
-    found = asyncio.run(
-        _check(known, targets, timeout, unpriced=allow_unpriced, tell=output_format == "text")
-    )
-    if output_format == "json":
+    found = asyncio.run(_check(known, targets, timeout, unpriced=allow_unpriced, tell=not as_json))
+    if as_json:
         print_json([_probed(one) for one in found], indent=2)
     return fail.OK if all(one.ok for one in found) else fail.FAILED
 

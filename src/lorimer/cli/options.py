@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from functools import wraps
 from pathlib import Path
-from typing import Final, TypeVar, get_args
+from typing import Final, TypeVar, cast, get_args
 
 import click
 
@@ -96,6 +96,24 @@ limit_option = click.option(
     show_default=True,
     help="Most entries to list.",
 )
+
+
+def json_option(told: str) -> Callable[[F], F]:
+    """The option `--json`, for a command that prints data; it gets `as_json`. `told`: its help.
+    `--output-format json` means the same, as it does for `lorimer run`."""
+
+    def decorate(command: F) -> F:
+        @wraps(command)
+        def gathered(*, as_json: bool, output_format: str, **others: object) -> object:
+            return command(as_json=as_json or output_format == "json", **others)
+
+        hidden = click.option(
+            "--output-format", type=OneOf(("text", "json")), default="text", hidden=True
+        )
+        shown = click.option("--json", "as_json", is_flag=True, help=told)
+        return cast("F", shown(hidden(gathered)))
+
+    return decorate
 
 
 def terms_options(command: Command) -> Command:

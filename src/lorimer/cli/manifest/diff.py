@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING
 
 import click
 
-from lorimer.cli.fail import FAILED, OK, OneOf
+from lorimer.cli.fail import FAILED, OK
+from lorimer.cli.options import json_option
 
 if TYPE_CHECKING:
     from lorimer.core.jsonable import JSON
@@ -15,10 +16,8 @@ if TYPE_CHECKING:
 @click.command()
 @click.argument("before")
 @click.argument("after")
-@click.option(
-    "--output-format", type=OneOf(("text", "json")), default="text", help="Lines, or one object."
-)
-def diff(before: str, after: str, output_format: str) -> int:
+@json_option("One JSON object, with both values of each difference.")
+def diff(before: str, after: str, as_json: bool) -> int:
     """Show how two agents differ. BEFORE and AFTER are files, or names of presets.
 
     Their meaning is compared, not their text: a default that is spelled out is no difference. Exit
@@ -36,7 +35,7 @@ def diff(before: str, after: str, output_format: str) -> int:
     one, two = agent.described(before), agent.described(after)
     found = compare(one, two)
     redactor = of_environment()
-    if output_format == "json":
+    if as_json:
         changes: list[JSON] = [change.to_json() for change in found]
         told: JSON = {"same": not found, "before": one.digest, "after": two.digest}
         told = {**told, "changes": changes}

@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING, Final, cast
 import click
 
 from lorimer.cli.click_types import Dollars, Whole
-from lorimer.cli.fail import OneOf, tell_notes
+from lorimer.cli.fail import tell_notes
 from lorimer.cli.host import models_option
 from lorimer.cli.manifest.stages import add_stage, add_strategy, table_of_stages
-from lorimer.cli.options import Span
+from lorimer.cli.options import Span, json_option
 from lorimer.cli.text import count, one_line, print_json, visible
 
 if TYPE_CHECKING:
@@ -39,12 +39,7 @@ _CHOSEN: Final = " *"
     type=click.Path(exists=True, file_okay=False, path_type=Path),
     help="The folder whose settings apply. Default: the current one.",
 )
-@click.option(
-    "--output-format",
-    type=OneOf(("text", "json")),
-    default="text",
-    help="A table, or one JSON object with every value and its source.",
-)
+@json_option("One JSON object, with every value and its source.")
 @models_option
 def explain(
     file_or_preset: str,
@@ -53,7 +48,7 @@ def explain(
     max_cost_usd: float | None,
     timeout: float | None,
     workspace: Path | None,
-    output_format: str,
+    as_json: bool,
     models: str | None,
 ) -> None:
     """Show what an agent does, stage by stage, and where each value comes from: a default, the
@@ -89,7 +84,7 @@ def explain(
     origins |= {path: "command line" for path, given in words.items() if given is not None}
     tell_notes(effective.notes)
     redactor = of_environment()
-    if output_format == "json":
+    if as_json:
         _print_json(described, origins)
         return
     with paged():

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from lorimer.cli.fail import OneOf
+from lorimer.cli.options import json_option
 from lorimer.cli.text import one_line, print_json, visible
 from lorimer.core.jsonable import JSON
 
@@ -17,10 +17,8 @@ if TYPE_CHECKING:
 
 @click.command()
 @click.argument("stage", required=False)
-@click.option(
-    "--output-format", type=OneOf(("text", "json")), default="text", help="A table, or JSON."
-)
-def stages(stage: str | None, output_format: str) -> None:
+@json_option("One JSON list; with STAGE, one object.")
+def stages(stage: str | None, as_json: bool) -> None:
     """List what a manifest can choose from: stages, their slots, the strategies of each, including
     those of installed packages. With STAGE, only that one, with everything that can be configured.
 
@@ -34,7 +32,7 @@ def stages(stage: str | None, output_format: str) -> None:
 
     known = catalogue()
     told = introspect(known) if stage is None else [introspect_stage(known, stage)]
-    if output_format == "json":
+    if as_json:
         print_json(told if stage is None else told[0])
         return
     with paged():
