@@ -211,3 +211,15 @@ def test_a_model_cannot_move_the_cursor(monkeypatch: pytest.MonkeyPatch) -> None
         monkeypatch.setenv("ANTHROPIC_API_KEY", "sk-ant-test")
         result = invoke("chat", "--preset", "chat", "-m", "claude-sonnet-4-6", input="x\n")
     assert result.stdout == "a\\x1b[2Jb\n\tc\n"
+
+
+def test_scripts_and_emoji_that_need_joiners_are_shown_with_them(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    persian, family = "می\u200cخواهم", "👩\u200d👧"
+    pieces = ("می", "\u200c", "خواهم ", "👩\u200d", "👧", " a\u200db", "\u200d")
+    with FakeLLMServer([Turn(pieces)]) as server:
+        monkeypatch.setenv("ANTHROPIC_BASE_URL", server.url)
+        monkeypatch.setenv("ANTHROPIC_API_KEY", "sk-ant-test")
+        result = invoke("chat", "--preset", "chat", "-m", "claude-sonnet-4-6", input="x\n")
+    assert result.stdout == f"{persian} {family} a\\u200db\\u200d\n", "hidden elsewhere"

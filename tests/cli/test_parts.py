@@ -194,3 +194,18 @@ def test_the_line_of_a_refused_call_is_cut(monkeypatch: pytest.MonkeyPatch) -> N
     for line in live.tell(Event("tool.result", refused)):
         screen.line(line)
     assert shown.getvalue().count("\n") == 1
+
+
+def test_the_rows_of_a_long_line_are_indented_while_a_run_is_watched(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    from lorimer.cli.progress import Live
+    from lorimer.world import RealWorld
+
+    monkeypatch.setenv("COLUMNS", "40")
+    shown = io.StringIO()
+    monkeypatch.setattr(sys, "stderr", shown)
+    Live(story.Story(), RealWorld()).line([("  ● ", "blue"), ("some words " * 9, "")])
+    first, *rows = shown.getvalue().rstrip().splitlines()
+    assert first.startswith("  ● some") and rows
+    assert all(row.startswith("    ") and row[4] != " " for row in rows)

@@ -226,3 +226,12 @@ def _wait(out: Path, text: str) -> None:
             return
         time.sleep(0.05)
     raise AssertionError(out.read_text())
+
+
+def test_columns_stay_in_line_beside_letters_of_two_columns(tmp_path: Path) -> None:
+    path = tmp_path / "wide.py"
+    path.write_text("# %% one\nn = 1\n# %% 中文\n数 = n\n", "utf-8")
+    one, two = invoke("steps", "show", str(path)).stdout.splitlines()
+    assert (one, two) == ("one   n", "中文  数  n ← one")
+    told = invoke("steps", "edit", str(path), "one", "--code", "n = 2", "--dry-run").stdout
+    assert "\n  one   its code" in told and "\n  中文  it reads" in told

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Final
 
 import click
 
-from lorimer.cli.text import visible
+from lorimer.cli.text import readable, visible
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -85,6 +85,21 @@ def _without(table: Table, name: str | None) -> Table:
     return fresh
 
 
+def truncated(text: str, width: int) -> str:
+    """The text on one line, in at most `width` columns: some letters take two."""
+    from rich.cells import cell_len, set_cell_size
+
+    shown = visible(text)
+    return shown if cell_len(shown) <= width else f"{set_cell_size(shown, width - 1).rstrip()}…"
+
+
+def padding(text: str, width: int) -> str:
+    """The blanks after a text that is to fill `width` columns."""
+    from rich.cells import cell_len
+
+    return " " * (width - cell_len(text))
+
+
 def _width(table: Table, out: Console) -> int:
     """The width that the table needs."""
     from rich.measure import Measurement
@@ -108,10 +123,10 @@ def print_lines(lines: Iterable[Line], *, cut: Sequence[tuple[str, str]] = ()) -
         elif line[:1] and line[0] in cut:
             out.print(whole, no_wrap=True, overflow="ellipsis")
         else:
-            out.print(_hanging(whole, line, out))
+            out.print(hanging(whole, line, out))
 
 
-def _hanging(whole: Text, line: Line, out: Console) -> Text:
+def hanging(whole: Text, line: Line, out: Console) -> Text:
     """The line wrapped, with its second and later rows indented to its second piece."""
     from rich.cells import cell_len
     from rich.text import Text
@@ -136,7 +151,7 @@ def print_answer(text: str) -> None:
 
     out = console()
     out.print()
-    out.print(Markdown(visible(text)))
+    out.print(Markdown(readable(text)))
     out.print()
 
 

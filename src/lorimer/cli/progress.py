@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Final, Protocol
 
 import click
 
+from lorimer.cli.printing import hanging
 from lorimer.cli.story import GOOD, REFUSED, Line, Story
 from lorimer.cli.text import duration, visible
 from lorimer.core.world import World
@@ -101,12 +102,14 @@ class Live(Silent):
     def line(self, line: Line) -> None:
         from rich.text import Text
 
+        shown = [(visible(text), style) for text, style in line]
+        whole = Text.assemble(*shown)
         # of a result that is good, what does not fit is not worth a second line; and what a
         # refused call would need is told at the end
-        cut = line[:1] in ([GOOD], [REFUSED])
-        overflow = "ellipsis" if cut else "fold"
-        shown = [(visible(text), style) for text, style in line]
-        self._console.print(Text.assemble(*shown), no_wrap=cut, overflow=overflow)
+        if line[:1] in ([GOOD], [REFUSED]):
+            self._console.print(whole, no_wrap=True, overflow="ellipsis")
+        else:
+            self._console.print(hanging(whole, shown, self._console))
 
     @contextmanager
     def paused(self) -> Generator[None]:

@@ -18,6 +18,13 @@ _HIDDEN: Final = re.compile(
     "[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200b-\u200f\u2028-\u202e\u2060-\u206f\ufeff\ufff9-\ufffb"
     "\ud800-\udfff\U000e0000-\U000e007f]"
 )
+JOINERS: Final = "\u200c\u200d"
+"""What joins or separates letters in some scripts (Persian, Hindi), and joins emoji."""
+_JOINED: Final = re.compile(
+    "(?<=[\u0590-\u1fff\u2190-\u2bff\ufb1d-\ufdff\ufe0f\ufe70-\ufefc\U0001f000-\U0001faff])"
+    "[\u200c\u200d]"
+    "(?=[\u0590-\u1fff\u2190-\u2bff\ufb1d-\ufdff\ufe70-\ufefc\U0001f000-\U0001faff])"
+)
 # Characters that may be invisible, or look like a blank, but also occur in honest text.
 _UNSEEN: Final = re.compile(
     "[\xa0\xad\u034f\u115f\u1160\u1680\u17b4\u17b5\u180b-\u180f\u2000-\u200a\u202f\u205f\u2800\u3000"
@@ -37,6 +44,16 @@ def visible(text: str) -> str:
     if text.isascii() and text.isprintable():
         return text
     return _HIDDEN.sub(_escaped, text)
+
+
+def readable(text: str) -> str:
+    """Like `visible`, but keeps the joiners that some scripts and emoji are written with: for what
+    a model says. What is approved or copied is shown with `seen` or `visible`."""
+    if text.isascii():
+        return visible(text)
+    return _HIDDEN.sub(
+        lambda found: found[0] if _JOINED.match(text, found.start()) else _escaped(found), text
+    )
 
 
 def seen(text: str) -> str:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Final
 import click
 
 from lorimer.cli import fail
-from lorimer.cli.text import ago, cost, count, one_line, short_id, visible
+from lorimer.cli.text import ago, cost, count, one_line, readable, short_id, visible
 
 if TYPE_CHECKING:
     from lorimer.cli.chat.loop import Chat
@@ -60,7 +60,7 @@ def _history(chat: Chat, runner: asyncio.Runner, rest: str) -> int:
         calls = [f"[{use.name}]" for use in message.tool_uses]
         if text or calls:
             mark = "> " if message.role == "user" else "  "
-            click.echo(visible(mark + " ".join([part for part in (text, *calls) if part])))
+            click.echo(readable(mark + " ".join([part for part in (text, *calls) if part])))
     return fail.OK
 
 

@@ -10,7 +10,7 @@ import click
 
 from lorimer.cli.progress import Plain, Screen, screen_for
 from lorimer.cli.story import Line, Story
-from lorimer.cli.text import visible
+from lorimer.cli.text import JOINERS, readable, visible
 from lorimer.core.events import Event
 from lorimer.core.world import World
 
@@ -25,6 +25,9 @@ class ChatScreen:
         self._turning = False
         self._in_line = False
         """The text shown last does not end with a newline."""
+        self._last: str = ""
+        """The last character shown, and after it a joiner that is not shown yet, if there is one:
+        what it joins decides how it is shown."""
 
     def open(self) -> None:
         """An answer begins."""
@@ -42,9 +45,12 @@ class ChatScreen:
         """Show a piece of the answer, with control characters escaped."""
         if text:
             self._stop()
-            click.echo(visible(text), nl=False)
+            held = self._last + text
+            whole = held.rstrip(JOINERS) or held
+            click.echo(readable(whole)[len(visible(self._last[:1])) :], nl=False)
             sys.stdout.flush()
-            self._in_line = not text.endswith("\n")
+            self._last = held[len(whole) - 1 :]
+            self._in_line = not held.endswith("\n")
 
     def line(self, line: Line) -> None:
         """Show a separate line below the text."""
@@ -66,8 +72,9 @@ class ChatScreen:
 
     def _break(self) -> None:
         if self._in_line:
-            click.echo()
+            click.echo(visible(self._last[1:]))
             self._in_line = False
+        self._last = ""
 
     def _turn(self) -> None:
         """Show the current activity below, on a terminal."""

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, cast
 import click
 
 from lorimer.cli.fail import Fault
+from lorimer.cli.printing import padding
 from lorimer.cli.standard_input import is_typed, piped
 from lorimer.cli.steps.file import (
     NOTEBOOK,
@@ -77,6 +78,8 @@ def _new_text(old: str, code: str | None) -> str | None:
 
 def _tell(file: Path, graph: ExecutionStateGraph, step: str, cell: Cell, new: str) -> None:
     """Show the difference, and what it makes stale in a session that has run all steps."""
+    from rich.cells import cell_len
+
     from lorimer.esg.notebooks.cells import without_magics
 
     for each in graph.steps:
@@ -92,9 +95,9 @@ def _tell(file: Path, graph: ExecutionStateGraph, step: str, cell: Cell, new: st
         f"\n{count(len(plan), 'step')} of {len(graph)} would run again, judging by their code:"
     )
     names = [on_line(planned.step) for planned in plan]
-    width = min(max(map(len, names), default=0), 20)
+    width = min(max(map(cell_len, names), default=0), 20)
     for name, planned in zip(names, plan, strict=True):
-        shown = click.style(f"{name:<{width}}", bold=True)
+        shown = click.style(name, bold=True) + padding(name, width)
         click.echo(f"  {shown}  {on_line(planned.reasons[0])}")
     for name, later in unresolved(file, graph, step).items():
         told = f"only {later} makes, which comes later" if later else "no step makes"

@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING, Final, cast
 
 import click
 
+from lorimer.cli.printing import padding, truncated
 from lorimer.cli.steps.file import file_argument, graph_of, unresolved, write
-from lorimer.cli.text import on_line, one_line, print_json, visible
+from lorimer.cli.text import on_line, print_json
 from lorimer.esg.analysis.parsing import parsed
 
 if TYPE_CHECKING:
@@ -50,12 +51,14 @@ def show(file: Path, whole: bool, as_json: bool, html: Path | None) -> None:
 
 
 def _table(file: Path, graph: ExecutionStateGraph, whole: bool) -> Iterable[str]:
+    from rich.cells import cell_len
+
     width = shutil.get_terminal_size().columns if sys.stdout.isatty() and not whole else _PIPED
     modules = {step: _imports(graph.source(step)) for step in graph.steps}
     heads = {step: _head(step, graph.source(step)) for step in graph.steps}
     makes = {step: ", ".join(graph.get_node(step)["writes"]) for step in graph.steps}
-    wide = min(max([len(each) for each in heads.values()], default=0), _STEP)
-    broad = min(max([len(each) for each in makes.values()], default=0), _MAKES)
+    wide = min(max([cell_len(each) for each in heads.values()], default=0), _STEP)
+    broad = min(max([cell_len(each) for each in makes.values()], default=0), _MAKES)
     left_out = False
     for step in graph.steps:
         node = graph.get_node(step)
@@ -66,20 +69,20 @@ def _table(file: Path, graph: ExecutionStateGraph, whole: bool) -> Iterable[str]
             else:
                 left_out = True
         reads = [f"{', '.join(names)} ← {maker}" for maker, names in by.items()]
-        told = one_line(" · ".join(reads), max(width - wide - broad - 4, 20))
+        told = truncated(" · ".join(reads), max(width - wide - broad - 4, 20))
         lost = [
             f"only {later}, behind it, makes {name}" if later else f"nobody makes {name}"
             for name, later in unresolved(file, graph, step).items()
         ]
-        made = on_line(makes[step]) if whole else one_line(makes[step], broad)
-        columns = [(_cut(heads[step], wide), wide), (made, broad), (told, 0)]
+        made = on_line(makes[step]) if whole else truncated(makes[step], broad)
+        columns = [(truncated(heads[step], wide), wide), (made, broad), (told, 0)]
         columns += [(on_line(", ".join(lost)), 0)] if lost else []
         columns += [(on_line(f"no Python: {node['error']}"), 0)] if node["error"] else []
         while not columns[-1][0]:
             columns.pop()
         colours = (None, "green", None, "red", "red")
         yield "  ".join(
-            click.style(text, fg=colour, bold=not at) + " " * (width - len(text))
+            click.style(text, fg=colour, bold=not at) + padding(text, width)
             for at, ((text, width), colour) in enumerate(zip(columns, colours, strict=False))
         ).rstrip()
     if left_out:
@@ -92,11 +95,6 @@ def _head(step: str, source: str) -> str:
         return step
     lines = [line for line in source.split("\n") if line.strip() and not line.startswith("#")]
     return f"{step:>3} {lines[0].strip()}" if lines else step
-
-
-def _cut(text: str, width: int) -> str:
-    shown = visible(text)
-    return shown if len(shown) <= width else shown[: width - 1] + "…"
 
 
 def _imports(source: str) -> set[str]:
