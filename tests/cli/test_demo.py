@@ -56,7 +56,7 @@ def test_the_demo_with_its_script(own_place: Path) -> None:
         "✓ 10 requests",
         "✓ runs.log has 1 line",
         "read ran again, for values; what wrote a file did not",
-        "nothing was really paid",
+        "nothing was paid",
         "report   lorimer-demo/workspace/report.md",
     ):
         assert told in done.out
@@ -127,3 +127,5 @@ def test_a_server_of_one_s_own_needs_no_price(monkeypatch: pytest.MonkeyPatch) -
     bars = [line for line in done.out.splitlines() if "█" in line]
     assert bars[0].endswith(" %"), "the chart fits into a narrow terminal"
     assert max(map(len, bars)) == 40
+    assert len({line.index("│") for line in bars}) == 1, "one axis"
+    assert [line.split("│")[0].rstrip()[-1] for line in bars if " -" in line] == ["█"]

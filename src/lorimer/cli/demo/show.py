@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Final
 
 from lorimer.cli.demo.proof import Proof, number
 from lorimer.cli.demo.stage import PRICES, RULES, Folder
+from lorimer.cli.printing import hanging
 from lorimer.cli.story import Story
 from lorimer.cli.text import cost, count, short_id, tokens
 from lorimer.core.events import Event
@@ -26,8 +27,8 @@ if TYPE_CHECKING:
 
 _BAR: Final = 34
 """Columns of the longest bar of the small chart."""
-_BESIDE_BAR: Final = 25
-"""Columns beside the bar: the name and the figure."""
+_BESIDE_BAR: Final = 26
+"""Columns beside the bars: the name, the axis and the figure."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,6 +69,10 @@ class Show:
 
         self._out.print(Text(text, style=style), soft_wrap=True)
         sys.stdout.flush()
+
+    def _tell(self, text: str) -> None:
+        """Show prose: on a terminal it is wrapped between words, and nothing in it is copied."""
+        self._out.print(text, markup=False, soft_wrap=not self._out.is_terminal)
 
     def _act(self, title: str) -> None:
         self._say()
@@ -144,10 +149,10 @@ class Show:
         self._say(f"$ kill -9 {pid}", "bold red")
         self._say()
         replies, calls = number(facts, "model.reply"), number(facts, "tool.result")
-        self._say(
+        self._tell(
             "The process is gone, without a chance to save anything, while the model was answering."
         )
-        self._say(
+        self._tell(
             f"Its journal has {count(len(facts), 'fact')} of run {short_id(row.run_id)}: "
             f"{count(replies, 'answer')} of the model, {count(calls, 'result')} of tools."
         )
@@ -209,7 +214,10 @@ class Show:
         from rich.text import Text
 
         mark = Text("  ✓ ", "green") if good else Text("  ✗ ", "bold red")
-        self._out.print(Text.assemble(mark, (f"{what:<24}", "bold"), f"  {why}"), soft_wrap=True)
+        whole = Text.assemble(mark, (f"{what:<24}", "bold"), f"  {why}")
+        if self._out.is_terminal:
+            whole = hanging(whole, [(mark.plain, ""), (what, "")], self._out)
+        self._out.print(whole, soft_wrap=True)
 
     def closing(self, row: RunRow, facts: Sequence[Event]) -> None:
         """Show the outcome, the cost, and what to try next."""
@@ -223,7 +231,7 @@ class Show:
         spent = cost(story.cost_nano, usage.total)
         if self._cast.model is None:
             spent = f"{spent} at made-up prices (${PRICES['input_per_million']:g} and "
-            spent += f"${PRICES['output_per_million']:g} a million); nothing was really paid"
+            spent += f"${PRICES['output_per_million']:g} a million); nothing was paid"
         folder = self.folder
         for name, text in (
             ("done", f"{count(story.turns, 'turn')}, {count(story.calls, 'tool call')}"),
@@ -260,18 +268,25 @@ class Show:
         growth = sorted(
             [(100 * (after[name] / before[name] - 1), name) for name in before], reverse=True
         )
-        most = growth[0][0]
-        self._say("  Population of the US states, 2010 to 2020 (U.S. Census Bureau)")
-        longest = max(min(_BAR, self._out.width - _BESIDE_BAR), 1)
-        for percent, name in [*growth[:5], *[item for item in growth if item[0] < 0]]:
-            bar = "█" * max(round(abs(percent) / most * longest), 1)
+        shrank = [item for item in growth if item[0] < 0]
+        most, least = growth[0][0], shrank[-1][0] if shrank else 0.0
+        self._tell("  Growth of the US states from 2010 to 2020: the fastest, and all that shrank")
+        columns = max(min(_BAR, self._out.width - _BESIDE_BAR), 2)
+        left = round(columns * -least / (most - least))
+        scale = (columns - left) / most
+        for percent, name in [*growth[:5], *shrank]:
+            bar = "█" * round(abs(percent) * scale)
+            below, above = ("", bar) if percent >= 0 else (bar or "▕", "")
             self._out.print(
                 Text.assemble(
-                    (f"  {name:<14} ", ""),
-                    (bar, "cyan" if percent >= 0 else "red"),
+                    f"  {name:<14} ",
+                    (f"{below:>{left}}", "red"),
+                    ("│", "dim"),
+                    (above, "cyan"),
                     (f" {percent:+.1f} %", "dim"),
                 )
             )
+        self._tell("  Source: U.S. Census Bureau")
         self._say()
 
 
