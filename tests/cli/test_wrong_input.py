@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 from pathlib import Path
 
@@ -11,6 +12,7 @@ from click.testing import CliRunner
 from lorimer.cli.app import lorimer
 from lorimer.cli.fail import EXIT_CODES, exit_code
 from lorimer.core.errors import ExecutorErrorCode, LorimerError
+from lorimer.core.manifest import DEFAULT_MODEL
 from lorimer.presets import PRESETS
 from tests.cli.support import invoke, listed, run_process
 
@@ -174,8 +176,35 @@ def test_a_model_whose_vendor_is_a_guess(monkeypatch: pytest.MonkeyPatch) -> Non
 
 def test_every_exit_code_is_in_the_help() -> None:
     shown = invoke("--help").stdout
+    words = " ".join(shown.split())
     for code, meaning in EXIT_CODES.items():
-        assert f"{code:<4} {meaning}" in shown
+        assert f" {code} {meaning}" in words
+    assert max(map(len, shown.splitlines())) <= 80
+
+
+@pytest.mark.parametrize("command", ["run", "chat"])
+def test_the_help_tells_the_default_of_what_an_agent_limits_itself(command: str) -> None:
+    options = invoke(command, "--help").stdout.partition("Options:")[2].split("\n  -")
+    for name in ("--max-turns", "--max-cost-usd", "--timeout", "--model"):
+        told = [" ".join(each.split()) for each in options if f"{name[1:]} " in each.split("  ")[0]]
+        assert all("Default: the agent's" in each for each in told), name
+        assert told or (command, name) == ("chat", "--timeout")
+    assert f"else {DEFAULT_MODEL}." in " ".join(" ".join(options).split())
+
+
+@pytest.mark.parametrize(
+    "line",
+    ["models ls", "manifest stages loop", "manifest explain chat", "manifest diff chat agent"],
+)
+def test_json_is_asked_for_in_the_same_way_everywhere(line: str) -> None:
+    short = invoke(*line.split(), "--json")
+    assert json.loads(short.stdout)
+    assert invoke(*line.split(), "--output-format", "json").stdout == short.stdout
+
+
+def test_what_others_call_resume_is_told() -> None:
+    assert "lorimer runs resume RUN" in invoke("run", "--resume", "x").stderr
+    assert "no session 'x'" in invoke("chat", "--resume", "x", "-m", "scripted:echo").stderr
 
 
 @pytest.mark.parametrize("code", list(ExecutorErrorCode))

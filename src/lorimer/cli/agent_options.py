@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     from lorimer.environment.settings import Settings
     from lorimer.models.hostfile import Host
 
+_MODEL: Final = "claude-sonnet-4-6"
+"""The same as `DEFAULT_MODEL` of manifests, whose import would slow the help down."""
 _USUAL: Final = "filesystem,shell,web"
 """Tools of the preset `agent`, unless others are named."""
 
@@ -94,7 +96,11 @@ def _options(presets: str, verb: str) -> tuple[Callable[[Command], Command], ...
             help=f"{verb} the agent that this file describes (.json, .yaml, .toml).",
         ),
         click.option(
-            "-m", "--model", metavar="SPEC", help="e.g. claude-sonnet-4-6, openai:gpt-5.2."
+            "-m",
+            "--model",
+            metavar="SPEC",
+            help="e.g. claude-sonnet-4-6, openai:gpt-5.2. Default: the agent's; a preset's is that"
+            f" of the settings, else {_MODEL}.",
         ),
         click.option(
             "--provider",

@@ -40,13 +40,6 @@ COMMANDS: Final[Mapping[str, tuple[str, str]]] = {
 """Name to `module:command` and what it does."""
 
 
-def _exit_codes() -> str:
-    from lorimer.cli.fail import EXIT_CODES
-
-    lines = [f"  {code:<4} {meaning}" for code, meaning in EXIT_CODES.items()]
-    return "\b\nExit codes:\n" + "\n".join(lines)
-
-
 class Lazy(click.Group):
     """A group whose commands are imported when used, and whose failures are printed on one line."""
 
@@ -64,8 +57,10 @@ class Lazy(click.Group):
             formatter.write_dl([(name, text) for name, (_, text) in COMMANDS.items()])
 
     def format_epilog(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        self.epilog = _exit_codes()
-        super().format_epilog(ctx, formatter)
+        from lorimer.cli.fail import EXIT_CODES
+
+        with formatter.section("Exit codes"):
+            formatter.write_dl([(str(code), meaning) for code, meaning in EXIT_CODES.items()])
 
     def main(  # type: ignore[override]  # pyright: ignore[reportIncompatibleMethodOverride]
         self,

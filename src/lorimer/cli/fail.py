@@ -45,6 +45,11 @@ EXIT_CODES: Final[Mapping[int, str]] = {
 }
 
 _OF_A_STORE: Final = re.compile(r"\blorimer (?:runs|sessions) [a-z]+\b(?! --help)")
+_ELSEWHERE: Final[Mapping[str, str]] = {
+    "--resume": "A run: lorimer runs resume RUN; a chat: lorimer chat --resume ID",
+    "--continue": "A run: lorimer runs resume RUN; a chat: lorimer chat --continue",
+}
+"""Options that people know from similar programs, and what they are here."""
 _TOO_MANY: Final = "Got unexpected extra argument"
 """The beginning of click's message for it."""
 
@@ -139,7 +144,9 @@ def report_usage(error: click.ClickException, store: str = "") -> int:
             text, hint, code = error.message, error.hint, error.code
         case click.NoSuchOption():
             known = _options(error.ctx)
-            text = f"there is no option {error.option_name!r}{suggest(error.option_name, known)}"
+            text = f"there is no option {error.option_name!r}"
+            hint = _ELSEWHERE.get(error.option_name, "")
+            text += "" if hint else suggest(error.option_name, known)
         case click.NoSuchCommand():
             known = _commands(error.ctx)
             text = f"there is no command {error.command_name!r}"

@@ -30,8 +30,18 @@ from lorimer.cli.standard_input import UNREAD, UNREAD_BESIDE_FILE, has_more, pip
     help="Answer with JSON that conforms to the JSON Schema in this file (.json, .yaml, .toml). An"
     " invalid answer is returned to the model, at most twice.",
 )
-@click.option("--max-turns", type=Whole(min=1), metavar="N", help="Most model calls.")
-@click.option("--max-cost-usd", type=Dollars(), metavar="USD", help="Most US dollars to spend.")
+@click.option(
+    "--max-turns",
+    type=Whole(min=1),
+    metavar="N",
+    help="Most model calls. Default: the agent's limit; 50 for the preset agent.",
+)
+@click.option(
+    "--max-cost-usd",
+    type=Dollars(),
+    metavar="USD",
+    help="Most US dollars to spend. Default: the agent's limit; presets have none.",
+)
 @click.option(
     "--allow-unpriced",
     is_flag=True,
@@ -43,7 +53,12 @@ from lorimer.cli.standard_input import UNREAD, UNREAD_BESIDE_FILE, has_more, pip
     help="Record the models' answers, with digests of the requests, in this file; replay it with"
     " -m scripted:FILE.jsonl.",
 )
-@click.option("--timeout", type=Span(), metavar="TIME", help="Time limit: seconds, or 90s, 5m, 2h.")
+@click.option(
+    "--timeout",
+    type=Span(),
+    metavar="TIME",
+    help="Time limit: seconds, or 90s, 5m, 2h. Default: the agent's limit; 30m for a preset.",
+)
 @execution_options
 def run(
     words: tuple[str, ...],

@@ -15,10 +15,27 @@ from lorimer.cli.options import Terms, terms_options
 
 @click.command()
 @click.option("-c", "--continue", "go_on", is_flag=True, help="Continue the last conversation.")
-@click.option("--session", metavar="ID", help="Continue this one: an id or its beginning.")
+@click.option(
+    "--session",
+    "--resume",
+    "session",
+    metavar="ID",
+    help="Continue this one: an id or its beginning.",
+)
 @agent_options("chat or agent", "Talk with")
-@click.option("--max-turns", type=Whole(min=1), metavar="N", help="Most model calls per answer.")
-@click.option("--max-cost-usd", type=Dollars(), metavar="USD", help="Most US dollars per answer.")
+@click.option(
+    "--max-turns",
+    type=Whole(min=1),
+    metavar="N",
+    help="Most model calls per answer. Default: the agent's limit; 50 for the preset agent, 20 for"
+    " chat.",
+)
+@click.option(
+    "--max-cost-usd",
+    type=Dollars(),
+    metavar="USD",
+    help="Most US dollars per answer. Default: the agent's limit; presets have none.",
+)
 @terms_options
 def chat(
     go_on: bool,
