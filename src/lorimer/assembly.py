@@ -34,6 +34,7 @@ from lorimer.toolkit import built_in, external_tools, manifest_rules
 if TYPE_CHECKING:
     from lorimer.tools.base import Tool
     from lorimer.tools.hooks import Hook
+    from lorimer.tools.policy.modes import ModeName
     from lorimer.tools.policy.people import Person
     from lorimer.tools.policy.rules import Rule
     from lorimer.tools.registry import ToolRegistry
@@ -54,7 +55,7 @@ class RunOptions(TypedDict, total=False):
     """Clock, ids, dice, network and processes; by default the real ones."""
     rules: Iterable[Rule | str]
     """Rules for what shipped tools may do without asking, e.g. `Bash(python analyse.py)`."""
-    permission_mode: str
+    permission_mode: ModeName
     """How calls are decided that no rule covers: `plan default acceptEdits sandboxed dontAsk
     bypass`; see docs/security.md."""
     approver: Approver

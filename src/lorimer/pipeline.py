@@ -56,6 +56,7 @@ if TYPE_CHECKING:
     from lorimer.core.plan import Plan
     from lorimer.tools.hooks import Hook
     from lorimer.tools.hooks.hook import Function
+    from lorimer.tools.policy.modes import ModeName
     from lorimer.tools.policy.people import Person
     from lorimer.tools.policy.rules import Rule
     from lorimer.tools.toolset import Toolset
@@ -91,7 +92,7 @@ class Pipeline(MutableManifest, Runner):
         journal: Journal | None = None,
         world: World | None = None,
         rules: Iterable[Rule | str] = (),
-        permission_mode: str = "default",
+        permission_mode: ModeName = "default",
         approver: Approver | None = None,
         workspace: str | Path | None = None,
         sandbox: SandboxMode = "auto",

@@ -30,10 +30,10 @@ from lorimer.core.jsonable import JSON, plain
 from lorimer.core.mailbox import deliver
 from lorimer.core.pending_changes import apply_pending
 from lorimer.core.plan import Plan, Step
-from lorimer.core.result import PipelineResult
+from lorimer.core.result import PipelineResult, Status
 from lorimer.core.state import Decision, PipelineState, decided
 
-_STATUS: Final = {
+_STATUS: Final[Mapping[ExecutorErrorCode, Status]] = {
     ExecutorErrorCode.EXEC_LIMIT_TIMEOUT: "timeout",
     ExecutorErrorCode.EXEC_LIMIT_COST: "budget_exceeded",
     ExecutorErrorCode.EXEC_BUDGET_EXCEEDED: "budget_exceeded",
@@ -51,8 +51,8 @@ _STATUS: Final = {
 }
 
 
-def status_of(error: LorimerError | None) -> str:
-    """The status of a run that ends with this error; one of `core.result.STATUSES`."""
+def status_of(error: LorimerError | None) -> Status:
+    """The status of a run that ends with this error."""
     return "ok" if error is None else _STATUS.get(error.code, "error")
 
 

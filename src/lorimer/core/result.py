@@ -5,7 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import TypeVar
+from typing import Final, Literal, TypeAlias, TypeVar, get_args
 
 from pydantic import PydanticUserError, TypeAdapter, ValidationError
 
@@ -20,17 +20,12 @@ from lorimer.core.request import NO_USAGE, Usage
 
 T = TypeVar("T")
 
-STATUSES = (
-    "ok",
-    "error",
-    "timeout",
-    "cancelled",
-    "killed",
-    "budget_exceeded",
-    "rejected",
-    "suspended",
-)
+Status: TypeAlias = Literal[
+    "ok", "error", "timeout", "cancelled", "killed", "budget_exceeded", "rejected", "suspended"
+]
 """How a run can end. `suspended` is not an end: the run can be resumed."""
+STATUSES: Final[tuple[Status, ...]] = get_args(Status)
+"""All of them."""
 
 
 @record
@@ -49,7 +44,7 @@ class Ended(ABC):
 
     __slots__ = ()
 
-    status: str
+    status: Status
     exception: LorimerError | None
     cost_nano: int
 
@@ -97,8 +92,7 @@ class PipelineResult(Ended):
     """The result of a run. Complete even if the run failed: then with what was done until then."""
 
     run_id: str
-    status: str
-    """One of `STATUSES`."""
+    status: Status
     text: str = ""
     """The text of the last answer."""
     output: object = None

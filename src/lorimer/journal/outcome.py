@@ -4,13 +4,14 @@ PipelineResult that `run` returned."""
 from __future__ import annotations
 
 from collections.abc import Iterable
+from typing import cast
 
 from lorimer.core.errors import ExecutorErrorCode, PipelineError, error_from_json
 from lorimer.core.events import Event
 from lorimer.core.facts import PHASE
 from lorimer.core.history import History
 from lorimer.core.messages import message_from_json
-from lorimer.core.result import PipelineResult
+from lorimer.core.result import PipelineResult, Status
 from lorimer.core.wellformed import repaired
 from lorimer.journal.fold import Fold
 from lorimer.journal.recording import Recording
@@ -40,7 +41,7 @@ def outcome(recording: Recording) -> PipelineResult:
     ended = fold.runs[-1]
     result = PipelineResult(
         run_id=recording.run_id,
-        status=ended.status,
+        status=cast("Status", ended.status),
         text=text,
         output=end.data.get("output", text),
         exception=error_from_json(end.data) if ended.code else None,

@@ -145,3 +145,7 @@ def __getattr__(name: str) -> object:
     if name not in _HOME_OF:
         raise AttributeError(f"module 'lorimer.run' has no attribute {name!r}")
     return vars(import_module(f"lorimer.{_HOME_OF[name]}"))[name]
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

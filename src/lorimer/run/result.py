@@ -15,7 +15,7 @@ from lorimer.core.errors import (
 )
 from lorimer.core.messages import Message
 from lorimer.core.request import NO_USAGE, Usage
-from lorimer.core.result import Ended, PipelineResult
+from lorimer.core.result import Ended, PipelineResult, Status
 from lorimer.run.delivery import Artifact
 from lorimer.run.steps import RunStep, steps_of
 from lorimer.tools.base import ToolResult
@@ -27,8 +27,7 @@ class RunResult(Ended):
     up to that point."""
 
     run_id: str
-    status: str = "ok"
-    """One of `core.result.STATUSES`."""
+    status: Status = "ok"
     output: str = ""
     """The answer; for a run that failed, what there is of one."""
     structured_output: object = None
@@ -48,6 +47,11 @@ class RunResult(Ended):
     warnings: list[str] = field(default_factory=list[str])
     """Failures outside the run: ports that raised or took too long."""
     _steps: list[RunStep] | None = field(default=None, init=False, repr=False, compare=False)
+
+    @property
+    def text(self) -> str:
+        """`output`, by the name that a pipeline's result has for it."""
+        return self.output
 
     @property
     def _answer(self) -> object:

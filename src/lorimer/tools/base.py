@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from enum import Enum
 from math import inf
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final, TypeVar
+from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias, TypeVar, get_args
 
 from lorimer.core.errors import ConfigError, ExecutorErrorCode, nearest
 from lorimer.core.jsonable import JSON, no_data
@@ -26,8 +26,10 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-EFFECTS: Final = frozenset({"read", "write", "exec", "net", "send", "secret", "policy"})
-"""What a tool may do to the world. A tool that declares nothing may do everything."""
+Effect: TypeAlias = Literal["read", "write", "exec", "net", "send", "secret", "policy"]
+"""Something that a tool may do to the world."""
+EFFECTS: Final[frozenset[str]] = frozenset(get_args(Effect))
+"""All of them: a tool that declares nothing may do everything."""
 
 
 @dataclass(slots=True)

@@ -22,6 +22,7 @@ from lorimer.core.errors import ConfigError, nearest
 from lorimer.tools.base import (
     EFFECTS,
     Check,
+    Effect,
     NotDone,
     Tool,
     ToolContext,
@@ -49,14 +50,20 @@ class ToolOptions(TypedDict, total=False):
     """Default: the function's name."""
     description: str | None
     """What the model reads. Default: the function's docstring, without its sections."""
-    effects: str | Iterable[str] | None
-    """Of `read write exec net send secret policy`. Default: all of them."""
+    effects: Effect | Iterable[Effect] | None
+    """What it may do to the world. Default: everything."""
     idempotent: bool
+    """Repeating an interrupted call, with the same `idempotency_key`, has no further effect."""
     concurrency_safe: bool
+    """May run in parallel with other calls of the same reply."""
     early: bool
+    """May start while the model is still writing its reply: it only reads."""
     polling: bool
+    """It is called repeatedly on purpose, until something has changed: that is no loop."""
     timeout_s: float | None
+    """Seconds for one call. Default: `limits.tool_timeout_s`."""
     max_result_chars: int | None
+    """Most characters of its result, if fewer than `limits.max_result_chars`."""
     reconcile: Reconcile | None
     """Finds out whether an interrupted call took effect."""
     subject: str
@@ -64,6 +71,7 @@ class ToolOptions(TypedDict, total=False):
     paths: str | Iterable[str]
     """Parameters that are paths: rules compare them relative to the working directory."""
     rooted: bool
+    """It opens those paths only through `ToolContext.files`."""
     commands: str | Iterable[str]
     """Parameters that are command lines for a shell."""
     urls: str | Iterable[str]
@@ -73,7 +81,9 @@ class ToolOptions(TypedDict, total=False):
     callers: str | Iterable[str]
     """Roles of which whoever runs the agent needs one."""
     share_safe: bool
+    """It may remain in an agent that is run by someone other than its author."""
     untrusted: bool
+    """Its results are untrusted content, such as a web page."""
     approval: str
     """Why a person has to approve each call."""
 

@@ -24,3 +24,7 @@ def __getattr__(name: str) -> object:
     if name not in _HOMES:
         raise AttributeError(f"module 'lorimer.run.stores' has no attribute {name!r}")
     return vars(import_module(f"lorimer.run.stores.{_HOMES[name]}"))[name]
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from enum import IntEnum, StrEnum
 from types import MappingProxyType
-from typing import Final
+from typing import Final, Literal, TypeAlias
 
 from lorimer.core.errors import ConfigError, nearest
 from lorimer.tools.policy.effects import Kind
@@ -17,6 +17,10 @@ class Action(IntEnum):
     DENY = 0
     ASK = 1
     ALLOW = 2
+
+
+ModeName: TypeAlias = Literal["plan", "default", "acceptEdits", "sandboxed", "dontAsk", "bypass"]
+"""The values of `Mode`, as a caller writes them."""
 
 
 class Mode(StrEnum):
