@@ -10,6 +10,9 @@ from typing import Any
 
 import pytest
 
+from lorimer.cli.runs.times import spans_of
+from lorimer.core.events import Event
+from lorimer.core.jsonable import JSON
 from lorimer.core.manifest import SubAgent
 from lorimer.journal import SQLiteJournal
 from lorimer.journal.retention import compact
@@ -157,5 +160,45 @@ def test_where_the_money_went(store: tuple[str, str]) -> None:
     assert "█" in told[1] and told[-1].split()[:2] == ["in", "all"]
     [one] = lines(invoke(*options, "--json", "--turn", "2").stdout)
     assert one["iteration"] == 1
-    both = invoke(*options, "--decision", "tool")
-    assert both.exit_code == 2 and "give one of them" in both.stderr
+    for other in (("--decision", "tool"), ("--time",)):
+        both = invoke(*options, *other)
+        assert both.exit_code == 2 and "give one of them" in both.stderr
+
+
+def test_where_the_time_went(store: tuple[str, str]) -> None:
+    options = ("runs", "explain", store[1], "--store", store[0], "--time")
+    rows = lines(invoke(*options, "--json").stdout)
+    assert {"model", "tool"} <= {row["kind"] for row in rows}
+    assert all(0 <= row["begin_s"] <= row["end_s"] for row in rows)
+    head, *told, total = invoke(*options).stdout.splitlines()
+    assert head.split()[:3] == ["turn", "what", "took"] and len(told) == len(rows)
+    assert "models" in total and "tools" in total
+    [one] = {row["iteration"] for row in lines(invoke(*options, "--json", "--turn", "2").stdout)}
+    assert one == 1
+
+
+def test_the_time_between_interruptions_is_left_out() -> None:
+    def fact(type: str, time: float, **data: JSON) -> Event:
+        return Event(type, data, time=time)
+
+    use: JSON = [{"type": "tool_use", "id": "a", "name": "send", "input": {}}] * 2
+    found = spans_of(
+        [
+            fact("run.start", 100.0),
+            fact("model.intent", 101.0),
+            fact("model.intent", 9_001.0, used_s=2.0),
+            fact("model.reply", 9_002.0, content=use, model="m"),
+            fact("tool.intent", 9_002.0, key="0"),
+            fact("effect.intent", 9_002.5, key="approval:1"),
+            fact("tool.result", 9_003.0, key="0", is_error=True),
+            fact("effect", 9_004.0, key="approval:1"),
+            fact("tool.result", 9_005.0, key="1"),
+        ]
+    )
+    assert [(each.kind, each.begin_s, each.end_s, each.problem) for each in found] == [
+        ("model", 1.0, 2.0, "no result"),
+        ("model", 2.0, 3.0, ""),
+        ("tool", 3.0, 4.0, "failed"),
+        ("tool", 3.0, 6.0, ""),
+        ("person", 3.5, 5.0, ""),
+    ]

@@ -43,6 +43,9 @@ _ABOUT, _WHAT, _WHY = 60, 110, 160
     help="Only decisions of this kind, all of them; may be given again.",
 )
 @click.option("--cost", is_flag=True, help="Where the money went instead: call by call, with bars.")
+@click.option(
+    "--time", "times", is_flag=True, help="Where the time went instead: call by call, with bars."
+)
 @click.option("--json", "as_json", is_flag=True, help="One JSON object for each.")
 @store_option
 def explain(
@@ -50,6 +53,7 @@ def explain(
     turn: int | None,
     kinds: tuple[str, ...],
     cost: bool,
+    times: bool,
     as_json: bool,
     store: str | None,
 ) -> None:
@@ -59,17 +63,27 @@ def explain(
     RUN is an id or its beginning. Stages and models are shown where they differ from the turn
     before; --decision and --json show them all. Nothing is changed, no model is called.
     """
-    if cost and kinds:
-        raise Fault("--cost shows what was paid for, --decision what was decided: give one of them")
-    asyncio.run(_explain(run, turn, kinds, cost, as_json, store))
+    if cost + times + bool(kinds) > 1:
+        raise Fault(
+            "--cost shows what was paid for, --time what took time, --decision what was decided:"
+            " give one of them"
+        )
+    asyncio.run(_explain(run, turn, kinds, cost, times, as_json, store))
 
 
 async def _explain(
-    run: str, turn: int | None, kinds: Sequence[str], cost: bool, as_json: bool, store: str | None
+    run: str,
+    turn: int | None,
+    kinds: Sequence[str],
+    cost: bool,
+    times: bool,
+    as_json: bool,
+    store: str | None,
 ) -> None:
     from lorimer.cli import reading
     from lorimer.cli.printing import paged
     from lorimer.cli.runs.cost import print_costs
+    from lorimer.cli.runs.times import print_times, spans_of
     from lorimer.cli.store import existing_store, opened
     from lorimer.journal.explain import explain as reasons
     from lorimer.journal.explain.costs import costs
@@ -90,6 +104,11 @@ async def _explain(
         paid = [c for c in costs(recording, catalogue()) if turn is None or c.iteration == turn - 1]
         with paged():
             print_costs(paid, as_json=as_json)
+        return
+    if times:
+        took = [s for s in spans_of(recording.facts) if turn is None or s.iteration == turn - 1]
+        with paged():
+            print_times(took, as_json=as_json)
         return
     chosen = [
         each
