@@ -22,6 +22,7 @@ _BAR: Final = (20, 100)
 _BESIDE: Final = 19
 """Columns of the turn, the duration, and what separates the columns."""
 _STYLES: Final[Mapping[str, str]] = {"model": "cyan", "tool": "green", "person": "magenta"}
+_OPEN: Final[Mapping[str, str]] = {"person": "no answer"}
 _PEOPLE: Final = ("approval", "question")
 
 
@@ -36,7 +37,7 @@ class Span:
     """Seconds that the run had been running, without the time between interruptions."""
     end_s: float
     problem: str = ""
-    """`failed`, or `no result`: it was begun, and nothing is recorded of its end."""
+    """`failed`; or `no result`, of a person `no answer`: nothing is recorded of its end."""
 
     @property
     def seconds(self) -> float:
@@ -80,8 +81,9 @@ def spans_of(facts: Sequence[Event]) -> list[Span]:
             begun[key] = (at, "person", "a person")
         elif fact.type == "effect" and _asks(key) and key in begun:
             end(key, "person", "a person", begin=at, failed=False)
-    open_ones = [Span(turn, kind, what, s, at, "no result") for s, kind, what in begun.values()]
-    return sorted([*found, *open_ones], key=lambda span: span.begin_s)
+    for since, kind, what in begun.values():
+        found.append(Span(turn, kind, what, since, at, _OPEN.get(kind, "no result")))
+    return sorted(found, key=lambda span: span.begin_s)
 
 
 def _asks(key: str) -> bool:
@@ -134,7 +136,8 @@ def _print(spans: Sequence[Span]) -> None:
     table.add_column(Text(f"{left}{right:>{columns - len(left)}}", style="dim"), no_wrap=True)
     before = -1
     for span, name in zip(spans, names, strict=True):
-        style = {"failed": "red", "no result": "yellow"}.get(span.problem, _STYLES[span.kind])
+        failed = span.problem == "failed"
+        style = "red" if failed else "yellow" if span.problem else _STYLES[span.kind]
         begin = min(int((span.begin_s - first) * scale), columns - 1)
         long = min(round(span.seconds * scale), columns - begin)
         table.add_row(
@@ -144,7 +147,7 @@ def _print(spans: Sequence[Span]) -> None:
             Text.assemble(
                 " " * begin,
                 ("█" * long if long else "▏", style),
-                (f" {span.problem}" if span.problem == "no result" else "", style),
+                ("" if failed else f" {span.problem}", style),
             ),
         )
         before = span.iteration
