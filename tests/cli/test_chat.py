@@ -223,3 +223,29 @@ def test_scripts_and_emoji_that_need_joiners_are_shown_with_them(
         monkeypatch.setenv("ANTHROPIC_API_KEY", "sk-ant-test")
         result = invoke("chat", "--preset", "chat", "-m", "claude-sonnet-4-6", input="x\n")
     assert result.stdout == f"{persian} {family} a\\u200db\\u200d\n", "hidden elsewhere"
+
+
+def test_prose_is_broken_between_words_and_code_is_not(monkeypatch: pytest.MonkeyPatch) -> None:
+    words = "several words that go on " * 3
+    code = "python program.py --with some --options that somebody may copy"
+    wide = "中文字符" * 9
+    said = f"{words}\n- {words}\n```\n{code}\n```\n{wide}\n" + "x" * 50
+    with FakeLLMServer([Turn(said)]) as server:
+        monkeypatch.setenv("ANTHROPIC_BASE_URL", server.url)
+        monkeypatch.setenv("ANTHROPIC_API_KEY", "sk-ant-test")
+        done = in_terminal(
+            *("chat", "--preset", "chat", "-m", "claude-sonnet-4-6"),
+            keys=[(b"> ", b"x\n"), (b"x" * 50, b""), (b"> ", b"\x04")],
+            columns=40,
+        )
+    rows = [row.rstrip() for row in done.out.replace("\r", "").split("\n")]
+    first = next(
+        at for at, row in enumerate(rows) if row.endswith("words that go on several words")
+    )
+    assert rows[first + 1 : first + 4] == [
+        "that go on several words that go on",
+        "- several words that go on several words",
+        "  that go on several words that go on",
+    ]
+    assert code in rows and wide[:20] in rows and wide[20:] in rows
+    assert "x" * 50 in rows

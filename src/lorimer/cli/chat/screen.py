@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import shutil
 import sys
 from collections.abc import Generator
 from contextlib import contextmanager
 
 import click
 
+from lorimer.cli.chat.flow import Flow
 from lorimer.cli.progress import Plain, Screen, screen_for
 from lorimer.cli.story import Line, Story
 from lorimer.cli.text import JOINERS, readable, visible
@@ -25,6 +27,7 @@ class ChatScreen:
         self._turning = False
         self._in_line = False
         """The text shown last does not end with a newline."""
+        self._flow = Flow(lambda: shutil.get_terminal_size().columns)
         self._last: str = ""
         """The last character shown, and after it a joiner that is not shown yet, if there is one:
         what it joins decides how it is shown."""
@@ -47,7 +50,8 @@ class ChatScreen:
             self._stop()
             held = self._last + text
             whole = held.rstrip(JOINERS) or held
-            click.echo(readable(whole)[len(visible(self._last[:1])) :], nl=False)
+            shown = readable(whole)[len(visible(self._last[:1])) :]
+            click.echo(self._flow.feed(shown) if sys.stdout.isatty() else shown, nl=False)
             sys.stdout.flush()
             self._last = held[len(whole) - 1 :]
             self._in_line = not held.endswith("\n")
@@ -72,7 +76,7 @@ class ChatScreen:
 
     def _break(self) -> None:
         if self._in_line:
-            click.echo(visible(self._last[1:]))
+            click.echo(f"{self._flow.end()}{visible(self._last[1:])}")
             self._in_line = False
         self._last = ""
 
