@@ -249,3 +249,12 @@ def test_prose_is_broken_between_words_and_code_is_not(monkeypatch: pytest.Monke
     ]
     assert code in rows and wide[:20] in rows and wide[20:] in rows
     assert "x" * 50 in rows
+
+
+def test_a_chat_takes_the_options_that_its_hints_name() -> None:
+    with FakeLLMServer([Turn("here")]) as server:
+        words = ("chat", "--preset", "chat", "-m", "openai:mine", "--base-url", server.openai_url)
+        limited = (*words, "--max-cost-usd", "1", "--timeout", "30s")
+        refused = invoke(*limited, input="x\n")
+        assert "Add --allow-unpriced" in refused.stderr
+        assert invoke(*limited, "--allow-unpriced", input="x\n").stdout == "here\n"

@@ -64,3 +64,16 @@ def test_what_cannot_be_forked(own_place: Path) -> None:
     assert invoke("runs", "fork", "run_zzz", "--after", "1").exit_code == 2
     assert invoke("runs", "fork", run).exit_code == 2
     assert last_run() == run, "nothing was begun"
+
+
+def test_the_hint_for_an_unknown_price_names_no_option_that_it_does_not_take() -> None:
+    run = finished()
+    Path("limited.yaml").write_text(
+        "model: {model: 'openai:mine'}\nlimits: {max_cost_usd: 1}\nstages:\n"
+        "  - {order: 1, name: input}\n  - {order: 2, name: context}\n  - {order: 6, name: api}\n"
+        "  - {order: 9, name: parse}\n  - {order: 21, name: yield}\n"
+    )
+    words = ("--after", "1", "x", "--manifest", "limited.yaml", "--base-url", "http://127.0.0.1:9")
+    told = invoke("runs", "fork", run, *words).stderr
+    assert "exec.api.unpriced" in told
+    assert "hint: Give its price in a host file, or take another model" in told

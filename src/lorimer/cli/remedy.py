@@ -7,6 +7,8 @@ import os
 from dataclasses import replace
 from importlib import import_module
 
+import click
+
 from lorimer.cli import host
 from lorimer.cli.agent import first
 from lorimer.cli.call import Call
@@ -22,9 +24,12 @@ from lorimer.models.registry import PROVIDERS
 def remedy(error: LorimerError, spec: str, call: Call) -> str:
     """The hint for an error of a run that asks the model `spec`; "" when there is none."""
     if error.code is ExecutorErrorCode.EXEC_API_UNPRICED:
+        price = "give its price in a host file"
+        if not _takes("--allow-unpriced"):  # the limits are those that the run began with
+            return f"{price.capitalize()}, or take another model"
         return (
             "Add --allow-unpriced, and its calls count as free; or set no cost limit "
-            "(--max-cost-usd); or give its price in a host file"
+            f"(--max-cost-usd); or {price}"
         )
     known = host.read(call.models)
     provider = first(spec, known).provider
@@ -56,6 +61,12 @@ def remedy(error: LorimerError, spec: str, call: Call) -> str:
                 if call.base_url:
                     held = replace(held, base_url=url)
     return advice(error, held) if isinstance(error, APIError) else error.hint
+
+
+def _takes(option: str) -> bool:
+    """Whether the running command has this option."""
+    context = click.get_current_context(silent=True)
+    return context is None or any(option in each.opts for each in context.command.params)
 
 
 def _url(provider: str, call: Call) -> str:

@@ -10,9 +10,9 @@ from pathlib import Path
 import click
 
 from lorimer.cli.agent_options import AgentOptions, agent_options
-from lorimer.cli.click_types import Dollars, Whole
 from lorimer.cli.fail import Fault
-from lorimer.cli.options import Span, Terms, execution_options
+from lorimer.cli.limit_options import LimitOptions, limit_options
+from lorimer.cli.options import Terms, execution_options
 from lorimer.cli.standard_input import UNREAD, UNREAD_BESIDE_FILE, has_more, piped
 
 
@@ -30,45 +30,20 @@ from lorimer.cli.standard_input import UNREAD, UNREAD_BESIDE_FILE, has_more, pip
     help="Answer with JSON that conforms to the JSON Schema in this file (.json, .yaml, .toml). An"
     " invalid answer is returned to the model, at most twice.",
 )
-@click.option(
-    "--max-turns",
-    type=Whole(min=1),
-    metavar="N",
-    help="Most model calls. Default: the agent's limit; 50 for the preset agent.",
-)
-@click.option(
-    "--max-cost-usd",
-    type=Dollars(),
-    metavar="USD",
-    help="Most US dollars to spend. Default: the agent's limit; presets have none.",
-)
-@click.option(
-    "--allow-unpriced",
-    is_flag=True,
-    help="Under a cost limit, also call models of unknown price; they count as free.",
-)
+@limit_options("", "50 for the preset agent")
 @click.option(
     "--record",
     type=click.Path(dir_okay=False, path_type=Path),
     help="Record the models' answers, with digests of the requests, in this file; replay it with"
     " -m scripted:FILE.jsonl.",
 )
-@click.option(
-    "--timeout",
-    type=Span(),
-    metavar="TIME",
-    help="Time limit: seconds, or 90s, 5m, 2h. Default: the agent's limit; 30m for a preset.",
-)
 @execution_options
 def run(
     words: tuple[str, ...],
     input_file: Path | None,
     output_schema: Path | None,
-    max_turns: int | None,
-    max_cost_usd: float | None,
-    allow_unpriced: bool,
+    within: LimitOptions,
     record: Path | None,
-    timeout: float | None,
     wanted: AgentOptions,
     terms: Terms,
 ) -> int:
@@ -96,9 +71,7 @@ def run(
     described = wanted.described(host.read(terms.models), effective)
     if output_schema is not None:
         agent.shape(described, output_schema)
-    limits = agent.limited(
-        described.limits, max_turns, max_cost_usd, timeout, unpriced=allow_unpriced
-    )
+    limits = within.applied(described.limits)
     terms = settings.with_settings(terms, effective)
     forgets = "-" not in words and not terms.output.quiet
     unread = UNREAD if input_file is None else UNREAD_BESIDE_FILE

@@ -8,8 +8,8 @@ from contextlib import AsyncExitStack
 import click
 
 from lorimer.cli.agent_options import AgentOptions, agent_options
-from lorimer.cli.click_types import Dollars, Whole
 from lorimer.cli.fail import Fault
+from lorimer.cli.limit_options import LimitOptions, limit_options
 from lorimer.cli.options import Terms, terms_options
 
 
@@ -23,25 +23,12 @@ from lorimer.cli.options import Terms, terms_options
     help="Continue this one: an id or its beginning.",
 )
 @agent_options("chat or agent", "Talk with")
-@click.option(
-    "--max-turns",
-    type=Whole(min=1),
-    metavar="N",
-    help="Most model calls per answer. Default: the agent's limit; 50 for the preset agent, 20 for"
-    " chat.",
-)
-@click.option(
-    "--max-cost-usd",
-    type=Dollars(),
-    metavar="USD",
-    help="Most US dollars per answer. Default: the agent's limit; presets have none.",
-)
+@limit_options(" per answer", "50 for the preset agent, 20 for chat")
 @terms_options
 def chat(
     go_on: bool,
     session: str | None,
-    max_turns: int | None,
-    max_cost_usd: float | None,
+    within: LimitOptions,
     wanted: AgentOptions,
     terms: Terms,
 ) -> int:
@@ -57,12 +44,12 @@ def chat(
     """
     if go_on and session is not None:
         raise Fault("--continue and --session both name a conversation: give one of them")
-    from lorimer.cli import agent, host, settings
+    from lorimer.cli import host, settings
     from lorimer.cli.chat.loop import Chat
 
     effective = settings.effective_settings(terms.workspace)
     described = wanted.described(host.read(terms.models), effective)
-    limits = agent.limited(described.limits, max_turns, max_cost_usd, None, unpriced=False)
+    limits = within.applied(described.limits)
     terms = settings.with_settings(terms, effective)
     with asyncio.Runner() as runner:
         stack = AsyncExitStack()
