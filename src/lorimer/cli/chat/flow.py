@@ -60,6 +60,8 @@ class Flow:
 
     def _placed(self) -> str:
         """The word that was held back, on the next row if it does not fit on this one."""
+        if not self._word:
+            return ""
         word, self._word = self._word, ""
         width, columns = _width(word), self._columns()
         item = _ITEM.match(self._head)
