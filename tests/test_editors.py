@@ -14,7 +14,9 @@ from typing import get_args
 import pytest
 
 import lorimer
+from lorimer import PipelinePresets
 from lorimer.core.result import STATUSES
+from lorimer.session import SessionManager
 from lorimer.tools import EFFECTS
 from lorimer.tools.policy.modes import Mode, ModeName
 
@@ -66,3 +68,10 @@ def test_what_completes_after_a_dot_is_all_that_is_public(module: str) -> None:
     offered = {name for name in dir(opened) if not name.startswith("_")}
     assert set(opened.__all__) <= offered
     assert not {"TYPE_CHECKING", "import_module", "annotations"} & offered
+
+
+def test_what_a_notebook_shows_of_a_pipeline_and_a_session() -> None:
+    pipeline = PipelinePresets.chat(model="scripted:echo")
+    assert repr(pipeline) == "<Pipeline 'chat': 12 stages, scripted:echo>"
+    session = SessionManager().create(pipeline, "alice")
+    assert repr(session) == f"<Session 'alice' of {pipeline!r}>"

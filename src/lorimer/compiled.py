@@ -41,6 +41,10 @@ class CompiledManifest:
         """Earlier manifests, by hash."""
         self._plan = self._compile(manifest, bindings)
 
+    def __repr__(self) -> str:
+        stages, spec = len(self._plan.stages), spec_of(self.manifest)
+        return f"<{type(self).__name__} {self.manifest.metadata.name!r}: {stages} stages, {spec}>"
+
     @property
     def plan(self) -> Plan:
         """The plan that runs, compiled again whenever the manifest is changed through this

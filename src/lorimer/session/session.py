@@ -35,6 +35,9 @@ class Session(Runner):
         self._launcher = pipeline.branch(info.session_id)
         self._models = pipeline.models
 
+    def __repr__(self) -> str:
+        return f"<Session {self.session_id!r} of {self.pipeline!r}>"
+
     @property
     def plan(self) -> Plan:
         """The pipeline's, in its current state."""
