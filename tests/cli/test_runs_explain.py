@@ -202,3 +202,11 @@ def test_the_time_between_interruptions_is_left_out() -> None:
         ("tool", 3.0, 6.0, ""),
         ("person", 3.5, 5.0, ""),
     ]
+    waited = [
+        fact("run.start", 100.0),
+        fact("effect.intent", 100.0, key="approval:0"),
+        fact("effect", 160.0, key="approval:0"),
+        fact("model.intent", 9_000.0, used_s=2.0),
+        fact("model.reply", 9_003.0),
+    ]
+    assert [(each.begin_s, each.end_s) for each in spans_of(waited)] == [(0.0, 60.0), (60.0, 63.0)]

@@ -62,7 +62,7 @@ def spans_of(facts: Sequence[Event]) -> list[Span]:
         data, turn = fact.data, fact.iteration
         used = data.get("used_s")
         if isinstance(used, int | float):  # the first fact after an interruption
-            origin = fact.time - used
+            origin = fact.time - max(used, at)  # it does not count how long a person was asked
         at, key = max(fact.time - origin, at), str(data.get("key"))
         if fact.type == "model.intent":
             if "model" in begun:  # its process was ended
