@@ -70,8 +70,8 @@ def test_the_demo_with_its_script(own_place: Path) -> None:
         for line in done.out.partition("Next, type:")[2].splitlines()
         if " -m lorimer " in line
     ]
-    assert len(commands) == 4
-    for words in commands[:3]:
+    assert len(commands) == 5
+    for words in commands[:4]:
         result = invoke(*words)
         assert result.exit_code == 0, (words, result.output)
 

@@ -250,8 +250,10 @@ class Show:
         name, folder = program(), self.folder
         store = shlex.quote(str(folder.journal))
         manifest = shlex.quote(str(folder.manifest))
+        run = short_id(row.run_id)
         for command, why in (
-            (f"runs show {short_id(row.run_id)} --store {store}", "the run, fact by fact"),
+            (f"runs show {run} --store {store}", "the run, turn by turn"),
+            (f"runs explain {run} --time --store {store}", "where its time went, as bars"),
             (f"manifest explain {manifest}", "the agent, stage by stage"),
             ("doctor", "what works on this machine, and what is missing"),
             ('run "what is in this folder?"', "an agent of your own; needs a key"),
