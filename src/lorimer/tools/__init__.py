@@ -6,6 +6,7 @@ from lorimer.tools.asking import AskLater
 from lorimer.tools.base import (
     EFFECTS,
     NOT_DONE,
+    Effect,
     NotDone,
     Tool,
     ToolContext,
@@ -23,6 +24,7 @@ __all__ = [
     "EFFECTS",
     "NOT_DONE",
     "AskLater",
+    "Effect",
     "FunctionTool",
     "NotDone",
     "Person",
