@@ -54,6 +54,7 @@ def test_runs_are_listed_newest_first() -> None:
     assert "ok" in shown[1]
     assert "Tidy up this folder" in shown[1]
     assert len(lines(invoke("runs", "ls", "--json", "-n", "1").stdout)) == 1
+    assert len(lines(invoke("runs", "ls", "--json", "--limit", "1").stdout)) == 1
     data = listed()[0]
     assert data["run_id"] == second
     assert data["status"] == "ok"

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from lorimer.core.cancel import Reason
-from lorimer.core.errors import ExecutorErrorCode, JournalError, PipelineError
+from lorimer.core.errors import ConfigError, ExecutorErrorCode, JournalError, PipelineError
 from lorimer.journal import MemoryJournal, SQLiteJournal
 from lorimer.testing import ScriptedModel, SimulatedWorld, simulate
 from tests.core.support import Do, make, use
@@ -43,6 +43,9 @@ def test_a_conversation_of_a_dead_process_is_gone_on_with_after_a_wait(kind: str
         assert "'bob' is being written by 'the dead one', whose claim holds until " in str(error)
         assert " UTC, 30 s from now" in str(error)
         assert "wait_s=30 " in error.hint
+        for wrong in ("5", None, float("nan")):
+            with pytest.raises(ConfigError, match="wait_s must be a number of seconds, not "):
+                await heir.run("Who am I?", wait_s=wrong)  # type: ignore[arg-type]
         began = world.monotonic()
         with pytest.raises(JournalError):
             await heir.run("Who am I?", wait_s=10)

@@ -292,9 +292,16 @@ def _pictures(names: Mapping[str, object]) -> dict[str, str]:
             for y in _arrays(other)
             if x.dtype != object and y.dtype != object
         )
-        columns = isinstance(mine, pandas.Series | numpy.ndarray)  # a frame may keep what it gave
-        found[f"{one}, {two}"] = f"{shares} {mine is other and not columns}"
+        found[f"{one}, {two}"] = f"{shares} {mine is other and _has_identity(mine)}"
     return found
+
+
+def _has_identity(value: object) -> bool:
+    """Not columns: a frame may keep what it gave. Nor numbers: they cannot change, so that an
+    equal one takes the place of another."""
+    if isinstance(value, numpy.generic):
+        return isinstance(value, numpy.void)
+    return not isinstance(value, pandas.Series | numpy.ndarray | int | float)
 
 
 def _arrays(value: Any) -> list[Any]:

@@ -83,6 +83,56 @@ def test_what_is_put_is_found_replaced_and_forgotten(kind: str, tmp_path: Path) 
     asyncio.run(main())
 
 
+UNSPACED = {
+    "tea": "小明喜欢喝绿茶",
+    "key": "部署密钥保存在保险箱里",
+    "station": "会議は京都駅の前で行われる",
+    "seoul": "회의는 서울에서 열린다",
+    "train": "รถไฟออกเวลาแปดโมงเช้า",
+}
+
+
+@pytest.mark.parametrize("kind", MADE)
+def test_words_are_found_where_no_spaces_separate_them(kind: str, tmp_path: Path) -> None:
+    async def main() -> None:
+        memory = MADE[kind](tmp_path)
+        await memory.put([MemoryItem(name, text) for name, text in UNSPACED.items()])
+        for query, name in {
+            "谁爱喝茶?": "tea",
+            "密钥在哪里": "key",
+            "京都のどこですか": "station",
+            "서울": "seoul",
+            "เวลารถไฟ": "train",
+        }.items():
+            assert ids(await memory.search(query, limit=9))[:1] == [name], query
+        assert await memory.search("天气", limit=9) == []
+        if isinstance(memory, SQLiteMemory):
+            await memory.close()
+
+    asyncio.run(main())
+
+
+def test_a_file_of_the_first_format_finds_them_too(tmp_path: Path) -> None:
+    async def main() -> None:
+        memory = SQLiteMemory(tmp_path / "memory.db")
+        await memory.put([MemoryItem("a", "The sky is blue", tags=("云",))])
+        await memory.put([MemoryItem(name, text) for name, text in UNSPACED.items()])
+        await memory.close()
+        db = apsw.Connection(str(tmp_path / "memory.db"))
+        db.execute("DELETE FROM words; PRAGMA user_version = 1")
+        db.execute("INSERT INTO words (rowid, text) SELECT number, text||' '||tags FROM item")
+        db.close()
+        for _ in range(2):
+            assert ids(await memory.search("谁爱喝茶?", limit=9)) == ["tea"]
+            assert ids(await memory.search("blue", limit=9)) == ["a"]
+            assert await memory.remove(["tea"]) == 1
+            assert ids(await memory.search("绿茶 云", limit=9)) == ["a"]
+            await memory.put([MemoryItem("tea", UNSPACED["tea"])])
+            await memory.close()
+
+    asyncio.run(main())
+
+
 def test_a_file_is_kept_and_has_scopes(tmp_path: Path) -> None:
     async def main() -> None:
         path = tmp_path / "memory.db"

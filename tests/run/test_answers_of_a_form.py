@@ -118,6 +118,7 @@ async def test_types_hold_phases_and_delegates_too() -> None:
 async def test_one_that_never_fits_is_an_error() -> None:
     result = await executor_of(["no"] * 3).run(RunnableAgent(output_schema=Place), "Ulm?")
     assert (result.status, result.structured_output) == ("error", None)
+    assert result.code is ExecutorErrorCode.EXEC_API_OUTPUT_INVALID
     assert "not accepted after 3 tries" in result.error
 
 
@@ -140,7 +141,7 @@ async def test_what_stands_in_for_the_answer_of_a_phase_has_to_fit_too() -> None
     agent = RunnableAgent("writer", phases=phases, output_schema=Place)
     result = await executor_of(["no"] * 3).run(agent, "Ulm?")
     assert (result.status, result.structured_output) == ("error", None)
-    assert "not accepted after 1 tries" in result.error
+    assert "not accepted after 1 try:" in result.error
     fits = replace(agent, phases=(replace(phases[0], fallback=GOOD),))
     result = await executor_of(["no"] * 3).run(fits, "Ulm?")
     assert result.structured_output == {"city": "Ulm", "people": 126}

@@ -58,6 +58,16 @@ def sent(input: Any, change: Change | None = None, preset: str = "chat") -> Mess
     return simulate(main)
 
 
+def test_who_gives_a_conversation_as_input_is_told_how_one_goes_on() -> None:
+    turns = [{"role": "user", "content": "hi"}]
+    for conversation in ({"messages": turns}, turns):
+        error = sent(conversation)
+        assert isinstance(error, LorimerError) and "with its session_id" in error.hint
+    for other in ({"messages": []}, {"messages": "hi"}, ["hi"], ""):
+        error = sent(other)
+        assert isinstance(error, LorimerError) and not error.hint
+
+
 @pytest.mark.parametrize(
     ("input", "text"),
     [

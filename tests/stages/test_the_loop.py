@@ -719,7 +719,8 @@ def test_after_the_retries_the_run_ends_in_error_with_the_last_answer() -> None:
     result = judged(["no", "non", "nein", "never asked"], min_chars=10)
     assert (result.status, result.text, result.iterations) == ("error", "nein", 3)
     assert isinstance(result.exception, StageError)
-    assert result.code is CODE.EXEC_STAGE_FAILED
+    assert result.code is CODE.EXEC_API_OUTPUT_INVALID
+    assert "max_retries" in result.exception.hint
     assert "not accepted after 3 tries" in result.error
     check_history(result.messages)
 

@@ -89,7 +89,7 @@ store_option = click.option(
 
 limit_option = click.option(
     "-n",
-    "limit",
+    "--limit",
     type=Whole(min=1),
     metavar="N",
     default=20,

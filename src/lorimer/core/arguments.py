@@ -33,6 +33,14 @@ def check_id(name: str, value: object, example: str) -> None:
         )
 
 
+def check_seconds(name: str, value: object) -> None:
+    """Check that a value is a number of seconds; infinity is one. Raises ConfigError."""
+    if not isinstance(value, int | float):
+        raise wrong(name, value, "a number of seconds", f"{name}=60")
+    if value != value:  # NaN, for which no wait is ever over
+        raise ConfigError(f"{name} must be a number of seconds, not nan")
+
+
 def each_of(name: str, values: object, kind: type, example: str) -> tuple[object, ...]:
     """A collection of this type as a tuple; a single value counts as a collection of one. Raises
     ConfigError."""

@@ -7,12 +7,13 @@ every process.
 
 from __future__ import annotations
 
-import re
 from collections import Counter, deque
 from collections.abc import Mapping
 from hashlib import blake2b
 from math import log1p, sqrt
 from typing import Final
+
+from lorimer.core.words import is_gram, words
 
 BUCKETS: Final = 1 << 16
 MAX_WORDS: Final = 2_000
@@ -21,17 +22,20 @@ _POSTINGS: Final = 512
 """Most texts in one bucket: the newest, so that a search costs the same however many texts there
 are."""
 _STEM: Final = 6
-_WORD: Final = re.compile(r"\w+")
 
 
 def embed(text: str) -> dict[int, float]:
     """The sparse vector of a text, of length 1: bucket to value. Words count by their first
     letters, so that "deploy" is found by "deployment", and by the logarithm of their frequency."""
-    words = _WORD.findall(text.casefold())[:MAX_WORDS]
-    counts = Counter([_bucket(word[:_STEM]) for word in words if len(word) > 2 or word.isdigit()])
+    found = words(text.casefold())[:MAX_WORDS]
+    counts = Counter([_bucket(word[:_STEM]) for word in found if _counts(word)])
     values = {bucket: log1p(count) for bucket, count in counts.items()}
     length = sqrt(sum([value * value for value in values.values()]))
     return {bucket: value / length for bucket, value in values.items()}
+
+
+def _counts(word: str) -> bool:
+    return len(word) > 2 or word.isdigit() or is_gram(word)
 
 
 def _bucket(word: str) -> int:

@@ -6,6 +6,7 @@ from __future__ import annotations
 import os
 from typing import Final
 
+from lorimer.core.arguments import check_seconds
 from lorimer.core.bus import Bus, Listeners
 from lorimer.core.errors import ExecutorErrorCode, JournalError, PipelineError
 from lorimer.core.events import Event
@@ -82,6 +83,7 @@ class Claims:
         """Open a stream. While another owner's claim is in force, waits for at most `wait_s`
         seconds, since a process that died releases nothing. Then raises JournalError
         `exec.journal.conflict`, naming the owner and until when the claim holds."""
+        check_seconds("wait_s", wait_s)
         until = self._world.monotonic() + wait_s
         while True:
             try:

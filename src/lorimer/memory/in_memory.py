@@ -15,8 +15,10 @@ class InMemory:
     def __init__(self) -> None:
         self._items: dict[str, MemoryItem] = {}
         self._vectors = Vectors()
-        self._numbers: dict[int, str] = {}
-        """Of the texts that still count, by their number among the vectors."""
+        self._numbers: dict[str, int] = {}
+        """The number of each item's text among the vectors."""
+        self._ids: dict[int, str] = {}
+        """The item of each text that still counts."""
 
     async def put(self, items: Sequence[MemoryItem]) -> None:
         """As in the port."""
@@ -26,13 +28,14 @@ class InMemory:
             if known is None or known.text != item.text:
                 if known is not None:
                     self._forget(item.id)
-                self._numbers[self._vectors.add(item.text)] = item.id
+                at = self._numbers[item.id] = self._vectors.add(item.text)
+                self._ids[at] = item.id
 
     async def search(self, query: str, *, limit: int) -> Sequence[MemoryItem]:
         """As in the port."""
         # more than asked for, since texts of forgotten items are among them
         found = self._vectors.search(query, 4 * limit + 16)
-        there = [self._numbers[number] for number in found if number in self._numbers]
+        there = [self._ids[number] for number in found if number in self._ids]
         return [self._items[item_id] for item_id in there[:limit]]
 
     async def pinned(self, *, limit: int) -> Sequence[MemoryItem]:
@@ -49,5 +52,4 @@ class InMemory:
         return len(gone)
 
     def _forget(self, item_id: str) -> None:
-        number = next(at for at, known in self._numbers.items() if known == item_id)
-        del self._numbers[number]
+        del self._ids[self._numbers.pop(item_id)]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from threading import Lock
@@ -12,6 +11,7 @@ import apsw
 
 from lorimer.core.errors import MemoryFailed
 from lorimer.core.memory import MemoryItem
+from lorimer.core.words import grams, words
 from lorimer.core.world import World
 from lorimer.journal.sqlite.database import (
     Database,
@@ -30,10 +30,10 @@ from lorimer.world.real import RealWorld
 
 T = TypeVar("T")
 
-_VERSION: Final = 1
+_VERSION: Final = 2
+"""1 did not index `grams`."""
 _MAX_WORDS: Final = 64
 """Of a query; what follows does not count."""
-_WORD: Final = re.compile(r"\w+")
 _SEARCH: Final = """
 SELECT id, item.text, kind, time, session_id, importance, pinned, tags
 FROM words JOIN item ON item.number = words.rowid
@@ -92,8 +92,7 @@ class SQLiteMemory:
 
     async def search(self, query: str, *, limit: int) -> Sequence[MemoryItem]:
         """As in the port."""
-        words = _WORD.findall(query)[:_MAX_WORDS]
-        asked = " OR ".join([f'"{word}"' for word in dict.fromkeys(words)])
+        asked = " OR ".join([f'"{word}"' for word in [*dict.fromkeys(words(query))][:_MAX_WORDS]])
         if not asked:
             return []
         values = (asked, self._scope, limit)
@@ -149,9 +148,7 @@ class SQLiteMemory:
                 int(item.pinned),
                 "\n".join(item.tags),
             )
-            text = " ".join([item.text, *item.tags])
-            made = number(db, _INSERT, *row)
-            db.execute("INSERT INTO words (rowid, text) VALUES (?, ?)", (made, text))
+            _index(db, number(db, _INSERT, *row), " ".join([item.text, *item.tags]))
 
     def _remove(self, db: Database, item_id: str) -> int:
         gone = number(db, _FORGET, self._scope, item_id)
@@ -171,6 +168,8 @@ def _opened(path: str) -> Database:
             version = number(db, "PRAGMA user_version")
             if not version and not number(db, "SELECT count(*) FROM sqlite_schema"):
                 db.execute(_SCHEMA)
+            elif version == 1:
+                _index_grams(db)
             elif version != _VERSION:
                 raise MemoryFailed(
                     f"{path!r} is no memory of this version of lorimer (format {version}).",
@@ -180,6 +179,20 @@ def _opened(path: str) -> Database:
         db.close()
         raise
     return db
+
+
+def _index(db: Database, at: int, text: str) -> None:
+    searched = " ".join([text, *grams(text)])
+    db.execute("INSERT INTO words (rowid, text) VALUES (?, ?)", (at, searched))
+
+
+def _index_grams(db: Database) -> None:
+    for at, text, tags in [*db.execute("SELECT number, text, tags FROM item")]:
+        told = f"{text} {tags}"
+        if grams(told) and isinstance(at, int):
+            db.execute("DELETE FROM words WHERE rowid = ?", (at,))
+            _index(db, at, told)
+    db.execute(f"PRAGMA user_version = {_VERSION}")
 
 
 def _items(rows: Rows) -> list[MemoryItem]:

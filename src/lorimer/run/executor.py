@@ -16,7 +16,7 @@ from typing import Unpack
 
 from lorimer.assembly import RunOptions, ToolSource, registry_of, reusable
 from lorimer.core.ancestry import Ancestry, current, enter_run
-from lorimer.core.arguments import check_port, is_a, wrong
+from lorimer.core.arguments import check_port, check_seconds, is_a, wrong
 from lorimer.core.cancel import Reason
 from lorimer.core.errors import ConfigError, ExecutorErrorCode, LorimerError, RunCancelled
 from lorimer.core.journal import KeptInFiles
@@ -147,8 +147,7 @@ class Executor:
         no such run, if it has ended, or if another process has it. If that process died, its claim
         has to expire first: `wait_s` is how many seconds to wait for that at most, in the slot of
         the lane."""
-        if not is_a(wait_s, int, float):
-            raise wrong("wait_s", wait_s, "a number of seconds", "wait_s=60")
+        check_seconds("wait_s", wait_s)
         asked = _of_run(run_id, invocation)
         return await self._run_job(self._job(agent, "", asked, again=True, wait_s=wait_s))
 
@@ -171,8 +170,7 @@ class Executor:
         died before it had begun the run, but after it had notified the audit. A run that another
         process has claimed and is about to begin is also left alone, until that claim has expired.
         """
-        if not is_a(after_s, int, float):
-            raise wrong("after_s", after_s, "a number of seconds", "after_s=60")
+        check_seconds("after_s", after_s)
         asked = _of_run(run_id, invocation)
         job = self._job(agent, "", asked, again=True, over=True)
         job.after_s = after_s

@@ -23,6 +23,10 @@ from lorimer.core.stage import Settings, Slot, Stage, Strategy
 from lorimer.core.state import PipelineState
 
 _MEDIA: Final = ("images", "documents", "attachments")
+_A_RUN_GETS: Final = (
+    "A run gets only what is new. Give the last message's text, and continue a conversation with "
+    "its session_id; one that another program has stored is shown by a context strategy."
+)
 _A: Final = {"image": "an image", "document": "a document"}
 
 
@@ -211,6 +215,7 @@ class InputStage(Stage[JSON, Message]):
             raise StageError(
                 f"The input {problem}{'' if problem[-1] in '.?' else '.'}",
                 code=ExecutorErrorCode.EXEC_INPUT_INVALID,
+                hint=_A_RUN_GETS if _is_conversation(input) else "",
                 stage_name="input",
                 stage_order=1,
             )
@@ -226,6 +231,14 @@ class InputStage(Stage[JSON, Message]):
         if state.run.wants("input.normalized"):
             state.run.signal("input.normalized", {"text_length": len(message.text)})
         return message
+
+
+def _is_conversation(input: JSON) -> bool:
+    """Whether it is a list of messages, as other libraries take it."""
+    given = input.get("messages") if isinstance(input, Mapping) else input
+    if isinstance(given, str) or not isinstance(given, Sequence):
+        return False
+    return bool(given) and all(isinstance(each, Mapping) and "role" in each for each in given)
 
 
 def _clean(text: str) -> str:

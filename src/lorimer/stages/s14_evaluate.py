@@ -6,6 +6,7 @@ from typing import Final, Literal
 
 from pydantic import Field
 
+from lorimer.core.errors import ExecutorErrorCode, StageError
 from lorimer.core.jsonable import JSON
 from lorimer.core.messages import user_message
 from lorimer.core.request import StopReason
@@ -99,9 +100,18 @@ class EvaluateStage(Stage[object, object]):
             state.messages.append(user_message(feedback))
             state.decision, state.reason = Decision.CONTINUE, "evaluation"
             return
-        why = f"The answer was not accepted after {tries + 1} tries: {said.feedback}"
+        made = f"{tries + 1} tries" if tries else "1 try"
+        why = f"The answer was not accepted after {made}: {said.feedback}"
         if self.config.on_failure == "error":
             state.decision, state.reason = Decision.ERROR, why
+            state.failure = StageError(
+                why,
+                code=ExecutorErrorCode.EXEC_API_OUTPUT_INVALID,
+                hint="Make the prompt clearer, raise max_retries of stage 14, or use a stronger "
+                "model.",
+                stage_name=self.name,
+                stage_order=self.order,
+            )
         elif self.config.on_failure == "ask":
             state.shared["hitl_request"] = {
                 "subject": "the answer",
