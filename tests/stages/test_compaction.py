@@ -236,7 +236,8 @@ def test_where_the_summariser_fails_an_outline_stands_in_for_it(failure: str) ->
             "exec.api.bad_request",
             "exec.api.output_invalid",
         }
-        assert "User: Question 1. and so on" in texts(asked(model)[-1])
+        assert "User: Question 4. and so on" in receipts[0].recap
+        assert receipts[-1].recap in texts(asked(model)[-1])
 
     simulate(main)
 
@@ -384,6 +385,106 @@ def test_a_prompt_that_the_provider_refuses_as_too_long_is_compacted_and_sent_ag
     simulate(main)
 
 
+@pytest.mark.parametrize("window", [None, 200_000])
+def test_a_conversation_goes_on_with_a_model_of_a_much_smaller_window(window: int | None) -> None:
+    """Also if nobody knows how small it is: it is compacted until the prompt fits."""
+    refused: list[int] = []
+
+    def small(request: Request) -> Any:
+        size = sum(len(message.text) for message in request.messages)
+        if size > 3_000:
+            refused.append(size)
+            return APIError("too long", code=ExecutorErrorCode.EXEC_API_TOKEN_LIMIT, status=400)
+        return "Well."
+
+    def change(manifest: Any) -> None:
+        if window is not None:
+            configure("context", window=window)(manifest)
+
+    async def main(world: SimulatedWorld) -> None:
+        journal = MemoryJournal(world)
+
+        def build(answer: Any) -> Pipeline:
+            model = ScriptedModel(answer, usage=Usage(10, 5), price=Price(1.0, 1.0))
+            return make(world, model, "chat", journal=journal, change=change, session_id="long")
+
+        large = build(f"Well, {WORDS}" for _ in range(100))
+        facts: list[Any] = []
+        for number in range(30):
+            facts += (await large.run(f"Question {number}. {WORDS}")).events
+        await large.aclose()
+        pipeline = build(small)
+        result = await pipeline.run("And now?", raise_on_error=False)
+        assert result.text == "Well.", result.error
+        assert len(refused) == len(result.receipts) > 1
+        assert refused == sorted(refused, reverse=True)
+        assert await verify(journal, "long") == []
+        assert (await pipeline.replay(result.run_id)).divergence is None
+        for at in range(2, len(result.events)):
+            store = await held(world, [*facts, *result.events[:at]], "long")
+            again = make(world, ScriptedModel(small), "chat", change=change, journal=store)
+            resumed = await again.resume(result.run_id)
+            assert resumed.receipts == result.receipts
+
+    simulate(main)
+
+
+@pytest.mark.parametrize("words", ["and so on ", "und weiter so, \u4f60\u597d "])
+def test_a_recap_leaves_room_in_a_small_window(words: str) -> None:
+    """However much the summariser writes: it would not fit, or every call would be compacted."""
+
+    def answer(request: Request) -> Any:
+        return recap(words * 600, *[words * 20] * 10) if written(request) else f"Well, {WORDS}"
+
+    async def main(world: SimulatedWorld) -> None:
+        pipeline, model = compacting(world, "llm_summary", answer)
+        results = [await pipeline.run(f"Question {n}. {WORDS}") for n in range(20)]
+        receipts = [receipt for result in results for receipt in result.receipts]
+        assert receipts
+        assert all(receipt.after < receipt.before for receipt in receipts)
+        assert all(len(receipt.recap.encode()) <= 4 * 1500 // 5 for receipt in receipts)
+        assert len(receipts) < 12
+        assert all(each.max_tokens == 300 for each in model.requests if written(each))
+
+    simulate(main)
+
+
+def test_a_model_of_a_small_window_is_not_given_more_than_fits_to_summarise() -> None:
+    """A conversation that was had with a larger one."""
+
+    def answer(request: Request) -> Any:
+        if sum(len(message.text) for message in request.messages) > 4 * 4096:
+            return APIError("too long", code=ExecutorErrorCode.EXEC_API_TOKEN_LIMIT, status=400)
+        return chatty(request)
+
+    def change(window: int) -> Any:
+        def both(manifest: Any) -> None:
+            configure("context", window=window)(manifest)
+            choose("context", "compactor", "llm_summary")(manifest)
+
+        return both
+
+    async def main(world: SimulatedWorld) -> None:
+        journal = MemoryJournal(world)
+        large = make(world, ScriptedModel(chatty), "chat", journal=journal, change=change(64_000))
+        for number in range(80):
+            result = await large.run(f"Question {number}. {WORDS}")
+        await large.aclose()
+        small = make(
+            world,
+            ScriptedModel(answer),
+            "chat",
+            journal=journal,
+            change=change(4096),
+            session_id=result.session_id,
+        )
+        [receipt] = (await small.run("And now?")).receipts
+        assert receipt.error == ""
+        assert receipt.recap == "They talked."
+
+    simulate(main)
+
+
 # --- whatever is said, in whatever order ----------------------------------------------------------
 
 
@@ -510,3 +611,10 @@ def test_what_has_no_words_is_told_in_some_or_left_out() -> None:
     ]
     said = [each["said"] for each in json.loads(transcript(messages, 4000, arguments=True))]
     assert said == ["look\n[a image]\n  ", '[calls look({"at":1})]', "[gave: a\nb]"]
+    many = transcript(
+        [Message("user", (TextBlock(str(n)),)) for n in range(1000)], 4000, arguments=True
+    )
+    told = json.loads(many)
+    assert [each["said"] for each in told[:5]] == ["0", "1", "2", "3", "4"]
+    assert told[5] == "(... 980 messages ...)"
+    assert [each["said"] for each in told[6:]] == [str(n) for n in range(985, 1000)]

@@ -15,13 +15,18 @@ from lorimer.core.excerpt import Selection, excerpt, may_begin, stands_alone
 from lorimer.core.history import History
 from lorimer.core.jsonable import JSON
 from lorimer.core.messages import Message, user_message
+from lorimer.core.outline import shortened
 from lorimer.core.receipt import Receipt
 from lorimer.core.record import record
 from lorimer.core.stage import Strategy
 from lorimer.core.state import PipelineState
+from lorimer.models.windows import USUAL_WINDOW
 
 _PINNED_SHARE: Final = 0.2
 """Share of the window for pinned messages; beyond it the oldest are not kept."""
+_RECAP_SHARE: Final = 0.2
+"""Share of the window for the recap: together with the pinned and the newest messages it has to
+leave room, or the next call would be compacted again."""
 
 
 @record
@@ -43,6 +48,13 @@ class Removal:
     messages: Sequence[Message]
     recap: str
     """The replacement of those removed before, without its heading."""
+    window: int = USUAL_WINDOW
+    """Tokens that fit into a prompt."""
+
+    @property
+    def room(self) -> int:
+        """Bytes that the new recap may have; what exceeds them is cut out of its middle."""
+        return int(4 * self.window * _RECAP_SHARE)
 
 
 @record
@@ -144,9 +156,9 @@ async def compact(
         0,
     )
     run = state.run
-    removal = Removal(out.removed(history), "" if last is None else last.recap)
+    removal = Removal(out.removed(history), "" if last is None else last.recap, window=terms.window)
     recap = await compactor.recap(removal, state)
-    receipt = _filled(out, recap, chosen, history)
+    receipt = _filled(out, _fitted(recap, removal.room), chosen, history)
     data: dict[str, JSON] = {"key": key, **receipt.to_json()}
     await run.record("compacted", data, key=key)
     # as recorded: without secrets
@@ -163,9 +175,9 @@ async def compact(
     run.signal("context.compacted", told)
 
 
-RELIEF: Final = "1"
-"""Key of the fact of a compaction made because the prompt did not fit; compactions before the call
-have 0."""
+MAX_RELIEFS: Final = 3
+"""How often one prompt that does not fit is compacted. These compactions have the keys "1", "2" and
+so on, the one before the call "0"."""
 
 
 def recorded(state: PipelineState, key: str = "0") -> bool:
@@ -224,6 +236,14 @@ def _pins(message: Message, index: int, terms: CompactionTerms) -> bool:
     if index == 0 and terms.pin_first:
         return True
     return any(marker in message.text for marker in terms.pin_markers)
+
+
+def _fitted(recap: Recap, room: int) -> Recap:
+    size = len(recap.text.encode("utf-8", "surrogatepass"))
+    if size <= room:
+        return recap
+    marker = 40  # characters, at most
+    return replace(recap, text=shortened(recap.text, len(recap.text) * room // size - marker))
 
 
 def _filled(out: Receipt, recap: Recap, chosen: Selection, history: History) -> Receipt:

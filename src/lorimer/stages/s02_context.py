@@ -20,7 +20,7 @@ from lorimer.models.windows import SMALLEST_WINDOW, USUAL_WINDOW, WindowRoom
 from lorimer.stages.s02_compaction import (
     ALL,
     COMPACTORS,
-    RELIEF,
+    MAX_RELIEFS,
     CompactionTerms,
     Compactor,
     after,
@@ -164,21 +164,26 @@ class ContextStage(Stage[object, object]):
         return input
 
     async def relieve(self, state: PipelineState) -> bool:
-        """Compact a prompt that the provider reports as too long, whatever the estimate; once per
-        call."""
+        """Compact a prompt that the provider reports as too long, whatever the estimate: each time
+        in the same turn to half of the size before, at most MAX_RELIEFS times."""
         history, run = state.messages, state.run
+        done = state.reliefs
+        if done == MAX_RELIEFS:
+            return False
         chosen = await self.strategy.load(state)
         if chosen is history:
             chosen = ALL
         if not isinstance(chosen, Selection):
             return False
         before = history.receipt
-        if not (run.follows_record and recorded(state, RELIEF)):
-            tokens = _shown(chosen, history).size // 4
+        shown, key = _shown(chosen, history), str(done + 1)
+        if not (run.follows_record and recorded(state, key)):
+            tokens = shown.size // 4
             terms = self._terms(state)
-            terms = replace(terms, window=min(terms.window, tokens))
-            await compact(self.compactor, terms, chosen, tokens, state, RELIEF)
+            terms = replace(terms, window=min(terms.window, tokens >> done))
+            await compact(self.compactor, terms, chosen, tokens, state, key)
         state.context = _shown(chosen, history)
+        state.reliefs += 1
         return history.receipt is not before
 
     def _too_many(self, shown: History, state: PipelineState) -> int:
