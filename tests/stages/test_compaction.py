@@ -4,6 +4,7 @@ what was pinned stays; what is left is fit for every provider."""
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -555,6 +556,29 @@ def test_a_run_that_was_compacted_replays_as_it_is_recorded() -> None:
         assert again.receipt == result.receipts[-1]
 
     simulate(main)
+
+
+def test_the_work_of_reading_receipts_grows_with_the_run_and_no_more() -> None:
+    async def main(world: SimulatedWorld, turns: int) -> int:
+        replies = [[use("look", f"c{n}", why="x" * 300)] for n in range(turns)]
+        pipeline, _ = compacting(world, "truncate", [*replies, "done"])
+        result = await pipeline.run("go", limits={"max_turns": turns + 1})
+        run, calls = await recorded(pipeline.journal, result.run_id), 0
+
+        def count(*event: object) -> None:
+            nonlocal calls
+            calls += 1
+
+        sys.setprofile(count)
+        try:
+            found = compactions(run)
+        finally:
+            sys.setprofile(None)
+        assert len(found) > turns // 10
+        return calls
+
+    work = [simulate(lambda world, turns=turns: main(world, turns)) for turns in (50, 100)]
+    assert work[1] < 2.3 * work[0]
 
 
 def test_the_model_reads_back_what_it_is_not_shown_any_more() -> None:
