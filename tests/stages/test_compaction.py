@@ -581,6 +581,42 @@ def test_the_work_of_reading_receipts_grows_with_the_run_and_no_more() -> None:
     assert work[1] < 2.3 * work[0]
 
 
+def test_pinned_messages_come_back_when_the_window_grows_again() -> None:
+    """The first message is the last to go."""
+    first = f"Speak of ships only. {'x' * 300}"
+    pinned = [f"[pin] The word of number {n}. {'y' * 300}" for n in range(8)]
+
+    async def main(world: SimulatedWorld) -> None:
+        journal = MemoryJournal(world)
+
+        async def seen(window: int, runs: int) -> set[str]:
+            model = ScriptedModel(chatty)
+            async with make(
+                world,
+                model,
+                "chat",
+                journal=journal,
+                change=configure("context", window=window),
+                session_id="s",
+            ) as pipeline:
+                for _ in range(runs):
+                    result = await pipeline.run(f"And so? {WORDS}")
+                    assert (await pipeline.replay(result.run_id)).divergence is None
+            return {message.text for message in asked(model)[-1]} & {first, *pinned}
+
+        opening = make(world, ScriptedModel(chatty), "chat", journal=journal, session_id="s")
+        for text in (first, *pinned):
+            await opening.run(text)
+        await opening.aclose()
+        assert await seen(12_000, 80) == {first, *pinned}
+        small = await seen(2_000, 12)
+        assert small == {first, *pinned[-3:]}
+        assert await seen(12_000, 80) == {first, *pinned}
+        assert await verify(journal, "s") == []
+
+    simulate(main)
+
+
 def test_the_model_reads_back_what_it_is_not_shown_any_more() -> None:
     def answer(request: Request) -> Any:
         last = request.messages[-1].text

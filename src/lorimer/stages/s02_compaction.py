@@ -16,6 +16,7 @@ from lorimer.core.history import History
 from lorimer.core.jsonable import JSON
 from lorimer.core.messages import Message, user_message
 from lorimer.core.outline import shortened
+from lorimer.core.pins import pins
 from lorimer.core.receipt import Receipt
 from lorimer.core.record import record
 from lorimer.core.stage import Strategy
@@ -142,7 +143,7 @@ async def compact(
     end = _cut(history, max(start, chosen.start), state.recorded_length, compactor.keep, terms)
     if end <= start:
         return
-    kept = _pinned(history, end, last, state.began, terms)
+    kept = _pinned(history, end, state.began, terms)
     before = () if last is None else last.kept
     out = Receipt(
         compactor.name,
@@ -208,34 +209,25 @@ def _cut(history: History, start: int, most: int, keep: int, terms: CompactionTe
     return start
 
 
-def _pinned(
-    history: History, end: int, last: Receipt | None, began: int, terms: CompactionTerms
-) -> tuple[int, ...]:
-    """Which of the messages before `end` stay: the task of the run, then pinned messages, newest
-    first, as far as there is room."""
-    fresh = range(0 if last is None else last.end, end)
-    candidates = {*(() if last is None else last.kept), *fresh}
-    pins = [
-        index
-        for index in sorted(candidates, reverse=True)
-        if index != began and _pins(history[index], index, terms)
-    ]
+def _pinned(history: History, end: int, began: int, terms: CompactionTerms) -> tuple[int, ...]:
+    """Which of the messages before `end` stay: the task of the run, then, as far as there is room,
+    the first message and the pinned ones, newest first. Some may have had no room before, for
+    instance in the smaller window of another model."""
+    pinned = pins(history, terms.pin_first, terms.pin_markers).before(history, end)
     room = int(4 * terms.window * _PINNED_SHARE)
     kept: list[int] = []
-    for index in ([began] if began < end and stands_alone(history[began]) else []) + pins:
-        size = history.size_from(index) - history.size_from(index + 1)
-        if index == began or size <= room:
+    if began < end and stands_alone(history[began]):
+        kept.append(began)
+        room -= _size(history, began)
+    for index in sorted(pinned, key=lambda index: (index > 0, -index)):
+        if index != began and (size := _size(history, index)) <= room:
             kept.append(index)
             room -= size
     return tuple(sorted(kept))
 
 
-def _pins(message: Message, index: int, terms: CompactionTerms) -> bool:
-    if message.role != "user" or not stands_alone(message):
-        return False
-    if index == 0 and terms.pin_first:
-        return True
-    return any(marker in message.text for marker in terms.pin_markers)
+def _size(history: History, index: int) -> int:
+    return history.size_from(index) - history.size_from(index + 1)
 
 
 def _fitted(recap: Recap, room: int) -> Recap:

@@ -91,7 +91,8 @@ class ContextStage(Stage[object, object]):
         """The share of the window that the newest messages may take, however many the compactor
         would keep."""
         pin_first: bool = True
-        """The conversation's first message is never removed."""
+        """The conversation's first message is not removed, unless it is longer than a fifth of the
+        window."""
         pin_markers: list[str] = Field(["[pin]"])
         """Nor are user messages that contain one of these, as far as there is room: a fifth of the
         window."""
