@@ -34,6 +34,7 @@ from lorimer.journal.receipts import compactions
 from lorimer.journal.recording import recorded
 from lorimer.journal.verify import verify
 from lorimer.models.pricing import Price
+from lorimer.models.registry import Models
 from lorimer.pipeline import Pipeline
 from lorimer.testing import ScriptedModel, SimulatedWorld, simulate
 from tests.core.support import Do, held, kinds, make, use
@@ -615,6 +616,52 @@ def test_pinned_messages_come_back_when_the_window_grows_again() -> None:
         assert await verify(journal, "s") == []
 
     simulate(main)
+
+
+@pytest.mark.parametrize("rule", COMPACTORS)
+def test_a_replay_shows_that_another_compactor_or_window_hides_something_else(rule: str) -> None:
+    size = next(iter(COMPACTORS[rule]))
+    other = "truncate" if rule != "truncate" else "summary"
+    another = choose("context", "compactor", other, **COMPACTORS[other])
+    unknown = replace_window(None)
+    changes: Mapping[str, tuple[Any, str]] = {
+        "the same": (lambda manifest: None, ""),
+        "another rule": (another, "compacted"),
+        "more is kept": (choose("context", "compactor", rule, **{size: 8}), "compacted"),
+        "a larger window": (configure("context", window=100_000), "compacted"),
+        "a smaller window": (configure("context", window=1_100), "compacted"),
+        "a window that is not known": (unknown, ""),
+        "another rule, and no window": (
+            lambda manifest: [unknown(manifest), another(manifest)],
+            "compacted",
+        ),
+    }
+
+    async def main(world: SimulatedWorld) -> None:
+        pipeline, _ = compacting(world, rule, calling())
+        result = await pipeline.run("Look. " + WORDS, limits={"max_turns": 30})
+        recording = await recorded(pipeline.journal, result.run_id)
+        for what, (change, expected) in changes.items():
+            manifest = pipeline.manifest.model_copy(deep=True)
+            change(manifest)
+            if rule == "sliding_window" and "window" in what and "rule" not in what:
+                continue  # it goes by the number of messages
+            models = Models(providers={"scripted": ScriptedModel()})
+            again = Pipeline(manifest, tools=[Do("look")], models=models, world=world)
+            found = (await again.replay(recording)).divergence
+            if found is not None and found.type == "effect":  # of the summariser, asked for another
+                assert (rule, expected) == ("llm_summary", "compacted"), what
+                continue
+            assert ("" if found is None else found.type) == expected, (what, found)
+
+    simulate(main)
+
+
+def replace_window(window: int | None) -> Any:
+    def change(manifest: Any) -> None:
+        manifest.stages["context"].config["window"] = window
+
+    return change
 
 
 def test_the_model_reads_back_what_it_is_not_shown_any_more() -> None:

@@ -140,7 +140,7 @@ class ContextStage(Stage[object, object]):
         if chosen is history:
             chosen = ALL
         if isinstance(chosen, Selection):
-            known = run.follows_record and recorded(state)
+            known = run.follows_record and await self._follows(state)
             shown = _shown(chosen, history)
             if not known and (tokens := self._too_many(shown, state)):
                 terms = self._terms(state)
@@ -178,7 +178,7 @@ class ContextStage(Stage[object, object]):
             return False
         before = history.receipt
         shown, key = _shown(chosen, history), str(done + 1)
-        if not (run.follows_record and recorded(state, key)):
+        if not (run.follows_record and await self._follows(state, key)):
             tokens = shown.size // 4
             terms = self._terms(state)
             terms = replace(terms, window=min(terms.window, tokens >> done))
@@ -195,11 +195,20 @@ class ContextStage(Stage[object, object]):
         many = self._most is not None and len(shown) > self._most
         return max(1, tokens) if many or tokens >= self._least else 0
 
+    async def _follows(self, state: PipelineState, key: str = "0") -> bool:
+        """Whether this call is compacted as recorded, or not at all. A replay works it out again if
+        it knows the window; without keys it may not."""
+        if state.run.compares and self._window(state) is not None:
+            return False
+        return await recorded(self.compactor, state, key)
+
+    def _window(self, state: PipelineState) -> int | None:
+        """Tokens; None: unknown."""
+        return self.config.window or self._room.of(state.models or self._spec)
+
     def _terms(self, state: PipelineState) -> CompactionTerms:
         config = self.config
-        window = config.window
-        if window is None:
-            window = self._room.of(state.models or self._spec) or USUAL_WINDOW
+        window = self._window(state) or USUAL_WINDOW
         return CompactionTerms(
             window, config.compact_at, config.keep_share, config.pin_first, config.pin_markers
         )
