@@ -664,6 +664,33 @@ def replace_window(window: int | None) -> Any:
     return change
 
 
+def test_a_long_run_of_a_large_window_is_replayed_where_the_window_is_not_known() -> None:
+    class Large(ScriptedModel):
+        """Knows its window."""
+
+        context_window = 1_000_000
+
+    async def main(world: SimulatedWorld) -> None:
+        journal = MemoryJournal(world)
+        large = make(world, Large(["done", "more"]), "chat", journal=journal)
+        results = [await large.run("x " * 450_000)]
+        results.append(await large.run("and now?"))
+        bare = make(world, ScriptedModel(), "chat", journal=journal)
+        for result in results:
+            assert result.receipts == []
+            assert (await bare.replay(result.run_id)).divergence is None
+        calls = Large([[use("look", "c0")], "done"])
+        called = await make(world, calls, "chat", tools=[Do("look")]).run("x " * 450_000)
+        store = await held(world, called.events[:4], called.session_id)
+        again = make(world, ScriptedModel(["done"]), "chat", tools=[Do("look")], journal=store)
+        resumed = await again.resume(called.run_id, raise_on_error=False)
+        assert resumed.code is ExecutorErrorCode.EXEC_STAGE_GUARD_REJECTED  # the next call is
+        assert kinds(resumed.events[:4]) == kinds(called.events[:4])
+        assert resumed.iterations == 1
+
+    simulate(main)
+
+
 def test_the_model_reads_back_what_it_is_not_shown_any_more() -> None:
     def answer(request: Request) -> Any:
         last = request.messages[-1].text
