@@ -420,6 +420,9 @@ def test_a_conversation_goes_on_with_a_model_of_a_much_smaller_window(window: in
         assert result.text == "Well.", result.error
         assert len(refused) == len(result.receipts) > 1
         assert refused == sorted(refused, reverse=True)
+        told = [line.why for line in await pipeline.explain(result.run_id)]
+        too_long = "the provider said that the conversation is too long"
+        assert told.count(too_long) == len(refused)
         assert await verify(journal, "long") == []
         assert (await pipeline.replay(result.run_id)).divergence is None
         for at in range(2, len(result.events)):
