@@ -104,6 +104,9 @@ class CompiledManifest:
             raise MutationError(str(error), hint=error.hint, problems=error.problems) from error
 
     def _compile(self, manifest: EnvironmentManifest, bindings: Bindings) -> Plan:
+        # a copy: the caller may go on to change theirs, and facts refer to this one by its hash
+        manifest = manifest.model_copy(deep=True)
+
         def with_changes(changes: Sequence[JSON]) -> Plan:
             from lorimer.core import mutation  # imported only when something is changed
 

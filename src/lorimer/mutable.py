@@ -214,7 +214,7 @@ class MutableManifest(CompiledManifest):
             raise
         for run, upcoming in told:
             run.pending_changes = [*run.pending_changes, upcoming]
-        self._earlier[self._plan.digest] = before
+        self._earlier[self._plan.digest] = self._plan.manifest
         self._earlier.pop(plan.digest, None)
         while len(self._earlier) > LOGGED:
             del self._earlier[next(iter(self._earlier))]
@@ -228,7 +228,9 @@ class MutableManifest(CompiledManifest):
         its = run.pending_changes[-1].plan if run.pending_changes else run.plan
         if its is None:
             raise MutationError(f"run {run.id} cannot be changed")
-        after = plan if its.digest == self._plan.digest else its.with_changes(changes)
+        # whatever was changed in place is not part of the changes, which are what is recorded
+        same = its.digest == self._plan.digest and self.manifest == self._plan.manifest
+        after = plan if same else its.with_changes(changes)
         require_unchanged("whether it remembers", after.converses == its.converses, f"run {run.id}")
         require_unchanged(
             "sub-agents", after.manifest.agents == its.manifest.agents, f"run {run.id}"

@@ -2,10 +2,17 @@
 
 from __future__ import annotations
 
+import asyncio
 import re
 from pathlib import Path
 
+from lorimer import PipelinePresets, tool
+from lorimer.core.messages import ToolUse
+from lorimer.journal import SQLiteJournal
+from lorimer.models import Models
+from lorimer.testing import ScriptedModel
 from lorimer.testing.fake_server import FakeLLMServer, Turn
+from lorimer.world import RealWorld
 from tests.cli.support import by_turn, call, in_terminal, invoke, last_run
 
 WORDS = "a task whose description goes on and on, until it is longer than most terminals are wide"
@@ -68,6 +75,40 @@ def test_the_shape_of_a_long_run_is_told_at_its_head() -> None:
     assert "█" in time
     assert re.search(r"^  calls  Read 6 \(3 failed\)$", told, re.MULTILINE)
     assert "longest" not in invoke("runs", "show", made(1)).stdout
+
+
+def test_a_run_during_which_the_clock_was_set_back_is_shown() -> None:
+    class SetBack(RealWorld):
+        """Its clock loses an hour in each call."""
+
+        lost = 0
+
+        def time(self) -> float:
+            return super().time() - 3600 * self.lost
+
+    world = SetBack()
+
+    @tool(effects=["read"])
+    def look() -> str:
+        """Look."""
+        world.lost += 1
+        return "nothing"
+
+    async def run() -> None:
+        turns = [*[ToolUse(f"c{n}", "look", {}) for n in range(4)], "done"]
+        models = Models(providers={"scripted": ScriptedModel(turns)})
+        async with SQLiteJournal("back.db", world=world) as journal:
+            agent = PipelinePresets.agent(
+                model="scripted:m", models=models, tools=[look], journal=journal, world=world
+            )
+            await agent.run("go")
+            await agent.aclose()
+
+    asyncio.run(run())
+    for words in (["ls"], ["show"], ["show", "--full"], ["explain", "run_"], ["verify", "--all"]):
+        done = invoke("runs", *words, "--store", "back.db")
+        assert done.exit_code == 0, done.stderr
+        assert "-" not in re.findall(r"took +(\S+)", done.stdout)
 
 
 def test_what_is_longer_than_the_screen_goes_through_the_pager() -> None:

@@ -4,7 +4,7 @@ them up before their next model call, the same again when they are resumed or re
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Coroutine, Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -12,6 +12,7 @@ import pytest
 
 from lorimer import ConfigError, EnvironmentManifest, ExecutorErrorCode, Pipeline
 from lorimer.core import mail, mutation
+from lorimer.core.cancel import Reason
 from lorimer.core.catalogue import Catalogue
 from lorimer.core.context import Safety
 from lorimer.core.errors import MutationError, MutationLocked
@@ -20,6 +21,7 @@ from lorimer.core.jsonable import JSON
 from lorimer.core.manifest import StageEntry, ToolBinding
 from lorimer.core.mutation import Change, apply, plain, read
 from lorimer.core.request import Request
+from lorimer.core.result import PipelineResult
 from lorimer.core.stage import Stage, Strategy
 from lorimer.core.state import PipelineState
 from lorimer.journal import MemoryJournal
@@ -32,7 +34,7 @@ from lorimer.session import SessionManager
 from lorimer.stages.catalogue import catalogue
 from lorimer.stages.s03_system import PromptBuilder
 from lorimer.testing import ScriptedModel, SimulatedWorld, simulate
-from tests.core.support import Do, held, make, only, use
+from tests.core.support import Do, held, kinds, make, only, use
 
 Edit = Callable[[EnvironmentManifest], None]
 
@@ -370,6 +372,58 @@ def test_what_was_put_into_a_manifest_by_hand_is_checked_with_its_next_change() 
     fits: dict[str, JSON] = {"kind": "remove_stage", "stage": "think"}
     with pytest.raises(MutationError, match=r"stages\[6\].config.patience: is not JSON"):
         apply(given, [read(fits)], catalogue())
+
+
+def test_a_manifest_that_is_used_again_for_another_pipeline_is_the_runs_own() -> None:
+    """It is stored with the run as it was compiled, whatever becomes of the caller's object."""
+
+    async def main(world: SimulatedWorld) -> None:
+        journal, manifest = MemoryJournal(world), preset_manifest("chat", model="scripted:echo")
+        pipelines: list[Pipeline] = []
+        for name in ("one", "two"):
+            manifest.metadata.name = name
+            pipelines.append(Pipeline(manifest, journal=journal, world=world))
+        for name, pipeline in zip(("one", "two"), pipelines, strict=True):
+            result = await pipeline.run("hi")
+            assert await verify(journal, result.run_id) == []
+            stored = (await recorded(journal, result.run_id)).manifest
+            assert stored["metadata"]["name"] == name  # type: ignore[index]
+
+    simulate(main)
+
+
+def test_what_was_put_into_a_manifest_by_hand_is_no_part_of_earlier_and_live_runs() -> None:
+    async def main(world: SimulatedWorld) -> None:
+        calls = [[use("look", f"c{n}")] for n in range(5)]
+        model = ScriptedModel([*calls, "done", "again"], latency_s=1)
+        agent = make(world, model, tools=[Do("look")])
+
+        async def begin(run: Coroutine[Any, Any, PipelineResult]) -> asyncio.Task[PipelineResult]:
+            task = asyncio.get_running_loop().create_task(run)
+            await world.sleep(1.5)
+            return task
+
+        def change(window: int) -> None:
+            agent.manifest.stages["context"].config["window"] = window
+            agent.mutate({"kind": "update_model_config", "settings": {"max_tokens": window // 10}})
+
+        task = await begin(agent.run("go", raise_on_error=False))
+        agent.cancel(Reason.SHUTDOWN)
+        result = await task
+        assert result.status == "suspended"
+        change(9_000)
+        task = await begin(agent.resume(result.run_id))
+        change(10_000)
+        result = await task
+        assert kinds(result.events).count("mutated") == 1
+        assert await verify(agent.journal, result.run_id) == []
+        assert (await agent.replay(result.run_id)).divergence is None
+        second = await agent.run("go on")
+        assert await verify(agent.journal, second.run_id) == []
+        stored = (await recorded(agent.journal, second.run_id)).manifest
+        assert stored == agent.manifest.to_dict()
+
+    simulate(main)
 
 
 def test_a_batch_is_made_at_once_or_not_at_all() -> None:

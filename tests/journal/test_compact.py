@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import sys
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -25,6 +26,7 @@ from lorimer.journal.retention import Compacted, Pruned, compact, prune
 from lorimer.journal.sqlite import blocks
 from lorimer.journal.sqlite import rows as rows_module
 from lorimer.journal.verify import verify
+from lorimer.session import SessionManager
 from lorimer.testing import ScriptedModel, SimulatedWorld, simulate
 from lorimer.world import RealWorld
 from tests.core.support import Do, make, use
@@ -161,6 +163,33 @@ def test_compacted_sessions_are_removed_and_their_manifests_are_not_before(small
         assert (
             await journal._query(lambda db: db.execute("SELECT * FROM blocks").fetchone()) is None
         )
+
+    simulate(main)
+
+
+def test_each_block_is_looked_into_once_for_the_manifests_of_its_runs() -> None:
+    """Also if runs of many sessions alternate: other writers wait meanwhile."""
+
+    async def main(world: SimulatedWorld) -> None:
+        journal = SQLiteJournal(":memory:", world=world, threads=False)
+        async with chat(world, journal) as pipeline, SessionManager() as manager:
+            sessions = [manager.create(pipeline) for _ in range(4)]
+            for word in WORDS * 3:
+                for session in sessions:
+                    await session.run(word)
+        assert (await compact(journal, before=world.time() + 1)).runs == 36
+        opened: list[str] = []
+
+        def count(frame: object, event: str, called: Any) -> None:
+            if event == "c_call" and called.__name__ == "decompress":
+                opened.append(called.__name__)
+
+        sys.setprofile(count)
+        try:
+            await journal.sweep()
+        finally:
+            sys.setprofile(None)
+        assert len(opened) == len(sessions)
 
     simulate(main)
 

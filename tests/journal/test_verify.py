@@ -6,8 +6,9 @@ import asyncio
 import shutil
 from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
 from contextlib import aclosing
+from dataclasses import replace
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import apsw
 import pytest
@@ -15,7 +16,7 @@ import pytest
 from lorimer import PipelinePresets
 from lorimer.core.errors import JournalError, PipelineError
 from lorimer.core.events import Event
-from lorimer.core.journal import Balance, Journal
+from lorimer.core.journal import Balance, Damage, Journal, RunRow
 from lorimer.core.messages import user_message
 from lorimer.core.purse import Purse
 from lorimer.core.request import Usage
@@ -414,6 +415,55 @@ def test_a_purse_of_a_run_that_goes_on_is_not_judged_and_one_that_is_none_is_sai
         start.data = {**start.data, "budgets": [{"name": 3}]}
         found = await PurseCheck(agent.journal).of(RunFacts.of(whole.events))
         assert told(found) == [(1, "ledger")]
+
+    simulate(main)
+
+
+class Busy(MemoryJournal):
+    """Somebody does something in it while it is verified: between its list of runs and its
+    facts."""
+
+    def __init__(self, world: SimulatedWorld) -> None:
+        super().__init__(world)
+        self.meanwhile: Callable[[], Awaitable[object]] | None = None
+        self.altered = ""
+
+    async def runs(self, **chosen: Any) -> list[RunRow]:
+        rows = await super().runs(**chosen)
+        return [replace(row, title="x") if row.run_id == self.altered else row for row in rows]
+
+    async def check(self, stream: str) -> list[Damage]:
+        found, act, self.meanwhile = await super().check(stream), self.meanwhile, None
+        if act is not None:
+            await act()
+        return found
+
+
+def test_what_happens_in_a_conversation_while_it_is_verified_is_not_a_finding() -> None:
+    async def main(world: SimulatedWorld) -> None:
+        journal = Busy(world)
+        model = ScriptedModel(lambda request: "done", price=Price(1.0, 1.0), latency_s=5)
+        agent = make(world, model, "chat", journal=journal)
+        first = await agent.run("one")
+        going = asyncio.get_running_loop().create_task(agent.run("two"))
+        await world.sleep(1)
+
+        async def ends() -> None:
+            await going
+
+        journal.meanwhile = ends
+        assert await verify(journal, first.session_id) == []
+        assert going.done()
+        journal.meanwhile = lambda: agent.run("three")
+        assert await verify(journal, first.session_id) == []
+        journal.altered = first.run_id
+        journal.meanwhile = lambda: agent.run("four")
+        found = await verify(journal, first.session_id)
+        assert [finding.rule for finding in found] == ["list"]
+        await agent.aclose()
+        journal.meanwhile = lambda: journal.drop(first.session_id, before=world.time() + 1)
+        with pytest.raises(PipelineError, match="There is no run and no conversation"):
+            await verify(journal, first.session_id)
 
     simulate(main)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import resource
+import sys
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -498,6 +499,88 @@ def test_memory_and_history_are_two_things() -> None:
         assert {item.kind: item.importance for item in items} == {"exchange": 0.5, "summary": 0.75}
         result = await pipeline.run("Forget it.")
         assert [m.role for m in result.messages] == ["user", "assistant"] * 2
+
+    simulate(main)
+
+
+@pytest.mark.parametrize("kind", MADE)
+def test_what_changes_often_is_found_as_it_is_now_and_hides_nothing(
+    kind: str, tmp_path: Path
+) -> None:
+    async def main() -> None:
+        memory = MADE[kind](tmp_path)
+        await memory.put([MemoryItem("tea", "the tea of Bob is black")])
+        for number in range(600):
+            await memory.put([MemoryItem("state", f"the state of the build is {number}")])
+        assert ids(await memory.search("what is the state of the build?", limit=1)) == ["state"]
+        assert ids(await memory.search("the build", limit=5))[0] == "state"
+        [now] = await memory.search("599", limit=5)
+        assert now.text == "the state of the build is 599"
+        assert {*ids(await memory.search("the", limit=5))} == {"tea", "state"}
+        if isinstance(memory, SQLiteMemory):
+            await memory.close()
+
+    asyncio.run(main())
+
+
+def test_the_work_of_forgetting_does_not_grow_with_what_is_remembered() -> None:
+    def work(items: int) -> int:
+        async def main() -> int:
+            memory = InMemory()
+            await memory.put([MemoryItem(f"i{n}", f"note {n}") for n in range(items)])
+            lines = 0
+
+            def count(*event: object) -> Any:
+                nonlocal lines
+                lines += 1
+                return count
+
+            sys.settrace(count)
+            try:
+                await memory.remove([f"i{items - 1}"])
+            finally:
+                sys.settrace(None)
+            return lines
+
+        return asyncio.run(main())
+
+    assert work(2_000) <= work(1_000) + 10
+
+
+def test_in_a_long_conversation_what_others_said_is_still_remembered() -> None:
+    """Its own exchanges, which the model is shown anyway, do not take their place."""
+
+    async def main(world: SimulatedWorld) -> None:
+        memory, model = InMemory(), ScriptedModel(lambda request: "Fine.")
+        await memory.put(
+            [MemoryItem(f"p{n}", f"The deploy pin {n}", pinned=True) for n in range(6)]
+        )
+        await chat(world, ["7391."], memory).run("Note how we deploy, and how not.")
+        agent = chat(world, model, memory)
+        for number in range(30):
+            await agent.run(f"Deploy key of the Blue House, is it {number}?")
+        found: list[Any] = []
+        agent.on("memory.retrieved", lambda event: found.append(event.data["count"]))
+        await agent.run("Deploy key of the Blue House, is it known?")
+        assert "Answered: 7391." in model.requests[-1].messages[-1].text
+        assert found == [7]
+
+    simulate(main)
+
+
+@pytest.mark.parametrize("max_chars", [100, 300, 6_000])
+def test_of_an_item_that_is_too_long_its_beginning_and_end_are_shown(max_chars: int) -> None:
+    async def main(world: SimulatedWorld) -> None:
+        memory, model = InMemory(), ScriptedModel(["Fine."])
+        text = f"The deploy key is 7391. {'and so on ' * 1_000} Bob said so."
+        await memory.put([MemoryItem("a", text, pinned=True), MemoryItem("b", "Bob has tea")])
+        agent = chat(world, model, memory)
+        agent.swap_strategy("context", "retriever", "memory", {"max_chars": max_chars})
+        await agent.run("What is the deploy key?")
+        told = model.requests[0].messages[-1].text
+        assert "The deploy key is" in told
+        assert told.endswith("Bob said so.")
+        assert len(told) < max_chars + 300
 
     simulate(main)
 

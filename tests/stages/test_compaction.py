@@ -4,6 +4,7 @@ what was pinned stays; what is left is fit for every provider."""
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -33,6 +34,7 @@ from lorimer.journal.receipts import compactions
 from lorimer.journal.recording import recorded
 from lorimer.journal.verify import verify
 from lorimer.models.pricing import Price
+from lorimer.models.registry import Models
 from lorimer.pipeline import Pipeline
 from lorimer.testing import ScriptedModel, SimulatedWorld, simulate
 from tests.core.support import Do, held, kinds, make, use
@@ -236,7 +238,8 @@ def test_where_the_summariser_fails_an_outline_stands_in_for_it(failure: str) ->
             "exec.api.bad_request",
             "exec.api.output_invalid",
         }
-        assert "User: Question 1. and so on" in texts(asked(model)[-1])
+        assert "User: Question 4. and so on" in receipts[0].recap
+        assert receipts[-1].recap in texts(asked(model)[-1])
 
     simulate(main)
 
@@ -384,6 +387,109 @@ def test_a_prompt_that_the_provider_refuses_as_too_long_is_compacted_and_sent_ag
     simulate(main)
 
 
+@pytest.mark.parametrize("window", [None, 200_000])
+def test_a_conversation_goes_on_with_a_model_of_a_much_smaller_window(window: int | None) -> None:
+    """Also if nobody knows how small it is: it is compacted until the prompt fits."""
+    refused: list[int] = []
+
+    def small(request: Request) -> Any:
+        size = sum(len(message.text) for message in request.messages)
+        if size > 3_000:
+            refused.append(size)
+            return APIError("too long", code=ExecutorErrorCode.EXEC_API_TOKEN_LIMIT, status=400)
+        return "Well."
+
+    def change(manifest: Any) -> None:
+        if window is not None:
+            configure("context", window=window)(manifest)
+
+    async def main(world: SimulatedWorld) -> None:
+        journal = MemoryJournal(world)
+
+        def build(answer: Any) -> Pipeline:
+            model = ScriptedModel(answer, usage=Usage(10, 5), price=Price(1.0, 1.0))
+            return make(world, model, "chat", journal=journal, change=change, session_id="long")
+
+        large = build(f"Well, {WORDS}" for _ in range(100))
+        facts: list[Any] = []
+        for number in range(30):
+            facts += (await large.run(f"Question {number}. {WORDS}")).events
+        await large.aclose()
+        pipeline = build(small)
+        result = await pipeline.run("And now?", raise_on_error=False)
+        assert result.text == "Well.", result.error
+        assert len(refused) == len(result.receipts) > 1
+        assert refused == sorted(refused, reverse=True)
+        told = [line.why for line in await pipeline.explain(result.run_id)]
+        too_long = "the provider said that the conversation is too long"
+        assert told.count(too_long) == len(refused)
+        assert await verify(journal, "long") == []
+        assert (await pipeline.replay(result.run_id)).divergence is None
+        for at in range(2, len(result.events)):
+            store = await held(world, [*facts, *result.events[:at]], "long")
+            again = make(world, ScriptedModel(small), "chat", change=change, journal=store)
+            resumed = await again.resume(result.run_id)
+            assert resumed.receipts == result.receipts
+
+    simulate(main)
+
+
+@pytest.mark.parametrize("words", ["and so on ", "und weiter so, \u4f60\u597d "])
+def test_a_recap_leaves_room_in_a_small_window(words: str) -> None:
+    """However much the summariser writes: it would not fit, or every call would be compacted."""
+
+    def answer(request: Request) -> Any:
+        return recap(words * 600, *[words * 20] * 10) if written(request) else f"Well, {WORDS}"
+
+    async def main(world: SimulatedWorld) -> None:
+        pipeline, model = compacting(world, "llm_summary", answer)
+        results = [await pipeline.run(f"Question {n}. {WORDS}") for n in range(20)]
+        receipts = [receipt for result in results for receipt in result.receipts]
+        assert receipts
+        assert all(receipt.after < receipt.before for receipt in receipts)
+        assert all(len(receipt.recap.encode()) <= 4 * 1500 // 5 for receipt in receipts)
+        assert len(receipts) < 12
+        assert all(each.max_tokens == 300 for each in model.requests if written(each))
+
+    simulate(main)
+
+
+def test_a_model_of_a_small_window_is_not_given_more_than_fits_to_summarise() -> None:
+    """A conversation that was had with a larger one."""
+
+    def answer(request: Request) -> Any:
+        if sum(len(message.text) for message in request.messages) > 4 * 4096:
+            return APIError("too long", code=ExecutorErrorCode.EXEC_API_TOKEN_LIMIT, status=400)
+        return chatty(request)
+
+    def change(window: int) -> Any:
+        def both(manifest: Any) -> None:
+            configure("context", window=window)(manifest)
+            choose("context", "compactor", "llm_summary")(manifest)
+
+        return both
+
+    async def main(world: SimulatedWorld) -> None:
+        journal = MemoryJournal(world)
+        large = make(world, ScriptedModel(chatty), "chat", journal=journal, change=change(64_000))
+        for number in range(80):
+            result = await large.run(f"Question {number}. {WORDS}")
+        await large.aclose()
+        small = make(
+            world,
+            ScriptedModel(answer),
+            "chat",
+            journal=journal,
+            change=change(4096),
+            session_id=result.session_id,
+        )
+        [receipt] = (await small.run("And now?")).receipts
+        assert receipt.error == ""
+        assert receipt.recap == "They talked."
+
+    simulate(main)
+
+
 # --- whatever is said, in whatever order ----------------------------------------------------------
 
 
@@ -456,6 +562,138 @@ def test_a_run_that_was_compacted_replays_as_it_is_recorded() -> None:
     simulate(main)
 
 
+def test_the_work_of_reading_receipts_grows_with_the_run_and_no_more() -> None:
+    async def main(world: SimulatedWorld, turns: int) -> int:
+        replies = [[use("look", f"c{n}", why="x" * 300)] for n in range(turns)]
+        pipeline, _ = compacting(world, "truncate", [*replies, "done"])
+        result = await pipeline.run("go", limits={"max_turns": turns + 1})
+        run, calls = await recorded(pipeline.journal, result.run_id), 0
+
+        def count(*event: object) -> None:
+            nonlocal calls
+            calls += 1
+
+        sys.setprofile(count)
+        try:
+            found = compactions(run)
+        finally:
+            sys.setprofile(None)
+        assert len(found) > turns // 10
+        return calls
+
+    work = [simulate(lambda world, turns=turns: main(world, turns)) for turns in (50, 100)]
+    assert work[1] < 2.3 * work[0]
+
+
+def test_pinned_messages_come_back_when_the_window_grows_again() -> None:
+    """The first message is the last to go."""
+    first = f"Speak of ships only. {'x' * 300}"
+    pinned = [f"[pin] The word of number {n}. {'y' * 300}" for n in range(8)]
+
+    async def main(world: SimulatedWorld) -> None:
+        journal = MemoryJournal(world)
+
+        async def seen(window: int, runs: int) -> set[str]:
+            model = ScriptedModel(chatty)
+            async with make(
+                world,
+                model,
+                "chat",
+                journal=journal,
+                change=configure("context", window=window),
+                session_id="s",
+            ) as pipeline:
+                for _ in range(runs):
+                    result = await pipeline.run(f"And so? {WORDS}")
+                    assert (await pipeline.replay(result.run_id)).divergence is None
+            return {message.text for message in asked(model)[-1]} & {first, *pinned}
+
+        opening = make(world, ScriptedModel(chatty), "chat", journal=journal, session_id="s")
+        for text in (first, *pinned):
+            await opening.run(text)
+        await opening.aclose()
+        assert await seen(12_000, 80) == {first, *pinned}
+        small = await seen(2_000, 12)
+        assert small == {first, *pinned[-3:]}
+        assert await seen(12_000, 80) == {first, *pinned}
+        assert await verify(journal, "s") == []
+
+    simulate(main)
+
+
+@pytest.mark.parametrize("rule", COMPACTORS)
+def test_a_replay_shows_that_another_compactor_or_window_hides_something_else(rule: str) -> None:
+    size = next(iter(COMPACTORS[rule]))
+    other = "truncate" if rule != "truncate" else "summary"
+    another = choose("context", "compactor", other, **COMPACTORS[other])
+    unknown = replace_window(None)
+    changes: Mapping[str, tuple[Any, str]] = {
+        "the same": (lambda manifest: None, ""),
+        "another rule": (another, "compacted"),
+        "more is kept": (choose("context", "compactor", rule, **{size: 8}), "compacted"),
+        "a larger window": (configure("context", window=100_000), "compacted"),
+        "a smaller window": (configure("context", window=1_100), "compacted"),
+        "a window that is not known": (unknown, ""),
+        "another rule, and no window": (
+            lambda manifest: [unknown(manifest), another(manifest)],
+            "compacted",
+        ),
+    }
+
+    async def main(world: SimulatedWorld) -> None:
+        pipeline, _ = compacting(world, rule, calling())
+        result = await pipeline.run("Look. " + WORDS, limits={"max_turns": 30})
+        recording = await recorded(pipeline.journal, result.run_id)
+        for what, (change, expected) in changes.items():
+            manifest = pipeline.manifest.model_copy(deep=True)
+            change(manifest)
+            if rule == "sliding_window" and "window" in what and "rule" not in what:
+                continue  # it goes by the number of messages
+            models = Models(providers={"scripted": ScriptedModel()})
+            again = Pipeline(manifest, tools=[Do("look")], models=models, world=world)
+            found = (await again.replay(recording)).divergence
+            if found is not None and found.type == "effect":  # of the summariser, asked for another
+                assert (rule, expected) == ("llm_summary", "compacted"), what
+                continue
+            assert ("" if found is None else found.type) == expected, (what, found)
+
+    simulate(main)
+
+
+def replace_window(window: int | None) -> Any:
+    def change(manifest: Any) -> None:
+        manifest.stages["context"].config["window"] = window
+
+    return change
+
+
+def test_a_long_run_of_a_large_window_is_replayed_where_the_window_is_not_known() -> None:
+    class Large(ScriptedModel):
+        """Knows its window."""
+
+        context_window = 1_000_000
+
+    async def main(world: SimulatedWorld) -> None:
+        journal = MemoryJournal(world)
+        large = make(world, Large(["done", "more"]), "chat", journal=journal)
+        results = [await large.run("x " * 450_000)]
+        results.append(await large.run("and now?"))
+        bare = make(world, ScriptedModel(), "chat", journal=journal)
+        for result in results:
+            assert result.receipts == []
+            assert (await bare.replay(result.run_id)).divergence is None
+        calls = Large([[use("look", "c0")], "done"])
+        called = await make(world, calls, "chat", tools=[Do("look")]).run("x " * 450_000)
+        store = await held(world, called.events[:4], called.session_id)
+        again = make(world, ScriptedModel(["done"]), "chat", tools=[Do("look")], journal=store)
+        resumed = await again.resume(called.run_id, raise_on_error=False)
+        assert resumed.code is ExecutorErrorCode.EXEC_STAGE_GUARD_REJECTED  # the next call is
+        assert kinds(resumed.events[:4]) == kinds(called.events[:4])
+        assert resumed.iterations == 1
+
+    simulate(main)
+
+
 def test_the_model_reads_back_what_it_is_not_shown_any_more() -> None:
     def answer(request: Request) -> Any:
         last = request.messages[-1].text
@@ -510,3 +748,10 @@ def test_what_has_no_words_is_told_in_some_or_left_out() -> None:
     ]
     said = [each["said"] for each in json.loads(transcript(messages, 4000, arguments=True))]
     assert said == ["look\n[a image]\n  ", '[calls look({"at":1})]', "[gave: a\nb]"]
+    many = transcript(
+        [Message("user", (TextBlock(str(n)),)) for n in range(1000)], 4000, arguments=True
+    )
+    told = json.loads(many)
+    assert [each["said"] for each in told[:5]] == ["0", "1", "2", "3", "4"]
+    assert told[5] == "(... 980 messages ...)"
+    assert [each["said"] for each in told[6:]] == [str(n) for n in range(985, 1000)]

@@ -155,7 +155,7 @@ OPTIONS = [
         lambda seen: 0 < max(recaps(seen)) < 1_600,
         config={"keep_recent": 4},
         replies=counting,
-        change=configure("context", window=1000),
+        change=configure("context", window=1200),
     ),
     option(
         *("guard.guards.permission", "allowed_tools", (["other"], [])),

@@ -41,7 +41,7 @@ class Shape:
                 shape.nanos += [0] * grown
                 began = fact.time
             if turn < len(shape.seconds):
-                shape.seconds[turn] = fact.time - began
+                shape.seconds[turn] = max(0.0, fact.time - began)  # the clock may be set back
                 shape.nanos[turn] += nano_of(data) if fact.type in ("model.reply", "effect") else 0
             if fact.type == "model.reply":
                 uses = uses_of(data)

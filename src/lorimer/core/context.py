@@ -8,7 +8,7 @@ from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from enum import Enum
 from hashlib import blake2b
 from random import Random
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, ClassVar, Final
 
 from lorimer.core.alarm import Alarm
 from lorimer.core.bus import Listeners
@@ -216,6 +216,10 @@ class RunContext(FactLog):
         happen."""
         self._dice: Random | None = None
         self._asked: dict[tuple[int, str], int] = {}
+
+    compares: ClassVar[bool] = False
+    """Whether what it does is compared with the record, as in a replay: what can be worked out
+    again is, instead of being taken from there."""
 
     @property
     def follows_record(self) -> bool:

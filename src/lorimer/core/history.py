@@ -26,6 +26,7 @@ from lorimer.core.wellformed import fits, misplaced, readable, repaired, without
 
 if TYPE_CHECKING:
     from lorimer.core.excerpt import Excerpt
+    from lorimer.core.pins import Pins
 
 IMAGE_TOKENS: Final = 2_000
 """The assumed size of a picture; providers scale larger ones down to less."""
@@ -96,6 +97,7 @@ class History(Sequence[Message]):
         "excerpt",
         "length",
         "pictured",
+        "pins",
         "receipt",
         "recorded",
         "redactor",
@@ -130,6 +132,8 @@ class History(Sequence[Message]):
         """The provider's count from another process, read from the facts."""
         self.receipt: Receipt | None = None
         """The last compaction: which messages the model is no longer shown."""
+        self.pins: Pins | None = None
+        """Which messages are pinned, once it was compacted: see `pins.py`."""
         self.excerpt: Excerpt | None = None
         """The last excerpt shown to the model, if not everything: see `excerpt.py`."""
         for message in messages:

@@ -22,6 +22,8 @@ from lorimer.core.messages import (
 _SPEECH_CHARS: Final = 240
 _CALL_CHARS: Final = 120
 _RESULT_CHARS: Final = 80
+_LEAST_CHARS: Final = 200
+"""Of a message in a transcript; of more messages than have room, some are left out."""
 
 
 def outline(messages: Iterable[Message], before: str, max_chars: int) -> str:
@@ -43,13 +45,21 @@ def outline(messages: Iterable[Message], before: str, max_chars: int) -> str:
 
 def transcript(messages: Sequence[Message], max_chars: int, *, arguments: bool) -> str:
     """The messages as JSON for a model to read, limited to about `max_chars`: long ones are cut in
-    the middle. `arguments`: include those of calls. Media and thinking are left out."""
-    each = max(200, max_chars // max(1, len(messages)))
-    told: list[JSON] = [
-        {"role": message.role, "said": shortened(told_text(message, arguments=arguments), each)}
-        for message in messages
-    ]
-    return dumps(told)
+    the middle, and of very many those after the first quarter are left out. `arguments`: include
+    those of calls. Media and thinking are left out."""
+    most = max(1, max_chars // _LEAST_CHARS)
+    each = max(_LEAST_CHARS, max_chars // max(1, len(messages)))
+    first, last = messages, messages[:0]
+    if len(messages) > most:
+        first, last = messages[: most // 4], messages[most // 4 - most :]
+    told: list[JSON] = [_told(message, each, arguments) for message in first]
+    if last:
+        told.append(f"(... {len(messages) - most} messages ...)")
+    return dumps([*told, *[_told(message, each, arguments) for message in last]])
+
+
+def _told(message: Message, chars: int, arguments: bool) -> JSON:
+    return {"role": message.role, "said": shortened(told_text(message, arguments=arguments), chars)}
 
 
 def text_of(block: ToolResultBlock) -> str:

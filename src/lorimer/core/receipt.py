@@ -25,7 +25,7 @@ class Receipt:
     end: int
     """All messages before this one are hidden, except for `kept`."""
     kept: tuple[int, ...]
-    """The pinned messages before `end`, including those of earlier compactions."""
+    """The pinned messages before `end`; an earlier compaction may have hidden some of them."""
     dropped: tuple[int, ...]
     """Messages that an earlier compaction kept and this one did not."""
     recap: str

@@ -64,6 +64,7 @@ class PipelineState:
         "messages",
         "models",
         "recorded_length",
+        "reliefs",
         "output",
         "reason",
         "request",
@@ -105,6 +106,8 @@ class PipelineState:
         self.tools: tuple[ToolSpec, ...] = ()
         self.cache: CacheMarks = NO_MARKS
         self.request: Request | None = None
+        self.reliefs = 0
+        """How often the prompt of this iteration was made shorter because it did not fit."""
         self.response: Response | None = None
         """Of this iteration."""
         self.calls: list[ToolUse] = []
@@ -139,6 +142,7 @@ class PipelineState:
 
     def begin_turn(self) -> None:
         """Reset the fields of an iteration."""
+        self.reliefs = 0
         self.response = None
         self.calls = []
         self.results = []

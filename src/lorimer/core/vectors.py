@@ -60,6 +60,14 @@ class Vectors:
         self.length += 1
         return at
 
+    def remove(self, number: int, text: str) -> None:
+        """Remove a text: search no longer finds it, nor does it take the place of others. `number`
+        is what `add` returned for this text."""
+        for bucket, value in embed(text).items():
+            posting = self._postings.get(bucket, ())
+            if (number, value) in posting:  # unless newer texts have taken its place
+                self._postings[bucket].remove((number, value))
+
     def search(
         self, text: str, top_k: int, *, min_score: float = 0.0, before: int | None = None
     ) -> list[int]:

@@ -36,19 +36,22 @@ def compactions(run: Recording) -> list[Compaction]:
     this conversation."""
     fold = Fold()
     fold.messages = list(run.history)
+    history, taken = History(), 0
     found: list[Compaction] = []
     for fact in run.facts:
         fold.apply(fact)
         if fact.type == "compacted" and fold.receipt is not None:
             fold.close()  # results of the last turn, which are in the next fact
-            found.append(_compaction(fact, fold.receipt, fold.messages))
+            for message in fold.messages[taken:]:
+                history.append(message)
+            taken = len(fold.messages)
+            found.append(_compaction(fact, fold.receipt, history))
     return found
 
 
-def _compaction(fact: Event, receipt: Receipt, messages: Sequence[Message]) -> Compaction:
-    history = History(messages)
+def _compaction(fact: Event, receipt: Receipt, history: History) -> Compaction:
     history.adopt_receipt(receipt)
-    if history.receipt is None:
+    if history.receipt is not receipt:
         raise JournalError(
             f"The receipt in fact {fact.seq} is not of the conversation before it.",
             hint=f"lorimer runs verify {fact.run_id} tells what is damaged.",

@@ -150,6 +150,8 @@ class _Replay(RunContext):
 
     # --- facts ---------------------------------------------------------------------------
 
+    compares = True
+
     @property
     def follows_record(self) -> bool:
         """Whether what it does next is recorded, even if only its end is. For a run that was
@@ -278,6 +280,7 @@ class _Replay(RunContext):
         asked = self._redacted({"key": key, "hash": short_hash(request), **intent})
         known = begun or done
         if known is not None and known.data.get("hash") != asked["hash"]:
+            self._check_compacted(known)
             why = f"the {kind} call asks something else"
             if kind == "model" and _same({**known.data, "hash": ""}, {**asked, "hash": ""}):
                 why += " after the same words: its tools, system prompt, model or settings differ"
@@ -295,6 +298,14 @@ class _Replay(RunContext):
         if isinstance(error, Mapping):  # a tool's error is only a code, which the model has seen
             raise error_from_json(error)
         return done.data
+
+    def _check_compacted(self, asked: Event) -> None:
+        """A request differs if a compaction before it was not made."""
+        for fact in [*self._recorded.values()]:
+            earlier = (fact.seq or 0) < (asked.seq or 0)
+            if fact.type == "compacted" and fact.iteration == self.iteration and earlier:
+                key = str(fact.data.get("key", ""))
+                self._diverge(fact.type, key, "this is recorded, and was not done", fact, None)
 
     async def _stop(
         self, type: str, key: str, asked: Mapping[str, JSON], reached: bool

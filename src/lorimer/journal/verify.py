@@ -25,9 +25,10 @@ from lorimer.journal.recording import Recording
 async def verify(journal: Journal, name: str, purses: PurseCheck | None = None) -> list[Finding]:
     """What is wrong with a run (its id, or the beginning of it) or with a whole conversation (its
     session id); [] if nothing is. Reads the whole conversation, claims nothing, writes nothing.
-    `purses`: shared by the checks of many runs, so that each purse is read once.
+    `purses`: shared by the checks of many runs, so that each purse is read once. Others may write
+    to the conversation meanwhile.
 
-    Raises PipelineError `exec.run.unknown` if there is neither.
+    Raises PipelineError `exec.run.unknown` if there is neither, or it was removed meanwhile.
     """
     if not is_a(name, str):
         raise wrong("the id of a run or a session", name, "text", "result.run_id")
@@ -35,13 +36,19 @@ async def verify(journal: Journal, name: str, purses: PurseCheck | None = None) 
     stream = row.stream if row is not None else name
     rows = await journal.runs(limit=ALL_RUNS, stream=stream) if stream else []  # "" would be all
     if not rows:
-        raise PipelineError(
-            f"There is no run and no conversation {name!r} in this store.",
-            code=ExecutorErrorCode.EXEC_RUN_UNKNOWN,
-            hint="lorimer runs ls shows the runs there are.",
-        )
-    purses = purses or PurseCheck(journal)
-    found = sorted(await _stream(journal, stream, rows, purses), key=lambda finding: finding.seq)
+        raise _unknown(name)
+    found = await _stream(journal, stream, rows, purses or PurseCheck(journal))
+    if found:  # what was listed before the facts were read may have changed since
+        now = {row.run_id: row for row in await journal.runs(limit=ALL_RUNS, stream=stream)}
+        if not now:
+            raise _unknown(name)
+        then = {row.run_id: row for row in rows}
+        found = [
+            finding
+            for finding in found
+            if finding.rule != "list" or then.get(finding.run_id) == now.get(finding.run_id)
+        ]
+    found.sort(key=lambda finding: finding.seq)
     if row is None or name == stream:
         return found
     after = min([other.first for other in rows if other.first > row.first], default=inf)
@@ -50,6 +57,14 @@ async def verify(journal: Journal, name: str, purses: PurseCheck | None = None) 
         for finding in found
         if finding.run_id == row.run_id or row.first <= finding.seq < after
     ]
+
+
+def _unknown(name: str) -> PipelineError:
+    return PipelineError(
+        f"There is no run and no conversation {name!r} in this store.",
+        code=ExecutorErrorCode.EXEC_RUN_UNKNOWN,
+        hint="lorimer runs ls shows the runs there are.",
+    )
 
 
 def verify_recording(recording: Recording) -> list[Finding]:

@@ -15,10 +15,10 @@ class InMemory:
     def __init__(self) -> None:
         self._items: dict[str, MemoryItem] = {}
         self._vectors = Vectors()
-        self._numbers: dict[str, int] = {}
-        """The number of each item's text among the vectors."""
         self._ids: dict[int, str] = {}
-        """The item of each text that still counts."""
+        """The items' ids, by the number of their text among the vectors."""
+        self._numbers: dict[str, int] = {}
+        """The reverse."""
 
     async def put(self, items: Sequence[MemoryItem]) -> None:
         """As in the port."""
@@ -27,16 +27,14 @@ class InMemory:
             self._items[item.id] = item
             if known is None or known.text != item.text:
                 if known is not None:
-                    self._forget(item.id)
-                at = self._numbers[item.id] = self._vectors.add(item.text)
-                self._ids[at] = item.id
+                    self._forget(known)
+                number = self._numbers[item.id] = self._vectors.add(item.text)
+                self._ids[number] = item.id
 
     async def search(self, query: str, *, limit: int) -> Sequence[MemoryItem]:
         """As in the port."""
-        # more than asked for, since texts of forgotten items are among them
-        found = self._vectors.search(query, 4 * limit + 16)
-        there = [self._ids[number] for number in found if number in self._ids]
-        return [self._items[item_id] for item_id in there[:limit]]
+        found = self._vectors.search(query, limit)
+        return [self._items[self._ids[number]] for number in found]
 
     async def pinned(self, *, limit: int) -> Sequence[MemoryItem]:
         """As in the port."""
@@ -46,10 +44,12 @@ class InMemory:
     async def remove(self, ids: Sequence[str]) -> int:
         """As in the port."""
         given = dict.fromkeys(some_ids(ids))
-        gone = [item_id for item_id in given if self._items.pop(item_id, None)]
-        for item_id in gone:
-            self._forget(item_id)
+        gone = [item for item_id in given if (item := self._items.pop(item_id, None))]
+        for item in gone:
+            self._forget(item)
         return len(gone)
 
-    def _forget(self, item_id: str) -> None:
-        del self._ids[self._numbers.pop(item_id)]
+    def _forget(self, item: MemoryItem) -> None:
+        number = self._numbers.pop(item.id)
+        del self._ids[number]
+        self._vectors.remove(number, item.text)

@@ -17,7 +17,7 @@ USUAL_WINDOW: Final = 200_000
 """Tokens; assumed where the window is unknown."""
 
 
-SMALLEST_WINDOW: Final = 4_000
+SMALLEST_WINDOW: Final = 1_000
 """Tokens: less than the window of any usable model."""
 
 

@@ -15,13 +15,19 @@ from lorimer.core.excerpt import Selection, excerpt, may_begin, stands_alone
 from lorimer.core.history import History
 from lorimer.core.jsonable import JSON
 from lorimer.core.messages import Message, user_message
+from lorimer.core.outline import shortened
+from lorimer.core.pins import pins
 from lorimer.core.receipt import Receipt
 from lorimer.core.record import record
 from lorimer.core.stage import Strategy
 from lorimer.core.state import PipelineState
+from lorimer.models.windows import USUAL_WINDOW
 
 _PINNED_SHARE: Final = 0.2
 """Share of the window for pinned messages; beyond it the oldest are not kept."""
+_RECAP_SHARE: Final = 0.2
+"""Share of the window for the recap: together with the pinned and the newest messages it has to
+leave room, or the next call would be compacted again."""
 
 
 @record
@@ -43,6 +49,13 @@ class Removal:
     messages: Sequence[Message]
     recap: str
     """The replacement of those removed before, without its heading."""
+    window: int = USUAL_WINDOW
+    """Tokens that fit into a prompt."""
+
+    @property
+    def room(self) -> int:
+        """Bytes that the new recap may have; what exceeds them is cut out of its middle."""
+        return int(4 * self.window * _RECAP_SHARE)
 
 
 @record
@@ -130,7 +143,7 @@ async def compact(
     end = _cut(history, max(start, chosen.start), state.recorded_length, compactor.keep, terms)
     if end <= start:
         return
-    kept = _pinned(history, end, last, state.began, terms)
+    kept = _pinned(history, end, state.began, terms)
     before = () if last is None else last.kept
     out = Receipt(
         compactor.name,
@@ -144,9 +157,9 @@ async def compact(
         0,
     )
     run = state.run
-    removal = Removal(out.removed(history), "" if last is None else last.recap)
+    removal = Removal(out.removed(history), "" if last is None else last.recap, window=terms.window)
     recap = await compactor.recap(removal, state)
-    receipt = _filled(out, recap, chosen, history)
+    receipt = _filled(out, _fitted(recap, removal.room), chosen, history)
     data: dict[str, JSON] = {"key": key, **receipt.to_json()}
     await run.record("compacted", data, key=key)
     # as recorded: without secrets
@@ -163,17 +176,19 @@ async def compact(
     run.signal("context.compacted", told)
 
 
-RELIEF: Final = "1"
-"""Key of the fact of a compaction made because the prompt did not fit; compactions before the call
-have 0."""
+MAX_RELIEFS: Final = 3
+"""How often one prompt that does not fit is compacted. These compactions have the keys "1", "2" and
+so on, the one before the call "0"."""
 
 
-def recorded(state: PipelineState, key: str = "0") -> bool:
+async def recorded(compactor: Compactor, state: PipelineState, key: str = "0") -> bool:
     """Repeat what is recorded for this call: apply the compaction that was made then. True: there
     is a record, even if none was made."""
     run = state.run
     fact = run.recorded("compacted", key) if run.decided else None
     if fact is not None:
+        if run.compares and fact.data.get("rule") != compactor.name:
+            await run.record("compacted", {**fact.data, "rule": compactor.name}, key=key)
         state.messages.receipt = Receipt.from_json(fact.data)
         run.take(fact)
         return True
@@ -196,34 +211,33 @@ def _cut(history: History, start: int, most: int, keep: int, terms: CompactionTe
     return start
 
 
-def _pinned(
-    history: History, end: int, last: Receipt | None, began: int, terms: CompactionTerms
-) -> tuple[int, ...]:
-    """Which of the messages before `end` stay: the task of the run, then pinned messages, newest
-    first, as far as there is room."""
-    fresh = range(0 if last is None else last.end, end)
-    candidates = {*(() if last is None else last.kept), *fresh}
-    pins = [
-        index
-        for index in sorted(candidates, reverse=True)
-        if index != began and _pins(history[index], index, terms)
-    ]
+def _pinned(history: History, end: int, began: int, terms: CompactionTerms) -> tuple[int, ...]:
+    """Which of the messages before `end` stay: the task of the run, then, as far as there is room,
+    the first message and the pinned ones, newest first. Some may have had no room before, for
+    instance in the smaller window of another model."""
+    pinned = pins(history, terms.pin_first, terms.pin_markers).before(history, end)
     room = int(4 * terms.window * _PINNED_SHARE)
     kept: list[int] = []
-    for index in ([began] if began < end and stands_alone(history[began]) else []) + pins:
-        size = history.size_from(index) - history.size_from(index + 1)
-        if index == began or size <= room:
+    if began < end and stands_alone(history[began]):
+        kept.append(began)
+        room -= _size(history, began)
+    for index in sorted(pinned, key=lambda index: (index > 0, -index)):
+        if index != began and (size := _size(history, index)) <= room:
             kept.append(index)
             room -= size
     return tuple(sorted(kept))
 
 
-def _pins(message: Message, index: int, terms: CompactionTerms) -> bool:
-    if message.role != "user" or not stands_alone(message):
-        return False
-    if index == 0 and terms.pin_first:
-        return True
-    return any(marker in message.text for marker in terms.pin_markers)
+def _size(history: History, index: int) -> int:
+    return history.size_from(index) - history.size_from(index + 1)
+
+
+def _fitted(recap: Recap, room: int) -> Recap:
+    size = len(recap.text.encode("utf-8", "surrogatepass"))
+    if size <= room:
+        return recap
+    marker = 40  # characters, at most
+    return replace(recap, text=shortened(recap.text, len(recap.text) * room // size - marker))
 
 
 def _filled(out: Receipt, recap: Recap, chosen: Selection, history: History) -> Receipt:

@@ -90,7 +90,8 @@ class Summary(Compactor):
 
     async def recap(self, removal: Removal, state: PipelineState) -> Recap:
         """An outline."""
-        return Recap(outline(removal.messages, removal.recap, self.config.max_chars))
+        chars = min(self.config.max_chars, removal.room)
+        return Recap(outline(removal.messages, removal.recap, chars))
 
 
 _SYSTEM: Final = (
@@ -118,7 +119,8 @@ class LLMSummary(Summary):
         max_tokens: int = Field(2_000, ge=100)
         """Maximum of the recap."""
         max_input_chars: int = Field(200_000, ge=1_000)
-        """Maximum length of the model's input; long messages are cut in the middle."""
+        """Maximum length of the model's input; long messages are cut in the middle. The model that
+        answers gets half of its window at most."""
         arguments: bool | None = None
         """Include the arguments of tool calls, which may contain data that another vendor should
         not see; None: only if it is the model that answers."""
@@ -141,7 +143,10 @@ class LLMSummary(Summary):
 
         config = self.config
         shows = not config.model if config.arguments is None else config.arguments
-        told = transcript(removal.messages, config.max_input_chars, arguments=shows)
+        chars = config.max_input_chars
+        if not config.model:  # half of its window, at four characters per token
+            chars = min(chars, 2 * removal.window)
+        told = transcript(removal.messages, chars, arguments=shows)
         try:
             written = await generate_as(
                 Written,
@@ -151,7 +156,7 @@ class LLMSummary(Summary):
                 models=self._models,
                 run=state.run,
                 system=_SYSTEM,
-                max_tokens=config.max_tokens,
+                max_tokens=min(config.max_tokens, removal.room // 4),
             )
         except (APIError, LimitError) as error:
             plain = await super().recap(removal, state)

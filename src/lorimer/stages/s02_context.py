@@ -20,7 +20,7 @@ from lorimer.models.windows import SMALLEST_WINDOW, USUAL_WINDOW, WindowRoom
 from lorimer.stages.s02_compaction import (
     ALL,
     COMPACTORS,
-    RELIEF,
+    MAX_RELIEFS,
     CompactionTerms,
     Compactor,
     after,
@@ -91,7 +91,8 @@ class ContextStage(Stage[object, object]):
         """The share of the window that the newest messages may take, however many the compactor
         would keep."""
         pin_first: bool = True
-        """The conversation's first message is never removed."""
+        """The conversation's first message is not removed, unless it is longer than a fifth of the
+        window."""
         pin_markers: list[str] = Field(["[pin]"])
         """Nor are user messages that contain one of these, as far as there is room: a fifth of the
         window."""
@@ -139,7 +140,7 @@ class ContextStage(Stage[object, object]):
         if chosen is history:
             chosen = ALL
         if isinstance(chosen, Selection):
-            known = run.follows_record and recorded(state)
+            known = run.follows_record and await self._follows(state)
             shown = _shown(chosen, history)
             if not known and (tokens := self._too_many(shown, state)):
                 terms = self._terms(state)
@@ -164,21 +165,26 @@ class ContextStage(Stage[object, object]):
         return input
 
     async def relieve(self, state: PipelineState) -> bool:
-        """Compact a prompt that the provider reports as too long, whatever the estimate; once per
-        call."""
+        """Compact a prompt that the provider reports as too long, whatever the estimate: each time
+        in the same turn to half of the size before, at most MAX_RELIEFS times."""
         history, run = state.messages, state.run
+        done = state.reliefs
+        if done == MAX_RELIEFS:
+            return False
         chosen = await self.strategy.load(state)
         if chosen is history:
             chosen = ALL
         if not isinstance(chosen, Selection):
             return False
         before = history.receipt
-        if not (run.follows_record and recorded(state, RELIEF)):
-            tokens = _shown(chosen, history).size // 4
+        shown, key = _shown(chosen, history), str(done + 1)
+        if not (run.follows_record and await self._follows(state, key)):
+            tokens = shown.size // 4
             terms = self._terms(state)
-            terms = replace(terms, window=min(terms.window, tokens))
-            await compact(self.compactor, terms, chosen, tokens, state, RELIEF)
+            terms = replace(terms, window=min(terms.window, tokens >> done))
+            await compact(self.compactor, terms, chosen, tokens, state, key)
         state.context = _shown(chosen, history)
+        state.reliefs += 1
         return history.receipt is not before
 
     def _too_many(self, shown: History, state: PipelineState) -> int:
@@ -189,11 +195,20 @@ class ContextStage(Stage[object, object]):
         many = self._most is not None and len(shown) > self._most
         return max(1, tokens) if many or tokens >= self._least else 0
 
+    async def _follows(self, state: PipelineState, key: str = "0") -> bool:
+        """Whether this call is compacted as recorded, or not at all. A replay works it out again if
+        it knows the window; without keys it may not."""
+        if state.run.compares and self._window(state) is not None:
+            return False
+        return await recorded(self.compactor, state, key)
+
+    def _window(self, state: PipelineState) -> int | None:
+        """Tokens; None: unknown."""
+        return self.config.window or self._room.of(state.models or self._spec)
+
     def _terms(self, state: PipelineState) -> CompactionTerms:
         config = self.config
-        window = config.window
-        if window is None:
-            window = self._room.of(state.models or self._spec) or USUAL_WINDOW
+        window = self._window(state) or USUAL_WINDOW
         return CompactionTerms(
             window, config.compact_at, config.keep_share, config.pin_first, config.pin_markers
         )

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
+from typing import Final
 
 from pydantic import Field
 
@@ -14,8 +15,12 @@ from lorimer.core.errors import MemoryFailed
 from lorimer.core.jsonable import JSON
 from lorimer.core.memory import STRANGERS, MemoryItem
 from lorimer.core.memory_calls import ask_memory
+from lorimer.core.outline import shortened
 from lorimer.core.stage import Settings, Strategy
 from lorimer.core.state import PipelineState
+
+_MARKER: Final = 40
+"""Characters of a mark for what was left out, at most."""
 
 
 class Retriever(Strategy):
@@ -92,7 +97,7 @@ class MemoryRetriever(Retriever):
             found = await run.effect(
                 "memory",
                 "search",
-                lambda: ask_memory(lambda: self._ask(query), run, self.config.timeout_s),
+                lambda: ask_memory(lambda: self._ask(query, state), run, self.config.timeout_s),
                 request=request,
                 safety=Safety.READ_ONLY,
             )
@@ -101,21 +106,33 @@ class MemoryRetriever(Retriever):
             return ""
         given = found.get("items")
         listed = given if isinstance(given, Sequence) and not isinstance(given, str) else ()
-        items = [MemoryItem.from_json(item) for item in listed]
-        if state.messages.receipt is None:  # what was said in this conversation is still visible
-            items = [i for i in items if i.session_id != run.stream or i.kind != "exchange"]
+        items = _unseen([MemoryItem.from_json(item) for item in listed], state)
         run.signal("memory.retrieved", {"count": len(items)})
         if any(STRANGERS in item.tags for item in items):
             run.strangers = {*(run.strangers or ()), "memory"}
         return _told(items, self.config.max_chars)
 
-    async def _ask(self, query: str) -> Mapping[str, JSON]:
+    async def _ask(self, query: str, state: PipelineState) -> Mapping[str, JSON]:
         config, memory = self.config, self._memory
         if memory is None:
             raise MemoryFailed("No memory is bound.")
-        items = [*await memory.pinned(limit=config.max_pinned)]
-        items += await memory.search(query, limit=config.top_k)
-        return {"items": [item.to_json() for item in {each.id: each for each in items}.values()]}
+        items = {item.id: item for item in await memory.pinned(limit=config.max_pinned)}
+        more: list[MemoryItem] = []
+        # what is shown anyway may be more similar than everything else
+        for limit in (config.top_k, 4 * config.top_k, 16 * config.top_k):
+            found = await memory.search(query, limit=limit)
+            more = [item for item in _unseen(found, state) if item.id not in items]
+            if len(more) >= config.top_k or len(found) < limit:
+                break
+        return {"items": [item.to_json() for item in (*items.values(), *more[: config.top_k])]}
+
+
+def _unseen(items: Sequence[MemoryItem], state: PipelineState) -> list[MemoryItem]:
+    """Without what the model is shown anyway: what was said in this conversation."""
+    if state.messages.receipt is not None:
+        return [*items]
+    stream = state.run.stream
+    return [item for item in items if item.session_id != stream or item.kind != "exchange"]
 
 
 def _told(items: Sequence[MemoryItem], max_chars: int) -> str:
@@ -129,8 +146,10 @@ def _told(items: Sequence[MemoryItem], max_chars: int) -> str:
     for item in items:
         day = datetime.fromtimestamp(item.time, UTC).date().isoformat() if item.time else "no date"
         line = f"- ({day}) {item.text}"
-        left -= len(line) + 1
-        if left < 0:
+        if len(line) >= left:
+            if left > 2 * _MARKER:  # its beginning and end are better than nothing
+                lines.append(shortened(line, left - _MARKER))
             break
+        left -= len(line) + 1
         lines.append(line)
-    return "\n".join(lines) if len(lines) > 1 else ""
+    return "\n".join(lines)

@@ -244,15 +244,18 @@ class APIStage(Stage[object, Response]):
             settings.api,
         )
         state.request = request
-        try:
-            response, plain = await call(caller, request, state)
-        except APIError as error:
-            too_long = error.code is ExecutorErrorCode.EXEC_API_TOKEN_LIMIT
-            if not too_long or self._relief is None or not await self._relief.relieve(state):
-                raise
+        made = 0
+        while True:
+            try:
+                response, plain = await call(caller, request, state, made)
+                break
+            except APIError as error:
+                too_long = error.code is ExecutorErrorCode.EXEC_API_TOKEN_LIMIT
+                if not too_long or self._relief is None or not await self._relief.relieve(state):
+                    raise
+                made = error.attempts
             request.messages = trailed(state)
             request.cache = CacheMarks(state.cache.system, state.cache.tools)
-            response, plain = await call(caller, request, state, error.attempts)
         state.response = response
         message = Message("assistant", response.content)
         state.add_recorded(message, {"role": "assistant", "content": plain["content"]})

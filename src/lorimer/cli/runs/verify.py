@@ -37,6 +37,7 @@ async def _verify(run: str | None, as_json: bool, store: str | None) -> int:
     from lorimer.cli.progress import Gauge
     from lorimer.cli.store import existing_store, opened
     from lorimer.cli.text import count, short_id
+    from lorimer.core.errors import ExecutorErrorCode, PipelineError
     from lorimer.journal.verify import PurseCheck
     from lorimer.journal.verify import verify as check
     from lorimer.world import RealWorld
@@ -48,7 +49,12 @@ async def _verify(run: str | None, as_json: bool, store: str | None) -> int:
         with Gauge(world) as gauge:
             for number, name in enumerate(names, 1):
                 gauge.count("checking conversation", number, len(names))
-                found = await check(journal, name, purses)
+                try:
+                    found = await check(journal, name, purses)
+                except PipelineError as error:
+                    if run is None and error.code is ExecutorErrorCode.EXEC_RUN_UNKNOWN:
+                        continue  # it was removed meanwhile
+                    raise
                 if found:
                     gauge.clear()
                     _tell(name, found, as_json)

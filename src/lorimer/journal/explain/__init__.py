@@ -214,7 +214,7 @@ def _compacted(fact: Event, in_force: ManifestInForce) -> Explanation:
     data = fact.data
     what = f"took messages out of view: {data.get('before')} to {data.get('after')} tokens"
     why = f"the conversation was longer than {data.get('rule')} allows"
-    if str(data.get("key")) == "1":
+    if str(data.get("key", "0")) != "0":
         why = "the provider said that the conversation is too long"
     if data.get("error"):
         why += f"; its summariser failed ({data.get('error')}), so a rule without a model was used"

@@ -73,7 +73,9 @@ def sweep_documents(db: Database, now: float) -> int:
     purse_tables.sweep(now, db)
     named: set[str] = set()
     finder = RowFinder()
-    for run_id, stream, first in list(db.execute("SELECT run_id, stream, first FROM runs")):
+    # in the order of their rows: each block is decompressed once
+    runs = db.execute("SELECT run_id, stream, first FROM runs ORDER BY stream, first")
+    for run_id, stream, first in list(runs):
         row = finder.row(db, whole(stream) << STREAM_BITS | whole(first))
         manifest = _manifest(row, str(run_id))
         if manifest is None:
