@@ -42,6 +42,8 @@ _MAX_READ: Final = 2 * 1024**2
 _CHUNK: Final = 65_536
 _MAX_HEADER: Final = 8192
 """Bytes of a tar's extended headers for one entry, in addition to its 512-byte header."""
+_MAX_XZ_MEMORY: Final = 80 * 1024**2
+"""Bytes; `xz -9` takes 65 MiB."""
 _MORE_HEADER: Final = (tarfile.XHDTYPE, tarfile.XGLTYPE, tarfile.SOLARIS_XHDTYPE)
 _STOPPED: Final = "stopped: it took too long"
 
@@ -329,7 +331,7 @@ def _of_tar(raw: BinaryIO, start: bytes, stopped: Callable[[], bool]) -> Iterato
     elif start.startswith(b"BZh"):
         stream = cast("BinaryIO", bz2.BZ2File(raw))
     elif start.startswith(b"\xfd7zXZ\x00"):
-        stream = cast("BinaryIO", lzma.LZMAFile(raw))  # noqa: SIM115 - ends with `raw`
+        stream = cast("BinaryIO", _Xz(raw, stopped))
     forward = cast("BinaryIO", _Forward(stream, _size(raw), stopped))
     raw.seek(0)
     with tarfile.TarFile(fileobj=forward, mode="r", errorlevel=2, tarinfo=_Header) as found:
@@ -346,6 +348,37 @@ def _of_tar(raw: BinaryIO, start: bytes, stopped: Callable[[], bool]) -> Iterato
                 return cast("BinaryIO", opened)
 
             yield _Entry(info.name, kind, info.size, bool(info.mode & 0o100), content)
+
+
+class _Xz(io.RawIOBase):
+    """The unpacked contents of an xz file, read sequentially. An archive says how much memory
+    unpacking it takes, up to 4 GiB; `lzma.LZMAFile` does not limit that."""
+
+    def __init__(self, raw: BinaryIO, stopped: Callable[[], bool]) -> None:
+        self._raw = raw
+        self._stopped = stopped
+        self._rest = b""
+        self._stream: lzma.LZMADecompressor | None = None
+
+    def read(self, size: int = -1) -> bytes:
+        while not self._stopped():
+            if self._stream is None:  # there may be several, with zeros after each
+                packed = self._rest or self._raw.read(_CHUNK)
+                if not packed:
+                    return b""
+                self._rest = packed.lstrip(b"\0")
+                if not self._rest:
+                    continue
+                self._stream = lzma.LZMADecompressor(lzma.FORMAT_XZ, _MAX_XZ_MEMORY)
+            packed, self._rest = self._rest, b""
+            if not packed and self._stream.needs_input and not (packed := self._raw.read(_CHUNK)):
+                raise EOFError("it is cut off")
+            data = self._stream.decompress(packed, size)
+            if self._stream.eof:
+                self._rest, self._stream = self._stream.unused_data, None
+            if data:
+                return data
+        raise BadArchive(_STOPPED)
 
 
 class _Forward(io.RawIOBase):
