@@ -20,6 +20,7 @@ import pytest
 from lorimer.core.errors import ExecutorErrorCode, ToolExecutionError
 from lorimer.core.world import Finished, Level, ProcessLimits, Sandbox
 from lorimer.world import RealWorld
+from lorimer.world.sandbox.levels import gaps
 from tests.world.levels import LEVELS, needs, run_at
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="sandboxes are for Linux")
@@ -104,6 +105,31 @@ def test_only_what_is_writable_can_be_written(level: Level, tmp_path: Path) -> N
     finally:
         (other / "file").unlink()
         other.rmdir()
+
+
+def test_at_l2_rules_and_hooks_of_the_project_cannot_be_changed(tmp_path: Path) -> None:
+    hooks = tmp_path / ".lorimer" / "hooks"
+    hooks.mkdir(parents=True)
+    (hooks / "check").write_text("as it was")
+    script = (
+        "echo evil > t; cat .lorimer/hooks/check; echo evil > .lorimer/hooks/check;"
+        " mv t .lorimer/hooks/check; ln t .lorimer/new; mv .lorimer old; rm -r .lorimer"
+    )
+    done = sh("L2", script, tmp_path)
+    assert done.output.startswith(b"as it was")
+    assert (hooks / "check").read_text() == "as it was"
+    assert os.listdir(tmp_path / ".lorimer") == ["hooks"]
+    assert sorted(os.listdir(tmp_path)) == [".lorimer", "t"]
+    assert b"evil" not in sh("L2", "cat .lorimer/*", tmp_path, hidden=[hooks.parent]).output
+    sh("L2", "echo b > .lorimer/a", tmp_path, writable=[tmp_path, hooks.parent])
+    assert (hooks.parent / "a").read_text() == "b\n"  # if the host says so
+
+
+def test_at_l1_it_is_told_that_they_can(tmp_path: Path) -> None:
+    assert not any(".lorimer" in gap for gap in gaps("L1", Sandbox(writable=(tmp_path,))))
+    (tmp_path / ".lorimer").mkdir()
+    told = f"{tmp_path}/.lorimer lies in the workspace: it can be written"
+    assert told in gaps("L1", Sandbox(writable=(tmp_path,)))
 
 
 KERNEL = """

@@ -22,6 +22,9 @@ from lorimer.world.hosts import listed
 PRIVATE: Final = (Path("/tmp"), Path("/run"))  # noqa: S108 - the folder of all, not a file in it
 """Contain files and sockets of other programs: a sandboxed process has its own instead."""
 
+OF_PROJECT: Final = ".lorimer"
+"""The folder of a workspace for the project's rules, hooks and settings."""
+
 _OF_A_HOME: Final = (
     *(".ssh", ".gnupg", ".aws", ".azure", ".kube", ".docker", ".oci", ".netrc", ".pgpass"),
     *(".git-credentials", ".npmrc", ".pypirc", ".cargo/credentials", ".cargo/credentials.toml"),
@@ -118,6 +121,13 @@ def with_siblings(store: Path) -> list[Path]:
     return [store, *(store.with_name(store.name + end) for end in ("-wal", "-shm", "-journal"))]
 
 
+def kept(sandbox: Sandbox) -> list[Path]:
+    """Folders in writable ones that stay read-only: a project's rules, and its hooks, which run
+    outside of the sandbox and must not change between the check and the start."""
+    found = [Path(os.path.realpath(path / OF_PROJECT)) for path in sandbox.writable]
+    return [path for path in found if path.is_dir()]
+
+
 def view_of(sandbox: Sandbox, cwd: Path, environment: Mapping[str, str]) -> View:
     """What a process started in `cwd` sees. Programs on its PATH stay visible. Starting in a folder
     does not open it if it is hidden, nor if it lies elsewhere and is reached by a link in the
@@ -139,6 +149,9 @@ def view_of(sandbox: Sandbox, cwd: Path, environment: Mapping[str, str]) -> View
         real = Path(os.path.realpath(path))
         if real not in private and real.exists() and any(map(real.is_relative_to, private)):
             say(real, Access.READ)
+    for path in kept(sandbox):
+        if path not in words:
+            say(path, Access.READ)
     writable = [Path(os.path.realpath(path)) for path in sandbox.writable]
     closed = [path for path, access in words.items() if access is Access.HIDDEN]
     begins, named = Path(os.path.realpath(cwd)), Path(os.path.abspath(cwd))
