@@ -313,7 +313,7 @@ def _question(question: Question) -> Iterator[Line]:
         for at, option in enumerate(question.options, 1):
             yield [(f"  {at}. {_indented(option)}", "")]
         return
-    why = f" ({seen(question.reason)})"
+    why = f" ({on_line(seen(question.reason))})"
     yield [("asks: ", "bold magenta"), (visible(question.tool), "bold"), (why, "dim")]
     yield [(f"  {seen(question.input)}", "")]
 

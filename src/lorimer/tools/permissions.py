@@ -13,7 +13,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from lorimer.core.jsonable import JSON
+from lorimer.core.jsonable import JSON, clean
 from lorimer.core.record import record
 from lorimer.core.tool import Approver
 from lorimer.tools.asking import AskLater, ask
@@ -161,6 +161,12 @@ class Policy:
         call = self.rules.call(entry, input)
         return led(call.resources, self.rules.place, self._folder)
 
+    def where(self, entry: Entry, input: ToolInput) -> list[str]:
+        """In words, what the arguments of a call do not say: in which folder it starts programs, if
+        not in the workspace, and where links lead."""
+        starts = self._folder if "exec" in entry.effects else ""
+        return [*([f"in {clean(starts)}"] if starts else []), *self.links(entry, input)]
+
     def suggestion(self, entry: Entry, input: ToolInput) -> str:
         """The narrowest rule that would allow this call, as text; "": none that names it would,
         because a link in it leads elsewhere."""
@@ -217,7 +223,7 @@ async def permit(
         return Verdict(False, by, "" if decision.rules else remedy, NOBODY)
     who = AskLater() if nobody or approver is None else approver
     touches: JSON = decision.touches if before is None else before.data.get("touches")
-    reason = "; ".join([_why(entry, decision, wanted), *policy.links(entry, input)])
+    reason = "; ".join([_why(entry, decision, wanted), *policy.where(entry, input)])
     said_no = await ask(who, entry, input, key, reason, decision.touches, run)
     if said_no:
         return Verdict(False, said_no, remedy, BY_PERSON)
