@@ -21,6 +21,7 @@ from lorimer.core.errors import ExecutorErrorCode, ToolExecutionError
 from lorimer.core.world import Finished, Level, ProcessLimits, Sandbox
 from lorimer.world import RealWorld
 from lorimer.world.sandbox.levels import gaps
+from lorimer.world.sandbox.view import Access, view_of
 from tests.world.levels import LEVELS, needs, run_at
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="sandboxes are for Linux")
@@ -274,6 +275,36 @@ def test_system_calls_that_get_out_are_refused(level: Level, tmp_path: Path) -> 
     ]
 
 
+SLOWS = """
+import os
+child = os.fork()
+if not child:
+    os.read(0, 1)
+    os._exit(0)
+own = os.sched_getaffinity(0)
+for change in (
+    lambda who: os.setpriority(os.PRIO_PROCESS, who, 19),
+    lambda who: os.sched_setaffinity(who, own),
+    lambda who: os.sched_setscheduler(who, os.SCHED_BATCH, os.sched_param(0)),
+    lambda who: os.setpriority(os.PRIO_USER, who, 19),
+):
+    for who in (child, os.getppid(), 0):
+        try:
+            change(who)
+            print("changed", end=" ")
+        except PermissionError:
+            print("-", end=" ")
+os.kill(child, 9)
+"""
+
+
+def test_at_l1_no_process_slows_another_down(tmp_path: Path) -> None:
+    needs("L1")
+    done = asyncio.run(run_at("L1", [sys.executable, "-I", "-S", "-c", SLOWS], tmp_path))
+    assert done.output.decode().split() == ["-", "-", "changed"] * 3 + ["-"] * 3
+    assert sh("L1", "nice -n 5 nice", tmp_path).output == b"5\n"
+
+
 # --- what still works in it
 
 
@@ -428,6 +459,11 @@ def test_where_a_home_is_writable_nothing_can_speak_for_the_user(
 
 
 # --- which level
+
+
+def test_a_folder_of_the_path_that_cannot_be_looked_at_is_no_fault(tmp_path: Path) -> None:
+    for folder in (f"/tmp/{'x' * 300}", f"/{'x' * 300}"):  # as one that only root may enter
+        assert view_of(Sandbox(), tmp_path, {"PATH": folder}).of(Access.WRITE) == []
 
 
 def test_the_best_level_is_taken_and_told(tmp_path: Path) -> None:

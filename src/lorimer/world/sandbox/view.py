@@ -147,7 +147,8 @@ def view_of(sandbox: Sandbox, cwd: Path, environment: Mapping[str, str]) -> View
     private = [Path(os.path.realpath(path)) for path in PRIVATE]
     for path in _programs(environment):
         real = Path(os.path.realpath(path))
-        if real not in private and real.exists() and any(map(real.is_relative_to, private)):
+        within = real not in private and any(map(real.is_relative_to, private))
+        if within and os.path.exists(real):  # which is False, not an error, where it may not look
             say(real, Access.READ)
     for path in kept(sandbox):
         if path not in words:
