@@ -21,7 +21,7 @@ from lorimer.core.errors import ExecutorErrorCode, ToolExecutionError
 from lorimer.core.world import Finished, Level, ProcessLimits, Sandbox
 from lorimer.world import RealWorld
 from lorimer.world.sandbox.levels import gaps
-from lorimer.world.sandbox.view import Access, view_of
+from lorimer.world.sandbox.view import Access, protected_paths, view_of
 from tests.world.levels import LEVELS, needs, run_at
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="sandboxes are for Linux")
@@ -67,6 +67,25 @@ def test_hidden_paths_are_not_there(level: Level, tmp_path: Path) -> None:
     done = sh(level, script, work, hidden=[keys, tmp_path / "token", tmp_path / "absent"])
     assert b"canary" not in done.output
     assert os.listdir(keys) == ["id"]
+
+
+def test_keys_in_their_usual_places_are_hidden(tmp_path: Path) -> None:
+    needs("L2")
+    home, work = tmp_path / "home", tmp_path / "work"
+    work.mkdir()
+    places = (
+        *(".ssh/id", ".netrc", ".config/gh/hosts.yml", ".cache/huggingface/token", ".my.cnf"),
+        *(".config/Bitwarden CLI/data.json", ".local/share/fish/fish_history", ".fly/config.yml"),
+    )
+    for place in places:
+        (home / place).parent.mkdir(parents=True, exist_ok=True)
+        (home / place).write_text("canary")
+    (home / ".cache/huggingface/other").write_text("fine")
+    hidden = protected_paths({"HOME": str(home)})
+    done = sh(
+        "L2", f"cd {home}; cat .cache/huggingface/other; grep -r canary .", work, hidden=hidden
+    )
+    assert done.output == b"fine"
 
 
 def test_at_l2_what_is_hidden_in_the_workspace_is_not_there_either(tmp_path: Path) -> None:
