@@ -82,9 +82,8 @@ def test_keys_in_their_usual_places_are_hidden(tmp_path: Path) -> None:
         (home / place).write_text("canary")
     (home / ".cache/huggingface/other").write_text("fine")
     hidden = protected_paths({"HOME": str(home)})
-    done = sh(
-        "L2", f"cd {home}; cat .cache/huggingface/other; grep -r canary .", work, hidden=hidden
-    )
+    script = f"cd {home}; cat .cache/huggingface/other; grep -rs canary ."
+    done = sh("L2", script, work, hidden=hidden, writable=[tmp_path])
     assert done.output == b"fine"
 
 
