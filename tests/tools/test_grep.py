@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import tracemalloc
 from pathlib import Path
 
 import pytest
@@ -175,3 +176,16 @@ def test_what_was_found_before_a_regex_got_stuck_is_told(tmp_path: Path) -> None
         assert told[1].startswith("[stopped: matching took more than 1.5 s")
 
     run(main)
+
+
+@pytest.mark.parametrize("context", [0, 2])
+def test_lines_that_are_not_shown_are_not_kept(tmp_path: Path, context: int) -> None:
+    (tmp_path / "many").write_text("x\n" * 200_000)
+    tracemalloc.start()
+    try:
+        found = ok(tmp_path, "Grep", pattern="x", context=context)
+        assert tracemalloc.get_traced_memory()[1] < 8_000_000
+    finally:
+        tracemalloc.stop()
+    assert found.startswith("many:1:x\nmany:2:x\n")
+    assert found.endswith("[cut after 300 of 200,000+ matching lines; narrow the search]")

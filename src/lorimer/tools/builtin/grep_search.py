@@ -187,7 +187,7 @@ def _words(batch: list[tuple[str, bytes]], query: Query, room: int) -> list[Matc
     for name, data in batch:
         if raw not in data:
             continue
-        count, lines = grep_worker.search(grep_worker.split(data), matches, query.context, room)
+        count, lines = grep_worker.search(data, matches, query.context, room)
         if count:
             found.append(Match(name, count, lines))
             room = max(room - count, 0)
