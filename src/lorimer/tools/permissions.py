@@ -7,7 +7,7 @@ tools should declare no effects for them.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from copy import copy
 from dataclasses import replace
 from pathlib import Path
@@ -18,6 +18,7 @@ from lorimer.core.record import record
 from lorimer.core.tool import Approver
 from lorimer.tools.asking import AskLater, ask
 from lorimer.tools.base import ToolInput
+from lorimer.tools.policy.below import denied_paths
 from lorimer.tools.policy.effects import Place, led
 from lorimer.tools.policy.engine import (
     CHANGED,
@@ -146,6 +147,15 @@ class Policy:
             return said
         why = f"{planned.why or 'plan mode is on'}; ExitPlanMode ends it"
         return replace(planned, why=why)
+
+    def denied_below(
+        self, entry: Entry, input: ToolInput, now: Callable[[], float]
+    ) -> Callable[[str], bool] | None:
+        """See `ToolContext.denied`."""
+        if not entry.tool.paths or not self.rules.of(entry).tightened:
+            return None
+        rules = self.rules.in_force(self.mode, None if self.rules.lasting else now())
+        return denied_paths(entry, input, rules, self.mode)
 
     def within(self, folder: str) -> Policy:
         """The same policy for calls whose commands start in a folder below the workspace. Their
