@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import bz2
 import gzip
 import io
 import lzma
@@ -202,10 +203,25 @@ def test_an_xz_archive_in_several_streams(root: Path, files: RootedFiles) -> Non
     (root / "a").write_bytes(parts[0] + parts[1][:-40])
     with pytest.raises(BadArchive, match="cut off"):
         unpack(files, "a", "other")
-    (root / "a").write_bytes(lzma.compress(b"") * 5000 + parts[0])
-    looked = iter(range(1000))
+
+
+@pytest.mark.parametrize(
+    "packed",
+    [
+        gzip.compress(b"") * 50_000,
+        bz2.compress(b"") * 50_000,
+        lzma.compress(b"") * 50_000,
+        b"\x1f\x8b\x08\x08" + bytes(6) + b"a" * 1_000_000,
+    ],
+    ids=["gz", "bz2", "xz", "a long name"],
+)
+def test_much_that_unpacks_to_nothing_is_not_read_after_the_time_is_over(
+    root: Path, files: RootedFiles, packed: bytes
+) -> None:
+    (root / "a").write_bytes(packed)
+    looked = iter(range(10))
     with pytest.raises(BadArchive, match="took too long"):
-        unpack(files, "a", "other", stopped=lambda: next(looked) > 100)
+        unpack(files, "a", "new", stopped=lambda: next(looked) > 3)
 
 
 @pytest.mark.parametrize("target", ["/etc/passwd", "../../outside", "x", "."])
