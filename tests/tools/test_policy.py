@@ -272,6 +272,7 @@ def test_of_several_commands_each_has_to_be_covered(tmp_path: Path) -> None:
         'echo $X > "my file"', "echo $X > my\\ file", "cd sub && echo $X > key", "echo $X > ~/.env",
         "cat $X < .env", "echo $(cat <.env)", "echo x <> .env", "echo $X > back/sub/key",
         "cd sub; cd a; cd ..; echo $X > key", "echo $X" + " > a" * 40_000,
+        "echo $X" + "".join([f" >f{number}" for number in range(6000)]),
     ],
 )  # fmt: skip
 def test_what_a_shell_may_open_is_denied_in_a_line_that_is_not_understood(

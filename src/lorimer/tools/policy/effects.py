@@ -74,6 +74,8 @@ its store, keys and logins."""
 
 _MAX_FOLDERS: Final = 8
 """Changes of the folder that are followed in a line that is not understood."""
+_MAX_OPENED: Final = 5_000
+"""Files that such a line might open; with more it might open any."""
 
 
 @record
@@ -313,13 +315,17 @@ def perhaps_redirected(
     """Like `redirected`, for a line that is not understood: the files that it might open. Not for
     rules that allow."""
     start = f"{place.workspace}/{folder}" if folder and place.workspace else place.workspace
+    any_file = [(tool, PathUse("file_path", "", (), climbs=False)) for tool in ("Read", "Write")]
     if len(use.text) > MAX_CHARS:  # it would take too long
-        return [(tool, PathUse("file_path", "", (), climbs=False)) for tool in ("Read", "Write")]
+        return any_file
     found: list[tuple[str, PathUse]] = []
     folders = [start]
     for entry in entered(use.text)[:_MAX_FOLDERS]:
         folders.append(os.path.join(folders[-1], _of_home(entry, place)))
-    for path, writes in opened(use.text):
+    paths = opened(use.text)
+    if len(paths) * len(folders) > _MAX_OPENED:
+        return any_file
+    for path, writes in paths:
         if path == "/dev/null" or path.isdigit():
             continue
         for base in folders:
