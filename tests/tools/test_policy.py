@@ -339,7 +339,10 @@ def test_rules_of_effects(world: World) -> None:
 def test_a_protected_path_wants_to_be_named(world: World) -> None:
     for mode in (Mode.DEFAULT, Mode.ACCEPT_EDITS, Mode.BYPASS):
         assert world.decide("Write", ".git/config", [rule("Write")], mode).action is ASK
-    for path in (".GIT/config", "sub/.bashrc", ".lorimer/permissions.toml", "x/.vscode/a.json"):
+    for path in (
+        *(".GIT/config", "sub/.bashrc", ".lorimer/permissions.toml", "x/.vscode/a.json"),
+        *(".zed/tasks.json", ".kiro/settings/mcp.json", "a/.gdbinit", ".PDBRC"),
+    ):
         assert world.decide("Write", path, [rule("Write(./**)")]).action is ASK, path
     for path in ("/.git/config", "/x/.ssh/config"):  # not below a root
         assert world.decide("Write", path, [rule("Write(//**)")]).action is ASK, path

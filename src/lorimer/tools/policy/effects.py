@@ -61,7 +61,8 @@ PROTECTED: Final = frozenset(
     ".git .hg .svn .lorimer .claude .mcp.json .vscode .idea .husky .ssh .gnupg .bashrc "
     ".bash_profile .bash_login .bash_logout .profile .zshrc .zshenv .zprofile .zlogin .zlogout "
     ".cshrc .tcshrc .kshrc .login .xprofile .xsession .vimrc .exrc .emacs .emacs.d .cursor .codex "
-    ".gemini .devcontainer .gitconfig .gitmodules .netrc .envrc .pre-commit-config.yaml".split()
+    ".gemini .devcontainer .gitconfig .gitmodules .netrc .envrc .pre-commit-config.yaml .zed "
+    ".windsurf .kiro .opencode .gdbinit .lldbinit .pdbrc .inputrc .tmux.conf .screenrc".split()
 )
 """Names of files and folders that affect what runs, or what is allowed, later."""
 
