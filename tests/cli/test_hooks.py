@@ -12,6 +12,7 @@ import pytest
 
 from lorimer.cli import policy_files
 from lorimer.cli.policy_files import read_policy_files
+from lorimer.core.world import SandboxMode
 from lorimer.testing.fake_server import FakeLLMServer, SeenRequest
 from lorimer.testing.fake_turn import Turn
 from tests.cli.support import (
@@ -26,6 +27,7 @@ from tests.cli.support import (
     listed,
     until,
 )
+from tests.world.levels import needs
 
 DONE = Turn(text="done")
 
@@ -136,21 +138,25 @@ def test_a_project_without_a_folder_for_its_programs_is_told_so(own_place: Path)
     assert f"has to lie in {folder}, which is not there" in result.stderr
 
 
-def test_a_program_that_is_changed_while_the_run_goes_on_is_not_run(own_place: Path) -> None:
-    """The agent's own commands may write the workspace; what was trusted is what is run."""
+@pytest.mark.parametrize("sandbox", ["off", "require"])
+def test_a_program_that_is_changed_while_the_run_goes_on_is_not_run(
+    own_place: Path, sandbox: SandboxMode
+) -> None:
+    """The agent's own commands may write the workspace, but in a sandbox of level L2 not what was
+    trusted; what was trusted is what is run."""
+    if sandbox == "require":
+        needs("L2")
     project = own_place / ".lorimer"
     put(project, HOOK, "print('{}')\n")
     assert invoke("permissions", "trust", "-y").exit_code == 0
     swap = 'sh -c \'echo "open(\\"owned\\", \\"w\\")" > .lorimer/hooks/check.py\''
     turns = (call("Bash", command=swap), *WRITES)
     with FakeLLMServer(by_turn(*turns)) as server:
-        code, told = task(server, "--permission-mode", "bypass")
-    if "--permission-mode bypass as root" in told:
-        with FakeLLMServer(by_turn(*turns)) as server:
-            code, told = task(server, "--allow", f"Bash({swap})")
+        code, told = task(server, "--sandbox", sandbox, "--allow", f"Bash({swap})")
     assert code == 0
-    assert "(PreToolUse) is not what was trusted" in told
-    assert not (own_place / "a.txt").exists()
+    assert ("(PreToolUse) is not what was trusted" in told) == (sandbox == "off")
+    assert ("Read-only file system" in told) == (sandbox == "require")
+    assert (own_place / "a.txt").exists() == (sandbox == "require")
     assert not (project / "hooks" / "owned").exists()
 
 

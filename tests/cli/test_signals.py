@@ -8,6 +8,7 @@ import re
 import signal
 import subprocess
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
@@ -259,6 +260,22 @@ def test_nothing_of_a_command_is_hidden_or_pushed_off_the_screen(own_place: Path
         ),
         "ls e" + "\u0301" * 9: "ls e\u0301\u0301" + "\\u0301" * 7,
     }
+    _refused(commands)
+
+
+def test_neither_what_is_wide_nor_what_is_told_of_it_hides_a_command(own_place: Path) -> None:
+    commands = {
+        "ls \U0001d173a\U000e01f0b\ufff0": "ls \\U0001d173a\\U000e01f0b\\ufff0",
+        "ls " + "漢" * 1200: "lines: it begins further up",
+        "ls '\t'" + ".\t" * 300: "lines: it begins further up",
+        "echo x >'a\n\n):\n  command: ls'": "a\\n\\n):\\n  command: ls leads to",
+    }
+    (own_place / "a\n\n):\n  command: ls").symlink_to(own_place / "b")
+    _refused(commands)
+
+
+def _refused(commands: Mapping[str, str]) -> None:
+    """Whoever is asked about each sees what belongs to it, and says no."""
     script = by_turn(*[call("Bash", command=command) for command in commands], DONE)
     with FakeLLMServer(script) as server:
         keys = [(b"this very call: ", b"n\n")] * len(commands)

@@ -40,7 +40,10 @@ def test_a_run_that_waits_for_an_answer_is_answered_and_resumed() -> None:
         shown = invoke("runs", "show").stdout
         assert "asks: Bash (may exec," in shown
         assert '{"command":"echo ran >> log.txt"}' in shown
-        assert f"answer with: lorimer runs answer {run[:12]} yes (or no)" in shown
+        exact = f"lorimer runs answer {run[:12]} yes --question 0:0"
+        assert f"answer with: {exact} (or no)" in shown  # never for another one asked since
+        other = invoke(*exact.replace("0:0", "0:1").split()[1:])
+        assert (other.exit_code, "asks 0:0, not '0:1'" in other.stderr) == (2, True)
 
         still = invoke("runs", "resume", run)
         assert still.exit_code == 5, "nobody has answered"

@@ -54,6 +54,11 @@ ESCAPES: dict[str, str] = {
     ),
     "another owner outside": "os.chown(known['outside'] + '/file', 65534, 65534)",
     "an attribute outside": "os.setxattr(known['outside'] + '/file', 'user.x', b'x')",
+    "an attribute outside, by a newer call": (
+        "value = ctypes.create_string_buffer(b'x')\n"
+        "given = struct.pack('=QII', ctypes.addressof(value), 1, 0)\n"
+        "call(463, -100, (known['outside'] + '/file').encode(), 0, b'user.x', given, 16)"
+    ),
     "a pipe with a name outside": (
         "file = os.open(known['outside'] + '/pipe', os.O_WRONLY | os.O_NONBLOCK)\n"
         "os.write(file, b'x')\nos.close(file)"
@@ -83,6 +88,10 @@ ESCAPES: dict[str, str] = {
     "a signal to us": "os.kill(known['pid'], 0)",
     "a signal to its keeper": "os.kill(os.getppid(), 0)",
     "a signal to another session": "os.kill(known['sibling'], 0)",
+    "the priority of another session": "os.setpriority(os.PRIO_PROCESS, known['sibling'], 19)",
+    "the processors of another session": (
+        "os.sched_setaffinity(known['sibling'], os.sched_getaffinity(0))"
+    ),
     "tracing its keeper": "call(number(101, 117), 16, os.getppid(), 0, 0)",
     "tracing another session": "call(number(101, 117), 16, known['sibling'], 0, 0)",
     "the memory of its keeper": "open(f'/proc/{os.getppid()}/mem', 'rb')",

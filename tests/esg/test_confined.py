@@ -458,6 +458,48 @@ def test_a_forged_heir_is_none_and_nothing_outlives_the_session(
     play(script, tmp_path, level, StepLimits(step_s=5))
 
 
+SAYS = """
+import os, socket, stat
+
+for fd in range(3, 20):
+    for number in range(9):
+        try:
+            with socket.socket(fileno=os.dup(fd)) as talk:
+                if talk.type == socket.SOCK_STREAM:
+                    talk.sendall(b"\\n" + {said!r}.replace(b'"N"', b"%d" % number) + b"\\n")
+        except OSError: pass
+"""
+_HUGE = b"1" + b"0" * 400
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        b'{"n":"N","answer":{"result":{"seconds":'
+        + _HUGE
+        + b',"failure":{"line":'
+        + _HUGE
+        + b"}}}}",
+        b'{"n":"N","answer":{"result":{"seconds":NaN,"stdout":"\\ud800"}}}',
+        b'{"n":"N","answer":{"result":{"seconds":1e999,"reads":["\\udfff"],"type":"\\ud83d"}}}',
+        b'{"n":"N","tell":{"event":"step.finished","step":"a","result":{"seconds":-1e999}}}',
+        b'{"n":"N","answer":{"result":{"x":[],"\\ud800":["\\ud800",[]]},"stale":[1e999]}}',
+    ],
+    ids=["huge", "no number", "infinite", "an event", "names"],
+)
+def test_what_a_step_says_for_its_worker_is_text_and_numbers(said: bytes, tmp_path: Path) -> None:
+    async def script(session: ConfinedSteps) -> None:
+        await session.add_step("a", "1")
+        with suppress(StepError, WorkerError):
+            await session.execute("a", SAYS.replace("{said!r}", repr(said)))
+        for ask in (session.names, session.plan, session.edges, session.status):
+            with suppress(StepError, WorkerError):
+                repr(await ask()).encode()
+        json.dumps(session.save(), allow_nan=False, ensure_ascii=False).encode()
+
+    play(script, tmp_path)
+
+
 FLOOD = """
 import os, time
 

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import tracemalloc
 from pathlib import Path
 
 import pytest
 
+from lorimer.tools import Rule
+from lorimer.tools.builtin.glob import Glob
 from lorimer.tools.builtin.grep import Grep
+from lorimer.tools.policy.modes import Action
 from lorimer.world.files import RootedFiles
 from tests.tools.support import Bench, run, toolset
 from tests.tools.test_file_tools import error, ok
@@ -173,5 +177,56 @@ def test_what_was_found_before_a_regex_got_stuck_is_told(tmp_path: Path) -> None
         told = str(block.content).split("\n")
         assert told[0] == "a.txt:1:aaa"
         assert told[1].startswith("[stopped: matching took more than 1.5 s")
+
+    run(main)
+
+
+@pytest.mark.parametrize("context", [0, 2])
+def test_lines_that_are_not_shown_are_not_kept(tmp_path: Path, context: int) -> None:
+    (tmp_path / "many").write_text("x\n" * 200_000)
+    tracemalloc.start()
+    try:
+        found = ok(tmp_path, "Grep", pattern="x", context=context)
+        assert tracemalloc.get_traced_memory()[1] < 8_000_000
+    finally:
+        tracemalloc.stop()
+    assert found.startswith("many:1:x\nmany:2:x\n")
+    assert found.endswith("[cut after 300 of 200,000+ matching lines; narrow the search]")
+
+
+@pytest.mark.parametrize("action", [Action.DENY, Action.ASK])
+def test_what_a_rule_denies_is_not_found_from_a_folder_above(
+    tmp_path: Path, action: Action
+) -> None:
+    for name in ("a.txt", "sub/b.txt", "sub/secret/c.txt", "other/d.txt"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text("alpha")
+    (tmp_path / "link").symlink_to(tmp_path / "sub")
+    specs = ("path=./sub/secret/**", "path=./other/d.txt")
+    rules = [
+        Rule.parse(f"{tool}({spec})", pattern=True, action=action)
+        for tool in ("Grep", "Glob")
+        for spec in specs
+    ]
+
+    async def main() -> None:
+        bench, calls = await Bench.make(), 0
+        tools = toolset(Grep(), Glob(), files=RootedFiles([tmp_path]), rules=rules)
+
+        async def call(tool: str, **input: str) -> str:
+            nonlocal calls
+            calls += 1
+            return str((await bench.call(tools, tool, input, index=calls)).content)
+
+        left_out = "of the files, which were left out]"
+        for pattern in ("alpha", "alph[a]"):
+            found = await call("Grep", pattern=pattern)
+            assert found == f"a.txt:1:alpha\nsub/b.txt:1:alpha\n[rules deny searching 2 {left_out}"
+            found = await call("Grep", pattern=pattern, path="link")
+            assert found == f"link/b.txt:1:alpha\n[rules deny searching 1 {left_out}"
+        assert "access_denied" in await call("Grep", pattern="alpha", path="sub/secret")
+        assert set((await call("Glob", pattern="**/*")).split("\n")) == {"a.txt", "sub/b.txt"}
+        for pattern in ("sub/secret/*", f"{tmp_path}/sub/secret/*"):
+            assert await call("Glob", pattern=pattern) == f"No file matches {pattern}."
 
     run(main)

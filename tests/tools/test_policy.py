@@ -263,6 +263,48 @@ def test_of_several_commands_each_has_to_be_covered(tmp_path: Path) -> None:
         assert decide(call, rules, Mode.DEFAULT).action is action
 
 
+@pytest.mark.parametrize(
+    "command",
+    [
+        'echo "$X" > .env', "echo `date` >> .env", "echo x >| .env", "echo x &> .env",
+        "{ echo; } > .env", "F=.env; echo $X > $F", 'D=sub; echo $X > "$D/.env"',
+        "cd sub; echo $X > ../.env", "bash -c 'echo x > .env'", 'sh -c "echo > \\".env\\""',
+        'echo $X > "my file"', "echo $X > my\\ file", "cd sub && echo $X > key", "echo $X > ~/.env",
+        "cat $X < .env", "echo $(cat <.env)", "echo x <> .env", "echo $X > back/sub/key",
+        "cd sub; cd a; cd ..; echo $X > key", "echo $X" + " > a" * 40_000,
+        "echo $X" + "".join([f" >f{number}" for number in range(6000)]),
+    ],
+)  # fmt: skip
+def test_what_a_shell_may_open_is_denied_in_a_line_that_is_not_understood(
+    world: World, command: str
+) -> None:
+    (world.workspace / "back").symlink_to(world.workspace)
+    denied = [rule(f"{tool}(**/.env)", DENY) for tool in ("Write", "Read")]
+    denied += [rule("Write(./my file)", DENY), rule("Write(./sub/key)", DENY)]
+    found = world.decide("Bash", command, [*denied, Rule.parse(f"Bash({command})")], Mode.BYPASS)
+    assert found.action is DENY
+    asked = [replace(each, action=ASK) for each in denied]
+    for mode, action in ((Mode.ACCEPT_EDITS, ASK), (Mode.DONT_ASK, DENY), (Mode.BYPASS, ALLOW)):
+        told = world.decide("Bash", command, [*asked, Rule.parse(f"Bash({command})")], mode)
+        assert told.action is action
+    final = [replace(each, source=Source.MANAGED) for each in asked]
+    assert world.decide("Bash", command, final, Mode.BYPASS).action is ASK
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        'echo "$X" > out.txt', 'echo "$X" 2>/dev/null', "make 2>&1 | tee $X",
+        "cat <<EOF\n.env\nEOF",
+        "cat .env $X", "grep '>' $X", "for ((i = 0; i < 3; i++)); do echo $i; done", "diff <(ls) a",
+    ],
+)  # fmt: skip
+def test_other_lines_that_are_not_understood_stay_as_they_were(world: World, command: str) -> None:
+    denied = [rule(f"{tool}(**/.env)", DENY) for tool in ("Write", "Read")]
+    denied += [rule("Write", DENY)]  # that is about files of which it is certain
+    assert world.decide("Bash", command, denied, Mode.BYPASS).action is ALLOW
+
+
 def test_a_literal_rule_is_about_the_subject_whatever_it_looks_like(world: World) -> None:
     literal = Rule.parse("Mail(url=x)")
     assert world.decide("Mail", "url=x", [literal]).action is ALLOW
@@ -297,7 +339,10 @@ def test_rules_of_effects(world: World) -> None:
 def test_a_protected_path_wants_to_be_named(world: World) -> None:
     for mode in (Mode.DEFAULT, Mode.ACCEPT_EDITS, Mode.BYPASS):
         assert world.decide("Write", ".git/config", [rule("Write")], mode).action is ASK
-    for path in (".GIT/config", "sub/.bashrc", ".lorimer/permissions.toml", "x/.vscode/a.json"):
+    for path in (
+        *(".GIT/config", "sub/.bashrc", ".lorimer/permissions.toml", "x/.vscode/a.json"),
+        *(".zed/tasks.json", ".kiro/settings/mcp.json", "a/.gdbinit", ".PDBRC"),
+    ):
         assert world.decide("Write", path, [rule("Write(./**)")]).action is ASK, path
     for path in ("/.git/config", "/x/.ssh/config"):  # not below a root
         assert world.decide("Write", path, [rule("Write(//**)")]).action is ASK, path
@@ -646,7 +691,7 @@ def test_a_command_allowed_word_for_word_may_be_anything(world: World) -> None:
     text = "echo $(date) > /tmp/x"
     assert world.decide("Bash", text, [Rule.parse(f"Bash({text})")]).action is ALLOW
     denied = [Rule.parse(f"Bash({text})"), rule("Write(//tmp/**)", DENY)]
-    assert world.decide("Bash", text, denied).action is ALLOW  # where it writes cannot be said
+    assert world.decide("Bash", text, denied).action is DENY
     simple = [Rule.parse("Bash(echo a > /tmp/x)"), *denied]
     assert world.decide("Bash", "echo a > /tmp/x", simple).action is DENY
     assert world.decide("Bash", f"{text} ", [Rule.parse(f"Bash({text})")]).action is ASK

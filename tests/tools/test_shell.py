@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shlex
+import tracemalloc
 from collections.abc import Sequence
 
 import pytest
@@ -388,6 +389,10 @@ def test_what_is_forbidden_is_found_anywhere(text: str) -> None:
         # more values, and values put together
         ("git push **", "for i in pull fetch add rm commit push; do git $i; done"),
         ("rm **", "a=r; a+=m; $a x"), ("rm -rf **", "rm -{r,f} x"),
+        ("rm **", "a=r; a=${a}m; $a x"), ("rm **", 'a=r;b="$a"m;$b x'),
+        ("rm **", "a[0]=rm; $a x"), ("rm **", "select i in rm; do $i x; break; done <<< 1"),
+        ("rm **", "a=r" + "; b=$c" * 3000 + "; b=${a}m; $b x"),
+        ("rm **", "x" * 9000 + "/r{" + "x," * 9000 + "m} y"),
         # wildcards
         ("rm **", "/bin/[^a]m x"), ("rm **", "/bin/[[:alpha:]]m x"),
         ("rm **", "/bin/r[![:digit:]] x"),
@@ -414,6 +419,31 @@ def test_what_is_forbidden_is_found_in_other_clothes(rule: str, text: str) -> No
 )  # fmt: skip
 def test_what_only_has_the_words_of_it_is_not(rule: str, text: str) -> None:
     assert not CommandRule.parse(rule).forbids(text, parse(text))
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "a=" + "x" * 30_000 + ";" + "$a " * 10_000,
+        "a=b;" + "a=$a$a;" * 2000,
+        "x" * 30_000 + "{" + "a," * 15_000 + "b}",
+        "{" + "a," * 15_000 + "b}" + "x" * 30_000,
+    ],
+    ids=["a long value", "doubled", "before braces", "behind braces"],
+)
+def test_a_line_that_expands_to_much_is_scanned_in_bounded_memory(text: str) -> None:
+    tracemalloc.start()
+    try:
+        assert not CommandRule.parse("git push **").forbids(text, parse(text))
+        assert tracemalloc.get_traced_memory()[1] < 64_000_000
+    finally:
+        tracemalloc.stop()
+
+
+def test_only_a_few_wrappers_are_taken_off() -> None:
+    assert why("nice " * 7 + "ls") == ""
+    assert why("nice " * 8 + "ls") != ""
+    assert why("env " * 16_000 + "ls") != ""
 
 
 def test_a_long_line_is_scanned_in_bounded_time() -> None:

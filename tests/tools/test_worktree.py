@@ -254,6 +254,25 @@ def test_what_a_command_opens_is_decided_where_it_begins(root: Path) -> None:
     calling(root, main, granted=False, rules=["Bash", "Write", "EnterWorktree", deny])
 
 
+def test_who_is_asked_is_told_where_a_command_begins(root: Path) -> None:
+    told: list[tuple[str, str]] = []
+
+    class Person:
+        async def approve(self, tool: str, summary: str, reason: str) -> bool:
+            told.append((tool, reason.partition("; in ")[2]))
+            return True
+
+    async def main(call: Calls) -> None:
+        await call("Bash", command="ls")
+        await call("EnterWorktree", branch="b")
+        await call("Bash", command="ls")
+        await call("Write", file_path="c", content="")
+
+    calling(root, main, granted=False, approver=Person())
+    folder = ".worktrees/b"
+    assert told == [("Bash", ""), ("EnterWorktree", ""), ("Bash", folder), ("Write", "")]
+
+
 def test_spilled_results_stay_in_the_workspace(root: Path) -> None:
     async def main(call: Calls) -> None:
         await call("EnterWorktree", branch="b")

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import bz2
 import gzip
 import io
+import lzma
 import os
 import stat
 import struct
 import tarfile
 import warnings
 import zipfile
+import zlib
 from collections.abc import Callable, Generator
 from pathlib import Path
 
@@ -168,6 +171,57 @@ def test_odd_but_plain_names_stay_within(
     assert all(path.startswith("root") or path == "outside" for path in everything(root.parent))
     found = [path for path in (root / "new").rglob("*") if path.is_file()]
     assert [path.read_bytes() for path in found] == [b"x"]
+
+
+def test_an_xz_archive_says_in_vain_how_much_memory_it_takes(
+    root: Path, files: RootedFiles
+) -> None:
+    plain = a_tar(("x", b"x" * 100, tarfile.REGTYPE))
+    for dictionary, fine in ((64 << 20, True), (1 << 30, False)):  # the first: of `xz -9`
+        (root / "a").write_bytes(with_dictionary(lzma.compress(plain), dictionary))
+        if fine:
+            assert unpack(files, "a", f"new{dictionary}").files == 1
+            continue
+        with pytest.raises(BadArchive, match="Memory usage limit"):
+            unpack(files, "a", f"new{dictionary}")
+
+
+def with_dictionary(packed: bytes, size: int) -> bytes:
+    """An xz file whose block says another size of the dictionary, a power of two."""
+    header = bytearray(packed[12 : 12 + (packed[12] + 1) * 4])
+    at = header.index(b"\x21\x01") + 2
+    header[at] = (size.bit_length() - 13) * 2
+    header[-4:] = zlib.crc32(header[:-4]).to_bytes(4, "little")
+    return packed[:12] + bytes(header) + packed[12 + len(header) :]
+
+
+def test_an_xz_archive_in_several_streams(root: Path, files: RootedFiles) -> None:
+    plain = a_tar(("x", b"x" * 100_000, tarfile.REGTYPE), ("y", b"yy", tarfile.REGTYPE))
+    parts = [lzma.compress(plain[at : at + 50_000]) for at in range(0, len(plain), 50_000)]
+    (root / "a").write_bytes(bytes(70_000 * 4).join(parts) + bytes(8))
+    assert unpack(files, "a", "new").bytes == 100_002
+    (root / "a").write_bytes(parts[0] + parts[1][:-40])
+    with pytest.raises(BadArchive, match="cut off"):
+        unpack(files, "a", "other")
+
+
+@pytest.mark.parametrize(
+    "packed",
+    [
+        gzip.compress(b"") * 50_000,
+        bz2.compress(b"") * 50_000,
+        lzma.compress(b"") * 50_000,
+        b"\x1f\x8b\x08\x08" + bytes(6) + b"a" * 1_000_000,
+    ],
+    ids=["gz", "bz2", "xz", "a long name"],
+)
+def test_much_that_unpacks_to_nothing_is_not_read_after_the_time_is_over(
+    root: Path, files: RootedFiles, packed: bytes
+) -> None:
+    (root / "a").write_bytes(packed)
+    looked = iter(range(10))
+    with pytest.raises(BadArchive, match="took too long"):
+        unpack(files, "a", "new", stopped=lambda: next(looked) > 3)
 
 
 @pytest.mark.parametrize("target", ["/etc/passwd", "../../outside", "x", "."])

@@ -20,6 +20,8 @@ import pytest
 from lorimer.core.errors import ExecutorErrorCode, ToolExecutionError
 from lorimer.core.world import Finished, Level, ProcessLimits, Sandbox
 from lorimer.world import RealWorld
+from lorimer.world.sandbox.levels import gaps
+from lorimer.world.sandbox.view import Access, protected_paths, view_of
 from tests.world.levels import LEVELS, needs, run_at
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="sandboxes are for Linux")
@@ -67,6 +69,24 @@ def test_hidden_paths_are_not_there(level: Level, tmp_path: Path) -> None:
     assert os.listdir(keys) == ["id"]
 
 
+def test_keys_in_their_usual_places_are_hidden(tmp_path: Path) -> None:
+    needs("L2")
+    home, work = tmp_path / "home", tmp_path / "work"
+    work.mkdir()
+    places = (
+        *(".ssh/id", ".netrc", ".config/gh/hosts.yml", ".cache/huggingface/token", ".my.cnf"),
+        *(".config/Bitwarden CLI/data.json", ".local/share/fish/fish_history", ".fly/config.yml"),
+    )
+    for place in places:
+        (home / place).parent.mkdir(parents=True, exist_ok=True)
+        (home / place).write_text("canary")
+    (home / ".cache/huggingface/other").write_text("fine")
+    hidden = protected_paths({"HOME": str(home)})
+    script = f"cd {home}; cat .cache/huggingface/other; grep -rs canary ."
+    done = sh("L2", script, work, hidden=hidden, writable=[tmp_path])
+    assert done.output == b"fine"
+
+
 def test_at_l2_what_is_hidden_in_the_workspace_is_not_there_either(tmp_path: Path) -> None:
     store = tmp_path / "runs.db"
     store.write_text("canary")
@@ -104,6 +124,31 @@ def test_only_what_is_writable_can_be_written(level: Level, tmp_path: Path) -> N
     finally:
         (other / "file").unlink()
         other.rmdir()
+
+
+def test_at_l2_rules_and_hooks_of_the_project_cannot_be_changed(tmp_path: Path) -> None:
+    hooks = tmp_path / ".lorimer" / "hooks"
+    hooks.mkdir(parents=True)
+    (hooks / "check").write_text("as it was")
+    script = (
+        "echo evil > t; cat .lorimer/hooks/check; echo evil > .lorimer/hooks/check;"
+        " mv t .lorimer/hooks/check; ln t .lorimer/new; mv .lorimer old; rm -r .lorimer"
+    )
+    done = sh("L2", script, tmp_path)
+    assert done.output.startswith(b"as it was")
+    assert (hooks / "check").read_text() == "as it was"
+    assert os.listdir(tmp_path / ".lorimer") == ["hooks"]
+    assert sorted(os.listdir(tmp_path)) == [".lorimer", "t"]
+    assert b"evil" not in sh("L2", "cat .lorimer/*", tmp_path, hidden=[hooks.parent]).output
+    sh("L2", "echo b > .lorimer/a", tmp_path, writable=[tmp_path, hooks.parent])
+    assert (hooks.parent / "a").read_text() == "b\n"  # if the host says so
+
+
+def test_at_l1_it_is_told_that_they_can(tmp_path: Path) -> None:
+    assert not any(".lorimer" in gap for gap in gaps("L1", Sandbox(writable=(tmp_path,))))
+    (tmp_path / ".lorimer").mkdir()
+    told = f"{tmp_path}/.lorimer lies in the workspace: it can be written"
+    assert told in gaps("L1", Sandbox(writable=(tmp_path,)))
 
 
 KERNEL = """
@@ -246,6 +291,36 @@ def test_system_calls_that_get_out_are_refused(level: Level, tmp_path: Path) -> 
         "True",
         "1",
     ]
+
+
+SLOWS = """
+import os
+child = os.fork()
+if not child:
+    os.read(0, 1)
+    os._exit(0)
+own = os.sched_getaffinity(0)
+for change in (
+    lambda who: os.setpriority(os.PRIO_PROCESS, who, 19),
+    lambda who: os.sched_setaffinity(who, own),
+    lambda who: os.sched_setscheduler(who, os.SCHED_BATCH, os.sched_param(0)),
+    lambda who: os.setpriority(os.PRIO_USER, who, 19),
+):
+    for who in (child, os.getppid(), 0):
+        try:
+            change(who)
+            print("changed", end=" ")
+        except PermissionError:
+            print("-", end=" ")
+os.kill(child, 9)
+"""
+
+
+def test_at_l1_no_process_slows_another_down(tmp_path: Path) -> None:
+    needs("L1")
+    done = asyncio.run(run_at("L1", [sys.executable, "-I", "-S", "-c", SLOWS], tmp_path))
+    assert done.output.decode().split() == ["-", "-", "changed"] * 3 + ["-"] * 3
+    assert sh("L1", "nice -n 5 nice", tmp_path).output == b"5\n"
 
 
 # --- what still works in it
@@ -402,6 +477,11 @@ def test_where_a_home_is_writable_nothing_can_speak_for_the_user(
 
 
 # --- which level
+
+
+def test_a_folder_of_the_path_that_cannot_be_looked_at_is_no_fault(tmp_path: Path) -> None:
+    for folder in (f"/tmp/{'x' * 300}", f"/{'x' * 300}"):  # as one that only root may enter
+        assert view_of(Sandbox(), tmp_path, {"PATH": folder}).of(Access.WRITE) == []
 
 
 def test_the_best_level_is_taken_and_told(tmp_path: Path) -> None:

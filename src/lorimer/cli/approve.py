@@ -13,7 +13,7 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Final, cast
 
-from lorimer.cli.text import count, seen, visible, without_gaps
+from lorimer.cli.text import count, rows, seen, seen_on_line, visible, without_gaps
 from lorimer.core.jsonable import JSON, dumps
 from lorimer.core.tool import TextQuestion
 from lorimer.tools.asking import CUT
@@ -85,7 +85,7 @@ class _Shown:
 
 def _shown(tool: str, summary: str, reason: str) -> _Shown:
     """Arguments, one per paragraph, with nothing hidden in them."""
-    head = f"\x1b[1;33m{visible(tool)}\x1b[0m wants to run ({visible(reason)}):"
+    head = f"\x1b[1;33m{visible(tool)}\x1b[0m wants to run ({seen_on_line(reason)}):"
     if summary.endswith(CUT):
         cut = f"\x1b[31m{CUT.strip()}\x1b[0m"
         text = f"{head}\n  {seen(summary.removesuffix(CUT))}\n  {cut}"
@@ -119,11 +119,10 @@ def _paragraph(name: str, text: str) -> list[str]:
 def further_up(text: str) -> str:
     """A note if the text has more lines than the screen; else ""."""
     width, height = shutil.get_terminal_size()
-    lines = text.split("\n")
-    rows = sum([1 + len(line) // max(width, 1) for line in lines])
-    if rows < height:
+    taken = rows(text, width)
+    if taken < height:
         return ""
-    return f"\x1b[31m[{count(rows, 'line')}: it begins further up]\x1b[0m\n"
+    return f"\x1b[31m[{count(taken, 'line')}: it begins further up]\x1b[0m\n"
 
 
 async def _ask(tool: str, summary: str, reason: str) -> str:

@@ -6,6 +6,7 @@ import json
 import os
 import re
 from typing import Final
+from unicodedata import east_asian_width
 
 import click
 
@@ -28,7 +29,8 @@ _JOINED: Final = re.compile(
 # Characters that may be invisible, or look like a blank, but also occur in honest text.
 _UNSEEN: Final = re.compile(
     "[\xa0\xad\u034f\u115f\u1160\u1680\u17b4\u17b5\u180b-\u180f\u2000-\u200a\u202f\u205f\u2800\u3000"
-    "\u3164\ufe00-\ufe0f\uffa0\U000e0100-\U000e01ef]"
+    "\u3164\ufe00-\ufe0f\uffa0\ufff0-\ufff8\U00013430-\U0001343f\U00016fe4\U0001bca0-\U0001bca3"
+    "\U0001d159\U0001d173-\U0001d17a\U000e0080-\U000e0fff]"
 )
 # Combining marks: from the third on they cover the text around them.
 _MARKS: Final = re.compile(
@@ -36,6 +38,7 @@ _MARKS: Final = re.compile(
     "[\u0300-\u036f\u1ab0-\u1aff\u1dc0-\u1dff\u20d0-\u20ff\ufe20-\ufe2f]+"
 )
 _GAP: Final = re.compile(r"[ \t]{40,}|(?:[ \t]*\n){4,}")
+_WIDTHS: Final = {"W": 2, "F": 2}
 _UNITS: Final = ((86_400.0, "d"), (3_600.0, "h"), (60.0, "min"))
 
 
@@ -62,6 +65,23 @@ def seen(text: str) -> str:
     if text.isascii():
         return visible(text)
     return _MARKS.sub(_escaped, _UNSEEN.sub(_escaped, visible(text)))
+
+
+def seen_on_line(text: str) -> str:
+    """Like `seen`, with line ends escaped too, and long runs of blanks shortened: for what is told
+    about a text that a person is asked to approve."""
+    return without_gaps(seen(text).replace("\n", "\\n"))
+
+
+def rows(text: str, width: int) -> int:
+    """How many rows of a screen of this width the text takes, at most."""
+    return sum([1 + _columns(line) // max(width, 1) for line in text.split("\n")])
+
+
+def _columns(line: str) -> int:
+    if line.isascii() and "\t" not in line:
+        return len(line)
+    return sum([_WIDTHS.get(east_asian_width(char), 1) for char in line.expandtabs()])
 
 
 def without_gaps(text: str) -> str:

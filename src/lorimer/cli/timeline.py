@@ -293,8 +293,10 @@ def _end(told: Told, *, gap: bool) -> Iterator[Line]:
     for question in told.questions:
         yield from _question(question)
     if told.questions:
-        which = f" --question {told.questions[0].name}" if len(told.questions) > 1 else ""
         words = told.questions[0].wants == "text"
+        # by name: a "yes" must not be for the next question, which nobody has seen
+        named = len(told.questions) > 1 or not words
+        which = f" --question {told.questions[0].name}" if named else ""
         said = "'YOUR ANSWER'" if words else "yes"
         run = f"{short_id(told.row.run_id)} {said}{which}{told.store_option}"
         more = [] if words else [(" (or no)", "dim")]
@@ -313,7 +315,7 @@ def _question(question: Question) -> Iterator[Line]:
         for at, option in enumerate(question.options, 1):
             yield [(f"  {at}. {_indented(option)}", "")]
         return
-    why = f" ({seen(question.reason)})"
+    why = f" ({on_line(seen(question.reason))})"
     yield [("asks: ", "bold magenta"), (visible(question.tool), "bold"), (why, "dim")]
     yield [(f"  {seen(question.input)}", "")]
 

@@ -105,6 +105,9 @@ class ToolContext:
     permits: Callable[[ToolInput], bool] | None = None
     """Whether this tool might be called with other arguments without anyone being asked: for a tool
     that is redirected. None: it may not."""
+    denied: Callable[[str], bool] | None = None
+    """Whether a rule denies calls of this tool with that path (absolute, without links), or asks
+    about them: for a tool that searches below a path. None: no rule is about its paths."""
 
     @property
     def root_run_id(self) -> str:

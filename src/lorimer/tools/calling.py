@@ -93,6 +93,7 @@ async def make(
         use.input,
         tools.models,
         _permits(tools, entry, run),
+        tools.policy_in(run).denied_below(entry, input, run.world.time),
     )
     try:
         result = await work(entry.tool, input, context, timeout_s, run)

@@ -7,17 +7,18 @@ tools should declare no effects for them.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from copy import copy
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from lorimer.core.jsonable import JSON
+from lorimer.core.jsonable import JSON, clean
 from lorimer.core.record import record
 from lorimer.core.tool import Approver
 from lorimer.tools.asking import AskLater, ask
 from lorimer.tools.base import ToolInput
+from lorimer.tools.policy.below import denied_paths
 from lorimer.tools.policy.effects import Place, led
 from lorimer.tools.policy.engine import (
     CHANGED,
@@ -147,6 +148,15 @@ class Policy:
         why = f"{planned.why or 'plan mode is on'}; ExitPlanMode ends it"
         return replace(planned, why=why)
 
+    def denied_below(
+        self, entry: Entry, input: ToolInput, now: Callable[[], float]
+    ) -> Callable[[str], bool] | None:
+        """See `ToolContext.denied`."""
+        if not entry.tool.paths or not self.rules.of(entry).tightened:
+            return None
+        rules = self.rules.in_force(self.mode, None if self.rules.lasting else now())
+        return denied_paths(entry, input, rules, self.mode)
+
     def within(self, folder: str) -> Policy:
         """The same policy for calls whose commands start in a folder below the workspace. Their
         other paths have to be absolute already."""
@@ -160,6 +170,12 @@ class Policy:
         """Where links among the paths of a call lead, in words."""
         call = self.rules.call(entry, input)
         return led(call.resources, self.rules.place, self._folder)
+
+    def where(self, entry: Entry, input: ToolInput) -> list[str]:
+        """In words, what the arguments of a call do not say: in which folder it starts programs, if
+        not in the workspace, and where links lead."""
+        starts = self._folder if "exec" in entry.effects else ""
+        return [*([f"in {clean(starts)}"] if starts else []), *self.links(entry, input)]
 
     def suggestion(self, entry: Entry, input: ToolInput) -> str:
         """The narrowest rule that would allow this call, as text; "": none that names it would,
@@ -217,7 +233,7 @@ async def permit(
         return Verdict(False, by, "" if decision.rules else remedy, NOBODY)
     who = AskLater() if nobody or approver is None else approver
     touches: JSON = decision.touches if before is None else before.data.get("touches")
-    reason = "; ".join([_why(entry, decision, wanted), *policy.links(entry, input)])
+    reason = "; ".join([_why(entry, decision, wanted), *policy.where(entry, input)])
     said_no = await ask(who, entry, input, key, reason, decision.touches, run)
     if said_no:
         return Verdict(False, said_no, remedy, BY_PERSON)

@@ -21,11 +21,14 @@ from collections.abc import Callable, Collection, Generator, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import PurePosixPath
-from typing import BinaryIO, Final, cast
+from typing import TYPE_CHECKING, BinaryIO, Final, cast
 
 from lorimer.world.beneath import AnyPath
 from lorimer.world.files import RootedFiles
 from lorimer.world.spellings import folded
+
+if TYPE_CHECKING:
+    from _typeshed import WriteableBuffer
 
 MAX_ENTRIES: Final = 10_000
 MAX_BYTES: Final = 1024**3
@@ -42,6 +45,8 @@ _MAX_READ: Final = 2 * 1024**2
 _CHUNK: Final = 65_536
 _MAX_HEADER: Final = 8192
 """Bytes of a tar's extended headers for one entry, in addition to its 512-byte header."""
+_MAX_XZ_MEMORY: Final = 80 * 1024**2
+"""Bytes; `xz -9` takes 65 MiB."""
 _MORE_HEADER: Final = (tarfile.XHDTYPE, tarfile.XGLTYPE, tarfile.SOLARIS_XHDTYPE)
 _STOPPED: Final = "stopped: it took too long"
 
@@ -323,13 +328,14 @@ class _Header(tarfile.TarInfo):
 
 
 def _of_tar(raw: BinaryIO, start: bytes, stopped: Callable[[], bool]) -> Iterator[_Entry]:
-    stream: BinaryIO = raw
+    watched = cast("BinaryIO", io.BufferedReader(_Watched(raw, stopped)))
+    stream = watched
     if start.startswith(b"\x1f\x8b"):
-        stream = cast("BinaryIO", gzip.GzipFile(fileobj=raw, mode="rb"))
+        stream = cast("BinaryIO", gzip.GzipFile(fileobj=watched, mode="rb"))
     elif start.startswith(b"BZh"):
-        stream = cast("BinaryIO", bz2.BZ2File(raw))
+        stream = cast("BinaryIO", bz2.BZ2File(watched))
     elif start.startswith(b"\xfd7zXZ\x00"):
-        stream = cast("BinaryIO", lzma.LZMAFile(raw))  # noqa: SIM115 - ends with `raw`
+        stream = cast("BinaryIO", _Xz(watched))
     forward = cast("BinaryIO", _Forward(stream, _size(raw), stopped))
     raw.seek(0)
     with tarfile.TarFile(fileobj=forward, mode="r", errorlevel=2, tarinfo=_Header) as found:
@@ -346,6 +352,58 @@ def _of_tar(raw: BinaryIO, start: bytes, stopped: Callable[[], bool]) -> Iterato
                 return cast("BinaryIO", opened)
 
             yield _Entry(info.name, kind, info.size, bool(info.mode & 0o100), content)
+
+
+class _Watched(io.RawIOBase):
+    """The packed file. Reading ends soon after `stopped()` is true: what is packed may be much and
+    unpack to nothing."""
+
+    def __init__(self, raw: BinaryIO, stopped: Callable[[], bool]) -> None:
+        self._raw = raw
+        self._stopped = stopped
+
+    def readable(self) -> bool:
+        return True
+
+    def seekable(self) -> bool:
+        return True
+
+    def seek(self, offset: int, whence: int = 0) -> int:
+        return self._raw.seek(offset, whence)
+
+    def readinto(self, buffer: WriteableBuffer) -> int:
+        if self._stopped():
+            raise BadArchive(_STOPPED)
+        return cast("io.RawIOBase", self._raw).readinto(buffer) or 0
+
+
+class _Xz(io.RawIOBase):
+    """The unpacked contents of an xz file, read sequentially. An archive says how much memory
+    unpacking it takes, up to 4 GiB; `lzma.LZMAFile` does not limit that."""
+
+    def __init__(self, raw: BinaryIO) -> None:
+        self._raw = raw
+        self._rest = b""
+        self._stream: lzma.LZMADecompressor | None = None
+
+    def read(self, size: int = -1) -> bytes:
+        while True:
+            if self._stream is None:  # there may be several, with zeros after each
+                packed = self._rest or self._raw.read(_CHUNK)
+                if not packed:
+                    return b""
+                self._rest = packed.lstrip(b"\0")
+                if not self._rest:
+                    continue
+                self._stream = lzma.LZMADecompressor(lzma.FORMAT_XZ, _MAX_XZ_MEMORY)
+            packed, self._rest = self._rest, b""
+            if not packed and self._stream.needs_input and not (packed := self._raw.read(_CHUNK)):
+                raise EOFError("it is cut off")
+            data = self._stream.decompress(packed, size)
+            if self._stream.eof:
+                self._rest, self._stream = self._stream.unused_data, None
+            if data:
+                return data
 
 
 class _Forward(io.RawIOBase):

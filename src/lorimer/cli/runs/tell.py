@@ -159,7 +159,8 @@ async def _answer(run: str, words: str, question: str, store: str | None) -> Non
                 f"the answer to {_call(about)} is yes or no, not {words!r}",
                 code=ExecutorErrorCode.EXEC_INPUT_INVALID.value,
             )
-        if not await mail.answer(journal, row.run_id, said, question=question):
+        exactly = question if about is None else about.name
+        if not await mail.answer(journal, row.run_id, said, question=exactly):
             raise Fault(
                 f"run {short_id(row.run_id)} was just answered by somebody else: that counts",
                 code="exec.input.invalid",

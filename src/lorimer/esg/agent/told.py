@@ -14,6 +14,7 @@ from lorimer.esg.agent.record import (
     ran_line,
 )
 from lorimer.esg.agent.session import Asked, texts
+from lorimer.esg.confined.told import seconds
 
 _NOT_MANY = 3
 """Up to this number of steps that ran without being requested, their output is shown."""
@@ -61,10 +62,9 @@ def _ran(run: Mapping[str, JSON]) -> str:
         tuple(texts(run.get("makes"))),
         tuple(texts(run.get("outside"))),
     )
-    seconds = run.get("seconds")
     return ran_line(
         str(run.get("step")),
-        float(seconds) if isinstance(seconds, int | float) else 0.0,
+        seconds(run.get("seconds")) or 0.0,
         ran,
         again=run.get("again") is True,
         why=str(run.get("failed") or ""),

@@ -249,7 +249,7 @@ class ConfinedSteps:
         """A dry run: what a replay would run, why, and how long each took last time."""
         rows = await self._ask({"op": "plan"})
         return [
-            Planned(str(row[0]), tuple(heard.texts(row[1])), heard.seconds(row[2]))
+            Planned(heard.text(row[0]), tuple(heard.texts(row[1])), heard.seconds(row[2]))
             for row in heard.rows(rows, 3)
         ]
 
@@ -259,7 +259,7 @@ class ConfinedSteps:
 
     async def explain(self, step_id: str) -> str:
         """All about a step, as text."""
-        return str(await self._ask({"op": "explain", "step": step_id}))
+        return heard.text(await self._ask({"op": "explain", "step": step_id}))
 
     async def why_stale(self, step_id: str) -> list[str]:
         """From a step back to the edit that made it stale."""
@@ -268,18 +268,19 @@ class ConfinedSteps:
     async def lineage(self, name: str) -> list[tuple[str, str]]:
         """The versions (name, step) that a value was made from."""
         rows = await self._ask({"op": "lineage", "source": name})
-        return [(str(row[0]), str(row[1])) for row in heard.rows(rows, 2)]
+        return [(heard.text(row[0]), heard.text(row[1])) for row in heard.rows(rows, 2)]
 
     async def edges(self) -> list[tuple[str, str, tuple[str, ...]]]:
         """(step, dependent step, the names between them)."""
         rows = await self._ask({"op": "edges"})
         return [
-            (str(row[0]), str(row[1]), tuple(heard.texts(row[2]))) for row in heard.rows(rows, 3)
+            (heard.text(row[0]), heard.text(row[1]), tuple(heard.texts(row[2])))
+            for row in heard.rows(rows, 3)
         ]
 
     async def script(self, name: str) -> str:
         """A script that makes a name (or runs a step), and nothing else."""
-        return str(await self._ask({"op": "script", "source": name}))
+        return heard.text(await self._ask({"op": "script", "source": name}))
 
     async def names(self, after: str | None = None) -> dict[str, tuple[str, str]]:
         """Every name as it is after a step, or after all steps: its class and its `repr`,
@@ -289,7 +290,8 @@ class ConfinedSteps:
         """
         found = await self._ask({"op": "names", "step": after})
         pairs = found.items() if isinstance(found, dict) else ()
-        return {name: (str(p[0]), str(p[1])) for name, p in pairs if isinstance(p, list)}
+        told = {name: heard.texts(pair) for name, pair in pairs}
+        return {heard.text(name): (pair[0], pair[1]) for name, pair in told.items() if pair[1:]}
 
     async def diagnose(self, step_id: str) -> tuple[DiagnosisReport, PatchResult]:
         """Why a step failed, and edits that would fix it: `repair` applies them."""
@@ -302,7 +304,7 @@ class ConfinedSteps:
         findings = tuple([heard.finding(each) for each in heard.dicts(told.get("findings"))])
         patch = told.get("patch")
         return (
-            DiagnosisReport(step_id, str(told.get("error") or ""), findings),
+            DiagnosisReport(step_id, heard.text(told.get("error") or ""), findings),
             heard.patch(patch) if isinstance(patch, dict) else PatchResult(""),
         )
 
@@ -361,7 +363,7 @@ class ConfinedSteps:
                 continue
             self._known.answered(heard.texts(answer.get("stale")))
             if "error" in answer:
-                raise StepError(str(answer["error"]))
+                raise StepError(heard.text(answer["error"]))
             return answer.get("result")
         raise WorkerError("the worker of the steps keeps ending")
 

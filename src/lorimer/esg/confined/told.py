@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from lorimer.core.errors import ExecutorErrorCode
-from lorimer.core.jsonable import JSON
+from lorimer.core.jsonable import JSON, clean
 from lorimer.esg.diagnosis import Finding
 from lorimer.esg.execution.running import Failure
 from lorimer.esg.patching.patches import Edit, Move, PatchResult
@@ -21,6 +21,9 @@ _CODES: Final = {
     )
 }
 """The reasons for which a step may have been ended."""
+_MAX_SECONDS: Final = 1e9
+"""More, or none at all (NaN), was made up."""
+_MAX_LINE: Final = 2**31
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,12 +67,18 @@ class ConfinedReplay:
         return not self.failed and not self.blocked
 
 
+def text(value: JSON) -> str:
+    """Anything as valid Unicode."""
+    return clean(str(value))
+
+
 def texts(value: JSON) -> list[str]:
-    return [str(each) for each in value] if isinstance(value, list) else []
+    return [text(each) for each in value] if isinstance(value, list) else []
 
 
 def named(value: JSON) -> dict[str, str]:
-    return {each: str(text) for each, text in value.items()} if isinstance(value, dict) else {}
+    pairs = value.items() if isinstance(value, dict) else ()
+    return {text(name): text(each) for name, each in pairs}
 
 
 def dicts(value: JSON) -> list[dict[str, JSON]]:
@@ -83,7 +92,7 @@ def rows(value: JSON, size: int) -> list[list[JSON]]:
 
 
 def seconds(value: JSON) -> float | None:
-    return float(value) if isinstance(value, int | float) else None
+    return float(value) if isinstance(value, int | float) and 0 <= value < _MAX_SECONDS else None
 
 
 def _code(value: JSON, why: Mapping[str, JSON] | None) -> ExecutorErrorCode | None:
@@ -95,7 +104,7 @@ def _code(value: JSON, why: Mapping[str, JSON] | None) -> ExecutorErrorCode | No
 
 
 def _line(value: JSON) -> int | None:
-    return value if isinstance(value, int) else None
+    return value if isinstance(value, int) and abs(value) < _MAX_LINE else None
 
 
 def to_json(told: ConfinedResult) -> dict[str, JSON]:
@@ -128,17 +137,17 @@ def result(told: Mapping[str, JSON], step_id: str, source: str) -> ConfinedResul
     return ConfinedResult(
         step_id=step_id,
         source=source,
-        stdout=str(told.get("stdout") or ""),
-        stderr=str(told.get("stderr") or ""),
-        shown=str(told.get("shown") or ""),
-        type=str(told.get("type")),
+        stdout=text(told.get("stdout") or ""),
+        stderr=text(told.get("stderr") or ""),
+        shown=text(told.get("shown") or ""),
+        type=text(told.get("type")),
         failure=None
         if why is None
         else Failure(
-            str(why.get("type")),
-            str(why.get("message")),
+            text(why.get("type")),
+            text(why.get("message")),
             _line(why.get("line")),
-            str(why.get("traceback")),
+            text(why.get("traceback")),
         ),
         code=_code(told.get("code"), why),
         reads=tuple(texts(told.get("reads"))),
@@ -150,23 +159,23 @@ def result(told: Mapping[str, JSON], step_id: str, source: str) -> ConfinedResul
 def _edit(told: JSON) -> Edit:
     found = told if isinstance(told, dict) else {}
     return Edit(
-        str(found.get("step")),
+        text(found.get("step")),
         _line(found.get("start")) or 0,
         _line(found.get("end")) or 0,
-        str(found.get("text")),
+        text(found.get("text")),
     )
 
 
 def _moves(told: JSON) -> tuple[Move, ...]:
-    return tuple([Move(str(each.get("step")), str(each.get("after"))) for each in dicts(told)])
+    return tuple([Move(text(each.get("step")), text(each.get("after"))) for each in dicts(told)])
 
 
 def finding(told: dict[str, JSON]) -> Finding:
     edits = told.get("edits")
     return Finding(
-        str(told.get("rule")),
-        str(told.get("message")),
-        str(told.get("step")),
+        text(told.get("rule")),
+        text(told.get("message")),
+        text(told.get("step")),
         tuple([_edit(each) for each in edits]) if isinstance(edits, list) else (),
         moves=_moves(told.get("moves")),
     )
@@ -174,10 +183,10 @@ def finding(told: dict[str, JSON]) -> Finding:
 
 def patch(told: dict[str, JSON]) -> PatchResult:
     return PatchResult(
-        str(told.get("reason")),
+        text(told.get("reason")),
         tuple([_edit(each) for each in dicts(told.get("edits"))]),
         named(told.get("hashes")),
-        str(told.get("diff")),
+        text(told.get("diff")),
         _moves(told.get("moves")),
-        str(told.get("blocks") or ""),
+        text(told.get("blocks") or ""),
     )

@@ -40,9 +40,9 @@ _SCHEMA: Final[dict[str, JSON]] = {
 class Glob(Tool):
     """Finds files whose path below a folder matches a pattern, most recently changed first.
 
-    `*` and `?` match within a name, `**` any folders, `{a,b}` either. Links are not followed, and
-    folders named `.git` are not searched. At most 500 files among the first 100,000 names; a
-    truncated result says so.
+    `*` and `?` match within a name, `**` any folders, `{a,b}` either. Links are not followed,
+    folders named `.git` are not searched, and files for which a rule denies this tool (or asks) are
+    left out. At most 500 files among the first 100,000 names; a truncated result says so.
     """
 
     name = "Glob"
@@ -67,14 +67,17 @@ class Glob(Tool):
         except ValueError as error:
             raise invalid_input(f"input.pattern: {error}") from None
 
+        denied = context.denied
+
         def search(files: RootedFiles, where: Path) -> tuple[list[str], int, bool]:
             found: list[tuple[int, str]] = []
             seen = 0
+            base = str(files.resolve(where))
             for entry in files.walk(where, MAX_ENTRIES):
                 seen += 1
                 if entry.kind != "file" or ".git" in entry.path.split("/")[:-1]:
                     continue
-                if matches(entry.path):
+                if matches(entry.path) and not (denied and denied(f"{base}/{entry.path}")):
                     with suppress(OSError):  # gone meanwhile
                         found.append((-files.stat(where / entry.path).mtime_ns, entry.path))
             latest = [path for _, path in nsmallest(MAX_FILES, found)]

@@ -64,9 +64,10 @@ _SCHEMA: Final[dict[str, JSON]] = {
 class Grep(Tool):
     """Finds matching lines in all text files below a folder, ordered by path.
 
-    Excluded are binary files, files above 2 MiB, links, and folders named `.git` or `.lorimer`
-    (unless the requested folder is inside one). Ends after 300 lines, 500 files, 100,000 names, 30
-    s in total or `regex_s` seconds of matching; a truncated result says so.
+    Excluded are binary files, files above 2 MiB, links, files for which a rule denies this tool (or
+    asks), and folders named `.git` or `.lorimer` (unless the requested folder is inside one). Ends
+    after 300 lines, 500 files, 100,000 names, 30 s in total or `regex_s` seconds of matching; a
+    truncated result says so.
     """
 
     name = "Grep"
@@ -147,5 +148,7 @@ def _notes(found: Found, query: Query) -> Iterator[str]:
         yield f"[only the first {MAX_ENTRIES:,} names were looked at; give a path]"
     if found.large:
         yield f"[{found.large:,} files of more than {MAX_FILE_BYTES:,} bytes were left out]"
+    if found.denied:
+        yield f"[rules deny searching {found.denied:,} of the files, which were left out]"
     if found.beginning_only:
         yield f"[only the first {MAX_NAMED_BYTES:,} bytes were searched]"

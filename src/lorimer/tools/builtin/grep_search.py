@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import re
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -79,6 +79,8 @@ class Found:
     """There were more than `MAX_ENTRIES` names."""
     large: int = 0
     """Files left out for their size."""
+    denied: int = 0
+    """Files left out because a rule denies this tool for them, or asks."""
     beginning_only: bool = False
     """Only the first `MAX_NAMED_BYTES` of the requested file were searched."""
     unread: int = 0
@@ -94,7 +96,9 @@ async def search(root: str, query: Query, context: ToolContext) -> Found:
     """
     found = Found([])
     names = await in_files(
-        context, root or ".", lambda files, where: _candidates(files, where, query, found)
+        context,
+        root or ".",
+        lambda files, where: _candidates(files, where, query, found, context.denied),
     )
     literal = not _SPECIAL.search(query.pattern)
     clock = context.world.monotonic
@@ -128,7 +132,13 @@ def _room(found: Found, query: Query) -> int:
     return query.max_files - len(found.matches)
 
 
-def _candidates(files: RootedFiles, where: Path, query: Query, found: Found) -> list[str]:
+def _candidates(
+    files: RootedFiles,
+    where: Path,
+    query: Query,
+    found: Found,
+    denied: Callable[[str], bool] | None,
+) -> list[str]:
     """The files to search, relative to `where`; "" if that is a file itself."""
     if files.stat(where).kind != "dir":
         return [""]
@@ -137,13 +147,16 @@ def _candidates(files: RootedFiles, where: Path, query: Query, found: Found) -> 
     except ValueError as error:
         raise invalid_input(f"input.glob: {error}") from None
     names: list[str] = []
-    seen = 0
+    seen, base = 0, str(files.resolve(where))
     for entry in files.walk(where, MAX_ENTRIES):
         seen += 1
         if entry.kind != "file" or not SKIPPED_FOLDERS.isdisjoint(entry.path.split("/")[:-1]):
             continue
         if matches is None or matches(entry.path):
-            names.append(entry.path)
+            if denied is not None and denied(f"{base}/{entry.path}"):
+                found.denied += 1
+            else:
+                names.append(entry.path)
     found.entries_cut = seen >= MAX_ENTRIES
     return names
 
@@ -187,7 +200,7 @@ def _words(batch: list[tuple[str, bytes]], query: Query, room: int) -> list[Matc
     for name, data in batch:
         if raw not in data:
             continue
-        count, lines = grep_worker.search(grep_worker.split(data), matches, query.context, room)
+        count, lines = grep_worker.search(data, matches, query.context, room)
         if count:
             found.append(Match(name, count, lines))
             room = max(room - count, 0)

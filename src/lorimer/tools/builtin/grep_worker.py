@@ -6,9 +6,11 @@ stdout: one JSON document. It opens no file. It imports nothing of ours, to star
 
 from __future__ import annotations
 
+import io
 import json
 import re
 import sys
+from collections import deque
 from collections.abc import Callable
 
 MAX_LINE_CHARS = 500
@@ -16,27 +18,27 @@ MAX_LINE_CHARS = 500
 
 
 def search(
-    lines: list[bytes], matches: Callable[[str], object], context: int, room: int
+    data: bytes, matches: Callable[[str], object], context: int, room: int
 ) -> tuple[int, list[tuple[int, bool, str]]]:
-    """How many lines match, and the first `room` of them with `context` lines around each, as
-    (number from 1, whether it matches, text)."""
-    texts = [line.decode("utf-8", "replace").rstrip("\r") for line in lines]
-    hits = [number for number, text in enumerate(texts) if matches(text)]
-    wanted = set(hits[:room])
-    shown: set[int] = set()
-    for number in wanted:
-        shown.update(range(max(number - context, 0), min(number + context + 1, len(texts))))
-    return len(hits), [
-        (number + 1, number in wanted, texts[number][:MAX_LINE_CHARS]) for number in sorted(shown)
-    ]
-
-
-def split(data: bytes) -> list[bytes]:
-    """The lines of a file, without an empty one after a final line end."""
-    lines = data.split(b"\n")
-    if not lines[-1]:
-        lines.pop()
-    return lines
+    """How many lines of a file match, and the first `room` of them with `context` lines around
+    each, as (number from 1, whether it matches, text). Keeps no others: there may be millions."""
+    count, after = 0, 0
+    shown: list[tuple[int, bool, str]] = []
+    before: deque[tuple[int, bool, str]] = deque(maxlen=context)
+    for number, line in enumerate(io.BytesIO(data), 1):
+        text = line.decode("utf-8", "replace").removesuffix("\n").rstrip("\r")
+        hit = bool(matches(text))
+        count += hit
+        if hit and count <= room:
+            shown += [*before, (number, True, text[:MAX_LINE_CHARS])]
+            before.clear()
+            after = context
+        elif after:
+            shown.append((number, False, text[:MAX_LINE_CHARS]))
+            after -= 1
+        elif context:
+            before.append((number, False, text[:MAX_LINE_CHARS]))
+    return count, shown
 
 
 def main() -> None:
@@ -51,8 +53,8 @@ def main() -> None:
     found: list[tuple[str, int, list[tuple[int, bool, str]]]] = []
     while header := sys.stdin.buffer.readline():
         name, size = json.loads(header)
-        lines = split(sys.stdin.buffer.read(size))
-        count, shown = search(lines, regex.search, options["context"], room)
+        data = sys.stdin.buffer.read(size)
+        count, shown = search(data, regex.search, options["context"], room)
         if count:
             found.append((name, count, shown))
             room = max(room - count, 0)

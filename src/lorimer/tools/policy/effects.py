@@ -17,8 +17,9 @@ from urllib.parse import urlsplit
 
 from lorimer.core.jsonable import JSON, clean
 from lorimer.core.record import record
-from lorimer.tools.shell.parse import Parsed, parse
-from lorimer.tools.shell.programs import ELSEWHERE
+from lorimer.tools.shell.parse import MAX_CHARS, Parsed, parse
+from lorimer.tools.shell.programs import ELSEWHERE, SHELLS
+from lorimer.tools.shell.scan import entered, opened
 from lorimer.world.sandbox.view import protected_paths
 from lorimer.world.spellings import spellings
 
@@ -60,7 +61,8 @@ PROTECTED: Final = frozenset(
     ".git .hg .svn .lorimer .claude .mcp.json .vscode .idea .husky .ssh .gnupg .bashrc "
     ".bash_profile .bash_login .bash_logout .profile .zshrc .zshenv .zprofile .zlogin .zlogout "
     ".cshrc .tcshrc .kshrc .login .xprofile .xsession .vimrc .exrc .emacs .emacs.d .cursor .codex "
-    ".gemini .devcontainer .gitconfig .gitmodules .netrc .envrc .pre-commit-config.yaml".split()
+    ".gemini .devcontainer .gitconfig .gitmodules .netrc .envrc .pre-commit-config.yaml .zed "
+    ".windsurf .kiro .opencode .gdbinit .lldbinit .pdbrc .inputrc .tmux.conf .screenrc".split()
 )
 """Names of files and folders that affect what runs, or what is allowed, later."""
 
@@ -69,6 +71,12 @@ _START_UP: Final = tuple(
 )
 """The same below a home, in addition to `protected_paths`: Lorimer's own settings and
 its store, keys and logins."""
+
+
+_MAX_FOLDERS: Final = 8
+"""Changes of the folder that are followed in a line that is not understood."""
+_MAX_OPENED: Final = 5_000
+"""Files that such a line might open; with more it might open any."""
 
 
 @record
@@ -290,6 +298,47 @@ def redirected(use: CommandUse, place: Place, folder: str = "") -> list[tuple[st
             found.append((tool, path_use("file_path", redirect.path, place, moved=moved)))
         moved = moved or not ELSEWHERE.isdisjoint(command.argv)
     return found
+
+
+def may_open_more(use: CommandUse) -> bool:
+    """Whether `redirected` may not find all: the line is not understood, or starts a shell."""
+    if use.parsed.complex:
+        return True
+    return any(
+        not SHELLS.isdisjoint(map(os.path.basename, command.argv))
+        for command in use.parsed.commands
+    )
+
+
+def perhaps_redirected(
+    use: CommandUse, place: Place, folder: str = ""
+) -> list[tuple[str, PathUse]]:
+    """Like `redirected`, for a line that is not understood: the files that it might open. Not for
+    rules that allow."""
+    start = f"{place.workspace}/{folder}" if folder and place.workspace else place.workspace
+    any_file = [(tool, PathUse("file_path", "", (), climbs=False)) for tool in ("Read", "Write")]
+    if len(use.text) > MAX_CHARS:  # it would take too long
+        return any_file
+    found: list[tuple[str, PathUse]] = []
+    folders = [start]
+    for entry in entered(use.text)[:_MAX_FOLDERS]:
+        folders.append(os.path.join(folders[-1], _of_home(entry, place)))
+    paths = opened(use.text)
+    if len(paths) * len(folders) > _MAX_OPENED:
+        return any_file
+    for path, writes in paths:
+        if path == "/dev/null" or path.isdigit():
+            continue
+        for base in folders:
+            asked = os.path.join(base, _of_home(path, place))
+            found.append(("Write" if writes else "Read", path_use("file_path", asked, place)))
+            if asked == path:  # absolute
+                break
+    return found
+
+
+def _of_home(path: str, place: Place) -> str:
+    return place.home + path[1:] if path == "~" or path.startswith("~/") else path
 
 
 def led(resources: Iterable[Resource], place: Place, folder: str = "") -> list[str]:

@@ -25,6 +25,8 @@ from lorimer.tools.policy.effects import (
     Resource,
     call_of,
     kinds_of,
+    may_open_more,
+    perhaps_redirected,
     redirected,
 )
 from lorimer.tools.policy.index import Side
@@ -314,6 +316,9 @@ def _decide(call: Call, rules: Rules, mode: Mode, tainted: bool, isolated: bool)
         if isinstance(use, CommandUse):
             for opened in _opened(call, use, rules, mode, exact):
                 decision = min(decision, opened, key=strictness)
+            if ("<" in use.text or ">" in use.text) and may_open_more(use):
+                for opened in _perhaps_opened(call, use, rules, mode):
+                    decision = min(decision, opened, key=strictness)
     if (
         tainted
         and decision.action is Action.ALLOW
@@ -409,3 +414,20 @@ def _opened(
         covering = about.allow.certain(inner)
         said = (exact and not path.elsewhere) or (len(covering) == 1 and covering[0].exact)
         yield _unless_asked(inner, about, _allowed(inner, about, covering, said, mode, False))
+
+
+def _perhaps_opened(call: Call, use: CommandUse, rules: Rules, mode: Mode) -> Iterable[Decision]:
+    """What rules that name files deny, or ask about, of those that a shell might open for a line
+    that is not understood, or that another shell gets."""
+    about = {name: rules.of(rules.file_tool(name)) for name in ("Read", "Write")}
+    if not any(each.tightened for each in about.values()):
+        return
+    for name, path in perhaps_redirected(use, rules.place, call.folder):
+        entry = rules.file_tool(name)
+        inner = Call(entry, {path.argument: path.text}, entry.kinds, (path,))
+        for action, side in ((Action.DENY, about[name].deny), (Action.ASK, about[name].ask)):
+            named = [rule for rule in side.possible(inner) if rule.input is not None]
+            if action is Action.ASK and mode is Mode.BYPASS:
+                named = [rule for rule in named if SOURCES[rule.source].final]
+            if named:
+                yield _said(inner, mode, action, BY_RULE, tuple(named))

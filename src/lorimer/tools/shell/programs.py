@@ -22,6 +22,9 @@ from lorimer.tools.shell.program_tables import (
 ELSEWHERE: Final = frozenset({"cd", "pushd", "popd"})
 """Commands after which relative paths mean something else."""
 
+SHELLS: Final = frozenset("sh bash dash ash zsh ksh mksh fish busybox eval env".split())
+"""Commands that may parse a word of theirs as a command line of its own."""
+
 ENVIRONMENT: Final = frozenset(
     "LANG LC_ALL LC_COLLATE LC_CTYPE LC_MESSAGES LC_NUMERIC LC_TIME TZ NO_COLOR FORCE_COLOR "
     "CLICOLOR COLUMNS LINES TERM CI".split()
@@ -37,6 +40,8 @@ folder, whose hooks the push would run."""
 _PLAIN: Final = re.compile(r"[A-Za-z0-9_./:@+,-]*", re.ASCII)
 _WRAPPERS: Final = frozenset("timeout nohup setsid command builtin nice env".split())
 """Programs that `_without_wrapper` removes."""
+_MAX_WRAPPERS: Final = 8
+"""Wrappers in wrappers; each takes time as the line is long."""
 _DURATION: Final = re.compile(r"[0-9]+(\.[0-9]+)?[smhd]?", re.ASCII)
 _NICENESS: Final = re.compile(r"-?[0-9]+")
 _VERSIONED: Final = re.compile(r"(.*[A-Za-z+])-?[0-9]+(?:\.[0-9]+)*(?:t|-dbg)?", re.ASCII)
@@ -52,14 +57,14 @@ def unwrapped(argv: Sequence[str]) -> tuple[str, ...] | None:
     if argv and argv[0] not in _WRAPPERS:  # most commands
         return tuple(argv)
     words: Sequence[str] = argv
-    while words:
+    for _ in range(_MAX_WRAPPERS if words else 0):
         inner = _without_wrapper(words)
         if inner is None:
             return None
         if len(inner) == len(words):
-            break
+            return tuple(words) if not words[0].startswith("-") else None
         words = inner
-    return tuple(words) if words and not words[0].startswith("-") else None
+    return None
 
 
 def _without_wrapper(words: Sequence[str]) -> Sequence[str] | None:

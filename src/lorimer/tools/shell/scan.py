@@ -1,4 +1,4 @@
-"""The words that a command line might run, for deny rules.
+"""The words that a command line might run, and the files that it might open, for deny rules.
 
 `parse` says what a line certainly runs; this says what it might run. A line is read in several
 ways, each by text substitution in time linear in its length. Words that no shell would run do no
@@ -19,8 +19,10 @@ _CODED: Final = re.compile(
     r"\\(?:([0-7]{1,3})|(x[0-9A-Fa-f]{1,2}|u[0-9A-Fa-f]{1,4}|U[0-9A-Fa-f]{1,8}))"
 )
 _EXPANDED: Final = re.compile(r"\$(?:\{[^{}]*\}|[A-Za-z_][A-Za-z0-9_]*|[0-9@*#?!$-])")
-_SET: Final = re.compile(r"(?:^|[\s;&|(])([A-Za-z_][A-Za-z0-9_]*)(\+?)=([^\s;&|()]*)")
-_LOOP: Final = re.compile(r"\bfor\s+([A-Za-z_][A-Za-z0-9_]*)\s+in\s+([^;\n]*)")
+_SET: Final = re.compile(
+    r"(?:^|[\s;&|(])([A-Za-z_][A-Za-z0-9_]*)(?:\[[^\]\s]{0,40}\])?(\+?)=([^\s;&|()]*)"
+)
+_LOOP: Final = re.compile(r"\b(?:for|select)\s+([A-Za-z_][A-Za-z0-9_]*)\s+in\s+([^;\n]*)")
 _NAMED: Final = re.compile(r"\$(?:\{([A-Za-z_][A-Za-z0-9_]*)\}|([A-Za-z_][A-Za-z0-9_]*))")
 _BEFORE_QUOTE: Final = re.compile(r"\$([A-Za-z_][A-Za-z0-9_]*)(?=[\\'\"])")
 _ELSE: Final = re.compile(r"\$\{(?>[A-Za-z0-9_@*#?!-]+?:?[-=+])([^{}]*+)\}")
@@ -39,8 +41,16 @@ _INSIDE: Final = re.compile(r"[=!,\[\]]")
 _PASSED_ON: Final = re.compile(
     r"(?<![\w.-])(?:xargs|parallel|eval|read|mapfile|readarray|printf)(?![\w.-])|\$\{?[@*1-9]"
 )
+_FILE: Final = r"""(?:'[^']*+'|"(?:[^"\\]|\\.)*+"|\\.|[^\s;&|()<>'"\\`])++"""  # with its quotes
+_OPENED: Final = re.compile(rf"(<>|&?>>|&>|>[|&]?|(?<!<)<)(?![<>(&])[ \t]*({_FILE})", re.DOTALL)
+_ENTERED: Final = re.compile(rf"(?<![\w.-])(?:cd|pushd)[ \t]+(?:-\S*[ \t]+)*({_FILE})", re.DOTALL)
+_UNQUOTED: Final = re.compile(r"\\(.)|['\"]", re.DOTALL)
 _MIN_WAYS: Final = 4
 """Values of a variable, and alternatives in braces, that are tried however long the line is."""
+_MAX_INSERTED: Final = 2_000_000
+"""Characters that replace variables, or braces, in one reading."""
+_MAX_NAME: Final = 255
+"""Characters in the name of a file."""
 _MAX_SCANNED: Final = 20_000
 """Characters of text, over all readings, up to which more of them are tried."""
 
@@ -56,6 +66,37 @@ def scan(text: str) -> list[list[str]]:
 def scan_apart(text: str) -> list[list[str]]:
     """Like `scan`, without parts of words, and one list per command where its end is visible."""
     return [_words(part) for reading in _readings(text) for part in _ENDS.split(reading)]
+
+
+def opened(text: str) -> list[tuple[str, bool]]:
+    """The files that a shell might open for this line, and whether it would write to them: what
+    stands behind a `<` or `>` in any reading, also where that is not a redirection. Wildcards and
+    variables that the line does not set are left as they are. Never raises."""
+    found: dict[tuple[str, bool], None] = {}
+    for reading in _of_files(text):
+        for operator, word in _OPENED.findall(reading):
+            path = _bare(word)
+            for writes in (False, True) if operator == "<>" else (operator != "<",):
+                found[path, writes] = None
+    return list(found)
+
+
+def entered(text: str) -> list[str]:
+    """The folders that a line might change to, in order."""
+    readings = _of_files(text)
+    return list(
+        dict.fromkeys([_bare(word) for each in readings for word in _ENTERED.findall(each)])
+    )
+
+
+def _of_files(text: str) -> list[str]:
+    """The readings in which files are looked for: also with quotes, since names may have blanks."""
+    return list(dict.fromkeys([text, *_given(text), *_readings(text)]))
+
+
+def _bare(word: str) -> str:
+    """A word without its quotes."""
+    return _UNQUOTED.sub(r"\1", word)
 
 
 def passes_on(text: str) -> bool:
@@ -85,7 +126,8 @@ def _readings(text: str) -> list[str]:
         plain = readings[-1]
         most = max([found.count(",") for found in _BRACES.findall(plain)], default=0) + 1
         readings += [_BRACES.sub(_choice(at), plain) for at in range(_ways(most, plain))]
-        readings.append(_IN_BRACES.sub(_all_choices, plain))
+        each = partial(_all_choices, most=_MAX_INSERTED // plain.count("{"))
+        readings.append(_IN_BRACES.sub(each, plain))
     return list(dict.fromkeys(readings))
 
 
@@ -105,18 +147,25 @@ def _ways(wanted: int, text: str) -> int:
 def _given(text: str) -> list[str]:
     """The line with its variables replaced by the values that it assigns to them."""
     values: dict[str, list[str]] = {}
-    for name, more, value in _SET.findall(text):
-        known = values.setdefault(name, [])
-        known.append(known[-1] + value if more and known else value)
-    for name, words in _LOOP.findall(text):
-        values.setdefault(name, []).extend(words.split())
+    longest = _MAX_INSERTED // (text.count("$") + 1)
+
+    def known(name: str, value: str) -> None:
+        before = values.setdefault(name, [])
+        before.append(_NAMED.sub(partial(given, at=-1), value)[:longest])  # `a=${b}c`
 
     def given(found: re.Match[str], at: int) -> str:
-        known = values.get(found[1] or found[2], ())
-        return known[min(at, len(known) - 1)] if known else found[0]
+        each = values.get(found[1] or found[2], ())
+        return each[min(at, len(each) - 1)] if each else found[0]
 
+    for name, more, value in _SET.findall(text):
+        before = values.get(name)
+        known(name, f"{before[-1]}{value}" if more and before else value)
+    for name, words in _LOOP.findall(text):
+        for word in words.split():
+            known(name, word)
     most = max(map(len, values.values()), default=0)
-    found = [_NAMED.sub(partial(given, at=at), text) for at in range(_ways(most, text))]
+    ways = [*range(_ways(most, text)), -1]
+    found = [_NAMED.sub(partial(given, at=at), text) for at in ways]
     if "${" in text:
         found.append(_ELSE.sub(r"\1", text))
     return found
@@ -138,8 +187,15 @@ def _choice(at: int) -> Callable[[re.Match[str]], str]:
     return chosen
 
 
-def _all_choices(found: re.Match[str]) -> str:
-    return " ".join([f"{found[1]}{choice}{found[3]}" for choice in found[2].split(",")])
+def _all_choices(found: re.Match[str], most: int) -> str:
+    """`a{b,c}d` as `abd acd`. Where that would be longer than `most`, only with the names in it:
+    without the folders before, and without what is too long for a name."""
+    before, choices, after = found[1], found[2].split(","), found[3]
+    if (len(before) + len(after)) * len(choices) > most:
+        before = before.rpartition("/")[2]
+        if (len(before) + len(after)) * len(choices) > max(most, _MAX_NAME * len(choices)):
+            before = after = ""
+    return " ".join([f"{before}{choice}{after}" for choice in choices])
 
 
 def _words(text: str) -> list[str]:

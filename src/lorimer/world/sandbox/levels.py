@@ -11,6 +11,7 @@ from typing import Final
 from lorimer.core.errors import ExecutorErrorCode, ToolExecutionError
 from lorimer.core.world import Isolation, Level, ProcessLimits, Sandbox
 from lorimer.world.sandbox import bubblewrap, landlock, seccomp
+from lorimer.world.sandbox.view import kept
 from lorimer.world.spawn import run_process
 
 ORDER: Final[tuple[Level, ...]] = ("L2", "L1", "L0")
@@ -90,6 +91,7 @@ def gaps(level: Level, sandbox: Sandbox) -> tuple[str, ...]:
             real = Path(os.path.realpath(path))
             if real.exists() and any(real.is_relative_to(folder) for folder in writable):
                 found.append(f"{path} lies in the workspace: it can be read and written")
+        found += [f"{path} lies in the workspace: it can be written" for path in kept(sandbox)]
         return tuple(found)
     return (_UNCOUNTED,) if os.getuid() == 0 else ()
 

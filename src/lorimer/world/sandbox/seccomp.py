@@ -23,11 +23,14 @@ _X86_64: Final = {
     "kexec_file_load": 320, "add_key": 248, "request_key": 249, "keyctl": 250,
     "perf_event_open": 298, "bpf": 321, "userfaultfd": 323, "name_to_handle_at": 303,
     "open_by_handle_at": 304, "setns": 308, "open_tree": 428, "move_mount": 429, "fsopen": 430,
-    "fsconfig": 431, "fsmount": 432, "fspick": 433, "mount_setattr": 442, "pidfd_getfd": 438,
+    "fsconfig": 431, "fsmount": 432, "fspick": 433, "mount_setattr": 442, "open_tree_attr": 467,
+    "pidfd_getfd": 438,
     "io_uring_setup": 425, "io_uring_enter": 426, "io_uring_register": 427,
     "sethostname": 170, "setdomainname": 171, "syslog": 103, "iopl": 172, "ioperm": 173,
     "vhangup": 153, "fanotify_init": 300,
     "socket": 41, "clone": 56, "unshare": 272, "clone3": 435, "setrlimit": 160, "prlimit64": 302,
+    "setpriority": 141, "ioprio_set": 251, "sched_setparam": 142, "sched_setscheduler": 144,
+    "sched_setaffinity": 203, "sched_setattr": 314,
 }  # fmt: skip
 _AARCH64: Final = {
     "ptrace": 117, "process_vm_readv": 270, "process_vm_writev": 271, "kcmp": 272,
@@ -37,10 +40,13 @@ _AARCH64: Final = {
     "kexec_file_load": 294, "add_key": 217, "request_key": 218, "keyctl": 219,
     "perf_event_open": 241, "bpf": 280, "userfaultfd": 282, "name_to_handle_at": 264,
     "open_by_handle_at": 265, "setns": 268, "open_tree": 428, "move_mount": 429, "fsopen": 430,
-    "fsconfig": 431, "fsmount": 432, "fspick": 433, "mount_setattr": 442, "pidfd_getfd": 438,
+    "fsconfig": 431, "fsmount": 432, "fspick": 433, "mount_setattr": 442, "open_tree_attr": 467,
+    "pidfd_getfd": 438,
     "io_uring_setup": 425, "io_uring_enter": 426, "io_uring_register": 427,
     "sethostname": 161, "setdomainname": 162, "syslog": 116, "vhangup": 58, "fanotify_init": 262,
     "socket": 198, "clone": 220, "unshare": 97, "clone3": 435, "setrlimit": 164, "prlimit64": 261,
+    "setpriority": 140, "ioprio_set": 30, "sched_setparam": 118, "sched_setscheduler": 119,
+    "sched_setaffinity": 122, "sched_setattr": 274,
 }  # fmt: skip
 # additionally of no use to code that starts no programs
 _CODE_X86_64: Final = {
@@ -49,7 +55,8 @@ _CODE_X86_64: Final = {
     "setresuid": 117, "setresgid": 119, "setfsuid": 122, "setfsgid": 123, "capset": 126,
     "chroot": 161, "mknod": 133, "mknodat": 259, "chown": 92, "fchown": 93, "lchown": 94,
     "fchownat": 260, "setxattr": 188, "lsetxattr": 189, "fsetxattr": 190, "removexattr": 197,
-    "lremovexattr": 198, "fremovexattr": 199, "modify_ldt": 154,
+    "lremovexattr": 198, "fremovexattr": 199, "setxattrat": 463, "removexattrat": 466,
+    "file_setattr": 469, "modify_ldt": 154,
     "shmget": 29, "shmat": 30, "semget": 64, "msgget": 68, "mq_open": 240,
 }  # fmt: skip
 _CODE_AARCH64: Final = {
@@ -58,12 +65,24 @@ _CODE_AARCH64: Final = {
     "setresuid": 147, "setresgid": 149, "setfsuid": 151, "setfsgid": 152, "capset": 91,
     "chroot": 51, "mknodat": 33, "fchown": 55, "fchownat": 54, "setxattr": 5, "lsetxattr": 6,
     "fsetxattr": 7, "removexattr": 14, "lremovexattr": 15, "fremovexattr": 16,
+    "setxattrat": 463, "removexattrat": 466, "file_setattr": 469,
     "shmget": 194, "shmat": 196, "semget": 190, "msgget": 186, "mq_open": 180,
 }  # fmt: skip
 _OF_CODE: Final = {"x86_64": _CODE_X86_64, "aarch64": _CODE_AARCH64}
 _MACHINES: Final = {"x86_64": (0xC000003E, _X86_64), "aarch64": (0xC00000B7, _AARCH64)}
 
-_CONDITIONAL: Final = ("socket", "clone", "unshare", "clone3", "setrlimit", "prlimit64")
+_SCHEDULING: Final[Mapping[str, tuple[int, ...]]] = {
+    "setpriority": (0, 0),
+    "ioprio_set": (1, 0),
+    **dict.fromkeys(
+        ("sched_setparam", "sched_setscheduler", "sched_setaffinity", "sched_setattr"), (0,)
+    ),
+}
+"""Calls about how much a process may run, and their first arguments for the one that makes them."""
+_CONDITIONAL: Final = (
+    *("socket", "clone", "unshare", "clone3", "setrlimit", "prlimit64"),
+    *_SCHEDULING,
+)
 _CLONE_NEWUSER: Final = 0x10000000
 _CLONE_NEW: Final = 0x7E020000
 """A new namespace of any kind."""
@@ -103,6 +122,8 @@ def program(*, sockets: Sockets) -> bytes:
     # the number that marks descendants of a process
     code.block(numbers["setrlimit"], _not_the_mark())
     code.block(numbers["prlimit64"], _own_limits())
+    if sockets != "any":  # elsewhere there are no other processes
+        _schedule_only_itself(code, numbers)
     code.give(_ALLOW)
     return code.packed()
 
@@ -121,6 +142,7 @@ def code_program(*, network: bool) -> bytes:
     code.block(numbers["clone"], _without_flags(_CLONE_NEW))
     if not network:
         code.when(_EQUAL, numbers["socket"], errno.EPERM)
+    _schedule_only_itself(code, numbers)
     code.give(_ALLOW)
     return code.packed()
 
@@ -138,6 +160,17 @@ def _refusing(arch: int, numbers: Mapping[str, int]) -> _Code:
     # glibc falls back to clone, whose flags can be inspected
     code.when(_EQUAL, numbers["clone3"], errno.ENOSYS)
     return code
+
+
+def _schedule_only_itself(code: _Code, numbers: Mapping[str, int]) -> None:
+    """Landlock does not prevent slowing down other processes of the same user."""
+    for name, own in _SCHEDULING.items():
+        body = _Code()
+        for index, value in enumerate(own):
+            body.load(_argument(index))
+            body.unless(_EQUAL, value, errno.EPERM)
+        body.give(_ALLOW)
+        code.block(numbers[name], body)
 
 
 @dataclass(slots=True)

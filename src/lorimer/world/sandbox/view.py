@@ -22,6 +22,9 @@ from lorimer.world.hosts import listed
 PRIVATE: Final = (Path("/tmp"), Path("/run"))  # noqa: S108 - the folder of all, not a file in it
 """Contain files and sockets of other programs: a sandboxed process has its own instead."""
 
+OF_PROJECT: Final = ".lorimer"
+"""The folder of a workspace for the project's rules, hooks and settings."""
+
 _OF_A_HOME: Final = (
     *(".ssh", ".gnupg", ".aws", ".azure", ".kube", ".docker", ".oci", ".netrc", ".pgpass"),
     *(".git-credentials", ".npmrc", ".pypirc", ".cargo/credentials", ".cargo/credentials.toml"),
@@ -29,6 +32,15 @@ _OF_A_HOME: Final = (
     *(".config/containers/auth.json", ".password-store", ".local/share/keyrings", ".mozilla"),
     *(".config/google-chrome", ".config/chromium", ".claude", ".claude.json", ".codex", ".gemini"),
     *(".anthropic", ".terraform.d", ".vault-token", ".bash_history", ".zsh_history"),
+    *(".cache/huggingface/token", ".cache/huggingface/stored_tokens", ".huggingface/token"),
+    *(".config/github-copilot", ".local/share/opencode/auth.json", ".gem/credentials"),
+    *(".config/hub", ".config/doctl", ".config/stripe", ".fly", ".wrangler", ".config/.wrangler"),
+    *(".local/share/com.vercel.cli/auth.json", ".config/netlify", ".databrickscfg", ".snowflake"),
+    *(".s3cfg", ".boto", ".my.cnf", ".mc/config.json", ".config/sops", ".config/age"),
+    *(".composer/auth.json", ".config/composer/auth.json", ".subversion/auth"),
+    *(".config/Bitwarden CLI", ".config/BraveSoftware", ".config/microsoft-edge", ".thunderbird"),
+    *(".local/share/fish/fish_history", ".python_history", ".node_repl_history"),
+    *(".psql_history", ".mysql_history", ".sqlite_history", ".rediscli_history"),
     *(".config/lorimer", ".local/share/lorimer", "Library/Keychains"),
     *("Library/Application Support/lorimer",),
 )
@@ -118,6 +130,13 @@ def with_siblings(store: Path) -> list[Path]:
     return [store, *(store.with_name(store.name + end) for end in ("-wal", "-shm", "-journal"))]
 
 
+def kept(sandbox: Sandbox) -> list[Path]:
+    """Folders in writable ones that stay read-only: a project's rules, and its hooks, which run
+    outside of the sandbox and must not change between the check and the start."""
+    found = [Path(os.path.realpath(path / OF_PROJECT)) for path in sandbox.writable]
+    return [path for path in found if path.is_dir()]
+
+
 def view_of(sandbox: Sandbox, cwd: Path, environment: Mapping[str, str]) -> View:
     """What a process started in `cwd` sees. Programs on its PATH stay visible. Starting in a folder
     does not open it if it is hidden, nor if it lies elsewhere and is reached by a link in the
@@ -137,8 +156,12 @@ def view_of(sandbox: Sandbox, cwd: Path, environment: Mapping[str, str]) -> View
     private = [Path(os.path.realpath(path)) for path in PRIVATE]
     for path in _programs(environment):
         real = Path(os.path.realpath(path))
-        if real not in private and real.exists() and any(map(real.is_relative_to, private)):
+        within = real not in private and any(map(real.is_relative_to, private))
+        if within and os.path.exists(real):  # which is False, not an error, where it may not look
             say(real, Access.READ)
+    for path in kept(sandbox):
+        if path not in words:
+            say(path, Access.READ)
     writable = [Path(os.path.realpath(path)) for path in sandbox.writable]
     closed = [path for path, access in words.items() if access is Access.HIDDEN]
     begins, named = Path(os.path.realpath(cwd)), Path(os.path.abspath(cwd))
