@@ -41,6 +41,7 @@ from lorimer.testing import SimulatedWorld, simulate
 from lorimer.testing.simulated_failures import SimulatedCrash
 from lorimer.testing.simulation import simulate_in
 from lorimer.tools import AskLater, Tool, ToolContext, ToolRegistry, ToolResult
+from lorimer.world.real import RealWorld
 from tests.quick import calls
 from tests.run.support import WORKER, executor_of, model_of, use
 
@@ -902,3 +903,60 @@ def test_row_33_settings_of_the_host_hold_for_the_runs_that_begin_next() -> None
         assert lane.max_concurrent == 4
 
     simulate(main)
+
+
+def test_the_audit_has_the_time_that_a_run_ran_not_that_in_the_lane_or_of_a_person() -> None:
+    async def main(world: World) -> dict[str, float]:
+        class Thinks:
+            async def approve(self, tool: str, summary: str, reason: str) -> bool:
+                await world.sleep(1000)
+                return True
+
+        tools = ToolRegistry()
+        tools.register(Work(), granted=False)
+        log = AuditLog(MemoryAudit(), world=world, threads=False)
+
+        def reply(request: Request) -> Any:
+            asks = request.messages[0].text == "ask" and len(request.messages) == 1
+            return use(id="c1") if asks else "end"
+
+        executor = executor_of(
+            model_of(reply, latency_s=7.0),
+            tools=tools,
+            world=world,
+            lane=Lane("runs", 1, world=world),
+            ports=Ports(audit=log),
+            approver=Thinks(),
+        )
+        going = [
+            executor.start(WORKER, text, Invocation(run_id=text)) for text in ("one", "two", "ask")
+        ]
+        assert [(await each).status for each in going] == ["ok", "ok", "ok"]
+        runs = await log.runs()
+        return {each.start.run_id: each.close.runtime_s for each in runs if each.close}
+
+    assert simulate(main) == {
+        "one": pytest.approx(7.0),
+        "two": pytest.approx(7.0),
+        "ask": pytest.approx(14.0),
+    }
+
+
+async def test_a_clock_that_was_set_back_keeps_no_end_from_being_reported() -> None:
+    class Set(RealWorld):
+        back_s = 0.0
+
+        def time(self) -> float:
+            return super().time() - self.back_s
+
+    world = Set()
+    posted = Posted()
+    executor = executor_of(["end"], world=world, ports=Ports(delivery=posted))
+    asked = Invocation(run_id="R", delivery=Target("chat", "7"))
+    await executor.run(WORKER_ALONE, "go", replace(asked, delivery=None))
+    world.back_s = 3600.0
+    told = await executor.finish(WORKER_ALONE, "R", asked)
+    assert (told.status, told.output, len(posted.told)) == ("ok", "end", 1)
+    left = await executor.finish(WORKER_ALONE, "R", asked, after_s=60)
+    assert left.code is ExecutorErrorCode.EXEC_RUN_BUSY
+    assert left.error.startswith("Run R ended less than 60 s ago")

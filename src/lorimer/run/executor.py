@@ -34,7 +34,7 @@ from lorimer.run.agent import RunnableAgent
 from lorimer.run.config import LaneCap, Settings
 from lorimer.run.handle import RunHandle
 from lorimer.run.invocation import Invocation, check_agent, check_asked, check_invocation
-from lorimer.run.job import Job, busy, unknown
+from lorimer.run.job import Job, busy, claimed, just_ended, unknown
 from lorimer.run.job_ports import Host, JobWithPorts
 from lorimer.run.lanes.lane import ASK_AGAIN, Lane, Slot
 from lorimer.run.lowering import DEFAULTS
@@ -104,7 +104,14 @@ class Executor:
         """Set when the next of them has ended; None: no one waits for that."""
         self._closed = False
         self._pipelines = Pipelines(
-            models, registry_of(tools), limits, system_header, tier, options, self.ports.critic
+            models,
+            registry_of(tools),
+            limits,
+            system_header,
+            tier,
+            options,
+            self.ports.critic,
+            adjustable=settings.configured,
         )
         self._preparation = RunPreparation(
             models, self.journal, limits, self.ports, settings, self._pipelines, self.world
@@ -334,8 +341,8 @@ class Executor:
                 await self._require_unclaimed(job.run_id)
                 await job.audit_unrecorded()
             raise
-        if ended.events[-1].time > self.world.time() - job.after_s:
-            raise busy(job.run_id)
+        if job.after_s > 0 and ended.events[-1].time > self.world.time() - job.after_s:
+            raise just_ended(job.run_id, job.after_s)
         await job.begin()
         return ended
 
@@ -344,7 +351,7 @@ class Executor:
         begin the run, or it was and died so recently that its claim has not expired."""
         held = await self.journal.holder(run_id)
         if held is not None and held[0] != self._owner and held[1] > self.world.time():
-            raise busy(run_id)
+            raise claimed(run_id, held[0])
 
     async def _recorded(self, run_id: str) -> PipelineResult:
         """The result of a run that has ended. Raises PipelineError for another."""

@@ -66,7 +66,6 @@ class JobWithPorts(Job):
         *(
             "_audit",
             "_audited_at",
-            "_began",
             "_host",
             "_opening",
             "_own",
@@ -103,7 +102,6 @@ class JobWithPorts(Job):
         self._stages = False
         """Files were to be stored for it."""
         self._staged = _NOTHING
-        self._began = host.world.monotonic()
         self._own: OwnTools | None = None
 
     @property
@@ -292,9 +290,8 @@ class JobWithPorts(Job):
             if result.code is ExecutorErrorCode.EXEC_RUN_ENDED:
                 await self._close_ended_before(self._audit)
         elif self._audit is not None:
-            took_s = host.world.monotonic() - self._began
-            if self.again and result.run is not None:  # most of it perhaps elsewhere
-                took_s = used_s(result.run.events)
+            # its own time: not that in the lane, nor that of a person
+            took_s = used_s(result.run.events) if result.run is not None else 0.0
             audit, end = self._audit, close_of(result, took_s)
             await bounded("audit.close", lambda: audit.close(end), within_s, warnings)
         if host.reader is not None and self._stages:

@@ -121,6 +121,8 @@ class AuditClose:
     """The answer; for a failed run, as far as there is one."""
     tool_calls: int = 0
     runtime_s: float = 0.0
+    """Seconds that it ran: without those in a lane, those when a person was asked, and those when
+    no process had it."""
     usage: Usage = Usage()
     """Tokens of input, output and thinking (`reasoning_tokens`)."""
     cost_nano: int = 0
