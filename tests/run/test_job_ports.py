@@ -723,7 +723,9 @@ async def test_ports_do_not_hear_of_a_run_that_goes_on_with_the_one_it_is_part_o
     assert results.pop("R").output == "end"
     (child,) = results.values()
     assert child.code is ExecutorErrorCode.EXEC_CHILD_PART
-    assert [told.start.run_id for told in await log.runs()] == ["R"]
+    begun = [each.run_id for each in await log.records(kind="start")]
+    assert begun == ["R", child.run_id, "R", child.run_id]  # as part of it, before and after
+    assert await log.records(kind="log") == []
     assert len(posted.told) == 1
 
 

@@ -14,11 +14,14 @@ from typing import Final, TypeAlias
 
 from lorimer.core.context import RunContext
 from lorimer.core.errors import ExecutorErrorCode
+from lorimer.core.journal import Journal
 from lorimer.core.jsonable import JSON, dumps
 from lorimer.core.messages import ImageBlock
 from lorimer.core.world import World
+from lorimer.journal.family import ChildRecord
 from lorimer.journal.recording import used_s
 from lorimer.run.agent import RunnableAgent
+from lorimer.run.audit.below import AuditsBelow
 from lorimer.run.audit.observing import Audited, close_of
 from lorimer.run.audit.port import Audit, AuditStart, RunAudit
 from lorimer.run.bounded import LAST_S, Call, bounded, guarded, uncancelled
@@ -29,6 +32,7 @@ from lorimer.run.invocation import Invocation
 from lorimer.run.job import Job
 from lorimer.run.lanes.lane import Lane
 from lorimer.run.observing import Observer, StepCallback, TextCallback
+from lorimer.run.palette import Delegate
 from lorimer.run.ports import Ports
 from lorimer.run.result import RunResult
 from lorimer.run.session_tools import OwnTools, ToolSession
@@ -46,13 +50,16 @@ _ELSEWHERE: Final = (*_TAKEN, ExecutorErrorCode.EXEC_RUN_ENDED)
 class Host:
     """What all jobs of an executor share."""
 
-    __slots__ = ("ports", "reader", "recorded", "within_s", "world")
+    __slots__ = ("journal", "ports", "reader", "recorded", "within_s", "world")
 
-    def __init__(self, ports: Ports, world: World, within_s: float, recorded: Recorded) -> None:
+    def __init__(
+        self, ports: Ports, world: World, journal: Journal, within_s: float, recorded: Recorded
+    ) -> None:
         """`within_s`: seconds for each call of a port. `recorded`: returns how the run with an id
         ended."""
         self.ports = ports
         self.world = world
+        self.journal = journal
         self.recorded = recorded
         self.within_s = within_s
         self.reader = None if ports.input_files is None else ReadInput(ports.input_files)
@@ -66,6 +73,7 @@ class JobWithPorts(Job):
         *(
             "_audit",
             "_audited_at",
+            "_below",
             "_host",
             "_opening",
             "_own",
@@ -95,6 +103,8 @@ class JobWithPorts(Job):
         self._audit: RunAudit | None = None
         self._audited_at = 0.0
         """When the audit was notified of its beginning, wall clock."""
+        self._below: AuditsBelow | None = None
+        """The audits of the runs below it."""
         self._opening: Call[RunAudit] | None = None
         """The audit took too long to open, and may yet do so."""
         self._parks = False
@@ -164,6 +174,8 @@ class JobWithPorts(Job):
             self._audited_at,
             agent.version,
         )
+        host = self._host
+        self._below = AuditsBelow(audit, host.journal, start, host.within_s, host.recorded)
         interrupted = await uncancelled(self._open_audit(audit, start))
         if interrupted is not None:
             raise interrupted
@@ -187,6 +199,11 @@ class JobWithPorts(Job):
             self._audit = opening.result(within_s, self.warnings)
             if self._audit is not None:
                 self.warn(f"audit.start took longer than {within_s:g} s")
+
+    def attach_delegates(self, delegates: Sequence[Delegate]) -> None:
+        """These are the agents that may be given work in the run."""
+        if self._below is not None:
+            self._below.agents = {each.tool: each.agent for each in delegates}
 
     def attach_run(self, run: RunContext) -> None:
         """The run has begun: tools created for it may use it."""
@@ -212,8 +229,11 @@ class JobWithPorts(Job):
         if self.asked.on_step is not None:
             found.append(StepCallback(self.asked.on_step))
         if self._audit is not None:
-            found.append(Audited(self._audit))
+            found.append(Audited(self._audit, self._follow))
         return found
+
+    def _follow(self, child: ChildRecord) -> Observer | None:
+        return None if self._below is None else self._below.of(child, self.run_id)
 
     @property
     def text_observers(self) -> Sequence[Observer]:
@@ -290,6 +310,9 @@ class JobWithPorts(Job):
             if result.code is ExecutorErrorCode.EXEC_RUN_ENDED:
                 await self._close_ended_before(self._audit)
         elif self._audit is not None:
+            if self._below is not None:
+                await self._below.end(result, again=self.again)
+                warnings += self._below.warnings
             # its own time: not that in the lane, nor that of a person
             took_s = used_s(result.run.events) if result.run is not None else 0.0
             audit, end = self._audit, close_of(result, took_s)

@@ -58,11 +58,13 @@ class Pipelines:
         critic: Critic | None,
         *,
         adjustable: bool = False,
+        audited: bool = False,
     ) -> None:
         """`tools` are the host's; `header` is the beginning of every system prompt, `tier` the
         model of agents that name none. `adjustable`: runs may begin with other limits than
-        `limits`, by the host's settings. Raises ConfigError for permission settings under which no
-        call could be judged."""
+        `limits`, by the host's settings. `audited`: the runs of those to which agents give work
+        are observed too. Raises ConfigError for permission settings under which no call could be
+        judged."""
         self._models = models
         self._tools = tools
         self._limits = limits
@@ -72,6 +74,7 @@ class Pipelines:
         self._options = options
         self._critic = critic
         self._adjustable = adjustable
+        self._audited = audited
         if not _TERMS.isdisjoint(options):
             self._check_terms(options)
         self._made: dict[_Key, _Made] = {}
@@ -162,7 +165,8 @@ class Pipelines:
         given = tools if tools.names else None
         manifest = self._manifest(agent, tools, delegates)
         pipeline = Pipeline(manifest, tools=given, models=self._models, **options)
-        return pipeline, Observers(pipeline, phases=bool(agent.phases))
+        audited = self._audited and bool(delegates)
+        return pipeline, Observers(pipeline, phases=bool(agent.phases), delegates=audited)
 
     def _manifest(
         self, agent: RunnableAgent, tools: ToolRegistry, delegates: Sequence[Delegate]

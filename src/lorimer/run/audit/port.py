@@ -28,7 +28,9 @@ class AuditStart:
     caller_id: str = ""
     channel_id: str = ""
     parent_run_id: str = ""
+    """The run that gave it work, or that the host named as its parent."""
     inputs: Mapping[str, JSON] = field(default_factory=no_data)
+    """Empty for work that another run gave it: that run's record of the call has the arguments."""
     time: float = 0.0
     """Wall clock, seconds."""
     version: int = 0
