@@ -962,3 +962,30 @@ async def test_a_clock_that_was_set_back_keeps_no_end_from_being_reported() -> N
     left = await executor.finish(WORKER_ALONE, "R", asked, after_s=60)
     assert left.code is ExecutorErrorCode.EXEC_RUN_BUSY
     assert left.error.startswith("Run R ended less than 60 s ago")
+
+
+@pytest.mark.parametrize("down_first", [True, False])
+def test_a_run_is_resumed_though_its_files_could_be_stored_only_once(down_first: bool) -> None:
+    class Down(InMemoryInputFiles):
+        async def stage(self, run_id: str, id: str, file: InputFile) -> None:
+            raise OSError("down")
+
+    async def main(world: World) -> None:
+        ports = [Down(), InMemoryInputFiles()]
+        journal = MemoryJournal(world)
+        model = model_of(["late", "end"], latency_s=5.0)
+        before, after = [
+            executor_of(model, world=world, journal=journal, ports=Ports(input_files=each))
+            for each in (ports if down_first else reversed(ports))
+        ]
+        asked = Invocation(run_id="R", input_files=(InputFile("a.txt", b"text"),))
+        going = before.start(WORKER_ALONE, "go", asked)
+        await world.sleep(1)
+        before.shut_down()
+        assert (await going).status == "suspended"
+        result = await after.resume(WORKER_ALONE, "R", asked)
+        assert (result.status, result.error) == ("ok", "")
+        down = going.task.result() if down_first else result
+        assert down.warnings == ["left out: a.txt: it could not be kept"]
+
+    simulate(main)

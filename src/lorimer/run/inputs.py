@@ -215,7 +215,7 @@ async def stage(port: InputFiles | None, run_id: str, files: Sequence[InputFile]
             why = "it is empty"
         elif len(file.data) > MAX_FILE_BYTES:
             why = f"its {len(file.data):,} bytes are more than {MAX_FILE_BYTES:,}"
-        elif kind and len(file.data) <= MAX_IMAGE_BYTES:
+        elif _is_shown(file):
             images.append(ImageBlock(kind, base64.b64encode(file.data).decode("ascii")))
         elif port is None:
             why = "files cannot be read here"
@@ -231,6 +231,18 @@ async def stage(port: InputFiles | None, run_id: str, files: Sequence[InputFile]
         if why:
             notes.append(f"{name}: {why}")
     return Staging(tuple(staged), tuple(images), tuple(notes))
+
+
+def some_to_read(files: Sequence[InputFile]) -> bool:
+    """Whether a run with these files has the tool `ReadInput`. That does not depend on whether they
+    could be stored: a run that is resumed has the tools that it began with."""
+    return any(
+        0 < len(file.data) <= MAX_FILE_BYTES and not _is_shown(file) for file in files[:MAX_FILES]
+    )
+
+
+def _is_shown(file: InputFile) -> bool:
+    return bool(image_type(file.data[:SNIFFED])) and len(file.data) <= MAX_IMAGE_BYTES
 
 
 async def drop(port: InputFiles | None, run_id: str) -> None:

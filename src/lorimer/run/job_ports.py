@@ -27,7 +27,7 @@ from lorimer.run.audit.port import Audit, AuditStart, RunAudit
 from lorimer.run.bounded import LAST_S, Call, bounded, guarded, uncancelled
 from lorimer.run.delivery import artifacts_of, post
 from lorimer.run.identity import person
-from lorimer.run.inputs import ReadInput, Staging, drop, stage
+from lorimer.run.inputs import ReadInput, Staging, drop, some_to_read, stage
 from lorimer.run.invocation import Invocation
 from lorimer.run.job import Job
 from lorimer.run.lanes.lane import Lane
@@ -213,7 +213,7 @@ class JobWithPorts(Job):
     @property
     def tools(self) -> Sequence[Tool]:
         """Its tools in addition to those of its agent."""
-        reader = self._host.reader if self._staged.files else None
+        reader = self._host.reader if some_to_read(self.asked.input_files) else None
         made = self._own.tools if self._own is not None else ()
         return [*self.asked.extra_tools, *made, *([reader] if reader is not None else ())]
 
