@@ -29,6 +29,8 @@ from lorimer.run import (
     RunHandle,
     RunnableAgent,
     RunResult,
+    SessionTools,
+    ToolSession,
 )
 from lorimer.run.attachments import Attachments
 from lorimer.run.audit.port import AuditClose, AuditStart
@@ -987,5 +989,38 @@ def test_a_run_is_resumed_though_its_files_could_be_stored_only_once(down_first:
         assert (result.status, result.error) == ("ok", "")
         down = going.task.result() if down_first else result
         assert down.warnings == ["left out: a.txt: it could not be kept"]
+
+    simulate(main)
+
+
+@pytest.mark.parametrize("why", ["no tools", "no palette", "cancelled"])
+def test_a_run_that_could_not_be_resumed_has_not_ended_in_the_audit(why: str) -> None:
+    async def main(world: World) -> None:
+        async def tools(session: ToolSession) -> SessionTools:
+            await world.sleep(1)
+            raise OSError("no browser")
+
+        log = AuditLog(MemoryAudit(), world=world, threads=False)
+        ports = Ports(audit=log, palette=FixedPalette([WORKER]))
+        model = model_of(["late", "end"], latency_s=5.0)
+        executor = executor_of(model, world=world, ports=ports, tools=[Work()])
+        boss = RunnableAgent("boss", agents=("worker",))
+        going = executor.start(boss, "go", Invocation(run_id="R"))
+        await world.sleep(3)
+        executor.shut_down()
+        assert (await going).status == "suspended"
+        palette = FixedPalette() if why == "no palette" else None
+        asked = Invocation(session_tools=None if palette else tools, palette=palette)
+        resuming = asyncio.create_task(executor.resume(boss, "R", asked))
+        await world.sleep(0.5)
+        if why == "cancelled":
+            resuming.cancel()
+        await asyncio.wait([resuming])
+        (run,) = await log.runs(unfinished=True)
+        assert (run.start.run_id, run.close) == ("R", None)
+        assert (await executor.resume(boss, "R")).output == "end"
+        (run,) = await log.runs()
+        assert run.close is not None
+        assert (run.close.status, run.close.output) == ("ok", "end")
 
     simulate(main)

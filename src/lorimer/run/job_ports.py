@@ -302,9 +302,10 @@ class JobWithPorts(Job):
                 # unknown whether it had posted something by then
                 warnings.append(f"the delivery to {target.kind} {target.id} failed")
         await self._wait_for_audit()
-        elsewhere = result.run is None and result.code in _ELSEWHERE
-        if self._audit is not None and result.code is not None and elsewhere:
-            # the process that has it records how it ends
+        not_ended = self.again and not self.over and result.status != "suspended"
+        left = result.run is None and (not_ended or result.code in _ELSEWHERE)
+        if self._audit is not None and result.code is not None and left:
+            # the process that has it records how it ends, or whoever resumes it
             refused = {"code": result.code.value, "message": result.error}
             guarded("audit", partial(self._audit.log, "refused", refused), warnings)
             if result.code is ExecutorErrorCode.EXEC_RUN_ENDED:

@@ -188,9 +188,9 @@ class Audit(Protocol):
 
     async def start(self, start: AuditStart, /) -> RunAudit:
         """A run begins; that is stored when this returns. A resumed run is started again under its
-        id. If another process turns out to have it, or to have ended it, that is recorded as
-        `log("refused", ...)`; the other process records how it ended, or records it again if it had
-        done so before this start. Raises what the store raises."""
+        id. If it turns out that it cannot be resumed, as when another process has it or has ended
+        it, that is recorded as `log("refused", ...)`; whoever ends it records how it ended, or
+        records it again if that was before this start. Raises what the store raises."""
         ...
 
 
