@@ -42,7 +42,7 @@ from lorimer.run.stores.memory_audit import MemoryAudit
 from lorimer.testing import SimulatedWorld, simulate
 from lorimer.testing.simulated_failures import SimulatedCrash
 from lorimer.testing.simulation import simulate_in
-from lorimer.tools import AskLater, Tool, ToolContext, ToolRegistry, ToolResult
+from lorimer.tools import AskLater, Tool, ToolContext, ToolRegistry, ToolResult, tool
 from lorimer.world.real import RealWorld
 from tests.quick import calls
 from tests.run.support import WORKER, executor_of, model_of, use
@@ -1024,3 +1024,43 @@ def test_a_run_that_could_not_be_resumed_has_not_ended_in_the_audit(why: str) ->
         assert (run.close.status, run.close.output) == ("ok", "end")
 
     simulate(main)
+
+
+async def test_files_of_a_run_that_somebody_starts_who_was_given_work_go_with_the_root() -> None:
+    parked = Attachments()
+
+    @tool(effects=[])
+    def draw(name: str, context: ToolContext) -> str:
+        """Draw."""
+        parked.add(context.root_run_id, Artifact(name, "text/plain", b"x"))
+        return "drawn"
+
+    @tool(effects=[])
+    async def ask(name: str) -> ToolResult:
+        """Ask an artist."""
+        artist = RunnableAgent("artist", prompt=f"artist {name}", tools=("draw",))
+        result = await executor.run(artist, "draw")
+        assert result.artifacts == []
+        return result.as_tool_result()
+
+    def reply(request: Request) -> Any:
+        if len(request.messages) > 1:
+            return "end"
+        who, _, name = request.system.partition(" ")
+        return {
+            "boss": [use("ask", "c1", name="a"), use("agent__clerk", "c2", prompt="go")],
+            "clerk": [use("ask", "c3", name="b")],
+            "artist": [use("draw", "c4", name=name)],
+        }[who]
+
+    def use(name: str, id: str, **given: Any) -> ToolUse:
+        return ToolUse(id, name, given)
+
+    clerk = RunnableAgent("clerk", prompt="clerk", tools=("ask",))
+    ports = Ports(attachments=parked, palette=FixedPalette([clerk]))
+    executor = executor_of(reply, tools=[draw, ask], ports=ports)
+    boss = RunnableAgent("boss", prompt="boss", tools=("ask",), agents=("clerk",))
+    result = await executor.run(boss, "go")
+    assert (result.status, result.warnings) == ("ok", [])
+    assert sorted(each.name for each in result.artifacts) == ["a", "b"]
+    assert len(parked) == 0

@@ -12,6 +12,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
 from typing import Final, TypeAlias
 
+from lorimer.core.ancestry import current
 from lorimer.core.context import RunContext
 from lorimer.core.errors import ExecutorErrorCode
 from lorimer.core.journal import Journal
@@ -132,7 +133,9 @@ class JobWithPorts(Job):
         ports, within_s = host.ports, host.within_s
         asked, run_id = self.asked, self.run_id
         if ports.attachments is not None:
-            begun = partial(ports.attachments.open, run_id, asked.parent_run_id)
+            line = current()
+            above = line.ancestors if line is not None else ()
+            begun = partial(ports.attachments.open, run_id, asked.parent_run_id, *above)
             guarded("attachments", begun, self.warnings)
             self._parks = True
         if ports.identity is not None:
