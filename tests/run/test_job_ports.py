@@ -1048,19 +1048,19 @@ async def test_files_of_a_run_that_somebody_starts_who_was_given_work_go_with_th
             return "end"
         who, _, name = request.system.partition(" ")
         return {
-            "boss": [use("ask", "c1", name="a"), use("agent__clerk", "c2", prompt="go")],
-            "clerk": [use("ask", "c3", name="b")],
-            "artist": [use("draw", "c4", name=name)],
+            "boss": [
+                ToolUse("c1", "ask", {"name": "a"}),
+                ToolUse("c2", "agent__clerk", {"prompt": "go"}),
+            ],
+            "clerk": [ToolUse("c3", "ask", {"name": "b"})],
+            "artist": [ToolUse("c4", "draw", {"name": name})],
         }[who]
-
-    def use(name: str, id: str, **given: Any) -> ToolUse:
-        return ToolUse(id, name, given)
 
     clerk = RunnableAgent("clerk", prompt="clerk", tools=("ask",))
     ports = Ports(attachments=parked, palette=FixedPalette([clerk]))
     executor = executor_of(reply, tools=[draw, ask], ports=ports)
     boss = RunnableAgent("boss", prompt="boss", tools=("ask",), agents=("clerk",))
     result = await executor.run(boss, "go")
-    assert (result.status, result.warnings) == ("ok", [])
+    assert (result.status, result.error, result.warnings) == ("ok", "", [])
     assert sorted(each.name for each in result.artifacts) == ["a", "b"]
     assert len(parked) == 0
