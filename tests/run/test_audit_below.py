@@ -31,9 +31,11 @@ from lorimer.run.stores import MemoryAudit
 from lorimer.testing import SimulatedWorld, simulate
 from lorimer.testing.simulated_failures import SimulatedCrash
 from lorimer.testing.simulation import simulate_in
-from lorimer.tools import AskLater, Rule, ToolContext, tool
+from lorimer.tools import AskLater, Rule, ToolContext, ToolResult, tool
 from lorimer.tools.policy.modes import Action
 from tests.run.support import executor_of, model_of
+
+pytestmark = pytest.mark.anyio
 
 PAYS = {
     "type": "object",
@@ -284,3 +286,36 @@ def test_whoever_waited_for_a_person_and_was_given_up_has_that_end_in_the_audit(
         assert ends["top"] == rows["R"]
 
     simulate(main)
+
+
+@pytest.mark.parametrize("within", ["phase", "delegate"])
+async def test_a_run_that_a_tool_starts_has_the_run_above_that_the_audit_knows(within: str) -> None:
+    @tool(effects=[])
+    async def ask() -> ToolResult:
+        """Ask."""
+        asked = await executor.run(RunnableAgent("oracle", prompt="oracle"), "go")
+        return asked.as_tool_result()
+
+    def answer(request: Request) -> Any:
+        said = sum(message.role == "assistant" for message in request.messages)
+        calls = {"phase": "ask", "clerk": "ask", "boss": "agent__clerk"}
+        name = calls.get(request.system.split()[-1])
+        given = {"prompt": "go"} if name == "agent__clerk" else {}
+        return "end" if said or name is None else [ToolUse("c", name, given)]
+
+    log = AuditLog(MemoryAudit())
+    clerk = RunnableAgent("clerk", prompt="clerk", tools=("ask",))
+    ports = Ports(audit=log, palette=FixedPalette([clerk]))
+    executor = executor_of(answer, tools=[ask], ports=ports)
+    agent = RunnableAgent("boss", prompt="boss", agents=("clerk",))
+    if within == "phase":
+        agent = RunnableAgent("boss", tools=("ask",), phases=(Phase("a", "phase"),))
+    for _ in range(2):
+        result = await executor.run(agent, "go")
+        assert result.status == "ok"
+        oracle = await log.last("oracle")
+        assert oracle is not None
+        above = await log.ancestors(oracle.start.run_id)
+        line = ["boss"] if within == "phase" else ["clerk", "boss"]
+        assert [each.start.name for each in above] == line
+        assert above[-1].start.run_id == result.run_id

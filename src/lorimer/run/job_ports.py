@@ -51,13 +51,15 @@ _ELSEWHERE: Final = (*_TAKEN, ExecutorErrorCode.EXEC_RUN_ENDED)
 class Host:
     """What all jobs of an executor share."""
 
-    __slots__ = ("journal", "ports", "reader", "recorded", "within_s", "world")
+    __slots__ = ("audited", "journal", "ports", "reader", "recorded", "within_s", "world")
 
     def __init__(
         self, ports: Ports, world: World, journal: Journal, within_s: float, recorded: Recorded
     ) -> None:
         """`within_s`: seconds for each call of a port. `recorded`: returns how the run with an id
         ended."""
+        self.audited: set[str] = set()
+        """The live runs that the audit has under their own ids: all but phases."""
         self.ports = ports
         self.world = world
         self.journal = journal
@@ -172,16 +174,28 @@ class JobWithPorts(Job):
             agent.name,
             asked.caller_id,
             asked.channel_id,
-            asked.parent_run_id,
+            self._audited_parent(),
             asked.inputs,
             self._audited_at,
             agent.version,
         )
         host = self._host
-        self._below = AuditsBelow(audit, host.journal, start, host.within_s, host.recorded)
+        self._below = AuditsBelow(
+            audit, host.journal, start, host.within_s, host.recorded, host.audited
+        )
         interrupted = await uncancelled(self._open_audit(audit, start))
         if interrupted is not None:
             raise interrupted
+
+    def _audited_parent(self) -> str:
+        """The parent of the run in the audit: of one that a tool in a phase starts, that which the
+        phase is part of."""
+        parent, line = self.asked.parent_run_id, current()
+        above = list(line.ancestors) if line is not None else []
+        if parent not in above:
+            return parent
+        audited = self._host.audited
+        return next((each for each in above[above.index(parent) :] if each in audited), parent)
 
     async def _open_audit(self, audit: Audit, start: AuditStart) -> None:
         # not cancelled half-way: an audit that was opened has to be closed
@@ -259,7 +273,7 @@ class JobWithPorts(Job):
     async def finish(self, result: RunResult) -> asyncio.CancelledError | None:
         """After the run, or instead of it, however it ended. Returns the CancelledError that the
         caller received meanwhile, if any."""
-        audited = self._audit is not None or self._opening is not None
+        audited = self._below is not None
         begun = self._parks or self._stages or audited or self._own is not None
         if not begun and self.asked.delivery is None:
             result.warnings += self._warnings or ()
@@ -307,6 +321,9 @@ class JobWithPorts(Job):
         await self._wait_for_audit()
         not_ended = self.again and not self.over and result.status != "suspended"
         left = result.run is None and (not_ended or result.code in _ELSEWHERE)
+        below = self._below
+        if below is not None and (left or self._audit is None):
+            below.forget()
         if self._audit is not None and result.code is not None and left:
             # the process that has it records how it ends, or whoever resumes it
             refused = {"code": result.code.value, "message": result.error}
@@ -314,9 +331,9 @@ class JobWithPorts(Job):
             if result.code is ExecutorErrorCode.EXEC_RUN_ENDED:
                 await self._close_ended_before(self._audit)
         elif self._audit is not None:
-            if self._below is not None:
-                await self._below.end(result, again=self.again)
-                warnings += self._below.warnings
+            if below is not None:
+                await below.end(result, again=self.again)
+                warnings += below.warnings
             # its own time: not that in the lane, nor that of a person
             took_s = used_s(result.run.events) if result.run is not None else 0.0
             audit, end = self._audit, close_of(result, took_s)

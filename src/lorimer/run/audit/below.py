@@ -46,9 +46,11 @@ class AuditsBelow:
         root: AuditStart,
         within_s: float,
         result: Callable[[str], Awaitable[RunResult]],
+        known: set[str],
     ) -> None:
         """`root`: the run above all. `within_s`: seconds for each call of the audit. `result`:
-        returns how the run with an id ended."""
+        returns how the run with an id ended. `known`: has the live runs that the audit has, until
+        `end`."""
         self.audit = audit
         self.within_s = within_s
         self.agents: Mapping[str, RunnableAgent] = {}
@@ -59,6 +61,8 @@ class AuditsBelow:
         self._root = root
         self._result = result
         self._live: dict[str, _Below] = {}
+        self._known = known
+        known.add(root.run_id)
         self._closed: set[str] = set()
         self._suspended = False
         """One of them was suspended, and may have been given up since."""
@@ -66,11 +70,13 @@ class AuditsBelow:
     def of(self, child: ChildRecord, parent_run_id: str) -> Observer:
         """The observer of a run that is about to begin or to go on."""
         made = self._live[child.run_id] = _Below(self, child, parent_run_id)
+        self._known.add(child.run_id)
         return made
 
     async def end(self, above: RunResult, *, again: bool) -> None:
         """The run above has ended or is suspended, and nothing below it is live any more. `again`:
         it was begun before."""
+        self.forget()
         live = list(self._live.values())
         for each in live:
             each.over.set()
@@ -79,6 +85,10 @@ class AuditsBelow:
         missed = again or self._suspended
         if missed and above.run is not None and above.status != "suspended":
             await self._record_missed(above.run.events)
+
+    def forget(self) -> None:
+        """Nothing of it is live any more."""
+        self._known -= {self._root.run_id, *self._live}
 
     async def _record_missed(self, facts: list[Event]) -> None:
         """Record the runs whose end was not recorded here: another process may have died before it
