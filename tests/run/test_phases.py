@@ -606,3 +606,23 @@ def test_the_critic_of_a_run_sees_the_phase_at_work_and_gives_it_turns() -> None
 
     result, faults = simulate_in(world, second)
     assert (result.status, result.output, len(result.steps), faults) == ("ok", "end", 4, [])
+
+
+@pytest.mark.parametrize("limit", ["max_depth", "max_descendants"])
+async def test_row_46_an_optional_phase_that_may_not_begin_is_replaced_by_its_fallback(
+    limit: str,
+) -> None:
+    limits = replace(Limits(allow_unpriced=True), **{limit: 0})
+    optional = RunnableAgent(
+        phases=(Phase("find", "Find", optional=True, fallback="nothing found"),)
+    )
+    executor = executor_of(model_of([]), limits=limits)
+    result = await executor.run(optional, "go")
+    assert (result.status, result.output, result.cost_nano) == ("ok", "nothing found", 0)
+    assert await verify(executor.journal, result.run_id) == []
+    pipeline, _ = executor._pipelines.of(optional, None, (), ())
+    assert (await pipeline.replay(result.run_id)).divergence is None
+    needed = await executor.run(RunnableAgent(phases=(Phase("find", "Find"),)), "go")
+    codes = {"max_depth": "exec.child.depth", "max_descendants": "exec.child.descendants"}
+    assert needed.code is not None
+    assert (needed.status, needed.code.value) == ("error", codes[limit])
