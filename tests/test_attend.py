@@ -10,7 +10,7 @@ import pytest
 
 from lorimer.attend import Attendant
 from lorimer.core import mail
-from lorimer.core.errors import JournalError, PipelineError
+from lorimer.core.errors import ExecutorErrorCode, JournalError, PipelineError
 from lorimer.core.journal import Damage, Post
 from lorimer.core.request import Request
 from lorimer.core.result import PipelineResult
@@ -18,7 +18,7 @@ from lorimer.core.world import World
 from lorimer.journal import MemoryJournal
 from lorimer.models import Models
 from lorimer.pipeline import Pipeline
-from lorimer.run import Executor, Invocation, Lane, RunnableAgent, RunResult
+from lorimer.run import Executor, FixedPalette, Invocation, Lane, Ports, RunnableAgent, RunResult
 from lorimer.testing import ScriptedModel, SimulatedWorld, simulate
 from lorimer.tools import AskLater, ToolRegistry
 from tests.core.support import Do, make, use
@@ -455,5 +455,52 @@ def test_an_interrupted_call_is_put_before_a_person_who_answers_later() -> None:
                 await cut_off(again, again.resume(run_id, raise_on_error=False))
         ended = await pipeline(None).resume(run_id)
         assert (ended.text, len(sent)) == ("done", 3)
+
+    simulate(main)
+
+
+@pytest.mark.parametrize("elsewhere", [False, True], ids=["here", "in another process"])
+def test_a_run_goes_on_when_somebody_whom_it_gave_work_later_is_answered(elsewhere: bool) -> None:
+    """It asks three times, each time in another run below it."""
+
+    def reply(request: Request) -> Any:
+        said = sum(message.role == "assistant" for message in request.messages)
+        if request.system == "boss":
+            return [use("agent__clerk", f"c{said}", prompt=f"go {said}")] if said < 3 else "end"
+        return "done" if said else [use("send")]
+
+    async def main(world: SimulatedWorld) -> None:
+        journal = MemoryJournal(world)
+        tool, registry = Do("send", effects=["net"]), ToolRegistry()
+        registry.register(tool, granted=False)
+        clerk = RunnableAgent("clerk", prompt="clerk", tools=("send",))
+        boss = RunnableAgent("boss", prompt="boss", agents=("clerk",))
+        executor = Executor(
+            models=Models(providers={"scripted": ScriptedModel(reply, record=False)}),
+            tier="scripted:any",
+            tools=registry,
+            journal=journal,
+            world=world,
+            approver=AskLater(),
+            ports=Ports(palette=FixedPalette([clerk])),
+        )
+        first = True
+
+        async def resume(run_id: str) -> RunResult:
+            nonlocal first
+            if first and elsewhere:
+                first = False
+                await executor.resume(boss, run_id)  # as if this were another process
+                raise JournalError("taken", code=ExecutorErrorCode.EXEC_JOURNAL_CONFLICT)
+            return await executor.resume(boss, run_id)
+
+        assert (await executor.run(boss, "go", Invocation(run_id="R"))).status == "suspended"
+        async with Attendant(journal, resume) as attendant:
+            for asked in range(3):
+                assert (len(tool.calls), len(attendant)) == (asked, 1)
+                await mail.answer(journal, "R", True)
+                await world.sleep(10)
+            assert (len(tool.calls), len(attendant)) == (3, 0)
+        assert (await executor.result("R")).status == "ok"
 
     simulate(main)

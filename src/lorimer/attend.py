@@ -111,6 +111,9 @@ class Attendant:
         JournalError, and PipelineError if there is no such run."""
         row = run if isinstance(run, RunRow) else await find(self._journal, run, whole=True)
         await self._wait(row)
+        await self._wait_below(row)
+
+    async def _wait_below(self, row: RunRow) -> None:
         async for _, _, below in descendants(self._journal, await facts_of(self._journal, row)):
             if below is not None and not below.status:
                 await self._wait(below)
@@ -153,22 +156,9 @@ class Attendant:
     async def _resume_run(self, run_id: str) -> None:
         ended = taken = False
         try:
-            async with self._slots:
-                self._wake_again.discard(run_id)
-                if not self._open:
-                    return
-                result = await self._resume(run_id)
-            ended = result.status != "suspended" and result.code not in _UNENDED
-            if ended and not result.success:  # an executor also returns a result when it refuses
-                ended = await self._is_over(run_id)
-            taken = result.code is _CONFLICT
-        except LorimerError as error:
-            level = logging.DEBUG if error.code in _ELSEWHERE else logging.WARNING
-            _log.log(level, "run %s was not resumed: %s", run_id, error)
-            ended = error.code is ExecutorErrorCode.EXEC_RUN_ENDED
-            taken = error.code is _CONFLICT
-        except Exception:  # noqa: BLE001 - the host's own: what it raises would be nobody's
-            _log.warning("run %s was not resumed", run_id, exc_info=True)
+            ended, taken = await self._resumed(run_id)
+            if not ended and self._open:
+                await self._wait_for_new(run_id)
         finally:
             del self._tasks[run_id]
             if ended:
@@ -183,6 +173,35 @@ class Attendant:
                 later = asyncio.get_running_loop().call_later
                 self._timers[run_id] = later(AGAIN_S, self._try_again, run_id)
 
+    async def _resumed(self, run_id: str) -> tuple[bool, bool]:
+        """Resume the run, and return whether it has ended, and whether another process has it."""
+        try:
+            async with self._slots:
+                self._wake_again.discard(run_id)
+                if not self._open:
+                    return False, False
+                result = await self._resume(run_id)
+            ended = result.status != "suspended" and result.code not in _UNENDED
+            if ended and not result.success:  # an executor also returns a result when it refuses
+                ended = await self._is_over(run_id)
+            return ended, result.code is _CONFLICT
+        except LorimerError as error:
+            level = logging.DEBUG if error.code in _ELSEWHERE else logging.WARNING
+            _log.log(level, "run %s was not resumed: %s", run_id, error)
+            return error.code is ExecutorErrorCode.EXEC_RUN_ENDED, error.code is _CONFLICT
+        except Exception:  # noqa: BLE001 - the host's own: what it raises would be nobody's
+            _log.warning("run %s was not resumed", run_id, exc_info=True)
+            return False, False
+
+    async def _wait_for_new(self, run_id: str) -> None:
+        """Watch the inboxes of the child runs that it has begun since."""
+        try:
+            row = await self._journal.find_run(run_id)
+            if row is not None:
+                await self._wait_below(row)
+        except JournalError as error:
+            _log.warning("child runs of %s are not waited for: %s", run_id, error)
+
     async def _is_over(self, run_id: str) -> bool:
         row = await self._journal.find_run(run_id)
         return row is None or bool(row.status)
@@ -193,7 +212,8 @@ class Attendant:
             self._begin(run_id, self._resume_if_posted(run_id))
 
     async def _resume_if_posted(self, run_id: str) -> None:
-        """Resume the run, if the message is still there: no other process has taken it."""
+        """Resume the run, if the message is still there: no other process has taken it. If one
+        has, wait for messages to what the run has begun there."""
         try:
             posted = [each for each in self._streams[run_id] if await self._journal.posts(each)]
         except JournalError as error:
@@ -201,5 +221,11 @@ class Attendant:
             posted = []
         if posted:
             await self._resume_run(run_id)
-        else:
+            return
+        try:
+            await self._wait_for_new(run_id)
+        finally:
             del self._tasks[run_id]
+            if run_id in self._wake_again and self._open:
+                self._wake_again.discard(run_id)
+                self._wake(run_id)

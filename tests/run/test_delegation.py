@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -386,3 +387,15 @@ async def test_agents_that_nobody_named_are_told_apart_by_the_palette() -> None:
     ]
     assert (result.status, len(rows)) == ("ok", 2)
     assert sorted("exec.child.ancestor" in each for each in told) == [False, True], told
+
+
+@pytest.mark.parametrize(("own", "home"), [(700, 0), (700, 90), (0, 90), (0, 0), (90, 90)])
+async def test_the_answers_of_a_delegate_are_as_long_as_it_says_itself(own: int, home: int) -> None:
+    boss, worker = replace(BOSS, max_tokens=home), replace(WORKER, max_tokens=own)
+    model = model_of(says(boss=[use("agent__worker", prompt="go"), "end"], worker=["done"] * 2))
+    runs = executor(model, worker)
+    assert (await runs.run(boss, "go")).status == "ok"
+    asked = {request.system: request.max_tokens for request in model.requests}
+    await runs.run(worker, "go")
+    assert asked["worker"] == model.requests[-1].max_tokens == (own or 8192)
+    assert asked["boss"] == (home or 8192)

@@ -70,7 +70,7 @@ def test_row_54_empty_large_and_failing_files_are_left_out_with_a_note() -> None
         InputFile("good.txt", b"x"),
     ]
     staging = asyncio.run(stage(Failing(), "r1", files))
-    assert [(file.id, file.name) for file in staging.files] == [("file_1", "good.txt")]
+    assert [(file.id, file.name) for file in staging.files] == [("file_2", "good.txt")]
     assert staging.notes == (
         "empty.txt: it is empty",
         "bad.txt: it could not be kept",
@@ -232,3 +232,31 @@ def test_a_port_that_cannot_drop_is_no_matter(caplog: pytest.LogCaptureFixture) 
     asyncio.run(drop(Stuck(), "r1"))
     asyncio.run(drop(None, "r1"))
     assert "are not dropped" in caplog.text
+
+
+def test_a_file_has_the_id_that_it_had_before_its_run_was_interrupted(
+    port: InputFiles, tmp_path: Path
+) -> None:
+    class Full(Failing):
+        """Full when the run begins, and no more when it is resumed."""
+
+        async def read(self, run_id: str, id: str, offset: int, limit: int) -> bytes | None:
+            return await port.read(run_id, id, offset, limit)
+
+        async def stage(self, run_id: str, id: str, file: InputFile) -> None:
+            await super().stage(run_id, id, file)
+            await port.stage(run_id, id, file)
+
+    async def main() -> None:
+        files = [InputFile("bad.txt", b"first"), InputFile("good.txt", b"second")]
+        before = await stage(Full(), "r1", files)
+        (good,) = before.files
+        assert await port.read("r1", good.id, 0, 10) == b"second"
+        await stage(port, "r1", files)
+        assert await port.read("r1", good.id, 0, 10) == b"second"
+        await stage(Full(), "r2", files)
+        for run_id in ("r1", "r2"):
+            await drop(port, run_id)
+        assert not [path for path in tmp_path.rglob("*") if path.is_file()]
+
+    asyncio.run(main())

@@ -29,6 +29,8 @@ from lorimer.run import (
     RunHandle,
     RunnableAgent,
     RunResult,
+    SessionTools,
+    ToolSession,
 )
 from lorimer.run.attachments import Attachments
 from lorimer.run.audit.port import AuditClose, AuditStart
@@ -40,7 +42,8 @@ from lorimer.run.stores.memory_audit import MemoryAudit
 from lorimer.testing import SimulatedWorld, simulate
 from lorimer.testing.simulated_failures import SimulatedCrash
 from lorimer.testing.simulation import simulate_in
-from lorimer.tools import AskLater, Tool, ToolContext, ToolRegistry, ToolResult
+from lorimer.tools import AskLater, Tool, ToolContext, ToolRegistry, ToolResult, tool
+from lorimer.world.real import RealWorld
 from tests.quick import calls
 from tests.run.support import WORKER, executor_of, model_of, use
 
@@ -722,7 +725,9 @@ async def test_ports_do_not_hear_of_a_run_that_goes_on_with_the_one_it_is_part_o
     assert results.pop("R").output == "end"
     (child,) = results.values()
     assert child.code is ExecutorErrorCode.EXEC_CHILD_PART
-    assert [told.start.run_id for told in await log.runs()] == ["R"]
+    begun = [each.run_id for each in await log.records(kind="start")]
+    assert begun == ["R", child.run_id, "R", child.run_id]  # as part of it, before and after
+    assert await log.records(kind="log") == []
     assert len(posted.told) == 1
 
 
@@ -902,3 +907,160 @@ def test_row_33_settings_of_the_host_hold_for_the_runs_that_begin_next() -> None
         assert lane.max_concurrent == 4
 
     simulate(main)
+
+
+def test_the_audit_has_the_time_that_a_run_ran_not_that_in_the_lane_or_of_a_person() -> None:
+    async def main(world: World) -> dict[str, float]:
+        class Thinks:
+            async def approve(self, tool: str, summary: str, reason: str) -> bool:
+                await world.sleep(1000)
+                return True
+
+        tools = ToolRegistry()
+        tools.register(Work(), granted=False)
+        log = AuditLog(MemoryAudit(), world=world, threads=False)
+
+        def reply(request: Request) -> Any:
+            asks = request.messages[0].text == "ask" and len(request.messages) == 1
+            return use(id="c1") if asks else "end"
+
+        executor = executor_of(
+            model_of(reply, latency_s=7.0),
+            tools=tools,
+            world=world,
+            lane=Lane("runs", 1, world=world),
+            ports=Ports(audit=log),
+            approver=Thinks(),
+        )
+        going = [
+            executor.start(WORKER, text, Invocation(run_id=text)) for text in ("one", "two", "ask")
+        ]
+        assert [(await each).status for each in going] == ["ok", "ok", "ok"]
+        runs = await log.runs()
+        return {each.start.run_id: each.close.runtime_s for each in runs if each.close}
+
+    assert simulate(main) == {
+        "one": pytest.approx(7.0),
+        "two": pytest.approx(7.0),
+        "ask": pytest.approx(14.0),
+    }
+
+
+async def test_a_clock_that_was_set_back_keeps_no_end_from_being_reported() -> None:
+    class Set(RealWorld):
+        back_s = 0.0
+
+        def time(self) -> float:
+            return super().time() - self.back_s
+
+    world = Set()
+    posted = Posted()
+    executor = executor_of(["end"], world=world, ports=Ports(delivery=posted))
+    asked = Invocation(run_id="R", delivery=Target("chat", "7"))
+    await executor.run(WORKER_ALONE, "go", replace(asked, delivery=None))
+    world.back_s = 3600.0
+    told = await executor.finish(WORKER_ALONE, "R", asked)
+    assert (told.status, told.output, len(posted.told)) == ("ok", "end", 1)
+    left = await executor.finish(WORKER_ALONE, "R", asked, after_s=60)
+    assert left.code is ExecutorErrorCode.EXEC_RUN_BUSY
+    assert left.error.startswith("Run R ended less than 60 s ago")
+
+
+@pytest.mark.parametrize("down_first", [True, False])
+def test_a_run_is_resumed_though_its_files_could_be_stored_only_once(down_first: bool) -> None:
+    class Down(InMemoryInputFiles):
+        async def stage(self, run_id: str, id: str, file: InputFile) -> None:
+            raise OSError("down")
+
+    async def main(world: World) -> None:
+        ports = [Down(), InMemoryInputFiles()]
+        journal = MemoryJournal(world)
+        model = model_of(["late", "end"], latency_s=5.0)
+        before, after = [
+            executor_of(model, world=world, journal=journal, ports=Ports(input_files=each))
+            for each in (ports if down_first else reversed(ports))
+        ]
+        asked = Invocation(run_id="R", input_files=(InputFile("a.txt", b"text"),))
+        going = before.start(WORKER_ALONE, "go", asked)
+        await world.sleep(1)
+        before.shut_down()
+        assert (await going).status == "suspended"
+        result = await after.resume(WORKER_ALONE, "R", asked)
+        assert (result.status, result.error) == ("ok", "")
+        down = going.task.result() if down_first else result
+        assert down.warnings == ["left out: a.txt: it could not be kept"]
+
+    simulate(main)
+
+
+@pytest.mark.parametrize("why", ["no tools", "no palette", "cancelled"])
+def test_a_run_that_could_not_be_resumed_has_not_ended_in_the_audit(why: str) -> None:
+    async def main(world: World) -> None:
+        async def tools(session: ToolSession) -> SessionTools:
+            await world.sleep(1)
+            raise OSError("no browser")
+
+        log = AuditLog(MemoryAudit(), world=world, threads=False)
+        ports = Ports(audit=log, palette=FixedPalette([WORKER]))
+        model = model_of(["late", "end"], latency_s=5.0)
+        executor = executor_of(model, world=world, ports=ports, tools=[Work()])
+        boss = RunnableAgent("boss", agents=("worker",))
+        going = executor.start(boss, "go", Invocation(run_id="R"))
+        await world.sleep(3)
+        executor.shut_down()
+        assert (await going).status == "suspended"
+        palette = FixedPalette() if why == "no palette" else None
+        asked = Invocation(session_tools=None if palette else tools, palette=palette)
+        resuming = asyncio.create_task(executor.resume(boss, "R", asked))
+        await world.sleep(0.5)
+        if why == "cancelled":
+            resuming.cancel()
+        await asyncio.wait([resuming])
+        (run,) = await log.runs(unfinished=True)
+        assert (run.start.run_id, run.close) == ("R", None)
+        assert (await executor.resume(boss, "R")).output == "end"
+        (run,) = await log.runs()
+        assert run.close is not None
+        assert (run.close.status, run.close.output) == ("ok", "end")
+
+    simulate(main)
+
+
+async def test_files_of_a_run_that_somebody_starts_who_was_given_work_go_with_the_root() -> None:
+    parked = Attachments()
+
+    @tool(effects=[])
+    def draw(name: str, context: ToolContext) -> str:
+        """Draw."""
+        parked.add(context.root_run_id, Artifact(name, "text/plain", b"x"))
+        return "drawn"
+
+    @tool(effects=[])
+    async def ask(name: str) -> ToolResult:
+        """Ask an artist."""
+        artist = RunnableAgent("artist", prompt=f"artist {name}", tools=("draw",))
+        result = await executor.run(artist, "draw")
+        assert result.artifacts == []
+        return result.as_tool_result()
+
+    def reply(request: Request) -> Any:
+        if len(request.messages) > 1:
+            return "end"
+        who, _, name = request.system.partition(" ")
+        return {
+            "boss": [
+                ToolUse("c1", "ask", {"name": "a"}),
+                ToolUse("c2", "agent__clerk", {"prompt": "go"}),
+            ],
+            "clerk": [ToolUse("c3", "ask", {"name": "b"})],
+            "artist": [ToolUse("c4", "draw", {"name": name})],
+        }[who]
+
+    clerk = RunnableAgent("clerk", prompt="clerk", tools=("ask",))
+    ports = Ports(attachments=parked, palette=FixedPalette([clerk]))
+    executor = executor_of(reply, tools=[draw, ask], ports=ports)
+    boss = RunnableAgent("boss", prompt="boss", tools=("ask",), agents=("clerk",))
+    result = await executor.run(boss, "go")
+    assert (result.status, result.error, result.warnings) == ("ok", "", [])
+    assert sorted(each.name for each in result.artifacts) == ["a", "b"]
+    assert len(parked) == 0

@@ -14,8 +14,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lorimer.core.errors import ConfigError, StoreFailed
+from lorimer.core import mail
+from lorimer.core.errors import ConfigError, ExecutorErrorCode, StoreFailed
 from lorimer.core.request import Request
+from lorimer.journal import MemoryJournal
 from lorimer.journal.explain import explain
 from lorimer.journal.recording import recorded
 from lorimer.models import Models
@@ -32,7 +34,8 @@ from lorimer.run.stores.memory_audit import MemoryAudit
 from lorimer.run.stores.sqlite_agents import SQLiteAgents
 from lorimer.stages.catalogue import catalogue
 from lorimer.testing import SimulatedWorld, simulate
-from lorimer.tools import Tool, ToolContext, ToolResult
+from lorimer.tools import AskLater, Rule, Tool, ToolContext, ToolResult
+from lorimer.tools.policy.modes import Action
 from lorimer.tools.policy.people import Person
 from lorimer.tools.registry import ToolRegistry
 from tests.run.support import executor_of, model_of, use
@@ -589,3 +592,58 @@ async def test_agents_of_the_host_work_with_those_of_the_host() -> None:
             assert "ann/poet and mailer each name the agent 'approve'" in both.error
     await agents.delete("approve", ANN)
     assert (await run(EVE, "mailer", "approve")).status == "ok"
+
+
+def test_a_run_goes_on_with_the_versions_that_it_began_with() -> None:
+    def reply(request: Request) -> Any:
+        if len(request.messages) > 1:
+            return f"{request.system}: {request.messages[-1].content[0].to_json()['content']}"
+        return use("agent__clerk", prompt="go") if "desk" in request.system else use("look_up")
+
+    async def main(world: SimulatedWorld) -> None:
+        agents, journal = library(MemoryAgents(), world), MemoryJournal(world)
+        ask = Rule.parse("look_up", action=Action.ASK)
+        executor = executor_of(
+            model_of(reply),
+            tools=TOOLS,
+            world=world,
+            journal=journal,
+            rules=[ask],
+            approver=AskLater(),
+        )
+
+        async def save(number: int) -> None:
+            await world.sleep(10)
+            clerk = SavedAgent(name="clerk", prompt=f"clerk {number}", tools=("look_up",))
+            await agents.save(clerk, ANN)
+            desk = SavedAgent(name="desk", prompt=f"desk {number}", agents=("clerk",))
+            await agents.save(desk, ANN)
+            await world.sleep(10)
+
+        await save(1)
+        await save(2)
+        found = await agents.get("desk", ANN)
+        asked = Invocation(run_id="R", palette=agents.palette(found, ANN))
+        waits = await executor.run(found.to_runnable(), "go", asked)
+        assert waits.status == "suspended"
+        await save(3)
+        row = await journal.find_run("R")
+        assert row is not None
+        before = await agents.get("desk", ANN, version=2)
+        now = Invocation(palette=agents.palette(before, ANN))
+        changed = await executor.resume(before.to_runnable(), "R", now)
+        assert changed.code is ExecutorErrorCode.EXEC_JOURNAL_DIVERGED
+        await mail.answer(journal, "R", True)
+        then = Invocation(palette=agents.palette(before, ANN, at=row.started))
+        result = await executor.resume(before.to_runnable(), "R", then)
+        assert result.output == "desk 2: clerk 2: nothing"
+        # at that time there was no such agent, or it was the host's
+        early = agents.palette(found, ANN, at=world.time() - 1000)
+        assert (await early.agent("clerk"), await early.agent("guide")) == (
+            None,
+            BUILTIN.to_runnable(),
+        )
+        with pytest.raises(ConfigError, match="a time in seconds"):
+            agents.palette(found, ANN, at="now")  # pyright: ignore[reportArgumentType]
+
+    simulate(main)

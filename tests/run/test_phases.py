@@ -24,6 +24,7 @@ from lorimer.journal.recording import recorded
 from lorimer.journal.verify import verify
 from lorimer.run import (
     Decision,
+    EnvironmentConfig,
     Executor,
     FixedPalette,
     InMemoryInputFiles,
@@ -538,3 +539,90 @@ async def test_a_phase_reads_the_files_of_its_run_and_is_shown_the_pictures_of_i
     for messages in (seen[2], seen[5]):
         assert "what it says" in str(messages)
         assert picture in messages[-1].content
+
+
+def test_phases_may_use_what_the_settings_of_the_host_give_their_run() -> None:
+    def raised_to(turns: int, seconds: int) -> EnvironmentConfig:
+        given = {"LORIMER_RUN_MAX_TURNS": str(turns), "LORIMER_RUN_TIMEOUT_S": str(seconds)}
+        return EnvironmentConfig(environment=given)
+
+    async def main(world: World) -> list[RunResult]:
+        ended: list[RunResult] = []
+        journal = MemoryJournal(world)
+        phases = Phase("find", "Find"), Phase("write", "Write", max_turns=2)
+        for settings in (raised_to(20, 500), raised_to(3, 500), raised_to(20, 50)):
+            busy = [use(id=f"c{n}", s=10, n=n) for n in range(15)]
+            model = model_of(system_is(find=[*busy, "facts"], write=[use(id="d"), use(id="e")]))
+            executor = executor_of(
+                model,
+                tools=[Work(world)],
+                world=world,
+                journal=journal,
+                ports=Ports(config=settings),
+            )
+            ended.append(await executor.run(with_phases(*phases), "go"))
+        # it is the same agent, whatever the settings are
+        assert len({str(each.run.events[0].data["manifest"]) for each in ended if each.run}) == 1
+        return ended
+
+    longer, shorter, hurried = simulate(main)
+    assert (longer.status, len(longer.steps)) == ("ok", 17)
+    assert (shorter.status, len(shorter.steps)) == ("ok", 5)
+    assert (hurried.status, len(hurried.steps)) == ("timeout", 5)
+
+
+def test_the_critic_of_a_run_sees_the_phase_at_work_and_gives_it_turns() -> None:
+    world = SimulatedWorld(1)
+    journal = MemoryJournal(world)
+    agent = with_phases(Phase("find", "Find", max_turns=2), Phase("write", "Write", max_turns=2))
+    agent = replace(agent, timeout_s=600, critic=True)
+    critic = Says(once(Decision(raise_turns=3), 45), limit_s=600)
+    work = [use(id=f"c{n}", s=30, n=n) for n in range(4)]
+    ids: list[str] = []
+
+    def executor(*replies: Any) -> Executor:
+        model = model_of(system_is(find="facts", write=list(replies)))
+        ports = Ports(critic=critic)
+        return executor_of(model, tools=[Work(world)], world=world, journal=journal, ports=ports)
+
+    async def first(world: World) -> None:
+        handle = executor(*work).start(agent, "go")
+        ids.append(handle.run_id)
+        await handle
+
+    with pytest.raises(SimulatedCrash):
+        simulate_in(world, first, crash_at_s=100)
+    last = critic.seen[-1]
+    assert (last.turns, last.max_turns, last.usage.input_tokens, last.cost_nano) == (
+        *(4, 5),  # of its own, not of the run's
+        *(500, 550_000),  # with the phase before it
+    )
+    assert len(last.messages) == 8
+
+    async def second(world: World) -> tuple[RunResult, Any]:
+        await world.sleep(60)
+        result = await executor("end").resume(agent, ids[0])
+        return result, await verify(journal, ids[0])
+
+    result, faults = simulate_in(world, second)
+    assert (result.status, result.output, len(result.steps), faults) == ("ok", "end", 4, [])
+
+
+@pytest.mark.parametrize("limit", ["max_depth", "max_descendants"])
+async def test_row_46_an_optional_phase_that_may_not_begin_is_replaced_by_its_fallback(
+    limit: str,
+) -> None:
+    limits = replace(Limits(allow_unpriced=True), **{limit: 0})
+    optional = RunnableAgent(
+        phases=(Phase("find", "Find", optional=True, fallback="nothing found"),)
+    )
+    executor = executor_of(model_of([]), limits=limits)
+    result = await executor.run(optional, "go")
+    assert (result.status, result.output, result.cost_nano) == ("ok", "nothing found", 0)
+    assert await verify(executor.journal, result.run_id) == []
+    pipeline, _ = executor._pipelines.of(optional, None, (), ())
+    assert (await pipeline.replay(result.run_id)).divergence is None
+    needed = await executor.run(RunnableAgent(phases=(Phase("find", "Find"),)), "go")
+    codes = {"max_depth": "exec.child.depth", "max_descendants": "exec.child.descendants"}
+    assert needed.code is not None
+    assert (needed.status, needed.code.value) == ("error", codes[limit])

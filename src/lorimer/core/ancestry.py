@@ -8,7 +8,7 @@ executor (`run/executor.py`).
 
 from __future__ import annotations
 
-from collections.abc import Hashable
+from collections.abc import Hashable, Iterator
 from contextvars import ContextVar
 from typing import Final
 
@@ -71,6 +71,14 @@ class Ancestry:
     def count_descendants(self, runs: int = 1) -> None:
         """Count runs that were started below this one."""
         self._root._begun += runs
+
+    @property
+    def ancestors(self) -> Iterator[str]:
+        """The ids of the runs above, nearest first."""
+        line = self._above
+        while line is not None:
+            yield line.run_id
+            line = line._above
 
     @property
     def nearest_live(self) -> Ancestry | None:

@@ -280,6 +280,8 @@ class SubAgent(_Part):
     sub-agents. Null: this agent's tools. With a `manifest`: additional tools of the host."""
     model: str = ""
     """Its model; null: this agent's."""
+    max_tokens: Annotated[int, Field(ge=1)] | None = None
+    """Most tokens of each of its answers; null: as of this agent's."""
     inputs: dict[str, Plain] | None = None
     """JSON Schema of its input object: it then becomes a tool of its own, under its name. Null: it
     is given a text, with the tool `Agent`."""

@@ -69,6 +69,8 @@ def manifest_of(
             entry.tool_binding = _bound(entry.tool_binding, made, wanted)
     if agent.model:
         made.model.model = agent.model
+    if agent.max_tokens is not None:
+        made.model.max_tokens = agent.max_tokens
     wanted = home.tools.given if wanted is None else wanted
     named = frozenset(host) if wanted is None else frozenset(host) & frozenset(wanted)
     return _with(made, home, agent, home.limits), named
@@ -139,10 +141,11 @@ def faults(manifest: EnvironmentManifest) -> list[str]:
             found.append(f"{where}.name: {agent.name!r} is there twice")
         seen.add(agent.name)
         if agent.manifest is not None:
+            given = {"prompt": agent.prompt, "model": agent.model, "max_tokens": agent.max_tokens}
             found += [
                 f"{where}.{name}: a sub-agent with a manifest has it in there"
-                for name, given in (("prompt", agent.prompt), ("model", agent.model))
-                if given
+                for name, said in given.items()
+                if said
             ]
         try:
             Limits.from_json(agent.limits)

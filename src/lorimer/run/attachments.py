@@ -46,10 +46,12 @@ class Attachments:
         self._resting: dict[str, _Pending] = {}
         """Those of suspended root runs, oldest first."""
 
-    def open(self, run_id: str, parent_run_id: str = "") -> None:
+    def open(self, run_id: str, parent_run_id: str = "", *ancestors: str) -> None:
         """A run begins, or is resumed with what was parked for it here before it was suspended; a
-        child of a live run shares what is parked for that one's root."""
-        shared = self._pending.get(parent_run_id) if parent_run_id else None
+        child of a live run shares what is parked for that one's root. `ancestors`: the runs above
+        it, nearest first; some may be unknown here, as agents that are given work."""
+        above = [self._pending.get(each) for each in (parent_run_id, *ancestors) if each]
+        shared = next(filter(None, above), None)
         if shared is None:
             shared = self._resting.pop(run_id, None) or _Pending(run_id)
         self._pending[run_id] = shared

@@ -28,13 +28,13 @@ from lorimer.core.result import PipelineResult
 from lorimer.journal.memory import MemoryJournal
 from lorimer.journal.outcome import outcome
 from lorimer.journal.recording import recorded
-from lorimer.launch.admission import require_unfinished
+from lorimer.launch.admission import require_no_parent, require_unfinished
 from lorimer.launch.live import Run
 from lorimer.run.agent import RunnableAgent
 from lorimer.run.config import LaneCap, Settings
 from lorimer.run.handle import RunHandle
 from lorimer.run.invocation import Invocation, check_agent, check_asked, check_invocation
-from lorimer.run.job import Job, busy, unknown
+from lorimer.run.job import Job, busy, claimed, just_ended, unknown
 from lorimer.run.job_ports import Host, JobWithPorts
 from lorimer.run.lanes.lane import ASK_AGAIN, Lane, Slot
 from lorimer.run.lowering import DEFAULTS
@@ -97,14 +97,22 @@ class Executor:
         hidden = (*options.get("hidden", ()), *_files_of(self.ports))
         options.update(journal=self.journal, world=self.world, hidden=hidden)
         self._owner = options.get("owner", "")
-        self._host = Host(self.ports, self.world, limits.cleanup_s, self.result)
+        self._host = Host(self.ports, self.world, self.journal, limits.cleanup_s, self.result)
         self._going: dict[str, Job] = {}
         """The runs whose ports have not been notified of the end yet, by id."""
         self._ended: asyncio.Future[None] | None = None
         """Set when the next of them has ended; None: no one waits for that."""
         self._closed = False
         self._pipelines = Pipelines(
-            models, registry_of(tools), limits, system_header, tier, options, self.ports.critic
+            models,
+            registry_of(tools),
+            limits,
+            system_header,
+            tier,
+            options,
+            self.ports.critic,
+            adjustable=settings.configured,
+            audited=self.ports.audit is not None,
         )
         self._preparation = RunPreparation(
             models, self.journal, limits, self.ports, settings, self._pipelines, self.world
@@ -162,7 +170,8 @@ class Executor:
         """Notify the ports of a run that has ended, if its process died before it could: the answer
         is delivered, the audit closed, files are dropped. Nothing is run. Ports may be notified of
         the same things twice. `agent` and `invocation` as in `resume`; the result is that of the
-        run, or says that there is no such run, or that it has not ended.
+        run, or says that there is no such run, that it has not ended, or that it is part of another
+        (`exec.child.part`), with which it is reported.
 
         If the process that ran it may still be alive and about to notify them, `after_s` says how
         many seconds ago the run has to have ended; until then it is left alone (`exec.run.busy`).
@@ -332,8 +341,9 @@ class Executor:
                 await self._require_unclaimed(job.run_id)
                 await job.audit_unrecorded()
             raise
-        if ended.events[-1].time > self.world.time() - job.after_s:
-            raise busy(job.run_id)
+        require_no_parent(ended.events[0])  # it is reported with that one
+        if job.after_s > 0 and ended.events[-1].time > self.world.time() - job.after_s:
+            raise just_ended(job.run_id, job.after_s)
         await job.begin()
         return ended
 
@@ -342,7 +352,7 @@ class Executor:
         begin the run, or it was and died so recently that its claim has not expired."""
         held = await self.journal.holder(run_id)
         if held is not None and held[0] != self._owner and held[1] > self.world.time():
-            raise busy(run_id)
+            raise claimed(run_id, held[0])
 
     async def _recorded(self, run_id: str) -> PipelineResult:
         """The result of a run that has ended. Raises PipelineError for another."""

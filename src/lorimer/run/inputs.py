@@ -162,9 +162,8 @@ class FolderInputFiles:
         def drop() -> None:
             for number in range(1, MAX_FILES + 1):
                 path = self._path(run_id, _id(number))
-                if not self._files.exists(path):
-                    return
-                self._files.unlink(path)
+                if self._files.exists(path):
+                    self._files.unlink(path)
 
         await self._threads.run(self._world, drop)
 
@@ -197,11 +196,14 @@ class Staging:
 
 async def stage(port: InputFiles | None, run_id: str, files: Sequence[InputFile]) -> Staging:
     """Stage the files of a run. Never raises: files that are empty, too large, too many, or fail
-    are left out with a note; without a port, these are all files except images."""
+    are left out with a note; without a port, these are all files except images. A file that fails
+    has an id of its own all the same: when the run is resumed, every other has the same as before.
+    """
     staged: list[StagedFile] = []
     images: list[ImageBlock] = []
     notes: list[str] = []
     names: set[str] = set()
+    tried = 0
     for number, file in enumerate(files):
         name = _unused(clean_name(file.name), names)
         kind = image_type(file.data[:SNIFFED])
@@ -213,23 +215,34 @@ async def stage(port: InputFiles | None, run_id: str, files: Sequence[InputFile]
             why = "it is empty"
         elif len(file.data) > MAX_FILE_BYTES:
             why = f"its {len(file.data):,} bytes are more than {MAX_FILE_BYTES:,}"
-        elif kind and len(file.data) <= MAX_IMAGE_BYTES:
+        elif _is_shown(file):
             images.append(ImageBlock(kind, base64.b64encode(file.data).decode("ascii")))
         elif port is None:
             why = "files cannot be read here"
         else:
+            tried += 1
             try:
-                await port.stage(run_id, _id(len(staged) + 1), file)
+                await port.stage(run_id, _id(tried), file)
             except Exception:  # noqa: BLE001 - code of the host: the run does without the file
                 _log.warning("input file %s of run %s is not staged", name, run_id, exc_info=True)
                 why = "it could not be kept"
             else:
-                staged.append(
-                    StagedFile(_id(len(staged) + 1), name, kind or _mime(file), len(file.data))
-                )
+                staged.append(StagedFile(_id(tried), name, kind or _mime(file), len(file.data)))
         if why:
             notes.append(f"{name}: {why}")
     return Staging(tuple(staged), tuple(images), tuple(notes))
+
+
+def some_to_read(files: Sequence[InputFile]) -> bool:
+    """Whether a run with these files has the tool `ReadInput`. That does not depend on whether they
+    could be stored: a run that is resumed has the tools that it began with."""
+    return any(
+        0 < len(file.data) <= MAX_FILE_BYTES and not _is_shown(file) for file in files[:MAX_FILES]
+    )
+
+
+def _is_shown(file: InputFile) -> bool:
+    return bool(image_type(file.data[:SNIFFED])) and len(file.data) <= MAX_IMAGE_BYTES
 
 
 async def drop(port: InputFiles | None, run_id: str) -> None:

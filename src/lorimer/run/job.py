@@ -101,3 +101,22 @@ def busy(run_id: str) -> LorimerError:
         code=ExecutorErrorCode.EXEC_RUN_BUSY,
         hint="Wait for it, or leave run_id out.",
     )
+
+
+def claimed(run_id: str, owner: str) -> LorimerError:
+    """It is not in the journal, but another process holds its stream."""
+    return PipelineError(
+        f"Run {run_id} has not begun, but {owner} has claimed it, and may be about to begin it.",
+        code=ExecutorErrorCode.EXEC_RUN_BUSY,
+        hint="Try again when that claim has expired.",
+    )
+
+
+def just_ended(run_id: str, after_s: float) -> LorimerError:
+    """It ended so recently that whoever ran it may be notifying its ports."""
+    return PipelineError(
+        f"Run {run_id} ended less than {after_s:g} s ago: the process that ran it may be about to "
+        "report it.",
+        code=ExecutorErrorCode.EXEC_RUN_BUSY,
+        hint="Try again later, or with a smaller after_s.",
+    )

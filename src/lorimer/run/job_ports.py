@@ -12,23 +12,28 @@ from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
 from typing import Final, TypeAlias
 
+from lorimer.core.ancestry import current
 from lorimer.core.context import RunContext
 from lorimer.core.errors import ExecutorErrorCode
+from lorimer.core.journal import Journal
 from lorimer.core.jsonable import JSON, dumps
 from lorimer.core.messages import ImageBlock
 from lorimer.core.world import World
+from lorimer.journal.family import ChildRecord
 from lorimer.journal.recording import used_s
 from lorimer.run.agent import RunnableAgent
+from lorimer.run.audit.below import AuditsBelow
 from lorimer.run.audit.observing import Audited, close_of
 from lorimer.run.audit.port import Audit, AuditStart, RunAudit
 from lorimer.run.bounded import LAST_S, Call, bounded, guarded, uncancelled
 from lorimer.run.delivery import artifacts_of, post
 from lorimer.run.identity import person
-from lorimer.run.inputs import ReadInput, Staging, drop, stage
+from lorimer.run.inputs import ReadInput, Staging, drop, some_to_read, stage
 from lorimer.run.invocation import Invocation
 from lorimer.run.job import Job
 from lorimer.run.lanes.lane import Lane
 from lorimer.run.observing import Observer, StepCallback, TextCallback
+from lorimer.run.palette import Delegate
 from lorimer.run.ports import Ports
 from lorimer.run.result import RunResult
 from lorimer.run.session_tools import OwnTools, ToolSession
@@ -46,13 +51,18 @@ _ELSEWHERE: Final = (*_TAKEN, ExecutorErrorCode.EXEC_RUN_ENDED)
 class Host:
     """What all jobs of an executor share."""
 
-    __slots__ = ("ports", "reader", "recorded", "within_s", "world")
+    __slots__ = ("audited", "journal", "ports", "reader", "recorded", "within_s", "world")
 
-    def __init__(self, ports: Ports, world: World, within_s: float, recorded: Recorded) -> None:
+    def __init__(
+        self, ports: Ports, world: World, journal: Journal, within_s: float, recorded: Recorded
+    ) -> None:
         """`within_s`: seconds for each call of a port. `recorded`: returns how the run with an id
         ended."""
+        self.audited: set[str] = set()
+        """The live runs that the audit has under their own ids: all but phases."""
         self.ports = ports
         self.world = world
+        self.journal = journal
         self.recorded = recorded
         self.within_s = within_s
         self.reader = None if ports.input_files is None else ReadInput(ports.input_files)
@@ -66,7 +76,7 @@ class JobWithPorts(Job):
         *(
             "_audit",
             "_audited_at",
-            "_began",
+            "_below",
             "_host",
             "_opening",
             "_own",
@@ -96,6 +106,8 @@ class JobWithPorts(Job):
         self._audit: RunAudit | None = None
         self._audited_at = 0.0
         """When the audit was notified of its beginning, wall clock."""
+        self._below: AuditsBelow | None = None
+        """The audits of the runs below it."""
         self._opening: Call[RunAudit] | None = None
         """The audit took too long to open, and may yet do so."""
         self._parks = False
@@ -103,7 +115,6 @@ class JobWithPorts(Job):
         self._stages = False
         """Files were to be stored for it."""
         self._staged = _NOTHING
-        self._began = host.world.monotonic()
         self._own: OwnTools | None = None
 
     @property
@@ -124,7 +135,9 @@ class JobWithPorts(Job):
         ports, within_s = host.ports, host.within_s
         asked, run_id = self.asked, self.run_id
         if ports.attachments is not None:
-            begun = partial(ports.attachments.open, run_id, asked.parent_run_id)
+            line = current()
+            above = line.ancestors if line is not None else ()
+            begun = partial(ports.attachments.open, run_id, asked.parent_run_id, *above)
             guarded("attachments", begun, self.warnings)
             self._parks = True
         if ports.identity is not None:
@@ -161,14 +174,28 @@ class JobWithPorts(Job):
             agent.name,
             asked.caller_id,
             asked.channel_id,
-            asked.parent_run_id,
+            self._audited_parent(),
             asked.inputs,
             self._audited_at,
             agent.version,
         )
+        host = self._host
+        self._below = AuditsBelow(
+            audit, host.journal, start, host.within_s, host.recorded, host.audited
+        )
         interrupted = await uncancelled(self._open_audit(audit, start))
         if interrupted is not None:
             raise interrupted
+
+    def _audited_parent(self) -> str:
+        """The parent of the run in the audit: of one that a tool in a phase starts, that which the
+        phase is part of."""
+        parent, line = self.asked.parent_run_id, current()
+        above = list(line.ancestors) if line is not None else []
+        if parent not in above:
+            return parent
+        audited = self._host.audited
+        return next((each for each in above[above.index(parent) :] if each in audited), parent)
 
     async def _open_audit(self, audit: Audit, start: AuditStart) -> None:
         # not cancelled half-way: an audit that was opened has to be closed
@@ -190,6 +217,11 @@ class JobWithPorts(Job):
             if self._audit is not None:
                 self.warn(f"audit.start took longer than {within_s:g} s")
 
+    def attach_delegates(self, delegates: Sequence[Delegate]) -> None:
+        """These are the agents that may be given work in the run."""
+        if self._below is not None:
+            self._below.agents = {each.tool: each.agent for each in delegates}
+
     def attach_run(self, run: RunContext) -> None:
         """The run has begun: tools created for it may use it."""
         if self._own is not None:
@@ -198,7 +230,7 @@ class JobWithPorts(Job):
     @property
     def tools(self) -> Sequence[Tool]:
         """Its tools in addition to those of its agent."""
-        reader = self._host.reader if self._staged.files else None
+        reader = self._host.reader if some_to_read(self.asked.input_files) else None
         made = self._own.tools if self._own is not None else ()
         return [*self.asked.extra_tools, *made, *([reader] if reader is not None else ())]
 
@@ -214,8 +246,11 @@ class JobWithPorts(Job):
         if self.asked.on_step is not None:
             found.append(StepCallback(self.asked.on_step))
         if self._audit is not None:
-            found.append(Audited(self._audit))
+            found.append(Audited(self._audit, self._follow))
         return found
+
+    def _follow(self, child: ChildRecord) -> Observer | None:
+        return None if self._below is None else self._below.of(child, self.run_id)
 
     @property
     def text_observers(self) -> Sequence[Observer]:
@@ -238,7 +273,7 @@ class JobWithPorts(Job):
     async def finish(self, result: RunResult) -> asyncio.CancelledError | None:
         """After the run, or instead of it, however it ended. Returns the CancelledError that the
         caller received meanwhile, if any."""
-        audited = self._audit is not None or self._opening is not None
+        audited = self._below is not None
         begun = self._parks or self._stages or audited or self._own is not None
         if not begun and self.asked.delivery is None:
             result.warnings += self._warnings or ()
@@ -284,17 +319,23 @@ class JobWithPorts(Job):
                 # unknown whether it had posted something by then
                 warnings.append(f"the delivery to {target.kind} {target.id} failed")
         await self._wait_for_audit()
-        elsewhere = result.run is None and result.code in _ELSEWHERE
-        if self._audit is not None and result.code is not None and elsewhere:
-            # the process that has it records how it ends
+        not_ended = self.again and not self.over and result.status != "suspended"
+        left = result.run is None and (not_ended or result.code in _ELSEWHERE)
+        below = self._below
+        if below is not None and (left or self._audit is None):
+            below.forget()
+        if self._audit is not None and result.code is not None and left:
+            # the process that has it records how it ends, or whoever resumes it
             refused = {"code": result.code.value, "message": result.error}
             guarded("audit", partial(self._audit.log, "refused", refused), warnings)
             if result.code is ExecutorErrorCode.EXEC_RUN_ENDED:
                 await self._close_ended_before(self._audit)
         elif self._audit is not None:
-            took_s = host.world.monotonic() - self._began
-            if self.again and result.run is not None:  # most of it perhaps elsewhere
-                took_s = used_s(result.run.events)
+            if below is not None:
+                await below.end(result, again=self.again)
+                warnings += below.warnings
+            # its own time: not that in the lane, nor that of a person
+            took_s = used_s(result.run.events) if result.run is not None else 0.0
             audit, end = self._audit, close_of(result, took_s)
             await bounded("audit.close", lambda: audit.close(end), within_s, warnings)
         if host.reader is not None and self._stages:

@@ -55,14 +55,16 @@ def manifest_of(
     header: str,
     host: Collection[str],
     reached: Sequence[SubAgent] = (),
+    phase_limits: Limits | None = None,
 ) -> EnvironmentManifest:
     """`tier` is the model of agents that name none, `limits` are the agent's own, `header` is the
     beginning of all prompts of the host, `host` has the names of the host's tools, `reached` are
-    all agents that it can delegate to, directly or not. An agent without tools has no loop: its run
-    is one model call. One with phases calls no model itself. Raises ConfigError for a phase with a
-    tool that the agent does not have."""
+    all agents that it can delegate to, directly or not, `phase_limits` are those of its phases, if
+    not the agent's. An agent without tools has no loop: its run is one model call. One with phases
+    calls no model itself. Raises ConfigError for a phase with a tool that the agent does not
+    have."""
     if agent.phases:
-        return _phased(agent, tier, limits, header, host, reached)
+        return _phased(agent, tier, limits, header, host, reached, phase_limits or limits)
     offered = tools_of(agent) if reached else []
     work = agent.tools or offered
     names = _WORK if work else _ANSWER
@@ -96,10 +98,15 @@ def manifest_of(
 
 
 def sub_agent_of(
-    delegate: Delegate, tier: str, limits: Limits, header: str, host: Collection[str]
+    delegate: Delegate,
+    home: RunnableAgent,
+    tier: str,
+    limits: Limits,
+    header: str,
+    host: Collection[str],
 ) -> SubAgent:
-    """The sub-agents. `limits` are the executor's, the rest is as in `manifest_of`. Raises
-    ConfigError if a tool of the host's has the same name."""
+    """A sub-agent of the agent `home`. `limits` are the executor's, the rest is as in
+    `manifest_of`. Raises ConfigError if a tool of the host's has the same name."""
     if delegate.tool in host:
         raise ConfigError(
             f"the host has a tool named {delegate.tool!r}, and so has the palette",
@@ -122,12 +129,14 @@ def sub_agent_of(
             inputs=json.loads(delegate.inputs),
             identity=agent.own_name,
         )
+    tokens = _model(agent, tier).max_tokens
     return SubAgent(
         name=delegate.tool,
         description=delegate.description[:MAX_DESCRIPTION],
         prompt=_prompt(header, agent),
         tools=[*agent.tools, *tools_of(agent)],
         model=agent.model or tier,
+        max_tokens=tokens if tokens != _model(home, tier).max_tokens else None,
         inputs=json.loads(delegate.inputs),
         identity=agent.own_name,
         limits={"max_turns": most.max_turns, "timeout_s": most.timeout_s},
@@ -141,6 +150,7 @@ def _phased(
     header: str,
     host: Collection[str],
     reached: Sequence[SubAgent],
+    theirs: Limits,
 ) -> EnvironmentManifest:
     """Each phase is a sub-agent, which stage 6 runs in place of a model call."""
     workers: list[SubAgent] = []
@@ -150,18 +160,18 @@ def _phased(
         last = number == len(agent.phases)
         worker = _worker(agent if last else replace(agent, output_schema=None), phase)
         whom = reached if tools_of(worker) else ()
-        most = replace(limits, max_turns=worker.max_turns or limits.max_turns)
+        most = replace(theirs, max_turns=worker.max_turns or theirs.max_turns)
         made = manifest_of(worker, tier, most, header, host, whom)
         made.stages["system"].strategies["builder"] = "given"
         # an invalid name is reported by the stage
         name = f"{number}-{phase.name}" if _NAME.fullmatch(phase.name) else str(number)
-        theirs = {*worker.tools, *(others if whom else ())}
+        named = {*worker.tools, *(others if whom else ())}
         workers.append(
             SubAgent(
                 name=name,
                 description=f"Phase {number} of {agent.name}."[:MAX_DESCRIPTION],
                 manifest=made,
-                tools=sorted(theirs & set(host)),
+                tools=sorted(named & set(host)),
             )
         )
         said: dict[str, str | bool] = {"prompt": phase.prompt, "fallback": phase.fallback}

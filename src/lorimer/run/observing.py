@@ -13,13 +13,16 @@ from typing import Final, Protocol
 
 from lorimer.core.context import RunContext
 from lorimer.core.events import Event
+from lorimer.core.facts import PHASE
 from lorimer.core.redaction import logger
-from lorimer.journal.family import children_in
+from lorimer.journal.family import ChildRecord
 from lorimer.pipeline import Pipeline
 from lorimer.run.invocation import OnStep, OnText
 from lorimer.run.steps import RunStep, begun
 
 HEARD: Final = ("tool.call_start", "tool.call_complete", "model.reply", "compacted")
+ENDS: Final = ("run.start", "run.end", "run.suspended")
+"""Heard of child runs, in addition to `HEARD`."""
 SAID: Final = ("text.delta", "api.stream_restart")
 """What clients receive while the model speaks. These events are created only if there are
 listeners."""
@@ -28,6 +31,9 @@ QUEUE: Final = 1024
 DRAIN_S: Final = 2.0
 """Seconds that it has to catch up after the run has ended."""
 
+CHILD: Final = "child"
+_NONE: Final = ("", ())
+
 _log: Final = logger("lorimer.run")
 
 
@@ -35,7 +41,13 @@ class Observer(Protocol):
     """Observes one run."""
 
     def hear(self, event: Event) -> None:
-        """Called for events of the kinds `HEARD` or `SAID`. Must not block or raise."""
+        """Called for events of the kinds `HEARD` (and `ENDS`, of child runs) or `SAID`. Must not
+        block or raise."""
+        ...
+
+    def below(self, child: ChildRecord) -> Observer | None:
+        """The observer of a child run, which is about to begin or to go on; None: there is none. A
+        phase is part of the run, and observed by the same observer."""
         ...
 
     async def end(self) -> None:
@@ -46,38 +58,53 @@ class Observer(Protocol):
 class Observers:
     """The observers of the runs of one pipeline."""
 
-    def __init__(self, pipeline: Pipeline, *, phases: bool = False) -> None:
-        """`phases`: child runs are phases of their parent, and reported as part of it."""
-        self._heard = _Listeners(pipeline, HEARD, phases)
-        self._said = _Listeners(pipeline, SAID, phases)
+    def __init__(
+        self, pipeline: Pipeline, *, phases: bool = False, delegates: bool = False
+    ) -> None:
+        """`phases`: its runs have phases. `delegates`: runs to which they give work are observed
+        too, where an observer wants that."""
+        below = (*HEARD, *ENDS) if delegates else HEARD
+        self._heard = _Listeners(pipeline, HEARD, below if phases or delegates else ())
+        self._said = _Listeners(pipeline, SAID, SAID if phases else ())
 
     @asynccontextmanager
     async def of(
-        self, run: RunContext, observers: Sequence[Observer], said: Sequence[Observer] = ()
+        self,
+        run: RunContext,
+        observers: Sequence[Observer],
+        said: Sequence[Observer] = (),
+        below: Sequence[tuple[str, ChildRecord]] = (),
     ) -> AsyncGenerator[None, None]:
         """Notify `observers` of the run's events, and `said` of what the model says. Without any,
-        no listener is registered."""
-        async with self._heard.of(run, observers):
+        no listener is registered. `below`: the unfinished runs below a run that is resumed, each
+        with the id of its parent, parents first."""
+        async with self._heard.of(run, observers, below):
             if not said:
                 yield
                 return
-            async with self._said.of(run, said):
+            async with self._said.of(run, said, below):
                 yield
 
 
 class _Listeners:
     """The observers of the same kinds of events."""
 
-    def __init__(self, pipeline: Pipeline, kinds: Sequence[str], phases: bool) -> None:
+    def __init__(self, pipeline: Pipeline, kinds: Sequence[str], below: Sequence[str]) -> None:
+        """`kinds`: of events of the runs; `below`: of their child runs; none: these are not
+        observed."""
         self._kinds = kinds
+        self._below = below
         self._pipeline = pipeline
-        self._phased = phases
-        self._of: dict[str, Sequence[Observer]] = {}
+        self._of: dict[str, tuple[str, Sequence[Observer]]] = {}
+        """By run: the observed run that it is or is below of, and its observers."""
         self._off: list[Callable[[], None]] = []
 
     @asynccontextmanager
     async def of(
-        self, run: RunContext, observers: Sequence[Observer]
+        self,
+        run: RunContext,
+        observers: Sequence[Observer],
+        below: Sequence[tuple[str, ChildRecord]],
     ) -> AsyncGenerator[None, None]:
         """See `Observers.of`."""
         if not observers:
@@ -85,16 +112,18 @@ class _Listeners:
             return
         if not self._of:
             self._off = [self._pipeline.on(kind, self._hear) for kind in self._kinds]
-            if self._phased:
-                self._off.append(self._pipeline.on("child", self._begun))
-                self._off += [self._pipeline.on_below(kind, self._hear) for kind in self._kinds]
-        self._of[run.id] = observers
-        if self._phased:  # phases that it had before it was resumed
-            self._of |= {each.run_id: observers for each in children_in(run.facts)}
+            if self._below:
+                self._off.append(self._pipeline.on(CHILD, self._begun))
+                on_below = self._pipeline.on_below
+                self._off += [on_below(kind, self._hear) for kind in self._below]
+                self._off.append(on_below(CHILD, self._begun))
+        self._of[run.id] = (run.id, observers)
+        for above, child in below:
+            self._follow(above, child)
         try:
             yield
         finally:
-            for each in [name for name, told in self._of.items() if told is observers]:
+            for each in [name for name, (root, _) in self._of.items() if root == run.id]:
                 del self._of[each]
             if not self._of:
                 for off in self._off:
@@ -103,12 +132,22 @@ class _Listeners:
                 await each.end()
 
     def _hear(self, event: Event) -> None:
-        for each in self._of.get(event.run_id, ()):
+        for each in self._of.get(event.run_id, _NONE)[1]:
             each.hear(event)
 
     def _begun(self, event: Event) -> None:
-        if event.run_id in self._of:
-            self._of[str(event.data.get("run"))] = self._of[event.run_id]
+        self._follow(event.run_id, ChildRecord.of(event))
+
+    def _follow(self, above: str, child: ChildRecord) -> None:
+        root, observers = self._of.get(above, _NONE)
+        below = [found for each in observers if (found := each.below(child)) is not None]
+        if below:
+            self._of[child.run_id] = (root, below)
+
+
+def is_phase(child: ChildRecord) -> bool:
+    """Whether it is part of its parent."""
+    return child.key.startswith(PHASE)
 
 
 class TextCallback:
@@ -124,6 +163,10 @@ class TextCallback:
             self._on_text(str(text) if text is not None else None)
         except (Exception, asyncio.CancelledError):  # noqa: BLE001 - its fault is no run's
             _log.exception("on_text failed")
+
+    def below(self, child: ChildRecord) -> Observer | None:
+        """See Observer."""
+        return self if is_phase(child) else None
 
     async def end(self) -> None:
         """See Observer."""
@@ -150,6 +193,10 @@ class StepCallback:
             step = self._going.pop(str(event.data.get("tool_use_id")), None) or begun(event)
             failed = event.data.get("is_error") is True
             self._tell(replace(step, state="error" if failed else "complete"))
+
+    def below(self, child: ChildRecord) -> Observer | None:
+        """See Observer."""
+        return self if is_phase(child) else None
 
     async def end(self) -> None:
         """See Observer."""

@@ -18,7 +18,7 @@ from lorimer.models.registry import Models, targets_of
 from lorimer.pipeline import Pipeline
 from lorimer.run.agent import RunnableAgent
 from lorimer.run.critic.port import Critic
-from lorimer.run.critic.watching import ceiling, is_watched
+from lorimer.run.critic.watching import ceiling, is_watched, unlimited
 from lorimer.run.lowering import limits_of, manifest_of, sub_agent_of
 from lorimer.run.observing import Observers
 from lorimer.run.palette import Delegate
@@ -56,10 +56,15 @@ class Pipelines:
         tier: str,
         options: RunOptions,
         critic: Critic | None,
+        *,
+        adjustable: bool = False,
+        audited: bool = False,
     ) -> None:
         """`tools` are the host's; `header` is the beginning of every system prompt, `tier` the
-        model of agents that name none. Raises ConfigError for permission settings under which no
-        call could be judged."""
+        model of agents that name none. `adjustable`: runs may begin with other limits than
+        `limits`, by the host's settings. `audited`: the runs of those to which agents give work
+        are observed too. Raises ConfigError for permission settings under which no call could be
+        judged."""
         self._models = models
         self._tools = tools
         self._limits = limits
@@ -68,6 +73,8 @@ class Pipelines:
         self._tier = tier
         self._options = options
         self._critic = critic
+        self._adjustable = adjustable
+        self._audited = audited
         if not _TERMS.isdisjoint(options):
             self._check_terms(options)
         self._made: dict[_Key, _Made] = {}
@@ -158,7 +165,8 @@ class Pipelines:
         given = tools if tools.names else None
         manifest = self._manifest(agent, tools, delegates)
         pipeline = Pipeline(manifest, tools=given, models=self._models, **options)
-        return pipeline, Observers(pipeline, phases=bool(agent.phases))
+        audited = self._audited and bool(delegates)
+        return pipeline, Observers(pipeline, phases=bool(agent.phases), delegates=audited)
 
     def _manifest(
         self, agent: RunnableAgent, tools: ToolRegistry, delegates: Sequence[Delegate]
@@ -166,11 +174,15 @@ class Pipelines:
         host, header, tier = tools.names, self._header, self._tier
         agent = self._verbatim(agent)
         delegates = [replace(each, agent=self._verbatim(each.agent)) for each in delegates]
-        reached = [sub_agent_of(each, tier, self._limits, header, host) for each in delegates]
+        reached = [
+            sub_agent_of(each, agent, tier, self._limits, header, host) for each in delegates
+        ]
         limits = limits_of(agent, self._limits)
         if is_watched(self._critic, agent):
             limits = ceiling(limits)
-        return manifest_of(agent, tier, limits, header, host, reached)
+        # the settings are in no manifest, or a run could not be resumed after they were changed
+        phases = unlimited(limits) if self._adjustable else None
+        return manifest_of(agent, tier, limits, header, host, reached, phases)
 
     def _verbatim(self, agent: RunnableAgent) -> RunnableAgent:
         """Marks its prompts as literal: text in them that looks like a variable, but is none, is

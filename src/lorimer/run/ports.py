@@ -25,7 +25,8 @@ class Ports:
     has `limits.cleanup_s` seconds."""
 
     audit: Audit | None = None
-    """Is notified of each run. Shipped: `AuditLog`."""
+    """Is notified of each run, including those of agents that are given work. Shipped:
+    `AuditLog`."""
     attachments: Attachments | None = None
     """Where tools park files for the answer; those of sub-agents accompany the answer of the root
     run."""

@@ -10,11 +10,13 @@ from functools import partial
 
 from lorimer.core.context import RunContext
 from lorimer.core.errors import ExecutorErrorCode, JournalError
-from lorimer.core.journal import Journal
+from lorimer.core.journal import Journal, RunRow
 from lorimer.core.limits import Limits
 from lorimer.core.model import ModelResolver
 from lorimer.core.purse import Budgets
 from lorimer.core.world import World
+from lorimer.journal.family import ChildRecord, descendants
+from lorimer.journal.recording import facts_of
 from lorimer.launch.admission import require_new, require_no_parent, require_unfinished
 from lorimer.launch.claims import LOOK_S
 from lorimer.launch.live import Run
@@ -25,7 +27,6 @@ from lorimer.run.critic.watching import Watch, is_watched
 from lorimer.run.job import Job, unknown
 from lorimer.run.job_ports import JobWithPorts
 from lorimer.run.lowering import limits_of
-from lorimer.run.observing import Observer, Observers
 from lorimer.run.palette import reachable
 from lorimer.run.phase_results import usable
 from lorimer.run.pipelines import Pipelines
@@ -59,13 +60,17 @@ class RunPreparation:
         """The run of a job, ready to be executed, and the context to execute it in, if there are
         observers or a critic. Raises LorimerError for a job that cannot be run."""
         agent = usable(job.agent, self._models, job.warn)
-        await self._require_possible(job)
+        row = await self._require_possible(job)
+        below: Sequence[tuple[str, ChildRecord]] = ()
+        if row is not None and (agent.phases or self._ports.audit is not None):
+            below = await unfinished_below(self._journal, row)
         await job.begin()
         palette = job.asked.palette or self._ports.palette
         found = await reachable(agent, palette, self._limits.cleanup_s)
         delegates = tuple(
             [replace(each, agent=usable(each.agent, self._models, job.warn)) for each in found]
         )
+        job.attach_delegates(delegates)
         pipeline, observers = self._pipelines.of(
             agent, job.caller, job.tools, delegates, once=job.has_own_tools
         )
@@ -93,7 +98,7 @@ class RunPreparation:
         heard, said = job.observers, job.text_observers
         if not heard and not said and watch is None:
             return run, None
-        return run, _observed(run.context, observers, heard, said, watch)
+        return run, _observed(run.context, observers.of(run.context, heard, said, below), watch)
 
     async def _resumed(self, pipeline: Pipeline, job: Job) -> Run:
         # not `resume(wait_s=)`, which ignores the shutdown of the program
@@ -115,9 +120,9 @@ class RunPreparation:
         run_id, caller_id = job.run_id, job.asked.caller_id
         return Watch(critic, agent, limits, run_id, caller_id, job.warnings)
 
-    async def _require_possible(self, job: Job) -> None:
-        """Raises PipelineError for a job whose run cannot be begun or resumed: before any port is
-        notified of it."""
+    async def _require_possible(self, job: Job) -> RunRow | None:
+        """The row of a run that is to be resumed. Raises PipelineError for a job whose run cannot
+        be begun or resumed: before any port is notified of it."""
         run_id = job.run_id
         if job.again:
             row = await require_unfinished(self._journal, run_id)
@@ -127,8 +132,10 @@ class RunPreparation:
                 async for start in facts:
                     require_no_parent(start)
                     break
-        elif job.asked.run_id:
+            return row
+        if job.asked.run_id:
             await require_new(self._journal, run_id)
+        return None
 
     def _budgets(self, job: Job) -> Budgets:
         budget = self._ports.budget
@@ -137,16 +144,24 @@ class RunPreparation:
 
 @asynccontextmanager
 async def _observed(
-    run: RunContext,
-    observers: Observers,
-    heard: Sequence[Observer],
-    said: Sequence[Observer],
-    watch: Watch | None,
+    run: RunContext, observed: AbstractAsyncContextManager[None], watch: Watch | None
 ) -> AsyncGenerator[None, None]:
     """Observers are notified of the run, and its critic watches it."""
-    async with observers.of(run, heard, said):
+    async with observed:
         if watch is None:
             yield
         else:
             async with watch.during(run):
                 yield
+
+
+async def unfinished_below(journal: Journal, row: RunRow) -> list[tuple[str, ChildRecord]]:
+    """The runs below an interrupted run that have not ended, each with the id of its parent,
+    parents first."""
+    found: list[tuple[str, ChildRecord]] = []
+    line = {0: row.run_id}
+    async for depth, child, at in descendants(journal, await facts_of(journal, row)):
+        line[depth] = child.run_id
+        if at is None or not at.status:
+            found.append((line[depth - 1], child))
+    return found

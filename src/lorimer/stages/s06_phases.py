@@ -19,6 +19,7 @@ from lorimer.core.children import ChildEnd
 from lorimer.core.context import Safety
 from lorimer.core.errors import (
     ExecutorErrorCode,
+    LimitError,
     LorimerError,
     StageError,
     error_from_json,
@@ -39,6 +40,12 @@ MAX_TAIL: Final = 8_000
 
 _STOPPED: Final = ("cancelled", "timeout", "killed", "budget_exceeded")
 """Endings of a phase that end the run in the same way, even for an optional phase."""
+_NOT_BEGUN: Final = (
+    ExecutorErrorCode.EXEC_CHILD_ANCESTOR,
+    ExecutorErrorCode.EXEC_CHILD_DEPTH,
+    ExecutorErrorCode.EXEC_CHILD_DESCENDANTS,
+)
+"""Why a phase may not begin, which is a failure like any other."""
 _OUTPUTS: Final = "phases"
 """In `state.shared`: the outputs of phases."""
 _NAME: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,49}")
@@ -114,7 +121,12 @@ async def _work(
     children = state.run.children
     if children is None:
         raise StageError("Nobody runs sub-agents here.", stage_name=PhasesStage.name, stage_order=6)
-    end = await children.call(phase.agent, asked, key)
+    try:
+        end = await children.call(phase.agent, asked, key)
+    except LimitError as error:
+        if not phase.optional or error.code not in _NOT_BEGUN:
+            raise
+        end = ChildEnd("", phase.agent, "error", code=error.code, message=error.message)
     told: dict[str, JSON] = {"name": phase.name, "status": end.status}
     if end.status == "ok":
         return {**told, "output": end.text}

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from lorimer.core.events import Event
 from lorimer.core.redaction import logger
 from lorimer.core.request import Usage
+from lorimer.journal.family import ChildRecord
 from lorimer.run.audit.port import AuditClose, AuditStep, AuditTool, RunAudit
+from lorimer.run.observing import Observer, is_phase
 from lorimer.run.result import RunResult
 
 _log = logger("lorimer.run")
@@ -14,8 +18,12 @@ _log = logger("lorimer.run")
 class Audited:
     """Reports one live run to the audit. If the audit fails, that is logged once."""
 
-    def __init__(self, audit: RunAudit) -> None:
+    def __init__(
+        self, audit: RunAudit, below: Callable[[ChildRecord], Observer | None] | None = None
+    ) -> None:
+        """`below`: makes the observers of the runs to which it gives work."""
         self._audit: RunAudit | None = audit
+        self._below = below
         self._inputs: dict[str, Event] = {}
 
     def hear(self, event: Event) -> None:
@@ -27,6 +35,12 @@ class Audited:
         except Exception:  # noqa: BLE001 - the host's own: the run goes on without it
             _log.warning("the audit of run %s failed", event.run_id, exc_info=True)
             self._audit = None
+
+    def below(self, child: ChildRecord) -> Observer | None:
+        """See `observing.Observer`."""
+        if is_phase(child):
+            return self
+        return None if self._below is None else self._below(child)
 
     async def end(self) -> None:
         """See `observing.Observer`: the audit is closed with the run's result."""
@@ -59,8 +73,10 @@ class Audited:
                         cost if isinstance(cost, int) else 0,
                     )
                 )
-            case _:
+            case "compacted":
                 audit.log("compaction_fired", {"rule": data.get("rule"), "end": data.get("end")})
+            case _:
+                pass  # the beginning or the end of a phase
 
 
 def close_of(result: RunResult, runtime_s: float) -> AuditClose:

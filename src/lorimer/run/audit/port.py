@@ -28,7 +28,9 @@ class AuditStart:
     caller_id: str = ""
     channel_id: str = ""
     parent_run_id: str = ""
+    """The run that gave it work, or that the host named as its parent."""
     inputs: Mapping[str, JSON] = field(default_factory=no_data)
+    """Empty for work that another run gave it: that run's record of the call has the arguments."""
     time: float = 0.0
     """Wall clock, seconds."""
     version: int = 0
@@ -121,6 +123,8 @@ class AuditClose:
     """The answer; for a failed run, as far as there is one."""
     tool_calls: int = 0
     runtime_s: float = 0.0
+    """Seconds that it ran: without those in a lane, those when a person was asked, and those when
+    no process had it."""
     usage: Usage = Usage()
     """Tokens of input, output and thinking (`reasoning_tokens`)."""
     cost_nano: int = 0
@@ -184,9 +188,9 @@ class Audit(Protocol):
 
     async def start(self, start: AuditStart, /) -> RunAudit:
         """A run begins; that is stored when this returns. A resumed run is started again under its
-        id. If another process turns out to have it, or to have ended it, that is recorded as
-        `log("refused", ...)`; the other process records how it ended, or records it again if it had
-        done so before this start. Raises what the store raises."""
+        id. If it turns out that it cannot be resumed, as when another process has it or has ended
+        it, that is recorded as `log("refused", ...)`; whoever ends it records how it ended, or
+        records it again if that was before this start. Raises what the store raises."""
         ...
 
 

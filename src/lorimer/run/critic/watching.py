@@ -21,6 +21,7 @@ from lorimer.core.limits import Limits
 from lorimer.core.mailbox import mail_of
 from lorimer.core.raised import raise_limits
 from lorimer.core.redaction import logger
+from lorimer.core.request import NO_USAGE
 from lorimer.run.agent import RunnableAgent
 from lorimer.run.bounded import bounded
 from lorimer.run.critic.port import Critic, Decision, Seen, Supervised, Supervision
@@ -46,10 +47,15 @@ def ceiling(limits: Limits) -> Limits:
     return replace(limits, timeout_s=max(CEILING_S, limits.timeout_s))
 
 
+def unlimited(limits: Limits) -> Limits:
+    """The limits of child runs that may use all that their parent has: never more than that."""
+    return replace(ceiling(limits), max_turns=MOST_TURNS, max_cost_usd=None)
+
+
 class Watch:
     """The watch of a critic over one run."""
 
-    __slots__ = ("_by", "_ceiling_s", "_soft_s", "_warnings", "limits")
+    __slots__ = ("_by", "_ceiling_s", "_phased", "_soft_s", "_warnings", "limits")
 
     def __init__(
         self,
@@ -66,6 +72,7 @@ class Watch:
         """The limits that the run begins with."""
         self._warnings = warnings
         self._by: Supervision | None = None
+        self._phased = bool(agent.phases)
         self._soft_s = soft_s = limits.timeout_s
         self._ceiling_s = ceiling(limits).timeout_s
         run = Supervised(run_id, agent.name, caller_id, soft_s, self._ceiling_s)
@@ -105,7 +112,7 @@ class Watch:
             now = _progress(run)
             if now != marks or any(each.asking for each in _all(run)):
                 marks, since = now, clock()
-            decision = await self._look(_observation(run, clock() - since))
+            decision = await self._look(_observation(run, self._at_work(run), clock() - since))
             if decision is not None and not run.over:
                 try:
                     await self._carry_out(decision, run)
@@ -126,18 +133,26 @@ class Watch:
         if decision.kill:
             run.cancellation.kill(str(decision.kill)[:_WHY_CHARS])
             return
-        limits = run.bounds.limits
+        at_work = self._at_work(run)
+        most = at_work.bounds.limits.max_turns
         turns = max(min(int(decision.raise_turns), MOST_TURNS), 0)
+        turns = max(min(most + turns, MOST_TURNS), most)
         more_s = float(decision.extend_s)
+        if at_work is not run:
+            await raise_limits(at_work, max_turns=turns)
         await raise_limits(
             run,
-            max_turns=min(limits.max_turns + turns, max(MOST_TURNS, limits.max_turns)),
-            timeout_s=limits.timeout_s + more_s if more_s > 0 else 0.0,
+            max_turns=turns if at_work is run else 0,
+            timeout_s=run.bounds.limits.timeout_s + more_s if more_s > 0 else 0.0,
         )
         if decision.nudge:
             for each in _all(run):
                 if not each.below:
                     mail_of(each).nudge(f"[Note from the program that runs you: {decision.nudge}]")
+
+    def _at_work(self, run: RunContext) -> RunContext:
+        """The run whose turns count: of one with phases, the current phase."""
+        return next(iter(run.below), run) if self._phased else run
 
     def failed(self, error: BaseException) -> None:
         """A port failed, which is not the run's fault."""
@@ -188,17 +203,17 @@ def _progress(run: RunContext) -> object:
     ]
 
 
-def _observation(run: RunContext, idle_s: float) -> Seen:
-    bounds = run.bounds
+def _observation(run: RunContext, at_work: RunContext, idle_s: float) -> Seen:
+    bounds, turns = run.bounds, at_work.bounds
     return Seen(
         run.id,
         bounds.used_s(run.world.monotonic()),
         idle_s,
         bounds.limits.timeout_s,
         bounds.limits.timeout_s - bounds.given.timeout_s,
-        bounds.turns,
-        bounds.limits.max_turns,
-        run.spend.usage,
-        run.spend.nano,
-        run.messages,
+        turns.turns,
+        turns.limits.max_turns,
+        sum([each.spend.usage for each in _all(run)], NO_USAGE),
+        sum([each.spend.nano for each in _all(run)]),
+        at_work.messages,
     )

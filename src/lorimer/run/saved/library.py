@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
+from types import NoneType
 from typing import TYPE_CHECKING, Final, Protocol, TypeVar
 
 from lorimer.core.arguments import check_port, is_a, wrong
@@ -25,6 +26,8 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
+_VERSIONS: Final = 10_000
+"""Most versions among which that of an earlier time is looked for."""
 _TRIES: Final = 100
 """Attempts at a change that conflicts with concurrent ones: each time one of those succeeds."""
 
@@ -180,13 +183,19 @@ class AgentLibrary:
         saved = await self._thread.run(lambda: self._store.visible(by, limit))
         return [*sorted(self._builtins.values(), key=lambda each: each.name), *saved]
 
-    def palette(self, agent: SavedAgent, by: Person) -> Palette:
+    def palette(self, agent: SavedAgent, by: Person, *, at: float | None = None) -> Palette:
         """What the names in an agent refer to when that person runs it: agents of its owner that
         the person may run too, else the host's; never the person's own, which it does not mean.
         Agents of the host among them refer to the host's: a run in which one name would refer to
-        two agents is an error."""
+        two agents is an error.
+
+        at: wall clock, seconds: in the versions of that time. A run that is resumed needs those of
+        the time when it began (its row in the journal has it).
+        """
         _check_person(by)
-        return _Palette(self, agent, by)
+        if not is_a(at, int, float, NoneType):
+            raise wrong("at", at, "a time in seconds", "at=row.started")
+        return _Palette(self, agent, by, at)
 
     async def close(self) -> None:
         """Close the store."""
@@ -222,7 +231,10 @@ class AgentLibrary:
 class _Palette:
     """What names refer to in an agent, and in those that it reaches, for one person."""
 
-    def __init__(self, library: AgentLibrary, agent: SavedAgent, by: Person) -> None:
+    def __init__(
+        self, library: AgentLibrary, agent: SavedAgent, by: Person, at: float | None
+    ) -> None:
+        self._at = at
         self._library = library
         self.files = library.files
         self._owner = agent.owner
@@ -256,7 +268,11 @@ class _Palette:
 
     async def _get(self, which: str) -> SavedAgent | None:
         try:
-            return await self._library.get(which, self._by)
+            found = await self._library.get(which, self._by)
+            if self._at is None or found.saved_at <= self._at:
+                return found
+            earlier = await self._library.versions(found.id, self._by, limit=_VERSIONS)
+            return next((each for each in earlier if each.saved_at <= self._at), None)
         except ConfigError as error:
             if error.code is not ExecutorErrorCode.EXEC_AGENT_UNKNOWN:
                 raise
