@@ -6,6 +6,8 @@ import asyncio
 import json
 import socket
 import threading
+import time
+from collections.abc import Coroutine
 from typing import Any
 
 import httpx2
@@ -537,7 +539,14 @@ def test_what_goes_wrong_in_the_server_comes_out_of_close(monkeypatch: pytest.Mo
     async def no_port(*_: object, **__: object) -> None:
         raise OSError("no port")
 
+    run = asyncio.run
+
+    def lingering(serve: Coroutine[object, None, None]) -> None:
+        run(serve)
+        time.sleep(0.02)  # its loop is closed, and its thread is not over yet
+
     monkeypatch.setattr("asyncio.start_server", no_port)
+    monkeypatch.setattr("asyncio.run", lingering)
     server = FakeLLMServer([])
     with pytest.raises(OSError, match="no port"):
         server.start()

@@ -14,6 +14,7 @@ import asyncio
 import re
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future
+from contextlib import suppress
 from json import loads
 from threading import Condition, Thread
 from types import TracebackType
@@ -137,7 +138,8 @@ class FakeLLMServer:
         if self._thread is None or self._loop is None or self._stopping is None:
             return
         if self._thread.is_alive():
-            self._loop.call_soon_threadsafe(self._stopping.set)
+            with suppress(RuntimeError):  # its loop is closed: the thread is about to end
+                self._loop.call_soon_threadsafe(self._stopping.set)
             self._thread.join(_JOIN_S)
             if self._thread.is_alive():
                 raise RuntimeError("the fake server hangs: does its script's function block?")
