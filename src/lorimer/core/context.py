@@ -1,5 +1,5 @@
 """RunContext: what stages and tools use of a run: effects, facts, signals, limits. Its money:
-`spend.py`. How it is stopped: `cancel.py`."""
+`spend.py`. Its time: `timed_run.py`. How it is stopped: `cancel.py`."""
 
 from __future__ import annotations
 
@@ -10,9 +10,8 @@ from hashlib import blake2b
 from random import Random
 from typing import TYPE_CHECKING, ClassVar, Final
 
-from lorimer.core.alarm import Alarm
 from lorimer.core.bus import Listeners
-from lorimer.core.cancel import Cancellation, Reason
+from lorimer.core.cancel import Cancellation
 from lorimer.core.errors import (
     ExecutorErrorCode,
     JournalError,
@@ -21,7 +20,7 @@ from lorimer.core.errors import (
     error_from_json,
 )
 from lorimer.core.events import Event
-from lorimer.core.facts import ABANDONED, ASIDE, ASIDES, FACTS_OF, PHASE, FactLog
+from lorimer.core.facts import ABANDONED, ASIDE, ASIDES, FACTS_OF, PHASE
 from lorimer.core.journal import RunJournal
 from lorimer.core.jsonable import JSON
 from lorimer.core.limits import Bounds
@@ -31,6 +30,7 @@ from lorimer.core.record import record
 from lorimer.core.redaction import Redactor
 from lorimer.core.review import Review
 from lorimer.core.spend import Spend, whole
+from lorimer.core.timed_run import TimedRun
 from lorimer.core.world import World
 
 if TYPE_CHECKING:
@@ -86,25 +86,15 @@ def short_hash(data: bytes) -> str:
     return blake2b(data, digest_size=12).hexdigest()
 
 
-_CLOCKS_DIFFER_S: Final = 0.001
-"""The alarm follows the event loop's clock, the deadline the world's. Less time left than this can
-be a mere difference between the clocks."""
-
-
-class RunContext(FactLog):
+class RunContext(TimedRun):
     """One run's access to the outside, and everything that belongs to this run only. Owned by the
     run's task; tools may use it from tasks that the run started."""
 
     __slots__ = (
         "_dice",
         "_asked",
-        "_catching_up",
-        "alarm",
-        "_deadline_passed",
-        "above",
         "below",
         "past_calls",
-        "cancellation",
         "children",
         "check_claim",
         "leaves_unfinished",
@@ -159,6 +149,9 @@ class RunContext(FactLog):
             above,
             purses_of(origin) if origin else (),
         )
+        # those of TimedRun, which has no __init__ of its own
+        self.cancellation, self.above = Cancellation(), None
+        self._deadline_passed = self._catching_up = False
         self.redactor = redactor
         self.seed = seed
         """Seed of the run's dice; recorded, so that a resumed run draws the same numbers."""
@@ -171,9 +164,6 @@ class RunContext(FactLog):
         """Id of the topmost run of the tree it belongs to; its own id, if it has no parent."""
         self.session: Mapping[str, JSON] = _NOTHING
         """Data of the session that is opened with this run; {}: none is."""
-        self.cancellation = Cancellation()
-        self.alarm: Alarm
-        """The run's deadlines; set by `enter`."""
         self.mail: Mail | None = None
         """Messages from others; None: there have been none. See `mailbox.py`."""
         self.messages: Sequence[Message] = ()
@@ -184,10 +174,6 @@ class RunContext(FactLog):
         """Its child runs; None: its agent has no sub-agents."""
         self.below: tuple[RunContext, ...] = ()
         """Live child runs in this process."""
-        self.above: RunContext | None = None
-        """The parent run, if that is live in this process."""
-        self._deadline_passed = False
-        """The deadline passed by the clock while a person was being asked, which does not count."""
         self.leaves_unfinished = False
         """The run stops without a run.end, and can be resumed."""
         self.review: Review | None = None
@@ -208,9 +194,6 @@ class RunContext(FactLog):
         """Changes of the plan to apply before the next model call, in order."""
         self.past_calls: list[PastCall] | None = None
         """The conversation's calls that tools look back on; None: not determined yet."""
-        self._catching_up = False
-        """The run was resumed and still answers from its journal: the time limit is not enforced
-        yet."""
         self.check_claim = check_claim
         """Raises JournalError when this process has lost its claim on the stream; None: that cannot
         happen."""
@@ -400,79 +383,6 @@ class RunContext(FactLog):
             entry = self.spend.write_off(spent)
             with self.cancellation.shielded():
                 await self.record("effect", {"key": key, **spent}, key=key, ledger=entry)
-
-    # --- time and cancellation ------------------------------------------------------------
-
-    async def sleep(self, seconds: float) -> None:
-        """Wait, but not while a resumed run answers from its journal."""
-        if not self._recorded:
-            await self.world.sleep(seconds)
-
-    @property
-    def reason(self) -> Reason | None:
-        """Why the run was stopped; None: it was not."""
-        return self.cancellation.reason
-
-    def cancel(self, reason: Reason) -> None:
-        """Stop the run; see `cancel.py`."""
-        self.cancellation.cancel(reason)
-
-    def drain(self, within_s: float, reason: Reason = Reason.SHUTDOWN) -> None:
-        """Suspend the run; see `Cancellation.drain`."""
-        self.cancellation.drain(reason, within_s)
-
-    def enter(self) -> None:
-        """The engine starts the run in this task, and its time limit begins. A resumed run has at
-        least `cleanup_s` to answer from its journal, but calls nothing once its time is over."""
-        left = self.bounds.deadline - self.world.monotonic()
-        self._catching_up = bool(self.replayed)
-        if self._catching_up:
-            left = max(left, self.bounds.limits.cleanup_s)
-        self.alarm = Alarm(left, self._time_over)
-        self.cancellation.enter(self.alarm.loop)
-
-    def _go_live(self) -> None:
-        # nothing recorded is left to answer from: from here on the time limit applies
-        now = self.world.monotonic()
-        self.bounds.check_time(now)
-        if self._catching_up:
-            self._catching_up = False
-            self.alarm.move(self.bounds.deadline - now, self._time_over)
-
-    def begin_question(self) -> None:
-        """A person is being asked: until `end_question`, neither this run nor its ancestors use up
-        time."""
-        run: RunContext | None = self
-        while run is not None:
-            if not run.asking:
-                run.bounds.pause(run.world.monotonic())
-            run.asking += 1
-            if run is not self:
-                run.record_time_used()
-            run = run.above
-
-    def end_question(self) -> None:
-        """The question was answered or withdrawn."""
-        run: RunContext | None = self
-        while run is not None:
-            run.asking -= 1
-            if not run.asking:
-                now = run.world.monotonic()
-                run.bounds.unpause(now)
-                if run._deadline_passed:
-                    run._deadline_passed = False
-                    run.alarm.move(run.bounds.deadline - now, run._time_over)
-            run = run.above
-
-    def _time_over(self) -> None:
-        if self.asking:
-            self._deadline_passed = True  # `end_question` sets the alarm again
-            return
-        left = self.bounds.deadline - self.world.monotonic()
-        if left > _CLOCKS_DIFFER_S and not self._catching_up:  # the limit was raised meanwhile
-            self.alarm.move(left, self._time_over)
-            return
-        self.cancellation.cancel(Reason.TIMEOUT)
 
 
 def _refused(origin: Mapping[str, JSON]) -> LorimerError | None:
