@@ -91,11 +91,11 @@ class ContextStage(Stage[object, object]):
         """The share of the window that the newest messages may take, however many the compactor
         would keep."""
         pin_first: bool = True
-        """The conversation's first message is not removed, unless it is longer than a fifth of the
-        window."""
+        """The conversation's first message is not removed, as far as there is room: a fifth of the
+        window, less the input of the current run."""
         pin_markers: list[str] = Field(["[pin]"])
-        """Nor are user messages that contain one of these, as far as there is room: a fifth of the
-        window."""
+        """Nor are user messages that contain one of these, the newest first, as far as there is
+        room after that."""
 
     config: Config
 
