@@ -165,8 +165,9 @@ class ContextStage(Stage[object, object]):
         return input
 
     async def relieve(self, state: PipelineState) -> bool:
-        """Compact a prompt that the provider reports as too long, whatever the estimate: each time
-        in the same turn to half of the size before, at most MAX_RELIEFS times."""
+        """Compact a prompt that the provider reports as too long, whatever the estimate: as for a
+        window of its size, the next time in the same turn of half its size, and so on, at most
+        MAX_RELIEFS times. Returns whether anything was removed."""
         history, run = state.messages, state.run
         done = state.reliefs
         if done == MAX_RELIEFS:
