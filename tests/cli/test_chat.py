@@ -251,6 +251,26 @@ def test_prose_is_broken_between_words_and_code_is_not(monkeypatch: pytest.Monke
     assert "x" * 50 in rows
 
 
+def test_what_is_broken_loses_no_blank_and_parts_nothing_that_is_one(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    link, voiced, family = f"https://example.org/{'x' * 40}", "か\u3099", "👩\u200d👧"
+    wide = "か" * 19
+    said = f"{'a' * 40} {link}\n{wide}{voiced}ab cd\n{wide}{family}\n{'b' * 35} 10\xa0km\nend."
+    with FakeLLMServer([Turn(said)]) as server:
+        monkeypatch.setenv("ANTHROPIC_BASE_URL", server.url)
+        monkeypatch.setenv("ANTHROPIC_API_KEY", "sk-ant-test")
+        done = in_terminal(
+            *("chat", "--preset", "chat", "-m", "claude-sonnet-4-6"),
+            keys=[(b"> ", b"x\n"), (b"end.", b""), (b"> ", b"\x04")],
+            columns=40,
+        )
+    rows = [row.rstrip() for row in done.out.replace("\r", "").split("\n")]
+    assert link in rows, "joined to the word before"
+    assert voiced in done.out and family in done.out
+    assert "10\xa0km" in rows
+
+
 def test_a_chat_takes_the_options_that_its_hints_name() -> None:
     with FakeLLMServer([Turn("here")]) as server:
         words = ("chat", "--preset", "chat", "-m", "openai:mine", "--base-url", server.openai_url)

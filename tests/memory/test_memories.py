@@ -18,6 +18,7 @@ from hypothesis import strategies as st
 
 from lorimer import Pipeline, PipelinePresets, tool
 from lorimer.core.errors import ConfigError, MemoryFailed
+from lorimer.core.events import Event
 from lorimer.core.messages import Message, ToolUse
 from lorimer.core.request import Request
 from lorimer.journal import MemoryJournal
@@ -581,6 +582,27 @@ def test_of_an_item_that_is_too_long_its_beginning_and_end_are_shown(max_chars: 
         assert "The deploy key is" in told
         assert told.endswith("Bob said so.")
         assert len(told) < max_chars + 300
+
+    simulate(main)
+
+
+def test_what_is_recorded_as_found_is_told_as_it_was() -> None:
+    """Long items are shortened before they are recorded: a run of an earlier version, which left
+    them out, goes on."""
+
+    async def main(world: SimulatedWorld) -> None:
+        begun = await chat(world, ["Fine."], InMemory()).run("What is the deploy key?")
+        found = MemoryItem("a", "The deploy key is 7391. " * 1_000, pinned=True).to_json()
+        facts = [
+            Event(each.type, {**each.data, "items": [found]}, each.run_id, 0, each.time)
+            if "items" in each.data
+            else each
+            for each in begun.events[:-1]
+        ]
+        assert facts != begun.events[:-1]
+        store = await held(world, facts, begun.session_id)
+        resumed = chat(world, ["Fine."], InMemory(), journal=store)
+        assert (await resumed.resume(begun.run_id)).text == "Fine."
 
     simulate(main)
 

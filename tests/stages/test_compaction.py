@@ -454,6 +454,40 @@ def test_a_recap_leaves_room_in_a_small_window(words: str) -> None:
     simulate(main)
 
 
+@pytest.mark.parametrize("rule", ["summary", "llm_summary"])
+def test_a_short_prompt_that_is_refused_again_and_again_does_not_grow(rule: str) -> None:
+    """As beside a system prompt that fills the window. No model is asked for a recap for which
+    there is no room."""
+    refuses = False
+
+    def answer(request: Request) -> Any:
+        if written(request):
+            return recap("All of it. " * 60)
+        if refuses:
+            return APIError("too long", code=ExecutorErrorCode.EXEC_API_TOKEN_LIMIT, status=400)
+        return "Well."
+
+    async def main(world: SimulatedWorld) -> None:
+        nonlocal refuses
+        model = ScriptedModel(answer, usage=Usage(10, 5), price=Price(1.0, 1.0))
+        change = choose("context", "compactor", rule, **COMPACTORS[rule])
+        pipeline = make(world, model, "chat", change=change)
+        for exchanges in range(3, 12):
+            refuses = False
+            await pipeline.run("Q?")
+            for _ in range(exchanges):
+                await pipeline.run("Q?")
+            refuses = True
+            result = await pipeline.run("Q?", raise_on_error=False)
+            assert result.code is ExecutorErrorCode.EXEC_API_TOKEN_LIMIT
+            assert result.receipts
+            for at, receipt in enumerate(result.receipts):
+                assert len(receipt.recap.encode()) <= 4 * (receipt.before >> at) // 5 + 1
+        assert all((each.max_tokens or 0) >= 100 for each in model.requests if written(each))
+
+    simulate(main)
+
+
 def test_a_model_of_a_small_window_is_not_given_more_than_fits_to_summarise() -> None:
     """A conversation that was had with a larger one."""
 

@@ -127,5 +127,6 @@ def shortened(text: str, chars: int) -> str:
     """The text, cut in the middle if it is longer than so many characters."""
     if len(text) <= chars:
         return text
-    half = chars // 2
-    return f"{text[:half]} (... {len(text) - 2 * half} characters ...) {text[-half:]}"
+    half = max(chars, 0) // 2
+    left_out = len(text) - 2 * half
+    return f"{text[:half]} (... {left_out} characters ...) {text[half + left_out :]}"

@@ -233,11 +233,15 @@ def _size(history: History, index: int) -> int:
 
 
 def _fitted(recap: Recap, room: int) -> Recap:
-    size = len(recap.text.encode("utf-8", "surrogatepass"))
+    text = recap.text
+    if 4 * len(text) <= room:  # nearly always; no character has more bytes
+        return recap
+    size = len(text.encode("utf-8", "surrogatepass"))
     if size <= room:
         return recap
     marker = 40  # characters, at most
-    return replace(recap, text=shortened(recap.text, len(recap.text) * room // size - marker))
+    chars = len(text) * room // size - marker
+    return replace(recap, text=shortened(text, chars) if chars > 0 else "")
 
 
 def _filled(out: Receipt, recap: Recap, chosen: Selection, history: History) -> Receipt:

@@ -16,6 +16,8 @@ from lorimer.core.state import PipelineState
 from lorimer.stages.s02_compaction import Compactor, Recap, Removal
 
 _MAX_RECAP_CHARS: Final = 16_000
+_LEAST_TOKENS: Final = 100
+"""Of a recap by a model: with less it would be cut off."""
 
 
 class NoCompaction(Compactor):
@@ -116,7 +118,7 @@ class LLMSummary(Summary):
     class Config(Summary.Config):
         model: str = ""
         """The spec of the summarising model; none: the one that answers."""
-        max_tokens: int = Field(2_000, ge=100)
+        max_tokens: int = Field(2_000, ge=_LEAST_TOKENS)
         """Maximum of the recap."""
         max_input_chars: int = Field(200_000, ge=1_000)
         """Maximum length of the model's input; long messages are cut in the middle. The model that
@@ -141,7 +143,9 @@ class LLMSummary(Summary):
             recap: str
             facts: list[str]
 
-        config = self.config
+        config, most = self.config, removal.room // 4
+        if most < _LEAST_TOKENS:
+            return await super().recap(removal, state)
         shows = not config.model if config.arguments is None else config.arguments
         chars = config.max_input_chars
         if not config.model:  # half of its window, at four characters per token
@@ -156,7 +160,7 @@ class LLMSummary(Summary):
                 models=self._models,
                 run=state.run,
                 system=_SYSTEM,
-                max_tokens=min(config.max_tokens, removal.room // 4),
+                max_tokens=min(config.max_tokens, most),
             )
         except (APIError, LimitError) as error:
             plain = await super().recap(removal, state)

@@ -91,11 +91,11 @@ class ContextStage(Stage[object, object]):
         """The share of the window that the newest messages may take, however many the compactor
         would keep."""
         pin_first: bool = True
-        """The conversation's first message is not removed, unless it is longer than a fifth of the
-        window."""
+        """The conversation's first message is not removed, as far as there is room: a fifth of the
+        window, less the input of the current run."""
         pin_markers: list[str] = Field(["[pin]"])
-        """Nor are user messages that contain one of these, as far as there is room: a fifth of the
-        window."""
+        """Nor are user messages that contain one of these, the newest first, as far as there is
+        room after that."""
 
     config: Config
 
@@ -165,8 +165,9 @@ class ContextStage(Stage[object, object]):
         return input
 
     async def relieve(self, state: PipelineState) -> bool:
-        """Compact a prompt that the provider reports as too long, whatever the estimate: each time
-        in the same turn to half of the size before, at most MAX_RELIEFS times."""
+        """Compact a prompt that the provider reports as too long, whatever the estimate: as for a
+        window of its size, the next time in the same turn of half its size, and so on, at most
+        MAX_RELIEFS times. Returns whether anything was removed."""
         history, run = state.messages, state.run
         done = state.reliefs
         if done == MAX_RELIEFS:

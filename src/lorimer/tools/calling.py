@@ -71,6 +71,9 @@ async def make(
         most = min(most, entry.max_result_chars)
     call_id = f"{run.id}-{run.iteration}-{key}"
     timeout_s = entry.timeout_s or limits.tool_timeout_s
+    denied = None
+    if entry.tool.paths:
+        denied = tools.policy_in(run).denied_below(entry, input, run.world.time)
     context = ToolContext(
         run.world,
         run.id,
@@ -93,7 +96,7 @@ async def make(
         use.input,
         tools.models,
         _permits(tools, entry, run),
-        tools.policy_in(run).denied_below(entry, input, run.world.time),
+        denied,
     )
     try:
         result = await work(entry.tool, input, context, timeout_s, run)

@@ -151,8 +151,8 @@ class Policy:
     def denied_below(
         self, entry: Entry, input: ToolInput, now: Callable[[], float]
     ) -> Callable[[str], bool] | None:
-        """See `ToolContext.denied`."""
-        if not entry.tool.paths or not self.rules.of(entry).tightened:
+        """See `ToolContext.denied`. For a tool whose arguments name paths."""
+        if not self.rules.of(entry).tightened:
             return None
         rules = self.rules.in_force(self.mode, None if self.rules.lasting else now())
         return denied_paths(entry, input, rules, self.mode)

@@ -5,12 +5,17 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 from typing import Final
+from unicodedata import combining
 
 _FENCE: Final = "```"
 _AS_IT_IS: Final = ("    ", "\t", "|", _FENCE)
 """How lines begin that may be copied, or are laid out already: they are not broken."""
 _HEAD: Final = 16
 """Most characters kept of the beginning of a line."""
+_BLANKS: Final = " \t"
+"""Where prose may be broken; not at a no-break space, of which there are several."""
+_GLUE: Final = re.compile("[\u200d\U0001f3fb-\U0001f3ff]")
+"""Joins emoji, or changes the one before."""
 _ITEM: Final = re.compile(r" *(?:[-*+]|\d+[.)]) +")
 """The beginning of an item of a list: its later rows are indented to its text."""
 
@@ -48,10 +53,10 @@ class Flow:
         self._head = f"{self._head}{char}"[:_HEAD]
         if self._fenced or self._head.startswith(_AS_IT_IS):
             return f"{self._placed()}{char}"
-        if not char.isspace():
+        if char not in _BLANKS:
+            rest = self._placed() if _may_part(self._word[-1:], char) else ""
             self._word += char
-            # between letters of two columns, as in Chinese, there may be a break everywhere
-            return self._placed() if _width(char) == 2 else ""
+            return rest
         rest = self._placed()
         if self._used >= self._columns():
             return rest  # the break takes the place of the blank
@@ -67,12 +72,23 @@ class Flow:
         item = _ITEM.match(self._head)
         indent = min(len(item[0]) if item else 0, columns // 3)
         before = ""
-        if self._used + width > columns and self._used > indent and indent + width <= columns:
+        fits = indent + width <= columns or self._used >= columns  # a blank may have been there
+        if self._used + width > columns and self._used > indent and fits:
             before, self._used = f"\n{' ' * indent}", indent
         self._used += width
         if self._used > columns:  # longer than a row: the terminal breaks it
             self._used %= columns
         return f"{before}{word}"
+
+
+def _may_part(before: str, char: str) -> bool:
+    """Whether there may be a break between these two without a blank: beside letters of two
+    columns, as in Chinese, but not within what is shown as one."""
+    if before.isascii() and char.isascii():
+        return False
+    width = _width(char)
+    joined = not width or combining(char) or _GLUE.match(char) or _GLUE.match(before)
+    return not joined and 2 in (width, _width(before))
 
 
 def _width(text: str) -> int:
