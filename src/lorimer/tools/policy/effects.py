@@ -4,6 +4,7 @@ each in the canonical form that rules are matched against."""
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from enum import StrEnum
@@ -73,10 +74,12 @@ _START_UP: Final = tuple(
 its store, keys and logins."""
 
 
-_MAX_FOLDERS: Final = 8
-"""Changes of the folder that are followed in a line that is not understood."""
+_MAX_FOLDERS: Final = 64
+"""Folders in which a line that is not understood might be; with more it might be in any."""
 _MAX_OPENED: Final = 5_000
 """Files that such a line might open; with more it might open any."""
+_HOME: Final = re.compile(r"(?:~|\$HOME|\$\{HOME\})(?=/|$)")
+_HERE: Final = re.compile(r"(?:~\+|\$PWD|\$\{PWD\})(?:/+|$)")
 
 
 @record
@@ -319,26 +322,43 @@ def perhaps_redirected(
     any_file = [(tool, PathUse("file_path", "", (), climbs=False)) for tool in ("Read", "Write")]
     if len(use.text) > MAX_CHARS:  # it would take too long
         return any_file
-    found: list[tuple[str, PathUse]] = []
-    folders = [start]
-    for entry in entered(use.text)[:_MAX_FOLDERS]:
-        folders.append(os.path.join(folders[-1], _of_home(entry, place)))
+    folders = _perhaps_in(entered(use.text), place, start)
     paths = opened(use.text)
-    if len(paths) * len(folders) > _MAX_OPENED:
+    if len(folders) > _MAX_FOLDERS or len(paths) * len(folders) > _MAX_OPENED:
         return any_file
+    found: list[tuple[str, PathUse]] = []
     for path, writes in paths:
-        if path == "/dev/null" or path.isdigit():
+        if path == "/dev/null":
             continue
         for base in folders:
-            asked = os.path.join(base, _of_home(path, place))
+            asked = os.path.join(base, _named(path, place))
             found.append(("Write" if writes else "Read", path_use("file_path", asked, place)))
             if asked == path:  # absolute
                 break
     return found
 
 
-def _of_home(path: str, place: Place) -> str:
-    return place.home + path[1:] if path == "~" or path.startswith("~/") else path
+def _perhaps_in(chains: Iterable[Iterable[str]], place: Place, start: str) -> list[str]:
+    """Where a line might be after some of its changes of the folder: each may fail."""
+    found = {start: None}
+    for chain in chains:
+        here = [start]
+        for entry in chain:
+            named = _named(entry, place)
+            if named in ("", ".", "-") or "$" in named:  # no other folder, or an unknown one
+                continue
+            here = list(dict.fromkeys([*here, *[os.path.join(each, named) for each in here]]))
+            if len(here) > _MAX_FOLDERS:
+                return here
+        found.update(dict.fromkeys(here))
+    return list(found)
+
+
+def _named(path: str, place: Place) -> str:
+    """A path as a shell would have it, relative to the folder that it is in."""
+    if path.startswith(("~", "$")):
+        path = _HERE.sub("", _HOME.sub(lambda _: place.home, path, count=1), count=1)
+    return path
 
 
 def led(resources: Iterable[Resource], place: Place, folder: str = "") -> list[str]:
