@@ -276,7 +276,7 @@ def test_of_several_commands_each_has_to_be_covered(tmp_path: Path) -> None:
         "cd a; cd a; cd ../../sub; echo $X > key", 'cat < "$HOME/.env"', "cat < ${HOME}/.env",
         "cd $HOME; cat < x/.env", "cat < {.env,}", "F=.env; cat < ${F:-x}", "csh -c 'cat <.env'",
         "trap 'cat <.env' EXIT", "echo $X > 4",
-        "".join([f"cd a{number}; " for number in range(40)]) + "echo $X > x",
+        "".join([f"cd a{number}; " for number in range(40)]) + "cd sub; echo $X > key",
         "echo $X" + "".join([f" >f{number}" for number in range(6000)]),
     ],
 )  # fmt: skip
@@ -302,6 +302,7 @@ def test_what_a_shell_may_open_is_denied_in_a_line_that_is_not_understood(
         'echo "$X" > out.txt', 'echo "$X" 2>/dev/null', "make 2>&1 | tee $X",
         "cat <<EOF\n.env\nEOF",
         "cat .env $X", "grep '>' $X", "make $X >&- 3>&4-", "echo ${X:-a,b} > c", "cat $X <{a,b}",
+        "".join([f"cd a{number}; make $X > log; cd ..; " for number in range(20)]),
         "for ((i = 0; i < 3; i++)); do echo $i; done", "diff <(ls) a",
     ],
 )  # fmt: skip

@@ -20,7 +20,7 @@ from lorimer.core.jsonable import JSON, clean
 from lorimer.core.record import record
 from lorimer.tools.shell.parse import MAX_CHARS, Parsed, parse
 from lorimer.tools.shell.programs import ELSEWHERE, SHELLS
-from lorimer.tools.shell.scan import entered, opened
+from lorimer.tools.shell.scan import opened
 from lorimer.world.sandbox.view import protected_paths
 from lorimer.world.spellings import spellings
 
@@ -74,8 +74,9 @@ _START_UP: Final = tuple(
 its store, keys and logins."""
 
 
-_MAX_FOLDERS: Final = 64
-"""Folders in which a line that is not understood might be; with more it might be in any."""
+_MAX_FOLDERS: Final = 16
+"""Folders in which a line that is not understood might be, up to which each change of the folder is
+tried from all of them; after that, from the first and the last."""
 _MAX_OPENED: Final = 5_000
 """Files that such a line might open; with more it might open any."""
 _HOME: Final = re.compile(r"(?:~|\$HOME|\$\{HOME\})(?=/|$)")
@@ -322,9 +323,9 @@ def perhaps_redirected(
     any_file = [(tool, PathUse("file_path", "", (), climbs=False)) for tool in ("Read", "Write")]
     if len(use.text) > MAX_CHARS:  # it would take too long
         return any_file
-    folders = _perhaps_in(entered(use.text), place, start)
-    paths = opened(use.text)
-    if len(folders) > _MAX_FOLDERS or len(paths) * len(folders) > _MAX_OPENED:
+    paths, changes = opened(use.text)
+    folders = _perhaps_in(changes, place, start)
+    if len(paths) * len(folders) > _MAX_OPENED:
         return any_file
     found: list[tuple[str, PathUse]] = []
     for path, writes in paths:
@@ -347,9 +348,8 @@ def _perhaps_in(chains: Iterable[Iterable[str]], place: Place, start: str) -> li
             named = _named(entry, place)
             if named in ("", ".", "-") or "$" in named:  # no other folder, or an unknown one
                 continue
-            here = list(dict.fromkeys([*here, *[os.path.join(each, named) for each in here]]))
-            if len(here) > _MAX_FOLDERS:
-                return here
+            before = here if len(here) <= _MAX_FOLDERS else [start, here[-1]]
+            here = list(dict.fromkeys([*here, *[os.path.join(each, named) for each in before]]))
         found.update(dict.fromkeys(here))
     return list(found)
 

@@ -69,25 +69,22 @@ def scan_apart(text: str) -> list[list[str]]:
     return [_words(part) for reading in _readings(text) for part in _ENDS.split(reading)]
 
 
-def opened(text: str) -> list[tuple[str, bool]]:
+def opened(text: str) -> tuple[list[tuple[str, bool]], list[list[str]]]:
     """The files that a shell might open for this line, and whether it would write to them: what
-    stands behind a `<` or `>` in any reading, also where that is not a redirection. Wildcards and
-    variables that the line does not set are left as they are. Never raises."""
-    found: dict[tuple[str, bool], None] = {}
+    stands behind a `<` or `>` in any reading, also where that is not a redirection. And the folders
+    that it might change to, in order, one list per reading. Wildcards and variables that the line
+    does not set are left as they are. Never raises."""
+    files: dict[tuple[str, bool], None] = {}
+    folders: dict[tuple[str, ...], None] = {}
     for reading in _of_files(text):
+        folders[tuple([_bare(word) for word in _ENTERED.findall(reading)])] = None
         for operator, word in _OPENED.findall(reading):
             path = _bare(word)
             if operator == ">&" and _DESCRIPTOR.fullmatch(path):
                 continue
             for writes in (False, True) if operator == "<>" else (operator != "<",):
-                found[path, writes] = None
-    return list(found)
-
-
-def entered(text: str) -> list[list[str]]:
-    """The folders that a line might change to, in order; one list per reading."""
-    found = [tuple([_bare(word) for word in _ENTERED.findall(each)]) for each in _of_files(text)]
-    return [[*each] for each in dict.fromkeys(found)]
+                files[path, writes] = None
+    return list(files), [[*each] for each in folders]
 
 
 def _of_files(text: str) -> list[str]:
