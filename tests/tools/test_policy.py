@@ -277,6 +277,7 @@ def test_of_several_commands_each_has_to_be_covered(tmp_path: Path) -> None:
         "cd $HOME; cat < x/.env", "cat < {.env,}", "F=.env; cat < ${F:-x}", "csh -c 'cat <.env'",
         "trap 'cat <.env' EXIT", "echo $X > 4",
         "".join([f"cd a{number}; " for number in range(40)]) + "cd sub; echo $X > key",
+        "cd a; " * 8000 + "echo $X > x",
         "echo $X" + "".join([f" >f{number}" for number in range(6000)]),
     ],
 )  # fmt: skip

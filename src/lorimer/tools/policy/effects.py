@@ -78,7 +78,7 @@ _MAX_FOLDERS: Final = 16
 """Folders in which a line that is not understood might be, up to which each change of the folder is
 tried from all of them; after that, from the first and the last."""
 _MAX_OPENED: Final = 5_000
-"""Files that such a line might open; with more it might open any."""
+"""Files that such a line might open; with more, or in more than 250 folders, it might open any."""
 _HOME: Final = re.compile(r"(?:~|\$HOME|\$\{HOME\})(?=/|$)")
 _HERE: Final = re.compile(r"(?:~\+|\$PWD|\$\{PWD\})(?:/+|$)")
 
@@ -324,8 +324,9 @@ def perhaps_redirected(
     if len(use.text) > MAX_CHARS:  # it would take too long
         return any_file
     paths, changes = opened(use.text)
-    folders = _perhaps_in(changes, place, start)
-    if len(paths) * len(folders) > _MAX_OPENED:
+    most = min(_MAX_OPENED // (len(paths) or 1), 250)
+    folders = _perhaps_in(changes, place, start, most)
+    if len(folders) > most:
         return any_file
     found: list[tuple[str, PathUse]] = []
     for path, writes in paths:
@@ -339,8 +340,9 @@ def perhaps_redirected(
     return found
 
 
-def _perhaps_in(chains: Iterable[Iterable[str]], place: Place, start: str) -> list[str]:
-    """Where a line might be after some of its changes of the folder: each may fail."""
+def _perhaps_in(chains: Iterable[Iterable[str]], place: Place, start: str, most: int) -> list[str]:
+    """Where a line might be after some of its changes of the folder: each may fail. If there are
+    more than `most`, only some."""
     found = {start: None}
     for chain in chains:
         here = [start]
@@ -350,6 +352,8 @@ def _perhaps_in(chains: Iterable[Iterable[str]], place: Place, start: str) -> li
                 continue
             before = here if len(here) <= _MAX_FOLDERS else [start, here[-1]]
             here = list(dict.fromkeys([*here, *[os.path.join(each, named) for each in before]]))
+            if len(here) > most:
+                return here
         found.update(dict.fromkeys(here))
     return list(found)
 
