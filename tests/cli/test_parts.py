@@ -50,6 +50,11 @@ def test_what_a_terminal_would_act_on_is_written_out() -> None:
     assert text.one_line("a\n  b" * 100, 10) == "a ba ba b…"
 
 
+def test_the_rows_of_a_text_are_not_underrated() -> None:
+    assert text.rows("a" * 79 + "\n", 80) == 2
+    assert text.rows("漢" * 4000, 81) >= 100  # 40 in a row
+
+
 @pytest.mark.parametrize(
     ("platform", "variables", "expected"),
     [

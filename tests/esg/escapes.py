@@ -90,7 +90,9 @@ ESCAPES: dict[str, str] = {
     "a signal to another session": "os.kill(known['sibling'], 0)",
     "the priority of another session": "os.setpriority(os.PRIO_PROCESS, known['sibling'], 19)",
     "the processors of another session": (
-        "os.sched_setaffinity(known['sibling'], os.sched_getaffinity(0))"
+        "before = os.sched_getaffinity(known['sibling'])\n"
+        "os.sched_setaffinity(known['sibling'], {min(before)})\n"
+        "if os.sched_getaffinity(known['sibling']) == before: raise PermissionError"
     ),
     "tracing its keeper": "call(number(101, 117), 16, os.getppid(), 0, 0)",
     "tracing another session": "call(number(101, 117), 16, known['sibling'], 0, 0)",

@@ -830,6 +830,15 @@ def test_whatever_changes_in_a_pinned_folder_counts(tmp_path: Path) -> None:
     assert len(set(seen)) == len(seen)
 
 
+def test_a_folder_behind_a_link_cannot_be_trusted(tmp_path: Path) -> None:
+    (tmp_path / "conf" / "hooks").mkdir(parents=True)
+    (tmp_path / "conf" / "hooks" / "check").write_text("")
+    (tmp_path / "settings").symlink_to("conf")
+    (tmp_path / "programs").symlink_to("conf/hooks")
+    assert digest_of(tmp_path / "conf" / "hooks") != ""
+    assert digest_of(tmp_path / "settings" / "hooks") == digest_of(tmp_path / "programs") == ""
+
+
 def test_a_folder_that_cannot_be_pinned(tmp_path: Path) -> None:
     file = tmp_path / "a"
     assert digest_of(tmp_path) != ""

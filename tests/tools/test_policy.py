@@ -272,6 +272,12 @@ def test_of_several_commands_each_has_to_be_covered(tmp_path: Path) -> None:
         'echo $X > "my file"', "echo $X > my\\ file", "cd sub && echo $X > key", "echo $X > ~/.env",
         "cat $X < .env", "echo $(cat <.env)", "echo x <> .env", "echo $X > back/sub/key",
         "cd sub; cd a; cd ..; echo $X > key", "echo $X" + " > a" * 40_000,
+        "D=sub; cd $D; echo $X > key", "cd none; cd sub; echo $X > key", "echo $X > $PWD/.env",
+        "cd a; cd a; cd ../../sub; echo $X > key", 'cat < "$HOME/.env"', "cat < ${HOME}/.env",
+        "cd $HOME; cat < x/.env", "cat < {.env,}", "F=.env; cat < ${F:-x}", "csh -c 'cat <.env'",
+        "trap 'cat <.env' EXIT", "echo $X > 4",
+        "".join([f"cd a{number}; " for number in range(40)]) + "cd sub; echo $X > key",
+        "cd a; " * 8000 + "echo $X > x",
         "echo $X" + "".join([f" >f{number}" for number in range(6000)]),
     ],
 )  # fmt: skip
@@ -280,7 +286,7 @@ def test_what_a_shell_may_open_is_denied_in_a_line_that_is_not_understood(
 ) -> None:
     (world.workspace / "back").symlink_to(world.workspace)
     denied = [rule(f"{tool}(**/.env)", DENY) for tool in ("Write", "Read")]
-    denied += [rule("Write(./my file)", DENY), rule("Write(./sub/key)", DENY)]
+    denied += [rule(f"Write(./{name})", DENY) for name in ("my file", "sub/key", "4")]
     found = world.decide("Bash", command, [*denied, Rule.parse(f"Bash({command})")], Mode.BYPASS)
     assert found.action is DENY
     asked = [replace(each, action=ASK) for each in denied]
@@ -296,11 +302,14 @@ def test_what_a_shell_may_open_is_denied_in_a_line_that_is_not_understood(
     [
         'echo "$X" > out.txt', 'echo "$X" 2>/dev/null', "make 2>&1 | tee $X",
         "cat <<EOF\n.env\nEOF",
-        "cat .env $X", "grep '>' $X", "for ((i = 0; i < 3; i++)); do echo $i; done", "diff <(ls) a",
+        "cat .env $X", "grep '>' $X", "make $X >&- 3>&4-", "echo ${X:-a,b} > c", "cat $X <{a,b}",
+        "".join([f"cd a{number}; make $X > log; cd ..; " for number in range(20)]),
+        "for ((i = 0; i < 3; i++)); do echo $i; done", "diff <(ls) a",
     ],
 )  # fmt: skip
 def test_other_lines_that_are_not_understood_stay_as_they_were(world: World, command: str) -> None:
     denied = [rule(f"{tool}(**/.env)", DENY) for tool in ("Write", "Read")]
+    denied += [rule("Write(./4)", DENY), rule("Write(./-)", DENY), rule("Bash(rm **)", DENY)]
     denied += [rule("Write", DENY)]  # that is about files of which it is certain
     assert world.decide("Bash", command, denied, Mode.BYPASS).action is ALLOW
 

@@ -390,6 +390,7 @@ def test_what_is_forbidden_is_found_anywhere(text: str) -> None:
         ("git push **", "for i in pull fetch add rm commit push; do git $i; done"),
         ("rm **", "a=r; a+=m; $a x"), ("rm -rf **", "rm -{r,f} x"),
         ("rm **", "a=r; a=${a}m; $a x"), ("rm **", 'a=r;b="$a"m;$b x'),
+        ("rm **", "a=${b:-rm}; $a x"), ("rm **", "a=r; a=${b:-${a}}m; $a x"),
         ("rm **", "a[0]=rm; $a x"), ("rm **", "select i in rm; do $i x; break; done <<< 1"),
         ("rm **", "a=r" + "; b=$c" * 3000 + "; b=${a}m; $b x"),
         ("rm **", "x" * 9000 + "/r{" + "x," * 9000 + "m} y"),

@@ -74,8 +74,12 @@ def seen_on_line(text: str) -> str:
 
 
 def rows(text: str, width: int) -> int:
-    """How many rows of a screen of this width the text takes, at most."""
-    return sum([1 + _columns(line) // max(width, 1) for line in text.split("\n")])
+    """How many rows of a screen of this width the text takes, at most. A wide letter may leave the
+    last column of a row empty."""
+    narrow, wide = max(width, 1), max(width - 1, 1)
+    return sum(
+        [1 + _columns(line) // (narrow if line.isascii() else wide) for line in text.split("\n")]
+    )
 
 
 def _columns(line: str) -> int:

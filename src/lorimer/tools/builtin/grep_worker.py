@@ -24,20 +24,22 @@ def search(
     each, as (number from 1, whether it matches, text). Keeps no others: there may be millions."""
     count, after = 0, 0
     shown: list[tuple[int, bool, str]] = []
-    before: deque[tuple[int, bool, str]] = deque(maxlen=context)
+    before: deque[str] = deque(maxlen=context)
     for number, line in enumerate(io.BytesIO(data), 1):
         text = line.decode("utf-8", "replace").removesuffix("\n").rstrip("\r")
         hit = bool(matches(text))
         count += hit
         if hit and count <= room:
-            shown += [*before, (number, True, text[:MAX_LINE_CHARS])]
+            first = number - len(before)
+            shown += [(first + at, False, each[:MAX_LINE_CHARS]) for at, each in enumerate(before)]
+            shown.append((number, True, text[:MAX_LINE_CHARS]))
             before.clear()
             after = context
         elif after:
             shown.append((number, False, text[:MAX_LINE_CHARS]))
             after -= 1
         elif context:
-            before.append((number, False, text[:MAX_LINE_CHARS]))
+            before.append(text)
     return count, shown
 
 

@@ -15,12 +15,12 @@ MAX_BYTES: Final = 4_000_000
 
 def digest_of(folder: Path) -> str:
     """The SHA-256 of all names and contents below a folder, in hex; "" if the folder cannot be
-    read, or contains more than 200 files or 4 MB, a link, or anything but files and folders.
-    Blocks."""
+    read, or contains more than 200 files or 4 MB, a link, or anything but files and folders, or if
+    it, or the folder that it is in, is a link: who may change that chooses the contents. Blocks."""
     total = hashlib.sha256()
     left, size = MAX_FILES, MAX_BYTES
     try:
-        if not folder.is_dir():
+        if folder.is_symlink() or folder.parent.is_symlink() or not folder.is_dir():
             return ""
         for parent, folders, names in os.walk(folder, onerror=_raise):
             folders.sort()

@@ -19,7 +19,7 @@ def denied_paths(
     """Whether rules that name something deny this call with a path, absolute and without links, in
     place of its own, or ask about it; None: there are no such rules."""
     about = rules.of(entry)
-    if not any(rule.input is not None for rule in rules.about(entry)):
+    if not (about.deny.named or about.ask.named):
         return None
 
     def denied(path: str) -> bool:

@@ -4,6 +4,7 @@ each in the canonical form that rules are matched against."""
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from enum import StrEnum
@@ -19,7 +20,7 @@ from lorimer.core.jsonable import JSON, clean
 from lorimer.core.record import record
 from lorimer.tools.shell.parse import MAX_CHARS, Parsed, parse
 from lorimer.tools.shell.programs import ELSEWHERE, SHELLS
-from lorimer.tools.shell.scan import entered, opened
+from lorimer.tools.shell.scan import opened
 from lorimer.world.sandbox.view import protected_paths
 from lorimer.world.spellings import spellings
 
@@ -73,10 +74,13 @@ _START_UP: Final = tuple(
 its store, keys and logins."""
 
 
-_MAX_FOLDERS: Final = 8
-"""Changes of the folder that are followed in a line that is not understood."""
+_MAX_FOLDERS: Final = 16
+"""Folders in which a line that is not understood might be, up to which each change of the folder is
+tried from all of them; after that, from the first and the last."""
 _MAX_OPENED: Final = 5_000
-"""Files that such a line might open; with more it might open any."""
+"""Files that such a line might open; with more, or in more than 250 folders, it might open any."""
+_HOME: Final = re.compile(r"(?:~|\$HOME|\$\{HOME\})(?=/|$)")
+_HERE: Final = re.compile(r"(?:~\+|\$PWD|\$\{PWD\})(?:/+|$)")
 
 
 @record
@@ -319,26 +323,46 @@ def perhaps_redirected(
     any_file = [(tool, PathUse("file_path", "", (), climbs=False)) for tool in ("Read", "Write")]
     if len(use.text) > MAX_CHARS:  # it would take too long
         return any_file
-    found: list[tuple[str, PathUse]] = []
-    folders = [start]
-    for entry in entered(use.text)[:_MAX_FOLDERS]:
-        folders.append(os.path.join(folders[-1], _of_home(entry, place)))
-    paths = opened(use.text)
-    if len(paths) * len(folders) > _MAX_OPENED:
+    paths, changes = opened(use.text)
+    most = min(_MAX_OPENED // (len(paths) or 1), 250)
+    folders = _perhaps_in(changes, place, start, most)
+    if len(folders) > most:
         return any_file
+    found: list[tuple[str, PathUse]] = []
     for path, writes in paths:
-        if path == "/dev/null" or path.isdigit():
+        if path == "/dev/null":
             continue
         for base in folders:
-            asked = os.path.join(base, _of_home(path, place))
+            asked = os.path.join(base, _named(path, place))
             found.append(("Write" if writes else "Read", path_use("file_path", asked, place)))
             if asked == path:  # absolute
                 break
     return found
 
 
-def _of_home(path: str, place: Place) -> str:
-    return place.home + path[1:] if path == "~" or path.startswith("~/") else path
+def _perhaps_in(chains: Iterable[Iterable[str]], place: Place, start: str, most: int) -> list[str]:
+    """Where a line might be after some of its changes of the folder: each may fail. If there are
+    more than `most`, only some."""
+    found = {start: None}
+    for chain in chains:
+        here = [start]
+        for entry in chain:
+            named = _named(entry, place)
+            if named in ("", ".", "-") or "$" in named:  # no other folder, or an unknown one
+                continue
+            before = here if len(here) <= _MAX_FOLDERS else [start, here[-1]]
+            here = list(dict.fromkeys([*here, *[os.path.join(each, named) for each in before]]))
+            if len(here) > most:
+                return here
+        found.update(dict.fromkeys(here))
+    return list(found)
+
+
+def _named(path: str, place: Place) -> str:
+    """A path as a shell would have it, relative to the folder that it is in."""
+    if path.startswith(("~", "$")):
+        path = _HERE.sub("", _HOME.sub(lambda _: place.home, path, count=1), count=1)
+    return path
 
 
 def led(resources: Iterable[Resource], place: Place, folder: str = "") -> list[str]:

@@ -420,12 +420,20 @@ def _perhaps_opened(call: Call, use: CommandUse, rules: Rules, mode: Mode) -> It
     """What rules that name files deny, or ask about, of those that a shell might open for a line
     that is not understood, or that another shell gets."""
     about = {name: rules.of(rules.file_tool(name)) for name in ("Read", "Write")}
-    if not any(each.tightened for each in about.values()):
+    sides = {
+        name: [
+            (action, side)
+            for action, side in ((Action.DENY, each.deny), (Action.ASK, each.ask))
+            if side.named
+        ]
+        for name, each in about.items()
+    }
+    if not any(sides.values()):
         return
     for name, path in perhaps_redirected(use, rules.place, call.folder):
         entry = rules.file_tool(name)
         inner = Call(entry, {path.argument: path.text}, entry.kinds, (path,))
-        for action, side in ((Action.DENY, about[name].deny), (Action.ASK, about[name].ask)):
+        for action, side in sides[name]:
             named = [rule for rule in side.possible(inner) if rule.input is not None]
             if action is Action.ASK and mode is Mode.BYPASS:
                 named = [rule for rule in named if SOURCES[rule.source].final]

@@ -28,6 +28,8 @@ class Side:
         # where one is told of several, it is the one that binds most
         bound = sorted(bound, key=lambda each: not SOURCES[each.rule.source].final)
         self.bare = tuple([each.rule for each in bound if each.rule.input is None])
+        self.named = len(self.bare) < len(bound)
+        """Whether a rule names what it is about, not the whole tool."""
         self._entry = entry
         self._place = place
         self._commands: dict[CommandRule, Rule] = {}

@@ -22,7 +22,10 @@ from lorimer.tools.shell.program_tables import (
 ELSEWHERE: Final = frozenset({"cd", "pushd", "popd"})
 """Commands after which relative paths mean something else."""
 
-SHELLS: Final = frozenset("sh bash dash ash zsh ksh mksh fish busybox eval env".split())
+SHELLS: Final = frozenset(
+    "sh bash dash ash zsh ksh mksh yash fish csh tcsh rbash busybox toybox eval env trap alias "
+    "su sg runuser script watch flock".split()
+)
 """Commands that may parse a word of theirs as a command line of its own."""
 
 ENVIRONMENT: Final = frozenset(

@@ -23,7 +23,7 @@ _SET: Final = re.compile(
     r"(?:^|[\s;&|(])([A-Za-z_][A-Za-z0-9_]*)(?:\[[^\]\s]{0,40}\])?(\+?)=([^\s;&|()]*)"
 )
 _LOOP: Final = re.compile(r"\b(?:for|select)\s+([A-Za-z_][A-Za-z0-9_]*)\s+in\s+([^;\n]*)")
-_NAMED: Final = re.compile(r"\$(?:\{([A-Za-z_][A-Za-z0-9_]*)\}|([A-Za-z_][A-Za-z0-9_]*))")
+_NAMED: Final = re.compile(r"\$(?:\{([A-Za-z_][A-Za-z0-9_]*+)[^{}]*+\}|([A-Za-z_][A-Za-z0-9_]*))")
 _BEFORE_QUOTE: Final = re.compile(r"\$([A-Za-z_][A-Za-z0-9_]*)(?=[\\'\"])")
 _ELSE: Final = re.compile(r"\$\{(?>[A-Za-z0-9_@*#?!-]+?:?[-=+])([^{}]*+)\}")
 _SUBSTITUTED: Final = re.compile(r"\$\(([^()]*)\)|`([^`]*)`")
@@ -45,6 +45,7 @@ _FILE: Final = r"""(?:'[^']*+'|"(?:[^"\\]|\\.)*+"|\\.|[^\s;&|()<>'"\\`])++"""  #
 _OPENED: Final = re.compile(rf"(<>|&?>>|&>|>[|&]?|(?<!<)<)(?![<>(&])[ \t]*({_FILE})", re.DOTALL)
 _ENTERED: Final = re.compile(rf"(?<![\w.-])(?:cd|pushd)[ \t]+(?:-\S*[ \t]+)*({_FILE})", re.DOTALL)
 _UNQUOTED: Final = re.compile(r"\\(.)|['\"]", re.DOTALL)
+_DESCRIPTOR: Final = re.compile(r"[0-9]*-?")
 _MIN_WAYS: Final = 4
 """Values of a variable, and alternatives in braces, that are tried however long the line is."""
 _MAX_INSERTED: Final = 2_000_000
@@ -68,30 +69,27 @@ def scan_apart(text: str) -> list[list[str]]:
     return [_words(part) for reading in _readings(text) for part in _ENDS.split(reading)]
 
 
-def opened(text: str) -> list[tuple[str, bool]]:
+def opened(text: str) -> tuple[list[tuple[str, bool]], list[list[str]]]:
     """The files that a shell might open for this line, and whether it would write to them: what
-    stands behind a `<` or `>` in any reading, also where that is not a redirection. Wildcards and
-    variables that the line does not set are left as they are. Never raises."""
-    found: dict[tuple[str, bool], None] = {}
+    stands behind a `<` or `>` in any reading, also where that is not a redirection. And the folders
+    that it might change to, in order, one list per reading. Wildcards and variables that the line
+    does not set are left as they are. Never raises."""
+    files: dict[tuple[str, bool], None] = {}
+    folders: dict[tuple[str, ...], None] = {}
     for reading in _of_files(text):
+        folders[tuple([_bare(word) for word in _ENTERED.findall(reading)])] = None
         for operator, word in _OPENED.findall(reading):
             path = _bare(word)
+            if operator == ">&" and _DESCRIPTOR.fullmatch(path):
+                continue
             for writes in (False, True) if operator == "<>" else (operator != "<",):
-                found[path, writes] = None
-    return list(found)
-
-
-def entered(text: str) -> list[str]:
-    """The folders that a line might change to, in order."""
-    readings = _of_files(text)
-    return list(
-        dict.fromkeys([_bare(word) for each in readings for word in _ENTERED.findall(each)])
-    )
+                files[path, writes] = None
+    return list(files), [[*each] for each in folders]
 
 
 def _of_files(text: str) -> list[str]:
     """The readings in which files are looked for: also with quotes, since names may have blanks."""
-    return list(dict.fromkeys([text, *_given(text), *_readings(text)]))
+    return list(dict.fromkeys([text, *_given(text), *_chosen(text), *_readings(text)]))
 
 
 def _bare(word: str) -> str:
@@ -124,9 +122,8 @@ def _readings(text: str) -> list[str]:
         readings += [_SUBSTITUTED.sub(way, plain) for way in ("", _arguments)]
     if "{" in bare and "," in bare:
         plain = readings[-1]
-        most = max([found.count(",") for found in _BRACES.findall(plain)], default=0) + 1
-        readings += [_BRACES.sub(_choice(at), plain) for at in range(_ways(most, plain))]
-        each = partial(_all_choices, most=_MAX_INSERTED // plain.count("{"))
+        readings += _chosen(plain)
+        each = partial(_all_choices, most=_MAX_INSERTED // (plain.count("{") + 1))
         readings.append(_IN_BRACES.sub(each, plain))
     return list(dict.fromkeys(readings))
 
@@ -150,8 +147,9 @@ def _given(text: str) -> list[str]:
     longest = _MAX_INSERTED // (text.count("$") + 1)
 
     def known(name: str, value: str) -> None:
-        before = values.setdefault(name, [])
-        before.append(_NAMED.sub(partial(given, at=-1), value)[:longest])  # `a=${b}c`
+        value = _NAMED.sub(partial(given, at=-1), value)  # `a=${b}c`
+        each = [value, _ELSE.sub(r"\1", value)] if "${" in value else [value]  # `a=${b:-c}`
+        values.setdefault(name, []).extend([one[:longest] for one in dict.fromkeys(each)])
 
     def given(found: re.Match[str], at: int) -> str:
         each = values.get(found[1] or found[2], ())
@@ -169,6 +167,12 @@ def _given(text: str) -> list[str]:
     if "${" in text:
         found.append(_ELSE.sub(r"\1", text))
     return found
+
+
+def _chosen(text: str) -> list[str]:
+    """The line with the first, second, ... alternative in each of its braces."""
+    most = max([found.count(",") for found in _BRACES.findall(text)], default=-1) + 1
+    return [_BRACES.sub(_choice(at), text) for at in range(_ways(most, text))]
 
 
 def _arguments(found: re.Match[str]) -> str:

@@ -71,14 +71,18 @@ _CODE_AARCH64: Final = {
 _OF_CODE: Final = {"x86_64": _CODE_X86_64, "aarch64": _CODE_AARCH64}
 _MACHINES: Final = {"x86_64": (0xC000003E, _X86_64), "aarch64": (0xC00000B7, _AARCH64)}
 
-_SCHEDULING: Final[Mapping[str, tuple[int, ...]]] = {
-    "setpriority": (0, 0),
-    "ioprio_set": (1, 0),
-    **dict.fromkeys(
-        ("sched_setparam", "sched_setscheduler", "sched_setaffinity", "sched_setattr"), (0,)
-    ),
+_SCHEDULING: Final[Mapping[str, tuple[tuple[int, ...], int]]] = {
+    "setpriority": ((0, 0), errno.EPERM),
+    "ioprio_set": ((1, 0), errno.EPERM),
+    "sched_setparam": ((0,), errno.EPERM),
+    "sched_setscheduler": ((0,), errno.EPERM),
+    "sched_setattr": ((0,), errno.EPERM),
+    "sched_setaffinity": ((0,), 0),
 }
-"""Calls about how much a process may run, and their first arguments for the one that makes them."""
+"""Calls about how much a process may run, their first arguments for the thread that makes them, and
+the error for another: a filter cannot tell a thread of the same program from another program. A
+program binds its threads to processors without expecting an error: OpenMP ends with it. So that
+does nothing, and is no error."""
 _CONDITIONAL: Final = (
     *("socket", "clone", "unshare", "clone3", "setrlimit", "prlimit64"),
     *_SCHEDULING,
@@ -164,11 +168,11 @@ def _refusing(arch: int, numbers: Mapping[str, int]) -> _Code:
 
 def _schedule_only_itself(code: _Code, numbers: Mapping[str, int]) -> None:
     """Landlock does not prevent slowing down other processes of the same user."""
-    for name, own in _SCHEDULING.items():
+    for name, (own, error) in _SCHEDULING.items():
         body = _Code()
         for index, value in enumerate(own):
             body.load(_argument(index))
-            body.unless(_EQUAL, value, errno.EPERM)
+            body.unless(_EQUAL, value, error)
         body.give(_ALLOW)
         code.block(numbers[name], body)
 
