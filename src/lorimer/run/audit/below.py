@@ -20,7 +20,7 @@ from lorimer.core.jsonable import no_data
 from lorimer.journal.family import ChildRecord, descendants
 from lorimer.journal.fold import Fold
 from lorimer.journal.outcome import texts_said
-from lorimer.journal.recording import recorded, used_s
+from lorimer.journal.recording import Recording, recorded, used_s
 from lorimer.run.agent import RunnableAgent
 from lorimer.run.audit.observing import Audited, close_of
 from lorimer.run.audit.port import Audit, AuditClose, AuditStart, RunAudit
@@ -64,8 +64,7 @@ class AuditsBelow:
         self._known = known
         known.add(root.run_id)
         self._closed: set[str] = set()
-        self._suspended = False
-        """One of them was suspended, and may have been given up since."""
+        """Those whose end the audit has."""
 
     def of(self, child: ChildRecord, parent_run_id: str) -> Observer:
         """The observer of a run that is about to begin or to go on."""
@@ -73,26 +72,22 @@ class AuditsBelow:
         self._known.add(child.run_id)
         return made
 
-    async def end(self, above: RunResult, *, again: bool) -> None:
-        """The run above has ended or is suspended, and nothing below it is live any more. `again`:
-        it was begun before."""
-        self.forget()
-        live = list(self._live.values())
-        for each in live:
+    async def end(self, above: RunResult, *, missed: bool) -> None:
+        """The run above is over here, and nothing below it is live any more. `missed`: there may be
+        more below it than was live here."""
+        self._known -= {self._root.run_id, *self._live}
+        for each in self._live.values():
             each.over.set()
-        if tasks := [each.task for each in live if each.task is not None]:
+        if tasks := [each.task for each in self._live.values() if each.task is not None]:
             await asyncio.wait(tasks)
-        missed = again or self._suspended
+        missed = missed or not self._closed.issuperset(self._live)
         if missed and above.run is not None and above.status != "suspended":
             await self._record_missed(above.run.events)
 
-    def forget(self) -> None:
-        """Nothing of it is live any more."""
-        self._known -= {self._root.run_id, *self._live}
-
     async def _record_missed(self, facts: list[Event]) -> None:
-        """Record the runs whose end was not recorded here: another process may have died before it
-        could. Stops when the audit or the journal fails."""
+        """Record the runs whose end was not recorded yet: the audit failed, the run was given up
+        while it was suspended, or another process died before it could. Stops when the audit or the
+        journal fails."""
         line = {0: self._root.run_id}
         try:
             async for depth, child, row in descendants(self._journal, facts):
@@ -100,8 +95,10 @@ class AuditsBelow:
                 line[depth] = above if is_phase(child) else child.run_id
                 if row is None or is_phase(child) or child.run_id in self._closed:
                     continue
-                begun = await recorded(self._journal, row.run_id)
-                audit = await self.opened(child, above, begun.facts[0])
+                found = await recorded(self._journal, row.run_id)
+                if not _has_stopped(found):
+                    continue
+                audit = await self.opened(child, above, found.facts[0])
                 if audit is None or not await self.close(child.run_id, audit):
                     return
         except (JournalError, PipelineError) as error:
@@ -136,9 +133,7 @@ class AuditsBelow:
 
         if not await self._bounded("audit.close", work):
             return False
-        if end.status == "suspended":
-            self._suspended = True
-        else:
+        if end.status != "suspended":
             self._closed.add(run_id)
         return True
 
@@ -147,8 +142,7 @@ class AuditsBelow:
         found = await recorded(self._journal, run_id)
         if found.end is not None:
             return close_of(await self._result(run_id), used_s(found.facts))
-        last = found.facts[-1]
-        if last.type != "run.suspended":
+        if not _has_stopped(found):
             return None
         fold = Fold()
         for fact in found.facts:
@@ -161,7 +155,7 @@ class AuditsBelow:
             used_s(found.facts),
             run.usage,
             run.cost_nano,
-            str(last.data.get("code", "")),
+            str(found.facts[-1].data.get("code", "")),
         )
 
     async def _bounded(self, what: str, call: Callable[[], Awaitable[T]]) -> T | None:
@@ -193,7 +187,7 @@ class _Below:
                 self.over.set()
         elif self._to is not None:
             self._to.hear(event)
-        elif len(self._waiting) < MAX_WAITING:
+        elif len(self._waiting) < MAX_WAITING and not self.task.done():
             self._waiting.append(event)
 
     def below(self, child: ChildRecord) -> Observer | None:
@@ -214,6 +208,11 @@ class _Below:
         self._waiting.clear()
         await self.over.wait()
         await self._all.close(self._child.run_id, audit)
+
+
+def _has_stopped(run: Recording) -> bool:
+    """Whether it has ended, or is suspended."""
+    return run.facts[-1].type in _LAST
 
 
 def _name_in(start: Event) -> str:
