@@ -269,6 +269,27 @@ def test_row_47_a_phase_that_is_cancelled_from_elsewhere_ends_the_run() -> None:
     assert simulate(main).status == "cancelled"
 
 
+def test_whoever_waits_for_a_run_sees_the_phases_that_began_meanwhile() -> None:
+    async def main(world: World) -> None:
+        write = [use(id="c2", s=10), use(id="c3"), "text"]
+        model = model_of(system_is(find=[use(id="c1", s=10), "facts"], write=write))
+        one = executor_of(model, tools=[Work(world)], world=world, journal=MemoryJournal(world))
+        other = executor_of(model, tools=[Work(world)], world=world, journal=one.journal)
+        agent = with_phases(Phase("find", "Find"), Phase("write", "Write"))
+        going = one.start(agent, "go", Invocation(run_id="R"))
+        await world.sleep(5)
+        seen: list[RunStep] = []
+        asked = Invocation(on_step=seen.append)
+        waits = asyncio.create_task(other.resume(agent, "R", asked, wait_s=60))
+        await world.sleep(10)
+        one.shut_down()
+        assert (await going).status == "suspended"
+        assert (await waits).output == "text"
+        assert [step.id for step in seen] == ["c2", "c2", "c3", "c3"]
+
+    simulate(main)
+
+
 def test_row_50_a_resumed_run_skips_phases_that_are_done_and_goes_on_with_the_interrupted() -> None:
     world = SimulatedWorld(1)
     journal = MemoryJournal(world)
