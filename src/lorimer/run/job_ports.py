@@ -305,8 +305,8 @@ class JobWithPorts(Job):
             guarded("attachments", partial(ports.attachments.rest, run_id), warnings)
         elif ports.attachments is not None and self._parks:
             drained = partial(ports.attachments.drain, run_id)
-            left = guarded("attachments", drained, warnings)
-            result.artifacts += artifacts_of("attachments", left, warnings)
+            parked = guarded("attachments", drained, warnings)
+            result.artifacts += artifacts_of("attachments", parked, warnings)
             guarded("attachments", partial(ports.attachments.close, run_id), warnings)
         # it has ended, or another process has it: what is stored for it does not belong to this
         # call

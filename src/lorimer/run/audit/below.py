@@ -20,7 +20,7 @@ from lorimer.core.jsonable import no_data
 from lorimer.journal.family import ChildRecord, descendants
 from lorimer.journal.fold import Fold
 from lorimer.journal.outcome import texts_said
-from lorimer.journal.recording import Recording, recorded, used_s
+from lorimer.journal.recording import recorded, used_s
 from lorimer.run.agent import RunnableAgent
 from lorimer.run.audit.observing import Audited, close_of
 from lorimer.run.audit.port import Audit, AuditClose, AuditStart, RunAudit
@@ -95,10 +95,8 @@ class AuditsBelow:
                 line[depth] = above if is_phase(child) else child.run_id
                 if row is None or is_phase(child) or child.run_id in self._closed:
                     continue
-                found = await recorded(self._journal, row.run_id)
-                if not _has_stopped(found):
-                    continue
-                audit = await self.opened(child, above, found.facts[0])
+                begun = await recorded(self._journal, row.run_id)
+                audit = await self.opened(child, above, begun.facts[0])
                 if audit is None or not await self.close(child.run_id, audit):
                     return
         except (JournalError, PipelineError) as error:
@@ -142,7 +140,8 @@ class AuditsBelow:
         found = await recorded(self._journal, run_id)
         if found.end is not None:
             return close_of(await self._result(run_id), used_s(found.facts))
-        if not _has_stopped(found):
+        last = found.facts[-1]
+        if last.type != "run.suspended":
             return None
         fold = Fold()
         for fact in found.facts:
@@ -155,7 +154,7 @@ class AuditsBelow:
             used_s(found.facts),
             run.usage,
             run.cost_nano,
-            str(found.facts[-1].data.get("code", "")),
+            str(last.data.get("code", "")),
         )
 
     async def _bounded(self, what: str, call: Callable[[], Awaitable[T]]) -> T | None:
@@ -208,11 +207,6 @@ class _Below:
         self._waiting.clear()
         await self.over.wait()
         await self._all.close(self._child.run_id, audit)
-
-
-def _has_stopped(run: Recording) -> bool:
-    """Whether it has ended, or is suspended."""
-    return run.facts[-1].type in _LAST
 
 
 def _name_in(start: Event) -> str:
