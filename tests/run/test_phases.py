@@ -35,6 +35,7 @@ from lorimer.run import (
     RunnableAgent,
     RunResult,
     RunStep,
+    Seen,
     SessionTools,
     Skill,
     ToolSession,
@@ -627,6 +628,33 @@ def test_the_critic_of_a_run_sees_the_phase_at_work_and_gives_it_turns() -> None
 
     result, faults = simulate_in(world, second)
     assert (result.status, result.output, len(result.steps), faults) == ("ok", "end", 4, [])
+
+
+def test_turns_that_a_critic_gives_to_a_phase_are_not_for_the_next_one() -> None:
+    async def main(world: World) -> None:
+        async def late(seen: Seen) -> Decision | None:
+            if len(critic.seen) > 1:
+                return None
+            await world.sleep(28)
+            return Decision(raise_turns=3)
+
+        critic = Says(late, limit_s=600)
+        find = [use(id="c1", s=20), "facts"]
+        write = [use(id=f"w{n}", s=30, n=n) for n in range(3)]
+        executor = executor_of(
+            model_of(system_is(find=find, write=write)),
+            tools=[Work(world)],
+            world=world,
+            ports=Ports(critic=critic),
+        )
+        agent = with_phases(
+            Phase("find", "Find", max_turns=2), Phase("write", "Write", max_turns=2)
+        )
+        agent = replace(agent, timeout_s=600, critic=True)
+        await executor.run(agent, "go")
+        assert {seen.max_turns for seen in critic.seen} == {2}
+
+    simulate(main)
 
 
 @pytest.mark.parametrize("limit", ["max_depth", "max_descendants"])
