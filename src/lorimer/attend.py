@@ -21,8 +21,6 @@ _log: Final = logger("lorimer.attend")
 _CONFLICT: Final = ExecutorErrorCode.EXEC_JOURNAL_CONFLICT
 _ELSEWHERE: Final = (ExecutorErrorCode.EXEC_RUN_BUSY, _CONFLICT)
 """Another process has the run, and receives the message too; or it had the run, and died."""
-_UNENDED: Final = (*_ELSEWHERE, ExecutorErrorCode.EXEC_JOURNAL_FAILED)
-"""Reasons to stop after which a run has recorded no end."""
 _LOOK_S: Final = 0.25
 """Seconds after which to check whether a run that was to stop has continued."""
 AGAIN_S: Final = 5.0
@@ -158,33 +156,37 @@ class Attendant:
         try:
             ended, taken = await self._resumed(run_id)
             if not ended and self._open:
-                await self._wait_for_new(run_id)
+                ended = await self._look_below(run_id)
         finally:
-            del self._tasks[run_id]
-            if ended:
-                self._waiting.pop(run_id)()
-                del self._streams[run_id]
-                for each in [one for one, root in self._root_of.items() if root == run_id]:
-                    del self._root_of[each]
-            elif run_id in self._wake_again and self._open:
-                self._wake_again.discard(run_id)
-                self._wake(run_id)
-            elif taken and self._open and run_id not in self._timers:
-                later = asyncio.get_running_loop().call_later
-                self._timers[run_id] = later(AGAIN_S, self._try_again, run_id)
+            self._leave(run_id, ended=ended, taken=taken)
+
+    def _leave(self, run_id: str, *, ended: bool, taken: bool = False) -> None:
+        """The task of a run is over."""
+        del self._tasks[run_id]
+        if ended:
+            self._waiting.pop(run_id)()
+            del self._streams[run_id]
+            self._wake_again.discard(run_id)
+            for each in [one for one, root in self._root_of.items() if root == run_id]:
+                del self._root_of[each]
+        elif run_id in self._wake_again and self._open:
+            self._wake_again.discard(run_id)
+            self._wake(run_id)
+        elif taken and self._open and run_id not in self._timers:
+            later = asyncio.get_running_loop().call_later
+            self._timers[run_id] = later(AGAIN_S, self._try_again, run_id)
 
     async def _resumed(self, run_id: str) -> tuple[bool, bool]:
-        """Resume the run, and return whether it has ended, and whether another process has it."""
+        """Resume the run, and return whether it has ended well, and whether another process has
+        it."""
         try:
             async with self._slots:
                 self._wake_again.discard(run_id)
                 if not self._open:
                     return False, False
                 result = await self._resume(run_id)
-            ended = result.status != "suspended" and result.code not in _UNENDED
-            if ended and not result.success:  # an executor also returns a result when it refuses
-                ended = await self._is_over(run_id)
-            return ended, result.code is _CONFLICT
+            # an executor also returns a result when it refuses: another may not be the run's end
+            return result.success, result.code is _CONFLICT
         except LorimerError as error:
             level = logging.DEBUG if error.code in _ELSEWHERE else logging.WARNING
             _log.log(level, "run %s was not resumed: %s", run_id, error)
@@ -193,18 +195,17 @@ class Attendant:
             _log.warning("run %s was not resumed", run_id, exc_info=True)
             return False, False
 
-    async def _wait_for_new(self, run_id: str) -> None:
-        """Watch the inboxes of the child runs that it has begun since."""
+    async def _look_below(self, run_id: str) -> bool:
+        """Watch the inboxes of the child runs that it has begun since. Returns whether it has
+        ended itself, however and in whichever process."""
         try:
             row = await self._journal.find_run(run_id)
-            if row is not None:
-                await self._wait_below(row)
+            if row is None or row.status:
+                return True
+            await self._wait_below(row)
         except JournalError as error:
             _log.warning("child runs of %s are not waited for: %s", run_id, error)
-
-    async def _is_over(self, run_id: str) -> bool:
-        row = await self._journal.find_run(run_id)
-        return row is None or bool(row.status)
+        return False
 
     def _try_again(self, run_id: str) -> None:
         self._timers.pop(run_id, None)
@@ -213,7 +214,7 @@ class Attendant:
 
     async def _resume_if_posted(self, run_id: str) -> None:
         """Resume the run, if the message is still there: no other process has taken it. If one
-        has, wait for messages to what the run has begun there."""
+        has, wait for messages to what the run has begun there, unless it has ended."""
         try:
             posted = [each for each in self._streams[run_id] if await self._journal.posts(each)]
         except JournalError as error:
@@ -222,10 +223,8 @@ class Attendant:
         if posted:
             await self._resume_run(run_id)
             return
+        ended = False
         try:
-            await self._wait_for_new(run_id)
+            ended = await self._look_below(run_id)
         finally:
-            del self._tasks[run_id]
-            if run_id in self._wake_again and self._open:
-                self._wake_again.discard(run_id)
-                self._wake(run_id)
+            self._leave(run_id, ended=ended)

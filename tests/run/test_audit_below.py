@@ -238,6 +238,33 @@ def test_an_audit_that_fails_for_them_costs_the_run_a_warning_and_leaves_nothing
     assert (result.status, result.output, len(result.warnings)) == ("ok", "desk done", 1)
 
 
+@pytest.mark.parametrize("how", ["raises", "hangs"])
+@pytest.mark.parametrize("whose", ["desk", "payer", "clerk"])
+def test_an_audit_that_fails_once_has_every_run_in_the_end(whose: str, how: str) -> None:
+    async def main(world: World) -> None:
+        class Failing(AuditLog):
+            failed = False
+
+            async def start(self, start: AuditStart) -> RunAudit:
+                if start.name == whose and not self.failed:
+                    self.failed = True
+                    if how == "raises":
+                        raise OSError("busy")
+                    await world.sleep(10.5)
+                return await super().start(start)
+
+        log = Failing(MemoryAudit(), world=world, threads=False)
+        result = await host(world, log).run(DESK, "go", ASKED)
+        assert (result.status, len(result.warnings)) == ("ok", 1)
+        if (whose, how) == ("desk", "raises"):
+            assert await log.runs() == []  # nothing of it, rather than runs without a root
+        else:
+            require_whole(await line_of(log))
+        assert await log.runs(unfinished=True) == []
+
+    simulate(main)
+
+
 def test_whoever_waited_for_a_person_and_was_given_up_has_that_end_in_the_audit() -> None:
     def both(request: Request) -> Any:
         if len(request.messages) > 1:

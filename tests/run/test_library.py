@@ -594,6 +594,24 @@ async def test_agents_of_the_host_work_with_those_of_the_host() -> None:
     assert (await run(EVE, "mailer", "approve")).status == "ok"
 
 
+def test_at_a_time_when_an_agent_was_private_it_was_not_there_for_others() -> None:
+    async def main(world: SimulatedWorld) -> None:
+        agents = library(MemoryAgents(), world)
+        desk = await agents.save(SavedAgent(name="desk", visibility="public"), ANN)
+        seen: list[str | None] = []
+        for number, visibility in enumerate(("public", "private", "public")):
+            await world.sleep(10)
+            clerk = SavedAgent(name="clerk", prompt=str(number), visibility=visibility)
+            await agents.save(clerk, ANN)
+        for ago_s in (25, 15, 5, 0):
+            palette = agents.palette(desk, BOB, at=world.time() - ago_s)
+            found = await palette.agent("clerk")
+            seen.append(found and found.prompt)
+        assert seen == [None, "0", None, "2"]
+
+    simulate(main)
+
+
 def test_a_run_goes_on_with_the_versions_that_it_began_with() -> None:
     def reply(request: Request) -> Any:
         if len(request.messages) > 1:

@@ -35,6 +35,7 @@ from lorimer.run import (
     RunnableAgent,
     RunResult,
     RunStep,
+    Seen,
     SessionTools,
     Skill,
     ToolSession,
@@ -267,6 +268,27 @@ def test_row_47_a_phase_that_is_cancelled_from_elsewhere_ends_the_run() -> None:
         return await handle
 
     assert simulate(main).status == "cancelled"
+
+
+def test_whoever_waits_for_a_run_sees_the_phases_that_began_meanwhile() -> None:
+    async def main(world: World) -> None:
+        write = [use(id="c2", s=10), use(id="c3"), "text"]
+        model = model_of(system_is(find=[use(id="c1", s=10), "facts"], write=write))
+        one = executor_of(model, tools=[Work(world)], world=world, journal=MemoryJournal(world))
+        other = executor_of(model, tools=[Work(world)], world=world, journal=one.journal)
+        agent = with_phases(Phase("find", "Find"), Phase("write", "Write"))
+        going = one.start(agent, "go", Invocation(run_id="R"))
+        await world.sleep(5)
+        seen: list[RunStep] = []
+        asked = Invocation(on_step=seen.append)
+        waits = asyncio.create_task(other.resume(agent, "R", asked, wait_s=60))
+        await world.sleep(10)
+        one.shut_down()
+        assert (await going).status == "suspended"
+        assert (await waits).output == "text"
+        assert [step.id for step in seen] == ["c2", "c2", "c3", "c3"]
+
+    simulate(main)
 
 
 def test_row_50_a_resumed_run_skips_phases_that_are_done_and_goes_on_with_the_interrupted() -> None:
@@ -606,6 +628,33 @@ def test_the_critic_of_a_run_sees_the_phase_at_work_and_gives_it_turns() -> None
 
     result, faults = simulate_in(world, second)
     assert (result.status, result.output, len(result.steps), faults) == ("ok", "end", 4, [])
+
+
+def test_turns_that_a_critic_gives_to_a_phase_are_not_for_the_next_one() -> None:
+    async def main(world: World) -> None:
+        async def late(seen: Seen) -> Decision | None:
+            if len(critic.seen) > 1:
+                return None
+            await world.sleep(28)
+            return Decision(raise_turns=3)
+
+        critic = Says(late, limit_s=600)
+        find = [use(id="c1", s=20), "facts"]
+        write = [use(id=f"w{n}", s=30, n=n) for n in range(3)]
+        executor = executor_of(
+            model_of(system_is(find=find, write=write)),
+            tools=[Work(world)],
+            world=world,
+            ports=Ports(critic=critic),
+        )
+        agent = with_phases(
+            Phase("find", "Find", max_turns=2), Phase("write", "Write", max_turns=2)
+        )
+        agent = replace(agent, timeout_s=600, critic=True)
+        await executor.run(agent, "go")
+        assert {seen.max_turns for seen in critic.seen} == {2}
+
+    simulate(main)
 
 
 @pytest.mark.parametrize("limit", ["max_depth", "max_descendants"])

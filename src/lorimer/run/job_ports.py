@@ -305,8 +305,8 @@ class JobWithPorts(Job):
             guarded("attachments", partial(ports.attachments.rest, run_id), warnings)
         elif ports.attachments is not None and self._parks:
             drained = partial(ports.attachments.drain, run_id)
-            left = guarded("attachments", drained, warnings)
-            result.artifacts += artifacts_of("attachments", left, warnings)
+            parked = guarded("attachments", drained, warnings)
+            result.artifacts += artifacts_of("attachments", parked, warnings)
             guarded("attachments", partial(ports.attachments.close, run_id), warnings)
         # it has ended, or another process has it: what is stored for it does not belong to this
         # call
@@ -321,9 +321,11 @@ class JobWithPorts(Job):
         await self._wait_for_audit()
         not_ended = self.again and not self.over and result.status != "suspended"
         left = result.run is None and (not_ended or result.code in _ELSEWHERE)
-        below = self._below
-        if below is not None and (left or self._audit is None):
-            below.forget()
+        if self._below is not None:
+            late = self._opening is not None
+            missed = self._audit is not None and (self.again or late)
+            await self._below.end(result, missed=missed)
+            warnings += self._below.warnings
         if self._audit is not None and result.code is not None and left:
             # the process that has it records how it ends, or whoever resumes it
             refused = {"code": result.code.value, "message": result.error}
@@ -331,9 +333,6 @@ class JobWithPorts(Job):
             if result.code is ExecutorErrorCode.EXEC_RUN_ENDED:
                 await self._close_ended_before(self._audit)
         elif self._audit is not None:
-            if below is not None:
-                await below.end(result, again=self.again)
-                warnings += below.warnings
             # its own time: not that in the lane, nor that of a person
             took_s = used_s(result.run.events) if result.run is not None else 0.0
             audit, end = self._audit, close_of(result, took_s)

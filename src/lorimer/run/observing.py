@@ -13,7 +13,7 @@ from typing import Final, Protocol
 
 from lorimer.core.context import RunContext
 from lorimer.core.events import Event
-from lorimer.core.facts import PHASE
+from lorimer.core.facts import CHILD, PHASE
 from lorimer.core.redaction import logger
 from lorimer.journal.family import ChildRecord
 from lorimer.pipeline import Pipeline
@@ -30,9 +30,6 @@ QUEUE: Final = 1024
 """Steps that a slow async callback may lag behind; beyond that the oldest are dropped."""
 DRAIN_S: Final = 2.0
 """Seconds that it has to catch up after the run has ended."""
-
-CHILD: Final = "child"
-_NONE: Final = ("", ())
 
 _log: Final = logger("lorimer.run")
 
@@ -95,8 +92,8 @@ class _Listeners:
         self._kinds = kinds
         self._below = below
         self._pipeline = pipeline
-        self._of: dict[str, tuple[str, Sequence[Observer]]] = {}
-        """By run: the observed run that it is or is below of, and its observers."""
+        self._of: dict[str, tuple[list[str], Sequence[Observer]]] = {}
+        """By run: those observed together with it (the root and all below), and its observers."""
         self._off: list[Callable[[], None]] = []
 
     @asynccontextmanager
@@ -117,14 +114,15 @@ class _Listeners:
                 on_below = self._pipeline.on_below
                 self._off += [on_below(kind, self._hear) for kind in self._below]
                 self._off.append(on_below(CHILD, self._begun))
-        self._of[run.id] = (run.id, observers)
+        together = [run.id]
+        self._of[run.id] = (together, observers)
         for above, child in below:
             self._follow(above, child)
         try:
             yield
         finally:
-            for each in [name for name, (root, _) in self._of.items() if root == run.id]:
-                del self._of[each]
+            for each in together:
+                self._of.pop(each, None)
             if not self._of:
                 for off in self._off:
                     off()
@@ -132,17 +130,21 @@ class _Listeners:
                 await each.end()
 
     def _hear(self, event: Event) -> None:
-        for each in self._of.get(event.run_id, _NONE)[1]:
-            each.hear(event)
+        if event.run_id in self._of:
+            for each in self._of[event.run_id][1]:
+                each.hear(event)
 
     def _begun(self, event: Event) -> None:
         self._follow(event.run_id, ChildRecord.of(event))
 
     def _follow(self, above: str, child: ChildRecord) -> None:
-        root, observers = self._of.get(above, _NONE)
+        if above not in self._of:
+            return
+        together, observers = self._of[above]
         below = [found for each in observers if (found := each.below(child)) is not None]
         if below:
-            self._of[child.run_id] = (root, below)
+            together.append(child.run_id)
+            self._of[child.run_id] = (together, below)
 
 
 def is_phase(child: ChildRecord) -> bool:

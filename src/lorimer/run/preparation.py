@@ -10,12 +10,12 @@ from functools import partial
 
 from lorimer.core.context import RunContext
 from lorimer.core.errors import ExecutorErrorCode, JournalError
-from lorimer.core.journal import Journal, RunRow
+from lorimer.core.journal import Journal
 from lorimer.core.limits import Limits
 from lorimer.core.model import ModelResolver
 from lorimer.core.purse import Budgets
 from lorimer.core.world import World
-from lorimer.journal.family import ChildRecord, descendants
+from lorimer.journal.family import ChildRecord, uncharged
 from lorimer.journal.recording import facts_of
 from lorimer.launch.admission import require_new, require_no_parent, require_unfinished
 from lorimer.launch.claims import LOOK_S
@@ -60,10 +60,7 @@ class RunPreparation:
         """The run of a job, ready to be executed, and the context to execute it in, if there are
         observers or a critic. Raises LorimerError for a job that cannot be run."""
         agent = usable(job.agent, self._models, job.warn)
-        row = await self._require_possible(job)
-        below: Sequence[tuple[str, ChildRecord]] = ()
-        if row is not None and (agent.phases or self._ports.audit is not None):
-            below = await unfinished_below(self._journal, row)
+        await self._require_possible(job)
         await job.begin()
         palette = job.asked.palette or self._ports.palette
         found = await reachable(agent, palette, self._limits.cleanup_s)
@@ -81,8 +78,9 @@ class RunPreparation:
             own = watch.limits
         else:
             own = limits if base is not self._limits else None  # not those of its manifest
+        below: Sequence[tuple[str, ChildRecord]] = ()
         if job.again:
-            run = await self._resumed(pipeline, job)
+            run, below = await self._resumed(pipeline, job)
         else:
             run = await pipeline.begin(
                 job.run_input,
@@ -100,12 +98,18 @@ class RunPreparation:
             return run, None
         return run, _observed(run.context, observers.of(run.context, heard, said, below), watch)
 
-    async def _resumed(self, pipeline: Pipeline, job: Job) -> Run:
+    async def _resumed(
+        self, pipeline: Pipeline, job: Job
+    ) -> tuple[Run, Sequence[tuple[str, ChildRecord]]]:
+        """The run, and the runs below it that may go on."""
+        observed = bool(job.agent.phases) or self._ports.audit is not None
         # not `resume(wait_s=)`, which ignores the shutdown of the program
         until = self._world.monotonic() + job.wait_s
         while True:
+            # each time: the process that had it may have begun more of them
+            below = await unfinished_below(self._journal, job.run_id) if observed else ()
             try:
-                return await pipeline.begin_resumed(job.run_id)
+                return await pipeline.begin_resumed(job.run_id), below
             except JournalError as error:
                 taken = error.code is ExecutorErrorCode.EXEC_JOURNAL_CONFLICT
                 left = until - self._world.monotonic()
@@ -120,9 +124,9 @@ class RunPreparation:
         run_id, caller_id = job.run_id, job.asked.caller_id
         return Watch(critic, agent, limits, run_id, caller_id, job.warnings)
 
-    async def _require_possible(self, job: Job) -> RunRow | None:
-        """The row of a run that is to be resumed. Raises PipelineError for a job whose run cannot
-        be begun or resumed: before any port is notified of it."""
+    async def _require_possible(self, job: Job) -> None:
+        """Raises PipelineError for a job whose run cannot be begun or resumed: before any port is
+        notified of it."""
         run_id = job.run_id
         if job.again:
             row = await require_unfinished(self._journal, run_id)
@@ -132,10 +136,8 @@ class RunPreparation:
                 async for start in facts:
                     require_no_parent(start)
                     break
-            return row
-        if job.asked.run_id:
+        elif job.asked.run_id:
             await require_new(self._journal, run_id)
-        return None
 
     def _budgets(self, job: Job) -> Budgets:
         budget = self._ports.budget
@@ -155,13 +157,18 @@ async def _observed(
                 yield
 
 
-async def unfinished_below(journal: Journal, row: RunRow) -> list[tuple[str, ChildRecord]]:
-    """The runs below an interrupted run that have not ended, each with the id of its parent,
-    parents first."""
+async def unfinished_below(journal: Journal, run_id: str) -> list[tuple[str, ChildRecord]]:
+    """The runs below an interrupted run whose ends their parents do not know yet, each with the id
+    of its parent, parents first."""
     found: list[tuple[str, ChildRecord]] = []
-    line = {0: row.run_id}
-    async for depth, child, at in descendants(journal, await facts_of(journal, row)):
-        line[depth] = child.run_id
-        if at is None or not at.status:
-            found.append((line[depth - 1], child))
+    known, waiting = {run_id}, [run_id]
+    while waiting:
+        above = waiting.pop()
+        row = await journal.find_run(above)
+        if row is None or row.status:
+            continue
+        below = uncharged(await facts_of(journal, row))
+        found += [(above, each) for each in below if each.run_id not in known]
+        waiting += [each.run_id for each in below if each.run_id not in known]
+        known.update(waiting)
     return found

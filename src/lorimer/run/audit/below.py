@@ -64,8 +64,7 @@ class AuditsBelow:
         self._known = known
         known.add(root.run_id)
         self._closed: set[str] = set()
-        self._suspended = False
-        """One of them was suspended, and may have been given up since."""
+        """Those whose end the audit has."""
 
     def of(self, child: ChildRecord, parent_run_id: str) -> Observer:
         """The observer of a run that is about to begin or to go on."""
@@ -73,26 +72,22 @@ class AuditsBelow:
         self._known.add(child.run_id)
         return made
 
-    async def end(self, above: RunResult, *, again: bool) -> None:
-        """The run above has ended or is suspended, and nothing below it is live any more. `again`:
-        it was begun before."""
-        self.forget()
-        live = list(self._live.values())
-        for each in live:
+    async def end(self, above: RunResult, *, missed: bool) -> None:
+        """The run above is over here, and nothing below it is live any more. `missed`: there may be
+        more below it than was live here."""
+        self._known -= {self._root.run_id, *self._live}
+        for each in self._live.values():
             each.over.set()
-        if tasks := [each.task for each in live if each.task is not None]:
+        if tasks := [each.task for each in self._live.values() if each.task is not None]:
             await asyncio.wait(tasks)
-        missed = again or self._suspended
+        missed = missed or not self._closed.issuperset(self._live)
         if missed and above.run is not None and above.status != "suspended":
             await self._record_missed(above.run.events)
 
-    def forget(self) -> None:
-        """Nothing of it is live any more."""
-        self._known -= {self._root.run_id, *self._live}
-
     async def _record_missed(self, facts: list[Event]) -> None:
-        """Record the runs whose end was not recorded here: another process may have died before it
-        could. Stops when the audit or the journal fails."""
+        """Record the runs whose end was not recorded yet: the audit failed, the run was given up
+        while it was suspended, or another process died before it could. Stops when the audit or the
+        journal fails."""
         line = {0: self._root.run_id}
         try:
             async for depth, child, row in descendants(self._journal, facts):
@@ -136,9 +131,7 @@ class AuditsBelow:
 
         if not await self._bounded("audit.close", work):
             return False
-        if end.status == "suspended":
-            self._suspended = True
-        else:
+        if end.status != "suspended":
             self._closed.add(run_id)
         return True
 
@@ -193,7 +186,7 @@ class _Below:
                 self.over.set()
         elif self._to is not None:
             self._to.hear(event)
-        elif len(self._waiting) < MAX_WAITING:
+        elif len(self._waiting) < MAX_WAITING and not self.task.done():
             self._waiting.append(event)
 
     def below(self, child: ChildRecord) -> Observer | None:

@@ -112,10 +112,11 @@ class Watch:
             now = _progress(run)
             if now != marks or any(each.asking for each in _all(run)):
                 marks, since = now, clock()
-            decision = await self._look(_observation(run, self._at_work(run), clock() - since))
+            at_work = self._at_work(run)
+            decision = await self._look(_observation(run, at_work, clock() - since))
             if decision is not None and not run.over:
                 try:
-                    await self._carry_out(decision, run)
+                    await self._carry_out(decision, run, at_work)
                 except JournalError:
                     return  # that ends the run
                 except Exception as error:  # noqa: BLE001 - what it decided was no decision
@@ -129,11 +130,11 @@ class Watch:
         self._warn(failed)
         return decision
 
-    async def _carry_out(self, decision: Decision, run: RunContext) -> None:
+    async def _carry_out(self, decision: Decision, run: RunContext, at_work: RunContext) -> None:
+        """`at_work`: what the critic saw at work; it may have ended since."""
         if decision.kill:
             run.cancellation.kill(str(decision.kill)[:_WHY_CHARS])
             return
-        at_work = self._at_work(run)
         most = at_work.bounds.limits.max_turns
         turns = max(min(int(decision.raise_turns), MOST_TURNS), 0)
         turns = max(min(most + turns, MOST_TURNS), most)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from types import NoneType
@@ -195,11 +195,24 @@ class AgentLibrary:
         _check_person(by)
         if not is_a(at, int, float, NoneType):
             raise wrong("at", at, "a time in seconds", "at=row.started")
-        return _Palette(self, agent, by, at)
+        get = self.get if at is None else partial(self._get_at, at)
+        return _Palette(get, self.files, agent, by)
 
     async def close(self) -> None:
         """Close the store."""
         await self._thread.run(self._store.close)
+
+    async def _get_at(self, at: float, which: str, by: Person) -> SavedAgent:
+        """As `get`: the version of that time."""
+        found = await self.get(which, by)
+        if found.saved_at <= at:
+            return found
+        owner, name = found.owner, found.name
+        kept = await self._thread.run(lambda: self._store.versions(owner, name, _VERSIONS))
+        then = next((each for each in kept if each.saved_at <= at), None)
+        if then is None or not _is_theirs(then, by):
+            raise _unknown(f"{found.id} of that time")
+        return then
 
     async def _save(
         self,
@@ -232,11 +245,15 @@ class _Palette:
     """What names refer to in an agent, and in those that it reaches, for one person."""
 
     def __init__(
-        self, library: AgentLibrary, agent: SavedAgent, by: Person, at: float | None
+        self,
+        get: Callable[[str, Person], Awaitable[SavedAgent]],
+        files: Sequence[Path],
+        agent: SavedAgent,
+        by: Person,
     ) -> None:
-        self._at = at
-        self._library = library
-        self.files = library.files
+        """`get`: as `AgentLibrary.get`. `files`: the library's."""
+        self._from_library = get
+        self.files = files
         self._owner = agent.owner
         self._by = by
         self._named_by = dict.fromkeys(_named(agent), agent)
@@ -268,11 +285,7 @@ class _Palette:
 
     async def _get(self, which: str) -> SavedAgent | None:
         try:
-            found = await self._library.get(which, self._by)
-            if self._at is None or found.saved_at <= self._at:
-                return found
-            earlier = await self._library.versions(found.id, self._by, limit=_VERSIONS)
-            return next((each for each in earlier if each.saved_at <= self._at), None)
+            return await self._from_library(which, self._by)
         except ConfigError as error:
             if error.code is not ExecutorErrorCode.EXEC_AGENT_UNKNOWN:
                 raise
