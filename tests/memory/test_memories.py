@@ -536,11 +536,12 @@ def test_the_work_of_forgetting_does_not_grow_with_what_is_remembered() -> None:
                 lines += 1
                 return count
 
+            before = sys.gettrace()
             sys.settrace(count)
             try:
                 await memory.remove([f"i{items - 1}"])
             finally:
-                sys.settrace(None)
+                sys.settrace(before)
             return lines
 
         return asyncio.run(main())
