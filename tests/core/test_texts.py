@@ -13,7 +13,7 @@ from lorimer.core.linediff import opcodes, unified
 from lorimer.core.messages import ImageBlock, Message, TextBlock, ThinkingBlock, user_message
 from lorimer.core.outline import told_text
 from lorimer.core.receipt import Receipt
-from lorimer.core.vectors import Vectors
+from lorimer.core.vectors import POSTINGS, Vectors
 from tests.seeds import fresh
 
 
@@ -62,6 +62,16 @@ def test_a_search_among_earlier_texts_finds_no_later_one() -> None:
         texts.add(text)
     assert sorted(texts.search("deploy server", 5)) == [0, 2]
     assert texts.search("deploy server", 5, before=2) == [0]
+
+
+def test_a_text_whose_place_newer_ones_have_taken_is_removed_without_a_trace() -> None:
+    texts = Vectors()
+    old = texts.add("deploy the server")
+    for number in range(POSTINGS + 1):
+        texts.add(f"server {number}")
+    texts.remove(old, "deploy the server")
+    assert old not in texts.search("deploy the server", POSTINGS + 2)
+    assert len(texts.search("server", POSTINGS + 2)) == POSTINGS
 
 
 def test_what_shows_all_of_a_conversation_is_the_conversation() -> None:

@@ -18,7 +18,7 @@ from lorimer.core.words import is_gram, words
 BUCKETS: Final = 1 << 16
 MAX_WORDS: Final = 2_000
 """Most words of one text; the rest is ignored."""
-_POSTINGS: Final = 512
+POSTINGS: Final = 512
 """Most texts in one bucket: the newest, so that a search costs the same however many texts there
 are."""
 _STEM: Final = 6
@@ -56,7 +56,7 @@ class Vectors:
         """Add a text. Returns its number."""
         at = self.length
         for bucket, value in embed(text).items():
-            self._postings.setdefault(bucket, deque(maxlen=_POSTINGS)).append((at, value))
+            self._postings.setdefault(bucket, deque(maxlen=POSTINGS)).append((at, value))
         self.length += 1
         return at
 
