@@ -812,6 +812,14 @@ class Lost(Breaks):
     name, order = "lost", 12
 
 
+class Hopeless(Stage[object, object]):
+    name, order = "hopeless", 15
+
+    async def execute(self, input: object, state: Any) -> object:
+        state.decision, state.reason = Decision.ERROR, "It is hopeless."
+        return input
+
+
 ENDS: dict[str, tuple[dict[str, Any], str, str]] = {
     "limit of the manifest": ({"change": _limited}, "ended error", "limits.max_turns"),
     "limit of the caller": (
@@ -853,6 +861,11 @@ ENDS: dict[str, tuple[dict[str, Any], str, str]] = {
         },
         "ended error",
         "stages[1]",
+    ),
+    "answers that were not accepted": (
+        {"change": _config(evaluate={**MUST, "config": {"max_retries": 0}})},
+        "ended error",
+        "stages[14].config.on_failure (default)",
     ),
     "no such host": (
         {"change": lambda manifest: setattr(manifest.model, "model", "nowhere:m")},
@@ -905,6 +918,13 @@ def test_a_run_that_ran_out_of_time_was_cancelled_or_broke() -> None:
         pipeline.register_stage(Lost())
         result = await pipeline.run("go", raise_on_error=False)
         assert of(await told(pipeline, result.run_id), "end") == [("ended error", "stages[lost]")]
+
+        pipeline = make(world, ["x"])
+        pipeline.register_stage(Hopeless())
+        result = await pipeline.run("go", raise_on_error=False)
+        found = await told(pipeline, result.run_id)
+        assert of(found, "end") == [("ended error", "built in (stage)")]
+        assert "It is hopeless" in why(found, "ended error")
 
     simulate(main)
 

@@ -167,6 +167,8 @@ def _origin(
         return Origin("budget", named[1] if named is not None else "that pays for it")
     if code == _code.EXEC_API_NO_CLIENT.value:
         return Origin("host", "models")
+    if code == _code.EXEC_API_OUTPUT_INVALID.value and turn is not None:
+        return turn[1]  # the model did answer
     if code.startswith(("exec.api.", "exec.cli.")):
         return Origin("model", asked or "that was asked")
     crashed = _STAGE.match(message)
