@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import apsw
@@ -64,10 +65,14 @@ def test_a_log_is_verified_with_its_key_and_from_a_head_on(
     told, head = good.stdout.splitlines()
     assert (good.exit_code, told) == (0, "✓ 8 records: nothing is wrong")
     assert invoke(*words, "--head", head.split()[1]).exit_code == 0
+    as_json = json.loads(invoke(*words, "--json").stdout)
+    assert as_json == {"ok": True, "records": 8, "bad": None, "what": "", "head": head.split()[1]}
     db = apsw.Connection(str(kept))
     db.execute("UPDATE audit SET body = replace(body, 'fine', 'grim') WHERE seq = 3")
     db.close()
     bad = invoke(*words)
+    as_json = invoke(*words, "--json")
+    assert (as_json.exit_code, json.loads(as_json.stdout)["bad"]) == (1, 3)
     assert (bad.exit_code, bad.stdout) == (1, "✗ record 3 was changed, or is another\n")
     unkeyed = invoke("audit", "verify", "audit.db")
     assert "another key" in unkeyed.stdout and "--key-env" in unkeyed.stderr

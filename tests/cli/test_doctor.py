@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.cli.support import invoke
+from tests.cli.support import invoke, lines
 
 ROOT = Path(__file__).parents[2]
 
@@ -77,6 +77,10 @@ def test_a_broken_store_is_told_and_ends_with_1(own_place: Path) -> None:
     assert result.exit_code == 1
     assert "✗ store" in result.stdout
     assert "1 of these has to be fixed first." in result.stdout
+    as_json = invoke("doctor", "--store", "broken.db", "--json")
+    assert as_json.exit_code == 1
+    [store] = [each for each in lines(as_json.stdout) if each["state"] == "bad"]
+    assert store["what"] == "store" and "not a SQLite database" in str(store["found"])
 
 
 def test_a_sandbox_that_is_required_and_missing_is_told_before_anything_runs(

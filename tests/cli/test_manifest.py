@@ -113,6 +113,15 @@ def test_every_error_is_named_with_its_path(own_place: Path) -> None:
     assert told.pop() == "hint: Write one: lorimer manifest new -o nowhere.yaml"
     assert all(line.startswith("error: ") for line in told)
     assert all(line.endswith(" (exec.pipeline.invalid_manifest)") for line in told)
+    as_json = invoke("manifest", "validate", "broken.yaml", "good.yaml", "nowhere.yaml", "--json")
+    assert (as_json.exit_code, as_json.stderr) == (2, "")
+    broken, good, nowhere = lines(as_json.stdout)
+    assert good == {"file": "good.yaml", "ok": True}
+    assert (broken["file"], nowhere["file"]) == ("broken.yaml", "nowhere.yaml")
+    assert broken["code"] == nowhere["code"] == "exec.pipeline.invalid_manifest"
+    assert isinstance(broken["problems"], list)
+    assert len(broken["problems"]) == len(told) - 1
+    assert nowhere["hint"] == "Write one: lorimer manifest new -o nowhere.yaml"
 
 
 def test_a_run_of_a_broken_manifest_lists_them_too(own_place: Path) -> None:

@@ -6,19 +6,20 @@ import asyncio
 import os
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
+from dataclasses import asdict
 from typing import TYPE_CHECKING
 
 import click
 
 from lorimer.cli.click_types import Group
 from lorimer.cli.fail import FAILED, OK, Fault
-from lorimer.cli.options import limit_option
+from lorimer.cli.options import json_option, limit_option
 
 if TYPE_CHECKING:
     from lorimer.run.audit.log import AuditLog
 
 _FILE = click.argument("file", type=click.Path(exists=True, dir_okay=False))
-_JSON = click.option("--json", "as_json", is_flag=True, help="One JSON object per line.")
+_JSON = json_option("One JSON object per line.")
 
 
 @click.group(cls=Group)
@@ -53,7 +54,8 @@ def show(file: str, run: str, as_json: bool) -> None:
 @click.option(
     "--head", default="", help="A head printed earlier, count:hash: the file has to continue it."
 )
-def verify(file: str, key_env: str, head: str) -> int:
+@json_option("One JSON object.")
+def verify(file: str, key_env: str, head: str, as_json: bool) -> int:
     """Check that no record was changed, removed, swapped or added, and print the head of the chain.
 
     Exit codes: 0 the file is as it was written, 1 it is not: the first bad record is named.
@@ -63,7 +65,7 @@ def verify(file: str, key_env: str, head: str) -> int:
         raise Fault(
             f"the variable {key_env} is not set", hint=f"{key_env}=... lorimer audit verify ..."
         )
-    return asyncio.run(_verify(file, None if key is None else key.encode(), head))
+    return asyncio.run(_verify(file, None if key is None else key.encode(), head, as_json))
 
 
 @asynccontextmanager
@@ -127,12 +129,15 @@ async def _show(file: str, run: str, as_json: bool) -> None:
                 )
 
 
-async def _verify(file: str, key: bytes | None, head: str) -> int:
-    from lorimer.cli.text import count, on_line
+async def _verify(file: str, key: bytes | None, head: str, as_json: bool) -> int:
+    from lorimer.cli.text import count, on_line, print_json
 
     async with _opened(file, key) as log:
         verdict = await log.verify(head)
         last = await log.head()
+    if as_json:
+        print_json({"ok": verdict.ok, **asdict(verdict), "head": last and last.told()})
+        return OK if verdict.ok else FAILED
     if not verdict.ok:
         click.echo(click.style(f"✗ {on_line(verdict.what)}", fg="red", bold=True))
         if key is None and not verdict.bad:  # the head itself

@@ -7,15 +7,15 @@ import platform
 import shutil
 import sys
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from importlib.metadata import PackageNotFoundError, version
 from typing import TYPE_CHECKING, Final, Literal, TypeAlias
 
 import click
 
 from lorimer.cli import fail
-from lorimer.cli.options import store_option
-from lorimer.cli.text import on_line
+from lorimer.cli.options import json_option, store_option
+from lorimer.cli.text import on_line, print_json
 
 if TYPE_CHECKING:
     from lorimer.core.world import Level
@@ -55,8 +55,9 @@ class Finding:
 
 
 @click.command()
+@json_option("One JSON object for each check.")
 @store_option
-def doctor(store: str | None) -> int:
+def doctor(as_json: bool, store: str | None) -> int:
     """Check what works here, and how to fix what does not. Keys are named, never shown.
 
     The exit code is 0 unless something that is needed is broken.
@@ -65,12 +66,15 @@ def doctor(store: str | None) -> int:
 
     bad = 0
     for finding in _findings(store):
+        bad += finding.state == "bad"
+        if as_json:
+            print_json(asdict(finding))
+            continue
         mark, colour = _MARKS[finding.state]
         print_lines([[(f" {mark} {finding.what:<12} ", colour), (on_line(finding.found), "")]])
         if finding.remedy:
             print_lines([[(f"{'→':>15} ", "cyan"), (on_line(finding.remedy), "")]])
-        bad += finding.state == "bad"
-    if bad:
+    if bad and not as_json:
         click.echo(f"\n{bad} of these {'has' if bad == 1 else 'have'} to be fixed first.")
     return fail.FAILED if bad else fail.OK
 

@@ -11,6 +11,7 @@ import click
 
 from lorimer.cli.click_types import Group
 from lorimer.cli.fail import Fault, OneOf, suggest, tell_notes
+from lorimer.cli.options import json_option
 from lorimer.cli.text import count, on_line, print_json, seen, without_gaps
 from lorimer.tools.policy.modes import Mode
 
@@ -39,7 +40,7 @@ def permissions() -> None:
 )
 @click.option("--allow", metavar="RULE", multiple=True, help="As of `lorimer run`.")
 @click.option("--tainted", is_flag=True, help="Decide as after reading a web page.")
-@click.option("--json", "as_json", is_flag=True, help="The whole decision as one JSON object.")
+@json_option("The whole decision as one JSON object.")
 @_workspace
 def explain(
     call: str,

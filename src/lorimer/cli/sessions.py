@@ -10,7 +10,7 @@ import click
 
 from lorimer.cli.click_types import Group
 from lorimer.cli.fail import Fault
-from lorimer.cli.options import limit_option, store_option
+from lorimer.cli.options import json_option, limit_option, store_option
 from lorimer.cli.standard_input import is_typed
 from lorimer.cli.text import ago, count, money, one_line, print_json, short_id
 
@@ -25,7 +25,7 @@ def sessions() -> None:
 
 @sessions.command("ls")
 @limit_option
-@click.option("--json", "as_json", is_flag=True, help="One JSON object per line.")
+@json_option("One JSON object per line.")
 @store_option
 def ls(limit: int, as_json: bool, store: str | None) -> None:
     """List the latest conversations. To continue one: lorimer chat --session ID."""

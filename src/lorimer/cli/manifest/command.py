@@ -15,6 +15,7 @@ from lorimer.cli.click_types import Group
 from lorimer.cli.manifest.diff import diff
 from lorimer.cli.manifest.explain import explain
 from lorimer.cli.manifest.stages import stages
+from lorimer.cli.options import json_option
 from lorimer.cli.text import on_line, print_json
 
 if TYPE_CHECKING:
@@ -134,7 +135,8 @@ def _write(path: Path, text: str) -> None:
 
 @manifest.command()
 @click.argument("files", nargs=-1, required=True, type=click.Path(dir_okay=False, path_type=Path))
-def validate(files: tuple[Path, ...]) -> int:
+@json_option("One JSON object for each file.")
+def validate(files: tuple[Path, ...], as_json: bool) -> int:
     """Check FILES: print every error with its path, reason and code, one per line; exit code 2."""
     from lorimer.assembly import check_manifest
     from lorimer.core.errors import ConfigError
@@ -151,10 +153,16 @@ def validate(files: tuple[Path, ...]) -> int:
             problems = check_manifest(read_document(path))
         except ConfigError as error:
             problems, hint, code = [str(error)], error.hint, error.code
-        for problem in problems:
-            told = problem if problem.startswith(str(path)) else f"{path}: {problem}"
-            fail.report(told, code=code.value, hint=hint)
         bad = bad or bool(problems)
+        if as_json:
+            told: dict[str, JSON] = {"file": str(path), "ok": not problems}
+            if problems:
+                told |= {"code": code.value, "problems": list(problems), "hint": hint}
+            print_json(told)
+            continue
+        for problem in problems:
+            named = problem if problem.startswith(str(path)) else f"{path}: {problem}"
+            fail.report(named, code=code.value, hint=hint)
         if not problems:
             click.echo(f"{on_line(str(path))}: {click.style('ok', fg='green')}")
     return fail.USAGE if bad else fail.OK

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 from lorimer.cli.click_types import Group
-from lorimer.cli.options import Terms, execution_options, limit_option, store_option
+from lorimer.cli.options import Terms, execution_options, json_option, limit_option, store_option
 from lorimer.cli.run_names import run_argument
 from lorimer.cli.runs.diff import diff
 from lorimer.cli.runs.explain import explain
@@ -35,7 +35,7 @@ for command in (explain, verify, diff, replay, fork, receipts, export, compact, 
 
 @runs.command("ls")
 @limit_option
-@click.option("--json", "as_json", is_flag=True, help="One JSON object per line.")
+@json_option("One JSON object per line.")
 @click.option("--all", "everything", is_flag=True, help="Runs of sub-agents too.")
 @store_option
 def ls(limit: int, as_json: bool, everything: bool, store: str | None) -> None:
@@ -47,7 +47,7 @@ def ls(limit: int, as_json: bool, everything: bool, store: str | None) -> None:
 
 @runs.command()
 @run_argument(required=False)
-@click.option("--json", "as_json", is_flag=True, help="Print the facts as JSON, one per line.")
+@json_option("Print the facts as JSON, one per line.")
 @click.option("--full", is_flag=True, help="Inputs and results of tools in full.")
 @click.option(
     "-f",

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Final
 import click
 
 from lorimer.cli.fail import FAILED, OK
-from lorimer.cli.options import store_option
+from lorimer.cli.options import json_option, store_option
 from lorimer.cli.run_names import run_argument
 from lorimer.cli.story import Line
 from lorimer.cli.text import cost, duration, one_line, print_json, short_id, tokens, visible
@@ -27,7 +27,7 @@ _MOST_LINES: Final = 12
 @click.command()
 @run_argument("left")
 @run_argument("right")
-@click.option("--json", "as_json", is_flag=True, help="One JSON object.")
+@json_option("One JSON object.")
 @click.option("--full", is_flag=True, help="Texts and inputs in full.")
 @store_option
 def diff(left: str, right: str, as_json: bool, full: bool, store: str | None) -> int:

@@ -11,7 +11,7 @@ import click
 
 from lorimer.cli.click_types import Whole
 from lorimer.cli.fail import Fault, OneOf
-from lorimer.cli.options import store_option
+from lorimer.cli.options import json_option, store_option
 from lorimer.cli.run_names import run_argument
 from lorimer.cli.text import count, one_line, print_json, short_id
 
@@ -46,7 +46,7 @@ _ABOUT, _WHAT, _WHY = 60, 110, 160
 @click.option(
     "--time", "times", is_flag=True, help="Where the time went instead: call by call, with bars."
 )
-@click.option("--json", "as_json", is_flag=True, help="One JSON object for each.")
+@json_option("One JSON object for each.")
 @store_option
 def explain(
     run: str,

@@ -9,7 +9,7 @@ import click
 
 from lorimer.cli.click_types import Whole
 from lorimer.cli.fail import Fault
-from lorimer.cli.options import store_option
+from lorimer.cli.options import json_option, store_option
 from lorimer.cli.run_names import run_argument
 
 if TYPE_CHECKING:
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 @click.command()
 @run_argument()
 @click.argument("number", required=False, type=Whole(min=1))
-@click.option("--json", "as_json", is_flag=True, help="One JSON object per line.")
+@json_option("One JSON object per line.")
 @store_option
 def receipts(run: str, number: int | None, as_json: bool, store: str | None) -> None:
     """List the compactions of a run; with NUMBER, show the messages that one hid.

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Final
 import click
 
 from lorimer.cli.fail import FAILED, OK
-from lorimer.cli.options import store_option
+from lorimer.cli.options import json_option, store_option
 from lorimer.cli.run_names import run_argument
 from lorimer.cli.text import count, on_line, one_line, print_json, short_id, visible
 from lorimer.core.jsonable import JSON, dumps
@@ -30,7 +30,7 @@ _WIDTH: Final = 300
     type=click.Path(exists=True, dir_okay=False, path_type=Path),
     help="Replay with the agent in this file: where would it have acted differently?",
 )
-@click.option("--json", "as_json", is_flag=True, help="One JSON object.")
+@json_option("One JSON object.")
 @store_option
 def replay(run: str, manifest: Path | None, as_json: bool, store: str | None) -> int:
     """Replay a recorded run from its facts alone. RUN is an id or its beginning.

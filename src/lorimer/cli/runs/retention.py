@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 from lorimer.cli.click_types import Whole
-from lorimer.cli.options import Span, store_option
+from lorimer.cli.options import Span, json_option, store_option
 from lorimer.cli.progress import Gauge
 from lorimer.cli.text import count, print_json
 from lorimer.core.jsonable import JSON
@@ -24,7 +24,7 @@ _vacuum_option = click.option(
     help="Then write the file anew without its free room. Whoever writes to it meanwhile waits, and"
     " fails after 5 s; it takes as much room again while it lasts.",
 )
-_json_option = click.option("--json", "as_json", is_flag=True, help="One JSON object.")
+_json_option = json_option("One JSON object.")
 
 
 @click.command()

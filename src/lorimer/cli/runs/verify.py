@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import click
 
 from lorimer.cli.fail import FAILED, OK, Fault
-from lorimer.cli.options import store_option
+from lorimer.cli.options import json_option, store_option
 from lorimer.cli.run_names import run_argument
 
 if TYPE_CHECKING:
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 @click.command()
 @run_argument(required=False)
 @click.option("--all", "everything", is_flag=True, help="Every conversation of the store.")
-@click.option("--json", "as_json", is_flag=True, help="One JSON object for each finding.")
+@json_option("One JSON object for each finding.")
 @store_option
 def verify(run: str | None, everything: bool, as_json: bool, store: str | None) -> int:
     """Check the integrity of a run, or with --all of every run, and that all guarantees were kept.

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Final, cast
 
 import click
 
+from lorimer.cli.options import json_option
 from lorimer.cli.printing import padding, truncated
 from lorimer.cli.steps.file import file_argument, graph_of, unresolved, write
 from lorimer.cli.text import on_line, print_json
@@ -29,7 +30,7 @@ _PIPED: Final = 1_000
 @click.command()
 @file_argument
 @click.option("--all", "whole", is_flag=True, help="Also show imported names; truncate nothing.")
-@click.option("--json", "as_json", is_flag=True, help="Steps and edges as one JSON object.")
+@json_option("Steps and edges as one JSON object.")
 @click.option(
     "--html",
     type=click.Path(dir_okay=False, path_type=Path),
