@@ -33,7 +33,7 @@ def introspect(
     """Every stage that a manifest may name, in order: shipped, the host's, from installed packages.
     A broken package is reported under "broken"; nothing is raised for it."""
     names = [*catalogue.names]
-    names += [name for name in plugins.offered(plugins.STAGES) if "." not in name]
+    names += plugins.offered_stages()
     told = [introspect_stage(catalogue, name, manifest) for name in dict.fromkeys(names)]
     return sorted(told, key=lambda stage: cast("int", stage["order"]))
 
