@@ -10,8 +10,10 @@ from typing import Final, cast
 from pydantic import BaseModel
 from pydantic.json_schema import models_json_schema
 
+from lorimer.core import adhoc, manifest
 from lorimer.core.catalogue import Catalogue
 from lorimer.core.errors import ConfigError
+from lorimer.core.field_notes import Notes
 from lorimer.core.jsonable import JSON
 from lorimer.core.manifest import EnvironmentManifest
 from lorimer.core.stage import AnyStage, Slot, Strategy
@@ -58,6 +60,12 @@ class _Schema:
         for model, ref in self._ref.items():
             if model is not EnvironmentManifest:
                 _open(defs[ref.rpartition("/")[2]])
+        notes = Notes()
+        for model, ref in self._ref.items():
+            notes.add(defs[ref.rpartition("/")[2]], model)
+        for name, kind in {**vars(adhoc), **vars(manifest)}.items():
+            if isinstance(kind, type) and name in defs:
+                notes.add(defs[name], kind)
         entry = defs["StageEntry"]
         entry["allOf"] = [
             {"if": _is(name, implementation), "then": self._stage(stage)}

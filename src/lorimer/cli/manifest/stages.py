@@ -97,12 +97,18 @@ def _table(told: list[dict[str, JSON]], *, in_full: bool) -> Table:
 def _fields(told: Mapping[str, JSON]) -> list[str]:
     """A line for each field of a configuration."""
     schema = told.get("config_schema")
-    properties = schema.get("properties") if isinstance(schema, Mapping) else None
+    if not isinstance(schema, Mapping):
+        return []
+    properties, required = schema.get("properties"), schema.get("required")
     lines: list[str] = []
     for name, field in properties.items() if isinstance(properties, Mapping) else ():
         if isinstance(field, Mapping):
             default = f" = {_shown(field['default'])}" if "default" in field else ""
-            lines.append(one_line(f"{name}: {_kind(field)}{default}", 100))
+            if isinstance(required, Sequence) and name in required:
+                default = ", required"
+            line = one_line(f"{name}: {_kind(field)}{default}", 100)
+            note = str(field.get("description", ""))
+            lines.append(f"{line}. {one_line(note, 300)}" if note else line)
     return lines
 
 
