@@ -95,7 +95,7 @@ def _table(told: list[dict[str, JSON]], *, in_full: bool) -> Table:
 
 
 def _fields(told: Mapping[str, JSON]) -> list[str]:
-    """A line for each field of a configuration."""
+    """A line for each field of a configuration, and one for what it is for."""
     schema = told.get("config_schema")
     if not isinstance(schema, Mapping):
         return []
@@ -106,9 +106,9 @@ def _fields(told: Mapping[str, JSON]) -> list[str]:
             default = f" = {_shown(field['default'])}" if "default" in field else ""
             if isinstance(required, Sequence) and name in required:
                 default = ", required"
-            line = one_line(f"{name}: {_kind(field)}{default}", 100)
-            note = str(field.get("description", ""))
-            lines.append(f"{line}. {one_line(note, 300)}" if note else line)
+            lines.append(one_line(f"{name}: {_kind(field)}{default}", 100))
+            if note := field.get("description"):
+                lines.append(f"  {one_line(str(note), 300)}")
     return lines
 
 
