@@ -289,7 +289,7 @@ def test_a_host_gives_an_implementation_itself() -> None:
         pass
 
     known = catalogue()
-    known.add_stage("api", Own, implementation="own")  # type: ignore[arg-type]
+    known.add_stage("api", Own, implementation="own")
     manifest = preset_manifest("minimal", model="scripted:m")
     assert type(Pipeline(manifest, catalogue=known).plan.stages[1]) is APIStage
     manifest.stages["api"].implementation = "own"

@@ -14,7 +14,7 @@ from typing import cast
 
 from lorimer.core import plugins
 from lorimer.core.errors import ConfigError, nearest
-from lorimer.core.stage import AnyStage, Slot, Stage, Strategy
+from lorimer.core.stage import AnyStage, In, Out, Slot, Stage, Strategy
 
 
 class Catalogue:
@@ -64,11 +64,11 @@ class Catalogue:
         return f"stages[{order}]" if self.order(name) == order else f"stages[{name}]"
 
     def add_stage(
-        self, name: str, factory: Callable[[], AnyStage], *, implementation: str = ""
+        self, name: str, factory: Callable[[], Stage[In, Out]], *, implementation: str = ""
     ) -> None:
         """Register a stage of the host's, replacing one of the same name. With `implementation`, it
         is used only where a manifest chooses that implementation."""
-        self._custom[name, implementation] = factory
+        self._custom[name, implementation] = cast("Callable[[], AnyStage]", factory)
 
     def add_strategy(
         self, stage: str, slot: str, name: str, factory: Callable[[], Strategy]
