@@ -245,6 +245,10 @@ class Models:
         they are tried. Raises ConfigError: see `Tiers.expand`."""
         return self.tiers.expand(spec)
 
+    def __repr__(self) -> str:
+        own = [name for name in self._providers if name not in PROVIDERS]
+        return f"<Models: the shipped providers{''.join([f', {name}' for name in own])}>"
+
     def resolve(self, spec: str) -> Model:
         """The Model for `provider:model`, `provider/model`, a bare model name, a tier or an alias;
         for a chain, its first one.
