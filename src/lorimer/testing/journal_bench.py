@@ -44,6 +44,7 @@ class Bench:
     again: Opener
 
     async def claim(self, stream: str = "s", owner: str = "me") -> int:
+        """Claim a stream for 30 s; returns the epoch."""
         return await self.journal.claim(stream, owner, 30.0)
 
     async def ran(self, stream: str, run_id: str) -> int:
@@ -54,6 +55,7 @@ class Bench:
         return epoch
 
     async def facts(self, stream: str = "s", after: int = 0) -> list[Event]:
+        """All facts of a stream after a number."""
         return [fact async for fact in self.journal.read(stream, after)]
 
     async def told(self, stream: str = "s", after: int = 0) -> list[str]:
@@ -61,16 +63,20 @@ class Bench:
         return [as_text(fact) for fact in await self.facts(stream, after)]
 
     def fact(self, type: str, run_id: str, **data: JSON) -> Event:
+        """A fact of any kind, now."""
         return Event(type, data, run_id, 0, round(self.world.time(), 6))
 
     def start(self, run_id: str = "run_a", **data: JSON) -> Event:
+        """A `run.start`."""
         return self.fact("run.start", run_id, **{"input": "hi", "manifest": "m", "seed": 7, **data})
 
     def end(self, run_id: str = "run_a", **data: JSON) -> Event:
+        """A `run.end`."""
         said: dict[str, JSON] = {"status": "ok", "usage": {}, "cost": 0, "iterations": 1}
         return self.fact("run.end", run_id, **{**said, **data})
 
     def note(self, key: str, run_id: str = "run_a", **data: JSON) -> Event:
+        """An `effect` with a key."""
         return self.fact("effect", run_id, key=key, **data)
 
 
