@@ -228,17 +228,22 @@ def check_manifest(
     permissions = data.get("permissions")
     if isinstance(permissions, Mapping):
         try:
-            manifest_rules(PermissionsConfig.model_validate(permissions))
+            fields = PermissionsConfig.model_fields
+            known = {name: permissions[name] for name in fields if name in permissions}
+            manifest_rules(PermissionsConfig.model_validate(known))
         except ValidationError:
             pass  # reported already
         except ConfigError as error:
             problems.extend(error.problems)
-    problems.extend(_agent_faults(data, catalogue))
+    problems.extend(_agent_faults(data, catalogue, problems))
     return problems
 
 
-def _agent_faults(data: Mapping[str, JSON], catalogue: Catalogue | None) -> list[str]:
-    """Faults of its sub-agents; tools added by the host are not known here."""
+def _agent_faults(
+    data: Mapping[str, JSON], catalogue: Catalogue | None, known: list[str]
+) -> list[str]:
+    """Faults of its sub-agents, without those that one has from its parent, which are `known`;
+    tools added by the host are not known here."""
     if not data.get("agents"):
         return []
     try:
@@ -253,7 +258,9 @@ def _agent_faults(data: Mapping[str, JSON], catalogue: Catalogue | None) -> list
     for at, agent in enumerate(manifest.agents):
         host = [name for name in agent.tools or () if name not in {*CATALOGUE, *GROUPS}]
         theirs, _ = manifest_of(manifest, agent, host)
-        found += [place_of(agent, at) + one for one in check_manifest(theirs.to_dict(), catalogue)]
+        own = check_manifest(theirs.to_dict(), catalogue)
+        inherited = known if agent.manifest is None else ()
+        found += [place_of(agent, at) + fault for fault in own if fault not in inherited]
     return found
 
 

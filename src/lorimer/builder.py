@@ -270,6 +270,11 @@ class PipelineBuilder:
         """Which model each call goes to."""
         return self._choose(self._stage("api"), "router", strategy, config)
 
+    def __repr__(self) -> str:
+        return (
+            f"<PipelineBuilder {self.manifest.metadata.name!r}: {len(self.manifest.stages)} stages>"
+        )
+
     def build(self) -> Pipeline:
         """The pipeline. Raises ConfigError listing every fault."""
         return Pipeline(self.manifest, tools=self._tools, **self._options)

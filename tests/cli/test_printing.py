@@ -144,6 +144,11 @@ def test_a_narrow_terminal_has_room_for_what_stages_do() -> None:
     shown = rows("manifest", "stages", "api")
     assert any(row.endswith('provider: string = ""') for row in shown)
     assert any(row.endswith("stream: boolean = True") for row in shown)
+    (at,) = [at for at, row in enumerate(shown) if row.endswith("stream: boolean = True")]
+    assert "  Receive the answer in pieces" in shown[at + 1]
+    assert any(
+        row.endswith("texts: array, required") for row in rows("manifest", "stages", "context")
+    )
 
 
 def test_that_a_conversation_is_interrupted_is_not_cut_off() -> None:

@@ -7,9 +7,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from pydantic import Field
 
 from lorimer import ConfigError, Pipeline
 from lorimer.core.introspect import introspect, introspect_stage
+from lorimer.core.stage import Settings
 from lorimer.presets import preset_manifest
 from lorimer.stages.catalogue import CATALOGUE, catalogue
 from lorimer.stages.s03_system import PromptBuilder
@@ -42,6 +44,49 @@ def test_every_stage_slot_and_strategy_is_told_with_its_configuration() -> None:
     backoff = api["slots"]["retry"]["strategies"]["exponential_backoff"]
     assert backoff["config_schema"]["properties"]["max_retries"]["minimum"] == 0
     assert [stage["name"] for stage in told if stage["calls_tools"]] == ["tool"]
+
+
+def test_fields_are_told_with_what_is_written_beneath_them() -> None:
+    class Base(Settings):
+        loud: bool = False
+        """Shout."""
+
+    class Mine(PromptBuilder):
+        name = "mine"
+
+        class Config(Base):
+            lines: int = Field(3, ge=1)
+            """How many lines
+            at most."""
+            quiet: bool = Field(True, description="Whisper.")
+            """Not this."""
+            bare: str
+
+    known = catalogue()
+    known.add_strategy("system", "builder", "mine", Mine)
+    builder: Any = by_name(introspect(known))["system"]["slots"]["builder"]
+    fields = builder["strategies"]["mine"]["config_schema"]["properties"]
+    assert {name: field.get("description") for name, field in fields.items()} == {
+        "loud": "Shout.",
+        "lines": "How many lines at most.",
+        "quiet": "Whisper.",
+        "bare": None,
+    }
+
+
+def test_a_configuration_whose_source_nobody_has_is_told_without_words() -> None:
+    made: dict[str, Any] = {"__name__": "nowhere", "PromptBuilder": PromptBuilder}
+    exec(
+        "class Mine(PromptBuilder):\n    name = 'mine'\n"
+        "    from lorimer.core.stage import Settings\n"
+        "    class Config(Settings):\n        lines: int = 3\n        'How many.'\n",
+        made,
+    )
+    known = catalogue()
+    known.add_strategy("system", "builder", "mine", made["Mine"])
+    told: Any = introspect_stage(known, "system")
+    fields = told["slots"]["builder"]["strategies"]["mine"]["config_schema"]["properties"]
+    assert "description" not in fields["lines"]
 
 
 def test_what_is_active_now_is_told_and_follows_changes() -> None:

@@ -111,7 +111,7 @@ FAULTS = [
     "model.max_tokens: input should be greater than or equal to 1",
     "model.temperature: input should be less than or equal to 2",
     "stages[99].order: input should be less than or equal to 21",
-    "stages (entry 10): input should be a valid dictionary or instance of StageEntry",
+    "stages (entry 10): input should be a valid dictionary",
     "colour: there is no such field",
     "limits.max_turnz: there is no such field",
     "limits.max_turns: input should be greater than or equal to 1",
@@ -355,6 +355,46 @@ def test_a_key_that_is_no_text_is_answered_with_a_reason(key: Any) -> None:
     with pytest.raises(ConfigError) as caught:
         Pipeline.from_manifest({"stages": [{"order": 6, "name": "api", key: 4}]})
     assert caught.value.problems[0].startswith("stages[6]")
+
+
+def test_a_limit_whose_name_is_no_text_is_answered_with_a_reason() -> None:
+    assert problems({**whole(), "limits": {5: 1}})[0].startswith("limits.5: there is no such")
+
+
+@pytest.mark.parametrize("name", [None, 5, ["token_budget", None], {"name": "x"}])
+def test_what_is_no_name_of_a_strategy_is_one_fault(name: Any) -> None:
+    data = preset_manifest("minimal").to_dict()
+    stages = cast("list[Any]", data["stages"])
+    stages.append({"order": 4, "name": "guard", "strategies": {"guards": name}})
+    assert check_manifest(data) == [
+        "stages[4].strategies.guards: must be the name of a strategy, or a list of names"
+    ]
+
+
+def test_a_fault_names_no_class_of_ours() -> None:
+    stages = cast("list[Any]", preset_manifest("minimal").to_dict()["stages"])
+    assert check_manifest({"model": "x", "limits": [1], "stages": [*stages, "guard"]}) == [
+        "model: input should be a valid dictionary",
+        "stages (entry 5): input should be a valid dictionary",
+        "limits: input should be a dictionary",
+    ]
+
+
+def test_a_fault_of_an_agent_is_not_told_again_for_its_sub_agents() -> None:
+    data = preset_manifest("agent").to_dict()
+    data["agents"] = [{"name": "one", "description": "One."}]
+    stages = cast("list[Any]", data["stages"])
+    stages[5]["strategies"] = {"retry": "exponential"}
+    (fault,) = check_manifest(data)
+    assert fault.startswith("stages[6].strategies.retry: there is no strategy 'exponential'")
+
+
+def test_an_unknown_field_hides_no_rule_that_is_none() -> None:
+    data = preset_manifest("minimal").to_dict()
+    data["permissions"] = {"allow": ["Bash"], "deny": ["Bash("]}
+    unknown, rule = check_manifest(data)
+    assert unknown.startswith("permissions.allow: there is no such field")
+    assert rule.startswith("permissions.deny[0]: 'Bash(' is not a rule")
 
 
 def test_a_place_for_one_strategy_takes_no_list_and_a_chain_no_single_name() -> None:

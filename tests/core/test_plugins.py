@@ -9,6 +9,7 @@ import pytest
 from lorimer import ConfigError, ExecutorErrorCode, Pipeline
 from lorimer.assembly import check_manifest
 from lorimer.core.catalogue import Catalogue
+from lorimer.environment import schema
 from lorimer.presets import PipelinePresets, preset_manifest, preset_names
 from lorimer.stages.catalogue import catalogue
 from lorimer.testing import ScriptedModel, SimulatedWorld, simulate
@@ -19,6 +20,7 @@ CODE = """
 from lorimer.core.stage import Stage
 from lorimer.presets import agent_manifest
 from lorimer.stages.s03_system import PromptBuilder
+from lorimer.stages.s04_guard import Guard
 from lorimer.stages.s06_api import APIStage
 from lorimer.tools import Tool, ToolResult
 
@@ -54,6 +56,28 @@ class Explodes(PromptBuilder):
     def __init__(self):
         raise RuntimeError("no powder")
 
+class Later(PromptBuilder):
+    name = "later"
+    def configure(self, config):
+        self.tide = int(config["tide"])
+
+class Waits(Guard):
+    name = "waits"
+    async def check(self, state):
+        return ""
+
+class Words(Guard):
+    name = "words"
+    def configure(self, config):
+        self.word = config.get("word", "")
+    def check(self, state):
+        return f"it says {self.word}" if self.word in state.messages[-1].text else ""
+
+words = Words()
+
+def broke(spec, context):
+    raise RuntimeError("no rum")
+
 class Other(Stage):
     name, order = "other", 3
     async def execute(self, input, state):
@@ -70,9 +94,13 @@ OFFERS = {
         "system.builder.explodes": ":Explodes",
         "system.builder.wrong": ":Shout",
         "system.builder.gone": "acme_gone:X",
+        "system.builder.later": ":Later",
+        "guard.guards.waits": ":Waits",
+        "guard.guards.words": ":words",
     },
     "lorimer.tools": {"dig": ":Dig", "misnamed": ":Dig"},
     "lorimer.presets": {"captain": ":captain", "empty": ":empty"},
+    "lorimer.providers": {"broke": ":broke"},
 }
 
 
@@ -156,6 +184,58 @@ def test_a_broken_package_is_named_in_one_coded_error(builder: str, why: str) ->
 
 
 @pytest.mark.usefixtures("acme")
+def test_what_a_strategy_says_of_its_configuration_is_one_of_the_faults() -> None:
+    manifest = preset_manifest("agent", model="scripted:m")
+    manifest.stages["system"].strategies["builder"] = "later"
+    manifest.stages["yield"].strategies["formatter"] = "lowd"
+    first, second = check_manifest(manifest.to_dict())
+    assert first.startswith("stages[3].strategy_configs.builder: KeyError: 'tide' (in Later.conf")
+    assert second.startswith("stages[21].strategies.formatter: there is no strategy 'lowd'")
+
+
+@pytest.mark.usefixtures("acme")
+def test_a_strategy_of_a_package_has_the_methods_that_its_stage_calls() -> None:
+    manifest = preset_manifest("agent", model="scripted:m")
+    manifest.stages["guard"].strategies["guards"] = ["waits"]
+    (problem,) = check_manifest(manifest.to_dict())
+    assert "of the package acme-pirates 1.2 cannot be loaded: Waits.check must not be" in problem
+    assert problem.endswith("Update that package, or uninstall it.")
+
+
+@pytest.mark.usefixtures("acme")
+def test_an_object_that_a_package_offers_is_configured_for_each_agent() -> None:
+    agents = []
+    for word in ("cat", "dog"):
+        manifest = preset_manifest("agent", model="scripted:echo")
+        manifest.stages["guard"].strategies["guards"] = ["words"]
+        manifest.stages["guard"].strategy_configs["guards"] = {"words": {"word": word}}
+        agents.append(Pipeline(manifest))
+    ended = [agent.run_sync("a cat", raise_on_error=False).status for agent in agents]
+    assert ended == ["rejected", "ok"]
+
+
+@pytest.mark.usefixtures("acme")
+def test_a_broken_package_does_no_harm_to_the_schema() -> None:
+    assert schema()["title"] == "Lorimer manifest"
+
+
+@pytest.mark.usefixtures("acme")
+def test_a_provider_that_fails_is_named() -> None:
+    agent = PipelinePresets.minimal(model="broke:rum")
+    result = agent.run_sync("hi", raise_on_error=False)
+    assert result.code is ExecutorErrorCode.EXEC_API_NO_CLIENT
+    assert "the provider 'broke' cannot make a model of 'rum': RuntimeError: no rum" in result.error
+
+
+@pytest.mark.usefixtures("acme")
+def test_an_implementation_is_no_stage() -> None:
+    manifest = preset_manifest("agent", model="scripted:m").to_dict()
+    manifest["stages"].append({"order": 6, "name": "api.acne"})  # type: ignore[union-attr]
+    (problem,) = check_manifest(manifest)
+    assert "api.acme" not in problem
+
+
+@pytest.mark.usefixtures("acme")
 @pytest.mark.parametrize(
     ("name", "why"),
     [
@@ -209,7 +289,7 @@ def test_a_host_gives_an_implementation_itself() -> None:
         pass
 
     known = catalogue()
-    known.add_stage("api", Own, implementation="own")  # type: ignore[arg-type]
+    known.add_stage("api", Own, implementation="own")
     manifest = preset_manifest("minimal", model="scripted:m")
     assert type(Pipeline(manifest, catalogue=known).plan.stages[1]) is APIStage
     manifest.stages["api"].implementation = "own"

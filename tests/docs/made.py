@@ -27,6 +27,7 @@ from lorimer.cli.app import lorimer
 from lorimer.core import adhoc
 from lorimer.core import manifest as manifest_module
 from lorimer.core.events import Event
+from lorimer.core.field_notes import Notes
 from lorimer.core.limits import Limits
 from lorimer.core.messages import TextBlock, ToolUse
 from lorimer.core.stage import Slot, Stage, Strategy
@@ -63,7 +64,7 @@ def manifest_fields() -> str:
 
 
 def _model_table(model: type[BaseModel]) -> str:
-    notes = notes_of(model)
+    notes = Notes().of(model)
     rows = [
         (f"`{name}`", _type(info.annotation, info.metadata), _default(info), notes.get(name, ""))
         for name, info in model.model_fields.items()
@@ -72,7 +73,7 @@ def _model_table(model: type[BaseModel]) -> str:
 
 
 def _limits_table() -> str:
-    hints, notes = get_type_hints(Limits), notes_of(Limits)
+    hints, notes = get_type_hints(Limits), Notes().of(Limits)
     rows = [
         (f"`{f.name}`", _type(hints[f.name]), _value(f.default), notes.get(f.name, ""))
         for f in fields(Limits)
@@ -141,7 +142,7 @@ SHARED = (PipelineOptions, RunOptions)
 
 def options() -> str:
     """What a pipeline may be given, with those that take it."""
-    notes = {**OWN_OPTIONS, **notes_of(PipelineOptions), **notes_of(RunOptions)}
+    notes = {**OWN_OPTIONS, **Notes().of(PipelineOptions), **Notes().of(RunOptions)}
     written = {name: each for each in SHARED for name in inspect.get_annotations(each)}
     shared = list(PipelineOptions.__annotations__)
     kinds = {name: _source(written[name], name) for name in shared}
@@ -232,7 +233,7 @@ def _strategies(slot: Slot[Strategy]) -> Iterable[tuple[str, ...]]:
 
 
 def _config_table(model: type[BaseModel]) -> str:
-    notes = notes_of(model)
+    notes = Notes().of(model)
     rows = [
         (f"`{name}`", _type(info.annotation, info.metadata), _default(info), notes.get(name, ""))
         for name, info in model.model_fields.items()
@@ -243,7 +244,7 @@ def _config_table(model: type[BaseModel]) -> str:
 def _config_cell(model: type[BaseModel] | None) -> str:
     if model is None:
         return ""
-    notes = notes_of(model)
+    notes = Notes().of(model)
     cells: list[str] = []
     for name, info in model.model_fields.items():
         required = info.default is PydanticUndefined and info.default_factory is None
@@ -307,30 +308,6 @@ def event_order() -> str:
 
 
 # --- how things are told ---------------------------------------------------------------------
-
-
-def notes_of(kind: type) -> dict[str, str]:
-    """The strings beneath the attributes of a class and its bases: what each is for."""
-    found: dict[str, str] = {}
-    for base in reversed(kind.__mro__):
-        if base.__module__.startswith("lorimer."):
-            found.update(_notes(base))
-    return found
-
-
-def _notes(kind: type) -> Mapping[str, str]:
-    try:
-        tree = ast.parse(textwrap.dedent(inspect.getsource(kind)))
-    except OSError:
-        return {}
-    body = tree.body[0]
-    assert isinstance(body, ast.ClassDef)
-    found: dict[str, str] = {}
-    for before, after in zip(body.body, body.body[1:], strict=False):
-        named = isinstance(before, ast.AnnAssign) and isinstance(before.target, ast.Name)
-        if named and isinstance(after, ast.Expr) and isinstance(after.value, ast.Constant):
-            found[before.target.id] = " ".join(str(after.value.value).split())
-    return found
 
 
 def _sentence(kind: type) -> str:

@@ -95,3 +95,14 @@ def test_what_a_host_may_add_is_accepted(document: Any) -> None:
 def test_a_wrong_form_is_seen(document: Any) -> None:
     assert not accepts(document)
     assert check_manifest(document)
+
+
+def test_every_field_that_is_explained_is_explained_to_editors() -> None:
+    described: Any = schema()
+    known = described["$defs"]
+    assert known["Limits"]["properties"]["max_turns"]["description"].startswith("Iterations: model")
+    assert known["ModelConfig"]["properties"]["max_tokens"]["description"]
+    assert known["StageEntry"]["properties"]["order"]["description"]
+    assert described["properties"]["version"]["const"] == "1"
+    retry = next(name for name in known if "ExponentialBackoff" in name or "Backoff" in name)
+    assert known[retry]["properties"]["jitter"]["description"].startswith("Share of the wait")

@@ -7,13 +7,14 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Mapping
+from copy import copy
 from functools import cache
 from importlib import import_module
 from typing import cast
 
 from lorimer.core import plugins
 from lorimer.core.errors import ConfigError, nearest
-from lorimer.core.stage import AnyStage, Slot, Stage, Strategy
+from lorimer.core.stage import AnyStage, In, Out, Slot, Stage, Strategy
 
 
 class Catalogue:
@@ -63,11 +64,11 @@ class Catalogue:
         return f"stages[{order}]" if self.order(name) == order else f"stages[{name}]"
 
     def add_stage(
-        self, name: str, factory: Callable[[], AnyStage], *, implementation: str = ""
+        self, name: str, factory: Callable[[], Stage[In, Out]], *, implementation: str = ""
     ) -> None:
         """Register a stage of the host's, replacing one of the same name. With `implementation`, it
         is used only where a manifest chooses that implementation."""
-        self._custom[name, implementation] = factory
+        self._custom[name, implementation] = cast("Callable[[], AnyStage]", factory)
 
     def add_strategy(
         self, stage: str, slot: str, name: str, factory: Callable[[], Strategy]
@@ -88,14 +89,14 @@ class Catalogue:
         path = f"{name}.{implementation}" if implementation else name
         offered = plugins.find(plugins.STAGES, path)
         if offered is not None:
-            return cast("AnyStage", offered.make(Stage))
+            return copy(cast("AnyStage", offered.make(Stage)))
         if implementation:
             known = self.implementations(name)
             raise ConfigError(
                 f"the {name!r} stage has no implementation {implementation!r}"
                 f"{nearest(implementation, known)}"
             )
-        known = [*self.names, *plugins.offered(plugins.STAGES)]
+        known = [*self.names, *plugins.offered_stages()]
         raise ConfigError(f"there is no stage {name!r}{nearest(name, known)}")
 
     def slots(self, stage: str, implementation: str = "") -> Mapping[str, Slot[Strategy]]:
@@ -110,7 +111,7 @@ class Catalogue:
 
     def strategy(self, stage: str, slot: Slot[Strategy], name: str) -> Strategy:
         """A new instance of a strategy: the host's, else the shipped one, else an installed
-        package's. Raises ConfigError for an unknown name (with the nearest known one), for a host's
+        package's. Raises ConfigError for an unknown name (with the nearest known one), for a
         strategy without the method that the stage calls, and for a broken package."""
         custom = self._strategies.get((stage, slot.name), {})
         if name in custom:
@@ -119,7 +120,12 @@ class Catalogue:
             return cast("Strategy", load(slot.known[name])())
         offered = plugins.find(plugins.STRATEGIES, f"{stage}.{slot.name}.{name}")
         if offered is not None:
-            return offered.make(slot.protocol)
+            # a copy: each place where it is chosen has a configuration of its own
+            made = copy(offered.make(slot.protocol))
+            try:
+                return _checked_methods(made, slot)
+            except ConfigError as error:
+                raise offered.broken(str(error), error) from error
         known = self.strategies(stage, slot)
         raise ConfigError(f"there is no strategy {name!r}{nearest(name, known)}")
 
@@ -132,7 +138,8 @@ class Catalogue:
 
 
 def _checked_methods(strategy: Strategy, slot: Slot[Strategy]) -> Strategy:
-    """Check a host's strategy, now that the stage that calls it is known. Raises ConfigError."""
+    """Check a strategy that is not shipped, now that the stage that calls it is known. Raises
+    ConfigError."""
     called = {
         name: inspect.iscoroutinefunction(method)
         for name, method in vars(slot.protocol).items()

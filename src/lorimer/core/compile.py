@@ -14,7 +14,7 @@ from pydantic import ValidationError
 
 from lorimer.core.bindings import Bindings
 from lorimer.core.catalogue import Catalogue
-from lorimer.core.errors import ConfigError, nearest
+from lorimer.core.errors import ConfigError, nearest, raised_in
 from lorimer.core.faults import invalid, problems_of
 from lorimer.core.jsonable import JSON
 from lorimer.core.manifest import (
@@ -182,7 +182,7 @@ def _build(
             stage = catalogue.stage(entry.name, entry.implementation)
         except ConfigError as error:
             field = "implementation" if entry.implementation else "name"
-            problems.append(f"{where}.{field}: {error}")
+            problems.append(f"{where}.{field}: {_advised(error)}")
             continue
         if stage.name != entry.name:
             problems.append(f"{where}.name: the stage calls itself {stage.name!r}")
@@ -250,10 +250,7 @@ def _configure(
     filled: dict[str, Strategy | tuple[Strategy, ...]] = {}
     if entry.config and _takes_no_config(stage):
         problems.append(f"{where}.config: the {entry.name!r} stage takes no configuration")
-    try:
-        stage.configure(entry.config)
-    except ValidationError as error:
-        problems.extend(problems_of(error, f"{where}.config", stage.Config))
+    problems.extend(_config_faults(stage, entry.config, f"{where}.config"))
     slots = stage.slots()
     for field, given in (
         ("strategies", entry.strategies),
@@ -278,19 +275,14 @@ def _configure(
             try:
                 strategy = catalogue.strategy(entry.name, slot, item)
             except ConfigError as error:
-                problems.append(f"{at}: {error}")
+                problems.append(f"{at}: {_advised(error)}")
                 continue
             if given and _takes_no_config(strategy):
                 problems.append(f"{path}: {item!r} takes no configuration")
                 continue
-            try:
-                strategy.configure(cast("Mapping[str, JSON]", given))
-            except ConfigError as error:
-                own = [f"{path}.{problem}" for problem in error.problems]
-                problems.extend(own or [f"{at}: {error}"])
-            except ValidationError as error:
-                problems.extend(problems_of(error, path, strategy.Config))
-            else:
+            faults = _config_faults(strategy, cast("Mapping[str, JSON]", given), path)
+            problems.extend(faults)
+            if not faults:
                 held.append(strategy)
         if slot.chain:
             problems.extend(
@@ -302,6 +294,24 @@ def _configure(
         elif held:
             filled[name] = held[0]
     return problems, filled
+
+
+def _config_faults(kind: AnyStage | Strategy, given: Mapping[str, JSON], path: str) -> list[str]:
+    """Configure it; returns what is wrong with the configuration at `path`."""
+    try:
+        kind.configure(given)
+    except ConfigError as error:
+        return [f"{path}.{problem}" for problem in error.problems] or [f"{path}: {error}"]
+    except ValidationError as error:
+        return problems_of(error, path, kind.Config)
+    except Exception as error:  # noqa: BLE001 - of somebody's own `configure`
+        return [f"{path}: {type(error).__name__}: {error}{raised_in(error)}"]
+    return []
+
+
+def _advised(error: ConfigError) -> str:
+    """What is wrong, and what to do about it."""
+    return f"{error}. {error.hint}" if error.hint else str(error)
 
 
 def _takes_no_config(kind: AnyStage | Strategy) -> bool:

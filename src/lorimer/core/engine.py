@@ -23,6 +23,7 @@ from lorimer.core.errors import (
     LorimerError,
     RunCancelled,
     StageError,
+    raised_in,
 )
 from lorimer.core.first_wait import on_first_wait
 from lorimer.core.hooks import guard_input, guard_stop
@@ -295,7 +296,7 @@ async def _stages_with_signals(
 def _uncoded(error: BaseException, stage: str, order: int = 0) -> StageError:
     where = f"Stage {order} ({stage})" if order else "The run"
     return StageError(
-        f"{where} failed: {type(error).__name__}: {error}",
+        f"{where} failed: {type(error).__name__}: {error}{raised_in(error) if order else ''}",
         stage_name=stage,
         stage_order=order,
         cause=error,

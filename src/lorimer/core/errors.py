@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from os.path import basename, dirname
 from typing import TYPE_CHECKING, Final
 
 from lorimer.core.error_codes import ErrorCategory as ErrorCategory
@@ -13,6 +14,7 @@ if TYPE_CHECKING:
     from lorimer.core.request import Usage
     from lorimer.core.result import PipelineResult
 
+_HERE: Final = dirname(dirname(__file__))
 _COMPARED_CHARS: Final = 64
 """Longer names are not compared."""
 
@@ -81,6 +83,20 @@ class LorimerError(Exception):
         if self.hint:
             data["hint"] = self.hint
         return data
+
+
+def raised_in(error: BaseException) -> str:
+    """Where an exception of somebody's own code was raised, for the end of a message: the function
+    that this package called last, as ` (in Words.check, guards.py line 12)`; "" if there is
+    none."""
+    found, ours, trace = "", True, error.__traceback__
+    while trace is not None:
+        code = trace.tb_frame.f_code
+        was_ours, ours = ours, code.co_filename.startswith(_HERE)
+        if was_ours and not ours:
+            found = f" (in {code.co_qualname}, {basename(code.co_filename)} line {trace.tb_lineno})"
+        trace = trace.tb_next
+    return found
 
 
 class PipelineError(LorimerError):

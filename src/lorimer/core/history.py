@@ -272,6 +272,10 @@ class History(Sequence[Message]):
         """The messages from `index` on."""
         return self._items[index:]
 
+    def __reduce__(self) -> tuple[type[History], tuple[tuple[Message, ...]]]:
+        """Only the messages are stored or copied: never the secrets that are removed from them."""
+        return History, (tuple(self._items),)
+
     def __len__(self) -> int:
         return self.length
 

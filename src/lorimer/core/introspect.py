@@ -22,6 +22,7 @@ from lorimer.core import plugins
 from lorimer.core.catalogue import Catalogue
 from lorimer.core.compile import REQUIRED
 from lorimer.core.errors import ConfigError
+from lorimer.core.field_notes import Notes
 from lorimer.core.jsonable import JSON
 from lorimer.core.manifest import EnvironmentManifest, StageEntry
 from lorimer.core.stage import AnyStage, Slot, Strategy
@@ -32,9 +33,10 @@ def introspect(
 ) -> list[dict[str, JSON]]:
     """Every stage that a manifest may name, in order: shipped, the host's, from installed packages.
     A broken package is reported under "broken"; nothing is raised for it."""
+    notes = Notes()
     names = [*catalogue.names]
-    names += [name for name in plugins.offered(plugins.STAGES) if "." not in name]
-    told = [introspect_stage(catalogue, name, manifest) for name in dict.fromkeys(names)]
+    names += plugins.offered_stages()
+    told = [_stage(catalogue, name, manifest, notes) for name in dict.fromkeys(names)]
     return sorted(told, key=lambda stage: cast("int", stage["order"]))
 
 
@@ -42,6 +44,12 @@ def introspect_stage(
     catalogue: Catalogue, name: str, manifest: EnvironmentManifest | None = None
 ) -> dict[str, JSON]:
     """The description of one stage. Raises ConfigError for an unknown name, with the nearest."""
+    return _stage(catalogue, name, manifest, Notes())
+
+
+def _stage(
+    catalogue: Catalogue, name: str, manifest: EnvironmentManifest | None, notes: Notes
+) -> dict[str, JSON]:
     entry = manifest.stages[name] if manifest is not None and name in manifest.stages else None
     if name not in catalogue.names and name not in plugins.offered(plugins.STAGES):
         catalogue.stage(name)  # raises the error for an unknown name
@@ -63,7 +71,7 @@ def introspect_stage(
         "calls_tools": stage.calls_tools,
         "overrides": sorted(stage.overrides),
         "implementations": list(catalogue.implementations(name)),
-        "config_schema": _schema(stage.Config),
+        "config_schema": _schema(stage.Config, notes),
     }
     if manifest is not None:
         told["active"] = entry is not None and entry.active
@@ -74,19 +82,23 @@ def introspect_stage(
         told["model_override"] = entry.model_override
         told["tool_binding"] = None if binding is None else binding.model_dump()
     told["slots"] = {
-        slot.name: _slot(catalogue, stage, slot, entry) for slot in stage.slots().values()
+        slot.name: _slot(catalogue, stage, slot, entry, notes) for slot in stage.slots().values()
     }
     return told
 
 
 def _slot(
-    catalogue: Catalogue, stage: AnyStage, slot: Slot[Strategy], entry: StageEntry | None
+    catalogue: Catalogue,
+    stage: AnyStage,
+    slot: Slot[Strategy],
+    entry: StageEntry | None,
+    notes: Notes,
 ) -> dict[str, JSON]:
     told: dict[str, JSON] = {
         "chain": slot.chain,
         "default": [name for name in slot.default if name],
         "strategies": {
-            name: _strategy(catalogue, stage.name, slot, name)
+            name: _strategy(catalogue, stage.name, slot, name, notes)
             for name in catalogue.strategies(stage.name, slot)
         },
     }
@@ -100,17 +112,17 @@ def _slot(
 
 
 def _strategy(
-    catalogue: Catalogue, stage: str, slot: Slot[Strategy], name: str
+    catalogue: Catalogue, stage: str, slot: Slot[Strategy], name: str, notes: Notes
 ) -> Mapping[str, JSON]:
     try:
         strategy = catalogue.strategy(stage, slot, name)
     except ConfigError as error:
         return {"broken": str(error)}
-    return {"about": strategy.description, "config_schema": _schema(strategy.Config)}
+    return {"about": strategy.description, "config_schema": _schema(strategy.Config, notes)}
 
 
-def _schema(config: type[BaseModel] | None) -> JSON:
-    return None if config is None else cast("JSON", config.model_json_schema())
+def _schema(config: type[BaseModel] | None, notes: Notes) -> JSON:
+    return None if config is None else notes.schema(config)
 
 
 def about(stage: AnyStage) -> str:

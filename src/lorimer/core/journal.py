@@ -235,7 +235,7 @@ class Journal(RunJournal, Protocol):
         ...
 
     async def sweep(self) -> int:
-        """Remove the documents that no run refers to; returns their number. Returns None while a
+        """Remove the documents that no run refers to; returns their number. Removes none while a
         claim on any stream is in force: its holder may be about to begin a run."""
         ...
 

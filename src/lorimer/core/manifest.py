@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Annotated, Final, Literal, Self, TypeAlias, Ty
 from pydantic import (
     AfterValidator,
     BaseModel,
+    BeforeValidator,
     ConfigDict,
     Field,
     JsonValue,
@@ -182,6 +183,14 @@ class ToolBinding(_Part):
         return (self.allowed is None or name in self.allowed) and name not in self.blocked
 
 
+def _named(given: JSON | tuple[JSON, ...]) -> object:
+    """One fault for what is neither, instead of one for each."""
+    names = given if isinstance(given, list | tuple) else [given]
+    if not all(isinstance(name, str) for name in names):
+        raise ValueError("must be the name of a strategy, or a list of names")
+    return given
+
+
 class StageEntry(_Part):
     """One stage: its strategies and their configuration."""
 
@@ -191,7 +200,7 @@ class StageEntry(_Part):
     """Name of the stage."""
     active: bool = True
     """False: it stays in the manifest but is left out of the plan."""
-    strategies: dict[str, str | list[str]] = {}
+    strategies: dict[str, Annotated[str | list[str], BeforeValidator(_named)]] = {}
     """Strategy by slot; for a chain: the list of strategies, in order."""
     strategy_configs: dict[str, dict[str, Plain]] = {}
     """Configuration by slot; for a chain: by slot and strategy."""
@@ -418,7 +427,7 @@ def _limits_faults(limits: JSON) -> list[str]:
     known = [field.name for field in fields(Limits)]
     for name, value in given.items():
         if name and name not in known:
-            found.append(f"limits.{name}: {NO_FIELD}{nearest(name, known)}")
+            found.append(f"limits.{name}: {NO_FIELD}{nearest(str(name), known)}")
             continue
         try:
             limits_adapter().validate_python({name: value} if name else value)

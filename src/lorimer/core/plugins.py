@@ -97,6 +97,11 @@ def offered(group: str, prefix: str = "") -> list[str]:
     return sorted(name.removeprefix(prefix) for name in names if name.startswith(prefix))
 
 
+def offered_stages() -> list[str]:
+    """The stages offered, without alternative implementations of stages."""
+    return [name for name in offered(STAGES) if "." not in name]
+
+
 def package_of(entry: EntryPoint) -> str:
     """Name and version of the package of an entry point."""
     dist = entry.dist

@@ -54,6 +54,9 @@ class Strategy:
     config: Any
     """The validated configuration, if there is a `Config`."""
 
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} {self.name!r}>"
+
     def configure(self, config: Mapping[str, JSON]) -> None:
         """Receive the configuration, once, before the first run. Raises pydantic's ValidationError,
         or ConfigError with each of its `problems` as `field: reason`, for an invalid one."""
@@ -156,6 +159,9 @@ class Stage(Generic[In, Out]):
             for name, value in vars(base).items()
             if isinstance(value, Slot)
         }
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} {self.order} {self.name!r}>"
 
     def configure(self, config: Mapping[str, JSON]) -> None:
         """Receive the configuration, once, before the first run."""

@@ -4,12 +4,16 @@ into them and their settings."""
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from typing import Final, cast
 
 from pydantic import BaseModel
 from pydantic.json_schema import models_json_schema
 
+from lorimer.core import adhoc, manifest
 from lorimer.core.catalogue import Catalogue
+from lorimer.core.errors import ConfigError
+from lorimer.core.field_notes import Notes
 from lorimer.core.jsonable import JSON
 from lorimer.core.manifest import EnvironmentManifest
 from lorimer.core.stage import AnyStage, Slot, Strategy
@@ -24,23 +28,26 @@ _REFERENCE: Final[JSON] = {"type": "string", "pattern": r"\$\{[A-Z][A-Z0-9_]*\}"
 def schema(catalogue: Catalogue | None = None) -> dict[str, JSON]:
     """For editors, and for programs that write manifests. A document that it accepts may still be
     rejected: it does not cover the dependencies between stages, nor the host's extensions; unknown
-    names of stages and strategies are accepted, unknown fields are not."""
+    names of stages and strategies are accepted, unknown fields are not. What a broken package
+    offers is left out."""
     return _Schema(catalogue or shipped()).whole()
 
 
 class _Schema:
     def __init__(self, known: Catalogue) -> None:
-        self._stages = {
-            (name, each): known.stage(name, each)
-            for name in known.names
-            for each in ("", *known.implementations(name))
-        }
-        self._strategies = {
-            (stage.name, slot.name, name): known.strategy(stage.name, slot, name)
-            for stage in self._stages.values()
-            for slot in stage.slots().values()
-            for name in known.strategies(stage.name, slot)
-        }
+        self._stages: dict[tuple[str, str], AnyStage] = {}
+        self._strategies: dict[tuple[str, str, str], Strategy] = {}
+        for name in known.names:
+            for each in ("", *known.implementations(name)):
+                with suppress(ConfigError):
+                    self._stages[name, each] = known.stage(name, each)
+        for stage in self._stages.values():
+            for slot in stage.slots().values():
+                for name in known.strategies(stage.name, slot):
+                    with suppress(ConfigError):
+                        self._strategies[stage.name, slot.name, name] = known.strategy(
+                            stage.name, slot, name
+                        )
         kinds = [each.Config for each in (*self._stages.values(), *self._strategies.values())]
         models = dict.fromkeys([EnvironmentManifest, *(kind for kind in kinds if kind is not None)])
         found, described = models_json_schema([(model, "validation") for model in models])
@@ -53,12 +60,18 @@ class _Schema:
         for model, ref in self._ref.items():
             if model is not EnvironmentManifest:
                 _open(defs[ref.rpartition("/")[2]])
+        notes = Notes()
+        for model, ref in self._ref.items():
+            notes.add(defs[ref.rpartition("/")[2]], model)
+        for name, kind in {**vars(adhoc), **vars(manifest)}.items():
+            if isinstance(kind, type) and name in defs:
+                notes.add(defs[name], kind)
         entry = defs["StageEntry"]
         entry["allOf"] = [
             {"if": _is(name, implementation), "then": self._stage(stage)}
             for (name, implementation), stage in self._stages.items()
         ]
-        return {"$schema": DIALECT, "title": "Lorimer manifest", **root, "$defs": defs}
+        return {"$schema": DIALECT, **root, "title": "Lorimer manifest", "$defs": defs}
 
     def _name(self, model: type[BaseModel]) -> str:
         return self._ref[model].rpartition("/")[2]

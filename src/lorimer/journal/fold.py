@@ -56,6 +56,7 @@ class RunSummary:
         return not self.status
 
     def to_json(self) -> dict[str, JSON]:
+        """Plain data, as snapshots store it."""
         return {
             "run_id": self.run_id,
             "started": self.started,

@@ -86,6 +86,9 @@ class MemoryJournal:
 
     durable = False
 
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__}: {len(self._starts)} runs>"
+
     async def append(
         self,
         stream: str,

@@ -41,6 +41,13 @@ class DeltaListener(Protocol):
         ...
 
 
+def not_whole(name: str, nano: object) -> TypeError:
+    """The error for a calculated price that cannot be booked."""
+    return TypeError(
+        f"the price of {name!r} is {nano!r}: neither whole nano-dollars, 0 or more, nor None"
+    )
+
+
 class Caller:
     """Immutable except for what it caches. See `attempts.call`."""
 

@@ -126,6 +126,9 @@ class ProviderCredentials:
         object.__setattr__(self, "default_headers", MappingProxyType(dict(default_headers or {})))
         object.__setattr__(self, "extras", MappingProxyType(dict(extras or {})))
 
+    def __deepcopy__(self, memo: object) -> ProviderCredentials:
+        return self
+
     def __repr__(self) -> str:
         headers = ", ".join([f"{name}: ***" for name in self.default_headers])
         extras = ", ".join([f"{name}: ***" for name in self.extras])
@@ -184,6 +187,17 @@ class CredentialBundle:
                     f"{type(given).__name__}",
                     hint=f"CredentialBundle({{{provider!r}: ProviderCredentials(key)}})",
                 )
+
+    def __copy__(self) -> CredentialBundle:
+        return self
+
+    def __deepcopy__(self, memo: object) -> CredentialBundle:
+        return self
+
+    def __reduce__(self) -> tuple[type[CredentialBundle], tuple[object, ...]]:
+        if secrets_in(self.env or {}):
+            raise TypeError("variables with secrets are not stored")
+        return CredentialBundle, (self.by_provider, self.env)
 
     def secrets(self) -> dict[str, str]:
         """All known secrets, each mapped to the name that is shown in its place."""

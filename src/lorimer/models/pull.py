@@ -26,7 +26,7 @@ from lorimer.core.request import (
 from lorimer.core.state import PipelineState
 from lorimer.core.tool import EarlyCalls
 from lorimer.core.wellformed import own_ids
-from lorimer.models.caller import Caller
+from lorimer.models.caller import Caller, not_whole
 from lorimer.models.clocks import Clocks
 from lorimer.models.estimate import CHARS_PER_TOKEN, estimate
 from lorimer.models.failover import Verdict, verdict
@@ -228,7 +228,11 @@ class Pull:
         # For a kind of token without a price, or an impossible count: under a cost limit the call
         # is then neither free nor refunded, but costs what was reserved.
         cost = self._caller.price(self._usage, model, self._target.model)
-        return self._reserve if cost is None or not 0 <= cost <= _MOST_NANO else cost
+        if type(cost) is int and 0 <= cost <= _MOST_NANO:
+            return cost
+        if cost is not None and type(cost) is not int:
+            raise not_whole(model, cost)
+        return self._reserve
 
     def _failed(self, error: APIError) -> None:
         run, health, place = self._state.run, self._caller.health, self._target.place

@@ -12,7 +12,13 @@ from types import MappingProxyType, NoneType
 from typing import TYPE_CHECKING, Final, TypeAlias
 
 from lorimer.core.arguments import check_port, is_a, wrong
-from lorimer.core.errors import ConfigError, ExecutorErrorCode, nearest
+from lorimer.core.errors import (
+    ConfigError,
+    ExecutorErrorCode,
+    LorimerError,
+    nearest,
+    raised_in,
+)
 from lorimer.core.model import (
     Capabilities,
     Capable,
@@ -239,6 +245,10 @@ class Models:
         they are tried. Raises ConfigError: see `Tiers.expand`."""
         return self.tiers.expand(spec)
 
+    def __repr__(self) -> str:
+        own = [name for name in self._providers if name not in PROVIDERS]
+        return f"<Models: the shipped providers{''.join([f', {name}' for name in own])}>"
+
     def resolve(self, spec: str) -> Model:
         """The Model for `provider:model`, `provider/model`, a bare model name, a tier or an alias;
         for a chain, its first one.
@@ -377,7 +387,17 @@ class Models:
         assumed = provider.capabilities if isinstance(provider, Compatible) else None
         if not self.able(spec, Capabilities() if assumed is None else assumed).thinking:
             spec = replace(spec, effort="")
-        made = provider(spec, self.context) if callable(provider) else provider
+        try:
+            made = provider(spec, self.context) if callable(provider) else provider
+        except LorimerError:
+            raise
+        except Exception as error:
+            raise ConfigError(
+                f"the provider {spec.provider!r} cannot make a model of {spec.model!r}: "
+                f"{type(error).__name__}: {error}{raised_in(error)}",
+                code=ExecutorErrorCode.EXEC_API_NO_CLIENT,
+                cause=error,
+            ) from error
         if not callable(getattr(made, "stream", None)):
             raise ConfigError(
                 f"the provider {spec.provider!r} made no model of {spec.model!r}, but "

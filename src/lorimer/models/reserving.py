@@ -17,7 +17,7 @@ from lorimer.core.messages import canonical_message
 from lorimer.core.model import Target
 from lorimer.core.request import NO_MARKS, Request, Response, Usage
 from lorimer.core.state import PipelineState
-from lorimer.models.caller import Caller
+from lorimer.models.caller import Caller, not_whole
 
 FRAME: Final = 64
 """Tokens that a provider adds around a prompt."""
@@ -31,7 +31,7 @@ def reservation(caller: Caller, target: Target, request: Request, state: Pipelin
 
     The prompt at the price of cache writes, if they are possible and cost more; the answer at its
     maximum length. Raises APIError `exec.api.unpriced` where a limit or budget does not allow
-    models of unknown price.
+    models of unknown price; TypeError for a price that is no amount.
     """
     limits, purses = state.run.bounds.limits, state.run.spend.purses
     if limits.max_cost_usd is None and not purses:
@@ -59,7 +59,11 @@ def reservation(caller: Caller, target: Target, request: Request, state: Pipelin
                 code=ExecutorErrorCode.EXEC_API_UNPRICED,
                 hint="Give its price, or make the budget with allow_unpriced.",
             )
-    return price or 0
+    if price is None:
+        return 0
+    if type(price) is not int or price < 0:
+        raise not_whole(request.model, price)
+    return price
 
 
 def prompt_bound(caller: Caller, request: Request, state: PipelineState) -> int:

@@ -126,6 +126,9 @@ class Executor:
         cancelled, the run ends, the ports are notified, and CancelledError is raised."""
         return self._run_job(self._job(agent, input, invocation or Invocation()))
 
+    def __repr__(self) -> str:
+        return f"<Executor of {self.models!r}, journal {self.journal!r}>"
+
     def run_sync(
         self, agent: RunnableAgent, input: str = "", invocation: Invocation | None = None
     ) -> RunResult:

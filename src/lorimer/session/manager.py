@@ -114,6 +114,9 @@ class SessionManager:
         for session in self._sessions.values():
             await session.aclose()
 
+    def __repr__(self) -> str:
+        return f"<SessionManager: {len(self._sessions)} open>"
+
     async def __aenter__(self) -> SessionManager:
         return self
 

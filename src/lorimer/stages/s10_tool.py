@@ -151,7 +151,13 @@ class ToolStage(Stage[object, object]):
             for index in range(len(allowed)):
                 _not_run(index, "this agent has no tools", state)
         else:
-            for batch in self.executor.batches(allowed, tools, limits.max_parallel_tools):
+            batches = self.executor.batches(allowed, tools, limits.max_parallel_tools)
+            if sorted([index for batch in batches for index in batch]) != [*range(len(allowed))]:
+                raise ValueError(  # a call that is in it twice would be made twice
+                    f"the executor {self.executor.name!r} put {len(allowed)} calls into the "
+                    f"batches {batches!r}: each index has to be there once"
+                )
+            for batch in batches:
                 await self._together(batch, allowed, tools, state)
         reason = f"a reply may make {limits.max_calls_per_turn} calls, this one made {len(calls)}"
         for index in range(len(allowed), len(calls)):

@@ -75,6 +75,11 @@ class EvaluateStage(Stage[object, object]):
                 return input
         said = await self.strategy.judge(state.text, state)
         score = self.scorer.score(said.marks) if said.marks else 1.0
+        if not 0 <= score <= 1:  # also NaN
+            raise ValueError(
+                f"the scorer {self.scorer.name!r} returned {score!r} for the marks "
+                f"{dict(said.marks)!r} of {self.strategy.name!r}: scores are from 0 to 1"
+            )
         passed = score >= self.config.pass_threshold and not said.hopeless
         if said.marks:
             state.shared[SCORE], state.shared[FEEDBACK] = score, said.feedback
@@ -101,7 +106,8 @@ class EvaluateStage(Stage[object, object]):
             state.decision, state.reason = Decision.CONTINUE, "evaluation"
             return
         made = f"{tries + 1} tries" if tries else "1 try"
-        why = f"The answer was not accepted after {made}: {said.feedback}"
+        why = f"The answer was not accepted after {made}"
+        why += f": {said.feedback}" if said.feedback else "."
         if self.config.on_failure == "error":
             state.decision, state.reason = Decision.ERROR, why
             state.failure = StageError(

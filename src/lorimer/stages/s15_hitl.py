@@ -112,7 +112,7 @@ class HITLStage(Stage[object, object]):
                 raise
             except Exception as error:  # noqa: BLE001 - whoever cannot answer has not agreed
                 return {"approved": False, "why": f"asking failed: {describe(error)}"}
-            return {"approved": said}
+            return {"approved": said is True}
 
         answer = await put_question(
             asked,

@@ -13,104 +13,29 @@ from __future__ import annotations
 
 import asyncio
 import traceback
-from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
-from contextlib import aclosing, asynccontextmanager
-from dataclasses import dataclass
-from typing import Final, TypeAlias
+from collections.abc import Sequence
+from contextlib import aclosing
+from typing import Final
 
-from lorimer.core.errors import ExecutorErrorCode, JournalError, LimitError
+from lorimer.core.errors import ExecutorErrorCode
 from lorimer.core.events import Event
-from lorimer.core.journal import Balance, Journal, LedgerEntry
+from lorimer.core.journal import Balance, LedgerEntry
 from lorimer.core.jsonable import JSON
 from lorimer.core.purse import Purse
-from lorimer.world.real import RealWorld
+from lorimer.testing.journal_bench import (
+    Bench,
+    Opener,
+    Promise,
+    TurnedWorld,
+    as_text,
+    refused,
+)
+
+__all__ = ["PROMISES", "Bench", "Opener", "Promise", "TurnedWorld", "check"]
 
 PATIENCE_S: Final = 10.0
 """Seconds within which code that waits for a stream is notified of its growth."""
 _CONFLICT: Final = ExecutorErrorCode.EXEC_JOURNAL_CONFLICT
-
-
-class TurnedWorld(RealWorld):
-    """The real world, with a wall clock that can be moved forward, to let claims expire."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.ahead_s = 0.0
-
-    def time(self) -> float:  # pyright: ignore[reportIncompatibleMethodOverride]
-        """Wall clock, seconds."""
-        return RealWorld.time() + self.ahead_s
-
-
-Opener: TypeAlias = Callable[[TurnedWorld], Journal]
-"""Opens the journal under test, which takes its time from that world: empty for each promise, and
-if it is `durable`, the same one again when opened a second time with the same world."""
-
-
-@dataclass(frozen=True, slots=True)
-class Bench:
-    """What a promise is tested with."""
-
-    journal: Journal
-    world: TurnedWorld
-    again: Opener
-
-    async def claim(self, stream: str = "s", owner: str = "me") -> int:
-        return await self.journal.claim(stream, owner, 30.0)
-
-    async def ran(self, stream: str, run_id: str) -> int:
-        """Record a run that begins and ends, in a stream that is held; returns the epoch."""
-        epoch = await self.claim(stream)
-        facts = [self.start(run_id), self.end(run_id)]
-        await self.journal.append(stream, epoch, facts, sync=True)
-        return epoch
-
-    async def facts(self, stream: str = "s", after: int = 0) -> list[Event]:
-        return [fact async for fact in self.journal.read(stream, after)]
-
-    def fact(self, type: str, run_id: str, **data: JSON) -> Event:
-        return Event(type, data, run_id, 0, round(self.world.time(), 6))
-
-    def start(self, run_id: str = "run_a", **data: JSON) -> Event:
-        return self.fact("run.start", run_id, **{"input": "hi", "manifest": "m", "seed": 7, **data})
-
-    def end(self, run_id: str = "run_a", **data: JSON) -> Event:
-        said: dict[str, JSON] = {"status": "ok", "usage": {}, "cost": 0, "iterations": 1}
-        return self.fact("run.end", run_id, **{**said, **data})
-
-    def note(self, key: str, run_id: str = "run_a", **data: JSON) -> Event:
-        return self.fact("effect", run_id, key=key, **data)
-
-
-Ask: TypeAlias = Callable[[Bench], Awaitable[None]]
-
-
-@dataclass(frozen=True, slots=True)
-class Promise:
-    """One guarantee of every journal."""
-
-    ask: Ask
-
-    def __str__(self) -> str:
-        return self.ask.__name__
-
-    @property
-    def title(self) -> str:
-        """The promise in a sentence."""
-        return " ".join((self.ask.__doc__ or "").split())
-
-    def run(self, open: Opener) -> None:
-        """Raises AssertionError if it is not kept, and whatever else escapes from the journal. Runs
-        its own event loop: call it from synchronous code."""
-        asyncio.run(self._asked(open))
-
-    async def _asked(self, open: Opener) -> None:
-        world = TurnedWorld()
-        journal = open(world)
-        try:
-            await self.ask(Bench(journal, world, open))
-        finally:
-            await journal.close()
 
 
 def check(open: Opener, promises: Sequence[Promise] = ()) -> str:
@@ -125,19 +50,6 @@ def check(open: Opener, promises: Sequence[Promise] = ()) -> str:
     return "\n".join(broken)
 
 
-@asynccontextmanager
-async def refused(*codes: ExecutorErrorCode) -> AsyncGenerator[None]:
-    """Expects JournalError (LimitError, if a budget refuses) within the block, with one of these
-    codes, if any are given."""
-    code: ExecutorErrorCode | None = None
-    try:
-        yield
-    except (JournalError, LimitError) as error:
-        code = error.code
-    assert code is not None, "it was not refused"
-    assert not codes or code in codes, f"refused with the code {code}"
-
-
 # --- facts ------------------------------------------------------------------------------------
 
 
@@ -145,7 +57,9 @@ async def facts_come_back_as_they_were_written(on: Bench) -> None:
     """Facts are read in order, numbered from 1 on, also after a given number, with everything that
     an Event has."""
     epoch, journal = await on.claim(), on.journal
-    odd = on.note("é\u2028\U0001f984", "run_b", deep={"a": [1, 2.5, None, True, "x"]}, zero=0)
+    numbers: list[JSON] = [1, 2.5, 0.1 + 0.2, 1e-7, 2**60 + 1, 2.0, None, True, "x"]
+    letters: dict[str, JSON] = {"z": "e\u0301", "a": "\x00\x7f", "": " "}
+    odd = on.note("é\u2028\U0001f984", "run_b", deep={"b": numbers, "a": letters}, zero=0)
     odd.stage, odd.iteration = "tool", 3
     rows = [[on.start()], [on.note("1"), odd], [on.note("2")], [on.end()]]
     seq = 0
@@ -155,18 +69,19 @@ async def facts_come_back_as_they_were_written(on: Bench) -> None:
     written = [fact for row in rows for fact in row]
     assert [fact.seq for fact in written] == [1, 2, 3, 4, 5], "seq is set on what was given"
     for after in range(7):
-        assert await on.facts(after=after) == written[after:], f"after {after}"
+        assert await on.told(after=after) == [as_text(fact) for fact in written[after:]], after
     assert await on.facts("nobody's") == []
     assert await journal.check("s") == []
 
 
 async def streams_are_apart(on: Bench) -> None:
     """What is written to one stream is in no other."""
-    for name in ("one", "two"):
+    names = ("one", "two", "One", "one ", "on_", "on%", "one/two", "../one", "\xe9", "e\u0301")
+    for name in names:
         epoch = await on.claim(name)
         await on.journal.append(name, epoch, [on.note(name, f"run_{name}")], sync=False)
-    assert [fact.data["key"] for fact in await on.facts("two")] == ["two"]
-    assert (await on.facts("two"))[0].seq == 1
+    for name in names:
+        assert [(fact.seq, fact.data["key"]) for fact in await on.facts(name)] == [(1, name)], name
 
 
 async def what_was_acknowledged_is_there_when_it_is_opened_again(on: Bench) -> None:
@@ -189,7 +104,7 @@ async def what_was_acknowledged_is_there_when_it_is_opened_again(on: Bench) -> N
 
 
 async def a_follower_is_told(on: Bench) -> None:
-    """A follower gets existing facts and new ones, in order."""
+    """A follower gets existing facts and new ones, in order, also while it waits for them."""
     epoch = await on.claim()
     await on.journal.append("s", epoch, [on.note("0")], sync=False)
     async with aclosing(on.journal.read("s", follow=True)) as reading:
@@ -197,6 +112,20 @@ async def a_follower_is_told(on: Bench) -> None:
             fact = await asyncio.wait_for(anext(reading), PATIENCE_S)
             assert fact.data["key"] == str(number)
             await on.journal.append("s", epoch, [on.note(str(number + 1))], sync=number == 1)
+
+    async def next_fact() -> Event | None:
+        return await anext(waiting, None)
+
+    async with aclosing(on.journal.read("s", 4, follow=True)) as waiting:
+        for number in (4, 5):
+            coming = asyncio.create_task(next_fact())
+            await on.world.sleep(0.02)
+            rows = [on.note(f"{number}a"), on.note(f"{number}b")]
+            await on.journal.append("s", epoch, rows, sync=number == 4)
+            first = await asyncio.wait_for(coming, PATIENCE_S)
+            assert first is not None, "it ended instead of waiting"
+            second = await asyncio.wait_for(anext(waiting), PATIENCE_S)
+            assert [first.data["key"], second.data["key"]] == [f"{number}a", f"{number}b"]
 
 
 # --- one writer -------------------------------------------------------------------------------
@@ -211,12 +140,14 @@ async def only_who_holds_a_stream_writes_to_it(on: Bench) -> None:
     assert new > old
     for epoch in (old, new + 1, 0):
         async with refused(_CONFLICT):
-            entry = LedgerEntry("run_a", 5)
+            entry = LedgerEntry("run_a", 5, 7)
             await journal.append("s", epoch, [on.start()], sync=True, ledger=entry)
     assert await on.facts() == []
     assert await journal.runs() == []
     assert await journal.balance("run_a") == Balance()
-    assert await journal.append("s", new, [on.start()], sync=True) == 1
+    begun = on.start()
+    assert await journal.append("s", new, [begun], sync=True) == 1
+    assert not journal.never_began(begun), "it did: append has returned"
 
 
 async def a_claim_holds_until_it_has_run_out_or_is_given_back(on: Bench) -> None:
@@ -279,13 +210,19 @@ async def runs_are_listed_and_found(on: Bench) -> None:
     assert [row.run_id for row in await journal.runs()] == ["run_ac", "run_ab"]
     assert [row.run_id for row in await journal.runs(limit=1)] == ["run_ac"]
     assert [row.run_id for row in await journal.runs(unfinished=True)] == ["run_ac"]
-    [row] = await journal.runs(stream="s")
+    [row] = await journal.runs(stream="s", limit=1)
     assert (row.run_id, row.status, row.iterations, row.first) == ("run_ab", "ok", 1, 1)
+    await on.ran("u", "run_dog")
+    assert [row.run_id for row in await journal.runs(unfinished=True, limit=1)] == ["run_ac"]
     found = await journal.find_run("run_ac")
     assert found is not None
     assert (found.stream, found.status, found.ended, found.first) == ("t", "", None, 2)
-    assert await journal.find_run("run_ab") == await journal.find_run("run_ab"[:6]) == row
-    assert await journal.find_run("run_x") is None
+    assert await journal.find_run("run_ab") == row
+    begins = await journal.find_run("run_d")
+    assert begins is not None
+    assert begins.run_id == "run_dog"
+    for unknown in ("", "run_x", "run%", "r_n_ab", "RUN_AB", "un_ab"):
+        assert await journal.find_run(unknown) is None, unknown
     async with refused(ExecutorErrorCode.EXEC_RUN_UNKNOWN):
         await journal.find_run("run_")
 
@@ -299,6 +236,7 @@ async def money_moves_with_the_facts(on: Bench) -> None:
     await journal.append("s", epoch, [on.start()], sync=True, ledger=entry)
     async with refused(ExecutorErrorCode.EXEC_BUDGET_EXCEEDED):
         await journal.append("s", epoch, [on.note("too dear")], sync=True, ledger=entry)
+    assert await journal.balance("run_a") == await journal.used(purse) == Balance(60, 0)
     settled = LedgerEntry("run_a", -60, 25, purses=(purse,))
     await journal.append("s", epoch, [on.note("paid")], sync=False, ledger=settled)
     assert await journal.balance("run_a") == await journal.used(purse) == Balance(0, 25)
@@ -311,6 +249,31 @@ async def money_moves_with_the_facts(on: Bench) -> None:
     async with refused(ExecutorErrorCode.EXEC_BUDGET_EXCEEDED):
         await journal.append("s", epoch, [on.note("one more")], sync=False, ledger=more)
     assert [fact.data.get("key") for fact in await on.facts()] == [None, "paid", "dearer", "dearer"]
+
+
+async def a_purse_counts_its_window_and_no_money_twice(on: Bench) -> None:
+    """What was spent before a purse's window no longer counts, what is reserved does. What child
+    runs have spent is not taken from it again, and it outlives the runs that it paid for."""
+    epoch, journal = await on.claim(), on.journal
+    always, hourly = Purse("job:1", 100), Purse("hour:1", 100, 3600.0)
+    entry = LedgerEntry("run_a", 20, 70, purses=(always, hourly))
+    await journal.append("s", epoch, [on.start()], sync=True, ledger=entry)
+    assert await journal.used(hourly) == Balance(20, 70)
+    child = LedgerEntry("run_a", 0, 30, purses=(always, hourly), below=30)
+    await journal.append("s", epoch, [on.note("child")], sync=True, ledger=child)
+    assert await journal.balance("run_a") == Balance(20, 100)
+    assert await journal.used(always) == Balance(20, 70), "the child has charged it already"
+    on.world.ahead_s += 2 * 3600
+    epoch = await on.claim()
+    assert await journal.used(hourly) == Balance(20, 0)
+    assert await journal.used(always) == Balance(20, 70)
+    last = LedgerEntry("run_a", -20, 0, purses=(always, hourly))
+    await journal.append("s", epoch, [on.end()], sync=True, ledger=last)
+    await journal.release("s", epoch)
+    assert await journal.drop("s", before=on.world.time() + 60)
+    assert await journal.balance("run_a") == Balance()
+    assert await journal.used(always) == await journal.balance("job:1") == Balance(0, 70)
+    assert dict(await journal.shares("job:1")) == {"": Balance(0, 70)}
 
 
 # --- beside the facts -------------------------------------------------------------------------
@@ -378,6 +341,8 @@ async def only_what_is_over_is_dropped_and_then_whole(on: Bench) -> None:
     await journal.append("open", epoch, [on.start("run_open")], sync=True)
     await journal.release("open", epoch)
     old = await on.ran("old", "run_old")
+    await journal.post("old", "p", {})
+    await journal.put_snapshot("old", 2, b"fold")
     await journal.release("old", old)
     begun = world.time() - 60
     assert not await journal.drop("old", before=begun), "it ended later"
@@ -391,6 +356,8 @@ async def only_what_is_over_is_dropped_and_then_whole(on: Bench) -> None:
     assert await journal.drop("old", before=later)
     assert await on.facts("old") == []
     assert await journal.find_run("run_old") is None
+    assert await journal.snapshot("old") is None
+    assert await journal.posts("old") == []
     assert len(await on.facts("held")) == 2
     async with refused(_CONFLICT):
         await journal.append("old", old, [on.start("run_new")], sync=True)
@@ -407,6 +374,7 @@ async def documents_that_no_run_names_are_swept(on: Bench) -> None:
     for digest in ("m", "call:run_a", "nobody's"):
         await journal.put(digest, b"x")
     assert await journal.sweep() == 0
+    assert await journal.get("nobody's") == b"x"
     await journal.release("s", epoch)
     assert await journal.sweep() == 1
     assert await journal.get("nobody's") is None
@@ -434,6 +402,7 @@ PROMISES: Final[tuple[Promise, ...]] = tuple(
         a_run_begins_once_and_ends_once,
         runs_are_listed_and_found,
         money_moves_with_the_facts,
+        a_purse_counts_its_window_and_no_money_twice,
         documents_and_snapshots_are_kept,
         a_post_waits_until_a_fact_takes_it,
         who_watches_is_told_of_posts,

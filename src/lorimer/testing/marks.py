@@ -50,7 +50,9 @@ class Mark(NamedTuple):
 class Notes(Protocol):
     """Where marks are stored. `append` returns once the mark will survive the process."""
 
-    def append(self, mark: Mark, /) -> None: ...
+    def append(self, mark: Mark, /) -> None:
+        """Store a mark, after those before it."""
+        ...
 
 
 class MarkFile:

@@ -128,6 +128,9 @@ class FunctionTool(Tool, Generic[P, R]):
         self._check_parameters()
         self._is_async = _is_async(function)
 
+    def __repr__(self) -> str:
+        return f"<FunctionTool {self.name!r}>"
+
     def _check_parameters(self) -> None:
         """Check that the parameters named for rules exist: otherwise such a rule would restrict
         nothing."""

@@ -94,6 +94,9 @@ class ToolRegistry:
         """All of them, in order of registration."""
         return list(self._entries.values())
 
+    def __repr__(self) -> str:
+        return f"<ToolRegistry: {', '.join(self._entries)}>"
+
     @property
     def names(self) -> list[str]:
         """In order of registration."""

@@ -95,14 +95,20 @@ def _table(told: list[dict[str, JSON]], *, in_full: bool) -> Table:
 
 
 def _fields(told: Mapping[str, JSON]) -> list[str]:
-    """A line for each field of a configuration."""
+    """A line for each field of a configuration, and one for what it is for."""
     schema = told.get("config_schema")
-    properties = schema.get("properties") if isinstance(schema, Mapping) else None
+    if not isinstance(schema, Mapping):
+        return []
+    properties, required = schema.get("properties"), schema.get("required")
     lines: list[str] = []
     for name, field in properties.items() if isinstance(properties, Mapping) else ():
         if isinstance(field, Mapping):
             default = f" = {_shown(field['default'])}" if "default" in field else ""
+            if isinstance(required, Sequence) and name in required:
+                default = ", required"
             lines.append(one_line(f"{name}: {_kind(field)}{default}", 100))
+            if note := field.get("description"):
+                lines.append(f"  {one_line(str(note), 300)}")
     return lines
 
 

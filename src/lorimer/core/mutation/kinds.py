@@ -30,7 +30,7 @@ class SwapStrategy(SlotChange):
 
     kind: Literal["swap_strategy"] = "swap_strategy"
     strategy: str | list[str]
-    config: dict[str, Plain] = Field({})
+    config: dict[str, Plain] = Field(default={})
 
     def edit(self, draft: EnvironmentManifest, declared: Declared) -> None:
         _, chain = self.held(draft, declared)
@@ -72,7 +72,7 @@ class AddToChain(SlotChange):
 
     kind: Literal["add_to_chain"] = "add_to_chain"
     strategy: str
-    config: dict[str, Plain] = Field({})
+    config: dict[str, Plain] = Field(default={})
     at: Annotated[int, Field(ge=0)] | None = None
 
     def edit(self, draft: EnvironmentManifest, declared: Declared) -> None:
@@ -227,7 +227,7 @@ class SetToolScope(StageChange):
 
     kind: Literal["set_tool_scope"] = "set_tool_scope"
     allowed: list[str] | None = None
-    blocked: list[str] = Field([])
+    blocked: list[str] = Field(default=[])
 
     def edit(self, draft: EnvironmentManifest, declared: Declared) -> None:
         nothing = self.allowed is None and not self.blocked
@@ -251,9 +251,9 @@ class UpdatePipeline(Change):
     the limits that it began with."""
 
     kind: Literal["update_pipeline_config"] = "update_pipeline_config"
-    metadata: dict[str, Plain] = Field({})
-    limits: dict[str, Plain] = Field({})
-    permissions: dict[str, Plain] = Field({})
+    metadata: dict[str, Plain] = Field(default={})
+    limits: dict[str, Plain] = Field(default={})
+    permissions: dict[str, Plain] = Field(default={})
 
     def edit(self, draft: EnvironmentManifest, declared: Declared) -> None:
         metadata = {**draft.metadata.model_dump(), **self.metadata}

@@ -119,6 +119,9 @@ class SQLiteJournal:
 
     durable = True
 
+    def __repr__(self) -> str:
+        return f"<SQLiteJournal {self._path!r}>"
+
     async def append(
         self,
         stream: str,

@@ -118,6 +118,7 @@ class ExtendOnce:
         self._done = False
 
     async def escalate(self, seen: Seen) -> Decision | None:
+        """See Policy."""
         if self._done or seen.given_s > 0:
             return None
         self._done = True
@@ -147,6 +148,7 @@ class IdleCritic:
         self._multiplier = multiplier
 
     def supervise(self, run: Supervised) -> Supervision | None:
+        """See Critic."""
         return _Idle(run, self._policy(run), run.soft_s * self._multiplier)
 
 

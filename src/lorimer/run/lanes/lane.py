@@ -158,6 +158,12 @@ class Lane:
         for waiter in self._turns.waiting():
             self._refuse(waiter, _STOPS, ExecutorErrorCode.EXEC_RUN_SHUTDOWN)
 
+    def __repr__(self) -> str:
+        turns = self._turns
+        return (
+            f"<Lane {self.name!r}: {turns.running} of {turns.cap} running, {turns.queued} queued>"
+        )
+
     def stats(self) -> LaneStats:
         """The current state of the lane."""
         self._forget_old()
