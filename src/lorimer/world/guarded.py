@@ -27,6 +27,8 @@ from lorimer.world.addresses import Address, is_metadata, refusal
 MAX_REDIRECTS: Final = 5
 MAX_BYTES: Final = 5 * 1024 * 1024
 MAX_URL: Final = 2048
+CONNECT_S: Final = 10.0
+"""Seconds for a connection to one address; then the next address of the name is tried."""
 
 _LABEL: Final = re.compile(r"(?!-)[a-z0-9_-]{1,63}(?<!-)")
 _BAD: Final = re.compile(r"[\x00-\x20\x7f-\xa0\\\"<>^`{|}]")
@@ -143,10 +145,11 @@ class GuardedBackend(httpcore2.AsyncNetworkBackend):
         """Raises ToolExecutionError for an address that is not public, ConnectError when nothing
         answers."""
         last: Exception = httpcore2.ConnectError(f"{host} has no address")
+        limit = CONNECT_S if timeout is None else min(timeout, CONNECT_S)
         for address in await checked(host, port, self._reach, self._resolve):
             try:
                 return await self._inner.connect_tcp(
-                    str(address), port, timeout, local_address, socket_options
+                    str(address), port, limit, local_address, socket_options
                 )
             except (httpcore2.ConnectError, httpcore2.ConnectTimeout) as error:
                 last = error
