@@ -8,6 +8,7 @@ from collections.abc import Mapping
 import pytest
 
 from lorimer import Pipeline, PipelinePresets
+from lorimer.core.cancel import UNDONE_S
 from lorimer.core.messages import ToolUse
 from lorimer.models.registry import Models
 from lorimer.testing import ScriptedModel, SimulatedWorld, simulate
@@ -47,7 +48,8 @@ def test_cancelling_the_caller_ends_a_run_whose_tool_swallows_it() -> None:
         with pytest.raises(TimeoutError):
             async with asyncio.timeout(5):
                 await pipeline.run("go")
-        assert world.monotonic() - began < 6
+        # the tool had the time to take back a cancellation of its own
+        assert world.monotonic() - began < 6 + UNDONE_S
         (row,) = await pipeline.journal.runs()
         assert row.status == "cancelled"
 

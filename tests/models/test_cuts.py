@@ -432,3 +432,14 @@ def test_arguments_nested_so_deep_that_nobody_could_look_through_them(
     assert (call.input, len(call.raw) > 5 * levels) == ({}, True)
     answer = heard.answer.to_json()
     assert Redactor({"sk-0123456789": "KEY"}).json(answer) is answer
+
+
+@pytest.mark.parametrize("wire", WIRES)
+def test_a_stream_without_end_is_none(wire: Wire) -> None:
+    # pings, so that the test is fast; an answer is as long when it is counted
+    provider = Provider(Reply([b": " + b"x" * 1_000_000 + b"\n\n"] * 300))
+    heard = ask(wire, provider)
+    assert heard.error is not None
+    assert heard.error.code is Code.EXEC_API_STREAM_INCOMPLETE
+    assert "it is longer than 134217728 bytes" in str(heard.error)
+    assert provider.read_to_the_end == 0

@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import gzip
 import json
+import tracemalloc
+from collections.abc import AsyncGenerator
 from datetime import UTC, datetime
 from email.utils import format_datetime, formatdate
 
+import httpx2
 import pytest
 
 from lorimer.core.errors import ExecutorErrorCode
@@ -301,3 +305,41 @@ def test_messages_made_to_be_slow_are_not() -> None:
             "p", 400, {}, b"exceeds the max " * 200_000, now=0, credentials=ProviderCredentials()
         )
     assert len(str(error)) < 1000
+
+
+@pytest.mark.parametrize("wire", WIRES)
+@pytest.mark.parametrize("packed", [False, True])
+def test_a_rejection_without_end_is_read_in_part(wire: Wire, packed: bool) -> None:
+    piece = b"x" * 65_536
+    headers = {"content-type": "text/plain"}
+    if packed:
+        piece = gzip.compress(gzip.compress(b"x" * 10_000_000))
+        headers["content-encoding"] = "gzip, gzip"
+    given: list[int] = []
+
+    class Endless(httpx2.AsyncByteStream):
+        async def __aiter__(self) -> AsyncGenerator[bytes, None]:
+            while True:
+                given.append(len(piece))
+                assert len(given) < 100
+                yield piece
+
+    transport = httpx2.MockTransport(
+        lambda _: httpx2.Response(400, headers=headers, stream=Endless())
+    )
+    world = NoWorld(transport)
+    tracemalloc.start()
+    try:
+        heard = asyncio.run(hear(models(world).resolve(spec(wire)), request(wire), world))
+        most = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert "answered 400: xxx" in str(heard.error)
+    assert len(given) < 10
+    assert most < 30_000_000
+
+
+@pytest.mark.parametrize("wire", WIRES)
+def test_a_rejection_that_is_not_packed_as_it_says_is_told_by_its_status(wire: Wire) -> None:
+    reply = Reply([b"no gzip"], 400, {"content-encoding": "gzip"})
+    assert "answered 400" in str(ask(wire, Provider(reply)).error)

@@ -177,6 +177,14 @@ def test_a_body_is_json_with_values_of_their_types() -> None:
     assert "the answer is no JSON" in asked(tool, {"id": "7"}, text="<")[0]
 
 
+def test_an_answer_is_read_in_its_own_encoding() -> None:
+    kind = {"content-type": "text/plain; charset=Shift_JIS"}
+    content, _ = asked(HTTP, {"id": "7"}, content="日本".encode("cp932"), headers=kind)
+    assert content == "[status 200]\n日本"
+    content, _ = asked({**HTTP, "result": "a"}, {"id": "7"}, content=b'\xef\xbb\xbf{"a": 1}')
+    assert content == "1"
+
+
 def test_a_redirect_carries_nothing_elsewhere() -> None:
     away = {"status_code": 307, "headers": {"location": "https://evil.example/"}}
     content, seen = asked({**HTTP, "method": "POST", "body": "secret"}, {"id": "1"}, **away)

@@ -614,9 +614,11 @@ def test_lists_and_objects_written_as_texts_are_read() -> None:
         ('{"text": "a", ', "the answer ended within the arguments"),
         ("{", "the answer ended within the arguments"),
         ('{"text": "a"}', "the answer ended within the arguments"),
+        ('{"text": ' + "[" * 200 + "]" * 200 + "}", "the arguments are nested deeper than"),
+        ('{"text": ' + "[" * 100_000 + "]" * 100_000 + "}", "the arguments are nested deeper than"),
         ("{'text': 1}", "the arguments are not JSON"),
         ("[1]", "the arguments are not JSON"),
-        ("[" * 100_000, "the arguments are not JSON"),
+        ("[" * 100_000, "the arguments are nested deeper than"),
     ],
 )
 def test_a_model_is_told_that_its_call_was_cut_off(raw: str, told: str) -> None:

@@ -237,3 +237,98 @@ def test_what_pages_are_written_in(charset: str, body: bytes) -> None:
     kind = {"content-type": f"text/plain; charset={charset}"}
     told, _ = fetched(httpx2.Response(200, content=body, headers=kind))
     assert told[-1] in "éル"
+
+
+@pytest.mark.parametrize(
+    ("html", "text"),
+    [
+        ("<form id=aspnetForm><h1>Rates</h1><p>19 %</form>", "# Rates\n\n19 %"),
+        ("<h2><button>Who pays?</button></h2>", "## Who pays?"),
+        ("<head><base href='/v2/'></head><a href=x>A</a>", "A (https://a.org/v2/x)"),
+        ("<a href=x>A</a><base href='https://['>", "A (https://a.org/d/x)"),
+        (
+            "<meta http-equiv=refresh content='0; URL=new.html'><title>Moved</title>",
+            "[goes on at] (https://a.org/d/new.html)\n\n# Moved",
+        ),
+        (
+            "<frameset><frame src=menu.html></frameset><iframe src=//b.org/>old</iframe>",
+            "[frame] (https://a.org/d/menu.html)\n\n[frame] (https://b.org/)",
+        ),
+        ("<iframe src=x hidden></iframe><iframe src=about:blank></iframe>a", "a"),
+        ("a<button><svg><title>Close</title></svg></button>", "a"),
+        ("<div class='[&>svg]:h-4' @click=\"() => go()\">text</div>", "text"),
+        ("<div :hidden='!open'>one</div><p data_hidden>two", "one\n\ntwo"),
+        ("<ul><li>a<ul><li>b</li></ul></li><li>c</li></ul>d", "- a\n  - b\n- c\nd"),
+        ("<ol><li>a<li>b</ol><ol start=7><li>c<li value=9>d", "1. a\n2. b\n\n7. c\n9. d"),
+        ("<pre><div>a</div><div>  b</div></pre>c", "a\n  b\n\nc"),
+        ("10<sup>3</sup> H<sub>2</sub>O", "10^3 H2O"),
+        ("<title/><p>a</p>", "a"),
+        ("<!--><p>a</p><!--->b<!-- c --!>d", "a\n\nbd"),
+        ("<p hidden>x<p>a<ul><li hidden>x<li>b<li hidden>x</ul>c", "a\n- b\nc"),
+        ("<div hidden><p>x</p></div><p>a", "a"),
+        ("<dialog>x</dialog><dialog open>a</dialog>", "a"),
+        ("<noscript>Needs scripts</noscript>", "Needs scripts"),
+        ("<template>x</template><template shadowrootmode=open>a</template>", "a"),
+        ("<video>No video for you</video><a href=' JavaScript:x'>a</a>", "a"),
+        (
+            "<math><semantics><mi>x</mi><mn>2</mn><annotation encoding=application/x-tex>x^2"
+            "</annotation><annotation-xml>y</annotation-xml></semantics></math>"
+            "<b aria-hidden=true>x2</b>, <math alttext='y'><mi>z</mi></math>",
+            "x^2, y",
+        ),
+    ],
+)  # fmt: skip
+def test_what_pages_are_made_of(html: str, text: str) -> None:
+    assert readable(html, "https://a.org/d/p.html") == text
+
+
+CYRILLIC = "Привет, мир"
+
+
+@pytest.mark.parametrize(
+    ("body", "kind", "text"),
+    [
+        (f"<meta charset=windows-1251><p>{CYRILLIC}".encode("cp1251"), "text/html", CYRILLIC),
+        (
+            '<META http-equiv=Content-Type content="text/html; charset=Shift_JIS">①'.encode(
+                "cp932"
+            ),
+            "text/html",
+            "①",
+        ),
+        (f"<?xml encoding='koi8-r'?>{CYRILLIC}".encode("koi8-r"), "text/xml", CYRILLIC),
+        (CYRILLIC.encode("utf-16"), "text/html", CYRILLIC),
+        (CYRILLIC.encode("utf-16-le"), "text/plain; charset=utf-16", CYRILLIC),
+        (b"\xef\xbb\xbf{}", "application/json; charset=latin-1", "\n{}"),
+        (b"it\x92s", "text/plain; charset=iso-8859-1", "it\u2019s"),
+        ("朱镕基".encode("gbk"), "text/html; charset=gb2312", "朱镕基"),
+        (b"<meta charset=utf-16>a", "text/html", "a"),
+        (f"<meta charset=koi8-r>{CYRILLIC}".encode(), "text/html; charset=utf-8", CYRILLIC),
+        (b"# Notes", "application/octet-stream", "# Notes"),
+        (b"select 1", "application/sql", "select 1"),
+    ],
+)  # fmt: skip
+def test_what_a_page_says_of_its_encoding(body: bytes, kind: str, text: str) -> None:
+    told, failed = fetched(httpx2.Response(200, content=body, headers={"content-type": kind}))
+    assert not failed
+    assert told.endswith(text)
+
+
+@pytest.mark.parametrize(
+    ("body", "kind"),
+    [
+        (b"%PDF-1.4 all in ASCII", "application/pdf"),
+        (b"\x89PNG\xff", "application/octet-stream"),
+        (b"a\0b", "application/octet-stream"),
+        (b"text", "image/png"),
+    ],
+)
+def test_what_is_no_text(body: bytes, kind: str) -> None:
+    told, failed = fetched(httpx2.Response(200, content=body, headers={"content-type": kind}))
+    assert failed
+    assert "is not text" in told
+
+
+def test_a_page_without_text_is_called_that() -> None:
+    told, failed = fetched(page("<div id=root></div><script>start()</script>"))
+    assert (told, failed) == ("[https://a.org/x, status 200. It has no text.]\n", False)

@@ -6,6 +6,7 @@ from __future__ import annotations
 import asyncio
 import gzip
 import tracemalloc
+import zlib
 from collections.abc import AsyncGenerator, Callable, Coroutine, Sequence
 from contextlib import asynccontextmanager
 from ipaddress import ip_address
@@ -496,6 +497,32 @@ def test_what_follows_the_end_of_what_was_packed_is_not_read() -> None:
     )
     assert isinstance(found, Fetched), found
     assert (found.body, found.cut) == (b"text", False)
+
+
+def bare(data: bytes) -> bytes:
+    """Deflate without the header of zlib."""
+    packer = zlib.compressobj(wbits=-15)
+    return packer.compress(data) + packer.flush()
+
+
+@pytest.mark.parametrize(
+    ("named", "packed", "body", "cut"),
+    [
+        ("deflate", zlib.compress(b"text"), b"text", False),
+        ("deflate", bare(b"text"), b"text", False),
+        ("gzip", gzip.compress(b"te") + gzip.compress(b"xt"), b"text", False),
+        ("gzip", gzip.compress(b"text") + b"\0\0", b"text", False),
+        ("gzip", gzip.compress(bytes(range(256)))[:100], bytes(range(82)), True),
+        ("gzip", b"", b"", False),
+    ],
+)
+def test_how_servers_pack(named: str, packed: bytes, body: bytes, cut: bool) -> None:
+    head = f"HTTP/1.1 200 OK\r\nContent-Encoding: {named}\r\nConnection: close\r\n\r\n".encode()
+    found, _ = get(
+        "http://a.org:PORT/", Names(["127.0.0.1"]), lambda _: head + packed, private=["a.org"]
+    )
+    assert isinstance(found, Fetched), found
+    assert (found.body[:82], found.cut) == (body, cut)
 
 
 @pytest.mark.parametrize("packed", ["br", "zstd", "gzip, gzip", "gzip"])

@@ -32,6 +32,9 @@ def test_what_a_list_may_say() -> None:
         "pypi.org", "*.pythonhosted.org", "localhost:8000", "[::1]:9",
     )  # fmt: skip
     assert listed("10.0.0.1:5432,*.co.uk") == ("10.0.0.1:5432", "*.co.uk")
+    assert listed("pypi.org.,*.a.org.:81,bücher.example,[2606:4700:0:0::1111]:8000") == (
+        *("pypi.org", "*.a.org:81", "xn--bcher-kva.example", "[2606:4700::1111]:8000"),
+    )
 
 
 @pytest.mark.parametrize(

@@ -9,6 +9,7 @@ from pathlib import Path
 import httpx2
 import pytest
 
+from lorimer.core.errors import ConfigError, ExecutorErrorCode
 from lorimer.core.world import World
 from lorimer.world import RealWorld
 
@@ -110,3 +111,14 @@ def test_proxies_of_the_environment_are_obeyed_only_if_asked(
                 await through_nobody.get(url)
 
     asyncio.run(with_loopback_server(ask))
+
+
+@pytest.mark.parametrize(
+    "proxy", ["http://user:canary-q7@host:port/", "ftp://user:canary-q7@a.org"]
+)
+def test_a_proxy_that_cannot_be_used_is_told(monkeypatch: pytest.MonkeyPatch, proxy: str) -> None:
+    monkeypatch.setenv("HTTPS_PROXY", proxy)
+    with pytest.raises(ConfigError, match="proxy of the environment") as told:
+        RealWorld(proxies_from_environment=True).http()
+    assert told.value.code is ExecutorErrorCode.EXEC_API_NO_CLIENT
+    assert "canary" not in str(told.value)

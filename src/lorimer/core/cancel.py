@@ -59,6 +59,10 @@ _CALLS: Final[ContextVar[tuple[Cancellation, ...]]] = ContextVar("lorimer_calls"
 """The cancellations of the runs in whose calls the current task is, outermost first."""
 
 
+UNDONE_S: Final = 5.0
+"""How long code of a tool that had its task cancelled, and goes on, may take to undo that."""
+
+
 class Stopped(asyncio.CancelledError):
     """The run itself noticed that it was cancelled; its task was not."""
 
@@ -193,7 +197,7 @@ class Cancellation:
     def check(self) -> None:
         """Raises Stopped if the run was cancelled, even when the run's code swallowed that."""
         task = self._task
-        if task is not None and task.cancelling() > self._before and self._task_cancelled():
+        if task is not None and task.cancelling() > self._before and self.task_cancelled():
             self.interrupt(asyncio.CancelledError())
         if self.reason is not None:
             raise Stopped(self.reason.value)
@@ -201,7 +205,7 @@ class Cancellation:
     @property
     def stopping(self) -> bool:
         """Whether anyone wants the run, or its task, to stop."""
-        return self.reason is not None or self.expired or self._task_cancelled()
+        return self.reason is not None or self.expired or self.task_cancelled()
 
     @property
     def stopping_beside(self) -> bool:
@@ -230,7 +234,19 @@ class Cancellation:
     def note_cancelled(self, error: asyncio.CancelledError) -> None:
         """The run's code received a CancelledError. If the run's own task was cancelled, the whole
         run is, so that every later await is cancelled too."""
-        if self.reason is None and self._task is asyncio.current_task() and self._task_cancelled():
+        if self._task is asyncio.current_task():
+            self._note(error)
+
+    def note_later(self, error: asyncio.CancelledError) -> asyncio.TimerHandle | None:
+        """The same, for code that goes on: `asyncio.timeout` and `asyncio.TaskGroup` cancel the
+        task too, and undo that at their end, so that the code has UNDONE_S seconds to get there.
+        None: it is not the run's own task."""
+        if self._task is not asyncio.current_task():
+            return None
+        return asyncio.get_running_loop().call_later(UNDONE_S, self._note, error)
+
+    def _note(self, error: asyncio.CancelledError) -> None:
+        if self.reason is None and self.task_cancelled():
             self.interrupt(error)
             self.scope.cancel()
 
@@ -251,7 +267,8 @@ class Cancellation:
         """Shields what must be written even though the run was stopped. Keep it short."""
         return CancelScope(shield=True)
 
-    def _task_cancelled(self) -> bool:
+    def task_cancelled(self) -> bool:
+        """Whether the run's task is cancelled, and nothing has undone that."""
         # once our own scope is cancelled, the task's count no longer says anything about others
         task = self._task
         return (

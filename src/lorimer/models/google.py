@@ -143,12 +143,12 @@ class GoogleModel(HostedModel):
     async def _send(
         self, method: str, path: str, content: bytes | None, world: World
     ) -> httpx2.Response:
-        """The response, with status 200 and its body not read yet."""
+        """The response, with a status of 2xx and its body not read yet."""
         client = self._sdk(world)
         try:
             request = client.request_to(method, path, content)
             response = await client.http.send(request, stream=True, follow_redirects=False)
-            if response.status_code == 200:
+            if response.is_success:
                 return response
             body = await response.aread()
         except EphemeralTokenAPIKeyError as error:

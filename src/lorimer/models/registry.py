@@ -1,15 +1,14 @@
-"""From a spec to a Model: the table of providers, and the HTTP clients they share."""
+"""From a spec to a Model: the table of providers."""
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import field, replace
 from importlib import import_module
 from pathlib import Path
 from types import MappingProxyType, NoneType
-from typing import TYPE_CHECKING, Final, TypeAlias
+from typing import Final, TypeAlias
 
 from lorimer.core.arguments import check_port, is_a, wrong
 from lorimer.core.errors import (
@@ -36,15 +35,13 @@ from lorimer.models.credentials import CredentialBundle, ProviderCredentials, re
 from lorimer.models.estimate import Calibration
 from lorimer.models.fitting import Fitted, changes
 from lorimer.models.health import Health
+from lorimer.models.pool import HttpPool
 from lorimer.models.pricing import Prices
 from lorimer.models.redirected import Redirected
 from lorimer.models.sinks import Sinks
 from lorimer.models.spec import ModelSpec, parse_spec
 from lorimer.models.tiers import Tiers
 from lorimer.models.windows import Windows
-
-if TYPE_CHECKING:
-    import httpx2
 
 PROVIDERS: Final[Mapping[str, str]] = MappingProxyType(
     {
@@ -64,46 +61,6 @@ PROVIDERS: Final[Mapping[str, str]] = MappingProxyType(
 """Name → `module:factory`, imported when first used."""
 
 SDKS: Final = frozenset({"anthropic", "google", "openai"})
-
-
-class HttpPool:
-    """One HTTP client per event loop and key (provider and base URL), made when first used.
-
-    A client belongs to the loop it was made on: a program that calls `asyncio.run` again and
-    again gets a new one each time.
-    """
-
-    def __init__(self, world: World | None = None) -> None:
-        self._world = world
-        self._clients: dict[
-            asyncio.AbstractEventLoop, dict[tuple[str, str], httpx2.AsyncClient]
-        ] = {}
-
-    def get(self, key: tuple[str, str], world: World) -> httpx2.AsyncClient:
-        """The client for `key` on the running loop, from the pool's world, else from `world`."""
-        loop = asyncio.get_running_loop()
-        clients = self._clients.get(loop)
-        if clients is None:
-            self._forget_closed_loops()
-            clients = self._clients[loop] = {}
-        client = clients.get(key)
-        if client is None or client.is_closed:
-            client = clients[key] = (self._world or world).http()
-        return client
-
-    async def aclose(self) -> None:
-        """Close the running loop's clients. Those of closed loops are dropped."""
-        self._forget_closed_loops()
-        clients = self._clients.pop(asyncio.get_running_loop(), {})
-        for client in clients.values():
-            await client.aclose()
-
-    def _forget_closed_loops(self) -> None:
-        # Nothing can be awaited on a closed loop: its connections go away with their objects. Other
-        # threads with loops of their own may be doing the same at this moment.
-        for loop in list(self._clients):
-            if loop.is_closed():
-                self._clients.pop(loop, None)
 
 
 @record

@@ -125,7 +125,7 @@ class Access:
     async def send(
         self, method: str, url: str, headers: Mapping[str, str], content: bytes | None, world: World
     ) -> httpx2.Response:
-        """The response, with status 200 and its body not read yet. Raises APIError."""
+        """The response, with a status of 2xx and its body not read yet. Raises APIError."""
         token = self.credentials.api_key.reveal() or await self._token(world)
         sent = {
             "authorization": f"Bearer {token}",
@@ -137,7 +137,7 @@ class Access:
         try:
             request = http.build_request(method, url, content=content, headers=sent, timeout=None)
             response = await http.send(request, stream=True, follow_redirects=False)
-            if response.status_code == 200:
+            if response.is_success:
                 return response
             body = await response.aread()
         except NETWORK_ERRORS as error:

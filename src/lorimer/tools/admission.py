@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Final, cast
 
 from lorimer.core.context import RunContext
+from lorimer.core.documents import deeper
 from lorimer.core.errors import ExecutorErrorCode, ToolExecutionError, nearest
 from lorimer.core.jsonable import JSON
 from lorimer.core.messages import ToolUse
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
 
 MAX_INPUT_DEPTH: Final = 64
 """Most levels of nesting in a call's arguments."""
+_TOO_DEEP: Final = f"the arguments are nested deeper than {MAX_INPUT_DEPTH} levels"
 
 BY_REVIEW: Final = "policy.review"
 """The reason code of a refusal by a reviewer of stage 11."""
@@ -76,10 +78,15 @@ def _unreadable(raw: str) -> str:
     that is only told of an error sends the same again, and is cut off again."""
     shown = f"{raw[:200]!r}"
     try:
-        whole = isinstance(json.loads(raw), dict)
+        value = cast("JSON", json.loads(raw))
+        if deeper(value, MAX_INPUT_DEPTH):
+            return _TOO_DEEP
+        whole = isinstance(value, dict)
     except json.JSONDecodeError as error:
         whole = error.pos >= len(raw.rstrip()) or error.msg.startswith("Unterminated string")
-    except (ValueError, RecursionError):
+    except RecursionError:
+        return _TOO_DEEP
+    except ValueError:
         whole = False
     if whole:
         return (
@@ -116,7 +123,7 @@ def _own(input: Mapping[str, JSON]) -> ToolInput:
 
 def _copy(value: JSON, depth: int) -> JSON:
     if depth > MAX_INPUT_DEPTH:
-        raise invalid_input(f"the arguments are nested deeper than {MAX_INPUT_DEPTH} levels")
+        raise invalid_input(_TOO_DEEP)
     if isinstance(value, Mapping):
         return {key: _copy(item, depth + 1) for key, item in value.items()}
     if isinstance(value, list | tuple):

@@ -13,7 +13,7 @@ from collections.abc import Awaitable, Coroutine, Generator
 from types import coroutine
 from typing import Any, Final, TypeVar
 
-from anyio import CancelScope
+from anyio import CancelScope, current_effective_deadline
 
 from lorimer.core.context import OutcomeUnknown, RunContext
 from lorimer.core.errors import ExecutorErrorCode, LorimerError, ToolExecutionError
@@ -154,40 +154,52 @@ def _driven(
     deadline of `scope` is set when the work first waits: a timer costs more than a quick tool.
     """
     thrown: BaseException | None = None
+    plain: asyncio.CancelledError | None = None
+    timer: asyncio.TimerHandle | None = None
+    cancellation = run.cancellation
     steps = work.__await__()
     clock = run.world.monotonic
     began = clock()
     refusals = 0
-    while True:
-        try:
-            waiting = next(steps, OVER) if thrown is None else steps.throw(thrown)
-        except StopIteration:
-            return None
-        except BaseException as error:  # noqa: BLE001 - the caller makes a coded error of it
-            return error
-        finally:
-            # only now: `asyncio.timeout` cancels the task too, and undoes that by itself
-            if isinstance(thrown, asyncio.CancelledError) and not scope.cancel_called:
-                # a plain one comes once, and the work may swallow it; the run's own is repeated
-                run.cancellation.note_cancelled(thrown)
-        if waiting is OVER:
-            return None
-        if thrown is not None:
-            refusals += 1
-            if refusals > MAX_REFUSALS:
+    try:
+        while True:
+            try:
+                waiting = next(steps, OVER) if thrown is None else steps.throw(thrown)
+            except StopIteration:
+                return None
+            except BaseException as error:  # noqa: BLE001 - the caller makes a coded error of it
+                return error
+            if waiting is OVER:
+                return None
+            if timer is not None and not cancellation.task_cancelled():
+                timer.cancel()
+                timer = plain = None
+            if thrown is not None:
+                refusals += 1
+                if refusals > MAX_REFUSALS:
+                    _close(work)
+                    return thrown
+            if scope.deadline == math.inf:
+                left = timeout_s - (clock() - began)
+                scope.deadline = asyncio.get_running_loop().time() + left
+            try:
+                yield waiting
+                thrown = None
+            except GeneratorExit:
                 _close(work)
-                return thrown
-        if scope.deadline == math.inf:
-            left = timeout_s - (clock() - began)
-            scope.deadline = asyncio.get_running_loop().time() + left
-        try:
-            yield waiting
-            thrown = None
-        except GeneratorExit:
-            _close(work)
-            raise
-        except BaseException as error:  # noqa: BLE001 - goes into the work
-            thrown = error
+                raise
+            except BaseException as error:  # noqa: BLE001 - goes into the work
+                thrown = error
+                # a scope of anyio, of the run or of the work, repeats its own
+                repeated = current_effective_deadline() == -math.inf
+                if isinstance(error, asyncio.CancelledError) and not repeated and timer is None:
+                    # a plain one comes once, and the work may swallow it
+                    plain, timer = error, cancellation.note_later(error)
+    finally:
+        if timer is not None:
+            timer.cancel()
+        if plain is not None:
+            cancellation.note_cancelled(plain)
 
 
 def _close(work: Coroutine[Any, Any, object]) -> None:

@@ -27,6 +27,8 @@ from lorimer.world.addresses import Address, is_metadata, refusal
 MAX_REDIRECTS: Final = 5
 MAX_BYTES: Final = 5 * 1024 * 1024
 MAX_URL: Final = 2048
+CONNECT_S: Final = 10.0
+"""Seconds for a connection to one address; then the next address of the name is tried."""
 
 _LABEL: Final = re.compile(r"(?!-)[a-z0-9_-]{1,63}(?<!-)")
 _BAD: Final = re.compile(r"[\x00-\x20\x7f-\xa0\\\"<>^`{|}]")
@@ -143,10 +145,11 @@ class GuardedBackend(httpcore2.AsyncNetworkBackend):
         """Raises ToolExecutionError for an address that is not public, ConnectError when nothing
         answers."""
         last: Exception = httpcore2.ConnectError(f"{host} has no address")
+        limit = CONNECT_S if timeout is None else min(timeout, CONNECT_S)
         for address in await checked(host, port, self._reach, self._resolve):
             try:
                 return await self._inner.connect_tcp(
-                    str(address), port, timeout, local_address, socket_options
+                    str(address), port, limit, local_address, socket_options
                 )
             except (httpcore2.ConnectError, httpcore2.ConnectTimeout) as error:
                 last = error
@@ -326,19 +329,62 @@ async def _body(response: httpx2.Response, most: int) -> tuple[bytes, bool]:
         raise ToolExecutionError(
             f"the answer is packed as {packed[:40]!r}, which was not asked for"
         )
-    unpack = zlib.decompressobj(wbits=47) if "zip" in packed or packed == "deflate" else None
+    unpack = _Unpacker(packed) if packed not in ("identity", "") else None
     body = bytearray()
-    left, pieces = most + 1, 0
-    async for raw in response.aiter_raw():
-        pieces += 1
-        if pieces % _IN_A_ROW == 0:
-            await asyncio.sleep(0)
+    pieces = 0
+    try:
+        async for raw in response.aiter_raw():
+            pieces += 1
+            if pieces % _IN_A_ROW == 0:
+                await asyncio.sleep(0)
+            left = most + 1 - len(body)
+            body += raw[:left] if unpack is None else unpack.feed(raw, left)
+            if len(body) > most or (unpack is not None and unpack.over):
+                break  # zlib would only accumulate what follows the end of the compressed data
+    except httpx2.HTTPError:
+        if unpack is None or not unpack.whole:
+            raise
+    cut_off = unpack is not None and pieces > 0 and not unpack.whole
+    return bytes(body[:most]), cut_off or len(body) > most
+
+
+class _Unpacker:
+    """Decompresses gzip, also in several parts one after the other, and deflate, also as some
+    servers send it, without the header of zlib."""
+
+    def __init__(self, packed: str) -> None:
+        self._zlib = zlib.decompressobj(wbits=47)
+        self._gzip = "zip" in packed
+        self._begun = False
+        self.over = False
+        """What follows is not compressed data."""
+
+    @property
+    def whole(self) -> bool:
+        """The end of the compressed data has come."""
+        return self._zlib.eof
+
+    def feed(self, raw: bytes, most: int) -> bytes:
+        """At most `most` bytes more. Raises ToolExecutionError."""
+        out = b""
+        while raw and len(out) < most and not self.over:
+            if self._zlib.eof:  # after one part of gzip there may be another
+                self.over = not (self._gzip and raw.startswith(b"\x1f"))
+                if self.over:
+                    break
+                self._zlib = zlib.decompressobj(wbits=31)
+            out += self._part(raw, most - len(out))
+            raw = self._zlib.unused_data
+        return out
+
+    def _part(self, raw: bytes, most: int) -> bytes:
         try:
-            chunk = raw if unpack is None else unpack.decompress(raw, left)
+            out = self._zlib.decompress(raw, most)
         except zlib.error as error:
-            raise ToolExecutionError(f"the answer cannot be unpacked: {error}") from None
-        body += chunk[:left]
-        left -= len(chunk)
-        if left <= 0 or (unpack is not None and unpack.eof):
-            break  # zlib would only accumulate what follows the end of the compressed data
-    return bytes(body[:most]), len(body) > most
+            if self._gzip or self._begun:
+                raise ToolExecutionError(f"the answer cannot be unpacked: {error}") from None
+            self._begun = True
+            self._zlib = zlib.decompressobj(wbits=-15)
+            return self._part(raw, most)
+        self._begun = True
+        return out

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
+from ipaddress import ip_address
 from typing import Final
 
 from lorimer.core.errors import ConfigError, ToolExecutionError
@@ -36,30 +37,35 @@ def listed(network: bool | Iterable[str]) -> tuple[str, ...]:
             name = entry.strip().lower()
             if not name:
                 raise ConfigError(f"network: an entry of {text!r} is empty", hint=_HINT)
-            if name != ANY and not _is_entry(name):
+            found.append(name if name == ANY else _entry(name))
+            if not found[-1]:
                 raise ConfigError(f"network: {entry.strip()!r} is not a host", hint=_HINT)
-            found.append(name)
     return tuple(dict.fromkeys(found))
 
 
 _HINT: Final = "Write pypi.org, *.pythonhosted.org, localhost:8000, or * for all public hosts."
 
 
-def _is_entry(entry: str) -> bool:
+def _entry(text: str) -> str:
+    """The entry with its host as it is compared: ASCII, without a final dot, and IPv6 addresses in
+    their shortest form. "": it is not a host."""
     from lorimer.world.guarded import parse_url  # imports httpx2: a tenth of the start-up time
 
-    parts = _LISTED.fullmatch(entry)
+    parts = _LISTED.fullmatch(text)
     if parts is None:
-        return False
+        return ""
     port = int(parts["port"] or 80)
-    wild = entry.startswith("*.")
-    name = parts["host"]
+    wild, name = parts[1] or "", parts["host"]
     try:
         url = parse_url(f"http://{name}:{port}/", Reach(ports=frozenset({port})))
     except ToolExecutionError:
-        return False
+        return ""
     # a whole top-level domain, or a part of an address, is a mistake
-    return 0 < port < 65536 and not (wild and ("." not in name or _numeric(url.host)))
+    if not 0 < port < 65536 or (wild and ("." not in name.rstrip(".") or _numeric(url.host))):
+        return ""
+    host = url.raw_host.decode("ascii").rstrip(".")
+    host = f"[{ip_address(host)}]" if ":" in host else host
+    return f"{wild}{host}{parts[3] or ''}"
 
 
 def _numeric(host: str) -> bool:

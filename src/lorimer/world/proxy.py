@@ -15,6 +15,7 @@ import re
 import socket
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
+from ipaddress import ip_address
 from typing import Final, TypeAlias
 
 import h11
@@ -190,6 +191,7 @@ class Proxy:
         except ToolExecutionError as error:
             raise self._no(authority, error.message) from None
         host = url.raw_host.decode("ascii").lower().rstrip(".")
+        host = str(ip_address(host)) if ":" in host else host
         reach = reach_of(self._hosts, host, port)
         if reach is None:
             raise self._no(

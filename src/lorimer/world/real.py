@@ -14,6 +14,7 @@ from time import monotonic as monotonic_clock
 from time import time as wall_clock
 from typing import TYPE_CHECKING, Final
 
+from lorimer.core.errors import ConfigError, ExecutorErrorCode
 from lorimer.core.world import Finished, Isolation, ProcessLimits, Reach, Sandbox, Sink
 
 if TYPE_CHECKING:
@@ -69,17 +70,28 @@ class RealWorld:
         """A new client without timeouts and redirects; the caller closes it.
 
         All clients of a process share one TLS context, created with the first: it takes tens of
-        milliseconds, a client without it a twentieth of one.
+        milliseconds, a client without it a twentieth of one. Raises ConfigError
+        `exec.api.no_client` for a proxy of the environment that cannot be used.
         """
         import httpx2  # a tenth of the start-up time: only when needed
 
-        return httpx2.AsyncClient(
-            verify=trust(),
-            timeout=None,
-            trust_env=self._proxies,
-            follow_redirects=False,
-            limits=httpx2.Limits(max_connections=1000, max_keepalive_connections=100),
-        )
+        tls = trust()
+        try:
+            return httpx2.AsyncClient(
+                verify=tls,
+                timeout=None,
+                trust_env=self._proxies,
+                follow_redirects=False,
+                limits=httpx2.Limits(max_connections=1000, max_keepalive_connections=100),
+            )
+        except (ImportError, ValueError, httpx2.InvalidURL) as error:
+            why = "SOCKS needs a package" if isinstance(error, ImportError) else error
+            raise ConfigError(
+                f"the proxy of the environment cannot be used: {why}",
+                code=ExecutorErrorCode.EXEC_API_NO_CLIENT,
+                hint="Look at HTTP_PROXY, HTTPS_PROXY and ALL_PROXY; for socks5:// run "
+                "pip install 'httpx2[socks]'.",
+            ) from error
 
     def guarded_http(self, reach: Reach = Reach()) -> httpx2.AsyncClient:
         """A client that connects only to checked addresses, and ignores proxies."""

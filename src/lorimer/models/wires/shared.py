@@ -42,6 +42,9 @@ DRAIN_S: Final = 0.05
 MAX_BODY: Final = 64 * 1024 * 1024
 """Bytes of an answer that is not streamed."""
 
+MAX_STREAM: Final = 128 * 1024 * 1024
+"""Bytes of a streamed answer. Around each word of an answer are some 300 others."""
+
 MAX_TOKENS: Final = 10**9
 """The most that a provider can plausibly count in one call."""
 
@@ -124,7 +127,11 @@ async def exchange(
             if not page:
                 yield UsageDelta(NO_USAGE)  # it has answered: stops the connect clock
             parser = SSEParser()
+            size = 0
             async for chunk in chunks:
+                size += len(chunk)
+                if size > MAX_STREAM:
+                    raise LineTooLong(f"it is longer than {MAX_STREAM} bytes")
                 events = parser.feed(chunk)
                 if events:
                     page = False

@@ -13,6 +13,7 @@ from lorimer.core.errors import ToolExecutionError
 from lorimer.core.jsonable import JSON
 from lorimer.tools.adhoc.fill import filled, filled_json, schema_of
 from lorimer.tools.base import Tool, ToolContext, ToolInput, ToolResult
+from lorimer.tools.builtin.charset import decoded
 
 MAX_BYTES: Final = 1024 * 1024
 _CONTROL: Final = re.compile(r"[\x00-\x1f\x7f]")
@@ -78,7 +79,8 @@ class Http(Tool):
                 )
         except httpx2.HTTPError as error:
             raise ToolExecutionError(f"{shown!r} cannot be reached: {error}") from error
-        text = found.body.decode("utf-8", "replace")
+        parameters = found.headers.get("content-type", "").partition(";")[2]
+        text = decoded(found.body, parameters, marked=False)
         failed = found.status >= 400
         if described.result and not failed:
             return ToolResult(_part(text, described.result))

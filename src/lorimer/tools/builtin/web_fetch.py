@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
-import re
-from typing import Final
+import codecs
+from typing import TYPE_CHECKING, Final
 
 from lorimer.core.errors import ToolExecutionError
 from lorimer.core.jsonable import JSON
 from lorimer.tools.base import Tool, ToolContext, ToolInput, ToolResult
+from lorimer.tools.builtin.charset import decoded
 from lorimer.tools.builtin.page import readable
+
+if TYPE_CHECKING:
+    from lorimer.world.guarded import Fetched
 
 MAX_BYTES: Final = 2 * 1024 * 1024
 TIMEOUT_S: Final = 60.0
@@ -26,12 +30,6 @@ _SCHEMA: Final[dict[str, JSON]] = {
     "required": ["url"],
     "additionalProperties": False,
 }
-
-_CHARSET: Final = re.compile(
-    r"utf[-_]?(8|16|16-?[bl]e)|(us-)?ascii|iso[-_]?8859[-_][0-9]{1,2}|latin-?1|(windows-|cp)[0-9]{3,4}"
-    r"|koi8-[rut]|macintosh|gb2312|gbk|gb18030|big5(-hkscs)?|euc-(jp|kr)|iso-2022-jp|shift[-_]jis"
-)
-"""Encodings of pages. Python knows more, such as punycode, which takes quadratic time."""
 
 _HEADERS: Final = {
     "accept": "text/html, text/plain, application/json;q=0.9, */*;q=0.5",
@@ -86,15 +84,16 @@ class WebFetch(Tool):
             )
         kind, _, rest = found.headers.get("content-type", "text/html").partition(";")
         kind = kind.strip().lower()
-        if b"\0" in found.body[:1024] or not _is_text(kind):
+        text = decoded(found.body, rest, marked="html" in kind or kind.endswith("xml"))
+        if "\0" in text[:1024] or not (_is_text(kind) or _may_be_text(kind, found)):
             return ToolResult(
                 f"[{found.url} is not text: {kind}, {len(found.body):,} bytes]", is_error=True
             )
-        text = _decoded(found.body, rest)
         if "html" in kind or kind == "application/xml":
             page = text
             text = await context.in_thread(lambda: readable(page, found.url))
         more = " It is longer than was read." if found.cut else ""
+        more = more if text.strip() else f" It has no text.{more}"
         room = max(1000, context.max_result_chars - 600)
         part = text[offset : offset + room]
         if offset + len(part) < len(text):
@@ -108,10 +107,12 @@ def _is_text(kind: str) -> bool:
     return kind.startswith("text/") or kind.endswith(("json", "xml", "javascript", "yaml", "toml"))
 
 
-def _decoded(body: bytes, parameters: str) -> str:
-    _, _, charset = parameters.lower().partition("charset=")
-    charset = charset.split(";")[0].strip(" \"'")
+def _may_be_text(kind: str, found: Fetched) -> bool:
+    """Whether a file of a kind that says little, as downloads have, is text: in UTF-8."""
+    if not kind.startswith(("application/", "binary/")) or found.body.startswith(b"%PDF"):
+        return False
     try:
-        return body.decode(charset if _CHARSET.fullmatch(charset) else "utf-8", "replace")
-    except (LookupError, ValueError):
-        return body.decode("utf-8", "replace")
+        codecs.getincrementaldecoder("utf-8")().decode(found.body, final=not found.cut)
+    except UnicodeDecodeError:
+        return False
+    return True
