@@ -109,6 +109,25 @@ def test_row_22_a_row_of_a_structured_array(row: str) -> None:
     )
 
 
+def test_row_22_what_is_written_through_a_flat_iterator() -> None:
+    session = session_of(
+        "import numpy as np\na = np.arange(4)", "flat = a.flat", "b = 1", "flat[3] = 9", "c = 1"
+    )
+    session.graph.edit_step("s2", "b = a.tolist()")
+    session.graph.edit_step("s4", "c = a.tolist()")
+    session.replay()
+    assert (session.namespace()["b"], session.namespace()["c"]) == ([0, 1, 2, 3], [0, 1, 2, 9])
+
+
+def test_row_40_a_flat_iterator_that_has_advanced_is_made_again() -> None:
+    session = session_of(
+        "import numpy as np\na = np.arange(4)", "flat = a.flat", "b = next(flat)", "c = next(flat)"
+    )
+    session.graph.edit_step("s2", "b = 7")
+    session.replay()
+    assert session.namespace()["c"] == 0
+
+
 def test_row_22_a_column_that_is_replaced() -> None:
     session = session_of(
         LIBRARIES,
