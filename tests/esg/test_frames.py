@@ -128,6 +128,17 @@ def test_row_40_a_flat_iterator_that_has_advanced_is_made_again() -> None:
     assert session.namespace()["c"] == 0
 
 
+def test_a_step_that_uses_a_column_first_does_not_change_the_frame() -> None:
+    session = session_of(
+        LIBRARIES,
+        "f = pd.DataFrame({'a': [1, 2], 'b': [3, 4]})",
+        "k = 1",
+        "g = f.groupby('a').sum()",
+    )
+    session.graph.edit_step("s2", "k = f['b'].sum()")
+    assert session.replay().ran == ("s2",)
+
+
 def test_row_22_a_column_that_is_replaced() -> None:
     session = session_of(
         LIBRARIES,
