@@ -359,6 +359,7 @@ def test_a_step_that_no_longer_sets_anything_leaves_the_defaults() -> None:
         "import matplotlib.pyplot as plt\nplt.rc('figure', figsize=(2, 2))",
         "plt.plot([1])",
         "plt.rcParams['figure.figsize'][0]",
+        "search = [1]",
     ]
     ran, session = _rerun(sources, 1, "import matplotlib.pyplot as plt")
     assert ran == ("s1", "s2", "s3")
