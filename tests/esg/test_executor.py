@@ -639,6 +639,14 @@ def test_row_33_a_step_that_raises_leaves_everything_as_it_was() -> None:
     assert session.graph.get_node("s2")["status"] == "failed"
 
 
+def test_row_33_what_looks_at_all_names_deletes_none_that_a_failed_step_holds_back() -> None:
+    session = StepExecutor()
+    session.execute("make", "x = [1]")
+    session.execute("bad", "x += nothing")
+    session.execute("look", "names = sorted(globals())")
+    assert session.namespace()["x"] == [1]
+
+
 def test_row_33_what_needs_it_is_blocked_until_it_is_mended() -> None:
     session = session_of("x = 1", "y = x", "z = y", "w = 1")
     session.graph.edit_step("s1", "y = x / 0")

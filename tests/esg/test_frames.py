@@ -109,6 +109,36 @@ def test_row_22_a_row_of_a_structured_array(row: str) -> None:
     )
 
 
+def test_row_22_what_is_written_through_a_flat_iterator() -> None:
+    session = session_of(
+        "import numpy as np\na = np.arange(4)", "flat = a.flat", "b = 1", "flat[3] = 9", "c = 1"
+    )
+    session.graph.edit_step("s2", "b = a.tolist()")
+    session.graph.edit_step("s4", "c = a.tolist()")
+    session.replay()
+    assert (session.namespace()["b"], session.namespace()["c"]) == ([0, 1, 2, 3], [0, 1, 2, 9])
+
+
+def test_row_40_a_flat_iterator_that_has_advanced_is_made_again() -> None:
+    session = session_of(
+        "import numpy as np\na = np.arange(4)", "flat = a.flat", "b = next(flat)", "c = next(flat)"
+    )
+    session.graph.edit_step("s2", "b = 7")
+    session.replay()
+    assert session.namespace()["c"] == 0
+
+
+def test_a_step_that_uses_a_column_first_does_not_change_the_frame() -> None:
+    session = session_of(
+        LIBRARIES,
+        "f = pd.DataFrame({'a': [1, 2], 'b': [3, 4]})",
+        "k = 1",
+        "g = f.groupby('a').sum()",
+    )
+    session.graph.edit_step("s2", "k = f['b'].sum()")
+    assert session.replay().ran == ("s2",)
+
+
 def test_row_22_a_column_that_is_replaced() -> None:
     session = session_of(
         LIBRARIES,
@@ -329,6 +359,7 @@ def test_a_step_that_no_longer_sets_anything_leaves_the_defaults() -> None:
         "import matplotlib.pyplot as plt\nplt.rc('figure', figsize=(2, 2))",
         "plt.plot([1])",
         "plt.rcParams['figure.figsize'][0]",
+        "search = [1]",
     ]
     ran, session = _rerun(sources, 1, "import matplotlib.pyplot as plt")
     assert ran == ("s1", "s2", "s3")

@@ -512,3 +512,14 @@ def test_row_52_unresolved_names_are_known_before_anything_runs() -> None:
     assert graph.unresolved("s0") == {"rows": "s1"}
     assert graph.unresolved("s2") == {"totl": ""}
     assert "reads rows, which only s1 makes, behind it" in graph.explain("s0")
+
+
+def test_a_chain_of_any_length_is_up_to_date_again() -> None:
+    graph = ExecutionStateGraph()
+    for number in range(1500):
+        graph.add_step(f"s{number}", f"x{number} = x{number - 1}")
+        reads = {f"x{number - 1}": "same"} if number else dict[str, str]()
+        graph.observe(f"s{number}", reads, {f"x{number}": "same"})
+    assert len(graph.mark_stale("s0")) == 1500
+    graph.observe("s0", {}, {"x0": "same"})
+    assert graph.stale() == []

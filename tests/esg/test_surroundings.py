@@ -370,3 +370,13 @@ def test_row_23_a_text_that_names_what_a_library_finds_for_itself(
     session.graph.edit_step("s1", "rows = [2]")
     assert session.replay().ran == ("s1", "s2")
     assert session.namespace()["x"] == [[2]]
+
+
+def test_values_that_are_made_again_leave_states_as_the_last_step_left_them(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(decimal.getcontext(), "prec", 28)
+    session = session_of("import decimal\nit = iter([1, 2])", "decimal.getcontext().prec = 4")
+    assert session.execute("s2", "next(it)\n1 / 0").failure is not None
+    assert [*session.namespace()["it"]] == [1, 2]  # pyright: ignore
+    assert decimal.getcontext().prec == 4

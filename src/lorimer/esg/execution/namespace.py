@@ -160,7 +160,7 @@ class TrackedNamespace(dict[str, object], OfSteps):
 
     def show_all(self) -> None:
         """Supply every name: the step may do anything with any of them."""
-        self._deletable.update(self._all())
+        self._deletable.update(filter(super().__contains__, self._all()))
 
     def _all(self) -> list[str]:
         """Supply every name; the first time in their order, and before those that the step has

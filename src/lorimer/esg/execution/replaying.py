@@ -111,6 +111,7 @@ class Replays:
 
         self._until(pending, ran, step_id, None, [])
         self._leave_files(pending, ran, None, [])
+        self._attempts.surroundings.set_last()
 
     # ---------------------------------------------------------------- the loop
 

@@ -136,29 +136,44 @@ class Staleness:
         return used != UNSEEN and self._steps[maker].made.get(name) == used
 
     def _settle(self, step: Step, *, again: bool) -> set[str]:
-        """The step is up to date; so are its readers if they would read what they have read.
+        """The step is up to date; so are its readers if they would read what they have read, and
+        theirs.
 
         `again`: it has run again, so a value without a fingerprint counts as changed.
         """
-        changed = set[str]()
+        changed, waiting = self._compared(step, again=again)
+        while waiting:
+            reader = waiting.pop()
+            if self._relaxed(reader):
+                waiting += self._compared(reader, again=False)[1]
+        return changed
+
+    def _compared(self, step: Step, *, again: bool) -> tuple[set[str], list[Step]]:
+        """What sees another value; readers that would read what they have read."""
+        changed, alike = set[str](), list[Step]()
         for name, each in list(self._versions.dependants(step)):
             reader = self._steps[each]
             known = name in reader.used and step.made.get(name, UNSEEN) != UNSEEN
-            alike = self._as_before(reader, name) if known else not again
-            if alike:
+            if self._as_before(reader, name) if known else not again:
                 for why in Why:
                     reader.causes.pop(Cause(why, name, step.id), None)
-                self.relax(reader)
+                alike.append(reader)
             elif reader.ran:
                 if known or name == ANY:
                     self.cause(reader, Cause(Why.INPUT, name, step.id))
                 changed |= {each, *self.spread(reader, known=True)}
-        return changed
+        return changed, alike
+
+    def _relaxed(self, step: Step) -> bool:
+        """Whether no cause is left, and the step is up to date by that."""
+        if not step.ran or step.causes or step.status is not Status.STALE:
+            return False
+        self._set(step, Status.FRESH)
+        return True
 
     def relax(self, step: Step) -> None:
         """If no cause is left, the step is up to date, and its readers may be too."""
-        if step.ran and not step.causes and step.status is Status.STALE:
-            self._set(step, Status.FRESH)
+        if self._relaxed(step):
             self._settle(step, again=False)
 
     def rename(self, old: str, new: str) -> None:

@@ -200,6 +200,8 @@ class Versions:
 
     def _withdraw(self, step: Step, name: str) -> list[tuple[str, str]]:
         self._writers[name].remove(step.id)
+        if not self._writers[name]:
+            del self._writers[name]
         readers = self._readers.get(step.id, {}).get(name, [])
         return self._again([self._steps[each] for each in readers], name)
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import os
 import random
+import re
 import stat
 import sys
 from collections.abc import Callable, Mapping
@@ -56,7 +57,11 @@ _WORDS: Final[Mapping[str, str]] = {
     PYTHON: "setrecursionlimit max_str_digits",
     SKLEARN: "set_config get_config config_context",
 }
-SPEAKS_OF: Final = tuple((word, name) for name, words in _WORDS.items() for word in words.split())
+_WHOLE: Final = {"rc": re.compile(r"\brc(\b|[_Pd])"), "use": re.compile(r"\buse\b")}
+"""Those that many other words contain (`search`, `because`), and how they are meant."""
+SPEAKS_OF: Final = tuple(
+    (word, _WHOLE.get(word), name) for name, words in _WORDS.items() for word in words.split()
+)
 """Words that show that code may depend on a state, or set it to the value it already has: a step
 that uses one counts as reading the state. Other changes are seen directly."""
 READ_BY_ALL: Final = frozenset({PANDAS_WORKS})

@@ -135,7 +135,11 @@ def spoken_of(source: str, lent: Iterable[object], seen: Iterable[str]) -> set[s
     """The states that a step mentions: in its code, in the names and code of the functions it got,
     and in the identifiers `seen` in other code that it may have run."""
     words = " ".join([source, *seen, *(name for value in lent for name in _spoken(value))])
-    return {name for word, name in resources.SPEAKS_OF if word in words}
+    return {
+        name
+        for word, whole, name in resources.SPEAKS_OF
+        if word in words and (whole is None or whole.search(words))
+    }
 
 
 def _spoken(value: object) -> tuple[str, ...]:

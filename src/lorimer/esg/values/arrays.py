@@ -280,6 +280,19 @@ class _Record(Kind):
         return content.same(self.take(value))
 
 
+class _Flat(Kind):
+    """`numpy.flatiter` (`a.flat`): writes to its array, which the garbage collector does not
+    know."""
+
+    hard = True
+
+    def take(self, value: Any, /) -> Content:
+        return Content(self, value.index, (value.base,))
+
+    def lost(self, content: Content, /) -> bool:
+        return True
+
+
 class _Tree(Kind):
     """`KDTree`, `BallTree` of scikit-learn: its arrays, and its metric. Its statistics of queries
     do not count."""
@@ -441,6 +454,7 @@ _NUMPY: Final[dict[str, Kind]] = {
     "ndarray": _ARRAY,
     "void": _Record(),
     "generic": _NumpyValue(),
+    "flatiter": _Flat(),
     "dtype": Seen(str),
     "ufunc": Seen(str),
     "_ArrayFunctionDispatcher": _FUNCTION,

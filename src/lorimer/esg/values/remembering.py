@@ -30,7 +30,7 @@ class Remembering(Partly):
         more = dict[str, object]()
         for attribute, cache in self._caches(value).items():
             for name, each in [*cache.items()]:
-                if self._can_change(each) and (wanted(each) or self._is_other(value, cache, name)):
+                if self._can_change(each) and self._counts(value, cache, name, wanted):
                     more[f"{attribute}.{name}"] = each
         if not more or own.opaque:
             return own
@@ -61,11 +61,15 @@ class Remembering(Partly):
         has_fields = type(value).__dictoffset__  # otherwise getting them takes longer than all this
         return bool(has_fields) and not self._hidden.isdisjoint(fields_of(value) or ())
 
-    def _is_other(self, value: object, cache: dict[str, object], name: str) -> bool:
-        """What is cached under this name differs from what would be computed."""
+    def _counts(
+        self, value: object, cache: dict[str, object], name: str, wanted: Callable[[object], bool]
+    ) -> bool:
+        """What is cached under this name is wanted, or differs from what would be computed. What is
+        the same object each time is kept elsewhere in this one."""
         kept = cache.pop(name)
         try:
-            return not self._like(kept, getattr(value, name, None))
+            new: object = getattr(value, name, None)
+            return new is not kept and (wanted(kept) or not self._like(kept, new))
         finally:
             cache[name] = kept
 
