@@ -95,6 +95,12 @@ async def parent_run(journal: Journal, row: RunRow) -> RunRow | None:
     return None
 
 
+async def is_part_of(journal: Journal, row: RunRow, run_id: str) -> bool:
+    """Whether a run says itself that its parent is the run `run_id`."""
+    above = await parent_run(journal, row)
+    return above is not None and above.run_id == run_id
+
+
 async def root_of(
     journal: Journal, row: RunRow, parents: dict[str, RunRow | None] | None = None
 ) -> RunRow:
