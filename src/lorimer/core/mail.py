@@ -182,7 +182,8 @@ async def _asked(journal: Journal, row: RunRow) -> tuple[list[Question], list[st
         elif fact.type == "child":
             below[str(fact.data.get("run"))] = None
     for post in await journal.posts(row.stream):
-        asked.pop(str(post.message.get("question")), None)
+        if post.message.get("run") == row.run_id:  # not to a run given up after it was answered
+            asked.pop(str(post.message.get("question")), None)
     return list(asked.values()), list(below)
 
 
