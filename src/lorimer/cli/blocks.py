@@ -7,6 +7,7 @@ from typing import TypeAlias
 
 from lorimer.core.jsonable import JSON
 from lorimer.core.request import NO_USAGE, Usage
+from lorimer.core.spend import whole
 
 Object: TypeAlias = Mapping[str, JSON]
 
@@ -37,8 +38,7 @@ def usage_of(data: Object) -> Usage:
 
 def nano_of(data: Object) -> int:
     """The cost in a fact's data, in nano-dollars."""
-    nano = data.get("cost")
-    return nano if isinstance(nano, int) else 0
+    return whole(data.get("cost"))
 
 
 def use_at(uses: Sequence[Object], key: JSON) -> Object | None:

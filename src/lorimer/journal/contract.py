@@ -13,6 +13,8 @@ from lorimer.core.jsonable import JSON
 from lorimer.core.limits import Limits
 from lorimer.core.raised import RAISED, raised
 from lorimer.core.record import record
+from lorimer.core.request import MOST
+from lorimer.core.spend import whole
 from lorimer.journal.fold import Fold
 
 
@@ -180,12 +182,11 @@ class RunFacts:
         self._over = self._over or fact.type == "iteration.end"
 
     def _count(self, data: Mapping[str, JSON]) -> None:
-        cost, usage = data.get("cost"), data.get("usage")
-        if isinstance(cost, int):
-            self.cost_nano += cost
-            self.below_nano += cost if "runs" in data else 0
+        cost, usage = whole(data.get("cost")), data.get("usage")
+        self.cost_nano += cost
+        self.below_nano += cost if "runs" in data else 0
         for name, number in usage.items() if isinstance(usage, Mapping) else ():
-            if isinstance(number, int):
+            if isinstance(number, int) and 0 <= number < MOST:
                 self._usage[name] = self._usage.get(name, 0) + number
 
     def _sums(self, data: Mapping[str, JSON]) -> Iterator[tuple[str, str]]:
