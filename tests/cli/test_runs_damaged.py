@@ -7,7 +7,7 @@ import os
 import apsw
 import pytest
 
-from tests.cli.support import invoke, last_run
+from tests.cli.support import invoke, last_run, listed
 
 HUGE = "1" + "0" * 400
 COMMANDS = (
@@ -47,3 +47,19 @@ def test_impossible_numbers_stop_no_command(sql: str) -> None:
         done = invoke("runs", *[word.format(run) for word in command])
         assert "unexpected" not in done.stderr, command
     assert invoke("runs", "show", run).exit_code == 0
+
+
+def test_one_damaged_message_or_part_hides_no_run_in_the_list() -> None:
+    began = invoke("run", "-m", "scripted:obedient", "--ask-later", 'CALL Bash {"command":"true"}')
+    assert began.exit_code == 5
+    run = last_run()
+    assert invoke("runs", "send", run, "hello").exit_code == 0
+    db = apsw.Connection(os.environ["LORIMER_STORE"])
+    db.execute("UPDATE inbox SET body='[['")
+    db.close()
+    assert invoke("run", "--preset", "minimal", "-m", "scripted:echo", "hi").exit_code == 0
+    assert [row["status"] for row in listed()] == ["ok", "damaged"]
+    shown = invoke("runs", "show", run)
+    assert (shown.exit_code, "CALL Bash" in shown.stdout) == (0, True)
+    assert invoke("runs", "verify", "--all").exit_code == 1
+    assert invoke("runs", "cancel", run).exit_code == 0

@@ -21,9 +21,12 @@ from lorimer.core.limits import Limits
 from lorimer.core.request import Usage
 from lorimer.journal import MemoryJournal, SQLiteJournal
 from lorimer.journal.diff import figures
+from lorimer.journal.family import descendants
 from lorimer.journal.recording import recorded
+from lorimer.journal.verify import verify
 from lorimer.models.pricing import Price
 from lorimer.pipeline import Pipeline
+from lorimer.session.info import remove
 from lorimer.testing import ScriptedModel, SimulatedWorld, simulate
 from lorimer.tools import AskLater, ToolRegistry
 from lorimer.world import RealWorld
@@ -235,3 +238,55 @@ def test_a_run_that_stopped_in_a_call_without_a_key_is_replayed(tmp_path: Path) 
         await journal.close()
 
     asyncio.run(main())
+
+
+def test_damage_in_a_part_of_a_run_is_no_damage_of_the_run(tmp_path: Path) -> None:
+    path = tmp_path / "runs.db"
+
+    async def main() -> None:
+        async with SQLiteJournal(path) as journal:
+            await write(journal, "run", ("run.start", {}), child("part"), child("whole"))
+            await write(journal, "whole", of("run"))
+            await write(journal, "part", of("run"))
+            changed(path, """UPDATE facts SET body='[[' WHERE body LIKE '%"part"]]'""")
+            assert await mail.questions(journal, "run") == []
+            facts = (await recorded(journal, "run")).facts
+            found = [each.run_id async for _, each, _ in descendants(journal, facts, damaged=True)]
+            assert found == ["part", "whole"]
+            with pytest.raises(JournalError, match="'part' is damaged"):
+                [each async for each in descendants(journal, facts)]
+
+    asyncio.run(main())
+
+
+@pytest.mark.parametrize("body", ["[[", "7", "\0"])
+def test_a_damaged_message_is_told_by_verify_and_stops_no_giving_up(
+    tmp_path: Path, body: str
+) -> None:
+    path = tmp_path / "runs.db"
+
+    async def main() -> None:
+        pipeline, run_id = await suspended(path)
+        journal = pipeline.journal
+        await mail.send(journal, run_id, "hello", id="one")
+        changed(path, "UPDATE inbox SET body=?", body)
+        [found] = await verify(journal, (await find(journal, run_id)).stream)
+        assert (found.rule, found.what) == ("rows", "message 1 to it is damaged")
+        await pipeline.abandon(run_id)
+        await journal.close()
+
+    asyncio.run(main())
+
+
+def test_a_session_that_is_deleted_takes_its_parts_and_no_run_that_its_facts_only_name() -> None:
+    async def main(world: SimulatedWorld) -> None:
+        journal = MemoryJournal(world)
+        end = ("run.end", {"status": "ok"})
+        await write(journal, "other", ("run.start", {}), end)
+        await write(journal, "part", of("session"), end)
+        await write(journal, "session", ("run.start", {}), child("other"), child("part"), end)
+        await world.sleep(1)
+        await remove(journal, "session")
+        assert [row.run_id for row in await journal.runs()] == ["other"]
+
+    simulate(main)

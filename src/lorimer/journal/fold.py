@@ -139,7 +139,7 @@ class Fold:
         except ValueError as error:
             whose = f" of run {fact.run_id!r}" if fact.run_id else ""  # a fork's first has none
             raise JournalError(
-                f"fact {fact.seq} ({fact.type}){whose} does not fit: {error}",
+                f"fact {fact.seq} ({fact.type}){whose} does not fit: {str(error)[:500]}",
                 hint=DAMAGE_HINT,
                 cause=error,
             ) from error

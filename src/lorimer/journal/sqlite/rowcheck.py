@@ -9,6 +9,7 @@ from lorimer.core.errors import JournalError
 from lorimer.core.journal import Damage
 from lorimer.journal.chain import START, mark
 from lorimer.journal.codec import length
+from lorimer.journal.sqlite import inbox
 from lorimer.journal.sqlite.blocks import SELECT_ROWS, SEQ, rows_of
 from lorimer.journal.sqlite.database import Database, Value, one
 from lorimer.journal.sqlite.rows import CHUNK_ROWS, begin_of, whole
@@ -39,6 +40,7 @@ class RowCheck:
             if row is None:
                 return False
             self._at = begin_of(whole(row[0]))
+            self.found += [Damage(0, what) for what in inbox.damaged(whole(row[0]), db)]
         seen = 0
         rows = db.execute(_SELECT, (self._at + 1, self._at | SEQ, CHUNK_ROWS))
         for at, body, marked, last in rows:
