@@ -290,3 +290,27 @@ def test_a_session_that_is_deleted_takes_its_parts_and_no_run_that_its_facts_onl
         assert [row.run_id for row in await journal.runs()] == ["other"]
 
     simulate(main)
+
+
+@pytest.mark.parametrize(
+    "intent", ["[3,0,0,{}]", '[3,0,0,{"key":"x"}]', "[3,0,0,[7]]", "[3,0,5,[0]]", '[3,0,0,["٠"]]']
+)
+def test_a_call_whose_intent_is_damaged_is_not_made_again(tmp_path: Path, intent: str) -> None:
+    path = tmp_path / "runs.db"
+
+    async def main() -> None:
+        send = Do("send", effects=["send"])
+        journal = SQLiteJournal(path)
+        pipeline = make(RealWorld(), [[use("send")], "x"], tools=[send], journal=journal)
+        run = await pipeline.run("go")
+        await pipeline.aclose()
+        changed(path, "DELETE FROM facts WHERE at > (SELECT at FROM facts WHERE body LIKE '[[3,%')")
+        changed(path, "UPDATE facts SET body=? WHERE body LIKE '[[3,%'", f"[{intent}]")
+        changed(path, "UPDATE runs SET ended=NULL, status=''")
+        async with make(RealWorld(), ["y"], tools=[send], journal=journal) as again:
+            with pytest.raises(JournalError, match="does not say which call"):
+                await again.resume(run.run_id)
+        assert len(send.calls) == 1
+        await journal.close()
+
+    asyncio.run(main())

@@ -140,7 +140,7 @@ class RunFacts:
                 if ("model.intent", key) not in self._seen:
                     yield "C2", "a reply to a model call that no intent tells of"
                 if "error" not in data:
-                    self._calls = _calls(data.get("content"))
+                    self._calls = calls_in(data.get("content"))
             case "tool.intent" | "tool.result":
                 if not key.isdecimal() or int(key) >= self._calls:
                     yield "C3", f"the reply of its turn has no call {key!r}"
@@ -205,7 +205,8 @@ def _named(kind: str, key: str) -> str:
     return f"call {key}" if key.isdecimal() else repr(key)
 
 
-def _calls(content: JSON) -> int:
+def calls_in(content: JSON) -> int:
+    """How many calls the content of a model.reply makes."""
     if isinstance(content, str) or not isinstance(content, Sequence):
         return 0
     return sum(isinstance(item, Mapping) and item.get("type") == "tool_use" for item in content)
