@@ -314,3 +314,29 @@ def test_a_call_whose_intent_is_damaged_is_not_made_again(tmp_path: Path, intent
         await journal.close()
 
     asyncio.run(main())
+
+
+def test_a_row_that_holds_a_fact_of_the_row_after_it_hides_none(tmp_path: Path) -> None:
+    path = tmp_path / "runs.db"
+
+    async def main() -> None:
+        pipeline, run_id = await suspended(path)
+        changed(path, "UPDATE facts SET body='[[9,0,0,{}],[9,0,0,{}]]' WHERE at & 255 = 3")
+        with pytest.raises(JournalError, match="two rows of stream .* hold fact 4"):
+            await pipeline.resume(run_id)
+        await pipeline.journal.close()
+
+    asyncio.run(main())
+
+
+def test_a_key_of_thousands_of_digits_stops_no_giving_up(tmp_path: Path) -> None:
+    path = tmp_path / "runs.db"
+
+    async def main() -> None:
+        pipeline, run_id = await suspended(path)
+        fact = f'[[3,0,0,["{"9" * 5000}"]]]'
+        changed(path, "UPDATE facts SET body=? WHERE at & 255 = 4", fact)
+        await pipeline.abandon(run_id)
+        await pipeline.journal.close()
+
+    asyncio.run(main())

@@ -44,7 +44,8 @@ def nano_of(data: Object) -> int:
 def use_at(uses: Sequence[Object], key: JSON) -> Object | None:
     """The call that a tool.result with this key answers; None: there is none."""
     text = str(key)
-    return uses[int(text)] if text.isdecimal() and int(text) < len(uses) else None
+    small = text.isdecimal() and len(text) < 10
+    return uses[int(text)] if small and int(text) < len(uses) else None
 
 
 def result_text(content: JSON) -> str:

@@ -189,7 +189,7 @@ class PipelineState:
             if fact.iteration != self.run.iteration:
                 break
             key = str(fact.data.get("key"))
-            if fact.type == "tool.intent" and key.isdecimal():
+            if fact.type == "tool.intent" and key.isdecimal() and len(key) < 10:
                 keys.add(int(key))
         return keys
 

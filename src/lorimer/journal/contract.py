@@ -142,7 +142,7 @@ class RunFacts:
                 if "error" not in data:
                     self._calls = calls_in(data.get("content"))
             case "tool.intent" | "tool.result":
-                if not key.isdecimal() or int(key) >= self._calls:
+                if not key.isdecimal() or len(key) > 9 or int(key) >= self._calls:
                     yield "C3", f"the reply of its turn has no call {key!r}"
                 elif fact.type == "tool.result" and not self._announced(key, data):
                     yield "C2", f"a result of call {key} that no intent tells of"

@@ -191,6 +191,11 @@ class Scan:
                     for line in rows_of(whole(at), body, whole(last)):
                         facts += self._take(*line)
                         chars += len(line.body)
+                elif whole(at) & SEQ < self._next:
+                    raise JournalError(
+                        f"two rows of stream {self._stream!r} hold fact {whole(at) & SEQ}",
+                        hint=DAMAGE_HINT,
+                    )
                 else:
                     facts += self._take(whole(at), body)
                     chars += len(body) if isinstance(body, str) else 0
