@@ -13,7 +13,7 @@ from lorimer.core.errors import ExecutorErrorCode, JournalError, LorimerError
 from lorimer.core.journal import ALL_RUNS, Journal, RunRow, find
 from lorimer.core.redaction import logger
 from lorimer.core.result import Ended
-from lorimer.journal.family import descendants, parent_run
+from lorimer.journal.family import descendants, root_of
 from lorimer.journal.recording import facts_of
 
 _log: Final = logger("lorimer.attend")
@@ -118,9 +118,7 @@ class Attendant:
 
     async def _wait(self, row: RunRow) -> None:
         """A child run is resumed with its root: a message to it resumes that."""
-        root = row
-        while (above := await parent_run(self._journal, root)) is not None:
-            root = above
+        root = await root_of(self._journal, row)
         if root.status or row.run_id in self._root_of:
             return
         self._root_of[row.run_id] = root.run_id

@@ -325,9 +325,10 @@ def test_a_run_that_cannot_be_given_up_now_is_free_for_others_at_once() -> None:
     async def main(world: SimulatedWorld) -> None:
         journal = MemoryJournal(world)
         child = Event("child", {"key": "a", "run": "run_child", "agent": "digger"}, "run_top")
+        above = {"run": "run_top", "iteration": 0, "agent": "digger"}
         for stream, facts in (
             ("top", [Event("run.start", {"input": "go"}, "run_top"), child]),
-            ("run_child", [Event("run.start", {"input": "dig"}, "run_child")]),
+            ("run_child", [Event("run.start", {"parent": above}, "run_child")]),
         ):
             await journal.append(stream, await journal.claim(stream, "x", 5), facts, sync=True)
         await world.sleep(6)

@@ -7,6 +7,7 @@ from typing import TypeAlias
 
 from lorimer.core.jsonable import JSON
 from lorimer.core.request import NO_USAGE, Usage
+from lorimer.core.spend import whole
 
 Object: TypeAlias = Mapping[str, JSON]
 
@@ -37,14 +38,14 @@ def usage_of(data: Object) -> Usage:
 
 def nano_of(data: Object) -> int:
     """The cost in a fact's data, in nano-dollars."""
-    nano = data.get("cost")
-    return nano if isinstance(nano, int) else 0
+    return whole(data.get("cost"))
 
 
 def use_at(uses: Sequence[Object], key: JSON) -> Object | None:
     """The call that a tool.result with this key answers; None: there is none."""
     text = str(key)
-    return uses[int(text)] if text.isdecimal() and int(text) < len(uses) else None
+    small = text.isdecimal() and len(text) < 10
+    return uses[int(text)] if small and int(text) < len(uses) else None
 
 
 def result_text(content: JSON) -> str:

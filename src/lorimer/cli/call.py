@@ -93,7 +93,7 @@ class Call:
         body = await journal.get(_name(run_id))
         try:
             data = cast("JSON", json.loads(body or b"{}"))
-        except ValueError:
+        except (ValueError, RecursionError):
             return cls()
         if not isinstance(data, Mapping):
             return cls()

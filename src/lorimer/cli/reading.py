@@ -83,7 +83,7 @@ async def take_over_run(journal: SQLiteJournal, row: RunRow) -> None:
     """`take_over` for a run and all below it that have no end."""
     await take_over(journal, row.stream, f"run {row.run_id}")
     facts, _ = await recording.readable_facts(journal, row)
-    async for _, _, below in descendants(journal, facts):
+    async for _, _, below in descendants(journal, facts, damaged=True):
         if below is not None and not below.status:
             await take_over(journal, below.stream, f"run {below.run_id}")
 

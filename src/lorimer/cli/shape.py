@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -30,11 +30,13 @@ class Shape:
     failed: Counter[str] = field(default_factory=Counter)
 
     @classmethod
-    def of(cls, facts: Iterable[Event]) -> Shape:
+    def of(cls, facts: Sequence[Event]) -> Shape:
         shape = cls()
         began, uses = 0.0, uses_of({})
         for fact in facts:
             data, turn = fact.data, fact.iteration
+            if not 0 <= turn < len(facts):  # damaged: each turn has a fact
+                continue
             if fact.type in ("run.start", "model.intent") and turn >= len(shape.seconds):
                 grown = turn + 1 - len(shape.seconds)
                 shape.seconds += [0.0] * grown

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+from datetime import datetime
 from typing import Final
 from unicodedata import east_asian_width
 
@@ -172,6 +173,14 @@ def duration(seconds: float) -> str:
     if minutes < 60:
         return f"{minutes} min {rest:02d} s"
     return f"{minutes // 60} h {minutes % 60:02d} min"
+
+
+def moment(time: float) -> str:
+    """A wall clock time, in the time zone of this machine."""
+    try:
+        return f"{datetime.fromtimestamp(time).astimezone():%Y-%m-%d %H:%M:%S}"
+    except (ValueError, OverflowError, OSError):  # of a damaged store
+        return "at an impossible time"
 
 
 def ago(seconds: float) -> str:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime
 from typing import TYPE_CHECKING, Final
 
 from lorimer.cli.blocks import nano_of, result_text, text_of, usage_of, use_at, uses_of
@@ -17,6 +16,7 @@ from lorimer.cli.text import (
     ago,
     cost,
     duration,
+    moment,
     money,
     on_line,
     one_line,
@@ -25,7 +25,7 @@ from lorimer.cli.text import (
     tokens,
     visible,
 )
-from lorimer.core.errors import error_from_json
+from lorimer.core.errors import JournalError, error_from_json
 from lorimer.core.events import Event
 from lorimer.core.jsonable import JSON, dumps
 from lorimer.core.purse import purses_of
@@ -133,10 +133,10 @@ def _head(told: Told, now: float) -> Iterator[Line]:
         ("  ", ""),
         (on_line(told.status), f"bold {COLOURS.get(told.status, 'red')}"),
     ]
-    began = datetime.fromtimestamp(row.started).astimezone()
+    began = moment(row.started)
     last = max([fact.time for fact in facts], default=row.started)
     took = duration((row.ended or last) - row.started)
-    yield _field("began", f"{began:%Y-%m-%d %H:%M:%S}, {ago(now - row.started)}; took {took}")
+    yield _field("began", f"{began}, {ago(now - row.started)}; took {took}")
     if facts:
         yield _field("task", one_line(str(_input(facts[0].data)), 300))
         parent = facts[0].data.get("parent")
@@ -161,8 +161,11 @@ def _head(told: Told, now: float) -> Iterator[Line]:
     yield _field("used", used.rpartition(" · ")[0])
     for name, text in Shape.of(facts).lines():
         yield _field(name, text)
-    for purse in purses_of(facts[0].data) if facts else ():
-        yield _field("budget", f"{purse.name}, of {money(purse.ceiling_nano)}")
+    try:
+        for purse in purses_of(facts[0].data) if facts else ():
+            yield _field("budget", f"{purse.name}, of {money(purse.ceiling_nano)}")
+    except JournalError as error:
+        yield _field("budget", str(error))
 
 
 def _field(name: str, text: str) -> Line:
@@ -333,8 +336,8 @@ def _times(times: JSON, in_force: ManifestInForce, *, first: bool) -> str:
     if isinstance(times, str) or not isinstance(times, Sequence):
         return ""
     told = [
-        f"{entry.name} {duration(micros / 1e6)}"
+        f"{entry.name} {duration(whole(micros) / 1e6)}"
         for entry, micros in zip(in_force.turn(len(times), first=first), times, strict=False)
-        if isinstance(micros, int) and micros >= _TOLD_US
+        if whole(micros) >= _TOLD_US
     ]
     return " · ".join(told)

@@ -15,7 +15,12 @@ from dataclasses import replace
 from typing import Final, Literal
 
 from lorimer.core.arguments import is_a
-from lorimer.core.errors import ExecutorErrorCode, MutationError, PipelineError
+from lorimer.core.errors import (
+    ExecutorErrorCode,
+    JournalError,
+    MutationError,
+    PipelineError,
+)
 from lorimer.core.events import Event
 from lorimer.core.journal import Journal, RunRow, find
 from lorimer.core.jsonable import JSON, clean
@@ -149,15 +154,20 @@ async def taken(journal: Journal, row: RunRow, id: str) -> Event | None:
 
 async def questions(journal: Journal, run: RunRow | str) -> list[Question]:
     """The unanswered questions of a run, given by its row or its id, and of its child runs, each
-    once, whatever facts written by others say. A run that has ended has none. Raises PipelineError
-    if there is no such run."""
+    once, whatever facts written by others say; those of damaged child runs are left out. A run that
+    has ended has none. Raises PipelineError if there is no such run."""
     row = run if isinstance(run, RunRow) else await find(journal, run, whole=True)
     found: list[Question] = []
     known = {row.run_id}
     waiting = [] if row.status else [row]
     while waiting:
         at = waiting.pop()
-        asked, below = await _asked(journal, at)
+        try:
+            asked, below = await _asked(journal, at)
+        except JournalError:
+            if at is row or not await journal.check(at.stream):
+                raise
+            continue  # a damaged child: nothing that it asks can be answered
         found += asked if at is row else [replace(each, run=at.run_id) for each in asked]
         for run_id in reversed([each for each in below if each not in known]):
             known.add(run_id)
@@ -182,7 +192,8 @@ async def _asked(journal: Journal, row: RunRow) -> tuple[list[Question], list[st
         elif fact.type == "child":
             below[str(fact.data.get("run"))] = None
     for post in await journal.posts(row.stream):
-        asked.pop(str(post.message.get("question")), None)
+        if post.message.get("run") == row.run_id:  # not to a run given up after it was answered
+            asked.pop(str(post.message.get("question")), None)
     return list(asked.values()), list(below)
 
 

@@ -17,6 +17,9 @@ from lorimer.core.jsonable import JSON, canonical, no_data
 from lorimer.core.messages import Block, Message, ToolUse, block_from_json, joined, text_in
 from lorimer.core.record import record
 
+MOST: Final = 2**62
+"""Tokens and nano-dollars are fewer: higher numbers in a record are damage."""
+
 
 @record
 class Usage:
@@ -62,9 +65,13 @@ class Usage:
 
     @classmethod
     def from_json(cls, data: Mapping[str, JSON]) -> Usage:
-        """The reverse of `to_json`; unknown fields of newer versions are ignored."""
+        """The reverse of `to_json`; unknown fields of newer versions are ignored, and so are
+        impossible counts."""
         get = data.get
-        counts = [count if type(count := get(name)) is int else 0 for name in USAGE_FIELDS]
+        counts = [
+            count if type(count := get(name)) is int and 0 <= count < MOST else 0
+            for name in USAGE_FIELDS
+        ]
         return cls(*counts)
 
 

@@ -10,7 +10,7 @@ from lorimer.core.errors import ExecutorErrorCode, LimitError
 from lorimer.core.journal import LedgerEntry
 from lorimer.core.jsonable import JSON
 from lorimer.core.purse import Purse
-from lorimer.core.request import USAGE_FIELDS, Usage
+from lorimer.core.request import MOST, USAGE_FIELDS, Usage
 
 _NONE: Final = (0,) * len(USAGE_FIELDS)
 
@@ -70,10 +70,11 @@ class Spend:
         if isinstance(usage, dict):
             tokens = self._tokens
             for name, count in usage.items():
-                if type(count) is int:
+                if type(count) is int and 0 <= count < MOST:
                     tokens[name] = tokens.get(name, 0) + sign * count
         if type(cost) is not int:  # as with most tools
             return 0
+        cost = whole(cost)
         self.nano += sign * cost
         return cost
 
@@ -160,5 +161,5 @@ class Spend:
 
 
 def whole(value: JSON) -> int:
-    """A recorded amount; 0 if there is none."""
-    return value if isinstance(value, int) else 0
+    """A recorded amount; 0 if there is none, or it is impossible: it must not add to a budget."""
+    return value if isinstance(value, int) and 0 <= value < MOST else 0

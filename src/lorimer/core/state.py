@@ -188,8 +188,9 @@ class PipelineState:
         for fact in reversed(self.run.facts):
             if fact.iteration != self.run.iteration:
                 break
-            if fact.type == "tool.intent":
-                keys.add(int(str(fact.data["key"])))
+            key = str(fact.data.get("key"))
+            if fact.type == "tool.intent" and key.isdecimal() and len(key) < 10:
+                keys.add(int(key))
         return keys
 
     @property

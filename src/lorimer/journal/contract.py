@@ -13,6 +13,8 @@ from lorimer.core.jsonable import JSON
 from lorimer.core.limits import Limits
 from lorimer.core.raised import RAISED, raised
 from lorimer.core.record import record
+from lorimer.core.request import MOST
+from lorimer.core.spend import whole
 from lorimer.journal.fold import Fold
 
 
@@ -138,9 +140,9 @@ class RunFacts:
                 if ("model.intent", key) not in self._seen:
                     yield "C2", "a reply to a model call that no intent tells of"
                 if "error" not in data:
-                    self._calls = _calls(data.get("content"))
+                    self._calls = calls_in(data.get("content"))
             case "tool.intent" | "tool.result":
-                if not key.isdecimal() or int(key) >= self._calls:
+                if not key.isdecimal() or len(key) > 9 or int(key) >= self._calls:
                     yield "C3", f"the reply of its turn has no call {key!r}"
                 elif fact.type == "tool.result" and not self._announced(key, data):
                     yield "C2", f"a result of call {key} that no intent tells of"
@@ -180,12 +182,11 @@ class RunFacts:
         self._over = self._over or fact.type == "iteration.end"
 
     def _count(self, data: Mapping[str, JSON]) -> None:
-        cost, usage = data.get("cost"), data.get("usage")
-        if isinstance(cost, int):
-            self.cost_nano += cost
-            self.below_nano += cost if "runs" in data else 0
+        cost, usage = whole(data.get("cost")), data.get("usage")
+        self.cost_nano += cost
+        self.below_nano += cost if "runs" in data else 0
         for name, number in usage.items() if isinstance(usage, Mapping) else ():
-            if isinstance(number, int):
+            if isinstance(number, int) and 0 <= number < MOST:
                 self._usage[name] = self._usage.get(name, 0) + number
 
     def _sums(self, data: Mapping[str, JSON]) -> Iterator[tuple[str, str]]:
@@ -204,7 +205,8 @@ def _named(kind: str, key: str) -> str:
     return f"call {key}" if key.isdecimal() else repr(key)
 
 
-def _calls(content: JSON) -> int:
+def calls_in(content: JSON) -> int:
+    """How many calls the content of a model.reply makes."""
     if isinstance(content, str) or not isinstance(content, Sequence):
         return 0
     return sum(isinstance(item, Mapping) and item.get("type") == "tool_use" for item in content)

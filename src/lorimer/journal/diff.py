@@ -10,6 +10,7 @@ from lorimer.core.facts import ABANDONED
 from lorimer.core.jsonable import JSON
 from lorimer.core.record import record
 from lorimer.core.request import NO_USAGE, Usage
+from lorimer.core.spend import whole
 from lorimer.journal.recording import Recording, used_s
 
 Place: TypeAlias = tuple[int, int, str, str]
@@ -125,9 +126,9 @@ def figures(run: Recording) -> Figures:
     usage, cost = NO_USAGE, 0
     for fact in run.facts:
         if fact.type != "run.end":
-            given, spent = fact.data.get("usage"), fact.data.get("cost")
+            given = fact.data.get("usage")
             usage = usage + Usage.from_json(given) if isinstance(given, Mapping) else usage
-            cost += spent if isinstance(spent, int) else 0
+            cost += whole(fact.data.get("cost"))
     end: Mapping[str, JSON] = run.end.data if run.end is not None else {}
     asked = [fact.iteration for fact in run.facts if fact.type == "model.intent"]
     turns = end.get("iterations")

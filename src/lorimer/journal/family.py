@@ -10,7 +10,7 @@ from lorimer.core.events import Event
 from lorimer.core.journal import ALL_RUNS, Journal, RunRow
 from lorimer.core.jsonable import JSON
 from lorimer.core.record import record
-from lorimer.journal.recording import facts_of
+from lorimer.journal.recording import facts_of, readable_facts
 
 
 @record
@@ -95,6 +95,12 @@ async def parent_run(journal: Journal, row: RunRow) -> RunRow | None:
     return None
 
 
+async def is_part_of(journal: Journal, row: RunRow, run_id: str) -> bool:
+    """Whether a run says itself that its parent is the run `run_id`."""
+    above = await parent_run(journal, row)
+    return above is not None and above.run_id == run_id
+
+
 async def root_of(
     journal: Journal, row: RunRow, parents: dict[str, RunRow | None] | None = None
 ) -> RunRow:
@@ -145,11 +151,12 @@ async def count_descendants(journal: Journal, facts: Iterable[Event]) -> int:
 
 
 async def descendants(
-    journal: Journal, facts: Iterable[Event]
+    journal: Journal, facts: Iterable[Event], *, damaged: bool = False
 ) -> AsyncIterator[tuple[int, ChildRecord, RunRow | None]]:
     """The descendants of a run with these facts: depth (from 1), record and row of each, parents
     first. The row is None if the run has not begun or is no longer stored. Each comes once, even if
-    facts name it twice: they are untrusted."""
+    facts name it twice: they are untrusted. With `damaged`, those below a damaged run come as far
+    as it can be read; without it, JournalError is raised."""
     known: set[str] = set()
     waiting = [(1, each) for each in reversed(children_in(facts))]
     while waiting:
@@ -160,5 +167,7 @@ async def descendants(
         row = await journal.find_run(each.run_id)
         yield depth, each, row
         if row is not None:
-            below = children_in(await facts_of(journal, row))
-            waiting += [(depth + 1, inner) for inner in reversed(below)]
+            read, damage = await readable_facts(journal, row)
+            if damage is not None and not (damaged and await journal.check(row.stream)):
+                raise damage
+            waiting += [(depth + 1, inner) for inner in reversed(children_in(read))]

@@ -25,8 +25,9 @@ from lorimer.core.messages import (
     message_from_json,
 )
 from lorimer.core.receipt import Receipt
-from lorimer.core.request import NO_USAGE, Usage
+from lorimer.core.request import MOST, NO_USAGE, Usage
 from lorimer.core.wellformed import answers, without_empty_end
+from lorimer.journal.codec import DAMAGE_HINT
 
 MAX_SNAPSHOT: Final = 1 << 30
 """Most bytes of an unpacked snapshot: a larger one is considered damaged, and the facts are
@@ -137,8 +138,10 @@ class Fold:
                 case _:
                     pass
         except ValueError as error:
+            whose = f" of run {fact.run_id!r}" if fact.run_id else ""  # a fork's first has none
             raise JournalError(
-                f"fact {fact.seq} ({fact.type}) of run {fact.run_id!r} does not fit: {error}",
+                f"fact {fact.seq} ({fact.type}){whose} does not fit: {str(error)[:500]}",
+                hint=DAMAGE_HINT,
                 cause=error,
             ) from error
         if fact.seq is not None:
@@ -365,8 +368,8 @@ def _text(value: JSON) -> str:
 
 
 def _whole(value: JSON) -> int:
-    if not isinstance(value, int):
-        raise ValueError(f"{value!r} is not a whole number")
+    if not isinstance(value, int) or not -MOST < value < MOST:
+        raise ValueError(f"{value!r} is not a whole number, or too large")
     return value
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from lorimer.core.errors import ExecutorErrorCode
+from lorimer.core.errors import ExecutorErrorCode, JournalError
 from lorimer.core.events import Event
 from lorimer.core.facts import ABANDONED
 from lorimer.core.journal import LedgerEntry
@@ -54,7 +54,11 @@ async def give_up(
         "iterations": told.turns,
     }
     held = balance.reserved
-    ledger = LedgerEntry(run_id, -held, owed, purses_of(start.data), below=owed)
+    try:
+        purses = purses_of(start.data)
+    except JournalError:  # damaged too: which budgets pay for it is unknown
+        purses = ()
+    ledger = LedgerEntry(run_id, -held, owed, purses, below=owed)
     await conversation.journal.append(
         conversation.stream,
         conversation.epoch,

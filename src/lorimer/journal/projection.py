@@ -79,9 +79,13 @@ def refuse_epoch(stream: str) -> JournalError:
 def refuse_claim(stream: str, owner: str, until: float, now: float) -> JournalError:
     """The error for a claim while another owner's is in force, until then (wall clock, seconds)."""
     left = until - now
+    try:
+        when = f"{datetime.fromtimestamp(until, UTC):%H:%M:%S} UTC"
+    except (ValueError, OverflowError):
+        when = "an impossible time"
     return JournalError(
-        f"{stream!r} is being written by {owner!r}, whose claim holds until "
-        f"{datetime.fromtimestamp(until, UTC):%H:%M:%S} UTC, {left:.0f} s from now",
+        f"{stream!r} is being written by {owner!r}, whose claim holds until {when}, "
+        f"{left:.0f} s from now",
         code=ExecutorErrorCode.EXEC_JOURNAL_CONFLICT,
         hint="Wait until it is done. If it died, its claim ends by itself then (in a program, "
         f"wait_s={ceil(left)} waits for that).",

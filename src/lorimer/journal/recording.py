@@ -17,6 +17,7 @@ from lorimer.core.jsonable import JSON
 from lorimer.core.messages import Message
 from lorimer.core.receipt import Receipt
 from lorimer.core.record import record
+from lorimer.core.request import MOST
 from lorimer.core.wellformed import repaired
 from lorimer.journal.conversation import latest
 from lorimer.journal.fold import Fold
@@ -146,7 +147,7 @@ def used_s(facts: Sequence[Event]) -> float:
         until_then = None
         if "used_s" in data or "ran_s" in data:  # rare
             until_then = data.get("used_s", data.get("ran_s"))
-        if isinstance(until_then, int | float):
+        if isinstance(until_then, int | float) and 0 <= until_then < MOST:
             used = float(until_then)
         elif time > last and not asked:
             used += time - last

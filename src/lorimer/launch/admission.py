@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Sequence
+from typing import Final
 
 from lorimer.core.errors import ConfigError, ExecutorErrorCode, JournalError, PipelineError
 from lorimer.core.events import Event
 from lorimer.core.journal import Journal, RunRow, find
 from lorimer.core.jsonable import JSON, canonical
 from lorimer.core.plan import Plan
+from lorimer.journal.contract import calls_in
 from lorimer.journal.family import parent_of
+
+_BEGUN: Final = frozenset({"tool.intent", "effect.intent", "child"})
 
 
 def require_asyncio() -> None:
@@ -62,6 +67,35 @@ def require_same_manifest(start: Event, plan: Plan) -> None:
             hint="Resume it with the agent that began it, as it was then; on the command line "
             f"lorimer runs resume {start.run_id} does.",
         )
+
+
+def require_known_calls(facts: Sequence[Event]) -> None:
+    """Raises JournalError for the facts of an unfinished run if one of them does not say which call
+    was begun: a call that is not recognised would be made again."""
+    replied, calls = -1, 0
+    for fact in facts:
+        kind, data = fact.type, fact.data
+        if kind == "model.reply" and "error" not in data:
+            replied, calls = fact.iteration, calls_in(data.get("content"))
+            continue
+        if kind not in _BEGUN:
+            continue
+        key, known = data.get("key"), calls if fact.iteration == replied else 0
+        if (
+            not isinstance(key, str)
+            or (kind == "child" and not isinstance(data.get("run"), str))
+            or (kind == "tool.intent" and not _is_below(key, known))
+        ):
+            raise JournalError(
+                f"Run {fact.run_id} cannot go on: its fact {fact.seq} ({kind}) does not say which "
+                "call was begun.",
+                hint=f"What is damaged: lorimer runs verify {fact.run_id}. lorimer runs cancel "
+                f"{fact.run_id} ends it.",
+            )
+
+
+def _is_below(key: str, calls: int) -> bool:
+    return key.isdecimal() and key.isascii() and len(key) < 10 and int(key) < calls
 
 
 def require_no_parent(start: Event) -> None:

@@ -8,7 +8,7 @@ from lorimer.core.journal import Journal, RunRow, find
 from lorimer.core.jsonable import JSON
 from lorimer.core.world import World
 from lorimer.journal.conversation import Conversation
-from lorimer.journal.family import uncharged
+from lorimer.journal.family import is_part_of, uncharged
 from lorimer.journal.giving_up import charge, give_up
 from lorimer.journal.recording import readable_facts
 from lorimer.launch.admission import require_unfinished
@@ -46,17 +46,17 @@ class Interrupted:
         conversation = await self._opened_to_end(row, wait_s)
         try:
             children = uncharged(conversation.unfinished)
-            charges = [await self._charge(child.run_id, wait_s) for child in children]
+            charges = [await self._charge(row.run_id, each.run_id, wait_s) for each in children]
             due = [charged for charged in charges if charged is not None]
             await give_up(conversation, row.run_id, due, self._world.time())
         finally:
             await conversation.release()
 
-    async def _charge(self, child_id: str, wait_s: float) -> dict[str, JSON] | None:
+    async def _charge(self, run_id: str, child_id: str, wait_s: float) -> dict[str, JSON] | None:
         """What the parent is charged for a child that no one resumes; None: the child never
-        began."""
+        began, or is another run's: damaged facts must not end that."""
         row = await self._journal.find_run(child_id)
-        if row is None:
+        if row is None or not await is_part_of(self._journal, row, run_id):
             return None
         if not row.status:
             self._roster.reserve(child_id)

@@ -33,6 +33,7 @@ from lorimer.journal.projection import started_row
 from lorimer.journal.recording import Recording, origin_of, used_s
 from lorimer.launch.admission import (
     require_asyncio,
+    require_known_calls,
     require_new,
     require_no_parent,
     require_plain,
@@ -265,6 +266,7 @@ class Launcher:
             facts = conversation.unfinished
             if facts:
                 require_same_manifest(facts[0], plan)
+                require_known_calls(facts)
                 limits, given = _limits(facts[0], plan), facts[0].data.get("input")
             else:
                 await self._manifests.store(plan)
@@ -344,6 +346,7 @@ class Launcher:
         try:
             require_no_parent(start)
             require_same_manifest(start, plan)
+            require_known_calls(facts)
             limits = _limits(start, plan)
             context = self._context(row.run_id, conversation, limits, tap, origin_of(start))
             if self.child_runs is not None:

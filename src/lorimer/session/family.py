@@ -35,6 +35,7 @@ from lorimer.journal.family import (
     charged,
     children_in,
     count_descendants,
+    is_part_of,
     uncharged,
     uncharged_cost,
 )
@@ -111,6 +112,13 @@ class Family:
         self._paid = charged(facts)
         unpaid = uncharged(facts)
         for each in unpaid:
+            row = await journal.find_run(each.run_id)
+            if row is not None and not await is_part_of(journal, row, self._run.id):
+                raise JournalError(
+                    f"Run {self._run.id} cannot go on: its facts name run {each.run_id} as a part "
+                    "of it, which it is not.",
+                    hint=f"lorimer runs verify {self._run.id} tells what is damaged.",
+                )
             self._run.spend.add_uncharged(await uncharged_cost(journal, each.run_id))
         if self._above is None:
             self._ancestry.count_descendants(await count_descendants(journal, facts))

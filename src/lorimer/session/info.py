@@ -11,7 +11,7 @@ from lorimer.core.journal import ALL_RUNS, Journal, RunRow
 from lorimer.core.record import record
 from lorimer.core.world import World
 from lorimer.journal.conversation import Sums, read
-from lorimer.journal.family import descendants
+from lorimer.journal.family import descendants, root_of
 from lorimer.session.freshness import Freshness, FreshnessPolicy
 
 _EVER: Final = 1e12
@@ -116,7 +116,9 @@ async def remove(journal: Journal, session_id: str) -> None:
     with suppress(JournalError):  # runs behind damage then belong to nothing: `prune` removes them
         async for fact in journal.read(session_id):
             async for _, _, row in descendants(journal, [fact]):
-                below += [row.stream] if row is not None else []
+                # facts are untrusted: they may name another session's run
+                if row is not None and (await root_of(journal, row)).stream == session_id:
+                    below.append(row.stream)
     if not await journal.drop(session_id, before=_EVER):
         raise PipelineError(
             f"Session {session_id} is in use: a run in it has not ended, or a process has it.",

@@ -158,16 +158,18 @@ async def _show(
             if damage is not None:
                 raise damage
             return
+        status = await reading.status_of(journal, row, world)
+        damaged = damage is not None or status == "damaged"
         told = Told(
             row,
             facts,
-            await reading.status_of(journal, row, world),
+            status,
             await reading.manifest_of(journal, facts),
             await Call.of(journal, row.run_id),
             option,
-            await mail.questions(journal, row) if not row.status and damage is None else [],
-            [each async for each in descendants(journal, facts)],
-            damage is not None,
+            await mail.questions(journal, row) if not row.status and not damaged else [],
+            [each async for each in descendants(journal, facts, damaged=True)],
+            damaged,
         )
     if following:
         print_end(told)

@@ -11,6 +11,7 @@ import click
 from lorimer.cli.blocks import Object, use_at, uses_of
 from lorimer.cli.story import call_text
 from lorimer.cli.text import duration, one_line, print_json
+from lorimer.core.request import MOST
 
 if TYPE_CHECKING:
     from lorimer.core.events import Event
@@ -61,7 +62,9 @@ def spans_of(facts: Sequence[Event]) -> list[Span]:
     for fact in facts:
         data, turn = fact.data, fact.iteration
         used = data.get("used_s")
-        if isinstance(used, int | float):  # the first fact after an interruption
+        if (
+            isinstance(used, int | float) and 0 <= used < MOST
+        ):  # the first fact after an interruption
             origin = fact.time - max(used, at)  # it does not count how long a person was asked
         at, key = max(fact.time - origin, at), str(data.get("key"))
         if fact.type == "model.intent":

@@ -14,8 +14,9 @@ from lorimer.core.errors import JournalError
 from lorimer.core.journal import Post
 from lorimer.core.jsonable import JSON
 from lorimer.core.redaction import logger
+from lorimer.journal.codec import DAMAGE_HINT
 from lorimer.journal.projection import MAX_POSTS, refuse_full, refuse_post
-from lorimer.journal.sqlite.database import Database, number, one
+from lorimer.journal.sqlite.database import Database, Value, number, one
 from lorimer.journal.sqlite.rows import data_version, whole
 from lorimer.journal.wake import Watchers
 
@@ -58,14 +59,28 @@ def waiting(stream: str, db: Database) -> list[Post]:
     )
     posts: list[Post] = []
     for post_id, body, at in rows:
-        try:
-            message = cast(JSON, json.loads(str(body)))
-        except (ValueError, RecursionError):
-            message = None
-        if not isinstance(message, Mapping):
-            raise JournalError(f"message {post_id!r} to {stream!r} is damaged")
+        message = _parsed(str(body))
+        if message is None:
+            raise JournalError(f"message {post_id!r} to {stream!r} is damaged", hint=DAMAGE_HINT)
         posts.append(Post(str(post_id), message, whole(at) / 1e6))
     return posts
+
+
+def damaged(stream_id: int, db: Database) -> list[str]:
+    """What is wrong with the messages not consumed yet."""
+    rows = db.execute(
+        "SELECT seq, CAST(body AS BLOB) FROM inbox WHERE stream=? AND body IS NOT NULL",
+        (stream_id,),
+    )
+    return [f"message {seq} to it is damaged" for seq, body in rows if _parsed(body) is None]
+
+
+def _parsed(body: Value) -> Mapping[str, JSON] | None:
+    try:
+        message = cast("JSON", json.loads(body if isinstance(body, str | bytes) else ""))
+    except (ValueError, RecursionError):
+        return None
+    return message if isinstance(message, Mapping) else None
 
 
 class _Query(Protocol):

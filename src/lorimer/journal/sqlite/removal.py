@@ -13,8 +13,8 @@ from lorimer.journal.sqlite import purse_tables
 from lorimer.journal.sqlite.blocks import SEQ, FactRow, RowFinder, compress
 from lorimer.journal.sqlite.database import Database, number, one
 from lorimer.journal.sqlite.faults import LOCKED
-from lorimer.journal.sqlite.rows import whole
-from lorimer.journal.sqlite.schema import STREAM_BITS, open_for_writing
+from lorimer.journal.sqlite.rows import begin_of, whole
+from lorimer.journal.sqlite.schema import open_for_writing
 
 
 def settled(db: Database, stream: str, before: float, now: float) -> int | None:
@@ -46,7 +46,7 @@ def drop_stream(db: Database, stream: str, before: float, now: float) -> bool:
     stream_id = settled(db, stream, before, now)
     if stream_id is None:
         return False
-    low = stream_id << STREAM_BITS
+    low = begin_of(stream_id)
     purse_tables.forget_runs(stream_id, db)
     db.execute(
         "DELETE FROM ledger WHERE account IN (SELECT run_id FROM runs WHERE stream=?)", (stream_id,)
@@ -76,7 +76,7 @@ def sweep_documents(db: Database, now: float) -> int:
     # in the order of their rows: each block is decompressed once
     runs = db.execute("SELECT run_id, stream, first FROM runs ORDER BY stream, first")
     for run_id, stream, first in list(runs):
-        row = finder.row(db, whole(stream) << STREAM_BITS | whole(first))
+        row = finder.row(db, begin_of(whole(stream)) | whole(first))
         manifest = _manifest(row, str(run_id))
         if manifest is None:
             return 0  # damaged: nothing is removed that it may refer to

@@ -9,10 +9,10 @@ from lorimer.core.errors import JournalError
 from lorimer.core.journal import Damage
 from lorimer.journal.chain import START, mark
 from lorimer.journal.codec import length
+from lorimer.journal.sqlite import inbox
 from lorimer.journal.sqlite.blocks import SELECT_ROWS, SEQ, rows_of
 from lorimer.journal.sqlite.database import Database, Value, one
-from lorimer.journal.sqlite.rows import CHUNK_ROWS, whole
-from lorimer.journal.sqlite.schema import STREAM_BITS
+from lorimer.journal.sqlite.rows import CHUNK_ROWS, begin_of, whole
 
 # as bytes: the marks cover what is there, valid text or not
 _SELECT: Final = SELECT_ROWS.replace("body", "CAST(body AS BLOB)") + "LIMIT ?3"
@@ -39,7 +39,8 @@ class RowCheck:
             row = one(db, "SELECT id FROM streams WHERE name=?", self._stream)
             if row is None:
                 return False
-            self._at = whole(row[0]) << STREAM_BITS
+            self._at = begin_of(whole(row[0]))
+            self.found += [Damage(0, what) for what in inbox.damaged(whole(row[0]), db)]
         seen = 0
         rows = db.execute(_SELECT, (self._at + 1, self._at | SEQ, CHUNK_ROWS))
         for at, body, marked, last in rows:

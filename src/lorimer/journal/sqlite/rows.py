@@ -24,7 +24,8 @@ from lorimer.journal.sqlite.schema import STREAM_BITS
 CHUNK_ROWS: Final = 2000
 CHUNK_CHARS: Final = 1_000_000
 """Rows, and characters of rows, that a reader loads at once (it may exceed them by one row)."""
-
+MOST_FACTS: Final = SEQ // 2
+"""Facts of a stream."""
 
 _LAST_PLACE: Final = """
     SELECT max(ifnull((SELECT max(at) FROM facts WHERE at BETWEEN ?1 AND ?2), 0),
@@ -56,7 +57,7 @@ def load_head(db: Database, stream: str) -> Head | None:
     if row is None:
         return None
     stream_id, epoch = whole(row[0]), whole(row[1])
-    low = stream_id << STREAM_BITS
+    low = begin_of(stream_id)
     last = one(
         db,
         "SELECT at, body, mark FROM facts WHERE at BETWEEN ? AND ? ORDER BY at DESC LIMIT 1",
@@ -69,6 +70,11 @@ def load_head(db: Database, stream: str) -> Head | None:
     else:
         place_of_last, mark = last_of_blocks(db, low)
         seq = place_of_last & SEQ
+    if seq > MOST_FACTS:  # what is appended would come into the next stream
+        raise JournalError(
+            f"the facts of stream {stream!r} are damaged: none can have the number {seq}",
+            hint=DAMAGE_HINT,
+        )
     run = one(
         db,
         "SELECT run_id, started, ended FROM runs WHERE stream=? ORDER BY first DESC LIMIT 1",
@@ -185,6 +191,11 @@ class Scan:
                     for line in rows_of(whole(at), body, whole(last)):
                         facts += self._take(*line)
                         chars += len(line.body)
+                elif whole(at) & SEQ < self._next:
+                    raise JournalError(
+                        f"two rows of stream {self._stream!r} hold fact {whole(at) & SEQ}",
+                        hint=DAMAGE_HINT,
+                    )
                 else:
                     facts += self._take(whole(at), body)
                     chars += len(body) if isinstance(body, str) else 0
@@ -222,7 +233,7 @@ class Scan:
         if row is None:
             return False
         self._id = whole(row[0])
-        low = self._id << STREAM_BITS
+        low = begin_of(self._id)
         at = number(db, _LAST_PLACE, low, low | min(self._after + 1, SEQ))
         self._next = at & SEQ or 1
         run = one(
@@ -240,6 +251,16 @@ class Scan:
 def data_version(db: Database) -> int:
     """A number that changes when another connection has committed."""
     return number(db, "PRAGMA data_version")
+
+
+def begin_of(stream: int) -> int:
+    """The place before the first fact of a stream. Raises JournalError if there is none."""
+    if not 0 <= stream < 1 << 63 - STREAM_BITS:
+        raise JournalError(
+            f"the journal's file is damaged: no conversation has the number {stream}",
+            hint=DAMAGE_HINT,
+        )
+    return stream << STREAM_BITS
 
 
 def whole(value: object) -> int:
