@@ -515,6 +515,7 @@ def bare(data: bytes) -> bytes:
         ("gzip", gzip.compress(bytes(range(256)))[:100], bytes(range(82)), True),
         ("gzip", b"", b"", False),
     ],
+    ids=["zlib", "bare", "in parts", "padded", "cut", "nothing"],
 )
 def test_how_servers_pack(named: str, packed: bytes, body: bytes, cut: bool) -> None:
     head = f"HTTP/1.1 200 OK\r\nContent-Encoding: {named}\r\nConnection: close\r\n\r\n".encode()
