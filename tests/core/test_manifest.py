@@ -13,7 +13,7 @@ from typing import Any, cast
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from pydantic import BaseModel
+from pydantic import BaseModel, field_validator
 
 from lorimer import (
     ConfigError,
@@ -41,12 +41,13 @@ from lorimer.core.manifest import (
     SubAgent,
     ToolsConfig,
 )
-from lorimer.core.stage import Slot, Stage, Strategy
+from lorimer.core.stage import Settings, Slot, Stage, Strategy
 from lorimer.core.state import PipelineState
 from lorimer.models.registry import Models
 from lorimer.presets import PRESETS, preset_manifest
 from lorimer.stages import catalogue
 from lorimer.stages.catalogue import CATALOGUE
+from lorimer.stages.s04_guard import Guard
 from lorimer.testing import ScriptedModel, SimulatedWorld, simulate
 from tests.quick import quick
 
@@ -369,6 +370,33 @@ def test_what_is_no_name_of_a_strategy_is_one_fault(name: Any) -> None:
     assert check_manifest(data) == [
         "stages[4].strategies.guards: must be the name of a strategy, or a list of names"
     ]
+
+
+@pytest.mark.parametrize("kind", [set, deque, iter, tuple])
+def test_a_host_gives_the_names_of_strategies_in_any_collection(kind: Any) -> None:
+    entry = StageEntry(order=4, name="guard", strategies={"guards": kind(["token_budget"])})
+    assert entry.strategies == {"guards": ["token_budget"]}
+
+
+def test_a_host_says_itself_what_is_wrong_with_a_configuration() -> None:
+    class Strict(Guard):
+        name = "strict"
+
+        class Config(Settings):
+            path: str
+
+            @field_validator("path")
+            @classmethod
+            def check(cls, path: str) -> str:
+                raise ValueError("must be a name or an instance of Path")
+
+    known = catalogue()
+    known.add_strategy("guard", "guards", "strict", Strict)
+    manifest = preset_manifest("agent", model="scripted:m")
+    manifest.stages["guard"].strategies["guards"] = ["strict"]
+    manifest.stages["guard"].strategy_configs["guards"] = {"strict": {"path": "x"}}
+    (problem,) = check_manifest(manifest.to_dict(), known)
+    assert problem.endswith(".path: must be a name or an instance of Path")
 
 
 def test_a_fault_names_no_class_of_ours() -> None:

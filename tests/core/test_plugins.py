@@ -75,6 +75,22 @@ class Words(Guard):
 
 words = Words()
 
+class Bound(Words):
+    name = "bound"
+    def __init__(self):
+        self.rule = self.rules
+    def rules(self, state):
+        return super().check(state)
+    def check(self, state):
+        return self.rule(state)
+
+class Stuck(Words):
+    name = "stuck"
+    def __getstate__(self):
+        raise TypeError("it holds a connection")
+
+stuck = Stuck()
+
 def broke(spec, context):
     raise RuntimeError("no rum")
 
@@ -97,6 +113,8 @@ OFFERS = {
         "system.builder.later": ":Later",
         "guard.guards.waits": ":Waits",
         "guard.guards.words": ":words",
+        "guard.guards.bound": ":Bound",
+        "guard.guards.stuck": ":stuck",
     },
     "lorimer.tools": {"dig": ":Dig", "misnamed": ":Dig"},
     "lorimer.presets": {"captain": ":captain", "empty": ":empty"},
@@ -200,6 +218,23 @@ def test_a_strategy_of_a_package_has_the_methods_that_its_stage_calls() -> None:
     (problem,) = check_manifest(manifest.to_dict())
     assert "of the package acme-pirates 1.2 cannot be loaded: Waits.check must not be" in problem
     assert problem.endswith("Update that package, or uninstall it.")
+
+
+@pytest.mark.usefixtures("acme")
+def test_a_class_that_a_package_offers_is_made_and_not_copied() -> None:
+    manifest = preset_manifest("agent", model="scripted:echo")
+    manifest.stages["guard"].strategies["guards"] = ["bound"]
+    manifest.stages["guard"].strategy_configs["guards"] = {"bound": {"word": "cat"}}
+    result = Pipeline(manifest).run_sync("a cat", raise_on_error=False)
+    assert result.error == "The guard 'bound' stopped the run: it says cat."
+
+
+@pytest.mark.usefixtures("acme")
+def test_an_object_that_cannot_be_copied_is_named() -> None:
+    manifest = preset_manifest("agent", model="scripted:echo")
+    manifest.stages["guard"].strategies["guards"] = ["stuck"]
+    (problem,) = check_manifest(manifest.to_dict())
+    assert "which cannot be copied: TypeError: it holds a connection" in problem
 
 
 @pytest.mark.usefixtures("acme")

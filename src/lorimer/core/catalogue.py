@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Mapping
-from copy import copy
 from functools import cache
 from importlib import import_module
 from typing import cast
@@ -89,7 +88,7 @@ class Catalogue:
         path = f"{name}.{implementation}" if implementation else name
         offered = plugins.find(plugins.STAGES, path)
         if offered is not None:
-            return copy(cast("AnyStage", offered.make(Stage)))
+            return cast("AnyStage", offered.make_own(Stage))
         if implementation:
             known = self.implementations(name)
             raise ConfigError(
@@ -120,8 +119,7 @@ class Catalogue:
             return cast("Strategy", load(slot.known[name])())
         offered = plugins.find(plugins.STRATEGIES, f"{stage}.{slot.name}.{name}")
         if offered is not None:
-            # a copy: each place where it is chosen has a configuration of its own
-            made = copy(offered.make(slot.protocol))
+            made = offered.make_own(slot.protocol)
             try:
                 return _checked_methods(made, slot)
             except ConfigError as error:

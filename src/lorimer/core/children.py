@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Protocol
 
-from lorimer.core.errors import ExecutorErrorCode
+from lorimer.core.errors import ExecutorErrorCode, without_place
 from lorimer.core.jsonable import JSON
 from lorimer.core.messages import Message
 from lorimer.core.record import record
@@ -54,7 +54,7 @@ def describe_end(end: ChildEnd) -> str:
     if end.status == "ok":
         return end.text
     code = f" {end.code.value}" if end.code is not None else ""
-    told = f"ERROR{code}: {end.agent} ended as {end.status}: {end.message}"
+    told = f"ERROR{code}: {end.agent} ended as {end.status}: {without_place(end.message)}"
     return f"{told}\nWhat it had said last:\n{end.text}" if end.text else told
 
 

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping
-from os.path import basename, dirname
+from os.path import basename, dirname, sep
 from typing import TYPE_CHECKING, Final
 
 from lorimer.core.error_codes import ErrorCategory as ErrorCategory
@@ -14,7 +15,8 @@ if TYPE_CHECKING:
     from lorimer.core.request import Usage
     from lorimer.core.result import PipelineResult
 
-_HERE: Final = dirname(dirname(__file__))
+_HERE: Final = dirname(dirname(__file__)) + sep
+_PLACE: Final = re.compile(r" \(in \S+, .* line \d+\)$")
 _COMPARED_CHARS: Final = 64
 """Longer names are not compared."""
 
@@ -97,6 +99,11 @@ def raised_in(error: BaseException) -> str:
             found = f" (in {code.co_qualname}, {basename(code.co_filename)} line {trace.tb_lineno})"
         trace = trace.tb_next
     return found
+
+
+def without_place(message: str) -> str:
+    """A message without what `raised_in` added: no model is told of a host's code."""
+    return _PLACE.sub("", message)
 
 
 class PipelineError(LorimerError):

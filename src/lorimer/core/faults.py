@@ -33,8 +33,10 @@ def fault(item: ErrorDetails, path: str, loc: tuple[int | str, ...], kind: objec
     for part in parts:
         path += f"[{part}]" if isinstance(part, int) else f".{part}" if path else part
     reason = item["msg"].removeprefix("Value error, ")
-    reason = _CLASS.sub("", reason[:1].lower() + reason[1:])
+    reason = reason[:1].lower() + reason[1:]
     match item["type"]:
+        case "model_type" | "dataclass_type":
+            reason = _CLASS.sub("", reason)
         case "extra_forbidden" | "unexpected_keyword_argument":
             holders = _resolve(kind, loc[:-1])[1]
             reason = NO_FIELD + (
@@ -64,8 +66,8 @@ def fault(item: ErrorDetails, path: str, loc: tuple[int | str, ...], kind: objec
 _FIELD_FIRST: Final = re.compile(r"[A-Za-z_][\w.\[\]-]*: ")
 """`field: reason`."""
 
-_CLASS: Final = re.compile(r" or (an )?instance of \w+$")
-"""The name of a class of ours, which no document can contain."""
+_CLASS: Final = re.compile(r" or (an )?instance of .+$")
+"""The name of a class, which no document can contain."""
 
 _OF_A_KEY: Final = "[key]"
 """Pydantic's word for a field name, following that name."""

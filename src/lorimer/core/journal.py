@@ -151,8 +151,8 @@ class Journal(RunJournal, Protocol):
     def read(
         self, stream: str, after: int = 0, *, follow: bool = False
     ) -> AsyncGenerator[Event, None]:
-        """The facts with seq > `after`, in order; with `follow`, also new ones as they are
-        appended."""
+        """The facts with seq > `after`, in order, with the keys of their data in order; with
+        `follow`, also new ones as they are appended."""
         ...
 
     async def claim(self, stream: str, owner: str, ttl: float) -> int:
@@ -212,7 +212,8 @@ class Journal(RunJournal, Protocol):
         ...
 
     async def find_run(self, run_id: str) -> RunRow | None:
-        """The run with that id, or the only one whose id begins with it; None: there is none.
+        """The run with that id, or the only one whose id begins with it; None: there is none, or
+        the id is empty.
         Raises JournalError when several ids begin with it."""
         ...
 
@@ -222,9 +223,9 @@ class Journal(RunJournal, Protocol):
         ...
 
     async def drop(self, stream: str, *, before: float) -> bool:
-        """Remove a stream's facts, runs, snapshot and accounts in one transaction, if all its runs
-        ended before `before` (wall clock, seconds). Returns False, and changes nothing, if a run
-        has not ended or ended later, if a claim is in force, or if the stream has no runs."""
+        """Remove a stream's facts, posts, runs, snapshot and accounts in one transaction, if all
+        its runs ended before `before` (wall clock, seconds). Returns False, and changes nothing, if
+        a run has not ended or ended later, if a claim is in force, or if the stream has no runs."""
         ...
 
     async def compact(self, stream: str, *, before: float) -> int | None:

@@ -16,13 +16,14 @@ from typing import TYPE_CHECKING, Annotated, Final, Literal, Self, TypeAlias, Ty
 from pydantic import (
     AfterValidator,
     BaseModel,
-    BeforeValidator,
     ConfigDict,
     Field,
     JsonValue,
     RootModel,
     ValidationError,
+    ValidatorFunctionWrapHandler,
     WithJsonSchema,
+    WrapValidator,
     field_validator,
 )
 
@@ -183,12 +184,12 @@ class ToolBinding(_Part):
         return (self.allowed is None or name in self.allowed) and name not in self.blocked
 
 
-def _named(given: JSON | tuple[JSON, ...]) -> object:
+def _named(given: object, valid: ValidatorFunctionWrapHandler) -> object:
     """One fault for what is neither, instead of one for each."""
-    names = given if isinstance(given, list | tuple) else [given]
-    if not all(isinstance(name, str) for name in names):
-        raise ValueError("must be the name of a strategy, or a list of names")
-    return given
+    try:
+        return cast("object", valid(given))
+    except ValidationError:
+        raise ValueError("must be the name of a strategy, or a list of names") from None
 
 
 class StageEntry(_Part):
@@ -200,7 +201,7 @@ class StageEntry(_Part):
     """Name of the stage."""
     active: bool = True
     """False: it stays in the manifest but is left out of the plan."""
-    strategies: dict[str, Annotated[str | list[str], BeforeValidator(_named)]] = {}
+    strategies: dict[str, Annotated[str | list[str], WrapValidator(_named)]] = {}
     """Strategy by slot; for a chain: the list of strategies, in order."""
     strategy_configs: dict[str, dict[str, Plain]] = {}
     """Configuration by slot; for a chain: by slot and strategy."""

@@ -14,6 +14,7 @@ granted nothing by that.
 from __future__ import annotations
 
 from collections.abc import Iterable
+from copy import copy
 from typing import TYPE_CHECKING, Final, TypeVar
 
 from lorimer.core.errors import ConfigError, ExecutorErrorCode
@@ -61,6 +62,18 @@ class Plugin:
         if isinstance(made, kind):
             return made
         raise self.broken(f"it is {self.value!r}, no {kind.__name__}")
+
+    def make_own(self, kind: type[T]) -> T:
+        """`make`, for what is configured afterwards: an object that the package offers is copied,
+        because others are given it too. Raises ConfigError also if it cannot be copied."""
+        made = self.make(kind)
+        if made is not self.value:
+            return made
+        try:
+            return copy(made)
+        except Exception as error:
+            why = f"it is an object, which cannot be copied: {type(error).__name__}: {error}"
+            raise self.broken(f"{why} (offer its class instead)", error) from error
 
     def broken(self, why: str, cause: Exception | None = None) -> ConfigError:
         """The error for a broken package, which names it."""

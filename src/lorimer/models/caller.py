@@ -44,7 +44,7 @@ class DeltaListener(Protocol):
 def not_whole(name: str, nano: object) -> TypeError:
     """The error for a calculated price that cannot be booked."""
     return TypeError(
-        f"the price of {name!r} is {nano!r}: neither whole nano-dollars, 0 or more, nor None"
+        f"the price of {name!r} is {nano!r}: it must be an int of nano-dollars, 0 or more, or None"
     )
 
 

@@ -137,7 +137,11 @@ class Pull:
         if self._prefix:
             content = _joined(self._prefix, content)
         response.content = own_ids(content, self._state.messages.call_ids, run.world.new_id)
-        response.cost_nano = self._cost(response.model or request.model)
+        name = response.model or request.model
+        price = self._price(name)
+        if price is not None and type(price) is not int:
+            raise not_whole(name, price)
+        response.cost_nano = self._cost(price)
         data = response.to_json()
         if scrubber is not None:
             data = scrubber.answer(response, data)
@@ -198,7 +202,10 @@ class Pull:
         named in `extra`, for the prompt or the output if it had not counted them yet."""
         if self._usage is NO_USAGE:
             return {}
-        used = {"usage": self._usage.to_json(), "cost": self._cost(self._request.model)}
+        used = {
+            "usage": self._usage.to_json(),
+            "cost": self._cost(self._price(self._request.model)),
+        }
         return {**used, "extra": {"usage_estimated": True}} if self._estimated else used
 
     def _told(self, usage: Usage) -> None:
@@ -224,15 +231,13 @@ class Pull:
         self._usage = told + Usage(round(prompt), said)
         self._uncounted, self._estimated = 0, True
 
-    def _cost(self, model: str) -> int:
-        # For a kind of token without a price, or an impossible count: under a cost limit the call
-        # is then neither free nor refunded, but costs what was reserved.
-        cost = self._caller.price(self._usage, model, self._target.model)
-        if type(cost) is int and 0 <= cost <= _MOST_NANO:
-            return cost
-        if cost is not None and type(cost) is not int:
-            raise not_whole(model, cost)
-        return self._reserve
+    def _price(self, model: str) -> int | None:
+        return self._caller.price(self._usage, model, self._target.model)
+
+    def _cost(self, price: int | None) -> int:
+        # For a kind of token without a price, an impossible count, or what is no amount: under a
+        # cost limit the call is then neither free nor refunded, but costs what was reserved.
+        return price if type(price) is int and 0 <= price <= _MOST_NANO else self._reserve
 
     def _failed(self, error: APIError) -> None:
         run, health, place = self._state.run, self._caller.health, self._target.place
@@ -263,7 +268,7 @@ class Pull:
             self._target.spec,
             model,
             self._usage,
-            0 if self._usage is NO_USAGE else self._cost(model),
+            0 if self._usage is NO_USAGE else self._cost(self._price(model)),
             run.world.monotonic() - self._began,
             code,
         )

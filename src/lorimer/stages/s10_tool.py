@@ -151,7 +151,8 @@ class ToolStage(Stage[object, object]):
             for index in range(len(allowed)):
                 _not_run(index, "this agent has no tools", state)
         else:
-            batches = self.executor.batches(allowed, tools, limits.max_parallel_tools)
+            made = self.executor.batches(allowed, tools, limits.max_parallel_tools)
+            batches = [list(batch) for batch in made]  # it may be a generator
             if sorted([index for batch in batches for index in batch]) != [*range(len(allowed))]:
                 raise ValueError(  # a call that is in it twice would be made twice
                     f"the executor {self.executor.name!r} put {len(allowed)} calls into the "

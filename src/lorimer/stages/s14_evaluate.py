@@ -15,6 +15,8 @@ from lorimer.core.state import FEEDBACK, SCORE, Decision, PipelineState
 from lorimer.stages.s14_strategies import Evaluation, Judgement, Scorer
 
 _PAUSE: Final = StopReason.PAUSE
+_ROUNDING: Final = 1e-9
+"""Weights that add up to 1 may give a mean of 1.0000000000000002."""
 _CONFIG: Final = "stages[14].strategy_configs.strategy"
 _RETRIES: Final = "evaluate.retries"
 
@@ -75,7 +77,7 @@ class EvaluateStage(Stage[object, object]):
                 return input
         said = await self.strategy.judge(state.text, state)
         score = self.scorer.score(said.marks) if said.marks else 1.0
-        if not 0 <= score <= 1:  # also NaN
+        if not -_ROUNDING <= score <= 1 + _ROUNDING:  # also NaN
             raise ValueError(
                 f"the scorer {self.scorer.name!r} returned {score!r} for the marks "
                 f"{dict(said.marks)!r} of {self.strategy.name!r}: scores are from 0 to 1"
