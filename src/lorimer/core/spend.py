@@ -72,9 +72,8 @@ class Spend:
             for name, count in usage.items():
                 if type(count) is int and 0 <= count < MOST:
                     tokens[name] = tokens.get(name, 0) + sign * count
-        if type(cost) is not int:  # as with most tools
+        if type(cost) is not int or not 0 <= cost < MOST:  # none, as with most tools, or damage
             return 0
-        cost = whole(cost)
         self.nano += sign * cost
         return cost
 
