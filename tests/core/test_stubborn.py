@@ -8,11 +8,11 @@ from collections.abc import Mapping
 import pytest
 
 from lorimer import Pipeline, PipelinePresets
-from lorimer.core.cancel import UNDONE_S
 from lorimer.core.messages import ToolUse
 from lorimer.models.registry import Models
 from lorimer.testing import ScriptedModel, SimulatedWorld, simulate
 from lorimer.tools import Tool, ToolContext, ToolResult
+from lorimer.tools.running import UNDONE_S
 
 
 class Stubborn(Tool):

@@ -328,6 +328,8 @@ def test_a_rejection_without_end_is_read_in_part(wire: Wire, packed: bool) -> No
         lambda _: httpx2.Response(400, headers=headers, stream=Endless())
     )
     world = NoWorld(transport)
+    asyncio.run(hear(models(world).resolve(spec(wire)), request(wire), world))  # imports the SDK
+    given.clear()
     tracemalloc.start()
     try:
         heard = asyncio.run(hear(models(world).resolve(spec(wire)), request(wire), world))
@@ -343,3 +345,15 @@ def test_a_rejection_without_end_is_read_in_part(wire: Wire, packed: bool) -> No
 def test_a_rejection_that_is_not_packed_as_it_says_is_told_by_its_status(wire: Wire) -> None:
     reply = Reply([b"no gzip"], 400, {"content-encoding": "gzip"})
     assert "answered 400" in str(ask(wire, Provider(reply)).error)
+
+
+@pytest.mark.parametrize("wire", WIRES)
+def test_a_rejection_that_is_cut_off_is_told_by_its_status(wire: Wire) -> None:
+    class Cut(httpx2.AsyncByteStream):
+        async def __aiter__(self) -> AsyncGenerator[bytes, None]:
+            yield b"no such key"
+            raise httpx2.RemoteProtocolError("peer closed connection")
+
+    world = NoWorld(httpx2.MockTransport(lambda _: httpx2.Response(401, stream=Cut())))
+    heard = asyncio.run(hear(models(world).resolve(spec(wire)), request(wire), world))
+    assert "answered 401: no such key" in str(heard.error)

@@ -16,6 +16,7 @@ from lorimer.core.world import World
 from lorimer.models import Models
 from lorimer.testing import ScriptedModel, simulate
 from lorimer.tools import Tool, ToolContext, ToolInput, ToolResult
+from lorimer.tools.running import MAX_REFUSALS
 
 Work = Callable[[World], Awaitable[str]]
 
@@ -68,6 +69,20 @@ async def by_scope(world: World) -> str:
     return "late"
 
 
+async def by_timeout_slowly(world: World) -> str:
+    """Is still closing what it had open when that is taken for a cancellation by somebody else."""
+    try:
+        async with asyncio.timeout(2):
+            try:
+                await world.sleep(60)
+            finally:
+                with anyio.CancelScope(shield=True):
+                    await world.sleep(8)
+    except TimeoutError:
+        return "late"
+    return "slept"
+
+
 async def by_timeouts(world: World) -> str:
     return " ".join([await by_timeout(world) for _ in range(10)])
 
@@ -92,7 +107,7 @@ async def by_anyio_group(world: World) -> str:
 
 @pytest.mark.parametrize(
     "work",
-    [by_timeout, by_scope, by_timeouts, by_group, by_anyio_group],
+    [by_timeout, by_timeout_slowly, by_scope, by_timeouts, by_group, by_anyio_group],
     ids=lambda it: it.__name__,
 )
 def test_what_a_tool_cancels_within_itself_is_its_own_affair(work: Work) -> None:
@@ -100,6 +115,104 @@ def test_what_a_tool_cancels_within_itself_is_its_own_affair(work: Work) -> None
         result = await agent(work, world).run("go")
         assert (result.status, result.text) == ("ok", "done")
         assert set(str(result.steps[0].content).split()) == {"late"}
+
+    simulate(main)
+
+
+def test_a_tool_that_does_not_end_what_it_has_cancelled_is_stopped() -> None:
+    async def work(world: World) -> str:
+        async with asyncio.timeout(2):
+            try:
+                await world.sleep(60)
+            finally:
+                await world.sleep(60)
+        return "slept"
+
+    async def main(world: World) -> None:
+        result = await agent(work, world).run("go")
+        assert (result.status, result.text) == ("ok", "done")
+        assert "Doing was stopped after it had cancelled itself" in str(result.steps[0].content)
+        assert world.monotonic() == pytest.approx(7)
+
+    simulate(main)
+
+
+async def polling_by_timeout(world: World) -> None:
+    try:
+        async with asyncio.timeout(0.01):
+            await world.sleep(60)
+    except TimeoutError:
+        pass
+
+
+async def polling_by_scope(world: World) -> None:
+    with anyio.move_on_after(0.01):
+        await world.sleep(60)
+
+
+async def polling_what_fails(world: World) -> None:
+    future = asyncio.get_running_loop().create_future()
+    asyncio.get_running_loop().call_later(0.01, future.set_exception, ValueError())
+    try:
+        await future
+    except ValueError:
+        pass
+
+
+@pytest.mark.parametrize(
+    "poll",
+    [polling_by_timeout, polling_by_scope, polling_what_fails],
+    ids=lambda it: it.__name__,
+)
+def test_a_tool_may_poll_for_long(poll: Callable[[World], Awaitable[None]]) -> None:
+    async def work(world: World) -> str:
+        for _ in range(MAX_REFUSALS + 10):
+            await poll(world)
+        return "late"
+
+    async def main(world: World) -> None:
+        result = await agent(work, world).run("go")
+        assert result.steps[0].content == "late"
+
+    simulate(main)
+
+
+def test_a_scope_of_the_caller_ends_there_though_the_tool_swallows_it() -> None:
+    async def work(world: World) -> str:
+        try:
+            return await slow(world)
+        except asyncio.CancelledError:
+            return "swallowed"
+
+    async def main(world: World) -> None:
+        pipeline = agent(work, world)
+        with anyio.move_on_after(2) as scope:
+            await pipeline.run("go")
+        assert scope.cancelled_caught
+        (row,) = await pipeline.journal.runs()
+        assert row.status == "cancelled"
+
+    simulate(main)
+
+
+def test_a_task_that_was_cancelled_before_may_run_tools_that_cancel_themselves() -> None:
+    async def work(world: World) -> str:
+        other = asyncio.get_running_loop().create_task(slow(world))
+        other.cancel()
+        return await other
+
+    async def main(world: World) -> None:
+        async def caller() -> str:
+            try:
+                await world.sleep(100)
+            except asyncio.CancelledError:
+                return (await agent(work, world).run("last words")).text
+            return ""
+
+        task = asyncio.get_running_loop().create_task(caller())
+        await world.sleep(1)
+        task.cancel()
+        assert await task == "done"
 
     simulate(main)
 

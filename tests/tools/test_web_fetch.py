@@ -63,6 +63,7 @@ BEGUN = ("<", "</", "<a ", "<a b=", "<!", "&", "&#")
 PIECES = (
     "<", "<!--", "<!", "<a ", "<p>", "<script>", "<a href='", "</p>", "&", "&#", "<title>",
     "<div hidden>", "<pre>", "<a x=\"", " ", "<svg></b>", "<!-- -->", "<a =", "<td", "<a a a a",
+    "<base href=a/>", "<math>", "<annotation encoding=tex>", "<ol><li>", "<p hidden>",
 )  # fmt: skip
 
 

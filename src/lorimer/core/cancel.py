@@ -21,6 +21,7 @@ from functools import cache
 from typing import Final
 
 from anyio import CancelScope
+from anyio.lowlevel import checkpoint_if_cancelled
 
 
 class Reason(Enum):
@@ -57,10 +58,6 @@ def _scope_class() -> type[CancelScope]:
 
 _CALLS: Final[ContextVar[tuple[Cancellation, ...]]] = ContextVar("lorimer_calls", default=())
 """The cancellations of the runs in whose calls the current task is, outermost first."""
-
-
-UNDONE_S: Final = 5.0
-"""How long code of a tool that had its task cancelled, and goes on, may take to undo that."""
 
 
 class Stopped(asyncio.CancelledError):
@@ -176,12 +173,13 @@ class Cancellation:
         if self.reason is not None:
             self.scope.cancel(self.reason.value)
 
-    def raise_again(self) -> None:
+    async def raise_again(self) -> None:
         """Called when the run has ended: raise what was not meant for it, or what has cancelled its
         task, if there is any."""
         if self.for_the_program is not None:
             raise self.for_the_program
         if self.interrupted is not None:
+            await checkpoint_if_cancelled()  # a scope of the caller's takes no error but its own
             raise self.interrupted
 
     def close(self) -> None:
@@ -234,19 +232,7 @@ class Cancellation:
     def note_cancelled(self, error: asyncio.CancelledError) -> None:
         """The run's code received a CancelledError. If the run's own task was cancelled, the whole
         run is, so that every later await is cancelled too."""
-        if self._task is asyncio.current_task():
-            self._note(error)
-
-    def note_later(self, error: asyncio.CancelledError) -> asyncio.TimerHandle | None:
-        """The same, for code that goes on: `asyncio.timeout` and `asyncio.TaskGroup` cancel the
-        task too, and undo that at their end, so that the code has UNDONE_S seconds to get there.
-        None: it is not the run's own task."""
-        if self._task is not asyncio.current_task():
-            return None
-        return asyncio.get_running_loop().call_later(UNDONE_S, self._note, error)
-
-    def _note(self, error: asyncio.CancelledError) -> None:
-        if self.reason is None and self.task_cancelled():
+        if self.reason is None and self._task is asyncio.current_task() and self.task_cancelled():
             self.interrupt(error)
             self.scope.cancel()
 
@@ -266,6 +252,13 @@ class Cancellation:
     def shielded() -> AbstractContextManager[object, bool | None]:
         """Shields what must be written even though the run was stopped. Keep it short."""
         return CancelScope(shield=True)
+
+    def cancelled_here(self) -> bool:
+        """Whether the current task, the run's own or another, is cancelled, and nothing has undone
+        that."""
+        task = asyncio.current_task()
+        before = self._before if task is self._task else 0
+        return task is not None and task.cancelling() > before
 
     def task_cancelled(self) -> bool:
         """Whether the run's task is cancelled, and nothing has undone that."""

@@ -108,7 +108,7 @@ async def replay(plan: Plan, recording: Recording, redactor: Redactor | None = N
     context = _Replay(recording, plan.digest, limits, redactor)
     state = PipelineState(context, recording.before(), recording.facts[0].data.get("input"))
     result = await engine.run(plan, state)
-    context.cancellation.raise_again()
+    await context.cancellation.raise_again()
     divergence = context.divergence
     if divergence is None and result.code is ExecutorErrorCode.EXEC_JOURNAL_DIVERGED:
         # the world refused, or a reply cannot be read

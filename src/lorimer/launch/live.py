@@ -72,7 +72,7 @@ class Run:
             result = self.result = await self._live()
         finally:
             self._owner.run_ended(self._plan, self.context)
-        self.context.cancellation.raise_again()
+        await self.context.cancellation.raise_again()
         return result
 
     async def events(self, tap: Tap) -> AsyncGenerator[Event, None]:

@@ -67,8 +67,8 @@ async def _shorten(response: httpx2.Response) -> None:
     whole = httpx2.Response(response.status_code, headers=response.headers, stream=response.stream)
     body = bytearray()
     try:
-        # damaged, it is worth less than the status
-        with suppress(httpx2.DecodingError):
+        # damaged or cut off, it is worth less than the status
+        with suppress(httpx2.HTTPError):
             async with aclosing(whole.aiter_bytes()) as pieces:
                 async for piece in pieces:
                     body += piece[: MAX_REJECTION - len(body)]

@@ -28,6 +28,10 @@ MAX_REFUSALS: Final = 1000
 """How often one call may respond to its cancellation with a new wait before it is abandoned: a few
 milliseconds for code that swallows every exception in a loop."""
 
+UNDONE_S: Final = 5.0
+"""How long code whose task was cancelled may go on: `asyncio.timeout` and `asyncio.TaskGroup` do
+that too, and undo it at their end. Then it is stopped; who cancelled shows once it has ended."""
+
 _log = logger("lorimer.tools")
 
 
@@ -92,18 +96,23 @@ async def within(
     """Run `work`, third-party code called `name` in errors, within `timeout_s` seconds. It puts its
     result into `kept`; see `core/first_wait.py`. Raises what `run_tool` raises."""
     error: BaseException | None = None
+    met: list[asyncio.CancelledError] = []
     calls = run.cancellation.enter_call()
     try:
         with run.cancellation.part_scope() as scope:
-            error = await _driven(work, scope, timeout_s, run)
+            error = await _driven(work, scope, timeout_s, run, met)
     finally:
         run.cancellation.leave_call(calls)
-    if isinstance(error, asyncio.CancelledError) and _cancelled_from_outside(run):
+    if met:
+        run.cancellation.note_cancelled(met[0])
+    cancelled = isinstance(error, asyncio.CancelledError)
+    if cancelled and (run.reason is not None or run.cancellation.cancelled_here()):
         raise error
-    if scope.cancel_called:
+    late = scope.cancel_called and asyncio.get_running_loop().time() >= scope.deadline
+    if late or (scope.cancel_called and cancelled):
+        why = f"{timeout_s:g} s, its time limit" if late else "it had cancelled itself"
         raise ToolExecutionError(
-            f"{name} was stopped after {timeout_s:g} s, its time limit. What it did until "
-            "then stays done.",
+            f"{name} was stopped after {why}. What it did until then stays done.",
             code=ExecutorErrorCode.EXEC_TOOL_TIMEOUT,
             tool_name=name,
         )
@@ -135,28 +144,23 @@ async def _reconcile(
     kept.append(await tool.reconcile(context.idempotency_key, input, context))
 
 
-def _cancelled_from_outside(run: RunContext) -> bool:
-    """Whether this task was cancelled from outside, not by the tool itself."""
-    if run.reason is not None:
-        return True
-    task = asyncio.current_task()
-    return task is not None and task.cancelling() > 0
-
-
 @coroutine
 def _driven(
-    work: Coroutine[Any, Any, None], scope: CancelScope, timeout_s: float, run: RunContext
+    work: Coroutine[Any, Any, None],
+    scope: CancelScope,
+    timeout_s: float,
+    run: RunContext,
+    met: list[asyncio.CancelledError],
 ) -> Generator[Any, Any, BaseException | None]:
-    """Drive `work`. Returns what it raised; None: it has returned.
+    """Drive `work`. Returns what it raised; None: it has returned. `met` receives the first
+    CancelledError that was thrown into it.
 
     What is thrown into it (a cancellation, the closing of this coroutine) is passed on. Work that
     keeps responding to its cancellation with a new wait is closed and counts as cancelled. The
     deadline of `scope` is set when the work first waits: a timer costs more than a quick tool.
     """
     thrown: BaseException | None = None
-    plain: asyncio.CancelledError | None = None
     timer: asyncio.TimerHandle | None = None
-    cancellation = run.cancellation
     steps = work.__await__()
     clock = run.world.monotonic
     began = clock()
@@ -171,10 +175,10 @@ def _driven(
                 return error
             if waiting is OVER:
                 return None
-            if timer is not None and not cancellation.task_cancelled():
+            if timer is not None and not run.cancellation.task_cancelled():
                 timer.cancel()
-                timer = plain = None
-            if thrown is not None:
+                timer = None
+            if thrown is not None and _repeated():
                 refusals += 1
                 if refusals > MAX_REFUSALS:
                     _close(work)
@@ -190,16 +194,19 @@ def _driven(
                 raise
             except BaseException as error:  # noqa: BLE001 - goes into the work
                 thrown = error
-                # a scope of anyio, of the run or of the work, repeats its own
-                repeated = current_effective_deadline() == -math.inf
-                if isinstance(error, asyncio.CancelledError) and not repeated and timer is None:
+                if isinstance(error, asyncio.CancelledError):
+                    met.append(error)
                     # a plain one comes once, and the work may swallow it
-                    plain, timer = error, cancellation.note_later(error)
+                    if timer is None and not _repeated():
+                        timer = asyncio.get_running_loop().call_later(UNDONE_S, scope.cancel)
     finally:
         if timer is not None:
             timer.cancel()
-        if plain is not None:
-            cancellation.note_cancelled(plain)
+
+
+def _repeated() -> bool:
+    """Whether a scope of anyio cancels the current task, again and again until that gives way."""
+    return current_effective_deadline() == -math.inf
 
 
 def _close(work: Coroutine[Any, Any, object]) -> None:

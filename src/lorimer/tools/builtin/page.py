@@ -68,6 +68,8 @@ class _Reader:
     def __init__(self, url: str) -> None:
         self.parts: list[str] = []
         self._url = url
+        self._based = False
+        """The page has said what its links are relative to; only the first time counts."""
         self._silent: list[str] = []
         """The open elements whose content is left out, outermost first."""
         self._pre = 0
@@ -144,7 +146,8 @@ class _Reader:
         elif tag in ("frame", "iframe"):
             if _leads(given.get("src", "")):
                 self._apart("frame", given["src"])
-        elif tag == "base" and given.get("href"):
+        elif tag == "base" and given.get("href") and not self._based:
+            self._based = True
             self._url = self._absolute(given["href"]) or self._url
         elif tag == "meta" and given.get("http-equiv", "").lower() == "refresh":
             if (found := _REFRESH.search(given.get("content", ""))) is not None:
