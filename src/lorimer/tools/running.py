@@ -195,7 +195,8 @@ def _driven(
             except BaseException as error:  # noqa: BLE001 - goes into the work
                 thrown = error
                 if isinstance(error, asyncio.CancelledError):
-                    met.append(error)
+                    if not met:
+                        met.append(error)
                     # a plain one comes once, and the work may swallow it
                     if timer is None and not _repeated():
                         timer = asyncio.get_running_loop().call_later(UNDONE_S, scope.cancel)
