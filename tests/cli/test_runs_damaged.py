@@ -10,6 +10,7 @@ import pytest
 from tests.cli.support import invoke, last_run, listed
 
 HUGE = "1" + "0" * 400
+ENDLESS = '"' + "x\\n" * 10_000 + '"'
 COMMANDS = (
     ("show", "{}", "--full"),
     ("explain", "{}", "--time"),
@@ -63,3 +64,18 @@ def test_one_damaged_message_or_part_hides_no_run_in_the_list() -> None:
     assert (shown.exit_code, "CALL Bash" in shown.stdout) == (0, True)
     assert invoke("runs", "verify", "--all").exit_code == 1
     assert invoke("runs", "cancel", run).exit_code == 0
+
+
+def test_a_question_with_an_endless_text_is_shown_within_reason() -> None:
+    words = ("-m", "scripted:obedient", "--ask-later", 'CALL Bash {"command":"true"}')
+    assert invoke("run", *words).exit_code == 5
+    run = last_run()
+    db = apsw.Connection(os.environ["LORIMER_STORE"])
+    db.execute("UPDATE facts SET body=replace(body, '\"Bash\"', ?)", (ENDLESS,))
+    assert db.changes()
+    db.close()
+    shown = invoke("runs", "show", run)
+    assert shown.exit_code == 0
+    [asks] = [line for line in shown.stdout.splitlines() if line.startswith("asks:")]
+    assert len(asks) < 500
+    assert len(shown.stdout.splitlines()) < 50

@@ -15,7 +15,7 @@ from lorimer.core import mail
 from lorimer.core.cancel import Reason
 from lorimer.core.errors import JournalError
 from lorimer.core.events import Event
-from lorimer.core.journal import Journal, find
+from lorimer.core.journal import Journal, LedgerEntry, find
 from lorimer.core.jsonable import JSON
 from lorimer.core.limits import Limits
 from lorimer.core.request import Usage
@@ -338,5 +338,47 @@ def test_a_key_of_thousands_of_digits_stops_no_giving_up(tmp_path: Path) -> None
         changed(path, "UPDATE facts SET body=? WHERE at & 255 = 4", fact)
         await pipeline.abandon(run_id)
         await pipeline.journal.close()
+
+    asyncio.run(main())
+
+
+@pytest.mark.parametrize(("row", "ended"), [("parent", "cancelled"), ("decision", "")])
+def test_a_part_that_cannot_be_read_is_paid_for_by_its_run_that_ends(
+    tmp_path: Path, row: str, ended: str
+) -> None:
+    path = tmp_path / "runs.db"
+
+    async def main() -> None:
+        async with SQLiteJournal(path) as journal:
+            await write(journal, "run", ("run.start", {}), child("part"))
+            epoch = await journal.claim("part", "somebody", 1)
+            for (kind, data), nano in ((of("run"), 3), (("effect", {"key": "decision"}), 4)):
+                fact, paid = Event(kind, data, "part"), LedgerEntry("part", 0, nano)
+                await journal.append("part", epoch, [fact], sync=True, ledger=paid)
+            await journal.release("part", epoch)
+            changed(path, "UPDATE facts SET body='[[' WHERE body LIKE ?", f'%"{row}"%')
+            async with make(RealWorld(), ScriptedModel(), journal=journal) as pipeline:
+                await pipeline.abandon("run")
+            run = await find(journal, "run")
+            assert (run.status, run.cost_nano) == ("cancelled", 7)
+            assert (await find(journal, "part")).status == ended  # nothing can follow its last row
+
+    asyncio.run(main())
+
+
+def test_an_error_of_damage_that_is_kept_hides_nothing_that_is_written_later(
+    tmp_path: Path,
+) -> None:
+    path = tmp_path / "runs.db"
+
+    async def main() -> None:
+        async with SQLiteJournal(path) as journal:
+            await write(journal, "old", ("run.start", {}))
+            changed(path, "UPDATE facts SET body='[['")
+            with pytest.raises(JournalError) as kept:
+                [fact async for fact in journal.read("old")]
+            await write(journal, "new", ("run.start", {}))
+            assert [row.run_id for row in await journal.runs()] == ["new", "old"]
+            assert kept.value.hint
 
     asyncio.run(main())

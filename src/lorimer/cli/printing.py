@@ -28,6 +28,8 @@ _ROOM: Final = 20
 """Characters that a table's widest column keeps, if possible."""
 _HANGS: Final = 16
 """Largest indentation of a line's second and later rows; beyond it they are not indented."""
+_WRAPPED: Final = 50_000
+"""Characters of a line that is wrapped between words: 1 us for each."""
 _COMMAND: Final = "lorimer "
 """The beginning of a piece that may be copied: it is not wrapped."""
 
@@ -116,9 +118,12 @@ def print_lines(lines: Iterable[Line], *, cut: Sequence[tuple[str, str]] = ()) -
     out = console()
     for line in lines:
         pieces = [(visible(text), style) for text, style in line]
+        if not out.is_terminal:  # rich would take 1 kB for each line of a text
+            click.echo("".join([text for text, _ in pieces]).expandtabs())
+            continue
         whole = Text.assemble(*pieces)
         copied = any(text.lstrip().startswith(_COMMAND) for text, _ in pieces)
-        if not out.is_terminal or copied or "\n" in whole.plain:
+        if copied or "\n" in whole.plain or len(whole) > _WRAPPED:
             out.print(whole, soft_wrap=True)
         elif line[:1] and line[0] in cut:
             out.print(whole, no_wrap=True, overflow="ellipsis")

@@ -299,7 +299,7 @@ def _end(told: Told, *, gap: bool) -> Iterator[Line]:
         words = told.questions[0].wants == "text"
         # by name: a "yes" must not be for the next question, which nobody has seen
         named = len(told.questions) > 1 or not words
-        which = f" --question {told.questions[0].name}" if named else ""
+        which = f" --question {one_line(told.questions[0].name)}" if named else ""
         said = "'YOUR ANSWER'" if words else "yes"
         run = f"{short_id(told.row.run_id)} {said}{which}{told.store_option}"
         more = [] if words else [(" (or no)", "dim")]
@@ -319,7 +319,7 @@ def _question(question: Question) -> Iterator[Line]:
             yield [(f"  {at}. {_indented(option)}", "")]
         return
     why = f" ({on_line(seen(question.reason))})"
-    yield [("asks: ", "bold magenta"), (visible(question.tool), "bold"), (why, "dim")]
+    yield [("asks: ", "bold magenta"), (one_line(question.tool), "bold"), (why, "dim")]
     yield [(f"  {seen(question.input)}", "")]
 
 

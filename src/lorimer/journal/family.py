@@ -82,23 +82,35 @@ def parent_of(start: Event) -> Mapping[str, JSON] | None:
 
 async def parent_run(journal: Journal, row: RunRow) -> RunRow | None:
     """The parent of this run, if it has one that is stored and can be read."""
+    start = await _start_of_child(journal, row)
+    found = None if start is None else parent_of(start)
+    return None if found is None else await journal.find_run(str(found.get("run")))
+
+
+async def is_part_of(journal: Journal, row: RunRow, run_id: str) -> bool:
+    """Whether a run that the facts of the run `run_id` name as its part is that: unless it says
+    something else itself. Of one that is damaged, its parent's facts have to suffice."""
+    if row.stream != row.run_id:
+        return False
+    start = await _start_of_child(journal, row)
+    if start is None:
+        return True
+    found = parent_of(start)
+    return found is not None and found.get("run") == run_id
+
+
+async def _start_of_child(journal: Journal, row: RunRow) -> Event | None:
+    """The run.start of a run that can be a child; None: it cannot, or is damaged."""
     if row.stream != row.run_id:  # a child's stream is its own
         return None
     try:
         async with aclosing(journal.read(row.stream, row.first - 1)) as facts:
             async for start in facts:
-                found = parent_of(start)
-                return None if found is None else await journal.find_run(str(found.get("run")))
+                return start
     except JournalError:
         if not await journal.check(row.stream):
             raise
     return None
-
-
-async def is_part_of(journal: Journal, row: RunRow, run_id: str) -> bool:
-    """Whether a run says itself that its parent is the run `run_id`."""
-    above = await parent_run(journal, row)
-    return above is not None and above.run_id == run_id
 
 
 async def root_of(

@@ -74,12 +74,15 @@ def require_known_calls(facts: Sequence[Event]) -> None:
     was begun: a call that is not recognised would be made again."""
     replied, calls = -1, 0
     for fact in facts:
-        kind, data = fact.type, fact.data
-        if kind == "model.reply" and "error" not in data:
-            replied, calls = fact.iteration, calls_in(data.get("content"))
+        kind = fact.type
+        if kind == "model.reply":
+            data = fact.data  # only where needed: it may have to be decoded
+            if "error" not in data:
+                replied, calls = fact.iteration, calls_in(data.get("content"))
             continue
         if kind not in _BEGUN:
             continue
+        data = fact.data
         key, known = data.get("key"), calls if fact.iteration == replied else 0
         if (
             not isinstance(key, str)

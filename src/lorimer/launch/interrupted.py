@@ -62,6 +62,13 @@ class Interrupted:
             self._roster.reserve(child_id)
             try:
                 await self.end(row, wait_s)
+            except JournalError as error:
+                held = error.code is ExecutorErrorCode.EXEC_JOURNAL_CONFLICT
+                if held or not await self._journal.check(row.stream):
+                    raise
+                # nothing can follow its last row: the run above must not stay open for that
+                balance = await self._journal.balance(child_id)
+                return charge(child_id, {"usage": {}, "cost": balance.spent})
             finally:
                 self._roster.release(child_id)
             row = await find(self._journal, child_id)

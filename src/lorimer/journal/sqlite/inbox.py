@@ -58,7 +58,7 @@ def waiting(stream: str, db: Database) -> list[Post]:
         (stream,),
     )
     posts: list[Post] = []
-    for post_id, body, at in rows:
+    for post_id, body, at in list(rows):  # an error in the loop would hold an open cursor
         message = _parsed(str(body))
         if message is None:
             raise JournalError(f"message {post_id!r} to {stream!r} is damaged", hint=DAMAGE_HINT)

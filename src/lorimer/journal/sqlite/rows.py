@@ -207,7 +207,8 @@ class Scan:
             self._error = error if known else not_text(self._next, self._stream)
             if not facts:
                 raise self._error from error
-        rows.close()
+        finally:
+            rows.close()  # else the error holds it, and this connection would see nothing newer
         self.at_end = read < CHUNK_ROWS and self._error is None
         return facts
 
