@@ -23,6 +23,9 @@ if TYPE_CHECKING:
 
 _MANY: Final = 16
 """From this many elements on it pays to look at their types first."""
+_FUNCTIONS: Final = (types.FunctionType, types.BuiltinFunctionType)
+_OF_CYTHON: Final = "cython_function_or_method"
+"""Functions of numpy."""
 Owner = Callable[[object], "tuple[Region, int] | None"]
 
 
@@ -36,6 +39,8 @@ class Printer:
         self._tokens = tokens
         self.refs: dict[Region, None] = {}
         """The other regions whose objects were met."""
+        self.spoken = set[str]()
+        """Names of functions that were met, and names that these use."""
         self.late = False
         """Something that is determined late (`content.Late`) was met: it is not in the
         fingerprint."""
@@ -53,6 +58,8 @@ class Printer:
     def value(self, value: object) -> None:
         """Add a value."""
         kind = kind_of(value)
+        if type(value) in _FUNCTIONS or type(value).__name__ == _OF_CYTHON:
+            self.spoken.update(_spoken(value))
         if not (kind.atom or kind.inline):
             owner = self._owner(value)
             if owner is None:
@@ -124,3 +131,8 @@ class Printer:
     def _put(self, *texts: str) -> None:
         self._hash.update("\x1f".join(texts).encode("utf-8", "surrogatepass"))
         self._hash.update(b"\x1e")
+
+
+def _spoken(function: Any) -> tuple[str, ...]:
+    code: types.CodeType | None = getattr(function, "__code__", None)
+    return (function.__name__, *(code.co_names if isinstance(code, types.CodeType) else ()))
