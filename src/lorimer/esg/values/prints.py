@@ -40,7 +40,8 @@ class Printer:
         self.refs: dict[Region, None] = {}
         """The other regions whose objects were met."""
         self.spoken = set[str]()
-        """Names of functions that were met, and names that these use."""
+        """Names of functions that were met; and names that these use, unless an object holds them:
+        figures hold many."""
         self.late = False
         """Something that is determined late (`content.Late`) was met: it is not in the
         fingerprint."""
@@ -59,7 +60,7 @@ class Printer:
         """Add a value."""
         kind = kind_of(value)
         if type(value) in _FUNCTIONS or type(value).__name__ == _OF_CYTHON:
-            self.spoken.update(_spoken(value))
+            self.spoken.update(self._spoken(value))
         if not (kind.atom or kind.inline):
             owner = self._owner(value)
             if owner is None:
@@ -74,6 +75,10 @@ class Printer:
         self._put(type(value).__name__)
         self._extra(content.extra)
         self.parts(content.parts, ordered=type(value) is not frozenset)
+
+    def _spoken(self, function: Any) -> tuple[str, ...]:
+        code: object = None if self._own else getattr(function, "__code__", None)
+        return (function.__name__, *(code.co_names if isinstance(code, types.CodeType) else ()))
 
     def parts(self, parts: tuple[object, ...], *, ordered: bool) -> None:
         self._put(str(len(parts)))
@@ -131,8 +136,3 @@ class Printer:
     def _put(self, *texts: str) -> None:
         self._hash.update("\x1f".join(texts).encode("utf-8", "surrogatepass"))
         self._hash.update(b"\x1e")
-
-
-def _spoken(function: Any) -> tuple[str, ...]:
-    code: types.CodeType | None = getattr(function, "__code__", None)
-    return (function.__name__, *(code.co_names if isinstance(code, types.CodeType) else ()))

@@ -48,7 +48,7 @@ class State:
     late, otherwise new for each state: whether two states are equal is determined by `alike`, on
     demand."""
     spoken: frozenset[str] = frozenset()
-    """Names of functions among the contents, and names that these use."""
+    """Names of functions among the contents."""
 
     def alike(self, other: State) -> bool:
         """Whether their objects hold the same."""
@@ -103,7 +103,7 @@ class Version:
     lost: bool = False
     """Its step ran elsewhere: the value is not here."""
     spoken: frozenset[str] = frozenset()
-    """As for `State`."""
+    """Names of functions that it is, or holds itself, and names that these use."""
 
 
 class VersionStore:
