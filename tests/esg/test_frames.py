@@ -109,9 +109,12 @@ def test_row_22_a_row_of_a_structured_array(row: str) -> None:
     )
 
 
-def test_row_22_what_is_written_through_a_flat_iterator() -> None:
+@pytest.mark.parametrize(
+    ("made", "flat"), [("it = a.flat", "it"), ("it = np.broadcast(a, 0)", "it.iters[0]")]
+)
+def test_row_22_what_is_written_through_a_flat_iterator(made: str, flat: str) -> None:
     session = session_of(
-        "import numpy as np\na = np.arange(4)", "flat = a.flat", "b = 1", "flat[3] = 9", "c = 1"
+        "import numpy as np\na = np.arange(4)", made, "b = 1", f"{flat}[3] = 9", "c = 1"
     )
     session.graph.edit_step("s2", "b = a.tolist()")
     session.graph.edit_step("s4", "c = a.tolist()")

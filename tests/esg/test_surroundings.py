@@ -36,6 +36,8 @@ WAYS = {
         "def again():\n    random.seed(1)\n    os.environ['MODE'] = '1'\nhooks = [again]",
         "[hook() for hook in hooks]",
     ),
+    "a library's function in a list": ("hooks = [random.seed]", "hooks[0](1)"),
+    "a default": ("begin = lambda again=random.seed: again(1)", "begin()"),
     "a module": ("import esg_begins as begins", "begins.Begin().now()"),
     "a function of a module": ("from esg_begins import now", "now()"),
 }

@@ -235,7 +235,7 @@ class Attempts:
         writes |= dict.fromkeys(deleted, ABSENT)
         kills = {*deleted, *done.made, *(name for name in done.bound if name not in lent)}
         kept, settings = trial.lending.using, outcome.used | outcome.used_to_show
-        spoken = spoken_of(graph.source(step_id), trial.lent.values(), kept.spoken)
+        spoken = spoken_of(graph.source(step_id), kept.spoken)
         if any(map(_draws, trial.lent.values())):
             spoken |= OF_FIGURES
         used = settings | spoken

@@ -84,8 +84,10 @@ class Lending:
         known = len(self.visit.entered)
         value = self.visit.lend(version, may_change=name in self._may_change)
         self.reads[name] = version.print
+        self.using.spoken |= version.spoken
         if len(self.visit.entered) > known:
             for region in [*self.visit.entered][known:]:
+                self.using.spoken |= self.visit.entered[region].spoken
                 if region.looked_at and not self._looking.only:
                     self.visit.put_looking(region)
                 for function in _functions_of(region):

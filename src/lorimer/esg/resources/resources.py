@@ -49,7 +49,7 @@ _WORDS: Final[Mapping[str, str]] = {
     ENV: "environ getenv expandvars expanduser home which gettempdir",
     PANDAS: "option",
     NUMPY: "printoptions",
-    MATPLOTLIB: "rc style",
+    MATPLOTLIB: "rc style use",
     BACKEND: "use backend",
     NUMPY_ERRORS: "seterr",
     DECIMAL: "getcontext setcontext",

@@ -4,17 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Set
 from contextlib import suppress
-from functools import partial
-from types import FunctionType, MethodType
-from typing import Final, cast
-from weakref import ProxyTypes
 
 from lorimer.esg.graph.graph import ExecutionStateGraph
 from lorimer.esg.resources import resources
 from lorimer.esg.values.store import Lost
-
-_BUILT_IN: Final = frozenset({"builtin_function_or_method", "cython_function_or_method"})
-"""The second are numpy's."""
 
 
 class Surroundings:
@@ -131,25 +124,12 @@ class Surroundings:
         self._brought.pop(step, None)
 
 
-def spoken_of(source: str, lent: Iterable[object], seen: Iterable[str]) -> set[str]:
-    """The states that a step mentions: in its code, in the names and code of the functions it got,
-    and in the identifiers `seen` in other code that it may have run."""
-    words = " ".join([source, *seen, *(name for value in lent for name in _spoken(value))])
+def spoken_of(source: str, seen: Iterable[str]) -> set[str]:
+    """The states that a step mentions: in its code, and in the identifiers `seen` in other code
+    that it may have run."""
+    words = " ".join([source, *seen])
     return {
         name
         for word, whole, name in resources.SPEAKS_OF
         if word in words and (whole is None or whole.search(words))
     }
-
-
-def _spoken(value: object) -> tuple[str, ...]:
-    """The name of a function, whatever it is bound to, and the names it uses."""
-    if type(value) in ProxyTypes:
-        return ()
-    if isinstance(value, partial):
-        return _spoken(cast("partial[object]", value).func)
-    if isinstance(value, MethodType):
-        return _spoken(value.__func__)
-    if isinstance(value, FunctionType):
-        return (value.__name__, *value.__code__.co_names)
-    return (cast("FunctionType", value).__name__,) if type(value).__name__ in _BUILT_IN else ()

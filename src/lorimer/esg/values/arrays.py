@@ -281,13 +281,14 @@ class _Record(Kind):
 
 
 class _Flat(Kind):
-    """`numpy.flatiter` (`a.flat`): writes to its array, which the garbage collector does not
-    know."""
+    """`numpy.flatiter` (`a.flat`), and `numpy.broadcast`, which holds some: they write to their
+    arrays, which the garbage collector does not know."""
 
     hard = True
 
     def take(self, value: Any, /) -> Content:
-        return Content(self, value.index, (value.base,))
+        parts = value.iters if hasattr(value, "iters") else (value.base,)
+        return Content(self, value.index, parts)
 
     def lost(self, content: Content, /) -> bool:
         return True
@@ -450,11 +451,13 @@ _FUNCTION: Final = Inline(lambda value: (value._implementation,))
 _INTERVALS: Final = Inline(lambda value: (value._left, value._right, str(value.dtype)))
 _ARRAY, _FRAME, _BACKED, _SCALAR = Array(), _Frame(), _Backed(), Seen(repr)
 _TREE: Final = _Tree()
+_FLAT: Final = _Flat()
 _NUMPY: Final[dict[str, Kind]] = {
     "ndarray": _ARRAY,
     "void": _Record(),
     "generic": _NumpyValue(),
-    "flatiter": _Flat(),
+    "flatiter": _FLAT,
+    "broadcast": _FLAT,
     "dtype": Seen(str),
     "ufunc": Seen(str),
     "_ArrayFunctionDispatcher": _FUNCTION,

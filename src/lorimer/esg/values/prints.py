@@ -23,6 +23,9 @@ if TYPE_CHECKING:
 
 _MANY: Final = 16
 """From this many elements on it pays to look at their types first."""
+_FUNCTIONS: Final = (types.FunctionType, types.BuiltinFunctionType)
+_OF_CYTHON: Final = "cython_function_or_method"
+"""Functions of numpy."""
 Owner = Callable[[object], "tuple[Region, int] | None"]
 
 
@@ -36,6 +39,9 @@ class Printer:
         self._tokens = tokens
         self.refs: dict[Region, None] = {}
         """The other regions whose objects were met."""
+        self.spoken = set[str]()
+        """Names of functions that were met; and names that these use, unless an object holds them:
+        figures hold many."""
         self.late = False
         """Something that is determined late (`content.Late`) was met: it is not in the
         fingerprint."""
@@ -53,6 +59,8 @@ class Printer:
     def value(self, value: object) -> None:
         """Add a value."""
         kind = kind_of(value)
+        if type(value) in _FUNCTIONS or type(value).__name__ == _OF_CYTHON:
+            self.spoken.update(self._spoken(value))
         if not (kind.atom or kind.inline):
             owner = self._owner(value)
             if owner is None:
@@ -67,6 +75,10 @@ class Printer:
         self._put(type(value).__name__)
         self._extra(content.extra)
         self.parts(content.parts, ordered=type(value) is not frozenset)
+
+    def _spoken(self, function: Any) -> tuple[str, ...]:
+        code: object = None if self._own else getattr(function, "__code__", None)
+        return (function.__name__, *(code.co_names if isinstance(code, types.CodeType) else ()))
 
     def parts(self, parts: tuple[object, ...], *, ordered: bool) -> None:
         self._put(str(len(parts)))

@@ -47,6 +47,8 @@ class State:
     """The fingerprint, without what is determined late. `print` is the same if there is nothing
     late, otherwise new for each state: whether two states are equal is determined by `alike`, on
     demand."""
+    spoken: frozenset[str] = frozenset()
+    """Names of functions among the contents."""
 
     def alike(self, other: State) -> bool:
         """Whether their objects hold the same."""
@@ -100,6 +102,8 @@ class Version:
     """The regions that the value leads to directly."""
     lost: bool = False
     """Its step ran elsewhere: the value is not here."""
+    spoken: frozenset[str] = frozenset()
+    """Names of functions that it is, or holds itself, and names that these use."""
 
 
 class VersionStore:
@@ -125,7 +129,8 @@ class VersionStore:
         """A step has bound a name. All objects of the value belong to regions."""
         printer = Printer(self.owner, self._tokens)
         printer.value(value)
-        version = Version(name, step, value, printer.text(), tuple(printer.refs))
+        spoken = frozenset(printer.spoken)
+        version = Version(name, step, value, printer.text(), tuple(printer.refs), spoken=spoken)
         self._versions[name, step] = version
         return version
 
@@ -171,7 +176,7 @@ class VersionStore:
             printer.content(each)
         known = printer.text()
         own = f"{known}~{next(self._tokens)}" if printer.late else known
-        return State(contents, own, tuple(printer.refs), known)
+        return State(contents, own, tuple(printer.refs), known, frozenset(printer.spoken))
 
     def write(self, region: Region, step: str, state: State) -> State:
         """Record the state in which a step left a region. Returns it as stored: with the
