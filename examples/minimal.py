@@ -11,6 +11,5 @@ def add(a: float, b: float) -> float:
 
 agent = PipelinePresets.agent(tools=[add], max_turns=5)
 result = agent.run_sync("What is 1234.5 + 8765.25? Use the tool.")
-
 print(result.text)
 print(f"{result.iterations} turns, {result.usage.total} tokens, ${result.total_cost_usd:.4f}")
