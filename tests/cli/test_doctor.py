@@ -98,6 +98,15 @@ def test_every_level_is_tried() -> None:
     result = invoke("doctor")
     assert "of 12 probes held" in result.stdout
     assert "outlives a kill -9 of ours" in result.stdout
+    findings = lines(invoke("doctor", "--json").stdout)
+    assert all(each["what"] and each["found"] for each in findings)
+    [sandbox] = [each for each in findings if each["what"] == "sandbox"]
+    held = sandbox["held"]
+    assert isinstance(held, dict)
+    assert len(held) == 12
+    assert all(
+        isinstance(levels, dict) and levels["L0"] in (True, False) for levels in held.values()
+    )
 
 
 @pytest.mark.usefixtures("no_sandbox")

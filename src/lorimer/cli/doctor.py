@@ -6,8 +6,8 @@ import os
 import platform
 import shutil
 import sys
-from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass, field
 from importlib.metadata import PackageNotFoundError, version
 from typing import TYPE_CHECKING, Final, Literal, TypeAlias
 
@@ -20,7 +20,7 @@ from lorimer.cli.text import on_line, print_json
 if TYPE_CHECKING:
     from lorimer.core.world import Level
 
-State: TypeAlias = Literal["ok", "note", "bad", "rows"]
+State: TypeAlias = Literal["ok", "note", "bad"]
 
 BASE: Final = (
     *("pydantic", "anyio", "httpx2", "h11", "apsw"),
@@ -38,7 +38,6 @@ _MARKS: Final = {
     "ok": ("✓", "green"),
     "note": ("·", "yellow"),
     "bad": ("✗", "red"),
-    "rows": (" ", "white"),
 }
 
 
@@ -47,11 +46,12 @@ class Finding:
     """The outcome of one check."""
 
     state: State
-    """`bad`: needed and broken. `note`: missing, and not needed by everybody. `rows`: details of
-    the finding before."""
+    """`bad`: needed and broken. `note`: missing, and not needed by everybody."""
     what: str
     found: str
     remedy: str = ""
+    held: Mapping[str, Mapping[str, bool]] = field(default_factory=dict[str, Mapping[str, bool]])
+    """Of a sandbox: what a program tried, and by level whether it was kept from it."""
 
 
 @click.command()
@@ -74,6 +74,7 @@ def doctor(as_json: bool, store: str | None) -> int:
         print_lines([[(f" {mark} {finding.what:<12} ", colour), (on_line(finding.found), "")]])
         if finding.remedy:
             print_lines([[(f"{'→':>15} ", "cyan"), (on_line(finding.remedy), "")]])
+        print_lines([[(f"{'':16}{row}", "")] for row in _table(finding.held)])
     if bad and not as_json:
         click.echo(f"\n{bad} of these {'has' if bad == 1 else 'have'} to be fixed first.")
     return fail.FAILED if bad else fail.OK
@@ -183,12 +184,8 @@ def _keys() -> Iterator[Finding]:
             remedy = f"Set {OPENAI_API} to {' or '.join(OPENAI_APIS)}, or unset it."
             yield Finding("note", "key", f"OpenAI has no wire {api!r}", remedy)
     if not any_key:
-        yield Finding(
-            "note",
-            "",
-            "no key at all",
-            "export ANTHROPIC_API_KEY=..., or without any: lorimer demo",
-        )
+        remedy = "export ANTHROPIC_API_KEY=..., or without any: lorimer demo"
+        yield Finding("note", "key", "no key at all", remedy)
 
 
 def _host_file() -> Finding:
@@ -222,13 +219,13 @@ def _sandbox() -> Iterator[Finding]:
     from lorimer.world.sandbox.levels import ORDER, Levels
     from lorimer.world.sandbox.probes import EXPECTED, PROBES, probe
 
-    async def tried() -> tuple[dict[Level, str], dict[Level, dict[str, bool]]]:
+    async def look() -> tuple[dict[Level, str], dict[Level, dict[str, bool]]]:
         why = await Levels().why_not()
         there: list[Level] = [level for level in ORDER if not why[level]]
         return why, dict(zip(there, await asyncio.gather(*map(probe, there)), strict=True))
 
     try:
-        why, held = asyncio.run(tried())
+        why, held = asyncio.run(look())
     except OSError as error:
         yield Finding("bad", "sandbox", str(error), "Until it is fixed: --sandbox off")
         return
@@ -240,11 +237,15 @@ def _sandbox() -> Iterator[Finding]:
     if best != "L2":
         told += f"; L2 does not work: {why['L2']}"
         remedy = "Install bubblewrap (apt-get install bubblewrap), and run this again."
-    yield Finding(state, "sandbox", told, remedy)
-    yield Finding("rows", "", f"{'held when a command ...':<44}" + "  ".join(held))
-    for name, tries in PROBES.items():
-        marks = "   ".join(["✓" if held[level][name] else "✗" for level in held])
-        yield Finding("rows", "", f"{tries:<44}{marks}")
+    tried = {tries: {level: held[level][name] for level in held} for name, tries in PROBES.items()}
+    yield Finding(state, "sandbox", told, remedy, tried)
+
+
+def _table(held: Mapping[str, Mapping[str, bool]]) -> Iterator[str]:
+    for at, (tries, levels) in enumerate(held.items()):
+        if not at:
+            yield f"{'held when a command ...':<44}" + "  ".join(levels)
+        yield f"{tries:<44}" + "   ".join(["✓" if kept else "✗" for kept in levels.values()])
 
 
 def _terminal() -> Finding:
