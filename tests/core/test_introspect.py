@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Mapping
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import pytest
@@ -74,8 +76,31 @@ def test_fields_are_told_with_what_is_written_beneath_them() -> None:
     }
 
 
-def test_a_configuration_whose_source_nobody_has_is_told_without_words() -> None:
-    made: dict[str, Any] = {"__name__": "nowhere", "PromptBuilder": PromptBuilder}
+def test_fields_of_a_class_that_is_made_on_a_condition_are_told_too() -> None:
+    try:
+        raise ImportError
+    except ImportError:
+
+        class Mine(PromptBuilder):
+            name = "mine"
+
+            class Config(Settings):
+                lines: int = 3
+                """How many lines."""
+
+    known = catalogue()
+    known.add_strategy("system", "builder", "mine", Mine)
+    told: Any = introspect_stage(known, "system")
+    fields = told["slots"]["builder"]["strategies"]["mine"]["config_schema"]["properties"]
+    assert fields["lines"]["description"] == "How many lines."
+
+
+@pytest.mark.parametrize("module", ["nowhere", "without_a_file"])
+def test_a_configuration_whose_source_nobody_has_is_told_without_words(
+    module: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "without_a_file", ModuleType("without_a_file"))
+    made: dict[str, Any] = {"__name__": module, "PromptBuilder": PromptBuilder}
     exec(
         "class Mine(PromptBuilder):\n    name = 'mine'\n"
         "    from lorimer.core.stage import Settings\n"

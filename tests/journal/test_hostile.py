@@ -55,11 +55,16 @@ def test_a_run_that_is_given_up_ends_its_parts_and_no_run_that_its_facts_only_na
     async def main(world: SimulatedWorld) -> None:
         journal = MemoryJournal(world)
         await write(journal, "other", ("run.start", {}))
+        epoch = await journal.claim("other", "somebody", 1)
+        later = Event("run.start", {}, "later")  # of the same conversation
+        await journal.append("other", epoch, [later], sync=True)
+        await journal.release("other", epoch)
         await write(journal, "part", of("run"))
-        await write(journal, "run", ("run.start", {}), child("other"), child("part"))
+        named = [child(run) for run in ("other", "later", "part")]
+        await write(journal, "run", ("run.start", {}), *named)
         await make(world, ScriptedModel(), journal=journal).abandon("run")
         rows = {row.run_id: row.status for row in await journal.runs()}
-        assert rows == {"run": "cancelled", "part": "cancelled", "other": ""}
+        assert rows == {"run": "cancelled", "part": "cancelled", "other": "", "later": ""}
 
     simulate(main)
 

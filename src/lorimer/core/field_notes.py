@@ -1,4 +1,8 @@
-"""What the fields of a class are for: the strings beneath them, for schemas that people read."""
+"""What the fields of a class are for: the strings beneath them, for schemas that people read.
+
+Pydantic's `use_attribute_docstrings` does that too, but reads the sources whenever a class is made,
+so at each import, and knows nothing of dataclasses.
+"""
 
 from __future__ import annotations
 
@@ -55,11 +59,14 @@ def _read(module: str) -> Mapping[str, Mapping[str, str]]:
 
 def _classes(holder: ast.AST, prefix: str) -> Iterator[tuple[str, Mapping[str, str]]]:
     for node in ast.iter_child_nodes(holder):
+        inside = prefix
         if isinstance(node, ast.ClassDef):
             yield f"{prefix}{node.name}", dict(_fields(node))
-            yield from _classes(node, f"{prefix}{node.name}.")
+            inside += f"{node.name}."
         elif isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
-            yield from _classes(node, f"{prefix}{node.name}.<locals>.")
+            inside += f"{node.name}.<locals>."
+        if not isinstance(node, ast.expr):
+            yield from _classes(node, inside)
 
 
 def _fields(node: ast.ClassDef) -> Iterator[tuple[str, str]]:
