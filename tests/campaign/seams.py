@@ -15,7 +15,7 @@ from anyio import CancelScope
 
 from lorimer.core.errors import JournalError
 from lorimer.core.events import Event
-from lorimer.core.journal import Balance, Journal, LedgerEntry, Post, RunRow
+from lorimer.core.journal import Balance, Damage, Journal, LedgerEntry, Post, RunRow
 from lorimer.core.jsonable import JSON
 from lorimer.core.purse import Purse
 from lorimer.core.world import World
@@ -24,7 +24,7 @@ T = TypeVar("T")
 Hit = Callable[[str], Awaitable[None]]
 
 
-STORED = ("append", "claim", "renew", "release", "put", "read", "snapshot", "find", "post")
+STORED = tuple("append claim renew release put read snapshot find post check".split())
 """The first words of the operations of a store."""
 
 
@@ -208,6 +208,10 @@ class SeamJournal:
 
     async def runs(self, *, limit: int = 50, unfinished: bool = False) -> list[RunRow]:
         return await self.inner.runs(limit=limit, unfinished=unfinished)
+
+    async def check(self, stream: str) -> list[Damage]:
+        await self._seams.at("check")
+        return await self.inner.check(stream)
 
     async def find_run(self, run_id: str) -> RunRow | None:
         await self._seams.at("find run")

@@ -324,7 +324,8 @@ def test_at_l1_no_process_slows_another_down(tmp_path: Path) -> None:
     done = asyncio.run(run_at("L1", [sys.executable, "-I", "-S", "-c", SLOWS], tmp_path))
     refused = ["-", "-", "changed"] * 2 + ["-"] * 3
     assert done.output.decode().split() == [*refused, "True", "True"]
-    assert sh("L1", "nice -n 5 nice", tmp_path).output == b"5\n"
+    lower = min(os.nice(0) + 5, 19)  # the tests themselves may run with less priority
+    assert sh("L1", "nice -n 5 nice", tmp_path).output == f"{lower}\n".encode()
 
 
 # --- what still works in it
