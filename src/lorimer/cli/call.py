@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from shlex import quote
 from typing import Final, cast
 
+from lorimer.cli.error_context import named_store
 from lorimer.cli.text import short_id
 from lorimer.core.journal import Journal
 from lorimer.core.jsonable import JSON, canonical
@@ -64,12 +65,12 @@ class Call:
         """The mode that the run was started with, if that is no looser than `default`; else ""."""
         return self.mode if self.mode in _STRICT_MODES else ""
 
-    def resume_command(self, run_id: str, store_option: str = "") -> str:
+    def resume_command(self, run_id: str) -> str:
         """The command that resumes that run, with all options that have to be given again."""
         words = list(self.loosened)
         if self.key_variable:
             words.append(f"--api-key-env {quote(self.key_variable)}")
-        return " ".join([f"lorimer runs resume {short_id(run_id)}{store_option}", *words])
+        return " ".join([f"lorimer runs resume {short_id(run_id)}{named_store()}", *words])
 
     async def keep(self, journal: Journal, run_id: str) -> None:
         """Store it for that run. If one is stored already, that one counts."""

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from functools import wraps
 from pathlib import Path
+from shlex import quote
 from typing import Final, TypeVar, cast, get_args
 
 import click
@@ -16,7 +17,6 @@ from lorimer.cli.drive import FORMATS, Output
 from lorimer.cli.error_context import remember_store
 from lorimer.cli.fail import Fault, OneOf
 from lorimer.cli.host import models_option
-from lorimer.cli.store import store_words
 from lorimer.core.world import SandboxMode
 from lorimer.tools.policy.modes import Mode
 
@@ -74,7 +74,7 @@ class Span(click.ParamType[float]):
 
 
 def _named(_: click.Context, __: click.Parameter, store: str | None) -> str | None:
-    remember_store(store_words(store))
+    remember_store(f" --store {quote(store)}" if store else "")
     return store
 
 
@@ -165,8 +165,7 @@ def execution_options(command: Command) -> Command:
     ) -> int:
         if include_partial_messages and output_format != "stream-json":
             raise Fault("--include-partial-messages goes with --output-format stream-json")
-        words = store_words(terms.store)
-        output = Output(output_format, quiet, include_partial_messages, words)
+        output = Output(output_format, quiet, include_partial_messages)
         return command(terms=replace(terms, output=output, ask_later=ask_later), **others)
 
     return terms_options(_with_outcome(gathered))

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Final
 from lorimer.cli.blocks import nano_of, result_text, text_of, usage_of, use_at, uses_of
 from lorimer.cli.changes import changes_in, refused_in, told_refusal
 from lorimer.cli.changes import told as told_change
+from lorimer.cli.error_context import named_store
 from lorimer.cli.printing import console, paged, print_answer, print_lines, print_table
 from lorimer.cli.shape import Shape
 from lorimer.cli.story import GOOD, REFUSED, Line, Story, call_text, summary
@@ -64,7 +65,6 @@ class Told:
     status: str
     manifest: EnvironmentManifest | None
     call: Call
-    store_option: str
     questions: Sequence[Question] = ()
     """Its unanswered questions."""
     family: Sequence[tuple[int, ChildRecord, RunRow | None]] = ()
@@ -301,10 +301,10 @@ def _end(told: Told, *, gap: bool) -> Iterator[Line]:
         named = len(told.questions) > 1 or not words
         which = f" --question {one_line(told.questions[0].name)}" if named else ""
         said = "'YOUR ANSWER'" if words else "yes"
-        run = f"{short_id(told.row.run_id)} {said}{which}{told.store_option}"
+        run = f"{short_id(told.row.run_id)} {said}{which}{named_store()}"
         more = [] if words else [(" (or no)", "dim")]
         yield [("answer with: ", ""), (f"lorimer runs answer {run}", "bold"), *more]
-    run = told.call.resume_command(told.row.run_id, told.store_option)
+    run = told.call.resume_command(told.row.run_id)
     if told.status != "running":
         head = "then go on with: " if told.questions else "go on with: "
         yield [(f"{told.status}; ", "yellow"), (head, ""), (visible(run), "bold")]
