@@ -61,6 +61,10 @@ class Output:
     """In `stream-json`: also pieces of text as they arrive. If an attempt fails after the first
     one, stage 6's `after_release` decides what happens."""
 
+    def __post_init__(self) -> None:
+        if self.deltas and self.format != "stream-json":
+            raise fail.Fault("--include-partial-messages goes with --output-format stream-json")
+
 
 class Drive:
     """One run in the foreground."""
