@@ -293,8 +293,6 @@ def _quoted(text: str) -> str:
 
 def primed(facts: Iterable[Event]) -> Story:
     """A story that starts with the totals of what is recorded."""
-    story = Story()
-    for fact in facts:
-        story.count(fact)
+    story = Story.of(facts)
     story.refused.clear()
     return story

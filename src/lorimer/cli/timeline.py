@@ -17,6 +17,7 @@ from lorimer.cli.text import (
     ago,
     cost,
     duration,
+    flow,
     moment,
     money,
     on_line,
@@ -154,9 +155,7 @@ def _head(told: Told, now: float) -> Iterator[Line]:
         yield _field("agent", f"{name} on {told.manifest.model.model}{with_tools}")
     if told.call.workspace:
         yield _field("where", told.call.workspace)
-    story = Story()
-    for fact in facts:
-        story.count(fact)
+    story = Story.of(facts)
     used = summary(row.run_id, story.turns, story.calls, story.usage, story.cost_nano, None)
     yield _field("used", used.rpartition(" · ")[0])
     for name, text in Shape.of(facts).lines():
@@ -217,11 +216,10 @@ def _turn_head(fact: Event, seconds: float) -> Line:
     data = fact.data
     usage = usage_of(data)
     spent = cost(nano_of(data), usage.total)
-    into = usage.total - usage.output_tokens
     parts = [
         on_line(str(data.get("model") or "no answer")),
         duration(seconds),
-        f"{tokens(into)} in, {tokens(usage.output_tokens)} out",
+        flow(usage),
         spent,
     ]
     cached = usage.cache_read_input_tokens
