@@ -41,6 +41,20 @@ class Opaque:
     """Stands for unknown content: equal only to itself."""
 
 
+class Held:
+    """A value that `Content` carries along and does not compare."""
+
+    __slots__ = ("value",)
+
+    def __init__(self, value: Any) -> None:
+        self.value = value
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Held)
+
+    __hash__ = None  # pyright: ignore[reportAssignmentType]
+
+
 class Content(NamedTuple):
     """What an object holds."""
 
@@ -168,6 +182,24 @@ class Kind:
         return 0
 
 
+class Rigid(Kind):
+    """Nothing can be put into its objects: a content is there as long as they hold it."""
+
+    hard = True
+
+    def put(self, value: Any, content: Content, /) -> bool:
+        return content.same(self.take(value))
+
+
+class Fleeting(Kind):
+    """Its objects cannot be put back to what they were."""
+
+    hard = True
+
+    def lost(self, content: Content, /) -> bool:
+        return True
+
+
 class Seen(Kind):
     """A value that cannot change and is identified by what is visible of it."""
 
@@ -190,12 +222,7 @@ class Inline(Kind):
         return Content(self, type(value).__name__, self._parts(value))
 
 
-class _Unknown(Kind):
-    hard = True
-
-    def lost(self, content: Content, /) -> bool:
-        return True
-
+class _Unknown(Fleeting):
     def take(self, value: Any, /) -> Content:
         return unknown(value)
 
