@@ -16,7 +16,7 @@ from __future__ import annotations
 import gc
 import types
 import weakref
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from operator import is_
 from typing import Any, Final, NamedTuple, Protocol, cast
 
@@ -256,10 +256,9 @@ def fields_of(value: object) -> dict[str, object] | None:
     return cast("dict[str, object]", fields) if isinstance(fields, dict) else None
 
 
-def alike(one: object, other: tuple[object, ...]) -> bool:
+def alike(one: Sequence[object], other: Sequence[object]) -> bool:
     """The same elements, by identity."""
-    items = cast("tuple[object, ...]", one)
-    return len(items) == len(other) and all(map(is_, items, other))
+    return len(one) == len(other) and all(map(is_, one, other))
 
 
 UNKNOWN: Final = _Unknown()
