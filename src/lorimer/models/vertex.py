@@ -25,7 +25,7 @@ from lorimer.models.credentials import (
     ProviderCredentials,
     redact_url,
 )
-from lorimer.models.errors import NETWORK_ERRORS, network_error, status_error
+from lorimer.models.errors import NETWORK_ERRORS, network_error, refused
 from lorimer.models.hosted import HostedModel
 
 if TYPE_CHECKING:
@@ -141,17 +141,14 @@ class Access:
             response = await http.send(request, stream=True, follow_redirects=False)
             if response.is_success:
                 return response
-            body = await response.aread()
+            await response.aread()
         except NETWORK_ERRORS as error:
             raise network_error(self._provider, error, self.credentials) from error
-        refused = status_error(
-            self._provider, response.status_code, response.headers, body, now=world.time(),
-            credentials=self.credentials, url=url,
-        )  # fmt: skip
+        told = refused(self._provider, response, self.credentials, world.time())
         if response.status_code == 401:
             self._login = None  # the next request logs in anew
-            refused.hint = f"Log in: {_LOG_IN}"
-        raise refused
+            told.hint = f"Log in: {_LOG_IN}"
+        raise told
 
     async def _token(self, world: World) -> str:
         with world.outside("Google's login"):
