@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Mapping
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, cast
 
@@ -15,7 +14,6 @@ from lorimer.cli.error_context import remember_secrets
 from lorimer.cli.fail import Fault, suggest
 from lorimer.core.errors import ConfigError, ExecutorErrorCode
 from lorimer.core.faults import invalid
-from lorimer.core.limits import Limits
 from lorimer.core.manifest import EnvironmentManifest, read_document
 from lorimer.core.variables import missing, with_variables
 from lorimer.models.credentials import (
@@ -197,24 +195,6 @@ def filled(manifest: EnvironmentManifest, env: Iterable[str]) -> EnvironmentMani
                 code=ExecutorErrorCode.EXEC_PIPELINE_INVALID_MANIFEST.value,
             )
     return with_variables(manifest, given)
-
-
-def limited(
-    limits: Limits,
-    turns: int | None,
-    dollars: float | None,
-    seconds: float | None,
-    *,
-    unpriced: bool,
-) -> Limits:
-    """The limits of one run: the manifest's, replaced by those of the command line."""
-    if turns is not None:
-        limits = replace(limits, max_turns=turns)
-    if dollars is not None:
-        limits = replace(limits, max_cost_usd=dollars)
-    if unpriced:
-        limits = replace(limits, allow_unpriced=True)
-    return limits if seconds is None else replace(limits, timeout_s=seconds)
 
 
 def spec_of(manifest: EnvironmentManifest, host: Host) -> ModelSpec:

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import wraps
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 import click
 
 from lorimer.cli.fail import Fault
+from lorimer.cli.options import gathered, with_options
 
 if TYPE_CHECKING:
     from lorimer.cli.options import Command
@@ -34,6 +34,10 @@ class AgentOptions:
     provider: str | None
     system: str | None
     tools: str | None
+
+    def __post_init__(self) -> None:
+        if self.preset is not None and self.manifest is not None:
+            raise Fault("--preset and --manifest both name an agent: give one of them")
 
     def described(self, host: Host, settings: Settings) -> EnvironmentManifest:
         """The manifest of the agent, composed with the settings. Raises Fault or ConfigError."""
@@ -63,28 +67,8 @@ def agent_options(presets: str, verb: str) -> Callable[[Command], Command]:
     """Options that say which agent; the command gets them as `wanted`. Both words stand in the
     help: which presets are meant, and what is done with an agent."""
 
-    def decorate(command: Command) -> Command:
-        @wraps(command)
-        def gathered(
-            preset: str | None,
-            manifest: Path | None,
-            model: str | None,
-            provider: str | None,
-            system: str | None,
-            tools: str | None,
-            **others: object,
-        ) -> int:
-            if preset is not None and manifest is not None:
-                raise Fault("--preset and --manifest both name an agent: give one of them")
-            wanted = AgentOptions(preset, manifest, model, provider, system, tools)
-            return command(wanted=wanted, **others)
-
-        decorated: Command = gathered
-        for option in reversed(_options(presets, verb)):
-            decorated = option(decorated)
-        return decorated
-
-    return decorate
+    options = with_options(*_options(presets, verb))
+    return lambda command: options(gathered("wanted", AgentOptions)(command))
 
 
 def _options(presets: str, verb: str) -> tuple[Callable[[Command], Command], ...]:

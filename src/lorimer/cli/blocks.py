@@ -19,6 +19,11 @@ def objects(value: JSON) -> list[Object]:
     return [item for item in value if isinstance(item, Mapping)]
 
 
+def texts(value: JSON) -> tuple[str, ...]:
+    """The items of a JSON list as texts; none of any other value."""
+    return tuple([str(each) for each in value]) if isinstance(value, list | tuple) else ()
+
+
 def uses_of(reply: Object) -> list[Object]:
     """The calls that a model.reply makes, in order."""
     return [b for b in objects(reply.get("content")) if b.get("type") == "tool_use"]

@@ -9,10 +9,12 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from shlex import quote
 from typing import Final, cast
 
+from lorimer.cli.blocks import texts
+from lorimer.cli.error_context import named_store
 from lorimer.cli.text import short_id
 from lorimer.core.journal import Journal
 from lorimer.core.jsonable import JSON, canonical
@@ -64,26 +66,20 @@ class Call:
         """The mode that the run was started with, if that is no looser than `default`; else ""."""
         return self.mode if self.mode in _STRICT_MODES else ""
 
-    def resume_command(self, run_id: str, store_option: str = "") -> str:
+    def resume_command(self, run_id: str) -> str:
         """The command that resumes that run, with all options that have to be given again."""
         words = list(self.loosened)
         if self.key_variable:
             words.append(f"--api-key-env {quote(self.key_variable)}")
-        return " ".join([f"lorimer runs resume {short_id(run_id)}{store_option}", *words])
+        return " ".join([f"lorimer runs resume {short_id(run_id)}{named_store()}", *words])
 
     async def keep(self, journal: Journal, run_id: str) -> None:
         """Store it for that run. If one is stored already, that one counts."""
         redactor, rules = of_environment(), list(self.rules)
         data: dict[str, JSON] = {
-            "workspace": self.workspace,
+            **asdict(self),
             "base_url": redact_url(self.base_url),
             "rules": rules if redactor is None else redactor.json(rules, deep=True),
-            "key_variable": self.key_variable,
-            "models": self.models,
-            "sandbox": self.sandbox,
-            "network": list(self.network),
-            "mode": self.mode,
-            "env": list(self.env),
         }
         await journal.put(_name(run_id), canonical(data))
 
@@ -100,13 +96,13 @@ class Call:
         return cls(
             _text(data.get("workspace")),
             _text(data.get("base_url")),
-            _texts(data.get("rules")),
+            texts(data.get("rules")),
             _text(data.get("key_variable")),
             _text(data.get("models")),
             _text(data.get("sandbox")),
-            _texts(data.get("network")),
+            texts(data.get("network")),
             _text(data.get("mode")),
-            _texts(data.get("env")),
+            texts(data.get("env")),
         )
 
 
@@ -116,7 +112,3 @@ def _name(run_id: str) -> str:
 
 def _text(value: JSON) -> str:
     return value if isinstance(value, str) else ""
-
-
-def _texts(value: JSON) -> tuple[str, ...]:
-    return tuple([str(each) for each in value]) if isinstance(value, list | tuple) else ()

@@ -6,6 +6,7 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, cast
 
+from lorimer.cli.blocks import objects
 from lorimer.cli.fail import Fault
 from lorimer.cli.reading import manifest_of, no_manifest
 from lorimer.cli.text import one_line, short_id, visible
@@ -23,17 +24,12 @@ if TYPE_CHECKING:
 
 def changes_in(fact: Event) -> list[Mapping[str, JSON]]:
     """The changes that were made, as JSON."""
-    told = fact.data.get("changes")
-    if isinstance(told, str) or not isinstance(told, Sequence):
-        return []
-    return [each for each in told if isinstance(each, Mapping)]
+    return objects(fact.data.get("changes"))
 
 
 def refused_in(fact: Event) -> list[Mapping[str, JSON]]:
     """The changes that were requested and refused, as JSON."""
-    told = fact.data.get("refused")
-    refused = told if isinstance(told, list | tuple) else ()
-    return [each for each in refused if isinstance(each, Mapping)]
+    return objects(fact.data.get("refused"))
 
 
 def told_refusal(refused: Mapping[str, JSON]) -> list[tuple[str, str]]:

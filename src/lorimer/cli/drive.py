@@ -22,6 +22,7 @@ import click
 
 from lorimer.cli import fail
 from lorimer.cli.call import Call
+from lorimer.cli.error_context import named_store
 from lorimer.cli.printing import print_answer
 from lorimer.cli.progress import Screen, is_live
 from lorimer.cli.story import TOLD, Story, summary
@@ -59,8 +60,10 @@ class Output:
     deltas: bool = False
     """In `stream-json`: also pieces of text as they arrive. If an attempt fails after the first
     one, stage 6's `after_release` decides what happens."""
-    store_option: str = ""
-    """` --store PATH` if the user gave one: commands in hints have to name it too."""
+
+    def __post_init__(self) -> None:
+        if self.deltas and self.format != "stream-json":
+            raise fail.Fault("--include-partial-messages goes with --output-format stream-json")
 
 
 class Drive:
@@ -175,8 +178,8 @@ class Drive:
         for task in asyncio.all_tasks():  # a second cancellation ends the grace period of tools
             task.cancel()
         if self._run_id:
-            run = f"{short_id(self._run_id)}{self._output.store_option}"
-            fail.report("stopped at once", hint=f"See how far it came: lorimer runs show {run}")
+            see = f"lorimer runs show {short_id(self._run_id)}"
+            fail.report("stopped at once", hint=f"See how far it came: {see}")
         asyncio.get_running_loop().call_later(_HURRY_S, os._exit, code)
 
     # --- reporting -------------------------------------------------------------------------
@@ -188,7 +191,7 @@ class Drive:
         except BrokenPipeError:
             raise
         except OSError as lost:
-            run = f"{short_id(result.run_id)}{self._output.store_option}"
+            run = f"{short_id(result.run_id)}{named_store()}"
             kept = "the answer" if error is None else "the run"
             return fail.stdout_lost(lost, f"; {kept} is kept: lorimer runs show {run}")
         used = summary(
@@ -209,13 +212,11 @@ class Drive:
 
         hint = remedy(error, self._pipeline.model_spec, self._call)
         if error.code is ExecutorErrorCode.EXEC_RUN_SHUTDOWN:
-            again = self._call.resume_command(result.run_id, self._output.store_option)
-            hint = f"Go on with: {again}"
+            hint = f"Go on with: {self._call.resume_command(result.run_id)}"
         elif error.code is ExecutorErrorCode.EXEC_RUN_WAITING:
-            run = f"{short_id(result.run_id)}{self._output.store_option}"
-            hint = f"See its question: lorimer runs show {run}"
+            hint = f"See its question: lorimer runs show {short_id(result.run_id)}"
         elif not hint:
-            hint = f"lorimer runs show {short_id(result.run_id)}{self._output.store_option}"
+            hint = f"lorimer runs show {short_id(result.run_id)}"
         if self._signal == signal.SIGINT:
             fail.report("cancelled; what was done until then stays done", code=error.code.value)
         else:
@@ -249,7 +250,7 @@ class Drive:
 
     def _say_without_answer(self, result: PipelineResult) -> None:
         if not result.text.strip() and result.reason not in ("", "end_turn"):
-            run = f"{short_id(result.run_id)}{self._output.store_option}"
+            run = f"{short_id(result.run_id)}{named_store()}"
             click.echo(
                 f"{click.style('note:', fg='yellow')} it was ended before there was an answer "
                 f"({visible(result.reason)}); see: lorimer runs explain {run}",
@@ -292,8 +293,6 @@ def _quoted(text: str) -> str:
 
 def primed(facts: Iterable[Event]) -> Story:
     """A story that starts with the totals of what is recorded."""
-    story = Story()
-    for fact in facts:
-        story.count(fact)
+    story = Story.of(facts)
     story.refused.clear()
     return story

@@ -151,9 +151,6 @@ def report_usage(error: click.ClickException, store: str = "") -> int:
             known = _commands(error.ctx)
             text = f"there is no command {error.command_name!r}"
             text += f"{suggest(error.command_name, known) or '.'} Known: {', '.join(known)}"
-        case click.MissingParameter():
-            text = error.format_message().rstrip(".")
-            text = text[:1].lower() + text[1:]
         case _:
             text = error.format_message()
             text = text[:1].lower() + text[1:]

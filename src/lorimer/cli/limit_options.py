@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
-from functools import wraps
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import click
 
 from lorimer.cli.click_types import Dollars, Whole
-from lorimer.cli.options import Span
+from lorimer.cli.options import Span, gathered, with_options
 
 if TYPE_CHECKING:
     from lorimer.cli.options import Command
@@ -23,41 +22,27 @@ class LimitOptions:
 
     max_turns: int | None
     max_cost_usd: float | None
-    allow_unpriced: bool
     timeout: float | None
     """Seconds."""
+    allow_unpriced: bool = False
 
     def applied(self, limits: Limits) -> Limits:
-        """An agent's limits, changed by the options. Raises Fault."""
-        from lorimer.cli import agent
-
-        return agent.limited(
-            limits, self.max_turns, self.max_cost_usd, self.timeout, unpriced=self.allow_unpriced
-        )
+        """An agent's limits, replaced where an option is given."""
+        if self.max_turns is not None:
+            limits = replace(limits, max_turns=self.max_turns)
+        if self.max_cost_usd is not None:
+            limits = replace(limits, max_cost_usd=self.max_cost_usd)
+        if self.allow_unpriced:
+            limits = replace(limits, allow_unpriced=True)
+        return limits if self.timeout is None else replace(limits, timeout_s=self.timeout)
 
 
 def limit_options(each: str, turns: str) -> Callable[[Command], Command]:
     """The options; the command gets them as `within`. Both words stand in the help: what is limited
     (` per answer`), and the turns of its presets."""
 
-    def decorate(command: Command) -> Command:
-        @wraps(command)
-        def gathered(
-            max_turns: int | None,
-            max_cost_usd: float | None,
-            allow_unpriced: bool,
-            timeout: float | None,
-            **others: object,
-        ) -> int:
-            within = LimitOptions(max_turns, max_cost_usd, allow_unpriced, timeout)
-            return command(within=within, **others)
-
-        decorated: Command = gathered
-        for option in reversed(_options(each, turns)):
-            decorated = option(decorated)
-        return decorated
-
-    return decorate
+    options = with_options(*_options(each, turns))
+    return lambda command: options(gathered("within", LimitOptions)(command))
 
 
 def _options(each: str, turns: str) -> tuple[Callable[[Command], Command], ...]:

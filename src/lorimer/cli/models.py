@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from rich.table import Table
 
     from lorimer.core.jsonable import JSON
+    from lorimer.core.model import Capabilities
     from lorimer.models.hostfile import Host
     from lorimer.models.probe import Probe
     from lorimer.models.provider_info import ModelInfo, ProviderStatus
@@ -129,12 +130,9 @@ def _name_table(names: Iterable[tuple[str, str, list[ModelInfo]]]) -> Table:
     return table
 
 
-def _cannot(able: object) -> list[str]:
+def _cannot(able: Capabilities) -> list[str]:
     from dataclasses import asdict
 
-    from lorimer.core.model import Capabilities
-
-    assert isinstance(able, Capabilities)
     return [name.replace("_", " ") for name, can in asdict(able).items() if not can]
 
 

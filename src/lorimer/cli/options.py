@@ -4,21 +4,24 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields
 from functools import wraps
 from pathlib import Path
-from typing import Final, TypeVar, cast, get_args
+from shlex import quote
+from typing import TYPE_CHECKING, Final, TypeVar, cast, get_args
 
 import click
 
 from lorimer.cli.click_types import Whole
 from lorimer.cli.drive import FORMATS, Output
 from lorimer.cli.error_context import remember_store
-from lorimer.cli.fail import Fault, OneOf
+from lorimer.cli.fail import OneOf
 from lorimer.cli.host import models_option
-from lorimer.cli.store import store_words
 from lorimer.core.world import SandboxMode
 from lorimer.tools.policy.modes import Mode
+
+if TYPE_CHECKING:
+    from _typeshed import DataclassInstance
 
 F = TypeVar("F", bound=Callable[..., object])
 Command = Callable[..., int]
@@ -74,7 +77,7 @@ class Span(click.ParamType[float]):
 
 
 def _named(_: click.Context, __: click.Parameter, store: str | None) -> str | None:
-    remember_store(store_words(store))
+    remember_store(f" --store {quote(store)}" if store else "")
     return store
 
 
@@ -116,140 +119,114 @@ def json_option(told: str) -> Callable[[F], F]:
     return decorate
 
 
+def with_options(*options: Callable[[Command], Command]) -> Callable[[Command], Command]:
+    """A decorator that adds all of these options; help shows them in this order."""
+
+    def decorate(command: Command) -> Command:
+        for option in reversed(options):
+            command = option(command)
+        return command
+
+    return decorate
+
+
+def gathered(name: str, kind: type[DataclassInstance]) -> Callable[[Command], Command]:
+    """A decorator that hands the command the values of its options as one argument `name`: the
+    dataclass `kind`, whose fields are called like the options."""
+    make: Callable[..., object] = kind
+    names = [each.name for each in fields(kind)]
+
+    def decorate(command: Command) -> Command:
+        @wraps(command)
+        def run(**given: object) -> int:
+            own = {each: given.pop(each) for each in names if each in given}
+            return command(**{name: make(**own)}, **given)
+
+        return run
+
+    return decorate
+
+
+_TERMS: Final = (
+    click.option(
+        "--workspace",
+        type=click.Path(exists=True, file_okay=False, path_type=Path),
+        help="The folder that tools work in and cannot leave. Default: the current one.",
+    ),
+    click.option(
+        "--allow",
+        metavar="RULE",
+        multiple=True,
+        help="Let calls run without asking: Tool or Tool(subject), taken literally, e.g."
+        " --allow 'Bash(python analyse.py)'. May be given several times.",
+    ),
+    click.option(
+        "--permission-mode",
+        type=OneOf([mode.value for mode in Mode]),
+        help="How calls are decided that no rule covers. Default: default on a terminal,"
+        " dontAsk where nobody can be asked.",
+    ),
+    click.option(
+        "--sandbox",
+        type=OneOf(get_args(SandboxMode)),
+        help="Sandbox commands at the best level that works here (auto, the default), only"
+        " at level 2 with bubblewrap (require), or not (off). See: lorimer doctor.",
+    ),
+    click.option(
+        "--network",
+        metavar="HOSTS",
+        multiple=True,
+        help="Hosts that commands may reach, separated by commas: pypi.org,"
+        " *.pythonhosted.org, localhost:8000; '*' for all public ones. Default: none.",
+    ),
+    click.option(
+        "--env",
+        metavar="NAMES",
+        multiple=True,
+        help="Environment variables that the manifest may use as ${NAME}, separated by"
+        " commas. Default: none.",
+    ),
+    click.option("--base-url", metavar="URL", help="Instead of the provider's address."),
+    click.option(
+        "--api-key-env",
+        metavar="NAME",
+        help="The variable with the key for --base-url; without it, no key is sent.",
+    ),
+    models_option,
+    store_option,
+)
+_OUTCOME: Final = (
+    click.option(
+        "--ask-later",
+        is_flag=True,
+        help="Do not ask now: a call that needs a person suspends the run until"
+        " `lorimer runs answer`.",
+    ),
+    click.option(
+        "--output-format",
+        "format",
+        type=OneOf(FORMATS),
+        default="text",
+        show_default=True,
+        help="Print the answer, one JSON object, or each fact as it happens, one per line.",
+    ),
+    click.option(
+        "--include-partial-messages",
+        "deltas",
+        is_flag=True,
+        help="With stream-json: also pieces of text as they arrive.",
+    ),
+    click.option("-q", "--quiet", is_flag=True, help="No progress; only errors."),
+)
+
+
 def terms_options(command: Command) -> Command:
     """Options of every command that runs something; the command gets them as `terms`."""
-
-    @wraps(command)
-    def gathered(
-        workspace: Path | None,
-        allow: tuple[str, ...],
-        permission_mode: str | None,
-        sandbox: SandboxMode | None,
-        network: tuple[str, ...],
-        env: tuple[str, ...],
-        base_url: str | None,
-        api_key_env: str | None,
-        models: str | None,
-        store: str | None,
-        **others: object,
-    ) -> int:
-        terms = Terms(
-            workspace,
-            allow,
-            base_url,
-            api_key_env,
-            store,
-            permission_mode=permission_mode,
-            models=models,
-            sandbox=sandbox,
-            network=network,
-            env=env,
-        )
-        return command(terms=terms, **others)
-
-    return _with_terms(gathered)
+    return with_options(*_TERMS)(gathered("terms", Terms)(command))
 
 
 def execution_options(command: Command) -> Command:
     """Options of every command that runs something to its end: those of `terms_options`, and the
     format of the outcome."""
-
-    @wraps(command)
-    def gathered(
-        terms: Terms,
-        ask_later: bool,
-        output_format: str,
-        include_partial_messages: bool,
-        quiet: bool,
-        **others: object,
-    ) -> int:
-        if include_partial_messages and output_format != "stream-json":
-            raise Fault("--include-partial-messages goes with --output-format stream-json")
-        words = store_words(terms.store)
-        output = Output(output_format, quiet, include_partial_messages, words)
-        return command(terms=replace(terms, output=output, ask_later=ask_later), **others)
-
-    return terms_options(_with_outcome(gathered))
-
-
-def _with_terms(command: F) -> F:
-    for option in reversed(
-        (
-            click.option(
-                "--workspace",
-                type=click.Path(exists=True, file_okay=False, path_type=Path),
-                help="The folder that tools work in and cannot leave. Default: the current one.",
-            ),
-            click.option(
-                "--allow",
-                metavar="RULE",
-                multiple=True,
-                help="Let calls run without asking: Tool or Tool(subject), taken literally, e.g."
-                " --allow 'Bash(python analyse.py)'. May be given several times.",
-            ),
-            click.option(
-                "--permission-mode",
-                type=OneOf([mode.value for mode in Mode]),
-                help="How calls are decided that no rule covers. Default: default on a terminal,"
-                " dontAsk where nobody can be asked.",
-            ),
-            click.option(
-                "--sandbox",
-                type=OneOf(get_args(SandboxMode)),
-                help="Sandbox commands at the best level that works here (auto, the default), only"
-                " at level 2 with bubblewrap (require), or not (off). See: lorimer doctor.",
-            ),
-            click.option(
-                "--network",
-                metavar="HOSTS",
-                multiple=True,
-                help="Hosts that commands may reach, separated by commas: pypi.org,"
-                " *.pythonhosted.org, localhost:8000; '*' for all public ones. Default: none.",
-            ),
-            click.option(
-                "--env",
-                metavar="NAMES",
-                multiple=True,
-                help="Environment variables that the manifest may use as ${NAME}, separated by"
-                " commas. Default: none.",
-            ),
-            click.option("--base-url", metavar="URL", help="Instead of the provider's address."),
-            click.option(
-                "--api-key-env",
-                metavar="NAME",
-                help="The variable with the key for --base-url; without it, no key is sent.",
-            ),
-            models_option,
-            store_option,
-        )
-    ):
-        command = option(command)
-    return command
-
-
-def _with_outcome(command: F) -> F:
-    for option in reversed(
-        (
-            click.option(
-                "--ask-later",
-                is_flag=True,
-                help="Do not ask now: a call that needs a person suspends the run until"
-                " `lorimer runs answer`.",
-            ),
-            click.option(
-                "--output-format",
-                type=OneOf(FORMATS),
-                default="text",
-                show_default=True,
-                help="Print the answer, one JSON object, or each fact as it happens, one per line.",
-            ),
-            click.option(
-                "--include-partial-messages",
-                is_flag=True,
-                help="With stream-json: also pieces of text as they arrive.",
-            ),
-            click.option("-q", "--quiet", is_flag=True, help="No progress; only errors."),
-        )
-    ):
-        command = option(command)
-    return command
+    inner = gathered("terms", Terms)(command)
+    return with_options(*_TERMS, *_OUTCOME)(gathered("output", Output)(inner))

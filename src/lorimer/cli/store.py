@@ -6,7 +6,6 @@ import os
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 from pathlib import Path
-from shlex import quote
 from typing import TYPE_CHECKING, Final
 
 from lorimer.cli.fail import Fault
@@ -37,11 +36,6 @@ def existing_store(given: str | None) -> Path:
             hint = f"It was named by {'--store' if given else VARIABLE}. {hint}"
         raise Fault(f"there is no store of runs at {path}", hint=hint)
     return path
-
-
-def store_words(given: str | None) -> str:
-    """` --store PATH` if the user gave one, for the commands in hints; else ""."""
-    return f" --store {quote(given)}" if given else ""
 
 
 @asynccontextmanager

@@ -7,11 +7,11 @@ words; `progress.py` and `timeline.py` print the lines.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
-from typing import Final, TypeAlias
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Final, Self, TypeAlias
 
 from lorimer.cli.blocks import nano_of, result_text, text_of, usage_of, use_at, uses_of
-from lorimer.cli.text import cost, count, duration, on_line, one_line, short_id, tokens
+from lorimer.cli.text import cost, count, duration, flow, on_line, one_line, short_id, tokens
 from lorimer.core.errors import ExecutorErrorCode
 from lorimer.core.events import Event
 from lorimer.core.facts import PHASE, STEP
@@ -82,6 +82,14 @@ class Story:
         """Calls of this turn that a person refused."""
         self._no_rule: set[str] = set()
         """Calls of this turn that were refused because no rule allows them."""
+
+    @classmethod
+    def of(cls, facts: Iterable[Event]) -> Self:
+        """A story whose totals are those of a recorded run."""
+        story = cls()
+        for fact in facts:
+            story.count(fact)
+        return story
 
     def count(self, fact: Event) -> None:
         """Add a fact to the totals without showing it: it happened earlier."""
@@ -232,11 +240,8 @@ class Story:
     @property
     def sums(self) -> str:
         """Turns, tokens and cost so far, for the live line."""
-        into = self.usage.total - self.usage.output_tokens
-        return (
-            f"turn {max(self.turns, 1)} · {tokens(into)} in, {tokens(self.usage.output_tokens)} out"
-            f" · {cost(self.cost_nano, self.usage.total)}"
-        )
+        spent = cost(self.cost_nano, self.usage.total)
+        return f"turn {max(self.turns, 1)} · {flow(self.usage)} · {spent}"
 
 
 def _recorded_effect(kind: str, data: Mapping[str, JSON]) -> Iterator[Line]:

@@ -6,12 +6,15 @@ import json
 import os
 import re
 from datetime import datetime
-from typing import Final
+from typing import TYPE_CHECKING, Final
 from unicodedata import east_asian_width
 
 import click
 
 from lorimer.core.jsonable import JSON, dumps
+
+if TYPE_CHECKING:
+    from lorimer.core.request import Usage
 
 # Control characters (except newline and tab), and marks that reverse text: a model or a file must
 # not move the cursor or hide a part of a command. Some programs take two of them for line ends, and
@@ -150,6 +153,11 @@ def tokens(number: int) -> str:
     if number < 999_950:
         return f"{number / 1000:.1f}k"
     return f"{number / 1e6:.1f}M"
+
+
+def flow(usage: Usage) -> str:
+    """`12.3k in, 950 out`: the tokens of a prompt, and those of the answer."""
+    return f"{tokens(usage.total - usage.output_tokens)} in, {tokens(usage.output_tokens)} out"
 
 
 def money(nano: int) -> str:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Final
 from lorimer.cli.blocks import nano_of, result_text, text_of, usage_of, use_at, uses_of
 from lorimer.cli.changes import changes_in, refused_in, told_refusal
 from lorimer.cli.changes import told as told_change
+from lorimer.cli.error_context import named_store
 from lorimer.cli.printing import console, paged, print_answer, print_lines, print_table
 from lorimer.cli.shape import Shape
 from lorimer.cli.story import GOOD, REFUSED, Line, Story, call_text, summary
@@ -16,6 +17,7 @@ from lorimer.cli.text import (
     ago,
     cost,
     duration,
+    flow,
     moment,
     money,
     on_line,
@@ -64,7 +66,6 @@ class Told:
     status: str
     manifest: EnvironmentManifest | None
     call: Call
-    store_option: str
     questions: Sequence[Question] = ()
     """Its unanswered questions."""
     family: Sequence[tuple[int, ChildRecord, RunRow | None]] = ()
@@ -154,9 +155,7 @@ def _head(told: Told, now: float) -> Iterator[Line]:
         yield _field("agent", f"{name} on {told.manifest.model.model}{with_tools}")
     if told.call.workspace:
         yield _field("where", told.call.workspace)
-    story = Story()
-    for fact in facts:
-        story.count(fact)
+    story = Story.of(facts)
     used = summary(row.run_id, story.turns, story.calls, story.usage, story.cost_nano, None)
     yield _field("used", used.rpartition(" · ")[0])
     for name, text in Shape.of(facts).lines():
@@ -217,11 +216,10 @@ def _turn_head(fact: Event, seconds: float) -> Line:
     data = fact.data
     usage = usage_of(data)
     spent = cost(nano_of(data), usage.total)
-    into = usage.total - usage.output_tokens
     parts = [
         on_line(str(data.get("model") or "no answer")),
         duration(seconds),
-        f"{tokens(into)} in, {tokens(usage.output_tokens)} out",
+        flow(usage),
         spent,
     ]
     cached = usage.cache_read_input_tokens
@@ -301,10 +299,10 @@ def _end(told: Told, *, gap: bool) -> Iterator[Line]:
         named = len(told.questions) > 1 or not words
         which = f" --question {one_line(told.questions[0].name)}" if named else ""
         said = "'YOUR ANSWER'" if words else "yes"
-        run = f"{short_id(told.row.run_id)} {said}{which}{told.store_option}"
+        run = f"{short_id(told.row.run_id)} {said}{which}{named_store()}"
         more = [] if words else [(" (or no)", "dim")]
         yield [("answer with: ", ""), (f"lorimer runs answer {run}", "bold"), *more]
-    run = told.call.resume_command(told.row.run_id, told.store_option)
+    run = told.call.resume_command(told.row.run_id)
     if told.status != "running":
         head = "then go on with: " if told.questions else "go on with: "
         yield [(f"{told.status}; ", "yellow"), (head, ""), (visible(run), "bold")]

@@ -28,16 +28,16 @@ def carried(path: str | Path, catalogue: Catalogue | None = None) -> Carried:
     """Read a manifest file, ours or one of geny-executor 2.0 and 3.0. Raises ConfigError listing
     every fault of the result."""
     data = read_document(path)
-    if not is_geny(data):
-        if problems := check_manifest(data, catalogue):
-            raise ConfigError(f"{path}: {invalid(problems)}", problems=tuple(problems))
-        return Carried(EnvironmentManifest.from_dict(data), "lorimer")
-    try:
-        manifest, notes = from_geny(data)
-    except ConfigError as error:
-        raise ConfigError(
-            f"{path}: {error.message}", hint=error.hint, problems=error.problems
-        ) from None
-    if problems := check_manifest(manifest.to_dict(), catalogue):
+    origin, notes = "lorimer", list[Note]()
+    if is_geny(data):
+        origin = f"geny-executor {data['version']}"
+        try:
+            manifest, notes = from_geny(data)
+        except ConfigError as error:
+            raise ConfigError(
+                f"{path}: {error.message}", hint=error.hint, problems=error.problems
+            ) from None
+        data = manifest.to_dict()
+    if problems := check_manifest(data, catalogue):
         raise ConfigError(f"{path}: {invalid(problems)}", problems=tuple(problems))
-    return Carried(manifest, f"geny-executor {data['version']}", tuple(notes))
+    return Carried(EnvironmentManifest.from_dict(data), origin, tuple(notes))

@@ -18,7 +18,7 @@ from lorimer.core.model import Capabilities, ImageLimits
 from lorimer.core.request import Delta, Request, Response
 from lorimer.core.world import World
 from lorimer.models.credentials import VARIABLES, ProviderCredentials
-from lorimer.models.errors import NETWORK_ERRORS, network_error, status_error
+from lorimer.models.errors import NETWORK_ERRORS, network_error, refused
 from lorimer.models.hosted import HostedModel
 from lorimer.models.images import ANTHROPIC
 from lorimer.models.wires.anthropic_answer import AnthropicAnswer
@@ -130,17 +130,9 @@ class AnthropicModel(HostedModel):
                 stream_cls=anthropic.AsyncStream[object],
             )
         except anthropic.APIStatusError as error:
-            answered = error.response
-            raise status_error(
-                self.provider,
-                answered.status_code,
-                answered.headers,
-                answered.content,
-                now=world.time(),
-                credentials=self._credentials,
-                url=str(answered.url),
-                tools=body.get("tools"),
-            ) from None  # the SDK's error contains the request, and with it the key
+            now, tools = world.time(), body.get("tools")
+            told = refused(self.provider, error.response, self._credentials, now, tools)
+            raise told from None  # the SDK's error contains the request, and with it the key
         except (anthropic.AnthropicError, *NETWORK_ERRORS) as error:
             cause = error.__cause__ or error
             raise network_error(self.provider, cause, self._credentials) from cause

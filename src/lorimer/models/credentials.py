@@ -199,6 +199,10 @@ class CredentialBundle:
             raise TypeError("variables with secrets are not stored")
         return CredentialBundle, (self.by_provider, self.env)
 
+    @property
+    def _env(self) -> Mapping[str, str]:
+        return os.environ if self.env is None else self.env
+
     def secrets(self) -> dict[str, str]:
         """All known secrets, each mapped to the name that is shown in its place."""
         found = secrets_in({} if self.env is None else self.env)
@@ -208,17 +212,16 @@ class CredentialBundle:
 
     def variable(self, name: str) -> str:
         """An environment variable, "" if it is not set."""
-        return (os.environ if self.env is None else self.env).get(name, "").strip()
+        return self._env.get(name, "").strip()
 
     def variables(self) -> tuple[str, ...]:
         """The names of all environment variables, sorted."""
-        return tuple(sorted(os.environ if self.env is None else self.env))
+        return tuple(sorted(self._env))
 
     def get(self, provider: str) -> ProviderCredentials | None:
         """The provider's credentials, with gaps filled from the environment; None if nothing is
         known."""
-        given = self.by_provider.get(provider)
-        env = os.environ if self.env is None else self.env
+        given, env = self.by_provider.get(provider), self._env
         url = env.get(VARIABLES[provider][1], "") if provider in VARIABLES else ""
         key_there = env.get(key_variable(provider, env), "") if provider in VARIABLES else ""
         api = env.get(OPENAI_API, "") if provider == "openai" else ""
@@ -252,7 +255,7 @@ class CredentialBundle:
         raise self._no_key(provider)
 
     def _no_key(self, provider: str) -> ConfigError:
-        env = os.environ if self.env is None else self.env
+        env = self._env
         variable = key_variable(provider, env) if provider in VARIABLES else ""
         given = self.by_provider.get(provider)
         told = f"there is no API key for {provider!r}"

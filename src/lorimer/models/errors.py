@@ -188,6 +188,26 @@ def status_error(
     )
 
 
+def refused(
+    provider: str,
+    response: httpx2.Response,
+    credentials: ProviderCredentials,
+    now: float,
+    tools: JSON = None,
+) -> APIError:
+    """See `status_error`; the body of the response has been read."""
+    return status_error(
+        provider,
+        response.status_code,
+        response.headers,
+        response.content,
+        now=now,
+        credentials=credentials,
+        url=str(response.url),
+        tools=tools,
+    )
+
+
 def event_error(
     provider: str, error: JSON, *, usage: Usage, credentials: ProviderCredentials
 ) -> APIError:

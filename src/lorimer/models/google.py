@@ -22,7 +22,7 @@ from lorimer.core.model import ImageLimits
 from lorimer.core.request import Delta, Request, Response
 from lorimer.core.world import World
 from lorimer.models.credentials import ProviderCredentials
-from lorimer.models.errors import NETWORK_ERRORS, incomplete, network_error, status_error
+from lorimer.models.errors import NETWORK_ERRORS, incomplete, network_error, refused
 from lorimer.models.hosted import HostedModel
 from lorimer.models.images import GOOGLE
 from lorimer.models.wires.gemini_answer import GeminiAnswer
@@ -150,22 +150,14 @@ class GoogleModel(HostedModel):
             response = await client.http.send(request, stream=True, follow_redirects=False)
             if response.is_success:
                 return response
-            body = await response.aread()
+            await response.aread()
         except EphemeralTokenAPIKeyError as error:
             raise APIError(
                 str(error), code=ExecutorErrorCode.EXEC_API_AUTH_INVALID_KEY, cause=error
             ) from error
         except NETWORK_ERRORS as error:
             raise network_error(self.provider, error, self._credentials) from error
-        raise status_error(
-            self.provider,
-            response.status_code,
-            response.headers,
-            body,
-            now=world.time(),
-            credentials=self._credentials,
-            url=str(response.url),
-        )
+        raise refused(self.provider, response, self._credentials, world.time())
 
     def _sdk(self, world: World) -> _Client:
         http = self._context.http.get((self.provider, self._credentials.base_url), world)

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncGenerator
+from functools import partial
 from typing import TYPE_CHECKING, Final, Literal, TypeAlias
 
 import httpx2
@@ -21,7 +22,7 @@ from lorimer.core.model import ImageLimits
 from lorimer.core.request import Delta, Request, Response
 from lorimer.core.world import World
 from lorimer.models.credentials import OPENAI_API, ProviderCredentials
-from lorimer.models.errors import NETWORK_ERRORS, incomplete, network_error, status_error
+from lorimer.models.errors import NETWORK_ERRORS, incomplete, network_error, refused
 from lorimer.models.hosted import HostedModel
 from lorimer.models.images import OPENAI
 from lorimer.models.registry import ProviderContext
@@ -115,12 +116,12 @@ class OpenAIModel(HostedModel):
                 try:
                     return await self._send(PATHS[api], content, world)
                 except openai.APIStatusError as error:
-                    refused = self._refused(error, world)
+                    told = self._refused(error, world)
                     # any other, such as one for a rate limit, is for the attempt loop
-                    bad = refused.code is ExecutorErrorCode.EXEC_API_BAD_REQUEST
+                    bad = told.code is ExecutorErrorCode.EXEC_API_BAD_REQUEST
                     if not (bad and self._mended(encoded, api, error.response.content, used)):
                         # not chained: the SDK's error contains the request, and with it the key
-                        raise refused from None
+                        raise told from None
 
         return exchange(self.provider, send, answer, self.price, streamed=request.stream)
 
@@ -181,21 +182,13 @@ class OpenAIModel(HostedModel):
         """POST the content, or GET if None. Raises APIError, and the SDK's APIStatusError."""
         client = self._sdk(world)
         try:
-            if content is None:
-                response = await client.get(
-                    path,
-                    cast_to=httpx2.Response,
-                    stream=True,
-                    stream_cls=openai.AsyncStream[object],
-                )
-            else:
-                response = await client.post(
-                    path,
-                    content=content,
-                    cast_to=httpx2.Response,
-                    stream=True,
-                    stream_cls=openai.AsyncStream[object],
-                )
+            send = client.get if content is None else partial(client.post, content=content)
+            response = await send(
+                path,
+                cast_to=httpx2.Response,
+                stream=True,
+                stream_cls=openai.AsyncStream[object],
+            )
         except openai.APIStatusError:
             raise
         except (openai.OpenAIError, *NETWORK_ERRORS) as error:
@@ -206,16 +199,7 @@ class OpenAIModel(HostedModel):
         return response
 
     def _refused(self, error: openai.APIStatusError, world: World) -> APIError:
-        answered = error.response
-        return status_error(
-            self.provider,
-            answered.status_code,
-            answered.headers,
-            answered.content,
-            now=world.time(),
-            credentials=self._credentials,
-            url=str(answered.url),
-        )
+        return refused(self.provider, error.response, self._credentials, world.time())
 
     def _sdk(self, world: World) -> _Client:
         http = self._context.http.get((self.provider, self._credentials.base_url), world)

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import AsyncGenerator, Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
 from types import AsyncGeneratorType
 from typing import Final
 
@@ -81,13 +82,8 @@ class Recorder:
         found = self._models.targets(spec)
         made = self._made.get(spec)
         if made is None or made[0] is not found:
-            wrapped = tuple(
-                [
-                    Target(one.spec, _Recorded(one.model, self._writer), one.effort, one.place)
-                    for one in found
-                ]
-            )
-            made = self._made[spec] = (found, wrapped)
+            wrapped = [replace(one, model=_Recorded(one.model, self._writer)) for one in found]
+            made = self._made[spec] = (found, tuple(wrapped))
         return made[1]
 
     async def aclose(self) -> None:

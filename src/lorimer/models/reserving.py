@@ -59,7 +59,6 @@ def reservation(caller: Caller, target: Target, request: Request, state: Pipelin
                 code=ExecutorErrorCode.EXEC_API_UNPRICED,
                 hint="Give its price, or make the budget with allow_unpriced.",
             )
-    if price is None:
         return 0
     if type(price) is not int or price < 0:
         raise not_whole(request.model, price)

@@ -44,7 +44,7 @@ class UnaskedModel:
         self.name = spec.model
 
     def price(self, usage: Usage, *, model: str = "") -> int | None:
-        """None: what was paid is recorded."""
+        """Nothing: what was paid is recorded."""
         return 0
 
     async def stream(

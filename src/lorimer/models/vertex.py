@@ -17,6 +17,7 @@ import httpx2
 
 from lorimer.core.errors import APIError, ConfigError, ExecutorErrorCode
 from lorimer.core.model import Model
+from lorimer.core.request import Usage
 from lorimer.core.world import World
 from lorimer.models.credentials import (
     VERTEX,
@@ -24,7 +25,8 @@ from lorimer.models.credentials import (
     ProviderCredentials,
     redact_url,
 )
-from lorimer.models.errors import NETWORK_ERRORS, network_error, status_error
+from lorimer.models.errors import NETWORK_ERRORS, network_error, refused
+from lorimer.models.hosted import HostedModel
 
 if TYPE_CHECKING:
     from lorimer.models.registry import ProviderContext
@@ -139,17 +141,14 @@ class Access:
             response = await http.send(request, stream=True, follow_redirects=False)
             if response.is_success:
                 return response
-            body = await response.aread()
+            await response.aread()
         except NETWORK_ERRORS as error:
             raise network_error(self._provider, error, self.credentials) from error
-        refused = status_error(
-            self._provider, response.status_code, response.headers, body, now=world.time(),
-            credentials=self.credentials, url=url,
-        )  # fmt: skip
+        told = refused(self._provider, response, self.credentials, world.time())
         if response.status_code == 401:
             self._login = None  # the next request logs in anew
-            refused.hint = f"Log in: {_LOG_IN}"
-        raise refused
+            told.hint = f"Log in: {_LOG_IN}"
+        raise told
 
     async def _token(self, world: World) -> str:
         with world.outside("Google's login"):
@@ -180,6 +179,29 @@ class Access:
                 cause=error,
             ) from error
         return login.token or ""
+
+
+class AtVertex(HostedModel):
+    """A vendor's model at Vertex. Subclasses add the vendor's wire, which sends with `_access`."""
+
+    vendor = ""
+
+    def __init__(self, spec: ModelSpec, context: ProviderContext) -> None:
+        self._access = Access(spec.provider, context)
+        super().__init__(spec, context, self._access.credentials)
+        self._sold = spec.model
+        """Its name in the tables of its vendor's models."""
+
+    def price(self, usage: Usage, *, model: str = "") -> int | None:
+        """Nano-dollars, at its vendor's prices unless the host has given others."""
+        prices = self._context.prices
+        own = prices.nano(self.provider, self.name, usage, answered=model)
+        return prices.nano(self.vendor, self._sold, usage, answered=model) if own is None else own
+
+    @property
+    def context_window(self) -> int | None:
+        """Tokens, from the table of windows."""
+        return self._context.windows.tokens(self.vendor, self._sold)
 
 
 _LOG_IN: Final = f"gcloud auth application-default login; or set {TOKEN}."

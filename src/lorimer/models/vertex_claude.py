@@ -9,38 +9,25 @@ from urllib.parse import quote
 import httpx2
 
 from lorimer.core.jsonable import JSON
-from lorimer.core.request import Usage
 from lorimer.core.world import World
 from lorimer.models.anthropic import COUNT, AnthropicModel
 from lorimer.models.registry import ProviderContext
 from lorimer.models.spec import ModelSpec
-from lorimer.models.vertex import Access
+from lorimer.models.vertex import AtVertex
 from lorimer.models.wires.shared import encode_body
 
 ANTHROPIC_VERSION: Final = "2026-10-21"
 """As sent there by Anthropic's SDK."""
 
 
-class VertexClaude(AnthropicModel):
+class VertexClaude(AtVertex, AnthropicModel):
     """A Claude model, by its name at Vertex: `claude-sonnet-4-6`, `claude-haiku-4-5@20251001`."""
 
     vendor = "anthropic"
 
     def __init__(self, spec: ModelSpec, context: ProviderContext) -> None:
-        self._access = Access(spec.provider, context)
-        super().__init__(spec, context, self._access.credentials)
+        super().__init__(spec, context)
         self._sold = spec.model.replace("@", "-")
-
-    def price(self, usage: Usage, *, model: str = "") -> int | None:
-        """Nano-dollars, at Anthropic's prices unless the host has given others."""
-        prices = self._context.prices
-        own = prices.nano(self.provider, self.name, usage, answered=model)
-        return prices.nano(self.vendor, self._sold, usage, answered=model) if own is None else own
-
-    @property
-    def context_window(self) -> int | None:
-        """Tokens, from the table of windows."""
-        return self._context.windows.tokens(self.vendor, self._sold)
 
     def _encoded(self, body: Mapping[str, JSON], path: str) -> bytes:
         kept = {name: part for name, part in body.items() if path == COUNT or name != "model"}

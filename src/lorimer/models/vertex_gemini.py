@@ -6,37 +6,20 @@ import httpx2
 
 from lorimer.core.errors import APIError, ExecutorErrorCode
 from lorimer.core.jsonable import JSON
-from lorimer.core.request import Request, Usage
+from lorimer.core.request import Request
 from lorimer.core.world import World
 from lorimer.models.google import GoogleModel, path_of
-from lorimer.models.registry import ProviderContext
-from lorimer.models.spec import ModelSpec
-from lorimer.models.vertex import Access
+from lorimer.models.vertex import AtVertex
 from lorimer.models.wires.gemini_request import encode
 from lorimer.models.wires.shared import counted_tokens, encode_body, writing
 
 VERSION = "v1beta1"
 
 
-class VertexGemini(GoogleModel):
+class VertexGemini(AtVertex, GoogleModel):
     """A Gemini model, or another one that Google publishes there."""
 
     vendor = "google"
-
-    def __init__(self, spec: ModelSpec, context: ProviderContext) -> None:
-        self._access = Access(spec.provider, context)
-        super().__init__(spec, context, self._access.credentials)
-
-    def price(self, usage: Usage, *, model: str = "") -> int | None:
-        """Nano-dollars, at Google's prices unless the host has given others."""
-        prices = self._context.prices
-        own = prices.nano(self.provider, self.name, usage, answered=model)
-        return prices.nano(self.vendor, self.name, usage, answered=model) if own is None else own
-
-    @property
-    def context_window(self) -> int | None:
-        """Tokens, from the table of windows."""
-        return self._context.windows.tokens(self.vendor, self.name)
 
     async def count_tokens(self, request: Request, *, world: World) -> int:
         """See `core.model.CountsTokens`: a separate request, free of charge."""

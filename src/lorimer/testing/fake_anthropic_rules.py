@@ -11,7 +11,7 @@ from collections.abc import Iterable, Mapping
 from typing import Final, NoReturn, TypeAlias
 
 from lorimer.core.jsonable import JSON
-from lorimer.testing.fake_turn import Refused, SeenRequest, Turn, joined, seal
+from lorimer.testing.fake_turn import Refused, SeenRequest, Turn, joined, objects, seal
 
 Object: TypeAlias = Mapping[str, JSON]
 
@@ -117,11 +117,6 @@ def _no(message: str) -> NoReturn:
     raise Refused(400, message)
 
 
-def _objects(value: JSON) -> list[Object]:
-    """The objects in an array; empty for anything else."""
-    return [item for item in value if isinstance(item, Mapping)] if isinstance(value, list) else []
-
-
 def _form(body: Object) -> None:
     """Check the output schema."""
     config = body.get("output_config")
@@ -144,12 +139,12 @@ def _form(body: Object) -> None:
                 )
         properties = schema.get("properties")
         waiting += [*properties.values()] if isinstance(properties, Mapping) else []
-        waiting += [schema.get("items"), *_objects(schema.get("anyOf"))]
+        waiting += [schema.get("items"), *objects(schema.get("anyOf"))]
 
 
 def _tools(body: Object) -> None:
     seen: set[str] = set()
-    for index, tool in enumerate(_objects(body.get("tools"))):
+    for index, tool in enumerate(objects(body.get("tools"))):
         name, schema = str(tool.get("name", "")), tool.get("input_schema")
         if name in seen:
             _no("tools: Tool names must be unique.")
@@ -259,7 +254,7 @@ def _content(value: JSON, where: str, role: str) -> list[Object]:
         if not isinstance(block, Mapping):
             _no(f"{where}.{index}: Input should be an object")
         _block(block, f"{where}.{index}", role)
-    return _objects(value)
+    return objects(value)
 
 
 def _block(block: Object, where: str, role: str) -> None:
@@ -370,8 +365,8 @@ def _kept_thinking(messages: _Turns, issued: Issued) -> None:
 
 def _cache_marks(body: Object) -> Iterable[bool]:
     """One True for each cache breakpoint."""
-    blocks = [body, *_objects(body.get("system")), *_objects(body.get("tools"))]
-    for message in _objects(body["messages"]):
-        for block in _objects(message.get("content")):
-            blocks += [block, *_objects(block.get("content"))]
+    blocks = [body, *objects(body.get("system")), *objects(body.get("tools"))]
+    for message in objects(body["messages"]):
+        for block in objects(message.get("content")):
+            blocks += [block, *objects(block.get("content"))]
     return [block.get("cache_control") is not None for block in blocks]

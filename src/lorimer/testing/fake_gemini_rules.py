@@ -13,7 +13,7 @@ from collections.abc import Mapping
 from typing import Final, NoReturn, TypeAlias
 
 from lorimer.core.jsonable import JSON, canonical
-from lorimer.testing.fake_turn import Refused, SeenRequest, seal
+from lorimer.testing.fake_turn import Refused, SeenRequest, objects, seal
 
 Object: TypeAlias = Mapping[str, JSON]
 
@@ -92,7 +92,7 @@ def check(request: SeenRequest, issued: Issued) -> None:
     names = _tools(body)
     _config(body, model, bool(names))
     system = body.get("systemInstruction")
-    if system is not None and not _objects(_object(system, "systemInstruction").get("parts")):
+    if system is not None and not objects(_object(system, "systemInstruction").get("parts")):
         _no("* GenerateContentRequest.system_instruction.parts: must not be empty.")
     contents = _contents(body.get("contents"))
     _pairs(contents)
@@ -118,11 +118,6 @@ def _known(value: Object, names: frozenset[str]) -> None:
             _unknown(name)  # Google's SDK writes some names with underscores, which is legal
 
 
-def _objects(value: JSON) -> list[Object]:
-    """The objects in an array; empty for anything else."""
-    return [item for item in value if isinstance(item, Mapping)] if isinstance(value, list) else []
-
-
 def _object(value: JSON, where: str) -> Object:
     if not isinstance(value, Mapping):
         _no(f"Invalid value at '{where}': an object was expected.")
@@ -139,9 +134,9 @@ def _version(model: str) -> tuple[int, int]:
 def _tools(body: Object) -> set[str]:
     """The names of the declared functions."""
     names: set[str] = set()
-    for tool in _objects(body.get("tools")):
+    for tool in objects(body.get("tools")):
         _known(tool, frozenset({"functionDeclarations"}))
-        for function in _objects(tool.get("functionDeclarations")):
+        for function in objects(tool.get("functionDeclarations")):
             _known(
                 function,
                 frozenset({"name", "description", "parameters", "parametersJsonSchema"}),
@@ -237,7 +232,7 @@ def _contents(value: JSON) -> _Contents:
         where = f"contents[{index}]"
         content = _object(item, where)
         _known(content, frozenset({"role", "parts"}))
-        role, parts = content.get("role", "user"), _objects(content.get("parts"))
+        role, parts = content.get("role", "user"), objects(content.get("parts"))
         if role not in ("user", "model"):
             _no("Please use a valid role: user, model.")
         if not parts:
@@ -286,7 +281,7 @@ def _part(part: Object, role: str, where: str) -> None:
             field = "args" if kind == "functionCall" else "response"
             if not isinstance(data.get(field, {} if field == "args" else None), Mapping):
                 _no(f"Invalid value at '{where}.{kind}.{field}': a Struct was expected.")
-            for inner in _objects(data.get("parts")):
+            for inner in objects(data.get("parts")):
                 _known(inner, frozenset({"inlineData"}))
                 _media(_object(inner.get("inlineData"), where), where)
 

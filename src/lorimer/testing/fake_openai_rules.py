@@ -12,6 +12,8 @@ from lorimer.core.jsonable import JSON
 from lorimer.testing.fake_openai_shared import (
     Object,
     array,
+    check_stream_options,
+    missing,
     named,
     no,
     object_of,
@@ -27,11 +29,7 @@ def check(body: Object) -> None:
     if not isinstance(body.get("model"), str) or not body["model"]:
         no("you must provide a model parameter")
     if "messages" not in body:
-        no(
-            "Missing required parameter: 'messages'.",
-            param="messages",
-            code="missing_required_parameter",
-        )
+        missing("messages")
     messages = array(body["messages"], "messages")
     if body.get("max_tokens") is not None and body.get("max_completion_tokens") is not None:
         no(
@@ -47,11 +45,7 @@ def check(body: Object) -> None:
                 param=name,
                 code="integer_below_min_value",
             )
-    if body.get("stream_options") is not None and body.get("stream") is not True:
-        no(
-            "The 'stream_options' parameter is only allowed when 'stream' is enabled.",
-            param="stream_options",
-        )
+    check_stream_options(body)
     _tools(body)
     _messages(messages)
 

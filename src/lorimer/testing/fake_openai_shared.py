@@ -21,6 +21,24 @@ def no(
     raise Refused(status, message, param=param, code=code)
 
 
+def missing(where: str, param: str = "") -> NoReturn:
+    """Raises Refused for a parameter that is not there."""
+    no(
+        f"Missing required parameter: '{where}'.",
+        param=param or where,
+        code="missing_required_parameter",
+    )
+
+
+def check_stream_options(body: Object) -> None:
+    """Raises Refused for options of a stream where none is wanted."""
+    if body.get("stream_options") is not None and body.get("stream") is not True:
+        no(
+            "The 'stream_options' parameter is only allowed when 'stream' is enabled.",
+            param="stream_options",
+        )
+
+
 def array(value: JSON, where: str) -> list[Object]:
     """A non-empty array of objects; otherwise raises Refused."""
     if not isinstance(value, list):
@@ -52,11 +70,7 @@ def string(value: JSON, where: str) -> str:
 def named(value: JSON, where: str) -> str:
     """The name of a tool or an output schema; otherwise raises Refused."""
     if value is None:
-        no(
-            f"Missing required parameter: '{where}'.",
-            param=where,
-            code="missing_required_parameter",
-        )
+        missing(where)
     if not _NAME.fullmatch(string(value, where)):
         no(
             f"Invalid '{where}': string does not match pattern. Expected a string that matches the"

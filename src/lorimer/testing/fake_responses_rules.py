@@ -13,9 +13,17 @@ from collections.abc import Mapping
 from typing import Final
 
 from lorimer.core.jsonable import JSON
-from lorimer.testing.fake_openai_shared import Object, array, named, no, string
+from lorimer.testing.fake_openai_shared import (
+    Object,
+    array,
+    check_stream_options,
+    missing,
+    named,
+    no,
+    string,
+)
 from lorimer.testing.fake_responses_schemas import check_form, check_tools
-from lorimer.testing.fake_turn import seal
+from lorimer.testing.fake_turn import objects, seal
 
 SEALED: Final = "reasoning.encrypted_content"
 MIN_OUTPUT: Final = 16
@@ -98,8 +106,7 @@ def check(body: Object, issued: Issued) -> None:
 def _fields(body: Object) -> None:
     for name in ("model", "input"):
         if not body.get(name):
-            code = "missing_required_parameter"
-            no(f"Missing required parameter: '{name}'.", param=name, code=code)
+            missing(name)
     for name, place in _MOVED.items():
         if name in body:
             no(
@@ -123,11 +130,7 @@ def _fields(body: Object) -> None:
         string(body["instructions"], "instructions")
     if body.get("store") is not False:
         no("This server stores nothing: 'store' has to be false.", param="store")
-    if body.get("stream_options") is not None and body.get("stream") is not True:
-        no(
-            "The 'stream_options' parameter is only allowed when 'stream' is enabled.",
-            param="stream_options",
-        )
+    check_stream_options(body)
 
 
 # --- items ---------------------------------------------------------------------------------------
@@ -152,9 +155,7 @@ def _items(items: list[Object]) -> None:
                     _parts(item.get("output"), f"{where}.output", _INPUT_PARTS)
             case "reasoning":
                 if not isinstance(item.get("summary"), list):
-                    code = "missing_required_parameter"
-                    param = f"{where}.summary"
-                    no(f"Missing required parameter: '{param}'.", param=param, code=code)
+                    missing(f"{where}.summary")
             case "item_reference":
                 no(f"Item with id '{item.get('id')}' not found.", param="input", status=404)
             case _:
@@ -209,9 +210,7 @@ def _parts(content: JSON, where: str, known: Mapping[str, tuple[str, ...]]) -> N
                 param=f"{where}[{index}]",
             )
         if not any(isinstance(part.get(name), str) for name in known[kind]):
-            name = f"{where}[{index}].{known[kind][0]}"
-            code = "missing_required_parameter"
-            no(f"Missing required parameter: '{name}'.", param=name, code=code)
+            missing(f"{where}[{index}].{known[kind][0]}")
 
 
 def _pairs(items: list[Object]) -> None:
@@ -275,6 +274,5 @@ def _kind(item: Object) -> str:
 
 
 def _summary(thought: Object) -> str:
-    parts = thought.get("summary")
-    texts = [part for part in parts if isinstance(part, Mapping)] if isinstance(parts, list) else []
-    return "\n\n".join([str(part.get("text", "")) for part in texts])
+    texts = [str(part.get("text", "")) for part in objects(thought.get("summary"))]
+    return "\n\n".join(texts)

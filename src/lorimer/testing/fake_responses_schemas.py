@@ -6,7 +6,15 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from lorimer.core.jsonable import JSON
-from lorimer.testing.fake_openai_shared import Object, array, named, no, object_of, parameters
+from lorimer.testing.fake_openai_shared import (
+    Object,
+    array,
+    missing,
+    named,
+    no,
+    object_of,
+    parameters,
+)
 
 
 def check_tools(body: Object) -> None:
@@ -58,8 +66,7 @@ def check_form(body: Object) -> None:
     name = named(form.get("name"), "text.format.name")
     schema = form.get("schema")
     if not isinstance(schema, Mapping):
-        code = "missing_required_parameter"
-        no("Missing required parameter: 'text.format.schema'.", param="text.format", code=code)
+        missing("text.format.schema", "text.format")
     place = f"response_format '{name}'"
     _schema(schema, place, "text.format.schema", form.get("strict") is True)
 

@@ -19,7 +19,7 @@ import zipfile
 import zlib
 from collections.abc import Callable, Collection, Generator, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import PurePosixPath
 from typing import TYPE_CHECKING, BinaryIO, Final, cast
 
@@ -207,7 +207,7 @@ class _Meter:
 
     packed: int
     stopped: Callable[[], bool]
-    total: int = field(default=0)
+    total: int = 0
 
     def of(self, entry: _Entry) -> Iterator[bytes]:
         with _telling(), entry.open() as content:
@@ -364,12 +364,6 @@ class _Watched(io.RawIOBase):
 
     def readable(self) -> bool:
         return True
-
-    def seekable(self) -> bool:
-        return True
-
-    def seek(self, offset: int, whence: int = 0) -> int:
-        return self._raw.seek(offset, whence)
 
     def readinto(self, buffer: WriteableBuffer) -> int:
         if self._stopped():

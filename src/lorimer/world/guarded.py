@@ -164,10 +164,6 @@ class GuardedBackend(httpcore2.AsyncNetworkBackend):
         """Always refused."""
         raise refused("it is a socket of this machine", path)
 
-    async def sleep(self, seconds: float) -> None:
-        """Used between retries of the pool, which are off."""
-        await self._inner.sleep(seconds)
-
 
 async def checked(
     host: str, port: int, reach: Reach, resolve: Resolver = system_resolver
@@ -216,12 +212,7 @@ def guarded_client(
     reach: Reach, tls: object, resolve: Resolver = system_resolver
 ) -> httpx2.AsyncClient:
     """A client for `fetch`; see `World.guarded_http`."""
-    return httpx2.AsyncClient(
-        transport=GuardedTransport(reach, tls, resolve),
-        timeout=None,
-        trust_env=False,
-        follow_redirects=False,
-    )
+    return _client(GuardedTransport(reach, tls, resolve))
 
 
 class _Judged(httpx2.AsyncBaseTransport):
@@ -241,8 +232,12 @@ class _Judged(httpx2.AsyncBaseTransport):
 
 def simulated_client(reach: Reach, inner: httpx2.AsyncBaseTransport) -> httpx2.AsyncClient:
     """Like `guarded_client`, with `inner` as the internet."""
+    return _client(_Judged(reach, inner))
+
+
+def _client(transport: httpx2.AsyncBaseTransport) -> httpx2.AsyncClient:
     return httpx2.AsyncClient(
-        transport=_Judged(reach, inner), timeout=None, trust_env=False, follow_redirects=False
+        transport=transport, timeout=None, trust_env=False, follow_redirects=False
     )
 
 

@@ -191,8 +191,7 @@ class ProcessTree:
 
     def _is_of_group(self, pid: str) -> bool:
         try:
-            with open(f"/proc/{pid}/stat", "rb", buffering=0) as stat:
-                state, _, group = stat.read().rpartition(b")")[2].split()[:3]
+            state, _, group = _stat(pid)
         except OSError:
             return False
         return int(group) == self._leader.pid and state not in b"ZX"
@@ -216,8 +215,7 @@ class ProcessTree:
 
     def _is_dead(self, pid: str) -> bool:
         try:
-            with open(f"/proc/{pid}/stat", "rb", buffering=0) as stat:
-                return stat.read().rpartition(b")")[2].split()[0] in b"ZX"
+            return _stat(pid)[0] in b"ZX"
         except OSError:
             return True
 
@@ -228,3 +226,9 @@ class ProcessTree:
         with suppress(ChildProcessError):
             while os.waitpid(-self._leader.pid, os.WNOHANG) != (0, 0):
                 pass
+
+
+def _stat(pid: str) -> list[bytes]:
+    """State, parent and group of a process. Raises OSError."""
+    with open(f"/proc/{pid}/stat", "rb", buffering=0) as stat:
+        return stat.read().rpartition(b")")[2].split()[:3]

@@ -27,7 +27,7 @@ from lorimer.cli.remedy import remedy
 from lorimer.cli.standard_input import is_typed
 from lorimer.cli.store import opened, store_path
 from lorimer.cli.story import TOLD, Story
-from lorimer.cli.text import ago, cost, count, duration, one_line, short_id, tokens, visible
+from lorimer.cli.text import ago, cost, count, duration, flow, one_line, short_id, visible
 from lorimer.core.errors import LorimerError, nearest
 from lorimer.core.events import Event
 from lorimer.session import Session, SessionManager, stored_sessions
@@ -187,9 +187,8 @@ class Chat:
 
     def _tell(self, result: PipelineResult, seconds: float) -> None:
         used = result.usage
-        into = used.total - used.output_tokens
         parts = [
-            f"{tokens(into)} in, {tokens(used.output_tokens)} out",
+            flow(used),
             cost(result.cost_nano, used.total),
             duration(seconds),
         ]

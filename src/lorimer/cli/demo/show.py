@@ -16,7 +16,7 @@ from lorimer.cli.demo.proof import Proof, number
 from lorimer.cli.demo.stage import PRICES, RULES, Folder
 from lorimer.cli.printing import hanging
 from lorimer.cli.story import Story
-from lorimer.cli.text import cost, count, short_id, tokens
+from lorimer.cli.text import cost, count, flow, short_id
 from lorimer.core.events import Event
 from lorimer.core.journal import RunRow
 
@@ -223,11 +223,8 @@ class Show:
         """Show the outcome, the cost, and what to try next."""
         self._act("What came of it")
         self._chart()
-        story = Story()
-        for fact in facts:
-            story.count(fact)
+        story = Story.of(facts)
         usage = story.usage
-        into = tokens(usage.total - usage.output_tokens)
         spent = cost(story.cost_nano, usage.total)
         if self._cast.model is None:
             spent = f"{spent} at made-up prices (${PRICES['input_per_million']:g} and "
@@ -235,7 +232,7 @@ class Show:
         folder = self.folder
         for name, text in (
             ("done", f"{count(story.turns, 'turn')}, {count(story.calls, 'tool call')}"),
-            ("tokens", f"{into} in, {tokens(usage.output_tokens)} out"),
+            ("tokens", flow(usage)),
             ("cost", spent),
             ("report", str(folder.report)),
             ("chart", f"{folder.chart}  (open it in a browser)"),

@@ -12,6 +12,7 @@ import click
 from lorimer.cli.click_types import Dollars, Whole
 from lorimer.cli.fail import tell_notes
 from lorimer.cli.host import models_option
+from lorimer.cli.limit_options import LimitOptions
 from lorimer.cli.manifest.stages import add_stage, add_strategy, table_of_stages
 from lorimer.cli.options import Span, json_option
 from lorimer.cli.text import count, one_line, print_json, visible
@@ -72,9 +73,7 @@ def explain(
     described, origins = found.manifest, dict(found.origins)
     known = host.read(models)
     agent.choose(described, model, None, known)
-    described.limits = agent.limited(
-        described.limits, max_turns, max_cost_usd, timeout, unpriced=False
-    )
+    described.limits = LimitOptions(max_turns, max_cost_usd, timeout).applied(described.limits)
     words = {
         "model.model": model,
         "limits.max_turns": max_turns,

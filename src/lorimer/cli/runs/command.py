@@ -133,7 +133,7 @@ async def _show(
     from lorimer.cli import reading
     from lorimer.cli.call import Call
     from lorimer.cli.runs.follow import follow
-    from lorimer.cli.store import existing_store, opened, store_words
+    from lorimer.cli.store import existing_store, opened
     from lorimer.cli.text import print_json
     from lorimer.cli.timeline import Told, print_end, print_run
     from lorimer.core import mail
@@ -142,7 +142,6 @@ async def _show(
     from lorimer.world import RealWorld
 
     world = RealWorld()
-    option = store_words(store)
     async with opened(existing_store(store), world) as journal:
         row = await reading.find(journal, run)
         following = following and await reading.status_of(journal, row, world) == "running"
@@ -166,7 +165,6 @@ async def _show(
             status,
             await reading.manifest_of(journal, facts),
             await Call.of(journal, row.run_id),
-            option,
             await mail.questions(journal, row) if not row.status and not damaged else [],
             [each async for each in descendants(journal, facts, damaged=True)],
             damaged,

@@ -13,7 +13,7 @@ from lorimer.cli.fail import FAILED, OK
 from lorimer.cli.options import json_option, store_option
 from lorimer.cli.run_names import run_argument
 from lorimer.cli.story import Line
-from lorimer.cli.text import cost, duration, one_line, print_json, short_id, tokens, visible
+from lorimer.cli.text import cost, duration, flow, one_line, print_json, short_id, visible
 from lorimer.core.jsonable import JSON, dumps
 from lorimer.core.linediff import unified
 
@@ -82,8 +82,7 @@ def _rows(run: Figures) -> Iterator[tuple[str, str]]:
     yield "status", one_line(" ".join([run.status or "unfinished", run.code]))
     yield "turns", str(run.turns)
     yield "tool calls", str(run.tool_calls)
-    into = run.usage.total - run.usage.output_tokens
-    yield "tokens", f"{tokens(into)} in, {tokens(run.usage.output_tokens)} out"
+    yield "tokens", flow(run.usage)
     yield "cost", cost(run.cost_nano, run.usage.total)
     yield "time", duration(run.seconds)
 

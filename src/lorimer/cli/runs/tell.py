@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Final
 
 import click
 
+from lorimer.cli.error_context import named_store
 from lorimer.cli.fail import Fault
 from lorimer.cli.options import store_option
 from lorimer.cli.run_names import run_argument
@@ -106,13 +107,13 @@ async def _change(
 ) -> None:
     from lorimer.cli import reading
     from lorimer.cli.changes import asked, refused_in
-    from lorimer.cli.store import existing_store, opened, store_words
+    from lorimer.cli.store import existing_store, opened
     from lorimer.core import mail
     from lorimer.world import RealWorld
 
     if not values and not changes:
         raise Fault("there is nothing to change", hint="Add e.g. --set model.temperature=0.")
-    world, option = RealWorld(), store_words(store)
+    world = RealWorld()
     async with opened(existing_store(store), world) as journal:
         row = await reading.find(journal, run)
         made = await asked(journal, row, values, changes)
@@ -125,7 +126,8 @@ async def _change(
             await world.sleep(0.05)
     if fact is None:
         when = "before its next model call" if at_work else "when it is resumed"
-        click.echo(f"sent: run {name} is changed {when}; see it: lorimer runs show {name}{option}")
+        see = f"lorimer runs show {name}{named_store()}"
+        click.echo(f"sent: run {name} is changed {when}; see it: {see}")
         return
     for each in refused_in(fact):
         if each.get("post") == post:
@@ -142,7 +144,7 @@ async def _answer(run: str, words: str, question: str, store: str | None) -> Non
     from lorimer.cli import reading
     from lorimer.cli.approve import chosen
     from lorimer.cli.call import Call
-    from lorimer.cli.store import existing_store, opened, store_words
+    from lorimer.cli.store import existing_store, opened
     from lorimer.core import mail
     from lorimer.world import RealWorld
 
@@ -171,7 +173,7 @@ async def _answer(run: str, words: str, question: str, store: str | None) -> Non
         shown = said if isinstance(said, str) else words
         click.echo(f"answered {visible(shown)}: {_call(about)}")
     if not at_work:
-        click.echo(f"go on with: {call.resume_command(row.run_id, store_words(store))}")
+        click.echo(f"go on with: {call.resume_command(row.run_id)}")
 
 
 def _call(question: Question) -> str:

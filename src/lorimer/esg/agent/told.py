@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from lorimer.core.jsonable import JSON
 from lorimer.esg.agent.record import (
@@ -14,7 +14,7 @@ from lorimer.esg.agent.record import (
     ran_line,
 )
 from lorimer.esg.agent.session import Asked, texts
-from lorimer.esg.confined.told import seconds
+from lorimer.esg.confined.told import dicts, seconds
 
 _NOT_MANY = 3
 """Up to this number of steps that ran without being requested, their output is shown."""
@@ -26,8 +26,8 @@ def told(asked: Asked, step: str, changed: str | None = None) -> str:
     `changed`: the code that ran, if a hook has changed what the conversation has.
     """
     answer = asked.answer
-    runs = _objects(answer.get("runs"))
-    made = _objects([answer.get("texts")])
+    runs = dicts(answer.get("runs"))
+    made = dicts([answer.get("texts")])
     lines = [changed_line(str(answer.get("step") or ""), str(answer.get("changed")))]
     if changed is not None:
         lines += code_lines(str(answer.get("step")), changed)
@@ -48,7 +48,7 @@ def told(asked: Asked, step: str, changed: str | None = None) -> str:
         if mine or (others <= _NOT_MANY and not _known(run, asked)):
             parts += _output(run, named=len(runs) > 1)
     parts += [_failure(run) for run in runs if run.get("ok") is not True and "report" not in answer]
-    for report in _objects([answer.get("report")]):
+    for report in dicts([answer.get("report")]):
         parts.append(_failure(report))
     if isinstance(diff := answer.get("diff"), str) and diff:
         parts.append(f"The patch:\n{diff.rstrip()}")
@@ -71,7 +71,7 @@ def _ran(run: Mapping[str, JSON]) -> str:
     )
 
 
-def _notes(asked: Asked, runs: list[Mapping[str, JSON]]) -> list[str]:
+def _notes(asked: Asked, runs: Sequence[Mapping[str, JSON]]) -> list[str]:
     answer, lines = asked.answer, list[str]()
     if isinstance(fresh := answer.get("fresh"), int) and fresh:
         steps = f"{'other ' if runs else ''}step{'s are' if fresh > 1 else ' is'}"
@@ -119,10 +119,6 @@ def _failure(run: Mapping[str, JSON]) -> str:
     if isinstance(needed := run.get("slice"), str) and needed:
         lines.append(f"The step and those that it needs:\n{needed.rstrip()}")
     return "\n".join(lines)
-
-
-def _objects(value: JSON) -> list[Mapping[str, JSON]]:
-    return [each for each in value if isinstance(each, Mapping)] if isinstance(value, list) else []
 
 
 def _lists(value: JSON) -> list[list[JSON]]:

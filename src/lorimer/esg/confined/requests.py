@@ -225,10 +225,8 @@ class Requests:
             "failure": None
             if failure is None
             else {
-                "type": self._cut(failure.type),
-                "message": self._cut(failure.message),
-                "line": failure.line,
-                "traceback": self._cut(failure.traceback),
+                name: self._cut(each) if isinstance(each, str) else each
+                for name, each in asdict(failure).items()
             },
             "reads": [self._cut(each) for each in reads_of(result, self._steps)],
             "writes": [self._cut(each) for each in result.writes],

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Final
 
 from lorimer.core.errors import ExecutorErrorCode
@@ -116,14 +116,7 @@ def to_json(told: ConfinedResult) -> dict[str, JSON]:
         "stderr": told.stderr,
         "shown": told.shown,
         "type": told.type,
-        "failure": None
-        if failure is None
-        else {
-            "type": failure.type,
-            "message": failure.message,
-            "line": failure.line,
-            "traceback": failure.traceback,
-        },
+        "failure": None if failure is None else asdict(failure),
         "code": told.code,
         "reads": [*told.reads],
         "writes": [*told.writes],

@@ -196,35 +196,30 @@ def not_called(case: Case) -> Iterator[Finding]:
     """`for k, v in d.items:` and `f[x]`: a call without its parentheses."""
     if not re.search(r"'(builtin_function_or_method|method|function|type)'", case.message):
         return
-    site = case.site
-    for top in [site.node] if site.node is not None else [*site.text.in_line(site.line)]:
-        for node in ast.walk(top):
-            if not isinstance(node, ast.Attribute | ast.Name):
-                continue
-            if isinstance(site.text.parents.get(node), ast.Call | ast.Attribute):
-                parent = site.text.parents[node]
-                if not isinstance(parent, ast.Call) or node is parent.func:
-                    continue
-            value = case.value(node)
-            if value is UNKNOWN and isinstance(node, ast.Attribute):
-                owner = case.value(node.value)
-                value = attribute_of(owner, node.attr) if owner is not UNKNOWN else UNKNOWN
-            if value is UNKNOWN or not callable(value) or isinstance(value, type):
-                continue
-            holder = site.text.parents.get(node)
-            if (
-                isinstance(holder, ast.Subscript)
-                and holder.value is node
-                and isinstance(node, ast.Name)
-            ):
-                start, end = site.text.end(node), site.text.end(holder)
-                inside = site.text.of(holder.slice)
-                edit = Edit(site.text.step, start, end, f"({inside})")
-            else:
-                edit = site.text.insert(site.text.end(node), "()")
-            message = f"{site.text.of(node)} is a function that is not called"
-            yield Finding("not_called", message, site.text.step, (edit,), 0.92)
-            return
+    text = case.site.text
+    for node in case.nodes():
+        if not isinstance(node, ast.Attribute | ast.Name):
+            continue
+        holder = text.parents.get(node)
+        called = isinstance(holder, ast.Call) and node is holder.func
+        if called or isinstance(holder, ast.Attribute):
+            continue
+        value = case.value(node)
+        if value is UNKNOWN and isinstance(node, ast.Attribute):
+            owner = case.value(node.value)
+            value = attribute_of(owner, node.attr) if owner is not UNKNOWN else UNKNOWN
+        if value is UNKNOWN or not callable(value) or isinstance(value, type):
+            continue
+        edit = text.insert(text.end(node), "()")
+        if (
+            isinstance(holder, ast.Subscript)
+            and holder.value is node
+            and isinstance(node, ast.Name)
+        ):
+            edit = Edit(text.step, text.end(node), text.end(holder), f"({text.of(holder.slice)})")
+        message = f"{text.of(node)} is a function that is not called"
+        yield Finding("not_called", message, text.step, (edit,), 0.92)
+        return
 
 
 RULES: Final = (arguments, not_callable, not_called)

@@ -137,14 +137,11 @@ class Case:
                 return part.iter, outer
         if not isinstance(node, ast.Call):
             return None
-        for function in ast.walk(site.text.tree):
-            if isinstance(function, ast.FunctionDef | ast.AsyncFunctionDef):
-                if function.name != site.function:
-                    continue
-                names = [each.arg for each in (*function.args.posonlyargs, *function.args.args)]
-                places = dict(zip(names, node.args, strict=False))
-                places |= {each.arg: each.value for each in node.keywords if each.arg}
-                return (places[name], outer) if name in places else None
+        for function in site.text.functions(site.function)[:1]:
+            names = [each.arg for each in (*function.args.posonlyargs, *function.args.args)]
+            places = dict(zip(names, node.args, strict=False))
+            places |= {each.arg: each.value for each in node.keywords if each.arg}
+            return (places[name], outer) if name in places else None
         return None
 
     def said(self, name: str, step: str) -> str:
@@ -165,21 +162,23 @@ class Case:
             if step != self.step and function not in self.esg.source(step):
                 continue
             text = self.text(step)
-            for node in ast.walk(text.tree):
-                if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
-                    holder = text.parents.get(node)
-                    within = holder.name if isinstance(holder, ast.ClassDef) else ""
-                    if node.name == function and inside in ("", within):
-                        return text, node
+            for node in text.functions(function):
+                holder = text.parents.get(node)
+                if inside in ("", holder.name if isinstance(holder, ast.ClassDef) else ""):
+                    return text, node
         return None
+
+    def nodes(self) -> Iterator[ast.AST]:
+        """All parts of what failed: of the failing expression, else of the line."""
+        site = self.site
+        for top in [site.node] if site.node is not None else site.text.in_line(site.line):
+            yield from ast.walk(top)
 
     def names(self) -> Iterator[ast.Name]:
         """Names read where it failed: in the failing expression, else in the line."""
-        site = self.site
-        for top in [site.node] if site.node is not None else site.text.in_line(site.line):
-            for node in ast.walk(top):
-                if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Load):
-                    yield node
+        for node in self.nodes():
+            if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Load):
+                yield node
 
     def calls(self) -> Iterator[ast.Call]:
         """The failing call, from the innermost place outwards; without places the calls of the

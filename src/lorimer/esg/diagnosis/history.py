@@ -73,10 +73,7 @@ def overwritten(case: Case) -> Iterator[Finding]:
 def _maker(case: Case, name: str) -> str:
     """The step that last bound it, possibly the failed one."""
     text = case.text(case.step)
-    own = any(
-        isinstance(node, ast.Name) and node.id == name and isinstance(node.ctx, ast.Store)
-        for node in ast.walk(text.tree)
-    )
+    own = text.named(name, ast.Store)
     return case.step if own and case.site.text.step == case.step else case.maker(name)
 
 
@@ -88,30 +85,22 @@ def _rename(case: Case, name: str, maker: str) -> tuple[Edit, ...]:
         new += "_"
     text, edits = case.text(maker), list[Edit]()
     bound_at: int | None = None
-    for node in ast.walk(text.tree):
-        if isinstance(node, ast.Name) and node.id == name and isinstance(node.ctx, ast.Store):
-            at = text.end(text.statement(node) or node)
-            bound_at = at if bound_at is None else min(bound_at, at)
-            edits.append(text.replace(node, new))
+    for node in text.named(name, ast.Store):
+        at = text.end(text.statement(node) or node)
+        bound_at = at if bound_at is None else min(bound_at, at)
+        edits.append(text.replace(node, new))
     if bound_at is None:
         return ()
     if maker != case.step:
         edits += [
             text.replace(node, new)
-            for node in ast.walk(text.tree)
-            if isinstance(node, ast.Name)
-            and node.id == name
-            and isinstance(node.ctx, ast.Load)
-            and text.start(node) >= bound_at
+            for node in text.named(name, ast.Load)
+            if text.start(node) >= bound_at
         ]
         for reads, reader in case.esg.readers(maker):
             if reads == name and case.esg.status(reader) is Status.FRESH:
                 other = case.text(reader)
-                edits += [
-                    other.replace(node, new)
-                    for node in ast.walk(other.tree)
-                    if isinstance(node, ast.Name) and node.id == name
-                ]
+                edits += [other.replace(node, new) for node in other.named(name)]
     return tuple(edits)
 
 

@@ -110,11 +110,9 @@ def _local_for_attribute(case: Case, kind: str, name: str) -> Finding | None:
 
 
 def _attribute_node(case: Case, name: str) -> ast.Attribute | None:
-    node = case.site.node
-    for top in [node] if node is not None else case.site.text.in_line(case.site.line):
-        for each in ast.walk(top):
-            if isinstance(each, ast.Attribute) and each.attr == name:
-                return each
+    for each in case.nodes():
+        if isinstance(each, ast.Attribute) and each.attr == name:
+            return each
     return None
 
 
@@ -238,13 +236,7 @@ def _quoted(literal: str, old: str, new: str) -> str:
 def position(case: Case) -> Iterator[Finding]:
     """A position past the end: the actual length, and a loop that goes one too far."""
     site = case.site
-    subscripts = [
-        node
-        for top in ([site.node] if site.node is not None else site.text.in_line(site.line))
-        for node in ast.walk(top)
-        if isinstance(node, ast.Subscript)
-    ]
-    for node in subscripts:
+    for node in [each for each in case.nodes() if isinstance(each, ast.Subscript)]:
         owner, at = case.value(node.value), case.value(node.slice)
         size = size_of(owner)
         if size is None or not isinstance(at, int) or -size <= at < size:

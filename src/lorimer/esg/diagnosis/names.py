@@ -41,11 +41,7 @@ def missing_name(case: Case) -> str:
 
 def uses(case: Case, name: str) -> list[ast.Name]:
     """Where the failing code reads the name."""
-    return [
-        node
-        for node in ast.walk(case.site.text.tree)
-        if isinstance(node, ast.Name) and node.id == name and isinstance(node.ctx, ast.Load)
-    ]
+    return case.site.text.named(name, ast.Load)
 
 
 def is_gone(case: Case, name: str) -> bool:
@@ -148,11 +144,7 @@ def typo(case: Case) -> Iterator[Finding]:
     message = f"{name!r} is probably {meant!r}"
     if maker and _nobody_reads(case, maker, meant) and len(_lost(case, name)) > 1:
         other = case.text(maker)
-        edits = tuple(
-            other.replace(node, name)
-            for node in ast.walk(other.tree)
-            if isinstance(node, ast.Name) and node.id == meant
-        )
+        edits = tuple(other.replace(node, name) for node in other.named(meant))
         message = f"{maker} makes {meant!r}, which nobody reads, for {name!r}"
         yield Finding("name_typo", message, maker, edits, sure)
         return
@@ -232,16 +224,14 @@ def of_function(case: Case) -> Iterator[Finding]:
     if not name or not site.function:
         return
     text = site.text
-    for node in ast.walk(text.tree):
-        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef) and node.name == site.function:
-            first = node.body[0]
-            edits: tuple[Edit, ...] = ()
-            if name in case.values and first.lineno > node.lineno:
-                at = text.start(first)
-                edits = (text.insert(at, f"global {name}\n{text.indent(first)}"),)
-            message = f"{site.function} binds {name!r} itself, and reads it before that"
-            yield Finding("local_before_bound", message, text.step, edits, 0.9)
-            return
+    for node in text.functions(site.function)[:1]:
+        first = node.body[0]
+        edits: tuple[Edit, ...] = ()
+        if name in case.values and first.lineno > node.lineno:
+            at = text.start(first)
+            edits = (text.insert(at, f"global {name}\n{text.indent(first)}"),)
+        message = f"{site.function} binds {name!r} itself, and reads it before that"
+        yield Finding("local_before_bound", message, text.step, edits, 0.9)
 
 
 RULES: Final = (history, typo, unquoted, annotation, of_function)

@@ -19,6 +19,7 @@ from lorimer.esg.diagnosis.rule import rule
 from lorimer.esg.patching.patches import Edit
 
 _CLOSING: Final = {"(": ")", "[": "]", "{": "}"}
+_OPENING: Final = {closing: opening for opening, closing in _CLOSING.items()}
 _OPENS: Final = re.compile(
     r"\s*(if|elif|else|for|while|def|class|with|try|except|finally|async|match|case)\b"
 )
@@ -51,6 +52,8 @@ class Lines:
         self.message = error.msg
         self.number = min(max(error.lineno or 1, 1), len(self.rows))
         self.column = max((error.offset or 1) - 1, 0)
+        self.row = self.rows[self.number - 1]
+        self.begin = self.start(self.number)
 
     def start(self, number: int) -> int:
         return sum(len(each) + 1 for each in self.rows[: number - 1])
@@ -63,7 +66,12 @@ class Lines:
         return self.start(number) + len(code.rstrip())
 
     def insert(self, at: int, text: str) -> tuple[Edit, ...]:
-        return (Edit(self.step, at, at, text),)
+        return self.replace(at, at, text)
+
+    def close(self, at: int, sign: str, number: int) -> Try:
+        """Insert the bracket that is missing since that line."""
+        message = f"{_OPENING[sign]!r} of line {number} is not closed"
+        return Try("open_bracket", message, self.insert(at, sign))
 
     def replace(self, start: int, end: int, text: str) -> tuple[Edit, ...]:
         return (Edit(self.step, start, end, text),)
@@ -134,30 +142,24 @@ def _open(lines: Lines) -> Iterator[Try]:
     found = re.match(r"'([\[({])' was never closed", lines.message)
     first = lines.number if found else max(1, lines.number - 8)
     signs = [_CLOSING[found[1]]] if found else [")", "]", "}"]
-    row = lines.rows[lines.number - 1]
-    if found and found[1] == "[" and re.search(r"\w$", row[: lines.column]):
-        yield from _inside(lines, lines.number, lines.column + 1, "]")
+    if found and found[1] == "[" and re.search(r"\w$", lines.row[: lines.column]):
+        yield from _inside(lines, "]")
     last = min(len(lines.rows), first + 12) if found else lines.number
     numbers = list(range(first, last + 1))
     for number in numbers if found else reversed(numbers):
         for sign in signs:
-            which = next(each for each, closing in _CLOSING.items() if closing == sign)
-            message = f"{which!r} of line {first if found else number} is not closed"
-            end = lines.end(number)
-            yield Try("open_bracket", message, lines.insert(end, sign))
+            end, opened = lines.end(number), first if found else number
+            yield lines.close(end, sign, opened)
             if lines.source[end - 1 : end] in (":", ",", ")", "]", "}"):
-                yield Try("open_bracket", message, lines.insert(end - 1, sign))
+                yield lines.close(end - 1, sign, opened)
     if found:
-        yield from _inside(lines, lines.number, lines.column + 1, signs[0])
+        yield from _inside(lines, signs[0])
 
 
-def _inside(lines: Lines, number: int, column: int, sign: str) -> Iterator[Try]:
+def _inside(lines: Lines, sign: str) -> Iterator[Try]:
     """Close it where a word ends, the first one first."""
-    start, row = lines.start(number), lines.rows[number - 1]
-    which = next(each for each, closing in _CLOSING.items() if closing == sign)
-    for found in _BOUNDARY.finditer(row, column):
-        message = f"{which!r} of line {number} is not closed"
-        yield Try("open_bracket", message, lines.insert(start + found.start(), sign))
+    for found in _BOUNDARY.finditer(lines.row, lines.column + 1):
+        yield lines.close(lines.begin + found.start(), sign, lines.number)
 
 
 def _mismatched(lines: Lines) -> Iterator[Try]:
@@ -165,20 +167,17 @@ def _mismatched(lines: Lines) -> Iterator[Try]:
     found = _MISMATCH.search(lines.message)
     if found is None:
         return
-    row = lines.rows[lines.number - 1]
-    which, sign = found[2], _CLOSING[found[2]]
-    places = [each.start() for each in _BOUNDARY.finditer(row) if each.start() <= lines.column]
-    opened = row.rfind(which, 0, lines.column)
-    places = [each for each in places if each > opened]
+    which = found[2]
+    opened = lines.row.rfind(which, 0, lines.column)
+    places = [each.start() for each in _BOUNDARY.finditer(lines.row)]
+    places = [each for each in places if opened < each <= lines.column]
     for place in places if which == "[" else reversed(places):
-        message = f"{which!r} of line {lines.number} is not closed"
-        yield Try("open_bracket", message, lines.insert(lines.start(lines.number) + place, sign))
+        yield lines.close(lines.begin + place, _CLOSING[which], lines.number)
 
 
 def _unmatched(lines: Lines) -> Iterator[Try]:
     """Remove the bracket that closes nothing, or replace it with the one that fits."""
-    start = lines.start(lines.number)
-    row = lines.rows[lines.number - 1]
+    row, start = lines.row, lines.begin
     at = lines.column if lines.column < len(row) and row[lines.column] in ")]}" else -1
     places = [at] if at >= 0 else [n for n, each in enumerate(row) if each in ")]}"]
     for place in places:
@@ -193,7 +192,7 @@ def _unmatched(lines: Lines) -> Iterator[Try]:
 
 def _quotes(lines: Lines) -> Iterator[Try]:
     """Add a quote before or after a word: the place nearest to the unmatched one."""
-    row, start = lines.rows[lines.number - 1], lines.start(lines.number)
+    row, start = lines.row, lines.begin
     message = f"the text of line {lines.number} is not closed"
     if len(row) > _WIDE:
         return
@@ -231,7 +230,7 @@ def _keywords(lines: Lines) -> Iterator[Try]:
 
 def _equals(lines: Lines) -> Iterator[Try]:
     """`if x = 3:`, and `a: 1` for `a=1`."""
-    row, start = lines.rows[lines.number - 1], lines.start(lines.number)
+    row, start = lines.row, lines.begin
     for found in re.finditer(r"(?<![=!<>:+\-*/%&|^])=(?!=)", row):
         message = f"line {lines.number} compares with '=='"
         at = start + found.start()
@@ -239,7 +238,7 @@ def _equals(lines: Lines) -> Iterator[Try]:
 
 
 def _print(lines: Lines) -> Iterator[Try]:
-    row, start = lines.rows[lines.number - 1], lines.start(lines.number)
+    row, start = lines.row, lines.begin
     found = re.match(r"\s*print\s+(?=\S)", row)
     if found is not None:
         end = lines.end(lines.number)
@@ -253,7 +252,7 @@ def _print(lines: Lines) -> Iterator[Try]:
 
 def _commas(lines: Lines) -> Iterator[Try]:
     """Between two elements, or at the end of the previous line."""
-    row, start = lines.rows[lines.number - 1], lines.start(lines.number)
+    row, start = lines.row, lines.begin
     message = f"a comma is missing in line {lines.number}"
     gaps = [each.start() for each in re.finditer(r"(?<=[\w'\")\]}])\s+(?=[\w'\"(\[{])", row)]
     for gap in sorted(gaps, key=lambda each: abs(each - lines.column)):
@@ -266,19 +265,19 @@ def _commas(lines: Lines) -> Iterator[Try]:
 
 def _indents(lines: Lines) -> Iterator[Try]:
     """Change the indent of the line, of an earlier one that is out of line, or of a block."""
-    known = sorted({len(row) - len(row.lstrip()) for row in lines.rows if row.strip()} | {4})
+    known = sorted({_indented(row) for row in lines.rows if row.strip()} | {4})
     before = next((each for each in reversed(lines.rows[: lines.number - 1]) if each.strip()), "")
-    above = len(before) - len(before.lstrip())
-    first = above + 4 if before.rstrip().endswith(":") else above
+    opens = before.rstrip().endswith(":")
+    first = _indented(before) + 4 * opens
     near = [first, *sorted(known, key=lambda each: abs(each - first))]
     yield from _indent(lines, lines.number, near)
     for number in range(lines.number - 1, max(0, lines.number - 6), -1):
         row = lines.rows[number - 1]
         last = lines.rows[number - 2] if number > 1 else ""
-        here, up = (len(each) - len(each.lstrip()) for each in (row, last))
-        if row.strip() and here < up:
+        up = _indented(last)
+        if row.strip() and _indented(row) < up:
             yield from _indent(lines, number, [up, *sorted(known, key=lambda each: abs(each - up))])
-    if before.rstrip().endswith(":"):  # the whole block is too far left
+    if opens:  # the whole block is too far left
         edits, number = list[Edit](), lines.number
         while number <= len(lines.rows) and lines.rows[number - 1].strip():
             at = lines.start(number)
@@ -290,11 +289,15 @@ def _indents(lines: Lines) -> Iterator[Try]:
 
 def _indent(lines: Lines, number: int, wanted: list[int]) -> Iterator[Try]:
     row, start = lines.rows[number - 1], lines.start(number)
-    here = len(row) - len(row.lstrip())
+    here = _indented(row)
     for each in dict.fromkeys(wanted):
         if each != here:
             message = f"line {number} is indented by {here}; {each} fits"
             yield Try("indentation", message, lines.replace(start, start + here, " " * each))
+
+
+def _indented(row: str) -> int:
+    return len(row) - len(row.lstrip())
 
 
 def _edited(source: str, edits: tuple[Edit, ...]) -> str:

@@ -67,6 +67,24 @@ class StepText:
         ended = at == 0 or self.source[at - 1] == "\n"
         return self.insert(at, ("" if ended else "\n") + statement + "\n")
 
+    def named(self, name: str, *contexts: type[ast.expr_context]) -> list[ast.Name]:
+        """Where a name stands, in these contexts (`ast.Load`, `ast.Store`), or anywhere."""
+        return [
+            node
+            for node in ast.walk(self.tree)
+            if isinstance(node, ast.Name)
+            and node.id == name
+            and isinstance(node.ctx, contexts or ast.expr_context)
+        ]
+
+    def functions(self, name: str) -> list[ast.FunctionDef | ast.AsyncFunctionDef]:
+        """The definitions of functions and methods of this name."""
+        return [
+            node
+            for node in ast.walk(self.tree)
+            if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef) and node.name == name
+        ]
+
     def statement(self, node: ast.AST) -> ast.stmt | None:
         """The statement that contains a node."""
         found: ast.AST | None = node

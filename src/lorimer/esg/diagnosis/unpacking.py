@@ -84,11 +84,10 @@ def _count(case: Case, value: ast.expr, *, loop: bool) -> int:
         code = getattr(function, "__code__", None)
         step = code.co_filename.removeprefix("<step ").removesuffix(">") if code else ""
         if code and (step in case.esg or step == case.step):
-            for node in ast.walk(case.text(step).tree):
-                if isinstance(node, ast.FunctionDef) and node.name == code.co_name:
-                    for each in ast.walk(node):
-                        if isinstance(each, ast.Return) and isinstance(each.value, ast.Tuple):
-                            return len(each.value.elts)
+            for node in case.text(step).functions(code.co_name):
+                for each in ast.walk(node):
+                    if isinstance(each, ast.Return) and isinstance(each.value, ast.Tuple):
+                        return len(each.value.elts)
     return 0
 
 

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping, Sequence, Set
 from dataclasses import dataclass, field, replace
 from typing import cast
 
-from lorimer.esg.values.content import ATOMS, Content
+from lorimer.esg.values.content import ATOMS, Content, alike
 from lorimer.esg.values.objects import kind_of
 from lorimer.esg.values.store import Region, State, Version, Visit, can_be
 
@@ -126,7 +126,7 @@ class Commit:
                 continue
             now = self._now.get(region, [*state.contents])
             held = list(map(self._holding, region.objects, now))
-            if any(one is not two for one, two in zip(now, held, strict=True)):
+            if not alike(now, held):
                 self._now[region] = held
 
     def _holding(self, value: object, content: Content) -> Content:
@@ -333,7 +333,7 @@ class Commit:
         if region is None or not self._stands_apart(region):
             return False
         again = _all_swapped(contents, swaps)
-        if again is not None and all(one is two for one, two in zip(again, contents, strict=True)):
+        if again is not None and alike(again, contents):
             return False
         self._store.dissolve(region)
         regions.pop()
@@ -418,8 +418,7 @@ def swap(value: object, swaps: Mapping[int, object]) -> object:
     if type(value) is tuple:
         items = cast("tuple[object, ...]", value)
         other = tuple(swap(each, swaps) for each in items)
-        same = all(one is two for one, two in zip(items, other, strict=True))
-        return items if same else other
+        return items if alike(items, other) else other
     return swaps.get(id(value), value)
 
 
@@ -427,7 +426,7 @@ def swapped(content: Content, swaps: Mapping[int, object]) -> Content | None:
     """A content with some objects replaced; the same one if it contains none of them. None: they
     are in positions where they cannot be replaced."""
     parts = tuple(swap(each, swaps) for each in content.parts)
-    if all(one is two for one, two in zip(content.parts, parts, strict=True)):
+    if alike(content.parts, parts):
         inner = (each for each in content.parts if type(each) not in ATOMS)
         return None if swaps and any(_hidden(each, swaps) for each in inner) else content
     return content._replace(parts=parts)

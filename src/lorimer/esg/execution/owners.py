@@ -17,7 +17,7 @@ from operator import contains, is_, itemgetter
 from typing import Any, Final, cast
 
 from lorimer.esg.resources.watching import watch
-from lorimer.esg.values.content import MAIN, fields_of
+from lorimer.esg.values.content import MAIN, alike, fields_of
 
 NOT_OURS: Final = frozenset(
     {"stdin", "stdout", "stderr", "modules", "path_importer_cache"}
@@ -151,7 +151,7 @@ class Known:
     def now(self) -> list[_Owner]:
         """The present owners."""
         listed = [*_listed().values()]
-        if not _same(listed, self._listed):
+        if not alike(listed, self._listed):
             self._listed = listed
             every = {id(each): each for each in listed}.values()
             modules = (each for each in every if isinstance(each, types.ModuleType))
@@ -249,10 +249,6 @@ def _having(owners: Sequence[_Owner], names: Collection[str]) -> dict[str, dict[
 def _alike(one: Mapping[Any, object], other: Mapping[Any, object]) -> bool:
     """The same keys, and the same values by identity, in the same order."""
     return [*one] == [*other] and all(map(is_, one.values(), other.values()))
-
-
-def _same(one: Sequence[object], other: Sequence[object]) -> bool:
-    return len(one) == len(other) and all(map(is_, one, other))
 
 
 def _other(before: Fields, now: Fields) -> Iterator[tuple[str, object]]:

@@ -26,8 +26,11 @@ from typing import Any, Final, cast
 from lorimer.esg.values.content import (
     MAIN,
     Content,
+    Fleeting,
+    Held,
     Inline,
     Kind,
+    Rigid,
     Seen,
     fields_of,
     home_of,
@@ -47,7 +50,6 @@ of the step says."""
 _CYTHON: Final = frozenset({"memoryview", "_memoryviewslice"})
 """Views of memory from which Cython code (pandas, scikit-learn) makes arrays."""
 _OFFSETS: Final = "pandas._libs.tslibs.offsets"
-_SCALARS: Final = frozenset({"Timestamp", "Timedelta", "NaTType", "NAType", "Period", "Interval"})
 
 
 def kind_of(kind: type[Any], make: Make) -> Kind | None:
@@ -59,18 +61,8 @@ def kind_of(kind: type[Any], make: Make) -> Kind | None:
         if each.__name__.startswith("BinaryTree") and home == "sklearn":
             return _TREE if kind.__module__ == each.__module__ else None
         if home == "pandas":
-            if each.__name__ in _SCALARS or each.__module__ == _OFFSETS:
-                return _SCALAR
-            if each.__name__ == "SparseIndex":
-                return _SPARSE
-            if each.__name__ == "IntervalArray":
-                return _INTERVALS
-            if each.__name__ == "PeriodDtype":
-                return _SCALAR
-            if each.__name__ == "NDFrame":
-                return _FRAME
-            if each.__name__ == "NDArrayBacked":
-                return _BACKED
+            if each.__name__ in _PANDAS or each.__module__ == _OFFSETS:
+                return _PANDAS.get(each.__name__, _SCALAR)
             if each.__name__ in ("Index", "ExtensionArray", "ExtensionDtype"):
                 return make(kind, partial(Remembering, hidden=_CACHES))
     return None
@@ -233,11 +225,11 @@ class _Bits(Kind):
 
     def take(self, value: Any, /) -> Content:
         seeds: object = getattr(value, "seed_seq", None)
-        return Content(self, (repr(value.state), _Saved(value.state)), (seeds,))
+        return Content(self, (repr(value.state), Held(value.state)), (seeds,))
 
     def put(self, value: Any, content: Content, /) -> bool:
         extra: Any = content.extra
-        value.state = extra[1].saved
+        value.state = extra[1].value
         return True
 
 
@@ -246,11 +238,11 @@ class _Seeds(Kind):
 
     def take(self, value: Any, /) -> Content:
         _, made_of, *state = value.__reduce__()
-        return Content(self, (repr(value.state), _Saved(state[0] if state else made_of[-1])), ())
+        return Content(self, (repr(value.state), Held(state[0] if state else made_of[-1])), ())
 
     def put(self, value: Any, content: Content, /) -> bool:
         extra: Any = content.extra
-        value.__setstate__(extra[1].saved)
+        value.__setstate__(extra[1].value)
         return True
 
 
@@ -261,10 +253,8 @@ class _NumpyValue(Kind):
         return Content(self, (type(value).__name__, str(value.dtype), value.tobytes()), ())
 
 
-class _Record(Kind):
+class _Record(Rigid):
     """`numpy.void`: a row of a structured array, not a copy of it."""
-
-    hard = True
 
     def take(self, value: Any, /) -> Content:
         shape, base = (type(value), str(value.dtype)), value.base
@@ -276,50 +266,32 @@ class _Record(Kind):
         offset = place - base.__array_interface__["data"][0]
         return Content(self, (*shape, offset), (base,))
 
-    def put(self, value: Any, content: Content, /) -> bool:
-        return content.same(self.take(value))
 
-
-class _Flat(Kind):
+class _Flat(Fleeting):
     """`numpy.flatiter` (`a.flat`), and `numpy.broadcast`, which holds some: they write to their
     arrays, which the garbage collector does not know."""
-
-    hard = True
 
     def take(self, value: Any, /) -> Content:
         parts = value.iters if hasattr(value, "iters") else (value.base,)
         return Content(self, value.index, parts)
 
-    def lost(self, content: Content, /) -> bool:
-        return True
 
-
-class _Tree(Kind):
+class _Tree(Rigid):
     """`KDTree`, `BallTree` of scikit-learn: its arrays, and its metric. Its statistics of queries
     do not count."""
-
-    hard = True
 
     def take(self, value: Any, /) -> Content:
         data, places, nodes, bounds, leaf, levels, number, *state = value.__getstate__()
         parts = (data, places, nodes, bounds, *state[4:])
         return Content(self, (type(value), leaf, levels, number), parts)
 
-    def put(self, value: Any, content: Content, /) -> bool:
-        return content.same(self.take(value))
 
-
-class _Backed(Kind):
+class _Backed(Rigid):
     """Dates and categories of pandas: an array and a type."""
-
-    hard = True
 
     def take(self, value: Any, /) -> Content:
         fields = {k: v for k, v in getattr(value, "__dict__", {}).items() if k not in _CACHES}
         return Content(self, tuple(fields), (value._ndarray, value.dtype, *fields.values()))
-
-    def put(self, value: Any, content: Content, /) -> bool:
-        return content.same(self.take(value))
 
 
 class _Frame(Kind):
@@ -363,31 +335,17 @@ class _Frame(Kind):
     def retie(self, content: Content, newer: Content, /) -> bool:
         mine: Any = content.extra
         theirs: Any = newer.extra
-        mine[-1].saved = theirs[-1].saved
+        mine[-1].value = theirs[-1].value
         return True
 
     def ties(self, content: Content, /) -> frozenset[int]:
         extra: Any = content.extra
-        counts = [how.get("refs") for _, how in extra[-1].saved]
+        counts = [how.get("refs") for _, how in extra[-1].value]
         counts += [getattr(axis, "_references", None) for axis in content.parts[: extra[-2]]]
         return frozenset(id(each) for each in counts if each is not None and each.has_reference())
 
 
-class _Saved:
-    """Something that is put back, carried along and not compared."""
-
-    __slots__ = ("saved",)
-
-    def __init__(self, saved: Any) -> None:
-        self.saved = saved
-
-    def __eq__(self, other: object) -> bool:
-        return isinstance(other, _Saved)
-
-    __hash__ = None  # pyright: ignore[reportAssignmentType]
-
-
-class _Manager(_Saved):
+class _Manager(Held):
     """How the arrays of a frame are arranged. No block is kept: pandas copies before writing to
     memory that another live block uses, and ours would be one."""
 
@@ -398,7 +356,7 @@ class _Manager(_Saved):
         ])  # fmt: skip
 
     def blocks(self, arrays: tuple[object, ...]) -> list[Any]:
-        return [kind(array, **how) for (kind, how), array in zip(self.saved, arrays, strict=True)]
+        return [kind(array, **how) for (kind, how), array in zip(self.value, arrays, strict=True)]
 
 
 def _shared(block: Any) -> dict[str, object]:
@@ -446,10 +404,8 @@ def _bits(value: Any) -> Any:
     return getattr(value, "bit_generator", None) or value._bit_generator
 
 
-_SPARSE: Final = Seen(lambda value: str(value.to_int_index().indices.tolist()))
 _FUNCTION: Final = Inline(lambda value: (value._implementation,))
-_INTERVALS: Final = Inline(lambda value: (value._left, value._right, str(value.dtype)))
-_ARRAY, _FRAME, _BACKED, _SCALAR = Array(), _Frame(), _Backed(), Seen(repr)
+_ARRAY, _SCALAR = Array(), Seen(repr)
 _TREE: Final = _Tree()
 _FLAT: Final = _Flat()
 _NUMPY: Final[dict[str, Kind]] = {
@@ -465,4 +421,12 @@ _NUMPY: Final[dict[str, Kind]] = {
     "RandomState": _Generator(),
     "BitGenerator": _Bits(),
     "SeedSequence": _Seeds(),
+}
+_PANDAS: Final[dict[str, Kind]] = {
+    **dict.fromkeys(("Timestamp", "Timedelta", "NaTType", "NAType", "Period", "Interval"), _SCALAR),
+    "PeriodDtype": _SCALAR,
+    "SparseIndex": Seen(lambda value: str(value.to_int_index().indices.tolist())),
+    "IntervalArray": Inline(lambda value: (value._left, value._right, str(value.dtype))),
+    "NDFrame": _Frame(),
+    "NDArrayBacked": _Backed(),
 }

@@ -20,7 +20,16 @@ from typing import Any, Final
 
 from lorimer.esg.values import quick
 from lorimer.esg.values.arrays import owners
-from lorimer.esg.values.content import Content, Kind, Seen, fields_of, home_of, unknown
+from lorimer.esg.values.content import (
+    Content,
+    Fleeting,
+    Kind,
+    Rigid,
+    Seen,
+    fields_of,
+    home_of,
+    unknown,
+)
 
 _HELD: Final = {"DataFrame": "_df", "Series": "_s"}
 """Classes of polars, and the attribute through which an object leads to its implementation."""
@@ -198,11 +207,9 @@ class _Outer(_Late):
         return True
 
 
-class _Inner(_Late):
+class _Inner(Rigid, _Late):
     """`PyDataFrame`, `PySeries`: the implementation objects of polars. Nothing can be put into
     them."""
-
-    hard = True
 
     def take(self, value: Any, /) -> Content:
         told = _told(value)
@@ -214,14 +221,9 @@ class _Inner(_Late):
     def lost(self, content: Content, /) -> bool:
         return True
 
-    def put(self, value: Any, content: Content, /) -> bool:
-        return content.same(self.take(value))
 
-
-class _Expression(Kind):
+class _Expression(Fleeting):
     """Cannot change, unless it leads to a function."""
-
-    hard = True
 
     def take(self, value: Any, /) -> Content:
         try:
@@ -231,9 +233,6 @@ class _Expression(Kind):
         if not isinstance(data, bytes) or any(each in data for each in _HIDDEN_CODE):
             return unknown(value)
         return Content(self, (type(value).__name__, blake2b(data, digest_size=16).digest()), ())
-
-    def lost(self, content: Content, /) -> bool:
-        return True
 
 
 def _columns(content: Content) -> Columns | None:

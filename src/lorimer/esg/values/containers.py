@@ -9,7 +9,7 @@ from functools import lru_cache
 from itertools import chain
 from typing import Any, Final, cast
 
-from lorimer.esg.values.content import Content, Kind, fields_of
+from lorimer.esg.values.content import Content, Held, Kind, fields_of
 
 _List = list[object]
 _Deque = deque[object]
@@ -61,20 +61,6 @@ class Dict(Kind):
         else:
             _Dict.update(value, zip(more[::2], more[1::2], strict=True))
         return True
-
-
-class Held:
-    """A value that `Content` carries along and does not compare."""
-
-    __slots__ = ("value",)
-
-    def __init__(self, value: object) -> None:
-        self.value = value
-
-    def __eq__(self, other: object) -> bool:
-        return isinstance(other, Held)
-
-    __hash__ = None  # pyright: ignore[reportAssignmentType]
 
 
 class Set(Kind):

@@ -16,7 +16,7 @@ from __future__ import annotations
 import gc
 import types
 import weakref
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from operator import is_
 from typing import Any, Final, NamedTuple, Protocol, cast
 
@@ -39,6 +39,20 @@ class OfSteps(OfSession):
 
 class Opaque:
     """Stands for unknown content: equal only to itself."""
+
+
+class Held:
+    """A value that `Content` carries along and does not compare."""
+
+    __slots__ = ("value",)
+
+    def __init__(self, value: Any) -> None:
+        self.value = value
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Held)
+
+    __hash__ = None  # pyright: ignore[reportAssignmentType]
 
 
 class Content(NamedTuple):
@@ -168,6 +182,24 @@ class Kind:
         return 0
 
 
+class Rigid(Kind):
+    """Nothing can be put into its objects: a content is there as long as they hold it."""
+
+    hard = True
+
+    def put(self, value: Any, content: Content, /) -> bool:
+        return content.same(self.take(value))
+
+
+class Fleeting(Kind):
+    """Its objects cannot be put back to what they were."""
+
+    hard = True
+
+    def lost(self, content: Content, /) -> bool:
+        return True
+
+
 class Seen(Kind):
     """A value that cannot change and is identified by what is visible of it."""
 
@@ -190,12 +222,7 @@ class Inline(Kind):
         return Content(self, type(value).__name__, self._parts(value))
 
 
-class _Unknown(Kind):
-    hard = True
-
-    def lost(self, content: Content, /) -> bool:
-        return True
-
+class _Unknown(Fleeting):
     def take(self, value: Any, /) -> Content:
         return unknown(value)
 
@@ -229,10 +256,9 @@ def fields_of(value: object) -> dict[str, object] | None:
     return cast("dict[str, object]", fields) if isinstance(fields, dict) else None
 
 
-def alike(one: object, other: tuple[object, ...]) -> bool:
+def alike(one: Sequence[object], other: Sequence[object]) -> bool:
     """The same elements, by identity."""
-    items = cast("tuple[object, ...]", one)
-    return len(items) == len(other) and all(map(is_, items, other))
+    return len(one) == len(other) and all(map(is_, one, other))
 
 
 UNKNOWN: Final = _Unknown()

@@ -21,6 +21,7 @@ _OF_CLASS: Final = IGNORED - {"__doc__"} | _COMES | {
 
 _ANNOTATIONS: Final = "__annotate__" if sys.version_info >= (3, 14) else "__annotations__"
 """From then on a function computes its annotations on demand."""
+_Tuple = tuple[object, ...]
 Slots = tuple[tuple[str, Any], ...]
 """The slots of a class: name and descriptor."""
 
@@ -38,7 +39,7 @@ class Function(Kind):
     def put(self, value: Any, content: Content, /) -> bool:
         code, long_name, name = cast("tuple[types.CodeType, str, str]", content.extra)
         defaults, keywords, closure, fields, doc, annotations = content.parts[:6]
-        if not alike(closure or (), value.__closure__ or ()):
+        if not alike(cast("_Tuple", closure or ()), value.__closure__ or ()):
             return False
         value.__code__, value.__qualname__, value.__name__ = code, long_name, name
         value.__defaults__, value.__kwdefaults__ = defaults, keywords
@@ -70,7 +71,7 @@ class Class(Kind):
     def put(self, value: Any, content: Content, /) -> bool:
         long_name, own_name, *order = cast("tuple[str, ...]", content.extra)
         kind, bases, *values = content.parts
-        if kind is not type(value) or not alike(bases, value.__bases__):
+        if kind is not type(value) or not alike(cast("_Tuple", bases), value.__bases__):
             return False
         fields = (name for name in order if name not in _OF_CLASS)
         wanted = dict(zip(fields, values, strict=True))

@@ -31,11 +31,13 @@ from lorimer.esg.values.content import (
     MAIN,
     UNKNOWN,
     Content,
+    Fleeting,
     Inline,
     Kind,
     OfSession,
     OfSteps,
     Opaque,
+    Rigid,
     Seen,
     fields_of,
     home_of,
@@ -91,38 +93,26 @@ class _NamedTuple(Kind):
         return Content(self, "", (type(value), *_items(value)))
 
 
-class _Variable(Kind):
+class _Variable(Rigid):
     """A type variable, or (from Python 3.12 on) an alias of the statement `type`: its name, and
     what it leads to."""
-
-    hard = True
 
     def take(self, value: Any, /) -> Content:
         varies = [getattr(value, f"__{each}__", None) for each in _VARIES]
         return Content(self, (type(value), value.__name__, *varies), referents(value))
 
-    def put(self, value: Any, content: Content, /) -> bool:
-        return content.same(self.take(value))
 
-
-class _Lock(Kind):
+class _Lock(Fleeting):
     """A lock that nobody holds is unchanged."""
-
-    hard = True
 
     def take(self, value: Any, /) -> Content:
         free = repr(value).startswith("<unlocked")  # an `RLock` has no `locked` before Python 3.14
         return Content(self, type(value).__name__, ()) if free else unknown(value)
 
-    def lost(self, content: Content, /) -> bool:
-        return True
 
-
-class _Finalizer(Kind):
+class _Finalizer(Fleeting):
     """`weakref.finalize`: what it calls is kept by its class. Once called or detached, it is
     gone."""
-
-    hard = True
 
     def take(self, value: Any, /) -> Content:
         held: tuple[Any, ...] | None = value.peek()
@@ -132,43 +122,25 @@ class _Finalizer(Kind):
         parts = (of, function, *arguments, *named.values())
         return Content(self, (bool(value.atexit), *named), parts)
 
-    def lost(self, content: Content, /) -> bool:
-        return True
 
-
-class _Fixed(Kind):
+class _Fixed(Rigid):
     """An object of an extension that nobody can change once it is made. Each is different."""
-
-    hard = True
 
     def take(self, value: Any, /) -> Content:
         return Content(self, (type(value).__qualname__, id(value)), referents(value))
 
-    def put(self, value: Any, content: Content, /) -> bool:
-        return content.same(self.take(value))
 
-
-class _Compiling(Kind):
+class _Compiling(Fleeting):
     """An object made by numba. A function goes on compiling, with the values of globals at the
     time, and its objects lead to much of numba itself, which users of numba do not change."""
-
-    hard = True
-
-    def lost(self, content: Content, /) -> bool:
-        return True
 
     def take(self, value: Any, /) -> Content:
         plain: object = getattr(value, "py_func", None)
         return Content(self, Opaque(), () if plain is None else (plain,))
 
 
-class _Foreign(Kind):
+class _Foreign(Fleeting):
     """An object of an extension: its pickle, if it has one and holds nothing that can change."""
-
-    hard = True
-
-    def lost(self, content: Content, /) -> bool:
-        return True
 
     def take(self, value: Any, /) -> Content:
         kind = cast("type[Any]", type(value))

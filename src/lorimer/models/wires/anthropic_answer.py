@@ -18,14 +18,13 @@ from lorimer.core.request import (
     UsageDelta,
 )
 from lorimer.models.credentials import ProviderCredentials
-from lorimer.models.errors import event_error, incomplete
+from lorimer.models.errors import incomplete
 from lorimer.models.wires.shared import (
     CUTTING,
     Assembler,
     Text,
     array,
     count,
-    counted,
     mapping,
     shallow,
     string,
@@ -120,8 +119,6 @@ class AnthropicAnswer(Assembler):
         stop = _STOPS.get(self._stop, StopReason.END_TURN)
         if self._stop not in _STOPS:
             self._extra["stop_reason"] = self._stop
-        if self.dropped:
-            self._extra["dropped"] = list(self.dropped)
         parts = list(self._parts.values())
         content = tuple(
             block
@@ -130,8 +127,7 @@ class AnthropicAnswer(Assembler):
         )
         if self._calls and stop is StopReason.END_TURN:
             stop = StopReason.TOOL_USE
-        self.usage = counted(self.usage, self.sent, content, self._extra)
-        return Response(content, stop, self.usage, self._model, self._id, 0, self._extra)
+        return self._response(content, stop, self._extra)
 
     def _start(self, message: Mapping[str, JSON], out: list[Delta]) -> None:
         if self._started:
@@ -226,6 +222,3 @@ class AnthropicAnswer(Assembler):
                 return tool_use(part.id, clean(part.name), text, cut=cut)
             case _:
                 return None
-
-    def _failed(self, error: JSON) -> Exception:
-        return event_error(self._provider, error, usage=self.usage, credentials=self._credentials)

@@ -24,7 +24,7 @@ from lorimer.core.request import (
     UsageDelta,
 )
 from lorimer.models.credentials import ProviderCredentials
-from lorimer.models.errors import event_error, incomplete
+from lorimer.models.errors import incomplete
 from lorimer.models.wires.chat_thoughts import Thoughts
 from lorimer.models.wires.shared import (
     CUTTING,
@@ -32,7 +32,6 @@ from lorimer.models.wires.shared import (
     Text,
     array,
     count,
-    counted,
     mapping,
     string,
     tool_use,
@@ -162,14 +161,10 @@ class ChatAnswer(Assembler):
         extra: dict[str, JSON] = {}
         if finish not in _STOPS:
             extra["stop_reason"] = self._finish
-        if self.dropped:
-            extra["dropped"] = list(self.dropped)
         if isinstance(self._cost, int | float):
             extra["total_cost_usd"] = self._cost
         stop = self._stop()
-        content = self._content(cut=stop in CUTTING)
-        self.usage = counted(self.usage, self.sent, content, extra)
-        return Response(content, stop, self.usage, self._model, self._id, 0, extra)
+        return self._response(self._content(cut=stop in CUTTING), stop, extra)
 
     def _stop(self) -> StopReason:
         stop = _STOPS.get(self._finish.lower(), StopReason.END_TURN)
@@ -278,9 +273,6 @@ class ChatAnswer(Assembler):
         if asked or said or self.usage is NO_USAGE:
             self.usage = Usage(max(0, asked - read - written), said, written, read, thought)
             out.append(UsageDelta(self.usage))
-
-    def _failed(self, error: JSON) -> Exception:
-        return event_error(self._provider, error, usage=self.usage, credentials=self._credentials)
 
 
 def _signature(call: Mapping[str, JSON]) -> str:

@@ -263,7 +263,7 @@ def _part(block: Block) -> JSON:
             return _text(f"[{block.title or 'document'}:]\n{text}")
         case DocumentBlock():
             name = block.title or f"document.{block.media_type.rpartition('/')[2]}"
-            return {"type": "file", "file": {"filename": name, "file_data": _data_url(block)}}
+            return {"type": "file", "file": {"filename": name, "file_data": data_url(block)}}
         case _:
             return None
 
@@ -273,8 +273,9 @@ def _text(text: str) -> JSON:
 
 
 def _image(block: ImageBlock) -> JSON:
-    return {"type": "image_url", "image_url": {"url": block.url or _data_url(block)}}
+    return {"type": "image_url", "image_url": {"url": block.url or data_url(block)}}
 
 
-def _data_url(block: ImageBlock | DocumentBlock) -> str:
+def data_url(block: ImageBlock | DocumentBlock) -> str:
+    """The data of a picture or document as a URL."""
     return f"data:{block.media_type};base64,{block.data}"

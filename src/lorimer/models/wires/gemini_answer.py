@@ -27,14 +27,13 @@ from lorimer.core.request import (
     UsageDelta,
 )
 from lorimer.models.credentials import ProviderCredentials
-from lorimer.models.errors import event_error, incomplete
+from lorimer.models.errors import incomplete
 from lorimer.models.wires.gemini_request import ORIGIN
 from lorimer.models.wires.shared import (
     Assembler,
     Text,
     array,
     count,
-    counted,
     mapping,
     string,
     tool_use,
@@ -123,14 +122,11 @@ class GeminiAnswer(Assembler):
         stop = StopReason.REFUSAL if self._blocked else _STOPS.get(self._finish)
         if stop not in (StopReason.END_TURN, StopReason.MAX_TOKENS):
             self._extra["stop_reason"] = self._finish
-        if self.dropped:
-            self._extra["dropped"] = list(self.dropped)
         stop = stop or StopReason.END_TURN
         if self._calls and stop is StopReason.END_TURN:
             stop = StopReason.TOOL_USE
         content = tuple([block for part in self._parts for block in _blocks(part)])
-        self.usage = counted(self.usage, self.sent, content, self._extra)
-        return Response(content, stop, self.usage, self._model, self._id, 0, self._extra)
+        return self._response(content, stop, self._extra)
 
     def _take(self, body: JSON, out: list[Delta]) -> None:
         if isinstance(body, list) and body:
@@ -139,9 +135,7 @@ class GeminiAnswer(Assembler):
             return
         chunk = mapping(body)
         if chunk.get("error"):
-            raise event_error(
-                self._provider, chunk["error"], usage=self.usage, credentials=self._credentials
-            )
+            raise self._failed(chunk["error"])
         if not self._id:
             self._id = string(chunk.get("responseId") or "")
         self._model = string(chunk.get("modelVersion") or self._model)

@@ -21,7 +21,7 @@ from lorimer.core.request import (
     UsageDelta,
 )
 from lorimer.models.credentials import ProviderCredentials
-from lorimer.models.errors import event_error, incomplete
+from lorimer.models.errors import incomplete
 from lorimer.models.wires.responses_request import ORIGIN
 from lorimer.models.wires.shared import (
     CUTTING,
@@ -29,7 +29,6 @@ from lorimer.models.wires.shared import (
     Text,
     array,
     count,
-    counted,
     mapping,
     shallow,
     string,
@@ -127,16 +126,12 @@ class ResponsesAnswer(Assembler):
         if not self.done:
             why = "it ended without response.completed"
             raise incomplete(self._provider, why, usage=self.usage)
-        if self.dropped:
-            self._extra["dropped"] = list(self.dropped)
         stop = self._stop
         if stop is StopReason.END_TURN and self._calls:
             stop = StopReason.TOOL_USE
         if self._refused:
             stop = StopReason.REFUSAL
-        content = self._content(cut=stop in CUTTING)
-        self.usage = counted(self.usage, self.sent, content, self._extra)
-        return Response(content, stop, self.usage, self._model, self._id, 0, self._extra)
+        return self._response(self._content(cut=stop in CUTTING), stop, self._extra)
 
     def _start(self, response: Mapping[str, JSON]) -> None:
         if self._id or self._items:
@@ -275,6 +270,3 @@ class ResponsesAnswer(Assembler):
             count(answer.get("reasoning_tokens")),
         )
         out.append(UsageDelta(self.usage))
-
-    def _failed(self, error: JSON) -> Exception:
-        return event_error(self._provider, error, usage=self.usage, credentials=self._credentials)

@@ -25,7 +25,7 @@ from lorimer.core.messages import (
     ToolUse,
 )
 from lorimer.core.request import OutputSchema, Request
-from lorimer.models.wires.chat_request import Encoded, Endpoint, most_tokens
+from lorimer.models.wires.chat_request import Encoded, Endpoint, data_url, most_tokens
 from lorimer.models.wires.shared import Turn, array, effort_of, mapping, turns, wire_id, wire_name
 from lorimer.models.wires.sse import parse_json
 from lorimer.models.wires.strict import closed
@@ -242,17 +242,13 @@ def _part(block: Block) -> JSON:
         case ImageBlock():
             return {
                 "type": "input_image",
-                "image_url": block.url or _data_url(block),
+                "image_url": block.url or data_url(block),
                 "detail": "auto",
             }
         case DocumentBlock() if block.url:
             return {"type": "input_file", "file_url": block.url}
         case DocumentBlock():
             name = block.title or f"document.{block.media_type.rpartition('/')[2]}"
-            return {"type": "input_file", "filename": name, "file_data": _data_url(block)}
+            return {"type": "input_file", "filename": name, "file_data": data_url(block)}
         case _:
             return None
-
-
-def _data_url(block: ImageBlock | DocumentBlock) -> str:
-    return f"data:{block.media_type};base64,{block.data}"

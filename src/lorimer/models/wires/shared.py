@@ -32,7 +32,7 @@ from lorimer.core.jsonable import JSON, clean, dumps
 from lorimer.core.messages import Block, DocumentBlock, Message, Role, ToolUse
 from lorimer.core.request import NO_USAGE, Delta, Request, Response, StopReason, Usage, UsageDelta
 from lorimer.models.credentials import ProviderCredentials
-from lorimer.models.errors import NETWORK_ERRORS, incomplete
+from lorimer.models.errors import NETWORK_ERRORS, event_error, incomplete
 from lorimer.models.estimate import CHARS_PER_TOKEN
 from lorimer.models.wires.sse import Event, LineTooLong, SSEParser, parse_json
 
@@ -95,6 +95,23 @@ class Assembler(ABC):
     @abstractmethod
     def finish(self) -> Response:
         """The answer. Raises APIError `exec.api.stream_incomplete` if it has not ended."""
+
+    def _response(
+        self, content: tuple[Block, ...], stop: StopReason, extra: dict[str, JSON]
+    ) -> Response:
+        """The answer with this content. Its usage, if not reported, is a guess, which `extra`
+        names."""
+        if self.dropped:
+            extra["dropped"] = list(self.dropped)
+        if not self.usage.total:
+            extra["usage_estimated"] = True
+            chars = sum(len(dumps(block.to_json())) for block in content)
+            self.usage = Usage(-(-self.sent // CHARS_PER_TOKEN), -(-chars // CHARS_PER_TOKEN))
+        return Response(content, stop, self.usage, self._model, self._id, 0, extra)
+
+    def _failed(self, error: JSON) -> APIError:
+        """The error for one that the provider reports within its answer."""
+        return event_error(self._provider, error, usage=self.usage, credentials=self._credentials)
 
 
 class Price(Protocol):
@@ -361,15 +378,3 @@ def string(value: JSON) -> str:
     if not isinstance(value, str):
         raise TypeError(f"a string was expected, not {type(value).__name__}")
     return value
-
-
-def counted(
-    usage: Usage, request_bytes: int, answer: Sequence[Block], extra: dict[str, JSON]
-) -> Usage:
-    """The usage of a complete answer: as reported, or a guess, which `extra` names, if a provider
-    reports nothing or only zeros."""
-    if usage.total:
-        return usage
-    extra["usage_estimated"] = True
-    chars = sum(len(dumps(block.to_json())) for block in answer)
-    return Usage(-(-request_bytes // CHARS_PER_TOKEN), -(-chars // CHARS_PER_TOKEN))

@@ -8,6 +8,7 @@ is offered, but not enforced.
 from __future__ import annotations
 
 import asyncio
+import os
 import secrets
 import socket
 import sys
@@ -69,7 +70,7 @@ class Outlet:
     def let_go(self) -> None:
         """The program has its descriptor, or was not started."""
         if self.theirs is not None:
-            socket.socket(fileno=self.theirs).close()
+            os.close(self.theirs)
             self.theirs = None
 
     async def serve(self) -> None:

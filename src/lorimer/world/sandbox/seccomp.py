@@ -121,10 +121,10 @@ def program(*, sockets: Sockets) -> bytes:
     arch, numbers = _MACHINES[platform.machine()]
     code = _refusing(arch, numbers)
     for name in ("clone", "unshare"):
-        code.block(numbers[name], _without_flags(_CLONE_NEWUSER))
+        code.block(numbers[name], _not_if(_ANY_BIT, _CLONE_NEWUSER))
     code.block(numbers["socket"], _sockets(sockets))
     # the number that marks descendants of a process
-    code.block(numbers["setrlimit"], _not_the_mark())
+    code.block(numbers["setrlimit"], _not_if(_EQUAL, _RLIMIT_RSS))
     code.block(numbers["prlimit64"], _own_limits())
     if sockets != "any":  # elsewhere there are no other processes
         _schedule_only_itself(code, numbers)
@@ -143,7 +143,7 @@ def code_program(*, network: bool) -> bytes:
     arch, numbers = _MACHINES[platform.machine()]
     code = _refusing(arch, numbers | _OF_CODE[platform.machine()])
     code.when(_EQUAL, numbers["unshare"], errno.EPERM)
-    code.block(numbers["clone"], _without_flags(_CLONE_NEW))
+    code.block(numbers["clone"], _not_if(_ANY_BIT, _CLONE_NEW))
     if not network:
         code.when(_EQUAL, numbers["socket"], errno.EPERM)
     _schedule_only_itself(code, numbers)
@@ -211,10 +211,11 @@ def _argument(index: int, *, high: bool = False) -> int:
     return _ARGUMENTS_AT + 8 * index + (4 if high else 0)
 
 
-def _without_flags(flags: int) -> _Code:
+def _not_if(test: int, value: int) -> _Code:
+    """Forbidden if the condition holds for the first argument."""
     body = _Code()
     body.load(_argument(0))
-    body.when(_ANY_BIT, flags, errno.EPERM)
+    body.when(test, value, errno.EPERM)
     body.give(_ALLOW)
     return body
 
@@ -246,14 +247,6 @@ def _only_tcp() -> _Code:
         body.steps.append((_EQUAL, 0, 1, protocol))
         body.give(_ALLOW)
     body.give(_ERRNO | errno.EPERM)
-    return body
-
-
-def _not_the_mark() -> _Code:
-    body = _Code()
-    body.load(_argument(0))
-    body.when(_EQUAL, _RLIMIT_RSS, errno.EPERM)
-    body.give(_ALLOW)
     return body
 
 
