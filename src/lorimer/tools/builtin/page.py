@@ -1,8 +1,8 @@
 """Converts HTML to readable text: headings, paragraphs, lists, tables, code, links.
 
 It takes one pass, in time linear in the length of the page. Parsers written in Python, that of the
-standard library included, take minutes of CPU for some pages of a megabyte that are made to be slow;
-those in C can be killed by some, and the program with them.
+standard library included, take minutes of CPU for some pages of a megabyte that are made to be
+slow; those in C can be killed by some, and the program with them.
 """
 
 from __future__ import annotations
