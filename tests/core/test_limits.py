@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from lorimer import ConfigError
 from lorimer.builder import PipelineBuilder
 from lorimer.core.errors import APIError, ExecutorErrorCode, LimitError
+from lorimer.core.jsonable import canonical
 from lorimer.core.limits import Limits
 from lorimer.core.manifest import EnvironmentManifest
 from lorimer.core.messages import TextBlock, ToolUse, canonical_message
@@ -113,6 +114,12 @@ def test_a_built_pipeline_is_bounded_by_what_it_was_told() -> None:
             assert model.calls == turns
 
     simulate(main)
+
+
+def test_equal_limits_are_written_alike() -> None:
+    whole = Limits(timeout_s=2, max_cost_usd=3, tool_timeout_s=4)
+    assert whole == Limits(timeout_s=2.0, max_cost_usd=3.0, tool_timeout_s=4.0)
+    assert canonical(whole.to_json()) == b'{"max_cost_usd":3.0,"timeout_s":2.0,"tool_timeout_s":4.0}'
 
 
 def test_limits_of_one_run_do_not_stay() -> None:
