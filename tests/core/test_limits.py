@@ -119,7 +119,9 @@ def test_a_built_pipeline_is_bounded_by_what_it_was_told() -> None:
 def test_equal_limits_are_written_alike() -> None:
     whole = Limits(timeout_s=2, max_cost_usd=3, tool_timeout_s=4)
     assert whole == Limits(timeout_s=2.0, max_cost_usd=3.0, tool_timeout_s=4.0)
-    assert canonical(whole.to_json()) == b'{"max_cost_usd":3.0,"timeout_s":2.0,"tool_timeout_s":4.0}'
+    assert (
+        canonical(whole.to_json()) == b'{"max_cost_usd":3.0,"timeout_s":2.0,"tool_timeout_s":4.0}'
+    )
 
 
 def test_limits_of_one_run_do_not_stay() -> None:
