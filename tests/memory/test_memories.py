@@ -62,6 +62,24 @@ def test_a_file_that_was_taken_away_is_told_and_one_of_another_folder_is_not(
     asyncio.run(main())
 
 
+def test_what_would_go_into_a_log_that_was_taken_away_is_refused(tmp_path: Path) -> None:
+    """SQLite goes on writing to it, and with it everything would be gone."""
+
+    async def main() -> None:
+        memory = SQLiteMemory(tmp_path / "memory.db")
+        await memory.put([MemoryItem("a", "one")])
+        (tmp_path / "memory.db-wal").rename(tmp_path / "elsewhere")
+        for _ in range(2):
+            with pytest.raises(MemoryFailed, match=r"memory\.db was moved, deleted or replaced"):
+                await memory.put([MemoryItem("b", "two")])
+        (tmp_path / "elsewhere").rename(tmp_path / "memory.db-wal")
+        await memory.put([MemoryItem("c", "three")])
+        assert ids(await memory.search("one two three", limit=5)) == ["c", "a"]
+        await memory.close()
+
+    asyncio.run(main())
+
+
 @pytest.mark.parametrize("kind", MADE)
 def test_what_is_put_is_found_replaced_and_forgotten(kind: str, tmp_path: Path) -> None:
     async def main() -> None:
