@@ -309,7 +309,7 @@ def _record(body: bytes) -> AuditRecord:
         dumps(whole)  # not of 1e999, which json.loads reads as infinite
         match whole:
             case {"kind": str(kind), "run": str(run), "time": int() | float() as at, "data": data}:
-                told = data if isinstance(data, Mapping) else {}
+                told: Mapping[str, JSON] = data if isinstance(data, Mapping) else {}
                 return AuditRecord(kind, run, float(at), told)
             case _:
                 pass
