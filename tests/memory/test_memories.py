@@ -169,6 +169,10 @@ def test_a_file_is_kept_and_has_scopes(tmp_path: Path) -> None:
         other.write_bytes(b"no database" * 100)
         with pytest.raises(MemoryFailed, match="other.db is not a SQLite database"):
             await SQLiteMemory(other).search("sky", limit=1)
+        with pytest.raises(MemoryFailed, match="cannot be opened: it is a folder"):
+            await SQLiteMemory(tmp_path).search("sky", limit=1)
+        with pytest.raises(MemoryFailed, match="cannot be opened: it is a device or a pipe"):
+            await SQLiteMemory("/dev/null").search("sky", limit=1)
         with pytest.raises(MemoryFailed, match="cannot be opened") as failed:
             await SQLiteMemory(other / "beneath.db").put([MemoryItem("a", "x")])
         assert "directory" in failed.value.hint

@@ -130,7 +130,7 @@ class SQLiteMemory:
                     with transaction(db, begin):
                         return work(db)
                 except (apsw.Error, OSError, UnicodeError) as error:
-                    what, hint = describe(error)
+                    what, hint = describe(error, self._path)
                     told = f"the memory {self._path} {what}"
                     raise MemoryFailed(told, hint=hint, cause=error) from error
 
