@@ -56,6 +56,26 @@ def test_runs_are_listed_and_shown(kept: Path) -> None:
     assert kinds == ["start", "tool"]
 
 
+@pytest.mark.parametrize(
+    "number",
+    ["1e999", "-1e999", f"1{'0' * 400}", "1" * 5_000],
+    ids=["infinite", "minus", "no float", "no int"],
+)
+@pytest.mark.parametrize("place", ["$.time", "$.data.time", "$.data.runtime_s", "$.data.cost_nano"])
+def test_a_record_with_a_number_that_is_none_hides_no_other(
+    kept: Path, number: str, place: str
+) -> None:
+    db = apsw.Connection(str(kept))
+    db.execute("UPDATE audit SET body = json_set(body, ?, json(?))", (place, number))
+    db.close()
+    for words in (["ls"], ["show"]):
+        run = ["r2"] * (words == ["show"])
+        for form in ([], ["--json"]):
+            told = invoke("audit", *words, "audit.db", *run, *form)
+            assert told.exit_code in (0, 2), told.stderr
+            assert "unexpected" not in told.stderr
+
+
 def test_a_log_is_verified_with_its_key_and_from_a_head_on(
     kept: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -7,6 +7,7 @@ import shlex
 import signal
 import subprocess
 import sys
+import threading
 from pathlib import Path
 from tempfile import TemporaryFile
 
@@ -14,7 +15,7 @@ import pytest
 
 from lorimer.cli import main
 from lorimer.cli.fail import INTERRUPTED
-from lorimer.testing.fake_server import FakeLLMServer, Turn
+from lorimer.testing.fake_server import FakeLLMServer, SeenRequest, Turn
 from tests.cli.support import PATIENCE_S, Done, invoke, last_run, listed
 from tests.forker import Forked
 
@@ -185,6 +186,32 @@ def test_an_answer_that_nothing_takes_is_kept(form: str) -> None:
         f"lorimer runs show {last_run()[:12]}"
     )
     assert "Traceback" not in done.err
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="a pipe stands for a disk that fills")
+def test_a_run_whose_recording_finds_no_room_goes_on(own_place: Path) -> None:
+    pipe = own_place / "said.jsonl"
+    os.mkfifo(pipe)
+
+    def read_its_first_line() -> None:
+        with pipe.open("rb") as reader:
+            reader.readline()
+
+    reading = threading.Thread(target=read_its_first_line)
+    reading.start()
+
+    def answered(request: SeenRequest) -> Turn:
+        reading.join()
+        return Turn(text="Hello.")
+
+    with FakeLLMServer(answered) as server:
+        done = invoke(*asks(server), "--record", str(pipe))
+    reading.join()
+    assert (done.exit_code, done.stdout) == (1, "Hello.\n")
+    assert done.stderr.splitlines()[-1] == (
+        f"error: the recording is not whole: {pipe} cannot be written: Broken pipe"
+    )
+    assert [run["status"] for run in listed()] == ["ok"]
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="/dev/full")

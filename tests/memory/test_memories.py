@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import resource
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, cast
 
 import apsw
 import pytest
@@ -21,7 +22,7 @@ from lorimer.core.errors import ConfigError, MemoryFailed
 from lorimer.core.events import Event
 from lorimer.core.messages import Message, ToolUse
 from lorimer.core.request import Request
-from lorimer.journal import MemoryJournal
+from lorimer.journal import MemoryJournal, SQLiteJournal
 from lorimer.memory import InMemory, Memory, MemoryItem, SQLiteMemory
 from lorimer.models import Models
 from lorimer.testing import (
@@ -57,6 +58,24 @@ def test_a_file_that_was_taken_away_is_told_and_one_of_another_folder_is_not(
         (tmp_path / "memory.db").rename(tmp_path / "elsewhere.db")
         with pytest.raises(MemoryFailed, match=r"memory\.db was moved, deleted or replaced while"):
             await memory.put([MemoryItem("c", "three")])
+        await memory.close()
+
+    asyncio.run(main())
+
+
+def test_what_would_go_into_a_log_that_was_taken_away_is_refused(tmp_path: Path) -> None:
+    """SQLite goes on writing to it, and with it everything would be gone."""
+
+    async def main() -> None:
+        memory = SQLiteMemory(tmp_path / "memory.db")
+        await memory.put([MemoryItem("a", "one")])
+        (tmp_path / "memory.db-wal").rename(tmp_path / "elsewhere")
+        for _ in range(2):
+            with pytest.raises(MemoryFailed, match=r"memory\.db was moved, deleted or replaced"):
+                await memory.put([MemoryItem("b", "two")])
+        (tmp_path / "elsewhere").rename(tmp_path / "memory.db-wal")
+        await memory.put([MemoryItem("c", "three")])
+        assert ids(await memory.search("one two three", limit=5)) == ["c", "a"]
         await memory.close()
 
     asyncio.run(main())
@@ -150,6 +169,10 @@ def test_a_file_is_kept_and_has_scopes(tmp_path: Path) -> None:
         other.write_bytes(b"no database" * 100)
         with pytest.raises(MemoryFailed, match="other.db is not a SQLite database"):
             await SQLiteMemory(other).search("sky", limit=1)
+        with pytest.raises(MemoryFailed, match="cannot be opened: it is a folder"):
+            await SQLiteMemory(tmp_path).search("sky", limit=1)
+        with pytest.raises(MemoryFailed, match="cannot be opened: it is a device or a pipe"):
+            await SQLiteMemory("/dev/null").search("sky", limit=1)
         with pytest.raises(MemoryFailed, match="cannot be opened") as failed:
             await SQLiteMemory(other / "beneath.db").put([MemoryItem("a", "x")])
         assert "directory" in failed.value.hint
@@ -339,6 +362,58 @@ class Hanging(InMemory):
     async def pinned(self, *, limit: int) -> Sequence[MemoryItem]:
         await self._maybe("pinned")
         return []
+
+
+ODD: dict[str, Any] = {
+    "endless": MemoryItem("a", "hello", importance=math.inf),
+    "no number": MemoryItem("a", "hello", time=math.nan),
+    "no text": replace(MemoryItem("a", "hello"), text=cast(Any, 5)),
+}
+
+
+@pytest.mark.parametrize("what", ODD)
+@pytest.mark.parametrize("kind", ["search", "pinned"])
+def test_a_run_does_without_a_memory_whose_items_cannot_be_recorded(
+    what: str, kind: str, tmp_path: Path
+) -> None:
+    class Odd(InMemory):
+        async def search(self, query: str, *, limit: int) -> Sequence[MemoryItem]:
+            return [ODD[what]] if kind == "search" else []
+
+        async def pinned(self, *, limit: int) -> Sequence[MemoryItem]:
+            return [ODD[what]] if kind == "pinned" else []
+
+    async def main(world: SimulatedWorld) -> None:
+        journal = SQLiteJournal(tmp_path / "runs.db", world=world, threads=False)
+        pipeline = chat(world, ["fine"], Odd(), journal=journal)
+        failed: list[str] = []
+        pipeline.on("memory.failed", lambda event: failed.append(str(event.data["error"])))
+        assert (await pipeline.run("hello")).text == "fine"
+        assert len(failed) == 1
+        assert "must be" in failed[0] or "NaN" in failed[0]
+        await journal.close()
+
+    simulate(main)
+
+
+@pytest.mark.parametrize("what", ODD)
+@pytest.mark.parametrize("kind", MADE)
+def test_an_item_that_no_run_could_use_is_refused(kind: str, what: str, tmp_path: Path) -> None:
+    async def main() -> None:
+        memory = MADE[kind](tmp_path)
+        with pytest.raises(ConfigError, match="item 'a': an item's "):
+            await memory.put([MemoryItem("b", "hello"), ODD[what]])
+        assert await memory.search("hello", limit=5) == []
+        if isinstance(memory, SQLiteMemory):
+            await memory.put([MemoryItem("b", "hello")])
+            await memory.close()
+            db = apsw.Connection(str(tmp_path / "memory.db"))
+            db.execute("UPDATE item SET time = 9e999, importance = -9e999")  # by hand
+            db.close()
+            assert await memory.search("hello", limit=5) == [MemoryItem("b", "hello")]
+            await memory.close()
+
+    asyncio.run(main())
 
 
 @pytest.mark.parametrize("call", ["put", "search", "pinned"])
@@ -633,7 +708,7 @@ def test_a_file_that_others_open_at_this_moment_is_waited_for(tmp_path: Path) ->
         ([], "must be an object"),
         ({"id": 3, "text": "x"}, "must be text"),
         ({"id": "a", "text": "x", "tags": "y"}, "its tags a list"),
-        ({"id": "a", "text": "x", "time": "now"}, "must be numbers"),
+        ({"id": "a", "text": "x", "time": "now"}, "must be finite numbers"),
     ],
 )
 def test_what_is_no_item_is_said(data: Any, told: str) -> None:

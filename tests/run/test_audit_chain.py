@@ -303,11 +303,12 @@ def test_verify_agrees_with_itself_whatever_is_around(made: Made, tmp_path: Path
     store.close()
 
 
-def test_a_log_that_was_taken_away_while_it_is_written_is_told(tmp_path: Path) -> None:
-    sealer, path = Sealer(KEY), tmp_path / "audit.db"
-    store = SQLiteAudit(path)
+@pytest.mark.parametrize("name", ["audit.db", "audit.db-wal"])
+def test_a_log_that_was_taken_away_while_it_is_written_is_told(name: str, tmp_path: Path) -> None:
+    sealer = Sealer(KEY)
+    store = SQLiteAudit(tmp_path / "audit.db")
     store.append([b"{}"], sealer)
-    path.rename(tmp_path / "hidden.db")
+    (tmp_path / name).rename(tmp_path / "hidden.db")
     with pytest.raises(StoreFailed, match="was moved, deleted or replaced while it was open"):
         store.append([b"{}"], sealer)
     store.close()

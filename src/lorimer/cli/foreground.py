@@ -13,7 +13,7 @@ from lorimer.cli.approve import TerminalApprover, can_ask
 from lorimer.cli.call import Call
 from lorimer.cli.drive import Drive, primed
 from lorimer.cli.error_context import remember_secrets
-from lorimer.cli.fail import Fault
+from lorimer.cli.fail import FAILED, Fault, report
 from lorimer.cli.owner import own_name
 from lorimer.cli.policy_files import mode_of, read_policy_files
 from lorimer.cli.progress import screen_for
@@ -58,17 +58,25 @@ async def begin(
     """Run a new task to its end; returns the exit code. `record`: the file for its model calls."""
     world = RealWorld()
     prepared = await prepare(manifest, terms, world)
+    recording: Lines | None = None
     async with AsyncExitStack() as files, opened(store_path(terms.store), world) as journal:
         if record is not None:
-            recorder = Recorder(prepared.models, files.enter_context(Lines(record)).write)
-            prepared = replace(prepared, models=recorder)
-        return await drive(
+            recording = Lines(record)
+            files.callback(recording.close)
+            prepared = replace(prepared, models=Recorder(prepared.models, recording.write))
+            if recording.lost:
+                raise Fault(recording.lost)
+        code = await drive(
             prepared,
             Story(),
             journal,
             world,
             lambda pipeline: pipeline.run(task, limits=limits, raise_on_error=False),
         )
+    if recording is not None and recording.lost:  # the run went on: its answers are paid for
+        report(f"the recording is not whole: {recording.lost}")
+        return code or FAILED
+    return code
 
 
 @dataclass(frozen=True, slots=True)

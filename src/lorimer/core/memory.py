@@ -7,6 +7,7 @@ Shipped: `lorimer.memory`. Written by stages 18 and 19, read by stage 2.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from math import isfinite
 from typing import Final, Protocol, runtime_checkable
 
 from lorimer.core.jsonable import JSON
@@ -67,8 +68,8 @@ class MemoryItem:
             raise ValueError(
                 "an item's id, text, kind and session_id must be text, its tags a list"
             )
-        if not all(isinstance(number, int | float) for number in numbers):
-            raise ValueError("an item's time and importance must be numbers")
+        if not all(isinstance(number, int | float) and isfinite(number) for number in numbers):
+            raise ValueError("an item's time and importance must be finite numbers")
         item_id, text, kind, session_id = map(str, texts)
         time, importance = [float(n) for n in numbers if isinstance(n, int | float)]
         told = tuple(map(str, tags)) if isinstance(tags, Sequence) else ()

@@ -5,13 +5,20 @@ from __future__ import annotations
 from typing import cast
 
 from lorimer.core.arguments import each_of
+from lorimer.core.errors import ConfigError
 from lorimer.core.memory import MemoryItem
 
 
 def some_items(items: object) -> tuple[MemoryItem, ...]:
     """Raises ConfigError."""
-    found = each_of("items", items, MemoryItem, '[MemoryItem("tea", "Bob drinks tea.")]')
-    return cast("tuple[MemoryItem, ...]", found)
+    given = each_of("items", items, MemoryItem, '[MemoryItem("tea", "Bob drinks tea.")]')
+    found = cast("tuple[MemoryItem, ...]", given)
+    for item in found:
+        try:
+            MemoryItem.from_json(item.to_json())
+        except ValueError as error:
+            raise ConfigError(f"item {item.id!r}: {error}") from None
+    return found
 
 
 def some_ids(ids: object) -> tuple[str, ...]:

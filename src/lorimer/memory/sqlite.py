@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from math import isfinite
 from pathlib import Path
 from threading import Lock
 from typing import Final, TypeVar
@@ -17,6 +18,7 @@ from lorimer.journal.sqlite.database import (
     Database,
     Row,
     Rows,
+    Value,
     connect,
     make_private,
     number,
@@ -128,7 +130,7 @@ class SQLiteMemory:
                     with transaction(db, begin):
                         return work(db)
                 except (apsw.Error, OSError, UnicodeError) as error:
-                    what, hint = describe(error)
+                    what, hint = describe(error, self._path)
                     told = f"the memory {self._path} {what}"
                     raise MemoryFailed(told, hint=hint, cause=error) from error
 
@@ -205,9 +207,13 @@ def _item(row: Row) -> MemoryItem:
         str(item_id),
         str(text),
         str(kind),
-        float(time) if isinstance(time, int | float) else 0.0,
+        _finite(time, 0.0),
         str(session_id),
-        float(importance) if isinstance(importance, int | float) else 0.5,
+        _finite(importance, 0.5),
         bool(pinned),
         tuple(str(tags).split("\n")) if tags else (),
     )
+
+
+def _finite(value: Value, otherwise: float) -> float:
+    return float(value) if isinstance(value, int | float) and isfinite(value) else otherwise

@@ -126,7 +126,12 @@ class MemoryRetriever(Retriever):
             if len(more) >= config.top_k or len(found) < limit:
                 break
         fitting = _fitted([*items.values(), *more[: config.top_k]], config.max_chars)
-        return {"items": [item.to_json() for item in fitting]}
+        return {"items": [_checked(item).to_json() for item in fitting]}
+
+
+def _checked(item: MemoryItem) -> MemoryItem:
+    """Raises ValueError for what could not be read when the run is resumed."""
+    return MemoryItem.from_json(item.to_json())
 
 
 def _unseen(items: Sequence[MemoryItem], state: PipelineState) -> list[MemoryItem]:

@@ -2,20 +2,17 @@
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import AsyncGenerator, Awaitable, Callable
+from collections.abc import AsyncGenerator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from typing import Final, TypeAlias
+from typing import TypeAlias
 
 from lorimer.core.errors import ExecutorErrorCode, JournalError, LimitError
 from lorimer.core.events import Event
 from lorimer.core.journal import Journal
 from lorimer.core.jsonable import JSON, dumps
+from lorimer.testing.promises import AnyPromise
 from lorimer.world.real import RealWorld
-
-ASK_S: Final = 60.0
-"""Seconds that a promise may take; a journal that does not answer breaks it."""
 
 
 class TurnedWorld(RealWorld):
@@ -85,34 +82,15 @@ def as_text(fact: Event) -> str:
     return dumps(fact.to_json())
 
 
-Ask: TypeAlias = Callable[[Bench], Awaitable[None]]
-
-
-@dataclass(frozen=True, slots=True)
-class Promise:
+class Promise(AnyPromise[Bench, Opener]):
     """One guarantee of every journal."""
 
-    ask: Ask
-
-    def __str__(self) -> str:
-        return self.ask.__name__
-
-    @property
-    def title(self) -> str:
-        """The promise in a sentence."""
-        return " ".join((self.ask.__doc__ or "").split())
-
-    def run(self, open: Opener) -> None:
-        """Raises AssertionError if it is not kept, and whatever else escapes from the journal. Runs
-        its own event loop: call it from synchronous code."""
-        asyncio.run(self._asked(open))
-
-    async def _asked(self, open: Opener) -> None:
+    async def asked(self, open: Opener) -> None:
+        """Ask it of an empty journal, which is closed afterwards."""
         world = TurnedWorld()
         journal = open(world)
         try:
-            async with asyncio.timeout(ASK_S):
-                await self.ask(Bench(journal, world, open))
+            await self.ask(Bench(journal, world, open))
         finally:
             await journal.close()
 

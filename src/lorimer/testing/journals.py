@@ -12,7 +12,6 @@ failure is not tested here: see `marks.py` and `audit.py`, and the campaigns of 
 from __future__ import annotations
 
 import asyncio
-import traceback
 from collections.abc import Sequence
 from contextlib import aclosing
 from typing import Final
@@ -30,6 +29,7 @@ from lorimer.testing.journal_bench import (
     as_text,
     refused,
 )
+from lorimer.testing.promises import broken
 
 __all__ = ["PROMISES", "Bench", "Opener", "Promise", "TurnedWorld", "check"]
 
@@ -41,13 +41,7 @@ _CONFLICT: Final = ExecutorErrorCode.EXEC_JOURNAL_CONFLICT
 def check(open: Opener, promises: Sequence[Promise] = ()) -> str:
     """Test all of them, or those given, and report: "" if all are kept, else a paragraph for each
     that is not. Call it from synchronous code."""
-    broken: list[str] = []
-    for promise in promises or PROMISES:
-        try:
-            promise.run(open)
-        except Exception:  # noqa: BLE001 - whatever it is, it is reported
-            broken.append(f"{promise}: {promise.title}\n{traceback.format_exc()}")
-    return "\n".join(broken)
+    return broken(promises or PROMISES, open)
 
 
 # --- facts ------------------------------------------------------------------------------------

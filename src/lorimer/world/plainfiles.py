@@ -6,7 +6,6 @@ from __future__ import annotations
 import os
 import shutil
 from pathlib import Path
-from types import TracebackType
 
 from lorimer.core.errors import ConfigError
 
@@ -33,6 +32,8 @@ class Lines:
     def __init__(self, path: str | Path) -> None:
         """Raises ConfigError."""
         self._path = path
+        self.lost = ""
+        """Why a line could not be written; "": all were."""
         try:
             number = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
         except OSError as error:
@@ -40,27 +41,20 @@ class Lines:
         self._file = os.fdopen(number, "w", encoding="utf-8", errors="replace", newline="\n")
 
     def write(self, line: str) -> None:
-        """Add a line. Raises ConfigError."""
-        try:
-            self._file.write(line + "\n")
-            self._file.flush()
-        except OSError as error:
-            raise ConfigError(f"{self._path} cannot be written: {_why(error)}") from None
+        """Add a line, unless one before it could not be written."""
+        if not self.lost:
+            try:
+                self._file.write(line + "\n")
+                self._file.flush()
+            except OSError as error:
+                self.lost = f"{self._path} cannot be written: {_why(error)}"
 
-    def __enter__(self) -> Lines:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def close(self) -> None:
+        """May be called twice."""
         try:
             self._file.close()
-        except OSError as lost:  # retries what `write` could not write
-            if error is None:
-                raise ConfigError(f"{self._path} cannot be written: {_why(lost)}") from None
+        except OSError as error:  # retries what `write` could not write
+            self.lost = self.lost or f"{self._path} cannot be written: {_why(error)}"
 
 
 def _why(error: OSError | UnicodeDecodeError) -> str:

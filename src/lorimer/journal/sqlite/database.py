@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Generator, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from errno import EACCES
 from typing import Final, NoReturn, Protocol, TypeAlias, cast
 
@@ -60,6 +60,9 @@ class Database:
         self._connection = connection
         self._file = file
         self._known = os.stat(file) if file else None
+        self.filename_wal: Final = connection.filename_wal
+        """Path of the write-ahead log; "": there is none."""
+        self._known_log: os.stat_result | None = None
         self.execute = connection.execute
         """Runs statements; returns the result of the last one."""
         self.write = connection.cursor().execute
@@ -90,19 +93,21 @@ class Database:
         raise Inherited(self._file)
 
     def check_in_place(self) -> None:
-        """Raises FileMoved when another file, or none, is at the path of this one. About 2 us."""
-        if self._known is not None:
-            check_same_file(self._file, self._known)
+        """Raises FileMoved when another file, or none, is at the path of this one, or of the
+        write-ahead log that there was at the first check. About 4 us; may be called at any time."""
+        if self._known is None:
+            return
+        _check_same_file(self._file, self._known)
+        if self._known_log is not None:
+            _check_same_file(self.filename_wal, self._known_log)
+        else:
+            with suppress(OSError):
+                self._known_log = os.stat(self.filename_wal)
 
     @property
     def in_transaction(self) -> bool:
         """Whether a transaction is open."""
         return self._connection.in_transaction
-
-    @property
-    def filename_wal(self) -> str:
-        """Path of the write-ahead log; "": there is none."""
-        return self._connection.filename_wal
 
 
 def connect(path: str, vfs: str | None, *, create: bool) -> Database:
@@ -118,7 +123,7 @@ def connect(path: str, vfs: str | None, *, create: bool) -> Database:
     return db
 
 
-def check_same_file(path: str, known: os.stat_result) -> None:
+def _check_same_file(path: str, known: os.stat_result) -> None:
     """Raises FileMoved unless `path` is the file that was `known`. Does not raise if this process
     has lost the permission to check."""
     try:

@@ -27,13 +27,7 @@ class Inherited(OSError):
 
 def explain(error: Exception, path: str) -> JournalError:
     """The JournalError `exec.journal.failed` for an error of SQLite or the file system."""
-    what, hint = describe(error)
-    if os.path.isdir(path):
-        what, hint = "cannot be opened: it is a folder", "Name a file in it."
-    elif os.path.exists(path) and not os.path.isfile(path):
-        what, hint = "cannot be opened: it is a device or a pipe", "Give the path of a file."
-    elif isinstance(error, UnicodeEncodeError) and not _is_unicode(path):
-        what, hint = "cannot be opened: its path is not UTF-8", "Give a path that is."
+    what, hint = describe(error, path)
     return JournalError(f"the journal {path} {what}", hint=hint, cause=error)
 
 
@@ -41,9 +35,15 @@ def _is_unicode(path: str) -> bool:
     return path == path.encode("utf-8", "replace").decode()
 
 
-def describe(error: Exception) -> tuple[str, str]:
+def describe(error: Exception, path: str) -> tuple[str, str]:
     """What is wrong with a file, as the end of a sentence, and a hint for fixing it."""
+    if os.path.isdir(path):
+        return "cannot be opened: it is a folder", "Name a file in it."
+    if os.path.exists(path) and not os.path.isfile(path):
+        return "cannot be opened: it is a device or a pipe", "Give the path of a file."
     match error:
+        case UnicodeEncodeError() if not _is_unicode(path):
+            what, hint = "cannot be opened: its path is not UTF-8", "Give a path that is."
         case _ if _is_full(error):
             what, hint = "cannot grow: the disk is full", f"Free some space. {_INTACT}"
         case apsw.BusyError() | apsw.LockedError() | apsw.ProtocolError():

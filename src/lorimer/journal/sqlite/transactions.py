@@ -108,7 +108,6 @@ class Transactions:
         if self._broken is None and log is not None and db is not None:
             try:
                 log.sync()
-                log.check_in_place()
                 db.check_in_place()
             except Exception as failure:  # noqa: BLE001 - raised in the tasks that wait for it
                 return self._stop_writing(failure)
@@ -180,6 +179,7 @@ class Transactions:
                 self._wal = WriteAheadLog(self._db.filename_wal, self._vfs)
                 in_wal, moved = self._db.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_NOOP)
                 self._wal_pages, self._wal_fresh = in_wal, in_wal == moved
+                self._db.check_in_place()  # from now on it is known which files these are
             self._transact(self._db, jobs)
         except Exception as error:  # noqa: BLE001 - raised in the task that waits for it
             if len(jobs) > 1 and not isinstance(error, (JournalError, *LOCKED)):
@@ -216,7 +216,7 @@ class Transactions:
     def _explained(self, error: Exception) -> Exception:
         if lost_sync(error):
             return self._stop_writing(error)
-        known = isinstance(error, apsw.Error | UnicodeError)
+        known = isinstance(error, apsw.Error | OSError | UnicodeError)
         return explain(error, self._path) if known else error
 
     def _stop_writing(self, error: Exception) -> JournalError:

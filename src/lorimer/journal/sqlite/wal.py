@@ -12,8 +12,6 @@ from typing import Final, Protocol, cast
 
 import apsw
 
-from lorimer.journal.sqlite.database import check_same_file
-
 flush = os.fdatasync if sys.platform == "linux" else os.fsync  # as SQLite does
 
 
@@ -37,8 +35,6 @@ class WriteAheadLog:
         self._path, self._vfs = path, vfs
         self._file: _File | None = None
         self._descriptor = -1
-        self._known: os.stat_result | None = None
-        """Identity of the open file, which does not change."""
 
     def sync(self) -> None:
         """When this returns, everything that was in the log before survives a power failure.
@@ -52,20 +48,13 @@ class WriteAheadLog:
             return
         if self._descriptor < 0:
             self._descriptor = os.open(self._path, os.O_RDWR | os.O_CLOEXEC)
-            self._known = os.fstat(self._descriptor)
         flush(self._descriptor)
-
-    def check_in_place(self) -> None:
-        """Raises FileMoved when another file, or none, is at the path of the log that was
-        synced."""
-        if self._known is not None:
-            check_same_file(self._path, self._known)
 
     def close(self) -> None:
         """May be called twice."""
         file, self._file = self._file, None
         if file is not None:
             file.xClose()
-        descriptor, self._descriptor, self._known = self._descriptor, -1, None
+        descriptor, self._descriptor = self._descriptor, -1
         if descriptor >= 0:
             os.close(descriptor)

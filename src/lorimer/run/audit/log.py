@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Final, Protocol, TypeVar, cast
 
 from lorimer.core.arguments import check_port
-from lorimer.core.jsonable import JSON, canonical
+from lorimer.core.jsonable import JSON, canonical, dumps
 from lorimer.core.record import record
 from lorimer.core.redaction import of_environment, veiled
 from lorimer.core.world import World
@@ -306,13 +306,16 @@ def _record(body: bytes) -> AuditRecord:
     """Stored records are untrusted: anything that is not a record is read as an empty one."""
     try:
         whole = cast(JSON, json.loads(body))
-    except (ValueError, RecursionError):
-        whole = None
-    match whole:
-        case {"kind": str(kind), "run": str(run), "time": int() | float() as time, "data": data}:
-            return AuditRecord(kind, run, time, data if isinstance(data, Mapping) else {})
-        case _:
-            return AuditRecord("damaged", "", 0.0, {})
+        dumps(whole)  # not of 1e999, which json.loads reads as infinite
+        match whole:
+            case {"kind": str(kind), "run": str(run), "time": int() | float() as at, "data": data}:
+                told: Mapping[str, JSON] = data if isinstance(data, Mapping) else {}
+                return AuditRecord(kind, run, float(at), told)
+            case _:
+                pass
+    except (ValueError, OverflowError, RecursionError):
+        pass
+    return AuditRecord("damaged", "", 0.0, {})
 
 
 def _bytes(value: JSON) -> bytes:

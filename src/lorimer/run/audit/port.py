@@ -7,6 +7,7 @@ audit shows what a host is accountable for. Nothing is resumed, replayed or deci
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Mapping
 from dataclasses import field
 from typing import Protocol
@@ -201,4 +202,6 @@ def _text(data: Mapping[str, JSON], name: str) -> str:
 
 def _number(data: Mapping[str, JSON], name: str) -> float:
     value = data.get(name)
-    return value if isinstance(value, int | float) and not isinstance(value, bool) else 0.0
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return 0.0
+    return value if abs(value) <= sys.float_info.max else 0.0

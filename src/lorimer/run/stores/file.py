@@ -91,7 +91,7 @@ class StoreFile:
 
     def failed(self, error: Exception) -> StoreFailed:
         """An error of SQLite or the file system, worded for people."""
-        what, hint = describe(error)
+        what, hint = describe(error, self.path)
         return StoreFailed(f"the store {self.path} {what}", hint=hint, cause=error)
 
     def _do(self, begin: str, work: Callable[[Database], T]) -> T:
