@@ -5,6 +5,8 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from collections.abc import Set as AbstractSet
+from contextlib import suppress
 
 import anyio
 import httpx2
@@ -23,20 +25,22 @@ Work = Callable[[World], Awaitable[str]]
 
 class Doing(Tool):
     name = "Doing"
-    effects = frozenset({"read"})
 
-    def __init__(self, work: Work) -> None:
+    def __init__(self, work: Work, effects: AbstractSet[str]) -> None:
         self._work = work
+        self.effects = frozenset(effects)
 
     async def execute(self, input: ToolInput, context: ToolContext) -> ToolResult:
         return ToolResult(await self._work(context.world))
 
 
-def agent(work: Work, world: World | None = None) -> Pipeline:
+def agent(
+    work: Work, world: World | None = None, effects: AbstractSet[str] = frozenset({"read"})
+) -> Pipeline:
     model = ScriptedModel([[ToolUse("1", "Doing", {})], "done"])
     models = Models(providers={"scripted": model})
     return PipelinePresets.agent(
-        model="scripted:m", models=models, tools=[Doing(work)], world=world
+        model="scripted:m", models=models, tools=[Doing(work, effects)], world=world
     )
 
 
@@ -183,6 +187,44 @@ def test_a_caller_that_is_cancelled_after_such_a_group_ends_the_run() -> None:
             await task
         (row,) = await pipeline.journal.runs()
         assert row.status == "cancelled"
+
+    simulate(main)
+
+
+def test_what_a_tool_has_cancelled_during_a_shutdown_cancels_no_caller() -> None:
+    async def work(world: World) -> str:
+        other = asyncio.get_running_loop().create_task(slow(world))
+        await world.sleep(1)
+        other.cancel()
+        return await other
+
+    async def main(world: World) -> None:
+        pipeline = agent(work, world, effects={"send"})
+        task = asyncio.get_running_loop().create_task(pipeline.run("go", raise_on_error=False))
+        await world.sleep(0.5)
+        pipeline.shut_down()
+        result = await task
+        assert (result.status, result.steps[0].is_error) == ("suspended", True)
+
+    simulate(main)
+
+
+def test_a_run_whose_tool_makes_its_own_of_the_cancellation_returns() -> None:
+    """`asyncio.gather` raises a new CancelledError if what it waited for last has ended."""
+
+    async def ends(world: World) -> None:
+        with suppress(asyncio.CancelledError):
+            await world.sleep(60)
+
+    async def work(world: World) -> str:
+        return str(await asyncio.gather(ends(world), return_exceptions=True))
+
+    async def main(world: World) -> None:
+        pipeline = agent(work, world)
+        task = asyncio.get_running_loop().create_task(pipeline.run("go", raise_on_error=False))
+        await world.sleep(1)
+        pipeline.cancel()
+        assert (await task).status == "cancelled"
 
     simulate(main)
 

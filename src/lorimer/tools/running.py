@@ -15,6 +15,7 @@ from typing import Any, Final, TypeVar
 
 from anyio import CancelScope, current_effective_deadline
 
+from lorimer.core.cancel import Stopped
 from lorimer.core.context import OutcomeUnknown, RunContext
 from lorimer.core.errors import ExecutorErrorCode, LorimerError, ToolExecutionError
 from lorimer.core.first_wait import OVER
@@ -109,7 +110,7 @@ async def within(
         if not cancelled and not _repeated():
             cancels.take_back()
         run.cancellation.note_cancelled(cancels.first)
-    if cancelled and (run.reason is not None or run.cancellation.cancelled_here()):
+    if isinstance(error, Stopped) or (cancelled and run.cancellation.cancelled_here()):
         raise error
     late = scope.cancel_called and asyncio.get_running_loop().time() >= scope.deadline
     if late or (scope.cancel_called and cancelled):
