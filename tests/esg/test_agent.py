@@ -563,6 +563,49 @@ def test_what_touched_the_outside_runs_again_only_when_it_is_named(tmp_path: Pat
     assert log.read_text() == "saved\nsaved\n"
 
 
+def test_what_a_step_shows_first_is_told_behind_many_that_only_ran_again(tmp_path: Path) -> None:
+    save = "with open('log.txt', 'w') as file:\n    file.write('saved')\na0 = 0"
+    more = [a("step", id=f"s{n}", code=f"a{n} = a{n - 1} + 1\na{n}") for n in range(1, 6)]
+
+    async def main() -> str:
+        pipeline = agent(
+            tmp_path,
+            [
+                a("step", id="save", code=save),
+                *more,
+                "done",
+                a("step", id="use", code="a5 + 1"),
+                a("replay", again=["save"]),
+                "done",
+            ],
+        )
+        await pipeline.run("go")
+        return str((await pipeline.run("go on")).steps[1].content)
+
+    assert asyncio.run(main()).endswith("\n\n[use]\n6")
+
+
+def test_a_step_of_before_that_shows_something_else_tells_it(tmp_path: Path) -> None:
+    (tmp_path / "a.txt").write_text("31")
+
+    async def main() -> str:
+        pipeline = agent(
+            tmp_path,
+            [
+                a("step", id="one", code="from pathlib import Path"),
+                a("step", id="read", code="text = Path('a.txt').read_text()\nint(text)"),
+                "done",
+                a("step", id="use", code="len(text)"),
+                "done",
+            ],
+        )
+        await pipeline.run("go")
+        (tmp_path / "a.txt").write_text("3")
+        return str((await pipeline.run("go on")).steps[0].content)
+
+    assert "[read]\n3\n" in asyncio.run(main())
+
+
 def test_a_program_that_a_step_started_is_not_started_by_an_edit_elsewhere(tmp_path: Path) -> None:
     found = told(
         tmp_path,

@@ -112,6 +112,17 @@ def test_what_it_writes_and_how_it_ends(tmp_path: Path) -> None:
     in_a_run(tmp_path, main)
 
 
+def test_why_it_failed_is_told_at_each_look(tmp_path: Path) -> None:
+    async def main(calls: Calls) -> None:
+        name = await calls.bash("echo 'MemoryError: no' && exit 1")
+        told = "[exec.tool.out_of_memory: it wanted more memory than there is]\n[exit code 1]"
+        assert await calls.monitor(name) == f"MemoryError: no\n{told}"
+        assert await calls.monitor(name) == told
+        assert calls.bench.facts[-1][1]["error"] == "exec.tool.out_of_memory"
+
+    in_a_run(tmp_path, main)
+
+
 def test_a_secret_is_not_told_in_two_halves(tmp_path: Path) -> None:
     secret = "tr0ub4dor-and-3-tr0ub"
     first, rest = secret[:9], secret[9:]

@@ -463,6 +463,14 @@ def test_options_go_by_name() -> None:
     assert caught.value.hint == "@tool(name='forecast')"
 
 
+def test_a_method_of_a_class_is_made_a_tool_outside_of_it() -> None:
+    def names(cls: type, letter: str) -> list[str]:
+        return [letter]
+
+    with pytest.raises(ConfigError, match="needs a function, not a classmethod"):
+        tool(effects=["read"])(classmethod(names))  # type: ignore[arg-type]  # pyright: ignore
+
+
 @pytest.mark.parametrize(
     ("text", "description", "notes"),
     [

@@ -83,8 +83,13 @@ def test_pages_made_to_be_slow_are_not(begin: str, piece: str) -> None:
 
 
 def fetched(
-    answer: httpx2.Response, url: str = "https://a.org/x", **arguments: Any
+    answer: httpx2.Response | Exception, url: str = "https://a.org/x", **arguments: Any
 ) -> tuple[str, bool]:
+    def reply(_: httpx2.Request) -> httpx2.Response:
+        if isinstance(answer, Exception):
+            raise answer
+        return answer
+
     async def main(world: SimulatedWorld) -> tuple[str, bool]:
         bench = await Bench.make(world=world)
         block = await bench.call(
@@ -92,7 +97,7 @@ def fetched(
         )
         return str(block.content), block.is_error
 
-    return simulate(main, transport=httpx2.MockTransport(lambda _: answer))
+    return simulate(main, transport=httpx2.MockTransport(reply))
 
 
 def page(text: str, kind: str = "text/html; charset=utf-8", status: int = 200) -> httpx2.Response:
@@ -107,6 +112,16 @@ def test_what_comes_back_says_where_it_is_from() -> None:
     assert fetched(page("gone", status=404)) == ("[https://a.org/x, status 404.]\ngone", True)
     text, failed = fetched(page("\0\1", "image/png"))
     assert (text, failed) == ("[https://a.org/x is not text: image/png, 2 bytes]", True)
+
+
+@pytest.mark.parametrize(
+    ("error", "why"),
+    [(httpx2.ReadError(""), "ReadError"), (httpx2.ConnectError("no route"), "no route")],
+    ids=["without text", "with text"],
+)
+def test_a_connection_that_breaks_is_told_as_that(error: Exception, why: str) -> None:
+    text, failed = fetched(error)
+    assert (text.endswith(f"'https://a.org/x' cannot be fetched: {why}"), failed) == (True, True)
 
 
 def test_long_pages_are_read_in_parts() -> None:

@@ -229,6 +229,10 @@ class Cancellation:
         """The call has ended."""
         _CALLS.set(calls)
 
+    def has_called(self) -> bool:
+        """Whether the caller is in a call of this run, or in what such a call has started."""
+        return self in _CALLS.get()
+
     def note_cancelled(self, error: asyncio.CancelledError) -> None:
         """The run's code received a CancelledError. If the run's own task was cancelled, the whole
         run is, so that every later await is cancelled too."""

@@ -95,8 +95,9 @@ async def run(plan: Plan, state: PipelineState) -> PipelineResult:
     except Stopped:
         pass  # noticed before our own scope reported it
     except asyncio.CancelledError as error:
-        # not from our own scope: our task was cancelled
-        cancellation.interrupt(error)
+        # our scope did not take it for its own; if a reason is known, only the count tells
+        if cancellation.reason is None or cancellation.cancelled_here():
+            cancellation.interrupt(error)
     finally:
         context.alarm.stop()
     if context.owned:

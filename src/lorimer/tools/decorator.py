@@ -215,10 +215,15 @@ def tool(
     `reconcile` that would never be asked.
     """
 
-    if function is not None and not callable(function):  # @tool("stock")
+    if isinstance(function, str):  # @tool("stock")
         raise ConfigError("@tool takes its options by name", hint=f"@tool(name={function!r})")
 
     def decorate(function: Callable[P, R]) -> FunctionTool[P, R]:
+        if not callable(function):  # @tool above @classmethod or @property
+            raise ConfigError(
+                f"@tool needs a function, not a {type(function).__name__}",
+                hint="Make the tool of a method: tool(effects=...)(Service.method).",
+            )
         return FunctionTool(function, **options)
 
     return decorate if function is None else decorate(function)

@@ -15,12 +15,14 @@ from typing import Any, Final, TypeVar
 
 from anyio import CancelScope, current_effective_deadline
 
+from lorimer.core.cancel import Stopped
 from lorimer.core.context import OutcomeUnknown, RunContext
 from lorimer.core.errors import ExecutorErrorCode, LorimerError, ToolExecutionError
 from lorimer.core.first_wait import OVER
 from lorimer.core.redaction import logger
 from lorimer.tools.base import NotDone, Tool, ToolContext, ToolInput, ToolResult
 from lorimer.tools.encode import describe
+from lorimer.tools.waiting import Cancels
 
 T = TypeVar("T")
 
@@ -29,8 +31,8 @@ MAX_REFUSALS: Final = 1000
 milliseconds for code that swallows every exception in a loop."""
 
 UNDONE_S: Final = 5.0
-"""How long code whose task was cancelled may go on: `asyncio.timeout` and `asyncio.TaskGroup` do
-that too, and undo it at their end. Then it is stopped; who cancelled shows once it has ended."""
+"""How long code whose task others have cancelled, or may have, may go on. Then it is stopped; if it
+had cancelled itself after all, that shows once it has ended."""
 
 _log = logger("lorimer.tools")
 
@@ -96,17 +98,19 @@ async def within(
     """Run `work`, third-party code called `name` in errors, within `timeout_s` seconds. It puts its
     result into `kept`; see `core/first_wait.py`. Raises what `run_tool` raises."""
     error: BaseException | None = None
-    met: list[asyncio.CancelledError] = []
+    cancels = Cancels(run.cancellation)
     calls = run.cancellation.enter_call()
     try:
         with run.cancellation.part_scope() as scope:
-            error = await _driven(work, scope, timeout_s, run, met)
+            error = await _driven(work, scope, timeout_s, run, cancels)
     finally:
         run.cancellation.leave_call(calls)
-    if met:
-        run.cancellation.note_cancelled(met[0])
     cancelled = isinstance(error, asyncio.CancelledError)
-    if cancelled and (run.reason is not None or run.cancellation.cancelled_here()):
+    if cancels.first is not None:
+        if not cancelled and not _repeated():
+            cancels.take_back()
+        run.cancellation.note_cancelled(cancels.first)
+    if isinstance(error, Stopped) or (cancelled and run.cancellation.cancelled_here()):
         raise error
     late = scope.cancel_called and asyncio.get_running_loop().time() >= scope.deadline
     if late or (scope.cancel_called and cancelled):
@@ -150,10 +154,10 @@ def _driven(
     scope: CancelScope,
     timeout_s: float,
     run: RunContext,
-    met: list[asyncio.CancelledError],
+    cancels: Cancels,
 ) -> Generator[Any, Any, BaseException | None]:
-    """Drive `work`. Returns what it raised; None: it has returned. `met` receives the first
-    CancelledError that was thrown into it.
+    """Drive `work`. Returns what it raised; None: it has returned. `cancels` is told what cancels
+    it.
 
     What is thrown into it (a cancellation, the closing of this coroutine) is passed on. Work that
     keeps responding to its cancellation with a new wait is closed and counts as cancelled. The
@@ -187,7 +191,7 @@ def _driven(
                 left = timeout_s - (clock() - began)
                 scope.deadline = asyncio.get_running_loop().time() + left
             try:
-                yield waiting
+                yield cancels.watched(waiting)
                 thrown = None
             except GeneratorExit:
                 _close(work)
@@ -195,10 +199,9 @@ def _driven(
             except BaseException as error:  # noqa: BLE001 - goes into the work
                 thrown = error
                 if isinstance(error, asyncio.CancelledError):
-                    if not met:
-                        met.append(error)
+                    cancels.receive(error)
                     # a plain one comes once, and the work may swallow it
-                    if timer is None and not _repeated():
+                    if timer is None and cancels.by_others and not _repeated():
                         timer = asyncio.get_running_loop().call_later(UNDONE_S, scope.cancel)
     finally:
         if timer is not None:

@@ -17,7 +17,7 @@ from lorimer.esg.agent.session import Asked, texts
 from lorimer.esg.confined.told import dicts, seconds
 
 _NOT_MANY = 3
-"""Up to this number of steps that ran without being requested, their output is shown."""
+"""Of up to this number of steps that ran without being requested, output is shown that is new."""
 
 
 def told(asked: Asked, step: str, changed: str | None = None) -> str:
@@ -44,9 +44,12 @@ def told(asked: Asked, step: str, changed: str | None = None) -> str:
     others = 0
     for run in runs:
         mine = run.get("step") in (step, answer.get("step")) or run.get("ok") is not True
+        output = _output(run, named=len(runs) > 1)
+        if not mine and (not output or _known(run, asked)):
+            continue
         others += not mine
-        if mine or (others <= _NOT_MANY and not _known(run, asked)):
-            parts += _output(run, named=len(runs) > 1)
+        if others <= _NOT_MANY or mine:
+            parts += output
     parts += [_failure(run) for run in runs if run.get("ok") is not True and "report" not in answer]
     for report in dicts([answer.get("report")]):
         parts.append(_failure(report))
@@ -93,8 +96,8 @@ def _notes(asked: Asked, runs: Sequence[Mapping[str, JSON]]) -> list[str]:
 def _known(run: Mapping[str, JSON], asked: Asked) -> bool:
     """Whether its output was shown before."""
     if run.get("same") is None:  # not known in this process
-        shown = "\n\n".join(_output(run, named=False))
-        return any(shown in each for each in asked.earlier)
+        lines = "\n".join(["", *_output(run, named=False), ""])
+        return run.get("again") is True and any(lines in f"\n{each}\n" for each in asked.earlier)
     return run.get("same") is True
 
 

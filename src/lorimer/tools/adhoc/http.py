@@ -78,7 +78,8 @@ class Http(Tool):
                     shown=shown,
                 )
         except httpx2.HTTPError as error:
-            raise ToolExecutionError(f"{shown!r} cannot be reached: {error}") from error
+            why = str(error) or type(error).__name__  # a broken connection has no text
+            raise ToolExecutionError(f"{shown!r} cannot be reached: {why}") from error
         parameters = found.headers.get("content-type", "").partition(";")[2]
         text = decoded(found.body, parameters, marked=False)
         failed = found.status >= 400

@@ -10,7 +10,14 @@ from lorimer.core.errors import ExecutorErrorCode, nearest
 from lorimer.core.jsonable import JSON
 from lorimer.tools.base import Tool, ToolContext, ToolInput, ToolResult
 from lorimer.tools.builtin.background import BackgroundCommand, BackgroundCommands
-from lorimer.tools.builtin.programs import ended, joined, kept_of, patience, refused_of
+from lorimer.tools.builtin.programs import (
+    ended,
+    joined,
+    kept_of,
+    patience,
+    refused_of,
+    why_failed,
+)
 from lorimer.tools.results import spill_place
 
 DEFAULT_S: Final = 5
@@ -64,10 +71,10 @@ class Monitor(Tool):
         else:
             wait_s = patience(context, input.get("duration_seconds", DEFAULT_S))
             await asyncio.wait([command.task], timeout=wait_s)
-        return _told(command)
+        return _told(command, context)
 
 
-def _told(command: BackgroundCommand) -> ToolResult:
+def _told(command: BackgroundCommand, context: ToolContext) -> ToolResult:
     output, total = command.news()
     text = output.decode("utf-8", "replace")
     lines: list[str] = []
@@ -75,6 +82,8 @@ def _told(command: BackgroundCommand) -> ToolResult:
     if total > len(output):
         lines.append(kept_of(total, len(output), where))
     done = command.done
+    failed = done is not None and (done.timed_out or done.returncode != 0)
+    error: ExecutorErrorCode | None = None
     metadata: dict[str, JSON] = {}
     if command.log.isolation is not None:
         metadata["isolation"] = command.log.isolation.to_json()
@@ -85,13 +94,15 @@ def _told(command: BackgroundCommand) -> ToolResult:
         lines.append(f"[stopped{why}]")
     else:
         metadata |= {"exit_code": done.returncode, "timed_out": done.timed_out}
+        if failed:
+            error = why_failed(done, done.output.decode("utf-8", "replace"), context.sandbox, lines)
         lines += refused_of(done, metadata)
         lines.append(ended(done, command.timeout_s))
-    failed = done is not None and (done.timed_out or done.returncode != 0)
     return ToolResult(
         joined(text, *lines),
         is_error=failed or command.failure is not None,
         metadata=metadata,
+        error=error,
         spilled=bool(where),
     )
 

@@ -74,14 +74,9 @@ def result_of(done: Finished, timeout_s: float, sandbox: Sandbox | None, where: 
     lines: list[str] = []
     failed = done.timed_out or done.returncode != 0
     metadata: dict[str, JSON] = {"exit_code": done.returncode, "timed_out": done.timed_out}
-    error: ExecutorErrorCode | None = None
     if done.isolation is not None:
         metadata["isolation"] = done.isolation.to_json()
-        if failed and (why := _limited(text, done.isolation, sandbox)):
-            lines.append(f"[{why}]")
-    if failed and wanted_memory(done, text):
-        error = ExecutorErrorCode.EXEC_TOOL_OUT_OF_MEMORY
-        lines.append(f"[{error.value}: it wanted more memory than there is]")
+    error = why_failed(done, text, sandbox, lines) if failed else None
     if done.total_bytes > len(done.output):
         lines.append(kept_of(done.total_bytes, len(done.output), where))
     lines += refused_of(done, metadata)
@@ -93,6 +88,19 @@ def result_of(done: Finished, timeout_s: float, sandbox: Sandbox | None, where: 
         error=error,
         spilled=bool(where),
     )
+
+
+def why_failed(
+    done: Finished, text: str, sandbox: Sandbox | None, lines: list[str]
+) -> ExecutorErrorCode | None:
+    """What looks like the cause of a failure, by the output `text`; it is added to `lines` too."""
+    if done.isolation is not None and (why := _limited(text, done.isolation, sandbox)):
+        lines.append(f"[{why}]")
+    if not wanted_memory(done, text):
+        return None
+    error = ExecutorErrorCode.EXEC_TOOL_OUT_OF_MEMORY
+    lines.append(f"[{error.value}: it wanted more memory than there is]")
+    return error
 
 
 def refused_of(done: Finished, metadata: dict[str, JSON]) -> list[str]:

@@ -193,7 +193,8 @@ async def _asked(
                     raise _lost(f"the answer of {name} is larger than {MAX_BYTES:,} bytes")
             status = response.status_code
     except (httpx2.HTTPError, httpx2.InvalidURL) as error:
-        raise _lost(f"{name} cannot be reached: {error}", error) from error
+        why = str(error) or type(error).__name__  # a broken connection has no text
+        raise _lost(f"{name} cannot be reached: {why}", error) from error
     if status != 200:
         raise _lost(f"{name} does not answer: {_why(status, variable)}")
     try:

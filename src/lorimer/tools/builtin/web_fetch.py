@@ -75,7 +75,8 @@ class WebFetch(Tool):
                     client, input["url"], headers=_HEADERS, max_bytes=MAX_BYTES, follows=follows
                 )
         except httpx2.HTTPError as error:
-            raise ToolExecutionError(f"{input['url']!r} cannot be fetched: {error}") from error
+            why = str(error) or type(error).__name__  # a broken connection has no text
+            raise ToolExecutionError(f"{input['url']!r} cannot be fetched: {why}") from error
         if 300 <= found.status < 400 and "location" in found.headers:
             return ToolResult(
                 f"[{found.url}, status {found.status}: it leads to another host, which was not "

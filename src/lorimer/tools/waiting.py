@@ -1,0 +1,83 @@
+"""Tells who cancels a call: the call itself (a time limit, a task group, a task that it started),
+or somebody else.
+
+asyncio does not say it: both call `Task.cancel`. But that calls `cancel` of the future that the
+task waits for, in the context of whoever cancels; and what a call starts has the call's context.
+Before Python 3.13 this matters: there `asyncio.TaskGroup` may leave its task counted as cancelled.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from contextvars import Context
+from typing import Any, cast
+
+from lorimer.core.cancel import Cancellation
+
+
+class Cancels:
+    """What cancels the current task while it executes a call."""
+
+    __slots__ = ("_before", "_calls", "_task", "_watching", "by_others", "first")
+
+    def __init__(self, calls: Cancellation) -> None:
+        self._calls = calls
+        self._task = asyncio.current_task()
+        self._before = self._count()
+        self._watching = False
+        self.first: asyncio.CancelledError | None = None
+        """The first that was thrown into the call."""
+        self.by_others = False
+        """Someone else cancelled it, or may have."""
+
+    def _count(self) -> int:
+        return 0 if self._task is None else self._task.cancelling()
+
+    def watched(self, waiting: object) -> object:
+        """What the task is to wait for instead of `waiting`."""
+        self._watching = isinstance(waiting, asyncio.Future)
+        if not self._watching:
+            return waiting
+        return next(_Wait(cast("asyncio.Future[object]", waiting), self).__await__())
+
+    def receive(self, error: asyncio.CancelledError) -> None:
+        """`error` came out of the last wait."""
+        if self.first is None:
+            self.first = error
+        if not self._watching:
+            self.by_others = True
+
+    def note(self) -> None:
+        """The task is being cancelled."""
+        if not self._calls.has_called():
+            self.by_others = True
+
+    def take_back(self) -> None:
+        """The call has ended, and was not cancelled: what it has cancelled itself is over."""
+        while not self.by_others and self._task is not None and self._count() > self._before:
+            self._task.uncancel()
+
+
+class _Wait(asyncio.Future[object]):
+    """Stands for a future, and notes who cancels the task that waits for it."""
+
+    def __init__(self, real: asyncio.Future[object], cancels: Cancels) -> None:
+        super().__init__(loop=real.get_loop())
+        self._real = real
+        self._cancels = cancels
+
+    def cancel(self, msg: object = None) -> bool:
+        self._cancels.note()
+        return self._real.cancel(msg)
+
+    def done(self) -> bool:
+        return self._real.done()
+
+    def cancelled(self) -> bool:
+        return self._real.cancelled()
+
+    def add_done_callback(
+        self, fn: Callable[[Any], object], /, *, context: Context | None = None
+    ) -> None:
+        self._real.add_done_callback(fn, context=context)
