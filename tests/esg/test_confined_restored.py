@@ -25,7 +25,7 @@ from lorimer.esg.confined import ConfinedSteps, StepWorkers
 from lorimer.esg.confined.requests import Message, Requests
 from lorimer.esg.confined.worker import Death, Died, Worker
 from tests.esg.alike import plain
-from tests.esg.random_programs import BEGIN, runs, step, whole
+from tests.esg.random_programs import BEGIN, begin_again, runs, step, whole
 
 EXAMPLES = 3_000 if os.environ.get("LORIMER_CAMPAIGN") else 25
 LOOK = """from tests.esg.alike import picture
@@ -50,6 +50,7 @@ class StandIn:
         self._begin()
 
     def _begin(self) -> None:
+        begin_again()  # a new process has modules of its own
         self._told: Callable[[Message], None] = lambda event: None
         self._requests = Requests(lambda event: self._told(event), str, 100_000)
 
