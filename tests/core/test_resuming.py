@@ -296,13 +296,37 @@ def _slow(
     return pipeline
 
 
+class Adjusted(SimulatedWorld):
+    ahead_s = 0.0
+
+    def time(self) -> float:
+        return super().time() + self.ahead_s
+
+
+@pytest.mark.parametrize("ahead_s", [86_400, -86_400])
+def test_a_clock_that_was_set_uses_up_no_time_of_a_run_that_is_killed_later(ahead_s: int) -> None:
+    async def main(world: SimulatedWorld) -> None:
+        assert isinstance(world, Adjusted)
+
+        async def look(*_: object) -> str:
+            await world.sleep(5)
+            world.ahead_s = ahead_s
+            await world.sleep(2)
+            return "seen"
+
+        tools, limits = [Do("look", look)], {"timeout_s": 60}
+        replies = [[use("look")], [use("look", "b")], "done"]
+        whole = await make(world, replies, tools=tools).run("go", limits=limits)
+        cut = [fact.type for fact in whole.events].index("iteration.end") + 2
+        world.ahead_s = 0.0
+        journal = await held(world, whole.events[:cut])
+        done = await make(world, replies[1:], tools=tools, journal=journal).resume(whole.run_id)
+        assert (done.text, round(used_s(whole.events[:cut]))) == ("done", 7)
+
+    simulate_in(Adjusted(0), main)
+
+
 def test_a_clock_that_was_set_forward_uses_up_no_time_of_a_suspended_run() -> None:
-    class Adjusted(SimulatedWorld):
-        ahead_s = 0.0
-
-        def time(self) -> float:
-            return super().time() + self.ahead_s
-
     async def main(world: SimulatedWorld) -> None:
         assert isinstance(world, Adjusted)
         journal = MemoryJournal(world)

@@ -23,8 +23,10 @@ from lorimer.journal.conversation import latest
 from lorimer.journal.fold import Fold
 
 _ORIGIN: Final = ("parent", "title", "budgets", "refused", "invocation")
-_STOPS: Final = frozenset({"effect.intent", "effect", "run.suspended"})
-"""Kinds of facts with which the time of a run may stop or continue."""
+_STOPS: Final = frozenset({"effect.intent", "effect", "run.suspended", "iteration.end"})
+"""Kinds of facts with which the time of a run may stop or continue, or that say how long it was."""
+_JUMP_S: Final = 60.0
+"""If two facts are further apart, the clock may have been set, or the machine was asleep."""
 
 
 @record
@@ -139,8 +141,10 @@ def used_s(facts: Sequence[Event]) -> float:
     """Seconds for which a run has been running: without the times when it was interrupted (the
     first fact after each says how much it was until then, and so does the one that suspends it),
     and without those when a person was asked; in a child, the facts at that time say so (`ran_s`).
-    What no fact says is the difference between the times of facts."""
+    What no fact says is the difference between the times of facts; if that is long in an iteration
+    without such times, what its stages took counts, which no wall clock was read for."""
     used, last = 0.0, facts[0].time if facts else 0.0
+    begun, whole, jumped = 0.0, True, False
     asked = set[str]()
     for fact in facts:
         data, time, kind = fact.data, fact.time, fact.type
@@ -148,16 +152,28 @@ def used_s(facts: Sequence[Event]) -> float:
         if "used_s" in data or "ran_s" in data:  # rare
             until_then = data.get("used_s", data.get("ran_s"))
         if isinstance(until_then, int | float) and 0 <= until_then < MOST:
-            used = float(until_then)
-        elif time > last and not asked:
-            used += time - last
+            used, whole = float(until_then), False
+        elif not asked:
+            used += max(time - last, 0.0)
+            jumped = jumped or abs(time - last) > _JUMP_S
         last = time
         if kind not in _STOPS:  # nearly all
             continue
-        if kind == "run.suspended":
+        if kind == "iteration.end":
+            if jumped and whole:
+                used = begun + _stages_s(data.get("times"))
+            begun, whole, jumped = used, not asked, False
+        elif kind == "run.suspended":
             last = math.inf  # no process had it after this
         elif kind == "effect":
             asked.discard(str(data.get("key")))
         elif "question" in data:
             asked.add(str(data.get("key")))
+            whole = False
     return used
+
+
+def _stages_s(times: JSON) -> float:
+    """Seconds that the stages of an iteration took; see `iteration.end`."""
+    each = times if isinstance(times, list | tuple) else ()
+    return sum([took for took in each if isinstance(took, int) and 0 <= took < MOST]) / 1e6
