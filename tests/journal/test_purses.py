@@ -219,6 +219,8 @@ def test_a_purse_comes_back_from_a_fact_as_it_was() -> None:
     purses = (Purse("a:b", 5), Purse("c:d", 6, 3600.0, allow_unpriced=True))
     assert purses_of({"budgets": purses_json(purses)}) == purses
     assert purses_of({}) == ()
+    most = tuple([Purse(f"a:{n}", n) for n in range(8)])
+    assert purses_of({"budgets": purses_json(most)}) == most
 
 
 @pytest.mark.parametrize(
