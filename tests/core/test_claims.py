@@ -58,6 +58,26 @@ def test_a_conversation_of_a_dead_process_is_gone_on_with_after_a_wait(kind: str
     simulate(main)
 
 
+def test_a_conversation_that_another_has_taken_is_told_as_ended(kind: str) -> None:
+    async def main(world: SimulatedWorld) -> None:
+        journal, ended = opened(kind, world), list[str]()
+        first = chat(world, journal, "first", session_id="bob")
+        first.on("session.end")(lambda event: ended.append(str(event.data["session_id"])))
+        await first.run("My name is Bob.")
+        heir = chat(world, journal, "heir", session_id="bob")
+        await heir.run("Who am I?", wait_s=60)
+        with pytest.raises(JournalError, match="no longer the writer of 'bob'"):
+            await first.run("And now?")
+        assert ended == ["bob"]
+        await heir.aclose()
+        texts = [each.text for each in (await first.run("And now?")).messages]
+        assert texts[::2] == ["My name is Bob.", "Who am I?", "And now?"]
+        await first.aclose()
+        assert ended == ["bob", "bob"]
+
+    simulate(main)
+
+
 def test_it_is_the_same_for_a_stream_and_for_giving_up(kind: str) -> None:
     async def main(world: SimulatedWorld) -> None:
         journal = opened(kind, world)

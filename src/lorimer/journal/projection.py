@@ -72,7 +72,7 @@ def refuse_epoch(stream: str) -> JournalError:
     return JournalError(
         f"this process is no longer the writer of {stream!r}",
         code=ExecutorErrorCode.EXEC_JOURNAL_CONFLICT,
-        hint="Claim the stream again and read what was written meanwhile.",
+        hint="Another has taken it over. Try again later: what was written meanwhile is read then.",
     )
 
 
