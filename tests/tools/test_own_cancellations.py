@@ -4,6 +4,7 @@ cancellation from outside still ends it."""
 from __future__ import annotations
 
 import asyncio
+import signal
 from collections.abc import Awaitable, Callable
 from collections.abc import Set as AbstractSet
 from contextlib import suppress
@@ -330,6 +331,42 @@ def test_a_caller_that_is_cancelled_meanwhile_ends_the_run(cancelled_at_s: float
         assert row.status == "cancelled"
 
     simulate(main)
+
+
+def test_a_tool_may_wait_for_what_others_wait_for_too() -> None:
+    async def work(world: World) -> str:
+        opened = asyncio.get_running_loop().create_future()
+
+        async def user() -> str:
+            return await opened
+
+        waiting = asyncio.gather(user(), user())
+        asyncio.get_running_loop().call_later(1, opened.set_result, "open")
+        return f"{await opened} {await waiting}"
+
+    async def main(world: World) -> None:
+        result = await agent(work, world).run("go")
+        assert result.steps[0].content == "open ['open', 'open']"
+
+    simulate(main)
+
+
+@pytest.mark.parametrize("in_a_task", [False, True])
+def test_control_c_while_code_of_a_tool_is_running_ends_the_run(in_a_task: bool) -> None:
+    async def interrupted() -> None:
+        signal.raise_signal(signal.SIGINT)
+
+    async def work(world: World) -> str:
+        with suppress(asyncio.CancelledError):
+            if in_a_task:
+                task = asyncio.get_running_loop().create_task(interrupted())
+            else:
+                await interrupted()
+            await world.sleep(60)
+        return str(in_a_task and task)
+
+    with pytest.raises(KeyboardInterrupt):
+        asyncio.run(agent(work).run("go"))
 
 
 def test_a_tool_may_use_a_network() -> None:

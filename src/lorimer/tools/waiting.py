@@ -37,9 +37,7 @@ class Cancels:
     def watched(self, waiting: object) -> object:
         """What the task is to wait for instead of `waiting`."""
         self._watching = isinstance(waiting, asyncio.Future)
-        if not self._watching:
-            return waiting
-        return next(_Wait(cast("asyncio.Future[object]", waiting), self).__await__())
+        return _Wait(cast("asyncio.Future[object]", waiting), self) if self._watching else waiting
 
     def receive(self, error: asyncio.CancelledError) -> None:
         """`error` came out of the last wait."""
@@ -48,10 +46,14 @@ class Cancels:
         if not self._watching:
             self.by_others = True
 
-    def note(self) -> None:
+    def note(self, msg: object) -> None:
         """The task is being cancelled."""
-        if not self._calls.has_called():
+        # Ctrl-C does so in whatever is running, without a message; scopes of anyio have one
+        if not self._calls.has_called() or (msg is None and self._in_a_task()):
             self.by_others = True
+
+    def _in_a_task(self) -> bool:
+        return self._task is None or asyncio.current_task(self._task.get_loop()) is not None
 
     def take_back(self) -> None:
         """The call has ended, and was not cancelled: what it has cancelled itself is over."""
@@ -66,9 +68,12 @@ class _Wait(asyncio.Future[object]):
         super().__init__(loop=real.get_loop())
         self._real = real
         self._cancels = cancels
+        # the protocol of futures: a task that waits for one takes this back, so that others may
+        self._asyncio_future_blocking = real._asyncio_future_blocking  # pyright: ignore[reportPrivateUsage]
+        real._asyncio_future_blocking = False  # pyright: ignore[reportPrivateUsage]
 
     def cancel(self, msg: object = None) -> bool:
-        self._cancels.note()
+        self._cancels.note(msg)
         return self._real.cancel(msg)
 
     def done(self) -> bool:
