@@ -365,8 +365,13 @@ def test_control_c_while_code_of_a_tool_is_running_ends_the_run(in_a_task: bool)
             await world.sleep(60)
         return str(in_a_task and task)
 
-    with pytest.raises(KeyboardInterrupt):
-        asyncio.run(agent(work).run("go"))
+    # what is started in the background may ignore it
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            asyncio.run(agent(work).run("go"))
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 def test_a_tool_may_use_a_network() -> None:

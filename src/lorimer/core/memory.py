@@ -79,11 +79,15 @@ class MemoryItem:
 
 @runtime_checkable
 class Memory(Protocol):
-    """Stores items and finds them. One object is one scope: a user, a project, an agent; several
-    runs use it at once. Failures are raised, as MemoryFailed where the cause is known."""
+    """Stores items and finds them. One object is one scope, of any name: a user, a project, an
+    agent; several runs use it at once. What one call has stored or removed, the next one sees.
+    Failures are raised, as MemoryFailed where the cause is known. `lorimer.testing.memories` tests
+    all of this."""
 
     async def put(self, items: Sequence[MemoryItem]) -> None:
-        """Store items, each replacing the one with its id. Repeating it changes nothing."""
+        """Store items, each replacing the one with its id; of two in one list the later one counts.
+        Ids are equal only if every character is. Everything comes back as it was given, numbers to
+        the last digit. Repeating it changes nothing."""
         ...
 
     async def search(self, query: str, *, limit: int) -> Sequence[MemoryItem]:
@@ -95,5 +99,5 @@ class Memory(Protocol):
         ...
 
     async def remove(self, ids: Sequence[str]) -> int:
-        """Remove items. Returns how many existed."""
+        """Remove items. Returns how many existed, each counted once."""
         ...

@@ -160,8 +160,8 @@ def used_s(facts: Sequence[Event]) -> float:
         if kind not in _STOPS:  # nearly all
             continue
         if kind == "iteration.end":
-            if jumped and whole:
-                used = begun + _stages_s(data.get("times"))
+            if jumped and whole and (times := data.get("times")):
+                used = begun + _stages_s(times)
             begun, whole, jumped = used, not asked, False
         elif kind == "run.suspended":
             last = math.inf  # no process had it after this

@@ -72,6 +72,9 @@ class _Wait(asyncio.Future[object]):
         self._asyncio_future_blocking = real._asyncio_future_blocking  # pyright: ignore[reportPrivateUsage]
         real._asyncio_future_blocking = False  # pyright: ignore[reportPrivateUsage]
 
+    def __repr__(self) -> str:
+        return repr(self._real)
+
     def cancel(self, msg: object = None) -> bool:
         self._cancels.note(msg)
         return self._real.cancel(msg)
