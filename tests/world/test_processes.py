@@ -46,6 +46,11 @@ def run(main: Coroutine[object, object, T]) -> T:
     return asyncio.run(asyncio.wait_for(main, 60))
 
 
+def begun(cwd: Path) -> bool:
+    """Whether a sleeper has written its number down: the file is there a moment before."""
+    return (cwd / "pids").exists() and (cwd / "pids").stat().st_size > 0
+
+
 def written_pids(cwd: Path, count: int = 1) -> list[int]:
     """The numbers the sleepers wrote down, awaited: the last may still be about to."""
     give_up = time.monotonic() + 30
@@ -279,7 +284,7 @@ def test_who_is_started_while_we_look_is_found_though_its_parent_has_ended(
 
     def listdir(folder: str) -> list[str]:
         names = listed(folder)
-        if folder == "/proc" and not (tmp_path / "pids").exists():
+        if folder == "/proc" and not begun(tmp_path):
             (tmp_path / "go").write_text("go\n")
             written_pids(tmp_path)
             number = int((tmp_path / "parent").read_text())
@@ -344,7 +349,7 @@ def test_cancelling_the_task_twice_skips_the_grace(
 
     async def main() -> None:
         task = asyncio.create_task(shell(f"trap '' TERM; {SLEEPER}", tmp_path))
-        while not (tmp_path / "pids").exists():
+        while not begun(tmp_path):
             await asyncio.sleep(0.01)
         task.cancel()
         await asyncio.sleep(0.05)
@@ -365,7 +370,7 @@ def test_a_loop_that_is_torn_down_takes_its_programs_with_it(tmp_path: Path) -> 
     loop = asyncio.new_event_loop()
     program = shell(SLEEPER, tmp_path)
     task = loop.create_task(program)
-    while not (tmp_path / "pids").exists():
+    while not begun(tmp_path):
         loop.run_until_complete(asyncio.sleep(0.01))
     program.close()
     assert not lives(written_pids(tmp_path)[0])
@@ -401,7 +406,7 @@ def test_what_a_lorimer_inside_has_spawned_ends_with_it(tmp_path: Path) -> None:
         with anyio.move_on_after(10) as scope:
             async with anyio.create_task_group() as group:
                 group.start_soon(spawn_inner)
-                while not (tmp_path / "pids").exists():
+                while not begun(tmp_path):
                     await asyncio.sleep(0.01)
                 group.cancel_scope.cancel()
         assert not scope.cancelled_caught
