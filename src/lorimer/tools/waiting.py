@@ -23,16 +23,13 @@ class Cancels:
 
     def __init__(self, calls: Cancellation) -> None:
         self._calls = calls
-        self._task = asyncio.current_task()
-        self._before = self._count()
+        self._task = task = asyncio.current_task()
+        self._before = 0 if task is None else task.cancelling()
         self._watching = False
         self.first: asyncio.CancelledError | None = None
         """The first that was thrown into the call."""
         self.by_others = False
         """Someone else cancelled it, or may have."""
-
-    def _count(self) -> int:
-        return 0 if self._task is None else self._task.cancelling()
 
     def watched(self, waiting: object) -> object:
         """What the task is to wait for instead of `waiting`."""
@@ -57,8 +54,9 @@ class Cancels:
 
     def take_back(self) -> None:
         """The call has ended, and was not cancelled: what it has cancelled itself is over."""
-        while not self.by_others and self._task is not None and self._count() > self._before:
-            self._task.uncancel()
+        task = self._task
+        while not self.by_others and task is not None and task.cancelling() > self._before:
+            task.uncancel()
 
 
 class _Wait(asyncio.Future[object]):
