@@ -188,6 +188,15 @@ def test_an_answer_that_nothing_takes_is_kept(form: str) -> None:
     assert "Traceback" not in done.err
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="/dev/full")
+def test_a_chat_whose_answers_nothing_takes(own_place: Path) -> None:
+    (own_place / "said.txt").write_text("Hello.\nAnd again.\n", "utf-8")
+    done = shell("chat", "-m", "scripted:echo", then="< said.txt > /dev/full")
+    told = "error: cannot write to standard output: No space left on device"
+    assert (done.code, done.err.splitlines()[-1]) == (1, told)
+    assert [run["status"] for run in listed()] == ["ok"]  # and nothing more was asked
+
+
 @pytest.mark.skipif(sys.platform == "win32", reason="a pipe stands for a disk that fills")
 def test_a_run_whose_recording_finds_no_room_goes_on(own_place: Path) -> None:
     pipe = own_place / "said.jsonl"

@@ -31,6 +31,8 @@ class ChatScreen:
         self._last: str = ""
         """The last character shown, and after it a joiner that is not shown yet, if there is one:
         what it joins decides how it is shown."""
+        self._lost: OSError | None = None
+        """Why stdout could not be written: the reader is gone, or the disk is full."""
 
     def open(self) -> None:
         """An answer begins."""
@@ -46,15 +48,20 @@ class ChatScreen:
 
     def say(self, text: str) -> None:
         """Show a piece of the answer, with control characters escaped."""
-        if text:
-            self._stop()
-            held = self._last + text
-            whole = held.rstrip(JOINERS) or held
-            shown = readable(whole)[len(visible(self._last[:1])) :]
+        if not text or self._lost is not None:
+            return
+        self._stop()
+        held = self._last + text
+        whole = held.rstrip(JOINERS) or held
+        shown = readable(whole)[len(visible(self._last[:1])) :]
+        try:
             click.echo(self._flow.feed(shown) if sys.stdout.isatty() else shown, nl=False)
             sys.stdout.flush()
-            self._last = held[len(whole) - 1 :]
-            self._in_line = not held.endswith("\n")
+        except OSError as lost:  # raised at the end of the answer, which is kept
+            self._lost = lost
+            return
+        self._last = held[len(whole) - 1 :]
+        self._in_line = not held.endswith("\n")
 
     def line(self, line: Line) -> None:
         """Show a separate line below the text."""
@@ -70,9 +77,11 @@ class ChatScreen:
         self._turn()
 
     def close(self) -> None:
-        """The answer has ended."""
+        """The answer has ended. Raises OSError if stdout could not be written."""
         self._break()
         self._stop()
+        if self._lost is not None:
+            raise self._lost
 
     def _break(self) -> None:
         if self._in_line:
