@@ -416,6 +416,22 @@ def test_an_item_that_no_run_could_use_is_refused(kind: str, what: str, tmp_path
     asyncio.run(main())
 
 
+@pytest.mark.parametrize("tag", ["", "two\nlines"], ids=["empty", "lines"])
+@pytest.mark.parametrize("kind", MADE)
+def test_a_tag_that_would_come_back_as_another_is_refused(
+    kind: str, tag: str, tmp_path: Path
+) -> None:
+    async def main() -> None:
+        memory = MADE[kind](tmp_path)
+        with pytest.raises(ConfigError, match="item 'a': a tag must be one line of text"):
+            await memory.put([MemoryItem("a", "hello", tags=("fine", tag))])
+        assert await memory.search("hello", limit=5) == []
+        if isinstance(memory, SQLiteMemory):
+            await memory.close()
+
+    asyncio.run(main())
+
+
 @pytest.mark.parametrize("call", ["put", "search", "pinned"])
 @pytest.mark.parametrize("cancelled", [False, True], ids=["hangs", "is_cancelled"])
 def test_a_run_has_its_answer_whatever_the_memory_does(call: str, cancelled: bool) -> None:

@@ -334,6 +334,7 @@ def test_what_a_page_says_of_its_encoding(body: bytes, kind: str, text: str) -> 
     ("body", "kind"),
     [
         (b"%PDF-1.4 all in ASCII", "application/pdf"),
+        (b"%PDF-1.4 all in ASCII", "text/html"),
         (b"\x89PNG\xff", "application/octet-stream"),
         (b"a\0b", "application/octet-stream"),
         (b"text", "image/png"),

@@ -38,6 +38,7 @@ class MemoryItem:
     pinned: bool = False
     """Shown in every run, whatever it is about."""
     tags: tuple[str, ...] = ()
+    """Words, each on one line."""
 
     def to_json(self) -> dict[str, JSON]:
         """Plain data, lossless."""

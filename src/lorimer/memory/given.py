@@ -18,6 +18,8 @@ def some_items(items: object) -> tuple[MemoryItem, ...]:
             MemoryItem.from_json(item.to_json())
         except ValueError as error:
             raise ConfigError(f"item {item.id!r}: {error}") from None
+        if any(not tag or "\n" in tag for tag in item.tags):
+            raise ConfigError(f"item {item.id!r}: a tag must be one line of text")
     return found
 
 

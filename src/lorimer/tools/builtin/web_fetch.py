@@ -86,7 +86,8 @@ class WebFetch(Tool):
         kind, _, rest = found.headers.get("content-type", "text/html").partition(";")
         kind = kind.strip().lower()
         text = decoded(found.body, rest, marked="html" in kind or kind.endswith("xml"))
-        if "\0" in text[:1024] or not (_is_text(kind) or _may_be_text(kind, found)):
+        binary = "\0" in text[:1024] or found.body.startswith(b"%PDF")  # whatever it is sent as
+        if binary or not (_is_text(kind) or _may_be_text(kind, found)):
             return ToolResult(
                 f"[{found.url} is not text: {kind}, {len(found.body):,} bytes]", is_error=True
             )
@@ -110,7 +111,7 @@ def _is_text(kind: str) -> bool:
 
 def _may_be_text(kind: str, found: Fetched) -> bool:
     """Whether a file of a kind that says little, as downloads have, is text: in UTF-8."""
-    if not kind.startswith(("application/", "binary/")) or found.body.startswith(b"%PDF"):
+    if not kind.startswith(("application/", "binary/")):
         return False
     try:
         codecs.getincrementaldecoder("utf-8")().decode(found.body, final=not found.cut)
