@@ -173,6 +173,22 @@ def test_a_time_limit_of_the_callers_holds_after_such_a_group(made: Made) -> Non
     simulate(main)
 
 
+@PLACES
+def test_a_shutdown_after_such_a_group_cancels_no_caller(made: Made) -> None:
+    async def work(world: World) -> None:
+        await group_that_failed(world)
+        await world.sleep(5)
+
+    async def main(world: World) -> None:
+        pipeline = made(work, world)
+        task = asyncio.get_running_loop().create_task(pipeline.run("go", raise_on_error=False))
+        await world.sleep(3)
+        pipeline.shut_down()
+        assert (await task).status == "suspended"
+
+    simulate(main)
+
+
 async def translated(world: World) -> None:
     try:
         await world.sleep(60)

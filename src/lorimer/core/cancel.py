@@ -235,11 +235,9 @@ class Cancellation:
     def check(self) -> None:
         """Raises Stopped if the run was cancelled, even when the run's code swallowed that."""
         task = self._task
-        if task is not None and task.cancelling() > self._before and self.task_cancelled():
-            cancels = self._cancels
-            # a task group of the run's own may leave its task counted as cancelled
-            if not (cancels is not None and cancels.only_own()):
-                self.interrupt(asyncio.CancelledError())
+        counted = task is not None and task.cancelling() > self._before
+        if counted and self.task_cancelled() and not self._by_itself():
+            self.interrupt(asyncio.CancelledError())
         if self.reason is not None:
             raise Stopped(self.reason.value)
 
@@ -304,8 +302,13 @@ class Cancellation:
         """Whether the current task, the run's own or another, is cancelled, and nothing has undone
         that."""
         task = asyncio.current_task()
-        before = self._before if task is self._task else 0
-        return task is not None and task.cancelling() > before
+        if task is not self._task:
+            return task is not None and task.cancelling() > 0
+        return task is not None and task.cancelling() > self._before and not self._by_itself()
+
+    def _by_itself(self) -> bool:
+        # a task group of the run's own may leave its task counted as cancelled
+        return self._cancels is not None and self._cancels.only_own()
 
     def task_cancelled(self) -> bool:
         """Whether the run's task is cancelled, and nothing has undone that."""

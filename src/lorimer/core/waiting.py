@@ -17,7 +17,16 @@ from typing import Any, cast
 class Cancels:
     """What cancels the current task while it executes a call, or a run."""
 
-    __slots__ = ("_before", "_own", "_task", "_watching", "_within", "by_others", "first")
+    __slots__ = (
+        "_before",
+        "_others",
+        "_own",
+        "_task",
+        "_watching",
+        "_within",
+        "by_others",
+        "first",
+    )
 
     def __init__(self, within: Callable[[], bool], before: int | None = None) -> None:
         """`within`: whether the code that is running belongs to the call, or was started by it.
@@ -32,8 +41,11 @@ class Cancels:
         """How often the call has cancelled its task, since that was last taken back."""
         self.first: asyncio.CancelledError | None = None
         """The first that was thrown into the call."""
-        self.by_others = 0
-        """How often someone else has cancelled it, or may have."""
+        self._others = 0
+        """The same for someone else. Scopes of anyio are counted in neither: they take back what
+        they do."""
+        self.by_others = False
+        """Someone else has cancelled it, or may have."""
 
     def watched(self, waiting: object) -> object:
         """What the task is to wait for instead of `waiting`."""
@@ -47,20 +59,24 @@ class Cancels:
         if self.first is None:
             self.first = error
         if not self._watching:
-            self.by_others += 1
+            self._by_others(error.args[0] if error.args else None)
 
     def note(self, msg: object) -> None:
         """The task is being cancelled."""
         # Ctrl-C does so in whatever is running, without a message; scopes of anyio have one
         if not self._within() or (msg is None and self._in_a_task()):
-            self.by_others += 1
-        else:
+            self._by_others(msg)
+        elif msg is None:
             self._own += 1
+
+    def _by_others(self, msg: object) -> None:
+        self.by_others = True
+        self._others += msg is None
 
     def only_own(self) -> bool:
         """Whether the task is counted as cancelled for nothing but what the call itself has
         cancelled."""
-        return not self.by_others and self._outstanding() <= self._own
+        return not self._others and self._outstanding() <= self._own
 
     def _outstanding(self) -> int:
         return 0 if self._task is None else self._task.cancelling() - self._before
@@ -70,7 +86,7 @@ class Cancels:
 
     def take_back(self) -> None:
         """The call has ended: what it has cancelled itself is over."""
-        while self._task is not None and self._own and self._outstanding() > self.by_others:
+        while self._task is not None and self._own and self._outstanding() > self._others:
             self._task.uncancel()
             self._own -= 1
 
