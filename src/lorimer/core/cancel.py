@@ -13,6 +13,7 @@ Not guaranteed: stopping a thread, interrupting code that never awaits, undoing 
 from __future__ import annotations
 
 import asyncio
+import sys
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from contextvars import ContextVar
@@ -22,6 +23,8 @@ from typing import Final
 
 from anyio import CancelScope
 from anyio.lowlevel import checkpoint_if_cancelled
+
+from lorimer.core.waiting import Cancels
 
 
 class Reason(Enum):
@@ -59,6 +62,10 @@ def _scope_class() -> type[CancelScope]:
 _CALLS: Final[ContextVar[tuple[Cancellation, ...]]] = ContextVar("lorimer_calls", default=())
 """The cancellations of the runs in whose calls the current task is, outermost first."""
 
+_RUNS: Final[ContextVar[tuple[Cancellation, ...]]] = ContextVar("lorimer_runs", default=())
+"""The cancellations of the runs that the current task executes, or was started by, outermost first.
+"""
+
 
 class Stopped(asyncio.CancelledError):
     """The run itself noticed that it was cancelled; its task was not."""
@@ -75,7 +82,9 @@ class Cancellation:
     """Stops one run. Belongs to the run's task; any task of its loop may cancel."""
 
     __slots__ = (
+        "_above",
         "_before",
+        "_cancels",
         "_changing",
         "_drained",
         "_task",
@@ -111,11 +120,42 @@ class Cancellation:
         self._drained: asyncio.TimerHandle | None = None
         self._task: asyncio.Task[object] | None = None
         self._before = 0
+        self._above: tuple[Cancellation, ...] = ()
+        """What `_RUNS` was before."""
+        self._cancels: Cancels | None = None
+        """What cancels the run's task while it executes the run's code; None: that is not known."""
 
     def enter(self, loop: asyncio.AbstractEventLoop) -> None:
         """Start of the run, in the calling task of `loop`."""
         self._task = asyncio.current_task(loop)
         self._before = self._task.cancelling() if self._task is not None else 0
+
+    def begin(self) -> None:
+        """What the current task does from now on is done by this run, until `end`."""
+        self._above = above = _RUNS.get()
+        _RUNS.set((*above, self))
+
+    def watch(self) -> Cancels | None:
+        """The run waits for the first time. What is returned has to be told what cancels its task;
+        None: it need not be known."""
+        if sys.version_info >= (3, 13):  # only before that task groups leave something behind
+            return None
+        self._cancels = Cancels(self._is_running, self._before)
+        return self._cancels
+
+    def _is_running(self) -> bool:
+        return self in _RUNS.get()
+
+    def end(self) -> None:
+        """The run's code has ended. If that made something else of a cancellation of its task, this
+        counts all the same."""
+        _RUNS.set(self._above)
+        if self._cancels is not None:
+            self._cancels.take_back()
+            self._cancels = None
+        task = self._task
+        if task is not None and task.cancelling() > self._before:
+            self.interrupt(asyncio.CancelledError())
 
     def in_its_loop(self, stop: Callable[[], None]) -> None:
         """Call one of the methods that stop the run from any thread: at once on the run's loop,
@@ -195,7 +235,8 @@ class Cancellation:
     def check(self) -> None:
         """Raises Stopped if the run was cancelled, even when the run's code swallowed that."""
         task = self._task
-        if task is not None and task.cancelling() > self._before and self.task_cancelled():
+        counted = task is not None and task.cancelling() > self._before
+        if counted and self.task_cancelled() and not self._by_itself():
             self.interrupt(asyncio.CancelledError())
         if self.reason is not None:
             raise Stopped(self.reason.value)
@@ -261,8 +302,13 @@ class Cancellation:
         """Whether the current task, the run's own or another, is cancelled, and nothing has undone
         that."""
         task = asyncio.current_task()
-        before = self._before if task is self._task else 0
-        return task is not None and task.cancelling() > before
+        if task is not self._task:
+            return task is not None and task.cancelling() > 0
+        return task is not None and task.cancelling() > self._before and not self._by_itself()
+
+    def _by_itself(self) -> bool:
+        # a task group of the run's own may leave its task counted as cancelled
+        return self._cancels is not None and self._cancels.only_own()
 
     def task_cancelled(self) -> bool:
         """Whether the run's task is cancelled, and nothing has undone that."""

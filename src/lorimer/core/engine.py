@@ -83,7 +83,7 @@ async def run(plan: Plan, state: PipelineState) -> PipelineResult:
     try:
         with cancellation.scope:
             try:
-                await on_first_wait(_work(plan, state), context.alarm.start)
+                await on_first_wait(_work(plan, state), context.wait)
             except LorimerError as error:
                 failure = error
             except (asyncio.CancelledError, GeneratorExit):
@@ -99,7 +99,7 @@ async def run(plan: Plan, state: PipelineState) -> PipelineResult:
         if cancellation.reason is None or cancellation.cancelled_here():
             cancellation.interrupt(error)
     finally:
-        context.alarm.stop()
+        context.leave()
     if context.owned:
         context.leaves_unfinished = _leaves_unfinished(context, failure)
         await _end_owned(context)

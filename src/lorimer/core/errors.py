@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 
 _HERE: Final = dirname(dirname(__file__)) + sep
 _PLACE: Final = re.compile(r" \(in \S+, .* line \d+\)$")
+_CAUSES: Final = 10
+"""Most exceptions that one is traced back over."""
 _COMPARED_CHARS: Final = 64
 """Longer names are not compared."""
 
@@ -85,6 +87,19 @@ class LorimerError(Exception):
         if self.hint:
             data["hint"] = self.hint
         return data
+
+
+def reason_of(error: BaseException) -> str:
+    """The text of an exception. One without, as of a broken connection: that of what caused it, or
+    the name of its class."""
+    cause: BaseException | None = error
+    for _ in range(_CAUSES):
+        if cause is None:
+            break
+        if text := str(cause).strip():
+            return text
+        cause = cause.__cause__ or cause.__context__
+    return type(error).__name__
 
 
 def raised_in(error: BaseException) -> str:

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Awaitable, Callable, Generator
 from types import coroutine
 from typing import Any, Final, TypeVar
+
+from lorimer.core.waiting import Cancels
 
 T = TypeVar("T")
 
@@ -20,26 +23,30 @@ async def keeping(work: Awaitable[T], kept: list[T]) -> None:
 
 
 @coroutine
-def on_first_wait(work: Awaitable[T], begin: Callable[[], None]) -> Generator[Any, Any, T]:
+def on_first_wait(
+    work: Awaitable[T], begin: Callable[[], Cancels | None]
+) -> Generator[Any, Any, T]:
     """Await `work`, and call `begin` just before it waits for the first time: so a deadline set
-    there counts from the first wait, and never exists for work that does not wait."""
+    there counts from the first wait, and never exists for work that does not wait. What `begin`
+    returns, if anything, is told what cancels the work from then on."""
     kept: list[T] = []
     steps = keeping(work, kept).__await__()
     waiting = next(steps, OVER)
     if waiting is OVER:
         return kept[0]
-    begin()
+    cancels = begin()
     while waiting is not OVER:
         try:
-            yield waiting
+            yield waiting if cancels is None else cancels.watched(waiting)
         except GeneratorExit:
             steps.close()
             raise
         except BaseException as error:  # noqa: BLE001 - goes into the work
+            if cancels is not None and isinstance(error, asyncio.CancelledError):
+                cancels.receive(error)
             waiting = _thrown(steps, error)
         else:
-            yield from steps
-            waiting = OVER
+            waiting = next(steps, OVER)
     return kept[0]
 
 

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Final
 from lorimer.core.alarm import Alarm
 from lorimer.core.cancel import Cancellation, Reason
 from lorimer.core.facts import FactLog
+from lorimer.core.waiting import Cancels
 
 if TYPE_CHECKING:
     from lorimer.core.context import RunContext
@@ -61,6 +62,17 @@ class TimedRun(FactLog):
             left = max(left, self.bounds.limits.cleanup_s)
         self.alarm = Alarm(left, self._time_over)
         self.cancellation.enter(self.alarm.loop)
+        self.cancellation.begin()
+
+    def wait(self) -> Cancels | None:
+        """The run waits for the first time; see `Cancellation.watch`."""
+        self.alarm.start()
+        return self.cancellation.watch()
+
+    def leave(self) -> None:
+        """The engine has ended what it began with `enter`."""
+        self.alarm.stop()
+        self.cancellation.end()
 
     def _go_live(self) -> None:
         """Nothing recorded is left to answer from: from here on the time limit applies."""

@@ -37,12 +37,12 @@ async def alone(work: Callable[[RunContext], Awaitable[T]], limits: Limits, worl
     run.begin_iteration(0)
     try:
         with run.cancellation.scope:
-            return await on_first_wait(work(run), run.alarm.start)
+            return await on_first_wait(work(run), run.wait)
     except Stopped:
         if run.cancellation.interrupted is not None:
             raise run.cancellation.interrupted from None
     finally:
-        run.alarm.stop()
+        run.leave()
     raise run.bounds.timed_out()  # nobody else cancels it
 
 

@@ -14,7 +14,7 @@ from typing import Final
 
 import httpx2
 
-from lorimer.core.errors import APIError, ExecutorErrorCode
+from lorimer.core.errors import APIError, ExecutorErrorCode, reason_of
 from lorimer.core.jsonable import JSON, clean, dumps
 from lorimer.core.request import NO_USAGE, Usage
 from lorimer.models.credentials import FIRST, VARIABLES, ProviderCredentials, redact_url
@@ -237,7 +237,7 @@ def network_error(
 ) -> APIError:
     """The error for a connection that gave no answer: no route, unknown host, TLS failure,
     reset."""
-    why = _short(credentials.redact(str(cause))) or type(cause).__name__
+    why = _short(credentials.redact(reason_of(cause)))
     return APIError(
         f"{provider} could not be reached: {why}",
         code=_Code.EXEC_API_NETWORK,

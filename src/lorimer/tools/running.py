@@ -20,9 +20,9 @@ from lorimer.core.context import OutcomeUnknown, RunContext
 from lorimer.core.errors import ExecutorErrorCode, LorimerError, ToolExecutionError
 from lorimer.core.first_wait import OVER
 from lorimer.core.redaction import logger
+from lorimer.core.waiting import Cancels
 from lorimer.tools.base import NotDone, Tool, ToolContext, ToolInput, ToolResult
 from lorimer.tools.encode import describe
-from lorimer.tools.waiting import Cancels
 
 T = TypeVar("T")
 
@@ -98,7 +98,7 @@ async def within(
     """Run `work`, third-party code called `name` in errors, within `timeout_s` seconds. It puts its
     result into `kept`; see `core/first_wait.py`. Raises what `run_tool` raises."""
     error: BaseException | None = None
-    cancels = Cancels(run.cancellation)
+    cancels = Cancels(run.cancellation.has_called)
     calls = run.cancellation.enter_call()
     try:
         with run.cancellation.part_scope() as scope:

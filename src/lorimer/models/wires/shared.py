@@ -27,7 +27,7 @@ from typing import Final, Protocol
 import httpx2
 
 from lorimer.core.documents import deeper
-from lorimer.core.errors import APIError, ExecutorErrorCode
+from lorimer.core.errors import APIError, ExecutorErrorCode, reason_of
 from lorimer.core.jsonable import JSON, clean, dumps
 from lorimer.core.messages import Block, DocumentBlock, Message, Role, ToolUse
 from lorimer.core.request import NO_USAGE, Delta, Request, Response, StopReason, Usage, UsageDelta
@@ -165,7 +165,7 @@ async def exchange(
                 raise ValueError("there is no event in it")
         answer = assembler.finish()
     except NETWORK_ERRORS as error:
-        why = str(error) or type(error).__name__
+        why = reason_of(error)
         raise incomplete(provider, why, usage=assembler.usage, cause=error) from error
     except LineTooLong as error:
         raise incomplete(provider, str(error), usage=assembler.usage) from error
@@ -188,7 +188,7 @@ async def read_json(provider: str, response: httpx2.Response) -> JSON:
     try:
         return parse_json(await _body(chunks))
     except (*NETWORK_ERRORS, ValueError) as error:
-        raise incomplete(provider, str(error) or type(error).__name__, cause=error) from error
+        raise incomplete(provider, reason_of(error), cause=error) from error
     finally:
         await chunks.aclose()
         await response.aclose()

@@ -9,7 +9,7 @@ from typing import Final, cast
 from urllib.parse import quote
 
 from lorimer.core.adhoc import HttpTool
-from lorimer.core.errors import ToolExecutionError
+from lorimer.core.errors import ToolExecutionError, reason_of
 from lorimer.core.jsonable import JSON
 from lorimer.tools.adhoc.fill import filled, filled_json, schema_of
 from lorimer.tools.base import Tool, ToolContext, ToolInput, ToolResult
@@ -78,7 +78,7 @@ class Http(Tool):
                     shown=shown,
                 )
         except httpx2.HTTPError as error:
-            why = str(error) or type(error).__name__  # a broken connection has no text
+            why = reason_of(error)
             raise ToolExecutionError(f"{shown!r} cannot be reached: {why}") from error
         parameters = found.headers.get("content-type", "").partition(";")[2]
         text = decoded(found.body, parameters, marked=False)

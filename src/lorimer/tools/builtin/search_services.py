@@ -13,7 +13,7 @@ from typing import Final, Protocol, TypeAlias
 import httpx2
 from pydantic_core import from_json
 
-from lorimer.core.errors import ExecutorErrorCode, ToolExecutionError
+from lorimer.core.errors import ExecutorErrorCode, ToolExecutionError, reason_of
 from lorimer.core.jsonable import JSON
 from lorimer.core.record import record
 from lorimer.core.world import World
@@ -193,7 +193,7 @@ async def _asked(
                     raise _lost(f"the answer of {name} is larger than {MAX_BYTES:,} bytes")
             status = response.status_code
     except (httpx2.HTTPError, httpx2.InvalidURL) as error:
-        why = str(error) or type(error).__name__  # a broken connection has no text
+        why = reason_of(error)
         raise _lost(f"{name} cannot be reached: {why}", error) from error
     if status != 200:
         raise _lost(f"{name} does not answer: {_why(status, variable)}")

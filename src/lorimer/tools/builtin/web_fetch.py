@@ -5,7 +5,7 @@ from __future__ import annotations
 import codecs
 from typing import TYPE_CHECKING, Final
 
-from lorimer.core.errors import ToolExecutionError
+from lorimer.core.errors import ToolExecutionError, reason_of
 from lorimer.core.jsonable import JSON
 from lorimer.tools.base import Tool, ToolContext, ToolInput, ToolResult
 from lorimer.tools.builtin.charset import decoded
@@ -75,7 +75,7 @@ class WebFetch(Tool):
                     client, input["url"], headers=_HEADERS, max_bytes=MAX_BYTES, follows=follows
                 )
         except httpx2.HTTPError as error:
-            why = str(error) or type(error).__name__  # a broken connection has no text
+            why = reason_of(error)
             raise ToolExecutionError(f"{input['url']!r} cannot be fetched: {why}") from error
         if 300 <= found.status < 400 and "location" in found.headers:
             return ToolResult(

@@ -1,5 +1,5 @@
-"""Tells who cancels a call: the call itself (a time limit, a task group, a task that it started),
-or somebody else.
+"""Tells who cancels a call or a run: its own code (a time limit, a task group, a task that it
+started), or somebody else.
 
 asyncio does not say it: both call `Task.cancel`. But that calls `cancel` of the future that the
 task waits for, in the context of whoever cancels; and what a call starts has the call's context.
@@ -13,26 +13,44 @@ from collections.abc import Callable
 from contextvars import Context
 from typing import Any, cast
 
-from lorimer.core.cancel import Cancellation
-
 
 class Cancels:
-    """What cancels the current task while it executes a call."""
+    """What cancels the current task while it executes a call, or a run."""
 
-    __slots__ = ("_before", "_calls", "_task", "_watching", "by_others", "first")
+    __slots__ = (
+        "_before",
+        "_others",
+        "_own",
+        "_task",
+        "_watching",
+        "_within",
+        "by_others",
+        "first",
+    )
 
-    def __init__(self, calls: Cancellation) -> None:
-        self._calls = calls
+    def __init__(self, within: Callable[[], bool], before: int | None = None) -> None:
+        """`within`: whether the code that is running belongs to the call, or was started by it.
+        `before`: how often the task had been cancelled before; now, if not given."""
+        self._within = within
         self._task = task = asyncio.current_task()
-        self._before = 0 if task is None else task.cancelling()
+        if before is None:
+            before = 0 if task is None else task.cancelling()
+        self._before = before
         self._watching = False
+        self._own = 0
+        """How often the call has cancelled its task, since that was last taken back."""
         self.first: asyncio.CancelledError | None = None
         """The first that was thrown into the call."""
+        self._others = 0
+        """The same for someone else. Scopes of anyio are counted in neither: they take back what
+        they do."""
         self.by_others = False
-        """Someone else cancelled it, or may have."""
+        """Someone else has cancelled it, or may have."""
 
     def watched(self, waiting: object) -> object:
         """What the task is to wait for instead of `waiting`."""
+        if self._own and not self._outstanding():
+            self._own = 0
         self._watching = isinstance(waiting, asyncio.Future)
         return _Wait(cast("asyncio.Future[object]", waiting), self) if self._watching else waiting
 
@@ -41,26 +59,42 @@ class Cancels:
         if self.first is None:
             self.first = error
         if not self._watching:
-            self.by_others = True
+            self._by_others(error.args[0] if error.args else None)
 
     def note(self, msg: object) -> None:
         """The task is being cancelled."""
         # Ctrl-C does so in whatever is running, without a message; scopes of anyio have one
-        if not self._calls.has_called() or (msg is None and self._in_a_task()):
-            self.by_others = True
+        if not self._within() or (msg is None and self._in_a_task()):
+            self._by_others(msg)
+        elif msg is None:
+            self._own += 1
+
+    def _by_others(self, msg: object) -> None:
+        self.by_others = True
+        self._others += msg is None
+
+    def only_own(self) -> bool:
+        """Whether the task is counted as cancelled for nothing but what the call itself has
+        cancelled."""
+        return not self._others and self._outstanding() <= self._own
+
+    def _outstanding(self) -> int:
+        return 0 if self._task is None else self._task.cancelling() - self._before
 
     def _in_a_task(self) -> bool:
         return self._task is None or asyncio.current_task(self._task.get_loop()) is not None
 
     def take_back(self) -> None:
-        """The call has ended, and was not cancelled: what it has cancelled itself is over."""
-        task = self._task
-        while not self.by_others and task is not None and task.cancelling() > self._before:
-            task.uncancel()
+        """The call has ended: what it has cancelled itself is over."""
+        while self._task is not None and self._own and self._outstanding() > self._others:
+            self._task.uncancel()
+            self._own -= 1
 
 
 class _Wait(asyncio.Future[object]):
     """Stands for a future, and notes who cancels the task that waits for it."""
+
+    __slots__ = ("_cancels", "_real")
 
     def __init__(self, real: asyncio.Future[object], cancels: Cancels) -> None:
         super().__init__(loop=real.get_loop())
