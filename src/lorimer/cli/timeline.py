@@ -6,7 +6,6 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
-from lorimer.cli.blocks import nano_of, result_text, text_of, usage_of, use_at, uses_of
 from lorimer.cli.changes import changes_in, refused_in, told_refusal
 from lorimer.cli.changes import told as told_change
 from lorimer.cli.error_context import named_store
@@ -29,6 +28,7 @@ from lorimer.cli.text import (
 )
 from lorimer.core.errors import JournalError, error_from_json
 from lorimer.core.events import Event
+from lorimer.core.fact_data import nano_of, result_text, text_of, usage_of, use_at, uses_of
 from lorimer.core.jsonable import JSON, dumps
 from lorimer.core.purse import purses_of
 from lorimer.core.spend import whole

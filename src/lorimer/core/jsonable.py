@@ -70,6 +70,26 @@ def texts_in(value: JSON) -> Iterator[str]:
             yield from texts_in(item)
 
 
+def items_of(value: JSON) -> Sequence[JSON]:
+    """The items of a list; none of any other value."""
+    return value if isinstance(value, list | tuple) else ()
+
+
+def fields_of(value: JSON) -> Mapping[str, JSON]:
+    """The fields of an object; none of any other value."""
+    return value if isinstance(value, Mapping) else no_data()
+
+
+def objects_of(value: JSON) -> list[Mapping[str, JSON]]:
+    """The objects in a list; none of any other value."""
+    return [each for each in items_of(value) if isinstance(each, Mapping)]
+
+
+def texts_of(value: JSON) -> tuple[str, ...]:
+    """The items of a list as texts; none of any other value."""
+    return tuple(map(str, items_of(value)))
+
+
 def clean(text: str) -> str:
     """`text` with surrogate pairs joined and lone surrogates replaced, so that it can be encoded;
     the same object if nothing has to change.

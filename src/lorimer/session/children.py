@@ -22,7 +22,7 @@ from lorimer.core.errors import (
 from lorimer.core.events import Event
 from lorimer.core.facts import CHILD
 from lorimer.core.hooks import Hooks
-from lorimer.core.jsonable import JSON, fingerprint
+from lorimer.core.jsonable import JSON, fingerprint, texts_of
 from lorimer.core.manifest import EnvironmentManifest
 from lorimer.core.messages import Message
 from lorimer.core.plan import Plan
@@ -137,8 +137,7 @@ class ChildrenOfRun(Family):
         data = await run.effect(
             CHILD, key, work, request=request, safety=Safety.READ_ONLY, aborted=aborted
         )
-        runs = data.get("runs")
-        run_id = str(runs[0]) if isinstance(runs, list | tuple) else ""
+        run_id = next(iter(texts_of(data.get("runs"))), "")
         return self._ends.get(run_id) or await self._read(run_id)
 
     async def transcript(self, end: ChildEnd) -> Sequence[Message]:

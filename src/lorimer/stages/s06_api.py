@@ -15,7 +15,7 @@ from lorimer.core.context import RunContext, Safety
 from lorimer.core.errors import APIError, ConfigError, ErrorCategory, ExecutorErrorCode
 from lorimer.core.excerpt import Trailed
 from lorimer.core.history import History
-from lorimer.core.jsonable import JSON
+from lorimer.core.jsonable import JSON, fields_of
 from lorimer.core.manifest import EnvironmentManifest, ModelConfig
 from lorimer.core.messages import Message, user_message
 from lorimer.core.model import Model, Target
@@ -280,8 +280,7 @@ class APIStage(Stage[object, Response]):
         chosen = self.router.route(state, thinks=thinks)
         if not chosen:
             return ""
-        known = state.shared.get(_ROUTES)
-        routes = dict(known) if isinstance(known, Mapping) else {}
+        routes = dict(fields_of(state.shared.get(_ROUTES)))
         if chosen not in routes:
             spec = ",".join([_with_provider(part, self.config.provider) for part in chain(chosen)])
             routes[chosen] = await self._stands_for(spec, state.run)
