@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from json import JSONEncoder, encoder, loads
-from typing import TypeAlias, cast
+from typing import NoReturn, TypeAlias, cast
 
 from pydantic_core import PydanticSerializationError, to_json
 
@@ -47,6 +47,12 @@ def dumps(value: JSON) -> str:
 def canonical(value: JSON) -> bytes:
     """The canonical bytes of a value (sorted keys, no spaces), for hashes and comparisons."""
     return _encode_sorted(value).encode("utf-8", "surrogatepass")
+
+
+def refuse_constant(name: str) -> NoReturn:
+    """For `parse_constant` of Python's JSON parser, which accepts NaN and infinities. Raises
+    ValueError."""
+    raise ValueError(f"{name} is not JSON")
 
 
 def plain(value: object) -> JSON:

@@ -126,10 +126,11 @@ def _same_provider(
 ) -> bool:
     """Whether the run used the provider that this agent uses, as far as is known: variables may
     have changed."""
-    from lorimer.cli.agent import filled, spec_of, spec_text
+    from lorimer import assembly
+    from lorimer.cli.agent import filled, spec_of
     from lorimer.core.variables import names_in
 
-    if parent.manifest is None or any(names_in(spec_text(_manifest(parent)))):
+    if parent.manifest is None or any(names_in(assembly.spec_of(_manifest(parent)))):
         return False
     was, now = _manifest(parent), filled(described, terms.env)
     return spec_of(was, known).provider == spec_of(now, known).provider

@@ -2,8 +2,7 @@
 
 audit        one record per row, chained; columns for queries are computed from the body
 audit_head   where the records end (`run/audit/chain.py`), in one row
-agents       saved agents, current versions; version: that of the body
-versions     all versions
+agents       saved agents in all their versions; present: it is the current one
 """
 
 from __future__ import annotations
