@@ -283,11 +283,10 @@ def summary(
     run_id: str, turns: int, calls: int, usage: Usage, nano: int, seconds: float | None
 ) -> str:
     """What a run used, on one line."""
-    into = usage.total - usage.output_tokens
     parts = [
         count(turns, "turn"),
         count(calls, "tool call"),
-        f"{tokens(into)} tokens in, {tokens(usage.output_tokens)} out",
+        f"{tokens(usage.prompt_tokens)} tokens in, {tokens(usage.output_tokens)} out",
         cost(nano, usage.total),
     ]
     if seconds is not None:
