@@ -10,7 +10,7 @@ from lorimer.core.errors import ExecutorErrorCode, JournalError
 from lorimer.core.events import Event
 from lorimer.core.fact_data import uses_of
 from lorimer.core.facts import ABANDONED
-from lorimer.core.jsonable import JSON
+from lorimer.core.jsonable import JSON, fields_of
 from lorimer.core.limits import Limits
 from lorimer.core.raised import RAISED, raised
 from lorimer.core.record import record
@@ -186,7 +186,7 @@ class RunFacts:
         cost, usage = whole(data.get("cost")), data.get("usage")
         self.cost_nano += cost
         self.below_nano += cost if "runs" in data else 0
-        for name, number in usage.items() if isinstance(usage, Mapping) else ():
+        for name, number in fields_of(usage).items():
             if isinstance(number, int) and 0 <= number < MOST:
                 self._usage[name] = self._usage.get(name, 0) + number
 

@@ -22,7 +22,7 @@ from lorimer.core.errors import (
 from lorimer.core.events import Event
 from lorimer.core.facts import CHILD
 from lorimer.core.hooks import Hooks
-from lorimer.core.jsonable import JSON, fingerprint, texts_of
+from lorimer.core.jsonable import JSON, fields_of, fingerprint, texts_of
 from lorimer.core.manifest import EnvironmentManifest
 from lorimer.core.messages import Message
 from lorimer.core.plan import Plan
@@ -238,8 +238,7 @@ class ChildrenOfRun(Family):
             charged = self._charge(end)
             runs.append(each.run_id)
             cost += end.cost_nano
-            theirs = charged.get("usage")
-            for name, count in theirs.items() if isinstance(theirs, Mapping) else ():
+            for name, count in fields_of(charged.get("usage")).items():
                 usage[name] = usage.get(name, 0) + (count if isinstance(count, int) else 0)
             told: dict[str, JSON] = {"id": each.task, "agent": each.agent, "status": end.status}
             tasks.append({**told, "text": describe_end(end)})

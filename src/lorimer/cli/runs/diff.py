@@ -13,7 +13,7 @@ from lorimer.cli.options import asynchronous, json_option, store_option
 from lorimer.cli.run_names import run_argument
 from lorimer.cli.story import Line
 from lorimer.cli.text import cost, duration, flow, one_line, print_json, short_id, visible
-from lorimer.core.jsonable import JSON, dumps
+from lorimer.core.jsonable import JSON, dumps, fields_of
 from lorimer.core.linediff import unified
 
 if TYPE_CHECKING:
@@ -115,8 +115,7 @@ def _text(kind: str, value: JSON) -> str | None:
     if value is None or isinstance(value, str):
         return value
     if kind == "call" and isinstance(value, Mapping):
-        given = value.get("input")
-        more = given.items() if isinstance(given, Mapping) else ()
+        more = fields_of(value.get("input")).items()
         fields = [f"{k}: {v if isinstance(v, str) else dumps(v)}" for k, v in more]
         return "\n".join([str(value.get("name")), *fields])
     if kind == "end" and isinstance(value, Sequence):
