@@ -307,7 +307,7 @@ def subject_of(use: Mapping[str, JSON]) -> str:
 
 
 def call_text(use: Mapping[str, JSON]) -> str:
-    """`Bash python x.py`."""
+    """A call as one text: `Bash python x.py`."""
     return f"{use.get('name', '?')} {_about(use)}"
 
 
