@@ -16,7 +16,7 @@ from lorimer.core.catalogue import Catalogue
 from lorimer.core.compile import check_document, overridden
 from lorimer.core.errors import ConfigError, nearest
 from lorimer.core.journal import Journal
-from lorimer.core.jsonable import JSON
+from lorimer.core.jsonable import JSON, items_of
 from lorimer.core.limits import Limits
 from lorimer.core.manifest import EnvironmentManifest, PermissionsConfig, ToolsConfig
 from lorimer.core.model import ModelResolver
@@ -266,8 +266,7 @@ def _agent_faults(
 
 def _tool_faults(tools: Mapping[str, JSON]) -> list[str]:
     """Faults of a manifest's tools; tools added by the host are not known here."""
-    named = tools.get("built_in")
-    names = [name for name in named if isinstance(name, str)] if isinstance(named, list) else []
+    names = [each for each in items_of(tools.get("built_in")) if isinstance(each, str)]
     problems: list[str] = []
     there: list[Tool] = []
     try:

@@ -19,8 +19,8 @@ def main() -> None:
     """The console script. Ends the process with a documented exit code (`lorimer --help`)."""
     try:
         _main()
-    except KeyboardInterrupt:  # also while modules are imported, or an earlier one is told
-        # what is left is clean-up: who cannot wait for that ends the process with another one
+    except KeyboardInterrupt:  # also raised during imports, and while an error is reported
+        # only clean-up is left: a second Ctrl-C ends the process at once
         signal.signal(signal.SIGINT, signal.SIG_DFL)
         sys.exit(_INTERRUPTED)
 
@@ -32,7 +32,7 @@ def _main() -> NoReturn:
 
     _fill_closed_streams()
     if isinstance(sys.stdout, TextIOWrapper):
-        # what a terminal's encoding lacks, and halves of characters, are written out: never a crash
+        # a character that the terminal's encoding lacks is printed as an escape, not an error
         sys.stdout.reconfigure(errors="backslashreplace")  # pyright: ignore[reportUnknownMemberType]
     lorimer.main(sys.argv[1:], prog_name="lorimer", standalone_mode=True)
 

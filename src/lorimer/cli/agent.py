@@ -200,18 +200,13 @@ def filled(manifest: EnvironmentManifest, env: Iterable[str]) -> EnvironmentMani
 def spec_of(manifest: EnvironmentManifest, host: Host) -> ModelSpec:
     """The model of a manifest (the first, if it names several), with its provider. Raises
     ConfigError."""
-    return first(spec_text(manifest), host)
+    return first(assembly.spec_of(manifest), host)
 
 
 def first(spec: str, host: Host) -> ModelSpec:
     """The model that a spec (also a chain, tier or alias) asks first. Raises ConfigError."""
     models = host.models()
     return models.parse(models.expand(spec)[0])
-
-
-def spec_text(manifest: EnvironmentManifest) -> str:
-    """The model of a manifest as text: a spec, a chain, a tier or an alias."""
-    return assembly.spec_of(manifest)
 
 
 def connect(
@@ -245,10 +240,11 @@ def connect(
     bundle = CredentialBundle(given)
     models = host.models(bundle, world)
     remember_secrets(models.secrets())
+    spec = assembly.spec_of(manifest)
     try:
-        models.targets(spec_text(manifest))
+        models.targets(spec)
     except ConfigError as error:
-        text, *others = models.expand(spec_text(manifest))
+        text, *others = models.expand(spec)
         if others:
             raise Fault(str(error), hint=error.hint, code=error.code.value) from None
         provider = models.unknown_provider(text) or parsed.provider

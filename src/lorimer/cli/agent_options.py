@@ -64,8 +64,8 @@ class AgentOptions:
 
 
 def agent_options(presets: str, verb: str) -> Callable[[Command], Command]:
-    """Options that say which agent; the command gets them as `wanted`. Both words stand in the
-    help: which presets are meant, and what is done with an agent."""
+    """Options that say which agent; the command gets them as `wanted`. For their help texts:
+    `presets` says which presets there are, `verb` what the command does with an agent."""
 
     options = with_options(*_options(presets, verb))
     return lambda command: options(gathered("wanted", AgentOptions)(command))

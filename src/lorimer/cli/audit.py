@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import os
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
@@ -13,7 +12,7 @@ import click
 
 from lorimer.cli.click_types import Group
 from lorimer.cli.fail import FAILED, OK, Fault
-from lorimer.cli.options import json_option, limit_option
+from lorimer.cli.options import asynchronous, json_option, limit_option
 
 if TYPE_CHECKING:
     from lorimer.run.audit.log import AuditLog
@@ -34,55 +33,11 @@ def audit() -> None:
 @click.option("--subject", default="", help="Only runs of this saved agent.")
 @click.option("--unfinished", is_flag=True, help="Only runs without an end.")
 @_JSON
-def ls(file: str, limit: int, caller: str, subject: str, unfinished: bool, as_json: bool) -> None:
-    """List the newest runs. One without an end is still running, or its process died."""
-    asyncio.run(_ls(file, limit, caller, subject, unfinished, as_json))
-
-
-@audit.command()
-@_FILE
-@click.argument("run")
-@_JSON
-def show(file: str, run: str, as_json: bool) -> None:
-    """Show what was recorded of a run, its parents and its children. RUN is an id."""
-    asyncio.run(_show(file, run, as_json))
-
-
-@audit.command()
-@_FILE
-@click.option("--key-env", default="", help="The variable that holds the key of the audit.")
-@click.option(
-    "--head", default="", help="A head printed earlier, count:hash: the file has to continue it."
-)
-@json_option("One JSON object.")
-def verify(file: str, key_env: str, head: str, as_json: bool) -> int:
-    """Check that no record was changed, removed, swapped or added, and print the head of the chain.
-
-    Exit codes: 0 the file is as it was written, 1 it is not: the first bad record is named.
-    """
-    key = os.environ.get(key_env, "") if key_env else None
-    if key == "":
-        raise Fault(
-            f"the variable {key_env} is not set", hint=f"{key_env}=... lorimer audit verify ..."
-        )
-    return asyncio.run(_verify(file, None if key is None else key.encode(), head, as_json))
-
-
-@asynccontextmanager
-async def _opened(file: str, key: bytes | None = None) -> AsyncGenerator[AuditLog, None]:
-    from lorimer.run.audit.log import AuditLog
-    from lorimer.run.stores.sqlite_audit import SQLiteAudit
-
-    log = AuditLog(SQLiteAudit(file), key=key)
-    try:
-        yield log
-    finally:
-        await log.close()
-
-
-async def _ls(
+@asynchronous
+async def ls(
     file: str, limit: int, caller: str, subject: str, unfinished: bool, as_json: bool
 ) -> None:
+    """List the newest runs. One without an end is still running, or its process died."""
     from lorimer.cli.text import ago, count, duration, money, one_line, print_json, visible
     from lorimer.world import RealWorld
 
@@ -105,7 +60,13 @@ async def _ls(
         click.echo("No runs.", err=True)
 
 
-async def _show(file: str, run: str, as_json: bool) -> None:
+@audit.command()
+@_FILE
+@click.argument("run")
+@_JSON
+@asynchronous
+async def show(file: str, run: str, as_json: bool) -> None:
+    """Show what was recorded of a run, its parents and its children. RUN is an id."""
     from lorimer.cli.text import on_line, one_line, print_json
     from lorimer.core.jsonable import dumps
 
@@ -129,9 +90,26 @@ async def _show(file: str, run: str, as_json: bool) -> None:
                 )
 
 
-async def _verify(file: str, key: bytes | None, head: str, as_json: bool) -> int:
+@audit.command()
+@_FILE
+@click.option("--key-env", default="", help="The variable that holds the key of the audit.")
+@click.option(
+    "--head", default="", help="A head printed earlier, count:hash: the file has to continue it."
+)
+@json_option("One JSON object.")
+@asynchronous
+async def verify(file: str, key_env: str, head: str, as_json: bool) -> int:
+    """Check that no record was changed, removed, swapped or added, and print the head of the chain.
+
+    Exit codes: 0 the file is as it was written, 1 it is not: the first bad record is named.
+    """
     from lorimer.cli.text import count, on_line, print_json
 
+    key = os.environ.get(key_env, "").encode() if key_env else None
+    if key == b"":
+        raise Fault(
+            f"the variable {key_env} is not set", hint=f"{key_env}=... lorimer audit verify ..."
+        )
     async with _opened(file, key) as log:
         verdict = await log.verify(head)
         last = await log.head()
@@ -147,3 +125,15 @@ async def _verify(file: str, key: bytes | None, head: str, as_json: bool) -> int
     if last is not None:
         click.echo(f"head {last.told()}")
     return OK
+
+
+@asynccontextmanager
+async def _opened(file: str, key: bytes | None = None) -> AsyncGenerator[AuditLog, None]:
+    from lorimer.run.audit.log import AuditLog
+    from lorimer.run.stores.sqlite_audit import SQLiteAudit
+
+    log = AuditLog(SQLiteAudit(file), key=key)
+    try:
+        yield log
+    finally:
+        await log.close()

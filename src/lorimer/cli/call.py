@@ -13,11 +13,10 @@ from dataclasses import asdict, dataclass
 from shlex import quote
 from typing import Final, cast
 
-from lorimer.cli.blocks import texts
 from lorimer.cli.error_context import named_store
 from lorimer.cli.text import short_id
 from lorimer.core.journal import Journal
-from lorimer.core.jsonable import JSON, canonical
+from lorimer.core.jsonable import JSON, canonical, texts_of
 from lorimer.core.redaction import of_environment
 from lorimer.models.credentials import redact_url
 
@@ -96,13 +95,13 @@ class Call:
         return cls(
             _text(data.get("workspace")),
             _text(data.get("base_url")),
-            texts(data.get("rules")),
+            texts_of(data.get("rules")),
             _text(data.get("key_variable")),
             _text(data.get("models")),
             _text(data.get("sandbox")),
-            texts(data.get("network")),
+            texts_of(data.get("network")),
             _text(data.get("mode")),
-            texts(data.get("env")),
+            texts_of(data.get("env")),
         )
 
 

@@ -6,13 +6,12 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, cast
 
-from lorimer.cli.blocks import objects
 from lorimer.cli.fail import Fault
 from lorimer.cli.reading import manifest_of, no_manifest
 from lorimer.cli.text import one_line, short_id, visible
 from lorimer.core.errors import MutationError
 from lorimer.core.events import Event
-from lorimer.core.jsonable import JSON, dumps
+from lorimer.core.jsonable import JSON, dumps, objects_of
 from lorimer.journal.recording import facts_of
 
 if TYPE_CHECKING:
@@ -24,12 +23,12 @@ if TYPE_CHECKING:
 
 def changes_in(fact: Event) -> list[Mapping[str, JSON]]:
     """The changes that were made, as JSON."""
-    return objects(fact.data.get("changes"))
+    return objects_of(fact.data.get("changes"))
 
 
 def refused_in(fact: Event) -> list[Mapping[str, JSON]]:
     """The changes that were requested and refused, as JSON."""
-    return objects(fact.data.get("refused"))
+    return objects_of(fact.data.get("refused"))
 
 
 def told_refusal(refused: Mapping[str, JSON]) -> list[tuple[str, str]]:

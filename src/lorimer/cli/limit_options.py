@@ -38,8 +38,8 @@ class LimitOptions:
 
 
 def limit_options(each: str, turns: str) -> Callable[[Command], Command]:
-    """The options; the command gets them as `within`. Both words stand in the help: what is limited
-    (` per answer`), and the turns of its presets."""
+    """The options; the command gets them as `within`. For their help texts: `each` says what each
+    limit applies to (` per answer`), `turns` the turns of the presets."""
 
     options = with_options(*_options(each, turns))
     return lambda command: options(gathered("within", LimitOptions)(command))

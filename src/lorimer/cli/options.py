@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from dataclasses import dataclass, field, fields
 from functools import wraps
 from pathlib import Path
 from shlex import quote
-from typing import TYPE_CHECKING, Final, TypeVar, cast, get_args
+from typing import TYPE_CHECKING, Final, ParamSpec, TypeVar, cast, get_args
 
 import click
 
@@ -24,6 +25,8 @@ if TYPE_CHECKING:
     from _typeshed import DataclassInstance
 
 F = TypeVar("F", bound=Callable[..., object])
+P = ParamSpec("P")
+T = TypeVar("T")
 Command = Callable[..., int]
 """The function of a command; returns the exit code."""
 
@@ -128,6 +131,16 @@ def with_options(*options: Callable[[Command], Command]) -> Callable[[Command], 
         return command
 
     return decorate
+
+
+def asynchronous(command: Callable[P, Coroutine[None, None, T]]) -> Callable[P, T]:
+    """A decorator for commands that are coroutines: each runs in an event loop of its own."""
+
+    @wraps(command)
+    def run(*args: P.args, **kwargs: P.kwargs) -> T:
+        return asyncio.run(command(*args, **kwargs))
+
+    return run
 
 
 def gathered(name: str, kind: type[DataclassInstance]) -> Callable[[Command], Command]:

@@ -8,7 +8,7 @@ import hashlib
 import json
 import os
 import stat
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
@@ -17,7 +17,7 @@ from lorimer.cli.fail import Fault
 from lorimer.cli.places import config_directory, data_directory
 from lorimer.cli.text import visible
 from lorimer.core.errors import ConfigError
-from lorimer.core.jsonable import JSON
+from lorimer.core.jsonable import JSON, fields_of
 from lorimer.tools.policy.modes import Mode
 from lorimer.tools.policy.sources import Source
 from lorimer.tools.rule_files.reading import Said, check, read
@@ -173,7 +173,7 @@ def _trusted() -> dict[str, JSON]:
         found: JSON = json.loads(text)
     except (ValueError, RecursionError):
         return {}  # nothing is trusted
-    return dict(found) if isinstance(found, Mapping) else {}
+    return dict(fields_of(found))
 
 
 def _digest(text: str, said: Said) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from dataclasses import asdict
 from typing import TYPE_CHECKING
 
@@ -10,7 +9,7 @@ import click
 
 from lorimer.cli.click_types import Group
 from lorimer.cli.fail import Fault
-from lorimer.cli.options import json_option, limit_option, store_option
+from lorimer.cli.options import asynchronous, json_option, limit_option, store_option
 from lorimer.cli.standard_input import is_typed
 from lorimer.cli.text import ago, count, money, one_line, print_json, short_id
 
@@ -27,21 +26,9 @@ def sessions() -> None:
 @limit_option
 @json_option("One JSON object per line.")
 @store_option
-def ls(limit: int, as_json: bool, store: str | None) -> None:
+@asynchronous
+async def ls(limit: int, as_json: bool, store: str | None) -> None:
     """List the latest conversations. To continue one: lorimer chat --session ID."""
-    asyncio.run(_ls(limit, as_json, store))
-
-
-@sessions.command("delete")
-@click.argument("session")
-@click.option("-y", "--yes", is_flag=True, help="Do not ask.")
-@store_option
-def delete(session: str, yes: bool, store: str | None) -> None:
-    """Remove everything stored of SESSION, an id or its beginning. This cannot be undone."""
-    asyncio.run(_delete(session, yes, store))
-
-
-async def _ls(limit: int, as_json: bool, store: str | None) -> None:
     from lorimer.cli.store import existing_store, opened, store_path
     from lorimer.session import stored_sessions
     from lorimer.world import RealWorld
@@ -58,6 +45,32 @@ async def _ls(limit: int, as_json: bool, store: str | None) -> None:
         _print(found, world.time())
     else:
         click.echo("No conversations yet. Try: lorimer chat", err=True)
+
+
+@sessions.command("delete")
+@click.argument("session")
+@click.option("-y", "--yes", is_flag=True, help="Do not ask.")
+@store_option
+@asynchronous
+async def delete(session: str, yes: bool, store: str | None) -> None:
+    """Remove everything stored of SESSION, an id or its beginning. This cannot be undone."""
+    from lorimer.cli.store import existing_store, opened
+    from lorimer.session import FreshnessPolicy
+    from lorimer.session.info import remove, stored_session
+    from lorimer.world import RealWorld
+
+    world = RealWorld()
+    async with opened(existing_store(store), world) as journal:
+        info = await stored_session(journal, session, world, FreshnessPolicy())
+        what = f"{short_id(info.session_id)}, {count(info.message_count, 'message')}"
+        if not yes and not is_typed():
+            raise Fault(
+                f"nobody can be asked whether to delete {what}", hint="Answer in advance: --yes"
+            )
+        if not yes and not click.confirm(f"Delete {what}: {one_line(info.title, 60)!r}?", err=True):
+            raise click.Abort
+        await remove(journal, info.session_id)
+    click.echo(f"deleted {what}", err=True)
 
 
 def _print(found: list[SessionInfo], now: float) -> None:
@@ -87,23 +100,3 @@ def _print(found: list[SessionInfo], now: float) -> None:
             ),
         )
     print_table(table, spare=("messages", "used"))
-
-
-async def _delete(session: str, yes: bool, store: str | None) -> None:
-    from lorimer.cli.store import existing_store, opened
-    from lorimer.session import FreshnessPolicy
-    from lorimer.session.info import remove, stored_session
-    from lorimer.world import RealWorld
-
-    world = RealWorld()
-    async with opened(existing_store(store), world) as journal:
-        info = await stored_session(journal, session, world, FreshnessPolicy())
-        what = f"{short_id(info.session_id)}, {count(info.message_count, 'message')}"
-        if not yes and not is_typed():
-            raise Fault(
-                f"nobody can be asked whether to delete {what}", hint="Answer in advance: --yes"
-            )
-        if not yes and not click.confirm(f"Delete {what}: {one_line(info.title, 60)!r}?", err=True):
-            raise click.Abort
-        await remove(journal, info.session_id)
-    click.echo(f"deleted {what}", err=True)

@@ -10,9 +10,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from lorimer.cli import agent, policy_files
-from lorimer.cli.blocks import texts
 from lorimer.cli.places import config_directory
 from lorimer.core.documents import parse
+from lorimer.core.jsonable import texts_of
 from lorimer.core.manifest import EnvironmentManifest
 from lorimer.core.world import SandboxMode
 from lorimer.environment.settings import (
@@ -82,7 +82,7 @@ def with_settings(terms: Terms, settings: Settings) -> Terms:
     return replace(
         terms,
         sandbox=terms.sandbox or sandboxes.get(str(run.get("sandbox", ""))),
-        network=terms.network or texts(run.get("network")),
-        env=terms.env or texts(run.get("env")),
+        network=terms.network or texts_of(run.get("network")),
+        env=terms.env or texts_of(run.get("env")),
         notes=settings.notes,
     )

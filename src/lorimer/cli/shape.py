@@ -7,9 +7,9 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
-from lorimer.cli.blocks import nano_of, use_at, uses_of
 from lorimer.cli.text import duration, money, one_line
 from lorimer.core.events import Event
+from lorimer.core.fact_data import nano_of, use_at, uses_of
 
 _BARS: Final = "▁▂▃▄▅▆▇█"
 _WIDTH: Final = 40

@@ -10,12 +10,12 @@ import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Final, Self, TypeAlias
 
-from lorimer.cli.blocks import nano_of, result_text, text_of, usage_of, use_at, uses_of
 from lorimer.cli.text import cost, count, duration, flow, on_line, one_line, short_id, tokens
 from lorimer.core.errors import ExecutorErrorCode
 from lorimer.core.events import Event
+from lorimer.core.fact_data import nano_of, result_text, text_of, usage_of, use_at, uses_of
 from lorimer.core.facts import PHASE, STEP
-from lorimer.core.jsonable import JSON, dumps
+from lorimer.core.jsonable import JSON, dumps, objects_of
 from lorimer.core.receipt import Receipt
 from lorimer.core.request import NO_USAGE, Usage
 
@@ -257,11 +257,9 @@ def _recorded_effect(kind: str, data: Mapping[str, JSON]) -> Iterator[Line]:
         told = one_line(result_text(data.get("content")), 120)
         yield [mark, (f"{data.get('tool')}: {told}", "")]
     elif kind == "tasks":
-        tasks = data.get("tasks")
-        for task in tasks if isinstance(tasks, list | tuple) else ():
-            if isinstance(task, Mapping):
-                told = one_line(str(task.get("text")), 120)
-                yield [("  ⤶ ", "blue"), (f"{task.get('id')} {task.get('status')}: {told}", "")]
+        for task in objects_of(data.get("tasks")):
+            told = one_line(str(task.get("text")), 120)
+            yield [("  ⤶ ", "blue"), (f"{task.get('id')} {task.get('status')}: {told}", "")]
 
 
 def _shown(line: Line) -> Line:
@@ -285,11 +283,10 @@ def summary(
     run_id: str, turns: int, calls: int, usage: Usage, nano: int, seconds: float | None
 ) -> str:
     """What a run used, on one line."""
-    into = usage.total - usage.output_tokens
     parts = [
         count(turns, "turn"),
         count(calls, "tool call"),
-        f"{tokens(into)} tokens in, {tokens(usage.output_tokens)} out",
+        f"{tokens(usage.prompt_tokens)} tokens in, {tokens(usage.output_tokens)} out",
         cost(nano, usage.total),
     ]
     if seconds is not None:
@@ -310,7 +307,7 @@ def subject_of(use: Mapping[str, JSON]) -> str:
 
 
 def call_text(use: Mapping[str, JSON]) -> str:
-    """`Bash python x.py`."""
+    """A call as one text: `Bash python x.py`."""
     return f"{use.get('name', '?')} {_about(use)}"
 
 

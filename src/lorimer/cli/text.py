@@ -157,7 +157,7 @@ def tokens(number: int) -> str:
 
 def flow(usage: Usage) -> str:
     """`12.3k in, 950 out`: the tokens of a prompt, and those of the answer."""
-    return f"{tokens(usage.total - usage.output_tokens)} in, {tokens(usage.output_tokens)} out"
+    return f"{tokens(usage.prompt_tokens)} in, {tokens(usage.output_tokens)} out"
 
 
 def money(nano: int) -> str:

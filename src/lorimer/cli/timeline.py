@@ -6,7 +6,6 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
-from lorimer.cli.blocks import nano_of, result_text, text_of, usage_of, use_at, uses_of
 from lorimer.cli.changes import changes_in, refused_in, told_refusal
 from lorimer.cli.changes import told as told_change
 from lorimer.cli.error_context import named_store
@@ -29,7 +28,8 @@ from lorimer.cli.text import (
 )
 from lorimer.core.errors import JournalError, error_from_json
 from lorimer.core.events import Event
-from lorimer.core.jsonable import JSON, dumps
+from lorimer.core.fact_data import nano_of, result_text, text_of, usage_of, use_at, uses_of
+from lorimer.core.jsonable import JSON, dumps, fields_of, items_of
 from lorimer.core.purse import purses_of
 from lorimer.core.spend import whole
 
@@ -232,8 +232,7 @@ def _in_full(use: Mapping[str, JSON], data: Mapping[str, JSON]) -> Iterator[Line
     bad = data.get("is_error") is True
     mark = ("  ✗ ", "red") if bad else ("  ✓ ", "green")
     yield [mark, (one_line(call_text(use), 200), "bold")]
-    given = use.get("input")
-    for name, value in given.items() if isinstance(given, Mapping) else ():
+    for name, value in fields_of(use.get("input")).items():
         text = value if isinstance(value, str) else dumps(value)
         yield [(f"      {name}: ", "cyan"), (_indented(text), "")]
     yield [("      → ", "dim"), (_indented(result_text(data.get("content"))), "red" if bad else "")]
@@ -331,11 +330,10 @@ def _answer(facts: Sequence[Event]) -> str:
 
 def _times(times: JSON, in_force: ManifestInForce, *, first: bool) -> str:
     """`api 1.2 s · tool 40 ms`: where the time of an iteration went."""
-    if isinstance(times, str) or not isinstance(times, Sequence):
-        return ""
+    spent = items_of(times)
     told = [
         f"{entry.name} {duration(whole(micros) / 1e6)}"
-        for entry, micros in zip(in_force.turn(len(times), first=first), times, strict=False)
+        for entry, micros in zip(in_force.turn(len(spent), first=first), spent, strict=False)
         if whole(micros) >= _TOLD_US
     ]
     return " · ".join(told)

@@ -41,6 +41,13 @@ def check_seconds(name: str, value: object) -> None:
         raise ConfigError(f"{name} must be a number of seconds, not nan")
 
 
+def check_texts(of: str, **fields: object) -> None:
+    """Check that each field of an object is text; `of` names the object. Raises ConfigError."""
+    for name, given in fields.items():
+        if not is_a(given, str):
+            raise wrong(f"{of}.{name}", given, "text", f'{name}="..."')
+
+
 def each_of(name: str, values: object, kind: type, example: str) -> tuple[object, ...]:
     """A collection of this type as a tuple; a single value counts as a collection of one. Raises
     ConfigError."""

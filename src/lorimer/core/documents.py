@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from typing import Final, cast
 
 from lorimer.core.errors import ConfigError
-from lorimer.core.jsonable import JSON
+from lorimer.core.jsonable import JSON, refuse_constant
 from lorimer.core.toml import to_toml
 
 MAX_BYTES: Final = 4_000_000
@@ -48,7 +48,7 @@ def parse(text: str, kind: str, where: str) -> Mapping[str, JSON]:
     try:
         match kind:
             case ".json":
-                value = json.loads(text, object_pairs_hook=_unique, parse_constant=_no_constant)
+                value = json.loads(text, object_pairs_hook=_unique, parse_constant=refuse_constant)
             case ".toml":
                 import tomllib
 
@@ -127,10 +127,6 @@ def _unique(pairs: list[tuple[str, JSON]]) -> dict[str, JSON]:
             raise ValueError(f"the key {key!r} stands there twice")
         found[key] = value
     return found
-
-
-def _no_constant(name: str) -> JSON:
-    raise ValueError(f"{name} is not JSON")
 
 
 def _yaml(text: str) -> object:

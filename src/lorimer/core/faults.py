@@ -129,9 +129,7 @@ def _models_in(kind: object) -> list[type[BaseModel]]:
     return [model for inner in get_args(kind) for model in _models_in(inner)]
 
 
-def invalid(problems: list[str]) -> ConfigError:
-    """One ConfigError for all problems of a manifest."""
+def invalid(problems: Sequence[str], what: str = "The manifest") -> ConfigError:
+    """One ConfigError for all problems of a document; `what` is the document."""
     count = f"{len(problems)} errors" if len(problems) > 1 else "1 error"
-    return ConfigError(
-        f"The manifest has {count}: " + "; ".join(problems), problems=tuple(problems)
-    )
+    return ConfigError(f"{what} has {count}: {'; '.join(problems)}", problems=tuple(problems))

@@ -14,7 +14,7 @@ from typing import cast
 
 from pydantic import BaseModel
 
-from lorimer.core.jsonable import JSON
+from lorimer.core.jsonable import JSON, fields_of
 
 
 class Notes:
@@ -41,7 +41,7 @@ class Notes:
     def add(self, schema: Mapping[str, JSON], kind: type) -> None:
         """Describe the properties of an object's schema by the fields of a class."""
         notes, fields = self.of(kind), schema.get("properties")
-        for name, field in fields.items() if isinstance(fields, Mapping) else ():
+        for name, field in fields_of(fields).items():
             if name in notes and isinstance(field, dict):
                 field.setdefault("description", notes[name])
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from json import JSONEncoder, encoder, loads
-from typing import TypeAlias, cast
+from typing import NoReturn, TypeAlias, cast
 
 from pydantic_core import PydanticSerializationError, to_json
 
@@ -49,6 +49,12 @@ def canonical(value: JSON) -> bytes:
     return _encode_sorted(value).encode("utf-8", "surrogatepass")
 
 
+def refuse_constant(name: str) -> NoReturn:
+    """For `parse_constant` of Python's JSON parser, which accepts NaN and infinities. Raises
+    ValueError."""
+    raise ValueError(f"{name} is not JSON")
+
+
 def plain(value: object) -> JSON:
     """A copy of a value as a journal would return it; None if that would differ from the value."""
     try:
@@ -68,6 +74,26 @@ def texts_in(value: JSON) -> Iterator[str]:
     elif isinstance(value, list | tuple):
         for item in value:
             yield from texts_in(item)
+
+
+def items_of(value: JSON) -> Sequence[JSON]:
+    """The items of a list; none of any other value."""
+    return value if isinstance(value, list | tuple) else ()
+
+
+def fields_of(value: JSON) -> Mapping[str, JSON]:
+    """The fields of an object; none of any other value."""
+    return value if isinstance(value, Mapping) else no_data()
+
+
+def objects_of(value: JSON) -> list[Mapping[str, JSON]]:
+    """The objects in a list; none of any other value."""
+    return [each for each in items_of(value) if isinstance(each, Mapping)]
+
+
+def texts_of(value: JSON) -> tuple[str, ...]:
+    """The items of a list as texts; none of any other value."""
+    return tuple(map(str, items_of(value)))
 
 
 def clean(text: str) -> str:

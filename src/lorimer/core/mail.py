@@ -23,7 +23,7 @@ from lorimer.core.errors import (
 )
 from lorimer.core.events import Event
 from lorimer.core.journal import Journal, RunRow, find
-from lorimer.core.jsonable import JSON, clean
+from lorimer.core.jsonable import JSON, clean, texts_of
 from lorimer.core.record import record
 from lorimer.core.redaction import of_environment
 
@@ -203,14 +203,13 @@ def question_in(fact: Event) -> Question | None:
     if fact.type != "effect.intent" or not isinstance(asked, Mapping):
         return None
     tool, given, reason = asked.get("tool"), asked.get("input"), asked.get("reason")
-    options = asked.get("options")
     return Question(
         _token(fact),
         str(tool),
         str(given),
         str(reason),
         "text" if asked.get("wants") == "text" else "approval",
-        tuple(map(str, options)) if isinstance(options, list | tuple) else (),
+        texts_of(asked.get("options")),
     )
 
 

@@ -14,7 +14,7 @@ from lorimer.core.context import RunContext, Safety
 from lorimer.core.errors import JournalError
 from lorimer.core.hooks import Hooks, add_guarded_text
 from lorimer.core.journal import Post
-from lorimer.core.jsonable import JSON
+from lorimer.core.jsonable import JSON, items_of
 from lorimer.core.mail import MAX_TEXT_CHARS
 from lorimer.core.messages import ImageBlock, message_from_json
 from lorimer.core.pending_changes import RequestedChange
@@ -108,8 +108,7 @@ class Mail:
                 self._mine.append(post.id)
                 self._answered(post)
             elif kind == "change" and context.plan is not None:
-                asked = post.message.get("changes")
-                changes = asked if isinstance(asked, list | tuple) else ()
+                changes = items_of(post.message.get("changes"))
                 context.pending_changes = [
                     *context.pending_changes,
                     RequestedChange(changes, context.plan, post.id),
@@ -212,7 +211,7 @@ async def deliver(state: PipelineState, hooks: Hooks | None) -> None:
 
     data = await run.effect("inbox", "", take, request=b"", safety=Safety.READ_ONLY)
     texts, images = data.get("texts"), data.get("images")
-    for at, text in enumerate(texts if isinstance(texts, list | tuple) else ()):
+    for at, text in enumerate(items_of(texts)):
         if text:
             await add_guarded_text(hooks, str(text), at, state)
         shown = images.get(str(at)) if isinstance(images, Mapping) else None

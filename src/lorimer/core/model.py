@@ -74,6 +74,11 @@ class Capable(Protocol):
         ...
 
 
+def capabilities_of(model: Model) -> Capabilities:
+    """What a model supports: everything, unless it declares something else."""
+    return model.capabilities if isinstance(model, Capable) else Capabilities()
+
+
 @record
 class ImageLimits:
     """Which images a model accepts, of those that are sent as data. 0: no such limit."""

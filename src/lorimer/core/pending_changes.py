@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from lorimer.core.context import PendingChange, RunContext
 from lorimer.core.errors import ConfigError, ExecutorErrorCode, JournalError
 from lorimer.core.events import Event
-from lorimer.core.jsonable import JSON
+from lorimer.core.jsonable import JSON, items_of
 from lorimer.core.plan import Plan
 from lorimer.core.record import record
 from lorimer.core.request import NO_MARKS
@@ -84,8 +84,7 @@ def _apply(
 
 def _reapply(plan: Plan, known: Event, run: RunContext) -> Plan:
     """The plan with the recorded changes."""
-    told = known.data.get("changes")
-    changes: Sequence[JSON] = told if isinstance(told, list | tuple) else ()
+    changes = items_of(known.data.get("changes"))
     digest = str(known.data.get("manifest"))
     why = "its changes come to another manifest here"
     if not changes and plan.digest == digest:

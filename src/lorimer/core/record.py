@@ -35,7 +35,7 @@ def record(cls: type[T]) -> type[T]:
 
 
 def _nothing(_: object) -> None:
-    """Of a record without fields."""
+    """The values of a record without fields."""
 
 
 def _shown(self: object) -> str:

@@ -39,6 +39,11 @@ class Usage:
         return Usage(*map(add, _counts(self), _counts(other)))
 
     @property
+    def prompt_tokens(self) -> int:
+        """All tokens of the prompt, cached or not."""
+        return self.input_tokens + self.cache_creation_input_tokens + self.cache_read_input_tokens
+
+    @property
     def total(self) -> int:
         """All tokens of prompt and answer."""
         return (

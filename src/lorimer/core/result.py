@@ -11,8 +11,9 @@ from pydantic import PydanticUserError, TypeAdapter, ValidationError
 
 from lorimer.core.errors import ConfigError, ExecutorErrorCode, LorimerError, PipelineError
 from lorimer.core.events import Event
+from lorimer.core.fact_data import uses_of
 from lorimer.core.history import History
-from lorimer.core.jsonable import JSON, dumps
+from lorimer.core.jsonable import JSON, dumps, fields_of
 from lorimer.core.messages import Message
 from lorimer.core.receipt import Receipt
 from lorimer.core.record import record
@@ -145,20 +146,13 @@ class PipelineResult(Ended):
         calls: list[Mapping[str, JSON]] = []
         for fact in self.events:
             if fact.type == "model.reply":
-                content = fact.data.get("content")
-                blocks = content if isinstance(content, list | tuple) else []
-                calls = [
-                    block
-                    for block in blocks
-                    if isinstance(block, Mapping) and block.get("type") == "tool_use"
-                ]
+                calls = uses_of(fact.data)
             elif fact.type == "tool.result":
                 index = int(str(fact.data["key"]))
-                given = calls[index].get("input")
                 steps[fact.iteration, index] = Step(
                     fact.iteration,
                     str(calls[index].get("name")),
-                    given if isinstance(given, Mapping) else {},
+                    fields_of(calls[index].get("input")),
                     fact.data.get("content", ""),
                     fact.data.get("is_error") is True,
                 )

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Final
 
-from lorimer.core.jsonable import JSON, dumps
+from lorimer.core.jsonable import JSON, dumps, fields_of
 
 _REFUSED: Final = ("anyOf", "oneOf", "allOf", "not", "if", "then", "else", "enum", "const")
 """Keywords that are not allowed at the top level."""
@@ -30,8 +30,7 @@ def told_schema(schema: Mapping[str, JSON]) -> tuple[dict[str, JSON], str]:
     known = out.get("properties")
     properties: dict[str, JSON] = {**known} if isinstance(known, Mapping) else {}
     for branch in _branches(taken, out, 0):
-        more = branch.get("properties")
-        for name, part in more.items() if isinstance(more, Mapping) else ():
+        for name, part in fields_of(branch.get("properties")).items():
             properties.setdefault(name, part)
     out["properties"] = properties
     words = dumps(taken)

@@ -11,7 +11,7 @@ from pydantic import ValidationError
 from lorimer.core.catalogue import Catalogue
 from lorimer.core.errors import ConfigError
 from lorimer.core.faults import problems_of
-from lorimer.core.jsonable import JSON, no_data
+from lorimer.core.jsonable import JSON, fields_of, items_of, no_data, texts_of
 from lorimer.core.limits import Limits
 from lorimer.core.manifest import EnvironmentManifest, ModelConfig, SubAgent
 from lorimer.core.record import record
@@ -78,22 +78,22 @@ class _Import:
         entries = data.get("stages")
         self._entries: dict[JSON, Mapping[str, JSON]] = {}
         """The first of each order."""
-        for each in map(_object, entries if isinstance(entries, list) else ()):
+        for each in map(fields_of, items_of(entries)):
             if isinstance(order := each.get("order"), int):
                 self._entries.setdefault(order, each)
 
     def manifest(self) -> tuple[EnvironmentManifest, list[Note]]:
         data = self._data
         made: dict[str, JSON] = {"version": "1"}
-        made["metadata"] = self._metadata(_object(data.get("metadata")))
-        model = self._model(_object(data.get("model")))
-        single = self._pipeline(_object(data.get("pipeline")))
+        made["metadata"] = self._metadata(fields_of(data.get("metadata")))
+        model = self._model(fields_of(data.get("model")))
+        single = self._pipeline(fields_of(data.get("pipeline")))
         stages = list(self._stages(data.get("stages")))
         if single:
             self._limits["max_turns"] = 1
         self._limits = dict(self._fitting("limits", self._limits))
         made |= {"model": model, "limits": self._limits, "stages": stages}
-        made["tools"] = self._tools(_object(data.get("tools")))
+        made["tools"] = self._tools(fields_of(data.get("tools")))
         if agents := self._agents(data.get("subagents")):
             made["agents"] = agents
         for name, value in data.items():
@@ -156,7 +156,7 @@ class _Import:
         return said.get("single_turn") is True
 
     def _tools(self, said: Mapping[str, JSON]) -> dict[str, JSON]:
-        named = _texts(said.get("built_in"))
+        named = texts_of(said.get("built_in"))
         kept: list[JSON] = []
         for name in named:
             if name == "*":
@@ -174,8 +174,8 @@ class _Import:
 
     def _stages(self, entries: JSON) -> Iterator[dict[str, JSON]]:
         here = {self._known.order(name): name for name in self._known.names}
-        for entry in entries if isinstance(entries, list) else ():
-            said = _object(entry)
+        for entry in items_of(entries):
+            said = fields_of(entry)
             order = said.get("order")
             where = f"stages[{order}]"
             active = said.get("active", True) is not False
@@ -192,7 +192,7 @@ class _Import:
                 made["strategies"] = strategies
             if configs:
                 made["strategy_configs"] = configs
-            if config := self._config(stage, _object(said.get("config")), where):
+            if config := self._config(stage, fields_of(said.get("config")), where):
                 made["config"] = config
             made |= self._own(stage, said, where)
             for name, value in said.items():
@@ -205,8 +205,8 @@ class _Import:
         """Which tools it may call, and which model it uses."""
         made: dict[str, JSON] = {}
         binding = {
-            name: _texts(value)
-            for name, value in _object(said.get("tool_binding")).items()
+            name: list(texts_of(value))
+            for name, value in fields_of(said.get("tool_binding")).items()
             if name in ("allowed", "blocked") and isinstance(value, list)
         }
         if binding and stage.calls_tools:
@@ -217,7 +217,7 @@ class _Import:
         elif said.get("tool_binding"):
             self._note(f"{where}.tool_binding", "this stage calls no tools, or it says nothing")
         override: dict[str, JSON] = {}
-        for name, value in _object(said.get("model_override")).items():
+        for name, value in fields_of(said.get("model_override")).items():
             if name in stage.overrides and value is not None:
                 override[name] = value
             else:
@@ -229,14 +229,14 @@ class _Import:
     def _agents(self, entries: JSON) -> list[JSON]:
         """Sub-agents that are fully defined."""
         kept: list[JSON] = []
-        for at, entry in enumerate(entries if isinstance(entries, list) else ()):
-            said = _object(entry)
+        for at, entry in enumerate(items_of(entries)):
+            said = fields_of(entry)
             path = f"subagents[{said.get('agent_type', at)}]"
             if said.get("manifest") or said.get("env_id"):
                 self._note(path, "carry its own manifest over, and put it into agents")
                 continue
             override, provider = said.get("model_override"), said.get("provider")
-            named = _object(override).get("model") if isinstance(override, Mapping) else override
+            named = fields_of(override).get("model") if isinstance(override, Mapping) else override
             agent: dict[str, JSON] = {
                 "name": str(said.get("agent_type", "")),
                 "description": str(said.get("description") or said.get("agent_type", "")),
@@ -244,7 +244,7 @@ class _Import:
             if isinstance(named, str) and named:
                 agent["model"] = f"{provider}:{named}" if provider else named
             if isinstance(said.get("allowed_tools"), list):
-                agent["tools"] = _texts(said.get("allowed_tools"))
+                agent["tools"] = list(texts_of(said.get("allowed_tools")))
             try:
                 SubAgent.model_validate(agent)
             except ValidationError as error:
@@ -257,12 +257,12 @@ class _Import:
     def _slots(
         self, stage: AnyStage, said: Mapping[str, JSON], where: str, *, active: bool
     ) -> tuple[dict[str, JSON], dict[str, JSON]]:
-        chosen = dict(_object(said.get("strategies")))
+        chosen = dict(fields_of(said.get("strategies")))
         provider = chosen.pop("provider", None)
         if stage.name == "api" and isinstance(provider, str) and provider:
             self._note(f"{where}.strategies.provider", "is in config here", carried=True)
-        given = _object(said.get("strategy_configs"))
-        chains = _object(said.get("chain_order"))
+        given = fields_of(said.get("strategy_configs"))
+        chains = fields_of(said.get("chain_order"))
         slots = stage.slots()
         strategies: dict[str, JSON] = {}
         configs: dict[str, JSON] = {}
@@ -273,11 +273,11 @@ class _Import:
             name = SLOTS.get((stage.name, there), there)
             slot = slots.get(name)
             path = f"{where}.{'chain_order' if there in chains else 'strategies'}.{there}"
-            own = _object(given.get(there))
+            own = fields_of(given.get(there))
             if slot is None or slot.chain != isinstance(impl, list):
                 self._no_slot(stage.name, name, impl, path)
             elif slot.chain:
-                kept = self._chain(stage, slot, _texts(impl), own, where)
+                kept = self._chain(stage, slot, texts_of(impl), own, where)
                 strategies[name] = list(kept)
                 if settings := {each: config for each, config in kept.items() if config}:
                     configs[name] = settings
@@ -295,7 +295,7 @@ class _Import:
         return strategies, configs
 
     def _no_slot(self, stage: str, slot: str, impl: JSON, path: str) -> None:
-        for each in _texts(impl) if isinstance(impl, list) else [str(impl)]:
+        for each in texts_of(impl) if isinstance(impl, list) else [str(impl)]:
             if (stage, slot, each) not in SAME:
                 reason = NOT_HERE.get(f"{stage}.{slot}.{each}", _UNKNOWN)
                 self._note(f"{path} = {each}", reason)
@@ -312,7 +312,7 @@ class _Import:
         kept: dict[str, JSON] = {}
         for name in names:
             path = f"{where}.chain_order.{slot.name}[{name}]"
-            found = self._strategy(stage, slot, name, _object(given.get(name)), where, path)
+            found = self._strategy(stage, slot, name, fields_of(given.get(name)), where, path)
             if found is not None:
                 kept[found[0]] = found[1]
         return kept
@@ -341,7 +341,7 @@ class _Import:
         config = {SETTINGS.get((at, key), key): value for key, value in given.items()}
         if "dimensions" in config:
             config["dimensions"] = [
-                DIMENSIONS.get(each, each) for each in _texts(config["dimensions"])
+                DIMENSIONS.get(each, each) for each in texts_of(config["dimensions"])
             ]
         settings = path.replace(".strategies.", ".strategy_configs.")
         if slot.chain:
@@ -369,7 +369,7 @@ class _Import:
     ) -> dict[str, JSON] | None:
         config = dict(given)
         if stage.name == "api":
-            provider = _object(self._entries.get(6, no_data()).get("strategies")).get("provider")
+            provider = fields_of(self._entries.get(6, no_data()).get("strategies")).get("provider")
             if provider and not config.get("provider"):
                 config["provider"] = provider
             config = {name: config[name] for name in config if config[name] is not None}
@@ -450,11 +450,3 @@ def _fields(kind: AnyStage | Strategy) -> list[str]:
     if kind.Config is None:
         return []
     return [field.alias or name for name, field in kind.Config.model_fields.items()]
-
-
-def _object(value: JSON) -> Mapping[str, JSON]:
-    return value if isinstance(value, Mapping) else no_data()
-
-
-def _texts(value: JSON) -> list[str]:
-    return [str(each) for each in value] if isinstance(value, list | tuple) else []

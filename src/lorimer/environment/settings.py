@@ -21,8 +21,8 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from lorimer.core.catalogue import Catalogue
 from lorimer.core.errors import ConfigError, nearest
-from lorimer.core.faults import NO_FIELD, problems_of
-from lorimer.core.jsonable import JSON, no_data
+from lorimer.core.faults import NO_FIELD, invalid, problems_of
+from lorimer.core.jsonable import JSON, fields_of
 from lorimer.core.limits import Limits
 from lorimer.core.manifest import DEFAULT_MODEL, ModelConfig
 from lorimer.core.record import record
@@ -116,9 +116,7 @@ def layer_of(data: Mapping[str, JSON], source: Source, where: str) -> Layer:
         problems += _faults(table, said)
         found.update({f"{table}.{name}": (value, where) for name, value in said.items()})
     if problems:
-        count = f"{len(problems)} errors" if len(problems) > 1 else "1 error"
-        told = "; ".join(problems)
-        raise ConfigError(f"{where} has {count}: {told}", problems=tuple(problems))
+        raise invalid(problems, where)
     return Layer(source, found)
 
 
@@ -256,8 +254,7 @@ def over_preset(data: Mapping[str, JSON], settings: Settings, known: Catalogue) 
     made: dict[str, JSON] = dict(data)
     for path, said in settings.values.items():
         table, _, name = path.partition(".")
-        part = made.get(table)
-        given: Mapping[str, JSON] = part if isinstance(part, Mapping) else no_data()
+        given = fields_of(made.get(table))
         value = said.value
         if said.source is Source.PROJECT and table == "limits" and name in given:
             value = _tightened(path, value, given[name])

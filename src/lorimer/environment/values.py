@@ -9,7 +9,7 @@ from pydantic import ValidationError
 
 from lorimer.core.catalogue import Catalogue
 from lorimer.core.errors import ConfigError
-from lorimer.core.jsonable import JSON, no_data
+from lorimer.core.jsonable import JSON, fields_of
 from lorimer.core.manifest import EnvironmentManifest, StageEntry
 from lorimer.core.stage import AnyStage, Strategy
 
@@ -111,7 +111,7 @@ def _configs(
     given = cast("Mapping[str, JSON]", entry.strategy_configs.get(slot, {}))
     for name in chosen:
         own = given.get(name, {}) if chain else given
-        config: Mapping[str, JSON] = own if isinstance(own, Mapping) else no_data()
+        config = fields_of(own)
         try:
             strategy = None if declared is None else catalogue.strategy(entry.name, declared, name)
         except ConfigError:

@@ -17,13 +17,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from json import JSONDecoder, JSONEncoder
-from typing import Final, NamedTuple, NoReturn
+from typing import Final, NamedTuple
 
 from pydantic_core import from_json
 
 from lorimer.core.errors import ExecutorErrorCode, JournalError
 from lorimer.core.events import FACT_KINDS, Event
-from lorimer.core.jsonable import JSON, dumps
+from lorimer.core.jsonable import JSON, dumps, refuse_constant
 from lorimer.journal.packing import Newer, pack, unpack
 
 
@@ -138,11 +138,7 @@ def length(body: object, first: int, stream: str) -> int:
     return len(decode(body, Place(), first, stream)[0])
 
 
-def _no_constant(name: str) -> NoReturn:
-    raise ValueError(f"{name} is not JSON")
-
-
-_parser: Final = JSONDecoder(parse_constant=_no_constant)
+_parser: Final = JSONDecoder(parse_constant=refuse_constant)
 
 
 def _decode(body: object, place: Place, first: int) -> tuple[list[Event], Place]:

@@ -8,8 +8,9 @@ from collections.abc import Iterator, Mapping, Sequence
 
 from lorimer.core.errors import ExecutorErrorCode, JournalError
 from lorimer.core.events import Event
+from lorimer.core.fact_data import uses_of
 from lorimer.core.facts import ABANDONED
-from lorimer.core.jsonable import JSON
+from lorimer.core.jsonable import JSON, fields_of
 from lorimer.core.limits import Limits
 from lorimer.core.raised import RAISED, raised
 from lorimer.core.record import record
@@ -140,7 +141,7 @@ class RunFacts:
                 if ("model.intent", key) not in self._seen:
                     yield "C2", "a reply to a model call that no intent tells of"
                 if "error" not in data:
-                    self._calls = calls_in(data.get("content"))
+                    self._calls = len(uses_of(data))
             case "tool.intent" | "tool.result":
                 if not key.isdecimal() or len(key) > 9 or int(key) >= self._calls:
                     yield "C3", f"the reply of its turn has no call {key!r}"
@@ -185,7 +186,7 @@ class RunFacts:
         cost, usage = whole(data.get("cost")), data.get("usage")
         self.cost_nano += cost
         self.below_nano += cost if "runs" in data else 0
-        for name, number in usage.items() if isinstance(usage, Mapping) else ():
+        for name, number in fields_of(usage).items():
             if isinstance(number, int) and 0 <= number < MOST:
                 self._usage[name] = self._usage.get(name, 0) + number
 
@@ -203,10 +204,3 @@ def _named(kind: str, key: str) -> str:
     if kind == "iteration.end":
         return "one turn"
     return f"call {key}" if key.isdecimal() else repr(key)
-
-
-def calls_in(content: JSON) -> int:
-    """How many calls the content of a model.reply makes."""
-    if isinstance(content, str) or not isinstance(content, Sequence):
-        return 0
-    return sum(isinstance(item, Mapping) and item.get("type") == "tool_use" for item in content)

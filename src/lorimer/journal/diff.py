@@ -6,11 +6,11 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Final, TypeAlias
 
 from lorimer.core.events import Event
+from lorimer.core.fact_data import nano_of, usage_of
 from lorimer.core.facts import ABANDONED
 from lorimer.core.jsonable import JSON
 from lorimer.core.record import record
 from lorimer.core.request import NO_USAGE, Usage
-from lorimer.core.spend import whole
 from lorimer.journal.recording import Recording, used_s
 
 Place: TypeAlias = tuple[int, int, str, str]
@@ -126,9 +126,8 @@ def figures(run: Recording) -> Figures:
     usage, cost = NO_USAGE, 0
     for fact in run.facts:
         if fact.type != "run.end":
-            given = fact.data.get("usage")
-            usage = usage + Usage.from_json(given) if isinstance(given, Mapping) else usage
-            cost += whole(fact.data.get("cost"))
+            usage += usage_of(fact.data)
+            cost += nano_of(fact.data)
     end: Mapping[str, JSON] = run.end.data if run.end is not None else {}
     asked = [fact.iteration for fact in run.facts if fact.type == "model.intent"]
     turns = end.get("iterations")

@@ -8,7 +8,7 @@ from contextlib import aclosing
 from lorimer.core.errors import JournalError
 from lorimer.core.events import Event
 from lorimer.core.journal import ALL_RUNS, Journal, RunRow
-from lorimer.core.jsonable import JSON
+from lorimer.core.jsonable import JSON, texts_of
 from lorimer.core.record import record
 from lorimer.journal.recording import facts_of, readable_facts
 
@@ -63,8 +63,7 @@ def charged(facts: Iterable[Event]) -> set[str]:
     found: set[str] = set()
     for fact in facts:
         if fact.type == "effect":
-            runs = fact.data.get("runs")
-            found.update(map(str, runs) if isinstance(runs, list | tuple) else ())
+            found.update(texts_of(fact.data.get("runs")))
     return found
 
 

@@ -199,7 +199,7 @@ class Fold:
     def _count(self, asked: RecordedCount, data: Mapping[str, JSON]) -> None:
         extra = data.get("extra")
         usage = Usage.from_json(_object(data.get("usage", {})))
-        tokens = usage.total - usage.output_tokens
+        tokens = usage.prompt_tokens
         if tokens and not (isinstance(extra, Mapping) and extra.get("usage_estimated")):
             self.counted = RecordedCount(asked.length, tokens, asked.hash)
 

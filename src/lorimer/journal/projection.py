@@ -12,7 +12,7 @@ from typing import Final
 from lorimer.core.errors import ExecutorErrorCode, JournalError
 from lorimer.core.events import Event
 from lorimer.core.journal import LedgerEntry, RunRow
-from lorimer.core.jsonable import JSON, dumps
+from lorimer.core.jsonable import JSON, dumps, items_of
 
 RUN_KINDS: Final = frozenset({"run.start", "run.end"})
 TAKING: Final = frozenset({"effect", "mutated", "run.end"})
@@ -136,8 +136,7 @@ def taken_by(fact: Event) -> Sequence[str]:
     """The ids of the posts that a fact takes."""
     if fact.type not in TAKING:
         return ()
-    ids = fact.data.get("posts")
-    return [item for item in ids if isinstance(item, str)] if isinstance(ids, list | tuple) else ()
+    return [each for each in items_of(fact.data.get("posts")) if isinstance(each, str)]
 
 
 def check_append(facts: int, ledger: LedgerEntry | None) -> None:

@@ -13,7 +13,7 @@ from lorimer.core.errors import JournalError
 from lorimer.core.events import Event
 from lorimer.core.history import History
 from lorimer.core.journal import Journal, RunRow, find
-from lorimer.core.jsonable import JSON
+from lorimer.core.jsonable import JSON, items_of
 from lorimer.core.messages import Message
 from lorimer.core.receipt import Receipt
 from lorimer.core.record import record
@@ -175,5 +175,6 @@ def used_s(facts: Sequence[Event]) -> float:
 
 def _stages_s(times: JSON) -> float:
     """Seconds that the stages of an iteration took; see `iteration.end`."""
-    each = times if isinstance(times, list | tuple) else ()
-    return sum([took for took in each if isinstance(took, int) and 0 <= took < MOST]) / 1e6
+    return (
+        sum([took for took in items_of(times) if isinstance(took, int) and 0 <= took < MOST]) / 1e6
+    )

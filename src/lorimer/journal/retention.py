@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict
 from typing import TypeAlias
 
 from lorimer.core.journal import ALL_RUNS, Journal, RunRow
@@ -26,13 +27,7 @@ class Pruned:
 
     def to_json(self) -> dict[str, JSON]:
         """Plain data for other programs."""
-        return {
-            "sessions": self.sessions,
-            "runs": self.runs,
-            "documents": self.documents,
-            "unfinished": self.unfinished,
-            "in_use": self.in_use,
-        }
+        return asdict(self)
 
 
 @record
@@ -52,13 +47,7 @@ class Compacted:
 
     def to_json(self) -> dict[str, JSON]:
         """Plain data for other programs."""
-        return {
-            "sessions": self.sessions,
-            "runs": self.runs,
-            "saved": self.saved,
-            "unfinished": self.unfinished,
-            "in_use": self.in_use,
-        }
+        return asdict(self)
 
 
 Watcher: TypeAlias = Callable[[str, int, int], None]

@@ -12,7 +12,7 @@ from typing import cast
 from lorimer.core.arguments import is_a, wrong
 from lorimer.core.errors import ExecutorErrorCode, JournalError, LorimerError, PipelineError
 from lorimer.core.journal import ALL_RUNS, Balance, Journal, RunRow
-from lorimer.core.jsonable import JSON
+from lorimer.core.jsonable import JSON, fields_of
 from lorimer.core.limits import Limits
 from lorimer.core.manifest import manifest_digest
 from lorimer.core.purse import purses_of
@@ -227,7 +227,7 @@ def _limits(facts: RunFacts, manifest: JSON) -> Iterator[Finding]:
         given = manifest.get("limits")
     seq = (facts.end or facts.start).seq or 0
     try:
-        limits = facts.raised(Limits.from_json(given if isinstance(given, Mapping) else {}))
+        limits = facts.raised(Limits.from_json(fields_of(given)))
     except LorimerError as error:
         yield Finding(seq, "manifest", facts.run_id, f"its limits cannot be read: {error}")
         return

@@ -8,10 +8,10 @@ from typing import Final
 
 from lorimer.core.errors import ConfigError, ExecutorErrorCode, JournalError, PipelineError
 from lorimer.core.events import Event
+from lorimer.core.fact_data import uses_of
 from lorimer.core.journal import Journal, RunRow, find
 from lorimer.core.jsonable import JSON, canonical
 from lorimer.core.plan import Plan
-from lorimer.journal.contract import calls_in
 from lorimer.journal.family import parent_of
 
 _BEGUN: Final = frozenset({"tool.intent", "effect.intent", "child"})
@@ -78,7 +78,7 @@ def require_known_calls(facts: Sequence[Event]) -> None:
         if kind == "model.reply":
             data = fact.data  # only where needed: it may have to be decoded
             if "error" not in data:
-                replied, calls = fact.iteration, calls_in(data.get("content"))
+                replied, calls = fact.iteration, len(uses_of(data))
             continue
         if kind not in _BEGUN:
             continue

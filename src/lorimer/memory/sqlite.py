@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from math import isfinite
 from pathlib import Path
-from threading import Lock
 from typing import Final, TypeVar
-
-import apsw
 
 from lorimer.core.errors import MemoryFailed
 from lorimer.core.memory import MemoryItem
@@ -19,13 +17,11 @@ from lorimer.journal.sqlite.database import (
     Row,
     Rows,
     Value,
-    connect,
-    make_private,
     number,
     transaction,
     use_wal,
 )
-from lorimer.journal.sqlite.faults import describe
+from lorimer.journal.sqlite.file import SQLiteFile
 from lorimer.memory.given import some_ids, some_items
 from lorimer.tools.threads import StoreThread
 from lorimer.world.real import RealWorld
@@ -50,8 +46,6 @@ INSERT INTO item (scope, id, text, kind, time, session_id, importance, pinned, t
 VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?) RETURNING number
 """
 _FORGET: Final = "DELETE FROM item WHERE scope = ? AND id = ? RETURNING number"
-_READ: Final = "BEGIN"
-_WRITE: Final = "BEGIN IMMEDIATE"
 _SCHEMA: Final = f"""
 CREATE TABLE item (
   number INTEGER PRIMARY KEY, scope TEXT NOT NULL, id TEXT NOT NULL, text TEXT NOT NULL,
@@ -81,60 +75,41 @@ class SQLiteMemory:
         world: World | None = None,
         threads: bool = True,
     ) -> None:
-        self._path = str(path)
         self._scope = scope
         self._thread = StoreThread(world or RealWorld(), threads=threads)
-        self._lock = Lock()
-        self._db: Database | None = None
+        self._file = SQLiteFile(path, "memory", _prepare, MemoryFailed)
 
     async def put(self, items: Sequence[MemoryItem]) -> None:
         """As in the port."""
         given = some_items(items)
-        await self._do(_WRITE, lambda db: self._put(db, given))
+        await self._write(lambda db: self._put(db, given))
 
     async def search(self, query: str, *, limit: int) -> Sequence[MemoryItem]:
         """As in the port."""
         asked = " OR ".join([f'"{word}"' for word in [*dict.fromkeys(words(query))][:_MAX_WORDS]])
         if not asked:
             return []
-        values = (asked, self._scope, limit)
-        return await self._do(_READ, lambda db: _items(db.execute(_SEARCH, values)))
+        return await self._read(_SEARCH, (asked, self._scope, limit))
 
     async def pinned(self, *, limit: int) -> Sequence[MemoryItem]:
         """As in the port."""
-        values = (self._scope, limit)
-        return await self._do(_READ, lambda db: _items(db.execute(_PINNED, values)))
+        return await self._read(_PINNED, (self._scope, limit))
 
     async def remove(self, ids: Sequence[str]) -> int:
         """As in the port."""
         given = {*some_ids(ids)}
-        return await self._do(_WRITE, lambda db: sum([self._remove(db, each) for each in given]))
+        return await self._write(lambda db: sum([self._remove(db, each) for each in given]))
 
     async def close(self) -> None:
         """Close the file. It is opened again when it is used again."""
+        await self._thread.run(self._file.close)
 
-        def close() -> None:
-            with self._lock:
-                db, self._db = self._db, None
-                if db is not None:
-                    db.close()
+    async def _read(self, sql: str, values: Sequence[Value]) -> list[MemoryItem]:
+        look = partial(self._file.read, lambda db: _items(db.execute(sql, values)))
+        return await self._thread.run(look)
 
-        await self._thread.run(close)
-
-    async def _do(self, begin: str, work: Callable[[Database], T]) -> T:
-        def locked() -> T:
-            with self._lock:
-                try:
-                    db = self._db = self._db or _opened(self._path)
-                    db.check_in_place()
-                    with transaction(db, begin):
-                        return work(db)
-                except (apsw.Error, OSError, UnicodeError) as error:
-                    what, hint = describe(error, self._path)
-                    told = f"the memory {self._path} {what}"
-                    raise MemoryFailed(told, hint=hint, cause=error) from error
-
-        return await self._thread.run(locked)
+    async def _write(self, work: Callable[[Database], T]) -> T:
+        return await self._thread.run(partial(self._file.write, work))
 
     def _put(self, db: Database, items: Sequence[MemoryItem]) -> None:
         for item in items:
@@ -159,28 +134,20 @@ class SQLiteMemory:
         return int(gone > 0)
 
 
-def _opened(path: str) -> Database:
-    if path != ":memory:":
-        make_private(path)
-    db = connect(path, None, create=True)
-    try:
-        use_wal(db)
-        db.execute("PRAGMA synchronous=NORMAL")
-        with transaction(db):
-            version = number(db, "PRAGMA user_version")
-            if not version and not number(db, "SELECT count(*) FROM sqlite_schema"):
-                db.execute(_SCHEMA)
-            elif version == 1:
-                _index_grams(db)
-            elif version != _VERSION:
-                raise MemoryFailed(
-                    f"{path!r} is no memory of this version of lorimer (format {version}).",
-                    hint="Give another file, or use the version that made it.",
-                )
-    except BaseException:
-        db.close()
-        raise
-    return db
+def _prepare(db: Database, path: str) -> None:
+    use_wal(db)
+    db.execute("PRAGMA synchronous=NORMAL")
+    with transaction(db):
+        version = number(db, "PRAGMA user_version")
+        if not version and not number(db, "SELECT count(*) FROM sqlite_schema"):
+            db.execute(_SCHEMA)
+        elif version == 1:
+            _index_grams(db)
+        elif version != _VERSION:
+            raise MemoryFailed(
+                f"{path!r} is no memory of this version of lorimer (format {version}).",
+                hint="Give another file, or use the version that made it.",
+            )
 
 
 def _index(db: Database, at: int, text: str) -> None:

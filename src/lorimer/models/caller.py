@@ -48,6 +48,11 @@ def not_whole(name: str, nano: object) -> TypeError:
     )
 
 
+def own_price(usage: Usage, name: str, model: Model) -> int | None:
+    """What the model itself says that its usage costs."""
+    return model.price(usage, model=name)
+
+
 class Caller:
     """Immutable except for what it caches. See `attempts.call`."""
 

@@ -15,7 +15,7 @@ from typing import Final
 import httpx2
 
 from lorimer.core.errors import APIError, ExecutorErrorCode, reason_of
-from lorimer.core.jsonable import JSON, clean, dumps
+from lorimer.core.jsonable import JSON, clean, dumps, objects_of
 from lorimer.core.request import NO_USAGE, Usage
 from lorimer.models.credentials import FIRST, VARIABLES, ProviderCredentials, redact_url
 from lorimer.models.wires.sse import parse_json
@@ -315,9 +315,7 @@ def _said(error: JSON) -> tuple[list[str], str]:
 def _details(error: JSON) -> list[Mapping[str, JSON]]:
     """Google's error details: ErrorInfo, QuotaFailure, RetryInfo and others."""
     details = error.get("details") if isinstance(error, Mapping) else None
-    return (
-        [item for item in details if isinstance(item, Mapping)] if isinstance(details, list) else []
-    )
+    return objects_of(details)
 
 
 def _retry_delay(error: JSON, message: str) -> float | None:

@@ -152,7 +152,7 @@ class Calibration:
         if seen & (seen - 1) and seen > _FIRST:
             return
         messages, usage = request.messages, response.usage
-        counted = usage.total - usage.output_tokens
+        counted = usage.prompt_tokens
         most = MAX_LEARNT if seen <= _FIRST else SHORT
         if isinstance(messages, History) and messages.size > most:
             return

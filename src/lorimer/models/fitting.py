@@ -13,7 +13,7 @@ from dataclasses import fields, replace
 from typing import Final
 
 from lorimer.core.errors import APIError, ConfigError, ExecutorErrorCode, nearest
-from lorimer.core.jsonable import JSON, dumps
+from lorimer.core.jsonable import JSON, dumps, texts_of
 from lorimer.core.messages import (
     Block,
     DocumentBlock,
@@ -160,9 +160,7 @@ def _name(what: str, dropped: list[str]) -> None:
 
 def naming(dropped: Sequence[str], extra: Mapping[str, JSON]) -> dict[str, JSON]:
     """The `extra` of a response, with the names of what was left out of its request."""
-    known = extra.get("dropped")
-    more = known if isinstance(known, list | tuple) else ()
-    return {**extra, "dropped": list(dict.fromkeys([*dropped, *map(str, more)]))}
+    return {**extra, "dropped": list(dict.fromkeys([*dropped, *texts_of(extra.get("dropped"))]))}
 
 
 class Fitted:

@@ -22,13 +22,13 @@ from lorimer.core.messages import Message
 from lorimer.core.model import Model, ModelResolver, Target
 from lorimer.core.own_loop import in_own_loop
 from lorimer.core.record import record
-from lorimer.core.request import Request, TextDelta, ThinkingDelta, ToolInputDelta, Usage
+from lorimer.core.request import Request, TextDelta, ThinkingDelta, ToolInputDelta
 from lorimer.core.state import PipelineState
 from lorimer.core.world import World
 from lorimer.models.alone import alone
 from lorimer.models.attempts import call
 from lorimer.models.backoff import Backoff
-from lorimer.models.caller import Caller
+from lorimer.models.caller import Caller, own_price
 from lorimer.models.health import Health
 from lorimer.models.registry import Models, targets_of
 from lorimer.models.typed import Form, Unfit
@@ -250,7 +250,7 @@ async def _ask(
         caller = Caller(
             targets,
             Backoff(),
-            _price,
+            own_price,
             settings,
             health=health,
             after_release="restart",
@@ -286,7 +286,3 @@ def _settings(request: Request, targets: Sequence[Target]) -> bytes:
         request.temperature,
     ]
     return canonical(said)
-
-
-def _price(usage: Usage, name: str, model: Model) -> int | None:
-    return model.price(usage, model=name)

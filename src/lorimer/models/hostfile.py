@@ -22,7 +22,7 @@ from typing import Annotated, Final, Literal, TypeAlias, TypeVar
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
 from lorimer.core.errors import ConfigError, nearest
-from lorimer.core.faults import problems_of
+from lorimer.core.faults import invalid, problems_of
 from lorimer.core.jsonable import JSON
 from lorimer.core.manifest import read_document
 from lorimer.core.model import Model, TraceSink, UsageSink
@@ -163,10 +163,7 @@ def host_of(data: Mapping[str, JSON], path: Path | None = None) -> Host:
         able[name] = _checked(_ABLE, value, f"capabilities.{name}", problems) or {}
         problems += _wrong_names(f"capabilities.{name}", able[name])
     if problems:
-        where = str(path) if path is not None else "the host file"
-        count = f"{len(problems)} errors" if len(problems) > 1 else "1 error"
-        told = "; ".join(problems)
-        raise ConfigError(f"{where} has {count}: {told}", problems=tuple(problems))
+        raise invalid(problems, str(path) if path is not None else "the host file")
     servers = {name: _server(name, said) for name, said in providers.items()}
     return Host(path, tiers, servers, prices, windows, able)
 

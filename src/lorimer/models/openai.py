@@ -29,9 +29,10 @@ from lorimer.models.registry import ProviderContext
 from lorimer.models.spec import ModelSpec
 from lorimer.models.wires import chat_request, responses_request
 from lorimer.models.wires.chat_answer import ChatAnswer
-from lorimer.models.wires.chat_request import Encoded, endpoint
+from lorimer.models.wires.chat_request import endpoint
 from lorimer.models.wires.responses_answer import ResponsesAnswer
 from lorimer.models.wires.shared import (
+    Encoded,
     array,
     counted_tokens,
     encode_body,

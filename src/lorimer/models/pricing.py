@@ -97,7 +97,7 @@ def cost_nano(tiers: Tiers, usage: Usage) -> int | None:
     """Nano-dollars, rounded to the nearest; None if a kind of token that was used has no price."""
     rates = tiers[0]
     if len(tiers) > 1:
-        prompt = usage.total - usage.output_tokens
+        prompt = usage.prompt_tokens
         rates = next((tier for tier in reversed(tiers) if prompt > tier.above), rates)
     if rates.flat is not None:  # nearly always the case
         return (rates.request + sum(map(mul, rates.flat, _counts(usage))) + 500) // 1000

@@ -8,7 +8,7 @@ from types import AsyncGeneratorType
 from typing import Final
 
 from lorimer.core.errors import APIError, ErrorCategory, ExecutorErrorCode
-from lorimer.core.jsonable import JSON
+from lorimer.core.jsonable import JSON, texts_of
 from lorimer.core.messages import Block, TextBlock, ThinkingBlock
 from lorimer.core.model import ModelCall, Target
 from lorimer.core.request import (
@@ -277,8 +277,7 @@ class Pull:
     def _tell_dropped(self, response: Response) -> None:
         """Tell listeners what was requested but not sent: once per run for each model and field."""
         model, state = self._target.model, self._state
-        dropped = response.extra.get("dropped")
-        names = [str(name) for name in dropped] if isinstance(dropped, list | tuple) else []
+        names = texts_of(response.extra.get("dropped"))
         seen = state.unsupported
         fresh = [name for name in names if (model.provider, model.name, name) not in seen]
         if fresh:

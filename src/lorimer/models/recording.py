@@ -20,11 +20,11 @@ from lorimer.core.jsonable import JSON, canonical, dumps
 from lorimer.core.messages import Message
 from lorimer.core.model import (
     Capabilities,
-    Capable,
     KnowsSecrets,
     Model,
     ModelResolver,
     Target,
+    capabilities_of,
 )
 from lorimer.core.record import record
 from lorimer.core.redaction import Redactor, of_environment
@@ -127,7 +127,7 @@ class _Recorded:
 
     @property
     def capabilities(self) -> Capabilities:
-        return self._inner.capabilities if isinstance(self._inner, Capable) else Capabilities()
+        return capabilities_of(self._inner)
 
     def price(self, usage: Usage, *, model: str = "") -> int | None:
         return self._inner.price(usage, model=model)

@@ -20,12 +20,12 @@ from lorimer.core.errors import (
 )
 from lorimer.core.model import (
     Capabilities,
-    Capable,
     Model,
     ModelResolver,
     Target,
     TraceSink,
     UsageSink,
+    capabilities_of,
 )
 from lorimer.core.record import record
 from lorimer.core.world import World
@@ -361,7 +361,7 @@ class Models:
                 f"{type(made).__name__}",
                 code=ExecutorErrorCode.EXEC_API_NO_CLIENT,
             )
-        own = made.capabilities if isinstance(made, Capable) else Capabilities()
+        own = capabilities_of(made)
         able = self.able(spec, own if assumed is None else assumed)
         return made if able == own else Fitted(made, able)
 

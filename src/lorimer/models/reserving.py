@@ -90,7 +90,7 @@ def prompt_bound(caller: Caller, request: Request, state: PipelineState) -> int:
 def note(request: Request, response: Response, state: PipelineState) -> None:
     """Keep the provider's count for the next call of this conversation."""
     usage = response.usage
-    tokens = usage.total - usage.output_tokens
+    tokens = usage.prompt_tokens
     history = state.context
     if not isinstance(history, History) or not tokens or response.extra.get("usage_estimated"):
         return

@@ -12,7 +12,7 @@ from lorimer.core.errors import APIError, ExecutorErrorCode
 from lorimer.core.history import History
 from lorimer.core.jsonable import canonical
 from lorimer.core.messages import Message, ToolResultBlock, prompt_messages, user_message
-from lorimer.core.model import Capabilities, Capable, Model, Target
+from lorimer.core.model import Target, capabilities_of
 from lorimer.core.request import (
     OutputSchema,
     Request,
@@ -65,7 +65,7 @@ class TypedRequest(Generic[T]):
     def request(self, targets: Sequence[Target]) -> Request:
         """The request, in a form that all these targets support."""
         form, first = self.form, targets[0]
-        able = [_able(target.model) for target in targets]
+        able = [capabilities_of(target.model) for target in targets]
         natively = form.closed and all(can.output_schema for can in able)
         by_tool = not natively and all(can.tools and can.tool_choice for can in able)
         trusted = all(target.model.provider in _TRUSTED for target in targets) and not any(
@@ -120,7 +120,3 @@ class TypedRequest(Generic[T]):
             return [response.message, user_message(text)]
         results = tuple([ToolResultBlock(use.id, text, True) for use in calls])
         return [response.message, Message("user", results)]
-
-
-def _able(model: Model) -> Capabilities:
-    return model.capabilities if isinstance(model, Capable) else Capabilities()

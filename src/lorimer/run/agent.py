@@ -9,11 +9,10 @@ from typing import Final, TypeAlias
 
 from pydantic import JsonValue
 
-from lorimer.core.arguments import each_of, is_a, wrong
+from lorimer.core.arguments import check_texts, each_of, is_a, wrong
 from lorimer.core.errors import ConfigError
 from lorimer.core.jsonable import dumps
 from lorimer.core.record import record
-from lorimer.run.fields import check_texts
 from lorimer.run.phases import Phase
 
 Schema: TypeAlias = type[object] | Mapping[str, JsonValue]

@@ -6,11 +6,10 @@ import sys
 from collections.abc import Sequence
 from typing import Protocol, TextIO
 
-from lorimer.core.arguments import is_a, wrong
+from lorimer.core.arguments import check_texts, is_a, wrong
 from lorimer.core.errors import LorimerError
 from lorimer.core.record import record
 from lorimer.core.redaction import logger
-from lorimer.run.fields import check_texts
 
 _log = logger("lorimer.run")
 

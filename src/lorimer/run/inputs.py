@@ -13,14 +13,13 @@ from dataclasses import field
 from os import PathLike
 from typing import Any, Final, Protocol
 
-from lorimer.core.arguments import is_a, wrong
+from lorimer.core.arguments import check_texts, is_a, wrong
 from lorimer.core.context import short_hash
 from lorimer.core.media import SNIFFED, image_type
 from lorimer.core.messages import ImageBlock, TextBlock
 from lorimer.core.record import record
 from lorimer.core.redaction import logger
 from lorimer.core.world import World
-from lorimer.run.fields import check_texts
 from lorimer.tools.base import Tool, ToolContext, ToolInput, ToolResult
 from lorimer.tools.threads import Threads
 from lorimer.world.files import RootedFiles

@@ -7,14 +7,13 @@ from dataclasses import field
 from types import NoneType
 from typing import TypeAlias
 
-from lorimer.core.arguments import check_port, each_of, is_a, wrong
+from lorimer.core.arguments import check_port, check_texts, each_of, is_a, wrong
 from lorimer.core.errors import ConfigError
 from lorimer.core.jsonable import JSON, dumps, no_data
 from lorimer.core.messages import ImageBlock
 from lorimer.core.record import record
 from lorimer.run.agent import RunnableAgent
 from lorimer.run.delivery import Target
-from lorimer.run.fields import check_texts
 from lorimer.run.inputs import InputFile
 from lorimer.run.palette import Palette
 from lorimer.run.session_tools import SessionToolsFactory

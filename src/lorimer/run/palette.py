@@ -10,13 +10,12 @@ from collections.abc import Iterable, Mapping
 from dataclasses import field
 from typing import Final, Protocol
 
-from lorimer.core.arguments import each_of, is_a, wrong
+from lorimer.core.arguments import check_texts, each_of, is_a, wrong
 from lorimer.core.errors import ConfigError
 from lorimer.core.jsonable import JSON, dumps
 from lorimer.core.record import record
 from lorimer.run.agent import RunnableAgent
 from lorimer.run.bounded import bounded
-from lorimer.run.fields import check_texts
 
 MAX_DELEGATES: Final = 50
 """Skills and agents that one agent can reach, directly and through others."""

@@ -7,9 +7,8 @@ from typing import ClassVar
 
 from pydantic import ConfigDict
 
-from lorimer.core.arguments import each_of, is_a, wrong
+from lorimer.core.arguments import check_texts, each_of, is_a, wrong
 from lorimer.core.record import record
-from lorimer.run.fields import check_texts
 
 
 @record

@@ -7,7 +7,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Final, Literal
 
 from lorimer.core.events import Event
-from lorimer.core.jsonable import JSON, dumps
+from lorimer.core.fact_data import uses_of
+from lorimer.core.jsonable import JSON, dumps, fields_of
 from lorimer.core.record import record
 from lorimer.core.redaction import names_secret, veiled
 
@@ -56,7 +57,7 @@ def _short(value: JSON) -> str:
 def begun(event: Event) -> RunStep:
     """The step of a signal `tool.call_start`."""
     name = str(event.data.get("name"))
-    summary = summary_of(name, _input(event.data))
+    summary = summary_of(name, fields_of(event.data.get("input")))
     return RunStep(str(event.data.get("tool_use_id")), name, summary, "running")
 
 
@@ -68,10 +69,7 @@ def steps_of(facts: Sequence[Event]) -> Iterator[RunStep]:
     for fact in facts:
         if fact.type == "model.reply":
             yield from _told(calls, ended)
-            content = fact.data.get("content")
-            blocks = content if isinstance(content, list | tuple) else []
-            uses = [each for each in blocks if isinstance(each, Mapping)]
-            calls, ended = [each for each in uses if each.get("type") == "tool_use"], {}
+            calls, ended = uses_of(fact.data), {}
         elif fact.type == "tool.result":
             data = fact.data  # for a packed fact it is built on each access
             ended[int(str(data["key"]))] = data.get("is_error") is True
@@ -82,9 +80,6 @@ def _told(calls: Sequence[Mapping[str, JSON]], ended: Mapping[int, bool]) -> Ite
     for at, call in enumerate(calls):
         name = str(call.get("name"))
         state: State = "error" if ended.get(at, True) else "complete"
-        yield RunStep(str(call.get("id")), name, summary_of(name, _input(call)), state)
-
-
-def _input(call: Mapping[str, JSON]) -> Mapping[str, JSON]:
-    given = call.get("input")
-    return given if isinstance(given, Mapping) else {}
+        yield RunStep(
+            str(call.get("id")), name, summary_of(name, fields_of(call.get("input"))), state
+        )

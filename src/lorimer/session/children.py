@@ -22,7 +22,7 @@ from lorimer.core.errors import (
 from lorimer.core.events import Event
 from lorimer.core.facts import CHILD
 from lorimer.core.hooks import Hooks
-from lorimer.core.jsonable import JSON, fingerprint
+from lorimer.core.jsonable import JSON, fields_of, fingerprint, texts_of
 from lorimer.core.manifest import EnvironmentManifest
 from lorimer.core.messages import Message
 from lorimer.core.plan import Plan
@@ -137,8 +137,7 @@ class ChildrenOfRun(Family):
         data = await run.effect(
             CHILD, key, work, request=request, safety=Safety.READ_ONLY, aborted=aborted
         )
-        runs = data.get("runs")
-        run_id = str(runs[0]) if isinstance(runs, list | tuple) else ""
+        run_id = next(iter(texts_of(data.get("runs"))), "")
         return self._ends.get(run_id) or await self._read(run_id)
 
     async def transcript(self, end: ChildEnd) -> Sequence[Message]:
@@ -239,8 +238,7 @@ class ChildrenOfRun(Family):
             charged = self._charge(end)
             runs.append(each.run_id)
             cost += end.cost_nano
-            theirs = charged.get("usage")
-            for name, count in theirs.items() if isinstance(theirs, Mapping) else ():
+            for name, count in fields_of(charged.get("usage")).items():
                 usage[name] = usage.get(name, 0) + (count if isinstance(count, int) else 0)
             told: dict[str, JSON] = {"id": each.task, "agent": each.agent, "status": end.status}
             tasks.append({**told, "text": describe_end(end)})

@@ -15,17 +15,17 @@ from lorimer.core.context import RunContext, Safety
 from lorimer.core.errors import APIError, ConfigError, ErrorCategory, ExecutorErrorCode
 from lorimer.core.excerpt import Trailed
 from lorimer.core.history import History
-from lorimer.core.jsonable import JSON
+from lorimer.core.jsonable import JSON, fields_of
 from lorimer.core.manifest import EnvironmentManifest, ModelConfig
 from lorimer.core.messages import Message, user_message
-from lorimer.core.model import Model, Target
-from lorimer.core.request import CacheMarks, OutputSchema, Request, Response, Usage
+from lorimer.core.model import Target
+from lorimer.core.request import CacheMarks, OutputSchema, Request, Response
 from lorimer.core.stage import Settings, Slot, Stage, Strategy
 from lorimer.core.state import PipelineState
 from lorimer.core.tool import EarlyCalls, Toolbox
 from lorimer.models.attempts import call
 from lorimer.models.backoff import Backoff
-from lorimer.models.caller import Caller
+from lorimer.models.caller import Caller, own_price
 from lorimer.models.health import Health
 from lorimer.models.registry import PROVIDERS, Models, targets_of
 from lorimer.models.spec import chain, parse_spec
@@ -280,8 +280,7 @@ class APIStage(Stage[object, Response]):
         chosen = self.router.route(state, thinks=thinks)
         if not chosen:
             return ""
-        known = state.shared.get(_ROUTES)
-        routes = dict(known) if isinstance(known, Mapping) else {}
+        routes = dict(fields_of(state.shared.get(_ROUTES)))
         if chosen not in routes:
             spec = ",".join([_with_provider(part, self.config.provider) for part in chain(chosen)])
             routes[chosen] = await self._stands_for(spec, state.run)
@@ -328,7 +327,7 @@ class APIStage(Stage[object, Response]):
         return Caller(
             targets,
             self.retry,
-            _own_price if self._token is None else self._token.calculator.price,
+            own_price if self._token is None else self._token.calculator.price,
             self._settings,
             health=self._health if shared is None else shared.health,
             after_release=self.config.after_release,
@@ -342,10 +341,6 @@ class APIStage(Stage[object, Response]):
 def _begin_early(stage: ToolStage, tools: Toolbox, state: PipelineState) -> EarlyCalls:
     stage.prepare(state.run)
     return tools.early(state)
-
-
-def _own_price(usage: Usage, name: str, model: Model) -> int | None:
-    return model.price(usage, model=name)
 
 
 def trailed(state: PipelineState) -> Sequence[Message]:

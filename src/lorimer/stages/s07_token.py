@@ -45,9 +45,8 @@ class CustomPricing(Calculator):
     config: Config
 
     def price(self, usage: Usage, name: str, model: Model) -> int | None:
-        into = usage.total - usage.output_tokens
         dollars = (
-            into * self.config.input_per_million
+            usage.prompt_tokens * self.config.input_per_million
             + usage.output_tokens * self.config.output_per_million
         )
         return round(dollars * 1000)

@@ -13,7 +13,7 @@ from pydantic import Field
 
 from lorimer.core.children import Children
 from lorimer.core.context import Safety
-from lorimer.core.jsonable import JSON
+from lorimer.core.jsonable import JSON, objects_of
 from lorimer.core.messages import user_message
 from lorimer.core.request import StopReason
 from lorimer.core.stage import Settings, Slot, Stage, Strategy
@@ -124,10 +124,9 @@ class TaskRegistryStage(Stage[object, object]):
     @staticmethod
     def _tell(tasks: JSON, state: PipelineState) -> None:
         most = state.run.bounds.limits.max_result_chars
-        for task in tasks if isinstance(tasks, list | tuple) else ():
-            if isinstance(task, Mapping):
-                text = str(task.get("text"))
-                cut = f"\n[cut: TaskOutput has all {len(text)} characters]"
-                shown = text if len(text) <= most else text[:most] + cut
-                head = f"[Task {task.get('id')} of {task.get('agent')} has ended:"
-                state.messages.append(user_message(f"{head} {task.get('status')}]\n{shown}"))
+        for task in objects_of(tasks):
+            text = str(task.get("text"))
+            cut = f"\n[cut: TaskOutput has all {len(text)} characters]"
+            shown = text if len(text) <= most else text[:most] + cut
+            head = f"[Task {task.get('id')} of {task.get('agent')} has ended:"
+            state.messages.append(user_message(f"{head} {task.get('status')}]\n{shown}"))

@@ -11,7 +11,7 @@ from typing import Final, Literal
 from pydantic import Field
 
 from lorimer.core.errors import ExecutorErrorCode, StageError
-from lorimer.core.jsonable import JSON, canonical
+from lorimer.core.jsonable import JSON, canonical, fields_of
 from lorimer.core.messages import user_message
 from lorimer.core.request import StopReason
 from lorimer.core.stage import Settings, Slot, Stage
@@ -73,8 +73,7 @@ class HITLStage(Stage[object, object]):
         return REQUEST not in state.shared and not (self.config.answers and _is_answer(state))
 
     async def execute(self, input: object, state: PipelineState) -> object:
-        given = state.shared.pop(REQUEST, None)
-        request: Mapping[str, JSON] = given if isinstance(given, Mapping) else {}
+        request = fields_of(state.shared.pop(REQUEST, None))
         subject = str(request.get("subject", "the answer"))
         text = str(request.get("text", state.text))
         reason = str(request.get("reason", "a person has to accept it"))

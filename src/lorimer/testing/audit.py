@@ -15,7 +15,7 @@ from typing import Final
 from lorimer.core.context import Safety
 from lorimer.core.errors import ExecutorErrorCode
 from lorimer.core.events import Event
-from lorimer.core.jsonable import JSON
+from lorimer.core.fact_data import uses_of
 from lorimer.testing.marks import MODEL, Mark
 from lorimer.testing.recorded import RULES, Evidence, place_of
 from lorimer.tools.asking import AGAIN
@@ -176,9 +176,7 @@ class _Run:
         for (fact_kind, iteration, _), reply in self.facts.items():
             if fact_kind != "model.reply":
                 continue
-            content = reply.data.get("content")
-            blocks = content if isinstance(content, list) else []
-            calls = [block for block in blocks if _is_call(block)]
+            calls = uses_of(reply.data)
             told = {key for kind, at, key in self.facts if (kind, at) == ("tool.result", iteration)}
             if told != {str(index) for index in range(len(calls))}:
                 yield f"turn {iteration} made {len(calls)} calls and has results {sorted(told)}"
@@ -302,7 +300,3 @@ class _Run:
         keys = Counter(begun[0].key for (_, _, kind), begun in begins.items() if kind != MODEL)
         shared = [(key, count) for key, count in keys.items() if count > 1]
         yield from (f"{count} effects had the key {key}" for key, count in shared)
-
-
-def _is_call(block: JSON) -> bool:
-    return isinstance(block, Mapping) and block.get("type") == "tool_use"

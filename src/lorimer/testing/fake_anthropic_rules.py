@@ -10,8 +10,8 @@ import re
 from collections.abc import Iterable, Mapping
 from typing import Final, NoReturn, TypeAlias
 
-from lorimer.core.jsonable import JSON
-from lorimer.testing.fake_turn import Refused, SeenRequest, Turn, joined, objects, seal
+from lorimer.core.jsonable import JSON, objects_of
+from lorimer.testing.fake_turn import Refused, SeenRequest, Turn, joined, seal
 
 Object: TypeAlias = Mapping[str, JSON]
 
@@ -139,12 +139,12 @@ def _form(body: Object) -> None:
                 )
         properties = schema.get("properties")
         waiting += [*properties.values()] if isinstance(properties, Mapping) else []
-        waiting += [schema.get("items"), *objects(schema.get("anyOf"))]
+        waiting += [schema.get("items"), *objects_of(schema.get("anyOf"))]
 
 
 def _tools(body: Object) -> None:
     seen: set[str] = set()
-    for index, tool in enumerate(objects(body.get("tools"))):
+    for index, tool in enumerate(objects_of(body.get("tools"))):
         name, schema = str(tool.get("name", "")), tool.get("input_schema")
         if name in seen:
             _no("tools: Tool names must be unique.")
@@ -254,7 +254,7 @@ def _content(value: JSON, where: str, role: str) -> list[Object]:
         if not isinstance(block, Mapping):
             _no(f"{where}.{index}: Input should be an object")
         _block(block, f"{where}.{index}", role)
-    return objects(value)
+    return objects_of(value)
 
 
 def _block(block: Object, where: str, role: str) -> None:
@@ -365,8 +365,8 @@ def _kept_thinking(messages: _Turns, issued: Issued) -> None:
 
 def _cache_marks(body: Object) -> Iterable[bool]:
     """One True for each cache breakpoint."""
-    blocks = [body, *objects(body.get("system")), *objects(body.get("tools"))]
-    for message in objects(body["messages"]):
-        for block in objects(message.get("content")):
-            blocks += [block, *objects(block.get("content"))]
+    blocks = [body, *objects_of(body.get("system")), *objects_of(body.get("tools"))]
+    for message in objects_of(body["messages"]):
+        for block in objects_of(message.get("content")):
+            blocks += [block, *objects_of(block.get("content"))]
     return [block.get("cache_control") is not None for block in blocks]

@@ -12,8 +12,8 @@ from base64 import b64decode
 from collections.abc import Mapping
 from typing import Final, NoReturn, TypeAlias
 
-from lorimer.core.jsonable import JSON, canonical
-from lorimer.testing.fake_turn import Refused, SeenRequest, objects, seal
+from lorimer.core.jsonable import JSON, canonical, objects_of
+from lorimer.testing.fake_turn import Refused, SeenRequest, seal
 
 Object: TypeAlias = Mapping[str, JSON]
 
@@ -92,7 +92,7 @@ def check(request: SeenRequest, issued: Issued) -> None:
     names = _tools(body)
     _config(body, model, bool(names))
     system = body.get("systemInstruction")
-    if system is not None and not objects(_object(system, "systemInstruction").get("parts")):
+    if system is not None and not objects_of(_object(system, "systemInstruction").get("parts")):
         _no("* GenerateContentRequest.system_instruction.parts: must not be empty.")
     contents = _contents(body.get("contents"))
     _pairs(contents)
@@ -134,9 +134,9 @@ def _version(model: str) -> tuple[int, int]:
 def _tools(body: Object) -> set[str]:
     """The names of the declared functions."""
     names: set[str] = set()
-    for tool in objects(body.get("tools")):
+    for tool in objects_of(body.get("tools")):
         _known(tool, frozenset({"functionDeclarations"}))
-        for function in objects(tool.get("functionDeclarations")):
+        for function in objects_of(tool.get("functionDeclarations")):
             _known(
                 function,
                 frozenset({"name", "description", "parameters", "parametersJsonSchema"}),
@@ -232,7 +232,7 @@ def _contents(value: JSON) -> _Contents:
         where = f"contents[{index}]"
         content = _object(item, where)
         _known(content, frozenset({"role", "parts"}))
-        role, parts = content.get("role", "user"), objects(content.get("parts"))
+        role, parts = content.get("role", "user"), objects_of(content.get("parts"))
         if role not in ("user", "model"):
             _no("Please use a valid role: user, model.")
         if not parts:
@@ -281,7 +281,7 @@ def _part(part: Object, role: str, where: str) -> None:
             field = "args" if kind == "functionCall" else "response"
             if not isinstance(data.get(field, {} if field == "args" else None), Mapping):
                 _no(f"Invalid value at '{where}.{kind}.{field}': a Struct was expected.")
-            for inner in objects(data.get("parts")):
+            for inner in objects_of(data.get("parts")):
                 _known(inner, frozenset({"inlineData"}))
                 _media(_object(inner.get("inlineData"), where), where)
 

@@ -12,7 +12,7 @@ import re
 from collections.abc import Mapping
 from typing import Final
 
-from lorimer.core.jsonable import JSON
+from lorimer.core.jsonable import JSON, objects_of
 from lorimer.testing.fake_openai_shared import (
     Object,
     array,
@@ -23,7 +23,7 @@ from lorimer.testing.fake_openai_shared import (
     string,
 )
 from lorimer.testing.fake_responses_schemas import check_form, check_tools
-from lorimer.testing.fake_turn import objects, seal
+from lorimer.testing.fake_turn import seal
 
 SEALED: Final = "reasoning.encrypted_content"
 MIN_OUTPUT: Final = 16
@@ -274,5 +274,5 @@ def _kind(item: Object) -> str:
 
 
 def _summary(thought: Object) -> str:
-    texts = [str(part.get("text", "")) for part in objects(thought.get("summary"))]
+    texts = [str(part.get("text", "")) for part in objects_of(thought.get("summary"))]
     return "\n\n".join(texts)

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from lorimer.core.jsonable import JSON
+from lorimer.core.jsonable import JSON, fields_of
 from lorimer.testing.fake_openai_shared import (
     Object,
     array,
@@ -113,8 +113,7 @@ def _loose(schema: JSON, path: tuple[str, ...]) -> str:
                 )
     if "items" in schema:
         inner.append(("items", schema["items"]))
-    defined = schema.get("$defs")
-    inner += defined.items() if isinstance(defined, Mapping) else ()
+    inner += fields_of(schema.get("$defs")).items()
     choices = schema.get("anyOf")
     inner += [(str(n), one) for n, one in enumerate(choices)] if isinstance(choices, list) else ()
     found = (_loose(one, (*path, name)) for name, one in inner)

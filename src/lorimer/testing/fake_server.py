@@ -18,9 +18,9 @@ from contextlib import suppress
 from json import loads
 from threading import Condition, Thread
 from types import TracebackType
-from typing import Final, NoReturn, TypeAlias
+from typing import Final, TypeAlias
 
-from lorimer.core.jsonable import JSON, dumps
+from lorimer.core.jsonable import JSON, dumps, refuse_constant
 from lorimer.testing.fake_anthropic import AnthropicWire
 from lorimer.testing.fake_gemini import GeminiWire
 from lorimer.testing.fake_http import MAX_HEAD, Answer, Connection, Received
@@ -379,11 +379,8 @@ def _request_id(number: int) -> str:
 
 
 def _parse(raw: bytes) -> Mapping[str, JSON]:
-    def no_constant(name: str) -> NoReturn:
-        raise ValueError(f"{name} is not JSON")
-
     try:
-        body: JSON = loads(raw, parse_constant=no_constant)
+        body: JSON = loads(raw, parse_constant=refuse_constant)
     except ValueError as error:
         raise Refused(400, f"The request body is not valid JSON: {error}") from None
     if not isinstance(body, Mapping):

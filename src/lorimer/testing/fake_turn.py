@@ -103,11 +103,6 @@ def deltas(text: str | tuple[str, ...]) -> tuple[str, ...]:
     return tuple([text[at : at + size] for at in range(0, len(text), size)])
 
 
-def objects(value: JSON) -> list[Mapping[str, JSON]]:
-    """The objects in an array; empty for anything else."""
-    return [item for item in value if isinstance(item, Mapping)] if isinstance(value, list) else []
-
-
 def seal(thinking: str) -> str:
     """The signature that every fake server gives to, and accepts for, this text."""
     return b64encode(sha256(b"lorimer fake signature\n" + thinking.encode()).digest()).decode()

@@ -11,6 +11,7 @@ from typing import Final
 
 from lorimer.core.errors import ExecutorErrorCode
 from lorimer.core.events import FACT_KINDS, Event
+from lorimer.core.fact_data import usage_of
 from lorimer.core.journal import Balance, RunRow
 from lorimer.core.jsonable import JSON
 from lorimer.core.limits import Limits
@@ -156,8 +157,7 @@ def used(facts: Sequence[Event]) -> tuple[int, Usage]:
     for fact in facts:
         if fact.type != "run.end":
             spent += whole(fact.data.get("cost"))
-            usage = fact.data.get("usage")
-            total = total + Usage.from_json(usage if isinstance(usage, Mapping) else {})
+            total += usage_of(fact.data)
     return spent, total
 
 

@@ -17,7 +17,7 @@ from types import FunctionType
 from typing import Any, Final, TypeAlias, cast
 
 from lorimer.core.errors import ConfigError, ExecutorErrorCode, ToolExecutionError
-from lorimer.core.jsonable import JSON, clean, dumps
+from lorimer.core.jsonable import JSON, clean, dumps, fields_of
 
 ToolInput: TypeAlias = dict[str, Any]
 """The arguments of one call, already validated (hence `Any`)."""
@@ -261,8 +261,7 @@ def _whole(value: JSON, schema: JSON) -> JSON:
     if isinstance(value, float):
         return int(value) if schema.get("type") == "integer" else value
     if isinstance(value, dict):
-        properties = schema.get("properties")
-        for name, inner in properties.items() if isinstance(properties, Mapping) else ():
+        for name, inner in fields_of(schema.get("properties")).items():
             if name in value:
                 value[name] = _whole(value[name], inner)
     elif isinstance(value, list) and "items" in schema:

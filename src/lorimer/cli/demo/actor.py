@@ -12,8 +12,8 @@ from importlib.resources import files
 from typing import Final
 from zlib import crc32
 
-from lorimer.cli.blocks import objects, result_text
-from lorimer.core.jsonable import JSON, dumps
+from lorimer.core.fact_data import result_text
+from lorimer.core.jsonable import JSON, dumps, objects_of
 from lorimer.testing.fake_server import FakeUsage, SeenRequest, ToolCall, Turn
 from lorimer.testing.faults import Hang, Pieces
 
@@ -33,7 +33,7 @@ def actor(pause_s: float) -> Callable[[SeenRequest], Turn]:
     asked: list[int] = []
 
     def answer(request: SeenRequest) -> Turn:
-        messages = objects(request.body.get("messages"))
+        messages = objects_of(request.body.get("messages"))
         number = sum(message.get("role") == "assistant" for message in messages)
         first = number not in asked
         asked.append(number)
@@ -135,7 +135,7 @@ def findings(printed: str) -> dict[str, str]:
 
 def _results(messages: Sequence[Mapping[str, JSON]]) -> str:
     """The text of all tool results, in order."""
-    blocks = [block for message in messages for block in objects(message.get("content"))]
+    blocks = [block for message in messages for block in objects_of(message.get("content"))]
     results = [block for block in blocks if block.get("type") == "tool_result"]
     return "\n".join([result_text(block.get("content")) for block in results])
 

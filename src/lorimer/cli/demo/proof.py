@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from lorimer.cli.blocks import result_text
 from lorimer.core.events import Event
+from lorimer.core.fact_data import result_text
 
 _RAN: Final = re.compile(r"^✓ (\S+)(?: \d+ s)?( again)?(.*)$", re.MULTILINE)
 """The line of a result that says that a step ran."""

@@ -172,10 +172,10 @@ def _facts(described: EnvironmentManifest, known: Host) -> list[tuple[str, str]]
 
 def _model(described: EnvironmentManifest, known: Host) -> str:
     """The agent's model as far as it is known here: only its host knows a tier or an alias."""
-    from lorimer.cli.agent import spec_text
+    from lorimer.assembly import spec_of
     from lorimer.core.variables import names_in
 
-    text = spec_text(described)
+    text = spec_of(described)
     if any(names_in(text)):
         return f"{text}, with variables from whoever runs it"
     models = known.models()

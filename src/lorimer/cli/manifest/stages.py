@@ -9,7 +9,7 @@ import click
 
 from lorimer.cli.options import json_option
 from lorimer.cli.text import one_line, print_json, visible
-from lorimer.core.jsonable import JSON
+from lorimer.core.jsonable import JSON, fields_of
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -76,13 +76,12 @@ def _table(told: list[dict[str, JSON]], *, in_full: bool) -> Table:
         add_stage(table, int(str(stage["order"])), str(stage["name"]), what)
         for line in _fields(stage) if in_full else ():
             table.add_row("", "", "", Text(line, style="dim"))
-        slots = stage.get("slots")
-        for slot, of in slots.items() if isinstance(slots, Mapping) else ():
+        for slot, of in fields_of(stage.get("slots")).items():
             if not isinstance(of, Mapping):
                 continue
             default, strategies = of["default"], of["strategies"]
             named = slot + (" (list)" if of["chain"] else "")
-            for name, one in strategies.items() if isinstance(strategies, Mapping) else ():
+            for name, one in fields_of(strategies).items():
                 if not isinstance(one, Mapping):
                     continue
                 mark = " *" if isinstance(default, list) and name in default else ""
@@ -101,7 +100,7 @@ def _fields(told: Mapping[str, JSON]) -> list[str]:
         return []
     properties, required = schema.get("properties"), schema.get("required")
     lines: list[str] = []
-    for name, field in properties.items() if isinstance(properties, Mapping) else ():
+    for name, field in fields_of(properties).items():
         if isinstance(field, Mapping):
             default = f" = {_shown(field['default'])}" if "default" in field else ""
             if isinstance(required, Sequence) and name in required:

@@ -8,7 +8,14 @@ from typing import TYPE_CHECKING
 import click
 
 from lorimer.cli.click_types import Group
-from lorimer.cli.options import Terms, execution_options, json_option, limit_option, store_option
+from lorimer.cli.options import (
+    Terms,
+    asynchronous,
+    execution_options,
+    json_option,
+    limit_option,
+    store_option,
+)
 from lorimer.cli.run_names import run_argument
 from lorimer.cli.runs.diff import diff
 from lorimer.cli.runs.explain import explain
@@ -38,54 +45,11 @@ for command in (explain, verify, diff, replay, fork, receipts, export, compact, 
 @json_option("One JSON object per line.")
 @click.option("--all", "everything", is_flag=True, help="Runs of sub-agents too.")
 @store_option
-def ls(limit: int, as_json: bool, everything: bool, store: str | None) -> None:
+@asynchronous
+async def ls(limit: int, as_json: bool, everything: bool, store: str | None) -> None:
     """List the latest runs. A run without an end is `running`, `waiting` for an answer, or
     `interrupted`: resume or cancel it. Until then the money it has reserved stays reserved. A
     `damaged` run cannot be read: see `lorimer runs verify`."""
-    asyncio.run(_ls(limit, as_json, everything, store))
-
-
-@runs.command()
-@run_argument(required=False)
-@json_option("Print the facts as JSON, one per line.")
-@click.option("--full", is_flag=True, help="Inputs and results of tools in full.")
-@click.option(
-    "-f",
-    "--follow",
-    "following",
-    is_flag=True,
-    help="Follow a run that a process executes, to its end.",
-)
-@store_option
-def show(run: str | None, as_json: bool, full: bool, following: bool, store: str | None) -> None:
-    """Show a run from its facts. RUN is an id or its beginning; without it, the latest run."""
-    asyncio.run(_show(run, as_json, full, following, store))
-
-
-@runs.command()
-@run_argument()
-@execution_options
-def resume(
-    run: str,
-    terms: Terms,
-) -> int:
-    """Resume an interrupted run. RUN is an id or its beginning.
-
-    What its journal contains is not done again: no answer is paid for twice, no tool runs twice.
-    The agent, its limits, the workspace and --base-url are those that the run was started with, and
-    so are --sandbox and --permission-mode if they were stricter than usual. Permissions are not
-    stored: give --allow, --network and similar options again, or be asked.
-    """
-    from lorimer.cli.foreground import resume as go_on
-
-    return asyncio.run(go_on(run, terms))
-
-
-for _command in (send, answer, change, cancel):
-    runs.add_command(_command)
-
-
-async def _ls(limit: int, as_json: bool, everything: bool, store: str | None) -> None:
     from lorimer.cli import reading
     from lorimer.cli.store import OF_THE_DEMO, existing_store, opened, store_path
     from lorimer.cli.text import print_json
@@ -112,24 +76,23 @@ async def _ls(limit: int, as_json: bool, everything: bool, store: str | None) ->
         click.echo(none_yet, err=True)
 
 
-def _plain(row: RunRow, status: str, held_nano: int) -> dict[str, str | float | None]:
-    return {
-        "run_id": row.run_id,
-        "session_id": row.stream,
-        "status": status,
-        "code": row.code,
-        "started": row.started,
-        "ended": row.ended,
-        "iterations": row.iterations,
-        "total_cost_usd": row.cost_nano / 1e9,
-        "held_usd": held_nano / 1e9,
-        "title": row.title,
-    }
-
-
-async def _show(
+@runs.command()
+@run_argument(required=False)
+@json_option("Print the facts as JSON, one per line.")
+@click.option("--full", is_flag=True, help="Inputs and results of tools in full.")
+@click.option(
+    "-f",
+    "--follow",
+    "following",
+    is_flag=True,
+    help="Follow a run that a process executes, to its end.",
+)
+@store_option
+@asynchronous
+async def show(
     run: str | None, as_json: bool, full: bool, following: bool, store: str | None
 ) -> None:
+    """Show a run from its facts. RUN is an id or its beginning; without it, the latest run."""
     from lorimer.cli import reading
     from lorimer.cli.call import Call
     from lorimer.cli.runs.follow import follow
@@ -175,3 +138,41 @@ async def _show(
         print_run(told, world.time(), full=full)
     if damage is not None:
         raise damage
+
+
+@runs.command()
+@run_argument()
+@execution_options
+def resume(
+    run: str,
+    terms: Terms,
+) -> int:
+    """Resume an interrupted run. RUN is an id or its beginning.
+
+    What its journal contains is not done again: no answer is paid for twice, no tool runs twice.
+    The agent, its limits, the workspace and --base-url are those that the run was started with, and
+    so are --sandbox and --permission-mode if they were stricter than usual. Permissions are not
+    stored: give --allow, --network and similar options again, or be asked.
+    """
+    from lorimer.cli.foreground import resume as go_on
+
+    return asyncio.run(go_on(run, terms))
+
+
+for _command in (send, answer, change, cancel):
+    runs.add_command(_command)
+
+
+def _plain(row: RunRow, status: str, held_nano: int) -> dict[str, str | float | None]:
+    return {
+        "run_id": row.run_id,
+        "session_id": row.stream,
+        "status": status,
+        "code": row.code,
+        "started": row.started,
+        "ended": row.ended,
+        "iterations": row.iterations,
+        "total_cost_usd": row.cost_nano / 1e9,
+        "held_usd": held_nano / 1e9,
+        "title": row.title,
+    }

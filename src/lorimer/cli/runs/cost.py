@@ -78,9 +78,8 @@ def _figures(group: Sequence[Cost]) -> list[str]:
     for other in group[1:]:
         usage = usage + other.usage
     cached = usage.cache_read_input_tokens
-    into = usage.total - usage.output_tokens
     return [
-        tokens(into),
+        tokens(usage.prompt_tokens),
         tokens(cached) if cached else "–",
         tokens(usage.output_tokens),
         price(sum([each.nano for each in group]), usage.total),

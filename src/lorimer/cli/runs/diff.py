@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import islice
 from typing import TYPE_CHECKING, Final
@@ -10,11 +9,11 @@ from typing import TYPE_CHECKING, Final
 import click
 
 from lorimer.cli.fail import FAILED, OK
-from lorimer.cli.options import json_option, store_option
+from lorimer.cli.options import asynchronous, json_option, store_option
 from lorimer.cli.run_names import run_argument
 from lorimer.cli.story import Line
 from lorimer.cli.text import cost, duration, flow, one_line, print_json, short_id, visible
-from lorimer.core.jsonable import JSON, dumps
+from lorimer.core.jsonable import JSON, dumps, fields_of
 from lorimer.core.linediff import unified
 
 if TYPE_CHECKING:
@@ -30,16 +29,13 @@ _MOST_LINES: Final = 12
 @json_option("One JSON object.")
 @click.option("--full", is_flag=True, help="Texts and inputs in full.")
 @store_option
-def diff(left: str, right: str, as_json: bool, full: bool, store: str | None) -> int:
+@asynchronous
+async def diff(left: str, right: str, as_json: bool, full: bool, store: str | None) -> int:
     """Compare two runs: inputs, the model's answers and calls, results, and cost. LEFT and RIGHT
     are ids or their beginnings.
 
     Ids, times and hashes are not compared. Exit codes: 0 the same, 1 different, 2 no such run.
     """
-    return asyncio.run(_diff((left, right), as_json, full, store))
-
-
-async def _diff(names: tuple[str, str], as_json: bool, full: bool, store: str | None) -> int:
     from lorimer.cli import reading
     from lorimer.cli.printing import paged
     from lorimer.cli.store import existing_store, opened
@@ -48,9 +44,9 @@ async def _diff(names: tuple[str, str], as_json: bool, full: bool, store: str | 
     from lorimer.world import RealWorld
 
     async with opened(existing_store(store), RealWorld()) as journal:
-        rows = [await reading.find(journal, name) for name in names]
-        left, right = [await recorded(journal, row.run_id) for row in rows]
-    found = compare(left, right)
+        rows = [await reading.find(journal, name) for name in (left, right)]
+        runs = [await recorded(journal, row.run_id) for row in rows]
+    found = compare(*runs)
     if as_json:
         print_json(found.to_json())
     else:
@@ -119,8 +115,7 @@ def _text(kind: str, value: JSON) -> str | None:
     if value is None or isinstance(value, str):
         return value
     if kind == "call" and isinstance(value, Mapping):
-        given = value.get("input")
-        more = given.items() if isinstance(given, Mapping) else ()
+        more = fields_of(value.get("input")).items()
         fields = [f"{k}: {v if isinstance(v, str) else dumps(v)}" for k, v in more]
         return "\n".join([str(value.get("name")), *fields])
     if kind == "end" and isinstance(value, Sequence):

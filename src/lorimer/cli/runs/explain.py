@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Collection, Iterator, Sequence
 from itertools import groupby
 from typing import TYPE_CHECKING, Final
@@ -11,7 +10,7 @@ import click
 
 from lorimer.cli.click_types import Whole
 from lorimer.cli.fail import Fault, OneOf
-from lorimer.cli.options import json_option, store_option
+from lorimer.cli.options import asynchronous, json_option, store_option
 from lorimer.cli.run_names import run_argument
 from lorimer.cli.text import count, one_line, print_json, short_id
 
@@ -48,7 +47,8 @@ _ABOUT, _WHAT, _WHY = 60, 110, 160
 )
 @json_option("One JSON object for each.")
 @store_option
-def explain(
+@asynchronous
+async def explain(
     run: str,
     turn: int | None,
     kinds: tuple[str, ...],
@@ -68,18 +68,6 @@ def explain(
             "--cost shows what was paid for, --time what took time, --decision what was decided:"
             " give one of them"
         )
-    asyncio.run(_explain(run, turn, kinds, cost, times, as_json, store))
-
-
-async def _explain(
-    run: str,
-    turn: int | None,
-    kinds: Sequence[str],
-    cost: bool,
-    times: bool,
-    as_json: bool,
-    store: str | None,
-) -> None:
     from lorimer.cli import reading
     from lorimer.cli.printing import paged
     from lorimer.cli.runs.cost import print_costs

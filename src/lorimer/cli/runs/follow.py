@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, Final
 
 import click
 
-from lorimer.cli.blocks import use_at, uses_of
 from lorimer.cli.progress import screen_for
 from lorimer.cli.story import Story, call_text, summary
 from lorimer.cli.text import one_line, print_json, short_id
+from lorimer.core.fact_data import use_at, uses_of
 
 if TYPE_CHECKING:
     from lorimer.core.events import Event

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -11,7 +10,7 @@ from typing import TYPE_CHECKING
 import click
 
 from lorimer.cli.click_types import Whole
-from lorimer.cli.options import Terms, execution_options
+from lorimer.cli.options import Terms, asynchronous, execution_options
 from lorimer.cli.run_names import run_argument
 
 if TYPE_CHECKING:
@@ -37,7 +36,8 @@ if TYPE_CHECKING:
     help="Another agent, as this file describes it. Default: that of the run.",
 )
 @execution_options
-def fork(
+@asynchronous
+async def fork(
     run: str,
     prompt: str | None,
     after: int,
@@ -56,17 +56,6 @@ def fork(
       lorimer runs fork run_4f7 --after 3 -m claude-opus-4-6
       lorimer runs fork run_4f7 --after 3 "Leave the tests alone."
     """
-    return asyncio.run(_fork(run, prompt, after, model, manifest, terms))
-
-
-async def _fork(
-    name: str,
-    prompt: str | None,
-    after: int,
-    model: str | None,
-    manifest: Path | None,
-    terms: Terms,
-) -> int:
     from lorimer.cli import agent, foreground, reading, settings
     from lorimer.cli.call import Call
     from lorimer.cli.store import existing_store, opened
@@ -78,7 +67,7 @@ async def _fork(
 
     world = RealWorld()
     async with opened(existing_store(terms.store), world) as journal:
-        row = await reading.find(journal, name)
+        row = await reading.find(journal, run)
         parent = await recorded(journal, row.run_id)
         call = await Call.of(journal, row.run_id)
         terms = foreground.as_strict(terms, call)
@@ -126,10 +115,11 @@ def _same_provider(
 ) -> bool:
     """Whether the run used the provider that this agent uses, as far as is known: variables may
     have changed."""
-    from lorimer.cli.agent import filled, spec_of, spec_text
+    from lorimer import assembly
+    from lorimer.cli.agent import filled, spec_of
     from lorimer.core.variables import names_in
 
-    if parent.manifest is None or any(names_in(spec_text(_manifest(parent)))):
+    if parent.manifest is None or any(names_in(assembly.spec_of(_manifest(parent)))):
         return False
     was, now = _manifest(parent), filled(described, terms.env)
     return spec_of(was, known).provider == spec_of(now, known).provider

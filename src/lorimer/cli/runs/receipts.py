@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import asyncio
 from typing import TYPE_CHECKING
 
 import click
 
 from lorimer.cli.click_types import Whole
 from lorimer.cli.fail import Fault
-from lorimer.cli.options import json_option, store_option
+from lorimer.cli.options import asynchronous, json_option, store_option
 from lorimer.cli.run_names import run_argument
 
 if TYPE_CHECKING:
@@ -21,16 +20,13 @@ if TYPE_CHECKING:
 @click.argument("number", required=False, type=Whole(min=1))
 @json_option("One JSON object per line.")
 @store_option
-def receipts(run: str, number: int | None, as_json: bool, store: str | None) -> None:
+@asynchronous
+async def receipts(run: str, number: int | None, as_json: bool, store: str | None) -> None:
     """List the compactions of a run; with NUMBER, show the messages that one hid.
 
     RUN is an id or its beginning. Compaction hides messages from the model, but never removes them
     from the conversation: here they are shown unchanged.
     """
-    asyncio.run(_receipts(run, number, as_json, store))
-
-
-async def _receipts(run: str, number: int | None, as_json: bool, store: str | None) -> None:
     from lorimer.cli import reading
     from lorimer.cli.store import existing_store, opened
     from lorimer.journal.receipts import compactions

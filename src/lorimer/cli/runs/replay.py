@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
@@ -10,7 +9,7 @@ from typing import TYPE_CHECKING, Final
 import click
 
 from lorimer.cli.fail import FAILED, OK
-from lorimer.cli.options import json_option, store_option
+from lorimer.cli.options import asynchronous, json_option, store_option
 from lorimer.cli.run_names import run_argument
 from lorimer.cli.text import count, on_line, one_line, print_json, short_id, visible
 from lorimer.core.jsonable import JSON, dumps
@@ -32,7 +31,8 @@ _WIDTH: Final = 300
 )
 @json_option("One JSON object.")
 @store_option
-def replay(run: str, manifest: Path | None, as_json: bool, store: str | None) -> int:
+@asynchronous
+async def replay(run: str, manifest: Path | None, as_json: bool, store: str | None) -> int:
     """Replay a recorded run from its facts alone. RUN is an id or its beginning.
 
     Every answer of the model and every result of a tool comes from the record: nothing is called,
@@ -40,10 +40,6 @@ def replay(run: str, manifest: Path | None, as_json: bool, store: str | None) ->
     differently from the record. A run without an end is replayed as far as it is recorded.
     Exit codes: 0 as recorded, 1 not so, 2 no such run.
     """
-    return asyncio.run(_replay(run, manifest, as_json, store))
-
-
-async def _replay(run: str, manifest: Path | None, as_json: bool, store: str | None) -> int:
     from lorimer.cli import agent, reading
     from lorimer.cli.call import Call
     from lorimer.cli.store import existing_store, opened

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import asyncio
 from typing import TYPE_CHECKING
 
 import click
 
 from lorimer.cli.click_types import Whole
-from lorimer.cli.options import Span, json_option, store_option
+from lorimer.cli.options import Span, asynchronous, json_option, store_option
 from lorimer.cli.progress import Gauge
 from lorimer.cli.text import count, print_json
 from lorimer.core.jsonable import JSON
@@ -38,14 +37,27 @@ _json_option = json_option("One JSON object.")
 @_vacuum_option
 @_json_option
 @store_option
-def compact(age: float | None, vacuum: bool, as_json: bool, store: str | None) -> None:
+@asynchronous
+async def compact(age: float | None, vacuum: bool, as_json: bool, store: str | None) -> None:
     """Compress ended runs, by whole sessions. Nothing is lost: they can be shown, verified,
     replayed, forked, exported and continued as before.
 
     Sessions with an unfinished run, or in use by a process, are not changed. The freed space in the
     file is used by new runs; --vacuum returns it to the disk.
     """
-    asyncio.run(_compact(age, vacuum, as_json, store))
+    from lorimer.cli.store import existing_store, opened
+    from lorimer.journal.retention import compact as press
+    from lorimer.world import RealWorld
+
+    world = RealWorld()
+    async with opened(existing_store(store), world) as journal:
+        before, _ = await journal.space()
+        with Gauge(world) as gauge:
+            since = world.time() - (age or 0)
+            compacted = await press(journal, before=since, watcher=_sessions(gauge))
+        if not as_json:
+            _tell_compacted(compacted)
+        await _room(journal, world, before, compacted.to_json(), vacuum, as_json)
 
 
 @click.command()
@@ -68,35 +80,14 @@ def compact(age: float | None, vacuum: bool, as_json: bool, store: str | None) -
 @_vacuum_option
 @_json_option
 @store_option
-def prune(
+@asynchronous
+async def prune(
     age: float, keep: int, dry_run: bool, vacuum: bool, as_json: bool, store: str | None
 ) -> None:
     """Remove old runs from the store, by whole sessions.
 
     Sessions with an unfinished run, or in use by a process, are kept. The freed space in the file
     is used by new runs; --vacuum returns it to the disk."""
-    asyncio.run(_prune(age, keep, dry_run, vacuum, as_json, store))
-
-
-async def _compact(age: float | None, vacuum: bool, as_json: bool, store: str | None) -> None:
-    from lorimer.cli.store import existing_store, opened
-    from lorimer.journal.retention import compact as press
-    from lorimer.world import RealWorld
-
-    world = RealWorld()
-    async with opened(existing_store(store), world) as journal:
-        before, _ = await journal.space()
-        with Gauge(world) as gauge:
-            since = world.time() - (age or 0)
-            compacted = await press(journal, before=since, watcher=_sessions(gauge))
-        if not as_json:
-            _tell_compacted(compacted)
-        await _room(journal, world, before, compacted.to_json(), vacuum, as_json)
-
-
-async def _prune(
-    age: float, keep: int, dry_run: bool, vacuum: bool, as_json: bool, store: str | None
-) -> None:
     from lorimer.cli.store import existing_store, opened
     from lorimer.journal.retention import prune as remove
     from lorimer.world import RealWorld

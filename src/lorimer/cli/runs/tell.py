@@ -3,14 +3,13 @@ it."""
 
 from __future__ import annotations
 
-import asyncio
 from typing import TYPE_CHECKING, Final
 
 import click
 
 from lorimer.cli.error_context import named_store
 from lorimer.cli.fail import Fault
-from lorimer.cli.options import store_option
+from lorimer.cli.options import asynchronous, store_option
 from lorimer.cli.run_names import run_argument
 from lorimer.cli.text import short_id, visible
 from lorimer.core.errors import ExecutorErrorCode
@@ -32,62 +31,10 @@ TAKEN_WITHIN_S: Final = 3.0
 @run_argument()
 @click.argument("text")
 @store_option
-def send(run: str, text: str, store: str | None) -> None:
+@asynchronous
+async def send(run: str, text: str, store: str | None) -> None:
     """Add TEXT to the conversation of RUN before its next model call; if it is not live, when it is
     resumed."""
-    asyncio.run(_send(run, text, store))
-
-
-@click.command()
-@run_argument()
-@click.argument("words", metavar="ANSWER")
-@click.option("--question", metavar="ID", default="", help="Which question, if there are several.")
-@store_option
-def answer(run: str, words: str, question: str, store: str | None) -> None:
-    """Answer a question of RUN, which `lorimer runs show` shows: yes or no if a call needs
-    approval; a text, or the number of an option, if the agent asks."""
-    asyncio.run(_answer(run, words, question, store))
-
-
-@click.command()
-@run_argument()
-@click.option(
-    "--set",
-    "values",
-    metavar="PATH=VALUE",
-    multiple=True,
-    help="What the manifest says there from then on, e.g. --set model.temperature=0 or "
-    "--set stages[system].config.prompt='Be brief.'; the value is JSON, else text. May be given "
-    "several times. `lorimer manifest explain` shows every path.",
-)
-@click.option(
-    "--change",
-    "changes",
-    metavar="JSON",
-    multiple=True,
-    help='Any other change, e.g. \'{"kind": "remove_stage", "stage": "think"}\'.',
-)
-@store_option
-def change(run: str, values: tuple[str, ...], changes: tuple[str, ...], store: str | None) -> None:
-    """Change the manifest of RUN, and of no other run, before its next model call: all of the
-    changes, or none. A run that is not live is changed when it is resumed.
-
-    Limits, sub-agents and memory cannot be changed; a sub-agent keeps its tools and rules. Changes
-    are recorded, and apply again when the run is resumed or replayed.
-    """
-    asyncio.run(_change(run, values, changes, store))
-
-
-@click.command()
-@run_argument()
-@store_option
-def cancel(run: str, store: str | None) -> None:
-    """Cancel RUN: at once if no process executes it, else through the process that does. What was
-    done until then stays done."""
-    asyncio.run(_cancel(run, store))
-
-
-async def _send(run: str, text: str, store: str | None) -> None:
     from lorimer.cli import reading
     from lorimer.cli.store import existing_store, opened
     from lorimer.core import mail
@@ -102,45 +49,15 @@ async def _send(run: str, text: str, store: str | None) -> None:
     click.echo(f"sent: run {short_id(row.run_id)} reads it {when}")
 
 
-async def _change(
-    run: str, values: tuple[str, ...], changes: tuple[str, ...], store: str | None
-) -> None:
-    from lorimer.cli import reading
-    from lorimer.cli.changes import asked, refused_in
-    from lorimer.cli.store import existing_store, opened
-    from lorimer.core import mail
-    from lorimer.world import RealWorld
-
-    if not values and not changes:
-        raise Fault("there is nothing to change", hint="Add e.g. --set model.temperature=0.")
-    world = RealWorld()
-    async with opened(existing_store(store), world) as journal:
-        row = await reading.find(journal, run)
-        made = await asked(journal, row, values, changes)
-        post, name = world.new_id("message"), short_id(row.run_id)
-        await mail.change(journal, row.run_id, made, id=post)
-        until, fact = world.monotonic() + TAKEN_WITHIN_S, None
-        at_work = await reading.status_of(journal, row, world) == "running"
-        while at_work and fact is None and world.monotonic() < until:
-            fact = await mail.taken(journal, row, post)
-            await world.sleep(0.05)
-    if fact is None:
-        when = "before its next model call" if at_work else "when it is resumed"
-        see = f"lorimer runs show {name}{named_store()}"
-        click.echo(f"sent: run {name} is changed {when}; see it: {see}")
-        return
-    for each in refused_in(fact):
-        if each.get("post") == post:
-            raise Fault(f"run {name}: {each.get('why')}", code=str(each.get("code")))
-    if fact.type == "run.end":
-        raise Fault(
-            f"run {name} ended before the change was made",
-            code=ExecutorErrorCode.EXEC_RUN_ENDED.value,
-        )
-    click.echo(f"changed: run {name}, from turn {fact.iteration + 1} on")
-
-
-async def _answer(run: str, words: str, question: str, store: str | None) -> None:
+@click.command()
+@run_argument()
+@click.argument("words", metavar="ANSWER")
+@click.option("--question", metavar="ID", default="", help="Which question, if there are several.")
+@store_option
+@asynchronous
+async def answer(run: str, words: str, question: str, store: str | None) -> None:
+    """Answer a question of RUN, which `lorimer runs show` shows: yes or no if a call needs
+    approval; a text, or the number of an option, if the agent asks."""
     from lorimer.cli import reading
     from lorimer.cli.approve import chosen
     from lorimer.cli.call import Call
@@ -176,12 +93,77 @@ async def _answer(run: str, words: str, question: str, store: str | None) -> Non
         click.echo(f"go on with: {call.resume_command(row.run_id)}")
 
 
-def _call(question: Question) -> str:
-    given = question.input if len(question.input) <= 200 else f"{question.input[:199]}…"
-    return " ".join(visible(f"{question.tool} {given}").split())
+@click.command()
+@run_argument()
+@click.option(
+    "--set",
+    "values",
+    metavar="PATH=VALUE",
+    multiple=True,
+    help="What the manifest says there from then on, e.g. --set model.temperature=0 or "
+    "--set stages[system].config.prompt='Be brief.'; the value is JSON, else text. May be given "
+    "several times. `lorimer manifest explain` shows every path.",
+)
+@click.option(
+    "--change",
+    "changes",
+    metavar="JSON",
+    multiple=True,
+    help='Any other change, e.g. \'{"kind": "remove_stage", "stage": "think"}\'.',
+)
+@store_option
+@asynchronous
+async def change(
+    run: str, values: tuple[str, ...], changes: tuple[str, ...], store: str | None
+) -> None:
+    """Change the manifest of RUN, and of no other run, before its next model call: all of the
+    changes, or none. A run that is not live is changed when it is resumed.
+
+    Limits, sub-agents and memory cannot be changed; a sub-agent keeps its tools and rules. Changes
+    are recorded, and apply again when the run is resumed or replayed.
+    """
+    from lorimer.cli import reading
+    from lorimer.cli.changes import asked, refused_in
+    from lorimer.cli.store import existing_store, opened
+    from lorimer.core import mail
+    from lorimer.world import RealWorld
+
+    if not values and not changes:
+        raise Fault("there is nothing to change", hint="Add e.g. --set model.temperature=0.")
+    world = RealWorld()
+    async with opened(existing_store(store), world) as journal:
+        row = await reading.find(journal, run)
+        made = await asked(journal, row, values, changes)
+        post, name = world.new_id("message"), short_id(row.run_id)
+        await mail.change(journal, row.run_id, made, id=post)
+        until, fact = world.monotonic() + TAKEN_WITHIN_S, None
+        at_work = await reading.status_of(journal, row, world) == "running"
+        while at_work and fact is None and world.monotonic() < until:
+            fact = await mail.taken(journal, row, post)
+            await world.sleep(0.05)
+    if fact is None:
+        when = "before its next model call" if at_work else "when it is resumed"
+        see = f"lorimer runs show {name}{named_store()}"
+        click.echo(f"sent: run {name} is changed {when}; see it: {see}")
+        return
+    for each in refused_in(fact):
+        if each.get("post") == post:
+            raise Fault(f"run {name}: {each.get('why')}", code=str(each.get("code")))
+    if fact.type == "run.end":
+        raise Fault(
+            f"run {name} ended before the change was made",
+            code=ExecutorErrorCode.EXEC_RUN_ENDED.value,
+        )
+    click.echo(f"changed: run {name}, from turn {fact.iteration + 1} on")
 
 
-async def _cancel(run: str, store: str | None) -> None:
+@click.command()
+@run_argument()
+@store_option
+@asynchronous
+async def cancel(run: str, store: str | None) -> None:
+    """Cancel RUN: at once if no process executes it, else through the process that does. What was
+    done until then stays done."""
     from lorimer.cli import reading
     from lorimer.cli.store import existing_store, opened
     from lorimer.world import RealWorld
@@ -200,6 +182,11 @@ async def _cancel(run: str, store: str | None) -> None:
         else:
             await _give_up(journal, row, world)
     click.echo(f"cancelled: run {short_id(row.run_id)}; what was done until then stays done")
+
+
+def _call(question: Question) -> str:
+    given = question.input if len(question.input) <= 200 else f"{question.input[:199]}…"
+    return " ".join(visible(f"{question.tool} {given}").split())
 
 
 async def _ask_to_stop(journal: SQLiteJournal, row: RunRow, world: World) -> None:

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Final
 
 import click
 
-from lorimer.cli.blocks import Object, use_at, uses_of
 from lorimer.cli.story import call_text
 from lorimer.cli.text import duration, one_line, print_json
+from lorimer.core.fact_data import Object, use_at, uses_of
 from lorimer.core.request import MOST
 
 if TYPE_CHECKING:

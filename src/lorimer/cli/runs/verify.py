@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import click
 
 from lorimer.cli.fail import FAILED, OK, Fault
-from lorimer.cli.options import json_option, store_option
+from lorimer.cli.options import asynchronous, json_option, store_option
 from lorimer.cli.run_names import run_argument
 
 if TYPE_CHECKING:
@@ -22,7 +21,8 @@ if TYPE_CHECKING:
 @click.option("--all", "everything", is_flag=True, help="Every conversation of the store.")
 @json_option("One JSON object for each finding.")
 @store_option
-def verify(run: str | None, everything: bool, as_json: bool, store: str | None) -> int:
+@asynchronous
+async def verify(run: str | None, everything: bool, as_json: bool, store: str | None) -> int:
     """Check the integrity of a run, or with --all of every run, and that all guarantees were kept.
 
     RUN is an id or its beginning, or the id of a session. For each finding, shows the fact, the
@@ -30,10 +30,6 @@ def verify(run: str | None, everything: bool, as_json: bool, store: str | None) 
     nothing is wrong, 1 something is, 2 there is no such run."""
     if (run is None) != everything:
         raise Fault("name a run, or give --all", hint="lorimer runs ls")
-    return asyncio.run(_verify(run, as_json, store))
-
-
-async def _verify(run: str | None, as_json: bool, store: str | None) -> int:
     from lorimer.cli.progress import Gauge
     from lorimer.cli.store import existing_store, opened
     from lorimer.cli.text import count, short_id

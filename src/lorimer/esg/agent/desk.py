@@ -5,11 +5,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from functools import partial
-from typing import Final, cast
+from typing import Final
 
-from lorimer.core.jsonable import JSON, clean
+from lorimer.core.jsonable import JSON, clean, objects_of, texts_of
 from lorimer.core.world import World
 from lorimer.esg.agent.runs import MAX_CODE, Message, Runs
 from lorimer.esg.agent.views import about, graph_text
@@ -56,13 +56,13 @@ class Desk:
         code = str(request.get("code") or "")
         match request.get("op"):
             case "restore":
-                return self._restore(_objects(request.get("steps")))
+                return self._restore(objects_of(request.get("steps")))
             case "step":
                 return self._add(step, code, request.get("after"))
             case "edit":
                 return self._edit(step, code)
             case "replay":
-                return self._replay(step, [str(each) for each in _list(request.get("again"))])
+                return self._replay(step, [*texts_of(request.get("again"))])
             case "diagnose":
                 return self._diagnose(step, apply=request.get("apply") is True)
             case "graph":
@@ -85,7 +85,7 @@ class Desk:
         for step in [each for each in graph.steps if each not in known]:
             self._runs.forget(step)
         for step, each in known.items():
-            self._runs.outside[step] = tuple(map(str, _list(each.get("outside"))))
+            self._runs.outside[step] = texts_of(each.get("outside"))
             if step not in graph:
                 graph.add_step(step, str(each["code"]), after=before)
             elif graph.source(step) != each["code"]:
@@ -100,7 +100,7 @@ class Desk:
             given += 1
             if each.get("state") == "ran":
                 reads, makes = (
-                    [self._runs.absolute(str(name)) for name in _list(each.get(word))]
+                    [*map(self._runs.absolute, texts_of(each.get(word)))]
                     for word in ("reads", "makes")
                 )
                 self._session.recall(step, reads, makes)
@@ -229,11 +229,3 @@ def _parsed(code: str) -> None:
     except NO_PYTHON as error:
         why = fault_of(error)
         raise StepError(f"the code is no Python, so nothing was changed: {why}") from None
-
-
-def _list(value: JSON) -> list[JSON]:
-    return list(cast("Sequence[JSON]", value)) if isinstance(value, list | tuple) else []
-
-
-def _objects(value: JSON) -> list[Message]:
-    return [each for each in _list(value) if isinstance(each, Mapping)]

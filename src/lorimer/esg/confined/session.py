@@ -26,7 +26,7 @@ from dataclasses import replace
 from typing import Final
 
 from lorimer.core.errors import ExecutorErrorCode
-from lorimer.core.jsonable import JSON
+from lorimer.core.jsonable import JSON, fields_of
 from lorimer.core.world import Isolation
 from lorimer.esg.confined import told as heard
 from lorimer.esg.confined.known import MAX_SOURCE, Known, fits
@@ -289,8 +289,7 @@ class ConfinedSteps:
         Values that are gone are made again: steps may run.
         """
         found = await self._ask({"op": "names", "step": after})
-        pairs = found.items() if isinstance(found, dict) else ()
-        told = {name: heard.texts(pair) for name, pair in pairs}
+        told = {name: heard.texts(pair) for name, pair in fields_of(found).items()}
         return {heard.text(name): (pair[0], pair[1]) for name, pair in told.items() if pair[1:]}
 
     async def diagnose(self, step_id: str) -> tuple[DiagnosisReport, PatchResult]:

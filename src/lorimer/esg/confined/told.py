@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass
 from typing import Final
 
 from lorimer.core.errors import ExecutorErrorCode
-from lorimer.core.jsonable import JSON, clean
+from lorimer.core.jsonable import JSON, clean, fields_of
 from lorimer.esg.diagnosis import Finding
 from lorimer.esg.execution.running import Failure
 from lorimer.esg.patching.patches import Edit, Move, PatchResult
@@ -77,8 +77,7 @@ def texts(value: JSON) -> list[str]:
 
 
 def named(value: JSON) -> dict[str, str]:
-    pairs = value.items() if isinstance(value, dict) else ()
-    return {text(name): text(each) for name, each in pairs}
+    return {text(name): text(each) for name, each in fields_of(value).items()}
 
 
 def dicts(value: JSON) -> list[dict[str, JSON]]:

@@ -9,13 +9,13 @@ people and hooks (`calls.py`, `verdicts.py`), phases (`phases.py`), ends of turn
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from typing import Final
 
 from lorimer.core.catalogue import Catalogue
 from lorimer.core.events import Event
 from lorimer.core.facts import PHASE
-from lorimer.core.jsonable import JSON, dumps
+from lorimer.core.jsonable import JSON, dumps, items_of, objects_of
 from lorimer.core.manifest import StageEntry
 from lorimer.core.raised import RAISED
 from lorimer.core.stage import AnyStage, Stage
@@ -111,10 +111,7 @@ class _Reader:
             yield because(fact, "stage", f"left out {entry.name}", why, origin)
 
     def _changed(self, fact: Event) -> Iterator[Explanation]:
-        told = fact.data.get("changes")
-        changes = (
-            [c for c in told if isinstance(c, Mapping)] if isinstance(told, list | tuple) else []
-        )
+        changes = objects_of(fact.data.get("changes"))
         who = "the program that runs the agent"
         if fact.data.get("posts"):
             who = f"a message to the run, or {who},"
@@ -123,11 +120,9 @@ class _Reader:
             what = f"changed the manifest: {change.get('kind')} {dumps(rest)}"
             why = f"{who} changed it while the run was live"
             yield because(fact, "change", what, why, Origin("caller", str(change.get("kind"))))
-        refused = fact.data.get("refused")
-        for each in refused if isinstance(refused, list | tuple) else ():
-            if isinstance(each, Mapping):
-                code, what = str(each.get("code")), "refused a change of the manifest"
-                yield because(fact, "change", what, str(each.get("why")), Origin("caller", code))
+        for each in objects_of(fact.data.get("refused")):
+            code, what = str(each.get("code")), "refused a change of the manifest"
+            yield because(fact, "change", what, str(each.get("why")), Origin("caller", code))
         self._in_force = self._in_force.after(changes)
         yield from self._left_out(fact)
 
@@ -166,8 +161,7 @@ class _Reader:
     # --- stages ------------------------------------------------------------------------------
 
     def _stages(self, fact: Event) -> Iterator[Explanation]:
-        times = fact.data.get("times")
-        taken = times if isinstance(times, list | tuple) else ()
+        taken = items_of(fact.data.get("times"))
         entries = self._in_force.turn(len(taken), first=fact.iteration == 0)
         for entry, time in zip(entries, taken, strict=False):
             yield self._bypassed(fact, entry) if time is None else self._entered(fact, entry)

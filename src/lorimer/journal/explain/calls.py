@@ -9,7 +9,8 @@ from typing import Final
 
 from lorimer.core.errors import ExecutorErrorCode
 from lorimer.core.events import Event
-from lorimer.core.jsonable import JSON, dumps
+from lorimer.core.fact_data import uses_in
+from lorimer.core.jsonable import JSON, dumps, fields_of
 from lorimer.journal.explain.in_force import ManifestInForce
 from lorimer.journal.explain.reason import Explanation, Origin, because, sentence
 from lorimer.journal.explain.verdicts import (
@@ -56,8 +57,7 @@ class Calls:
 
     def begin(self, content: JSON) -> None:
         """A reply has come."""
-        blocks = content if isinstance(content, list | tuple) else ()
-        self._uses = [b for b in blocks if isinstance(b, Mapping) and b.get("type") == "tool_use"]
+        self._uses = uses_in(content)
         self._decided.clear()
         self._hooks.clear()
         self.unanswered = False
@@ -181,8 +181,7 @@ class Calls:
     # --- people and hooks --------------------------------------------------------------------
 
     def _asks(self, fact: Event, kind: str, key: str, in_force: ManifestInForce) -> Explanation:
-        question = fact.data.get("question")
-        data: Mapping[str, JSON] = question if isinstance(question, Mapping) else {}
+        data = fields_of(fact.data.get("question"))
         tool, reason = str(data.get("tool", "a call")), sentence(str(data.get("reason", "")))
         call, about = key.partition(":")[0], self._about(key.partition(":")[0])
         if kind == "question":

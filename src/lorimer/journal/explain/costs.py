@@ -7,11 +7,11 @@ from typing import Literal, TypeAlias
 
 from lorimer.core.catalogue import Catalogue
 from lorimer.core.events import Event
+from lorimer.core.fact_data import nano_of, usage_of
 from lorimer.core.facts import ABANDONED, ASIDE
 from lorimer.core.jsonable import JSON
 from lorimer.core.record import record
-from lorimer.core.request import NO_USAGE, Usage
-from lorimer.core.spend import whole
+from lorimer.core.request import Usage
 from lorimer.journal.explain.in_force import ManifestInForce
 from lorimer.journal.explain.models import ModelCalls
 from lorimer.journal.family import children_in
@@ -64,7 +64,7 @@ def _costs(run: Recording, catalogue: Catalogue) -> Iterator[Cost]:
         data, key = fact.data, str(fact.data.get("key", ""))
         if fact.type in ("model.intent", "model.reply") or key.startswith("models:"):
             list(asking.take(fact, in_force))  # it tracks who was called
-        usage, nano = _usage(data), whole(data.get("cost"))
+        usage, nano = usage_of(data), nano_of(data)
         if fact.type == "run.end" or not (nano or usage.total):
             continue
         what, who = _named(fact, key, asking.asked, agents)
@@ -86,8 +86,3 @@ def _named(fact: Event, key: str, asked: str, agents: Mapping[str, str]) -> tupl
         purpose = key.partition(":")[2].rpartition(".")[0].rpartition(".")[0]
         return "besides", str(data.get("model") or purpose or asked)
     return "other", kind or fact.type
-
-
-def _usage(data: Mapping[str, JSON]) -> Usage:
-    usage = data.get("usage")
-    return Usage.from_json(usage) if isinstance(usage, Mapping) else NO_USAGE

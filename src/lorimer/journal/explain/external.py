@@ -3,11 +3,11 @@ sent to it, and which limits its supervisor raised."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from typing import Final
 
 from lorimer.core.events import Event
-from lorimer.core.jsonable import JSON, dumps
+from lorimer.core.jsonable import dumps, items_of, objects_of
 from lorimer.journal.explain.in_force import ManifestInForce
 from lorimer.journal.explain.reason import Explanation, Origin, because
 
@@ -36,7 +36,7 @@ def of_start(fact: Event, in_force: ManifestInForce) -> Iterator[Explanation]:
         origin = in_force.given_limit(path)
         why = "what its parent has left" if origin.kind == "parent" else "given with this run"
         yield because(fact, "limit", f"{path} is {dumps(value)}", why, origin)
-    for purse in _objects(data.get("budgets")):
+    for purse in objects_of(data.get("budgets")):
         name, ceiling = str(purse.get("name")), purse.get("ceiling")
         most = (
             f"${ceiling / 1e9:f}".rstrip("0").rstrip(".")
@@ -62,7 +62,7 @@ def raised_by(fact: Event) -> frozenset[str]:
 
 def of_message(fact: Event) -> Iterator[Explanation]:
     """The additional texts that the model was given; those without a post are its supervisor's."""
-    texts, posts = _count(fact.data.get("texts")), _count(fact.data.get("posts"))
+    texts, posts = len(items_of(fact.data.get("texts"))), len(items_of(fact.data.get("posts")))
     if posts:
         what = f"gave the model {posts} text{'s' * (posts > 1)}"
         yield because(
@@ -71,12 +71,3 @@ def of_message(fact: Event) -> Iterator[Explanation]:
     if texts > posts:
         what = f"gave the model {texts - posts} text{'s' * (texts - posts > 1)} of its supervisor"
         yield because(fact, "message", what, "its supervisor steers it", SUPERVISOR)
-
-
-def _objects(value: JSON) -> list[Mapping[str, JSON]]:
-    listed = value if isinstance(value, list | tuple) else ()
-    return [each for each in listed if isinstance(each, Mapping)]
-
-
-def _count(value: JSON) -> int:
-    return len(value) if isinstance(value, Sequence) and not isinstance(value, str) else 0

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 
 from lorimer.core.errors import ExecutorErrorCode
 from lorimer.core.events import Event
-from lorimer.core.jsonable import JSON
+from lorimer.core.jsonable import JSON, texts_of
 from lorimer.journal.explain.in_force import ManifestInForce
 from lorimer.journal.explain.reason import Explanation, Origin, because, sentence
 
@@ -63,8 +63,7 @@ class ModelCalls:
 
     def _meant(self, fact: Event) -> Iterator[Explanation]:
         spec = str(fact.data.get("key")).partition(":")[2]
-        found = fact.data.get("specs")
-        specs = [str(each) for each in found] if isinstance(found, list | tuple) else []
+        specs = list(texts_of(fact.data.get("specs")))
         self._stands_for[spec] = specs
         what = f"{spec} stands for {', '.join(specs) or 'nothing'}"
         why = "a name of the host's for models; the run keeps the meaning from its start"

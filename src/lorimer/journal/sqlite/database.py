@@ -178,6 +178,14 @@ def use_wal(db: Database) -> None:
     one(db, "PRAGMA journal_mode=WAL")
 
 
+def is_ours(db: Database, application_id: int) -> bool:
+    """Whether the file is empty, or was made by whoever uses this application id."""
+    # in this order: the process that creates the file writes both in one transaction
+    tables = number(db, "SELECT count(*) FROM sqlite_schema")
+    found = number(db, "PRAGMA application_id")
+    return found == application_id or not (found or tables)
+
+
 def one(db: Database, sql: str, *values: Value) -> Row | None:
     """The first row of a query, or None."""
     rows = db.execute(sql, values)

@@ -26,6 +26,7 @@ from lorimer.journal.chain import START, mark
 from lorimer.journal.sqlite.database import (
     Database,
     connect,
+    is_ours,
     make_private,
     number,
     transaction,
@@ -134,10 +135,7 @@ def open_for_reading(path: str, vfs: str | None) -> Database:
 
 
 def _identify(db: Database, path: str) -> None:
-    # In this order: the process that creates the file writes both in one transaction.
-    tables = number(db, "SELECT count(*) FROM sqlite_schema")
-    application = number(db, "PRAGMA application_id")
-    if application != APPLICATION_ID and (application or tables):
+    if not is_ours(db, APPLICATION_ID):
         raise JournalError(
             f"{path} is a SQLite database, but not a journal of lorimer",
             hint="Give another path, or move the file away.",

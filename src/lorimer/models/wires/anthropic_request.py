@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Final
 
 from lorimer.core.jsonable import JSON
@@ -24,6 +24,7 @@ from lorimer.core.messages import (
 )
 from lorimer.core.request import Request
 from lorimer.models.wires.shared import (
+    Encoded,
     array,
     effort_of,
     mapping,
@@ -77,16 +78,6 @@ def abilities(model: str) -> Abilities:
 def _version(model: str) -> tuple[int, int]:
     match = _VERSION.search(model)
     return (int(match[1]), int(match[2] or 0)) if match else (99, 0)
-
-
-@dataclass(slots=True)
-class Encoded:
-    """A request ready to be written."""
-
-    body: dict[str, JSON]
-    headers: dict[str, str] = field(default_factory=dict[str, str])
-    dropped: list[str] = field(default_factory=list[str])
-    """Fields that were requested but not sent."""
 
 
 def encode(request: Request, default_effort: str) -> Encoded:

@@ -7,7 +7,7 @@ server can know it rejects, `openai_refusal.py` handles. Thoughts: `chat_thought
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Final
 from urllib.parse import urlsplit
 
@@ -23,7 +23,15 @@ from lorimer.core.messages import (
 from lorimer.core.request import Request
 from lorimer.models.wires import gemini_request
 from lorimer.models.wires.chat_thoughts import sent_back
-from lorimer.models.wires.shared import Turn, effort_of, plain_text, turns, wire_id, wire_name
+from lorimer.models.wires.shared import (
+    Encoded,
+    Turn,
+    effort_of,
+    plain_text,
+    turns,
+    wire_id,
+    wire_name,
+)
 from lorimer.models.wires.strict import closed
 
 MAX_STOPS: Final = 4
@@ -70,15 +78,6 @@ def endpoint(base_url: str, model: str, provider: str = "") -> Endpoint:
         _GOOGLE.fullmatch(host) is not None,
         provider,
     )
-
-
-@dataclass(slots=True)
-class Encoded:
-    """A request ready to be written."""
-
-    body: dict[str, JSON]
-    dropped: list[str] = field(default_factory=list[str])
-    """Fields that were requested but not sent."""
 
 
 def encode(request: Request, default_effort: str, target: Endpoint) -> Encoded:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from operator import eq
 from typing import Final
 
@@ -24,7 +24,7 @@ from lorimer.core.messages import (
     ToolUse,
 )
 from lorimer.core.request import Request
-from lorimer.models.wires.shared import Turn, effort_of, turns, wire_id, wire_name
+from lorimer.models.wires.shared import Encoded, Turn, effort_of, turns, wire_id, wire_name
 from lorimer.models.wires.strict import told_in_words
 
 ORIGIN: Final = "google"
@@ -87,15 +87,6 @@ def abilities(model: str) -> Abilities:
 def _version(name: str) -> tuple[int, int]:
     match = _VERSION.match(name)
     return (int(match[1]), int(match[2] or 0)) if match else (99, 0)
-
-
-@dataclass(slots=True)
-class Encoded:
-    """A request ready to be written."""
-
-    body: dict[str, JSON]
-    dropped: list[str] = field(default_factory=list[str])
-    """Fields that were requested but not sent."""
 
 
 def encode(request: Request, default_effort: str) -> Encoded:

@@ -15,9 +15,9 @@ from hashlib import blake2b
 from typing import Final
 
 from lorimer.core.jsonable import JSON
-from lorimer.models.wires.chat_request import UNSIGNED, Encoded
+from lorimer.models.wires.chat_request import UNSIGNED
 from lorimer.models.wires.chat_thoughts import DETAILS, FIELDS
-from lorimer.models.wires.shared import array, mapping, string, wire_id
+from lorimer.models.wires.shared import Encoded, array, mapping, string, wire_id
 from lorimer.models.wires.strict import in_words
 
 MAX_REFUSAL: Final = 10_000

@@ -25,8 +25,17 @@ from lorimer.core.messages import (
     ToolUse,
 )
 from lorimer.core.request import OutputSchema, Request
-from lorimer.models.wires.chat_request import Encoded, Endpoint, data_url, most_tokens
-from lorimer.models.wires.shared import Turn, array, effort_of, mapping, turns, wire_id, wire_name
+from lorimer.models.wires.chat_request import Endpoint, data_url, most_tokens
+from lorimer.models.wires.shared import (
+    Encoded,
+    Turn,
+    array,
+    effort_of,
+    mapping,
+    turns,
+    wire_id,
+    wire_name,
+)
 from lorimer.models.wires.sse import parse_json
 from lorimer.models.wires.strict import closed
 

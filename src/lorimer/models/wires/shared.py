@@ -20,7 +20,7 @@ from collections.abc import (
     Sequence,
 )
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from hashlib import blake2b
 from typing import Final, Protocol
 
@@ -65,6 +65,17 @@ recursion limit."""
 MAX_NESTING: Final = 128
 """Nesting depth of objects and lists in what is kept of an answer: all later code that walks
 through it has to finish. Tools accept less."""
+
+
+@dataclass(slots=True)
+class Encoded:
+    """A request ready to be written."""
+
+    body: dict[str, JSON]
+    headers: dict[str, str] = field(default_factory=dict[str, str])
+    """In addition to those of every request."""
+    dropped: list[str] = field(default_factory=list[str])
+    """Fields that were requested but not sent."""
 
 
 class Assembler(ABC):

@@ -9,9 +9,9 @@ from __future__ import annotations
 
 from json import JSONDecoder
 from math import isfinite
-from typing import Final, NoReturn, TypeAlias
+from typing import Final, TypeAlias
 
-from lorimer.core.jsonable import JSON
+from lorimer.core.jsonable import JSON, refuse_constant
 
 MAX_LINE: Final = 16 * 1024 * 1024
 """Bytes of one line, and of the data of one event."""
@@ -128,10 +128,6 @@ class SSEParser:
         self._data.append(value)
 
 
-def _refuse(constant: str) -> NoReturn:
-    raise ValueError(f"{constant} is not JSON")
-
-
 def _number(text: str) -> float:
     value = float(text)
     if not isfinite(value):
@@ -139,7 +135,7 @@ def _number(text: str) -> float:
     return value
 
 
-_decode = JSONDecoder(parse_constant=_refuse, parse_float=_number).decode
+_decode = JSONDecoder(parse_constant=refuse_constant, parse_float=_number).decode
 
 
 def parse_json(text: str) -> JSON:

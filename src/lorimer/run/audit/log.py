@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Final, Protocol, TypeVar, cast
 
 from lorimer.core.arguments import check_port
-from lorimer.core.jsonable import JSON, canonical, dumps
+from lorimer.core.jsonable import JSON, canonical, dumps, fields_of
 from lorimer.core.record import record
 from lorimer.core.redaction import of_environment, veiled
 from lorimer.core.world import World
@@ -309,8 +309,7 @@ def _record(body: bytes) -> AuditRecord:
         dumps(whole)  # not of 1e999, which json.loads reads as infinite
         match whole:
             case {"kind": str(kind), "run": str(run), "time": int() | float() as at, "data": data}:
-                told: Mapping[str, JSON] = data if isinstance(data, Mapping) else {}
-                return AuditRecord(kind, run, float(at), told)
+                return AuditRecord(kind, run, float(at), fields_of(data))
             case _:
                 pass
     except (ValueError, OverflowError, RecursionError):

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from lorimer.core.events import Event
+from lorimer.core.fact_data import usage_of
+from lorimer.core.jsonable import fields_of
 from lorimer.core.redaction import logger
-from lorimer.core.request import Usage
 from lorimer.journal.family import ChildRecord
 from lorimer.run.audit.port import AuditClose, AuditStep, AuditTool, RunAudit
 from lorimer.run.observing import Observer, is_phase
@@ -52,24 +53,24 @@ class Audited:
                 self._inputs[str(data.get("tool_use_id"))] = event
             case "tool.call_complete":
                 began = self._inputs.pop(str(data.get("tool_use_id")), event)
-                given, took = began.data.get("input"), data.get("duration_ms")
+                took = data.get("duration_ms")
                 audit.tool(
                     AuditTool(
                         str(data.get("tool_use_id")),
                         str(data.get("name")),
-                        given if isinstance(given, dict) else {},
+                        fields_of(began.data.get("input")),
                         str(data.get("result") or ""),
                         data.get("is_error") is True,
                         took / 1000 if isinstance(took, float | int) else 0.0,
                     )
                 )
             case "model.reply":
-                usage, cost = data.get("usage"), data.get("cost")
+                cost = data.get("cost")
                 audit.step(
                     AuditStep(
                         event.iteration,
                         str(data.get("model") or ""),
-                        Usage.from_json(usage) if isinstance(usage, dict) else Usage(),
+                        usage_of(data),
                         cost if isinstance(cost, int) else 0,
                     )
                 )

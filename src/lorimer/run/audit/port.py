@@ -12,7 +12,8 @@ from collections.abc import Mapping
 from dataclasses import field
 from typing import Protocol
 
-from lorimer.core.jsonable import JSON, no_data
+from lorimer.core.fact_data import usage_of
+from lorimer.core.jsonable import JSON, fields_of, no_data
 from lorimer.core.record import record
 from lorimer.core.request import Usage
 
@@ -54,7 +55,6 @@ class AuditStart:
     @classmethod
     def from_json(cls, data: Mapping[str, JSON]) -> AuditStart:
         """The inverse of `to_json`; missing fields and those of another type are empty."""
-        inputs = data.get("inputs")
         return cls(
             run_id=_text(data, "run_id"),
             subject=_text(data, "subject"),
@@ -62,7 +62,7 @@ class AuditStart:
             caller_id=_text(data, "caller_id"),
             channel_id=_text(data, "channel_id"),
             parent_run_id=_text(data, "parent_run_id"),
-            inputs=inputs if isinstance(inputs, Mapping) else {},
+            inputs=fields_of(data.get("inputs")),
             time=_number(data, "time"),
             version=int(_number(data, "version")),
         )
@@ -149,13 +149,12 @@ class AuditClose:
     @classmethod
     def from_json(cls, data: Mapping[str, JSON]) -> AuditClose:
         """The inverse of `to_json`; missing fields and those of another type are empty."""
-        usage = data.get("usage")
         return cls(
             status=_text(data, "status"),
             output=_text(data, "output"),
             tool_calls=int(_number(data, "tool_calls")),
             runtime_s=_number(data, "runtime_s"),
-            usage=Usage.from_json(usage) if isinstance(usage, Mapping) else Usage(),
+            usage=usage_of(data),
             cost_nano=int(_number(data, "cost_nano")),
             code=_text(data, "code"),
             error=_text(data, "error"),

@@ -11,7 +11,7 @@ from lorimer.core.errors import ConfigError, StoreFailed
 from lorimer.core.jsonable import JSON, canonical
 from lorimer.journal.sqlite.database import Database, Rows, number
 from lorimer.run.saved.agent import SavedAgent
-from lorimer.run.stores.file import StoreFile
+from lorimer.run.stores.tables import store_file
 from lorimer.tools.policy.people import Person
 
 _VERSION: Final = "SELECT version FROM agents WHERE owner = ? AND name = ? AND present"
@@ -34,7 +34,7 @@ class SQLiteAgents:
     """A `SavedStore`."""
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
-        self._file = StoreFile(path)
+        self._file = store_file(path)
         self.files = self._file.files
         """The files of the store, which tools must not see."""
 

@@ -13,7 +13,7 @@ from lorimer.journal.sqlite.database import Database, number, one
 from lorimer.journal.sqlite.database import Row as DatabaseRow
 from lorimer.run.audit.chain import Head, Row, Sealer, Verdict
 from lorimer.run.audit.log import AuditQuery
-from lorimer.run.stores.file import StoreFile, damage
+from lorimer.run.stores.tables import damage, store_file
 
 _HEAD: Final = "SELECT count, hash, purged, purged_hash, seal FROM audit_head"
 _SET_HEAD: Final = "INSERT OR REPLACE INTO audit_head VALUES (1, ?, ?, ?, ?, ?)"
@@ -32,7 +32,7 @@ class SQLiteAudit:
     """An `AuditStore`."""
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
-        self._file = StoreFile(path)
+        self._file = store_file(path)
         self.files = self._file.files
         """The files of the store, which tools must not see."""
 

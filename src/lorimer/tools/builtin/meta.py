@@ -6,11 +6,12 @@ the prompt.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Final, TypeVar
 
 from lorimer.core.context import RunContext
 from lorimer.core.errors import ToolExecutionError
+from lorimer.core.fact_data import uses_of
 from lorimer.core.jsonable import JSON, dumps
 from lorimer.core.model import ModelResolver
 from lorimer.tools.base import Tool, ToolContext, ToolInput, ToolResult
@@ -134,13 +135,7 @@ def _answered(run: RunContext) -> int:
     names: list[str] = []
     for fact in run.facts[: run.replayed]:
         if fact.type == "model.reply":
-            content = fact.data.get("content")
-            blocks = content if isinstance(content, list | tuple) else []
-            names = [
-                str(block.get("name"))
-                for block in blocks
-                if isinstance(block, Mapping) and block.get("type") == "tool_use"
-            ]
+            names = [str(use.get("name")) for use in uses_of(fact.data)]
         elif fact.type == "tool.result":
             index = int(str(fact.data["key"]))
             count += index < len(names) and names[index] in NAMES

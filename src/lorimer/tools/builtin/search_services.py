@@ -6,7 +6,7 @@ so a key is sent nowhere else. What they find is untrusted content."""
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final, Protocol, TypeAlias
 
@@ -14,7 +14,7 @@ import httpx2
 from pydantic_core import from_json
 
 from lorimer.core.errors import ExecutorErrorCode, ToolExecutionError, reason_of
-from lorimer.core.jsonable import JSON
+from lorimer.core.jsonable import JSON, fields_of, objects_of
 from lorimer.core.record import record
 from lorimer.core.world import World
 
@@ -93,7 +93,7 @@ class Brave:
             world, self, f"{self.base_url}/res/v1/web/search", "BRAVE_API_KEY",
             params=params, headers={"x-subscription-token": self.key},
         )  # fmt: skip
-        return _results(_mapping(data.get("web")).get("results"), "description")
+        return _results(fields_of(data.get("web")).get("results"), "description")
 
 
 @dataclass(frozen=True, slots=True)
@@ -224,20 +224,11 @@ def _why(status: int, variable: str) -> str:
 
 def _results(found: JSON, text: str) -> list[SearchResult]:
     """The valid results; others are left out."""
-    rows = found if isinstance(found, list | tuple) else ()
     return [
         SearchResult(_text(row, "title"), _text(row, "url"), _text(row, text))
-        for row in _mappings(rows)
+        for row in objects_of(found)
         if _text(row, "url")
     ]
-
-
-def _mappings(rows: Iterable[JSON]) -> list[Mapping[str, JSON]]:
-    return [row for row in rows if isinstance(row, Mapping)]
-
-
-def _mapping(data: JSON) -> Mapping[str, JSON]:
-    return data if isinstance(data, Mapping) else {}
 
 
 def _text(row: Mapping[str, JSON], name: str) -> str:

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Final, cast
+from typing import Final
 
-from lorimer.core.jsonable import JSON
+from lorimer.core.jsonable import JSON, objects_of
 from lorimer.core.messages import Message
 from lorimer.core.record import record
 from lorimer.tools.base import Tool, ToolContext, ToolInput, ToolResult
@@ -81,10 +81,8 @@ def todos_of(messages: Sequence[Message]) -> list[Todo]:
 
 
 def _read(input: Mapping[str, JSON]) -> list[Todo]:
-    given = input.get("todos")
-    items = cast("list[JSON]", given) if isinstance(given, list | tuple) else []
     return [
         Todo(str(item.get("content")), str(item.get("status")))
-        for item in items
-        if isinstance(item, Mapping) and item.get("status") in _MARKS
+        for item in objects_of(input.get("todos"))
+        if item.get("status") in _MARKS
     ]

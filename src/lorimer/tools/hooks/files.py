@@ -67,8 +67,8 @@ def _hook(table: JSON, where: str, folder: Path, pin: str, known: Sequence[str])
         if field not in table:
             raise ConfigError(f"{where}: the field {field} is missing")
     argv, tools = (
-        texts_of(table["run"], f"{where}: run"),
-        texts_of(table.get("tools", []), f"{where}: tools"),
+        checked_texts(table["run"], f"{where}: run"),
+        checked_texts(table.get("tools", []), f"{where}: tools"),
     )
     for tool in tools:
         _is_no_slip(tool, f"{where}: tools", known)
@@ -104,7 +104,7 @@ def _must_be_pinned(argv: Sequence[str], folder: Path, where: str) -> None:
             raise ConfigError(f"{where}: {part} is of the project and lies outside {folder}")
 
 
-def texts_of(value: JSON, where: str) -> list[str]:
+def checked_texts(value: JSON, where: str) -> list[str]:
     """The value of a field that is a list of texts. Raises ConfigError."""
     if isinstance(value, list | tuple) and all(isinstance(item, str) for item in value):
         return [str(item) for item in value]

@@ -13,7 +13,7 @@ from lorimer.core.jsonable import JSON
 from lorimer.tools.base import Tool
 from lorimer.tools.builtin import CATALOGUE
 from lorimer.tools.hooks.command import CommandHook
-from lorimer.tools.hooks.files import hooks_in, texts_of
+from lorimer.tools.hooks.files import checked_texts, hooks_in
 from lorimer.tools.policy.effects import Place, call_of
 from lorimer.tools.policy.index import Side
 from lorimer.tools.policy.modes import Action, Mode
@@ -75,7 +75,7 @@ def read(text: str, where: str, source: Source, lookup: Lookup, *, trusted: bool
 def _rules(data: Mapping[str, JSON], where: str, source: Source, lookup: Lookup) -> list[Rule]:
     rules: list[Rule] = []
     for name, action in _ACTIONS.items():
-        texts = texts_of(data.get(name, []), f"{where}: {name}")
+        texts = checked_texts(data.get(name, []), f"{where}: {name}")
         places = [f"{where}: {name}[{at}]" for at in range(len(texts))]
         rules += [
             _rule(text, place, action, source) for text, place in zip(texts, places, strict=True)
@@ -168,7 +168,7 @@ def _table(table: JSON, where: str, source: Source, lookup: Lookup) -> Rule:
     expires = moment(table["expires"], f"{where}: expires") if "expires" in table else None
     rule = _rule(text, where, _ACTIONS[said[0]], source, reason, when, expires)
     for name, wanted in (("match", True), ("not_match", False)):
-        for example in texts_of(table.get(name, []), f"{where}: {name}"):
+        for example in checked_texts(table.get(name, []), f"{where}: {name}"):
             if _fits(rule, example, where, lookup) is not wanted:
                 what = "does not match" if wanted else "matches"
                 raise ConfigError(f"{where}: {rule} {what} its example {example!r}")

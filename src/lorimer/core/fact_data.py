@@ -1,38 +1,33 @@
-"""Reads the data of facts and messages without trusting their shape."""
+"""Reads the data of facts and of recorded messages, without trusting its shape."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from typing import TypeAlias
 
-from lorimer.core.jsonable import JSON
+from lorimer.core.jsonable import JSON, objects_of
 from lorimer.core.request import NO_USAGE, Usage
 from lorimer.core.spend import whole
 
 Object: TypeAlias = Mapping[str, JSON]
 
 
-def objects(value: JSON) -> list[Object]:
-    """The objects in a JSON list; none in any other value."""
-    if isinstance(value, str) or not isinstance(value, Sequence):
-        return []
-    return [item for item in value if isinstance(item, Mapping)]
-
-
-def texts(value: JSON) -> tuple[str, ...]:
-    """The items of a JSON list as texts; none of any other value."""
-    return tuple([str(each) for each in value]) if isinstance(value, list | tuple) else ()
+def uses_in(content: JSON) -> list[Object]:
+    """The calls in the content of a message, in order."""
+    return [block for block in objects_of(content) if block.get("type") == "tool_use"]
 
 
 def uses_of(reply: Object) -> list[Object]:
     """The calls that a model.reply makes, in order."""
-    return [b for b in objects(reply.get("content")) if b.get("type") == "tool_use"]
+    return uses_in(reply.get("content"))
 
 
 def text_of(reply: Object) -> str:
     """The text of a model.reply."""
-    texts = [b for b in objects(reply.get("content")) if b.get("type") == "text"]
-    return "\n".join([str(block.get("text", "")) for block in texts])
+    blocks = objects_of(reply.get("content"))
+    return "\n".join(
+        [str(block.get("text", "")) for block in blocks if block.get("type") == "text"]
+    )
 
 
 def usage_of(data: Object) -> Usage:
@@ -57,5 +52,5 @@ def result_text(content: JSON) -> str:
     """The content of a tool's result, as text."""
     if isinstance(content, str):
         return content
-    parts = [str(b.get("text") or f"[{b.get('type')}]") for b in objects(content)]
+    parts = [str(block.get("text") or f"[{block.get('type')}]") for block in objects_of(content)]
     return "\n".join(parts)
