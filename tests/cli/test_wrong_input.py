@@ -272,6 +272,18 @@ def test_a_user_without_a_home_is_told_what_to_set(monkeypatch: pytest.MonkeyPat
     )
 
 
+def test_a_user_without_a_home_can_work_where_it_is_told_to(
+    own_place: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As in a container that is given a number for its user, and nothing else."""
+    monkeypatch.delenv("HOME", raising=False)
+    monkeypatch.setattr(os, "getuid", lambda: 2_000_000_011)
+    for store in ("runs.db", "~/runs.db"):
+        monkeypatch.setenv("LORIMER_STORE", store)
+        told = invoke("run", "hi", "-m", "scripted:echo")
+        assert (told.exit_code, told.stdout) == (0, "hi\n"), told.stderr
+
+
 def test_a_named_pipe_in_place_of_the_rules_of_a_project(own_place: Path) -> None:
     """Nobody writes to it: reading would wait without end."""
     folder = own_place / ".lorimer"

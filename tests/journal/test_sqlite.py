@@ -126,6 +126,17 @@ def test_the_file_is_private(store: Store) -> None:
     assert stat.S_IMODE(store.path.parent.stat().st_mode) == 0o700
 
 
+def test_folders_made_for_the_file_are_private(tmp_path: Path) -> None:
+    """Whoever may write to one above could put another in place of the file's own."""
+    old = os.umask(0)
+    try:
+        Store("sqlite", tmp_path / "one" / "two" / "runs.db").run(lambda journal: journal.runs())
+    finally:
+        os.umask(old)
+    for folder in (tmp_path / "one", tmp_path / "one" / "two"):
+        assert stat.S_IMODE(folder.stat().st_mode) == 0o700
+
+
 def locks_on(path: Path) -> list[str]:
     """What this process has locked of a file, as the kernel says twice: while others take locks and
     let go of them, it may leave a line out."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
@@ -320,6 +321,35 @@ TOP = "the workspace is not the top folder of a git repository."
 def test_outside_of_a_repository(tmp_path: Path) -> None:
     async def main(call: Calls) -> None:
         assert TOP in await call("EnterWorktree", branch="b")
+
+    calling(tmp_path, main)
+
+
+def test_outside_of_a_repository_where_git_speaks_another_language(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    git = tmp_path / "bin" / "git"
+    git.parent.mkdir()
+    git.write_text(
+        f'#!/bin/sh\n[ "$LC_ALL" = C ] && exec {shutil.which("git")} "$@"\n'
+        "echo fatal: Kein Git-Repository >&2; exit 128\n"
+    )
+    git.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{git.parent}:{os.environ['PATH']}")
+
+    async def main(call: Calls) -> None:
+        assert TOP in await call("EnterWorktree", branch="b")
+
+    calling(tmp_path, main, sandbox="off")
+
+
+def test_a_worktree_whose_repository_cannot_be_seen_says_so(tmp_path: Path) -> None:
+    (tmp_path / ".git").write_text("gitdir: /srv/no/such/.git/worktrees/one\n")
+
+    async def main(call: Calls) -> None:
+        told = await call("EnterWorktree", branch="b")
+        assert "its repository is not there, or commands cannot see it" in told
+        assert "/srv/no/such/.git/worktrees/one" in told
 
     calling(tmp_path, main)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import pwd
 import resource
 import shutil
 import signal
@@ -85,6 +86,14 @@ def test_keys_in_their_usual_places_are_hidden(tmp_path: Path) -> None:
     script = f"cd {home}; cat .cache/huggingface/other; grep -rs canary ."
     done = sh("L2", script, work, hidden=hidden, writable=[tmp_path])
     assert done.output == b"fine"
+
+
+def test_keys_are_hidden_in_the_home_of_the_account_too_whatever_home_says() -> None:
+    account = pwd.getpwuid(os.getuid()).pw_dir
+    assert {Path(account, ".ssh"), Path("/elsewhere/.ssh")} < set(
+        protected_paths({"HOME": "/elsewhere"})
+    )
+    assert Path(account, ".ssh") in protected_paths({})
 
 
 def test_at_l2_what_is_hidden_in_the_workspace_is_not_there_either(tmp_path: Path) -> None:

@@ -15,6 +15,7 @@ from lorimer.cli.drive import Drive, primed
 from lorimer.cli.error_context import remember_secrets
 from lorimer.cli.fail import FAILED, Fault, report
 from lorimer.cli.owner import own_name
+from lorimer.cli.places import expanded
 from lorimer.cli.policy_files import mode_of, read_policy_files
 from lorimer.cli.progress import screen_for
 from lorimer.cli.reading import find, manifest_of, no_manifest, take_over_run
@@ -207,7 +208,7 @@ def _connected(
 
 
 def _absolute(path: str | None) -> str:
-    return str(Path(path).expanduser().resolve()) if path else ""
+    return str(expanded(path).resolve()) if path else ""
 
 
 def _approver_for(terms: Terms, screen: Screen) -> Approver | None:

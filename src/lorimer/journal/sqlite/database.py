@@ -137,15 +137,21 @@ def _check_same_file(path: str, known: os.stat_result) -> None:
 
 
 def make_private(path: str) -> None:
-    """Create the file if missing (0600), and its folder (0700). Raises OSError."""
-    directory = os.path.dirname(path)
-    if directory:
-        os.makedirs(directory, mode=0o700, exist_ok=True)
+    """Create the file if missing (0600), and folders (0700). Raises OSError."""
+    _make_folder(os.path.dirname(path))
     # an existing file is not opened: closing it would drop this process's locks on it
     if not os.path.exists(path):
         os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
     elif not os.access(path, os.R_OK | os.W_OK):
         raise PermissionError(EACCES, os.strerror(EACCES), path)
+
+
+def _make_folder(path: str) -> None:
+    # os.makedirs gives its mode to the last one only: whoever may write above it may replace it
+    if path and not os.path.exists(path):
+        _make_folder(os.path.dirname(path))
+        with suppress(FileExistsError):  # another process was faster
+            os.mkdir(path, 0o700)
 
 
 @contextmanager

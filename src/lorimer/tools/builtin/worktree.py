@@ -28,6 +28,7 @@ _MAX_OUTPUT: Final = 1_048_576
 _MAX_TOLD: Final = 20
 # neither hooks nor a file monitor of the repository: they are the host's, not this call's
 _GIT: Final = ("git", "-c", "core.hooksPath=/dev/null", "-c", "core.fsmonitor=false")
+_ENVIRONMENT: Final = {"GIT_TERMINAL_PROMPT": "0", "LC_ALL": "C"}  # its messages are looked at
 
 
 class EnterWorktree(Tool):
@@ -201,8 +202,13 @@ def _keep_out_of_git(files: RootedFiles, home: Path) -> None:
 async def _at_the_top(context: ToolContext, home: Path) -> None:
     fine, told = await _try(context, home, "rev-parse", "--show-prefix")
     # of a repository above the workspace, a sandbox shows nothing
-    if (fine and told) or "not a git repository" in told:
+    if (fine and told) or "not a git repository (" in told:
         raise ToolExecutionError("the workspace is not the top folder of a git repository.")
+    if "not a git repository:" in told:  # the file .git names a folder that is not seen
+        raise ToolExecutionError(
+            "the workspace is itself a worktree or a submodule, and its repository is not there, "
+            f"or commands cannot see it: {told[:2000]}"
+        )
     if not fine:
         raise ToolExecutionError(f"git rev-parse: {told[:2000] or 'it failed'}")
 
@@ -248,7 +254,7 @@ async def _try(context: ToolContext, where: Path, *words: str) -> tuple[bool, st
     limits = ProcessLimits(min(_TIMEOUT_S, context.timeout_s), _MAX_OUTPUT, context.sandbox)
     try:
         done = await context.world.spawn(
-            [*_GIT, *words], cwd=where, env={"GIT_TERMINAL_PROMPT": "0"}, limits=limits
+            [*_GIT, *words], cwd=where, env=_ENVIRONMENT, limits=limits
         )
     except OSError as error:
         raise ToolExecutionError(f"git cannot be started: {error}") from error

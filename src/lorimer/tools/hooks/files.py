@@ -7,6 +7,7 @@ run have to be in there, and must not have changed since they were trusted.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping, Sequence
 from difflib import get_close_matches
 from pathlib import Path
@@ -79,7 +80,7 @@ def _hook(table: JSON, where: str, folder: Path, pin: str, known: Sequence[str])
         raise ConfigError(f"{where}: timeout_s has to be a number of seconds")
     if pin:
         _must_be_pinned(argv, folder, where)
-    argv[:1] = [str(Path(part).expanduser()) if part[:2] == "~/" else part for part in argv[:1]]
+    argv[:1] = [os.path.expanduser(part) if part[:2] == "~/" else part for part in argv[:1]]
     try:
         return CommandHook(
             str(table["event"]),

@@ -7,6 +7,7 @@ applies, so that a workspace may lie in a folder that is hidden.
 from __future__ import annotations
 
 import os
+import pwd
 import sys
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
@@ -92,12 +93,31 @@ def sandbox_for(
 
 def own_folders(environment: Mapping[str, str]) -> tuple[Path, ...]:
     """Lorimer's settings and store of the user, at their standard locations."""
-    home = Path(environment.get("HOME") or Path.home())
+    homes = _homes(environment)
     found: list[Path] = []
     for variable, usual in (("XDG_CONFIG_HOME", ".config"), ("XDG_DATA_HOME", ".local/share")):
         given = environment.get(variable, "")
-        found.append((Path(given) if os.path.isabs(given) else home / usual) / "lorimer")
+        if os.path.isabs(given):
+            found.append(Path(given, "lorimer"))
+        elif homes:
+            found.append(Path(homes[0], usual, "lorimer"))
     return tuple(found)
+
+
+def _homes(environment: Mapping[str, str]) -> list[str]:
+    """The home directory that HOME names, and the account's own: programs such as ssh look there
+    whatever HOME says, as in a service or after `sudo`. None for a user without an account."""
+    named = environment.get("HOME")
+    found = [] if named is None else [named or "/"]  # as `os.path.expanduser` takes it
+    return list(dict.fromkeys([*found, *_of_account(os.getuid())]))
+
+
+@cache  # may ask a directory service
+def _of_account(user: int) -> list[str]:
+    try:
+        return [pwd.getpwuid(user).pw_dir]
+    except KeyError:
+        return []
 
 
 def _make_hideable(folders: Iterable[Path], writable: Iterable[Path]) -> None:
@@ -113,10 +133,11 @@ def _make_hideable(folders: Iterable[Path], writable: Iterable[Path]) -> None:
 
 def protected_paths(environment: Mapping[str, str]) -> tuple[Path, ...]:
     """The usual locations of keys, logins and Lorimer's own store and settings of the user."""
-    found = [*_of_home(environment.get("HOME") or str(Path.home())), *own_folders(environment)]
+    found = [path for home in _homes(environment) for path in _of_home(home)]
+    found += own_folders(environment)
     store = environment.get("LORIMER_STORE")
     if store:
-        found += with_siblings(Path(store).expanduser())
+        found += with_siblings(Path(os.path.expanduser(store)))
     return tuple(found)
 
 
