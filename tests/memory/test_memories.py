@@ -450,6 +450,20 @@ def test_a_run_has_its_answer_whatever_the_memory_does(call: str, cancelled: boo
     simulate(main)
 
 
+def test_names_that_span_lines_or_are_empty_do_not_end_the_run() -> None:
+    async def main(world: SimulatedWorld) -> None:
+        memory = InMemory()
+        pipeline = chat(world, ["# The Blue\nHouse Opens\n\nSee `...` there."], memory)
+        pipeline.swap_strategy("summarize", "summarizer", "rule_based")
+        result = await pipeline.run("hello")
+        assert result.status == "ok"
+        found = await memory.search("blue house", limit=9)
+        assert ("The Blue House Opens", "See") in [item.tags for item in found]
+        assert (await pipeline.replay(result.run_id)).divergence is None
+
+    simulate(main)
+
+
 def test_what_a_memory_says_of_its_failure_is_told_as_it_is() -> None:
     class Gone(InMemory):
         async def search(self, query: str, *, limit: int) -> Sequence[MemoryItem]:

@@ -436,6 +436,41 @@ def test_row_2_no_store_is_imported_before_it_is_used() -> None:
     subprocess.run([sys.executable, "-c", ALONE], check=True, timeout=60, env=env)
 
 
+FORKING = """
+import asyncio, os, signal, sys
+from lorimer.core.errors import StoreFailed
+from lorimer.run.audit.log import AuditLog
+from lorimer.run.stores import SQLiteAudit
+
+log = AuditLog(SQLiteAudit("audit.db"))
+assert asyncio.run(log.verify()).ok
+if sys.argv[1] == "closed":
+    asyncio.run(log.close())
+pid = os.fork()
+if not pid:
+    signal.alarm(5)
+    try:
+        print(asyncio.run(log.verify()).ok, flush=True)
+    except StoreFailed as error:
+        print(error, flush=True)
+    os._exit(0)
+assert os.waitpid(pid, 0)[1] == 0
+"""
+
+
+@pytest.mark.parametrize(
+    ("state", "told"), [("closed", "True"), ("open", "open when this process was forked")]
+)
+def test_an_audit_used_before_a_fork_answers_in_the_child(
+    state: str, told: str, tmp_path: Path
+) -> None:
+    command = [sys.executable, "-W", "ignore", "-c", FORKING, state]
+    done = subprocess.run(
+        command, cwd=tmp_path, stdout=subprocess.PIPE, text=True, timeout=60, check=True
+    )
+    assert told in done.stdout
+
+
 def test_one_audit_serves_executors_of_several_threads() -> None:
     writing, release = threading.Event(), threading.Event()
 

@@ -91,11 +91,12 @@ async def remember(
     if run.strangers:
         items = [replace(item, tags=(*item.tags, STRANGERS)) for item in items]
     plain: list[JSON] = [item.to_json() for item in items]
+    kept = [replace(item, tags=_on_one_line(item.tags)) for item in items]
 
     async def put() -> Mapping[str, JSON]:
         if memory is None:
             raise MemoryFailed("No memory is bound.")
-        await ask_memory(partial(memory.put, items), run, _SHARE * run.alarm.left_s)
+        await ask_memory(partial(memory.put, kept), run, _SHARE * run.alarm.left_s)
         return {"kept": len(items)}
 
     try:
@@ -104,3 +105,8 @@ async def remember(
         run.signal("memory.failed", {"error": str(error), "code": error.code.value})
         return
     run.signal("memory.updated", {"count": len(items), "by": key})
+
+
+def _on_one_line(tags: Sequence[str]) -> tuple[str, ...]:
+    """As memories accept them: what is found in an answer may span lines, or be empty."""
+    return tuple([line for tag in tags if (line := " ".join(tag.split()))])

@@ -57,7 +57,7 @@ class Writer:
         self._queue: SimpleQueue[bytes | asyncio.Future[None]] = SimpleQueue()
         self._lock = threading.Lock()
         """Held briefly, to start and end a thread."""
-        self._alive = False
+        self._server: threading.Thread | None = None
 
     def put(self, record: bytes) -> bool:
         """Queue it for writing. False: there is no room; it is then counted as lost."""
@@ -108,10 +108,11 @@ class Writer:
             self._work(self._queue.get())
             return
         with self._lock:
-            if self._alive:
-                return
-            self._alive = True
-        threading.Thread(target=self._serve, name="lorimer audit", daemon=True).start()
+            # a forked process has the object, but not the thread
+            if self._server is None or not self._server.is_alive():
+                server = threading.Thread(target=self._serve, name="lorimer audit", daemon=True)
+                server.start()
+                self._server = server
 
     # --- the thread --------------------------------------------------------------------------
 
@@ -123,7 +124,7 @@ class Writer:
                 with self._lock:
                     if not self._queue.empty():
                         continue
-                    self._alive = False
+                    self._server = None
                     return
             self._work(first)
 
