@@ -369,6 +369,79 @@ def test_a_run_that_is_cancelled_while_its_budget_is_asked_is_cancelled() -> Non
     simulate(main)
 
 
+class Working:
+    """A budget that works before it answers."""
+
+    def __init__(self, work: Callable[[], Awaitable[None]]) -> None:
+        self.work = work
+
+    async def admit(self, agent: Any, asked: Any, ledger: Any) -> Sequence[Purse]:
+        await self.work()
+        return []
+
+
+def test_a_task_group_of_a_budget_that_fails_cancels_no_caller() -> None:
+    """Before Python 3.13 it leaves its task counted as cancelled."""
+
+    async def main(world: SimulatedWorld) -> None:
+        async def fails() -> None:
+            await world.sleep(1)
+            raise ValueError("no quota")
+
+        async def works() -> None:
+            with suppress(ExceptionGroup):
+                async with asyncio.TaskGroup() as group:
+                    group.create_task(fails())
+                    group.create_task(world.sleep(5))
+
+        assert (await by(executor_of(world, model_of(), Working(works)))).status == "ok"
+        task = asyncio.current_task()
+        assert task is not None
+        assert not task.cancelling()
+
+    simulate(main)
+
+
+def test_what_a_budget_makes_of_a_cancellation_does_not_hide_it() -> None:
+    async def main(world: SimulatedWorld) -> None:
+        async def translates() -> None:
+            try:
+                await world.sleep(60)
+            except asyncio.CancelledError:
+                raise RuntimeError("interrupted") from None
+
+        async def swallows() -> None:
+            with suppress(asyncio.CancelledError):
+                await world.sleep(60)
+
+        for works in (translates, swallows):
+            executor = executor_of(world, model_of(), Working(works))
+            task = asyncio.create_task(by(executor))
+            await world.sleep(1)
+            task.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await task
+            assert await executor.journal.runs() == []
+
+    simulate(main)
+
+
+def test_a_budget_that_does_not_stop_is_not_waited_for() -> None:
+    async def main(world: SimulatedWorld) -> None:
+        async def goes_on() -> None:
+            for _ in range(3):
+                with suppress(asyncio.CancelledError):
+                    await world.sleep(100)
+
+        began = world.monotonic()
+        result = await by(executor_of(world, model_of(), Working(goes_on)))
+        assert "no answer within 10 s" in result.error
+        assert world.monotonic() - began < 15
+        await world.sleep(300)  # until it has ended by itself
+
+    simulate(main)
+
+
 def test_a_task_that_has_outlived_a_cancellation_runs_and_is_refused_as_any_other() -> None:
     async def main(world: SimulatedWorld) -> None:
         async def outlives() -> list[str]:

@@ -36,6 +36,8 @@ MAX_NAME: Final = 200
 _EXAMPLE: Final = 'Purse.usd("job:review", 5)'
 ASK_S: Final = 10.0
 """Seconds within which the payer of a run has to be determined."""
+_STOP_S: Final = 1.0
+"""Seconds to stop for code that was not fast enough."""
 
 
 @record
@@ -154,27 +156,42 @@ def _purse(data: JSON) -> Purse:
 
 async def ask_budgets(budgets: Budgets) -> tuple[dict[str, JSON], LorimerError | None]:
     """Determine which purses pay for a run. Returns what run.start records of them, and the error
-    if the run is refused, which includes no answer within `ASK_S` seconds and a failure."""
+    if the run is refused, which includes no answer within `ASK_S` seconds and a failure.
+
+    A function is asked in a task of its own, so that what it does to its task is not done to the
+    caller's."""
     if not callable(budgets):
         return _budgets_json(_purses(budgets)), None
-    task = asyncio.current_task()
-    before = 0 if task is None else task.cancelling()
+    asked = asyncio.get_running_loop().create_task(_answer(budgets))
+    answered = False
     try:
-        async with asyncio.timeout(ASK_S):
-            given = await budgets()
-        return _budgets_json(_checked_answer(given)), None
+        answered = bool((await asyncio.wait([asked], timeout=ASK_S))[0])
+    finally:
+        if not answered:
+            asked.cancel()
+            await asyncio.wait([asked], timeout=_STOP_S)
+    if answered:
+        return asked.result()
+    return _refused(_undecided(f"no answer within {ASK_S:g} s", TimeoutError()))
+
+
+async def _answer(
+    budgets: Callable[[], Awaitable[Sequence[Purse]]],
+) -> tuple[dict[str, JSON], LorimerError | None]:
+    """What `ask_budgets` returns. Raises nothing that is an error of that code."""
+    try:
+        return _budgets_json(_checked_answer(await budgets())), None
     except asyncio.CancelledError as error:
-        if task is not None and task.cancelling() > before:
-            raise
-        refused = _undecided("it was cancelled", error)  # cancels its own work, not this run
+        return _refused(_undecided("it was cancelled", error))
     except LorimerError as error:
         undecided = error.category in (ErrorCategory.STORE, ErrorCategory.CANCELLED)
-        refused = _undecided(str(error), error) if undecided else error
-    except TimeoutError as error:
-        refused = _undecided(f"no answer within {ASK_S:g} s", error)
+        return _refused(_undecided(str(error), error) if undecided else error)
     except Exception as error:  # noqa: BLE001 - a coded error of it: the run ends with that
-        refused = _undecided(f"{type(error).__name__}: {error}", error)
-    return {"refused": refused.to_json()}, refused
+        return _refused(_undecided(f"{type(error).__name__}: {error}", error))
+
+
+def _refused(why: LorimerError) -> tuple[dict[str, JSON], LorimerError]:
+    return {"refused": why.to_json()}, why
 
 
 def _purses(given: object) -> tuple[Purse, ...]:

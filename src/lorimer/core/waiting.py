@@ -14,13 +14,15 @@ from contextvars import Context
 from typing import Any, cast
 
 
-class Cancels:
-    """What cancels the current task while it executes a call, or a run."""
+class Cancels(asyncio.Future[object]):
+    """What cancels the current task while it executes a call, or a run. A future itself: it stands
+    for the one that the task waits for at the moment."""
 
     __slots__ = (
         "_before",
         "_others",
         "_own",
+        "_real",
         "_task",
         "_watching",
         "_within",
@@ -31,8 +33,10 @@ class Cancels:
     def __init__(self, within: Callable[[], bool], before: int | None = None) -> None:
         """`within`: whether the code that is running belongs to the call, or was started by it.
         `before`: how often the task had been cancelled before; now, if not given."""
+        loop = asyncio.get_running_loop()
+        super().__init__(loop=loop)
         self._within = within
-        self._task = task = asyncio.current_task()
+        self._task = task = asyncio.current_task(loop)
         if before is None:
             before = 0 if task is None else task.cancelling()
         self._before = before
@@ -51,8 +55,18 @@ class Cancels:
         """What the task is to wait for instead of `waiting`."""
         if self._own and not self._outstanding():
             self._own = 0
-        self._watching = isinstance(waiting, asyncio.Future)
-        return _Wait(cast("asyncio.Future[object]", waiting), self) if self._watching else waiting
+        self._watching = False
+        if not isinstance(waiting, asyncio.Future):
+            return waiting
+        real = cast("asyncio.Future[object]", waiting)
+        if real.get_loop() is not self.get_loop():
+            return real  # an error, which the task raises
+        self._watching = True
+        self._real = real
+        # the protocol of futures: a task that waits for one takes this back, so that others may
+        self._asyncio_future_blocking = real._asyncio_future_blocking  # pyright: ignore[reportPrivateUsage]
+        real._asyncio_future_blocking = False  # pyright: ignore[reportPrivateUsage]
+        return self
 
     def receive(self, error: asyncio.CancelledError) -> None:
         """`error` came out of the last wait."""
@@ -61,7 +75,7 @@ class Cancels:
         if not self._watching:
             self._by_others(error.args[0] if error.args else None)
 
-    def note(self, msg: object) -> None:
+    def _note(self, msg: object) -> None:
         """The task is being cancelled."""
         # Ctrl-C does so in whatever is running, without a message; scopes of anyio have one
         if not self._within() or (msg is None and self._in_a_task()):
@@ -90,25 +104,13 @@ class Cancels:
             self._task.uncancel()
             self._own -= 1
 
-
-class _Wait(asyncio.Future[object]):
-    """Stands for a future, and notes who cancels the task that waits for it."""
-
-    __slots__ = ("_cancels", "_real")
-
-    def __init__(self, real: asyncio.Future[object], cancels: Cancels) -> None:
-        super().__init__(loop=real.get_loop())
-        self._real = real
-        self._cancels = cancels
-        # the protocol of futures: a task that waits for one takes this back, so that others may
-        self._asyncio_future_blocking = real._asyncio_future_blocking  # pyright: ignore[reportPrivateUsage]
-        real._asyncio_future_blocking = False  # pyright: ignore[reportPrivateUsage]
+    # --- what a task asks of a future ---------------------------------------------------------
 
     def __repr__(self) -> str:
         return repr(self._real)
 
     def cancel(self, msg: object = None) -> bool:
-        self._cancels.note(msg)
+        self._note(msg)
         return self._real.cancel(msg)
 
     def done(self) -> bool:
