@@ -62,6 +62,8 @@ def _scope_class() -> type[CancelScope]:
 _CALLS: Final[ContextVar[tuple[Cancellation, ...]]] = ContextVar("lorimer_calls", default=())
 """The cancellations of the runs in whose calls the current task is, outermost first."""
 
+_WATCHES: Final = sys.version_info < (3, 13)
+"""Before that, `asyncio.TaskGroup` may leave its task counted as cancelled."""
 _RUNS: Final[ContextVar[tuple[Cancellation, ...]]] = ContextVar("lorimer_runs", default=())
 """The cancellations of the runs that the current task executes, or was started by, outermost first.
 """
@@ -132,13 +134,14 @@ class Cancellation:
 
     def begin(self) -> None:
         """What the current task does from now on is done by this run, until `end`."""
-        self._above = above = _RUNS.get()
-        _RUNS.set((*above, self))
+        if _WATCHES:
+            self._above = above = _RUNS.get()
+            _RUNS.set((*above, self))
 
     def watch(self) -> Cancels | None:
         """The run waits for the first time. What is returned has to be told what cancels its task;
         None: it need not be known."""
-        if sys.version_info >= (3, 13):  # only before that task groups leave something behind
+        if not _WATCHES:
             return None
         self._cancels = Cancels(self._is_running, self._before)
         return self._cancels
@@ -149,7 +152,8 @@ class Cancellation:
     def end(self) -> None:
         """The run's code has ended. If that made something else of a cancellation of its task, this
         counts all the same."""
-        _RUNS.set(self._above)
+        if _WATCHES:
+            _RUNS.set(self._above)
         if self._cancels is not None:
             self._cancels.take_back()
             self._cancels = None

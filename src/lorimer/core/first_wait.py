@@ -46,6 +46,9 @@ def on_first_wait(
                 cancels.receive(error)
             waiting = _thrown(steps, error)
         else:
+            if cancels is None:
+                yield from steps
+                break
             waiting = next(steps, OVER)
     return kept[0]
 
