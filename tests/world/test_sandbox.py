@@ -22,7 +22,7 @@ from lorimer.core.errors import ExecutorErrorCode, ToolExecutionError
 from lorimer.core.world import Finished, Level, ProcessLimits, Sandbox
 from lorimer.world import RealWorld
 from lorimer.world.sandbox.levels import gaps
-from lorimer.world.sandbox.view import Access, protected_paths, view_of
+from lorimer.world.sandbox.view import Access, own_folders, protected_paths, view_of
 from tests.world.levels import LEVELS, needs, run_at
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="sandboxes are for Linux")
@@ -94,6 +94,8 @@ def test_keys_are_hidden_in_the_home_of_the_account_too_whatever_home_says() -> 
         protected_paths({"HOME": "/elsewhere"})
     )
     assert Path(account, ".ssh") in protected_paths({})
+    # what a program could put there is hidden once it exists: a writable home gets the folder
+    assert Path(account, ".config/lorimer") in own_folders({"HOME": "/elsewhere"})
 
 
 def test_at_l2_what_is_hidden_in_the_workspace_is_not_there_either(tmp_path: Path) -> None:

@@ -92,15 +92,16 @@ def sandbox_for(
 
 
 def own_folders(environment: Mapping[str, str]) -> tuple[Path, ...]:
-    """Lorimer's settings and store of the user, at their standard locations."""
+    """Lorimer's settings and store of the user, at their standard locations, with and without
+    HOME."""
     homes = _homes(environment)
     found: list[Path] = []
     for variable, usual in (("XDG_CONFIG_HOME", ".config"), ("XDG_DATA_HOME", ".local/share")):
         given = environment.get(variable, "")
         if os.path.isabs(given):
             found.append(Path(given, "lorimer"))
-        elif homes:
-            found.append(Path(homes[0], usual, "lorimer"))
+        else:
+            found += [Path(home, usual, "lorimer") for home in homes]
     return tuple(found)
 
 
