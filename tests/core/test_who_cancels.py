@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from typing import Protocol
 
 import pytest
 
@@ -21,7 +22,12 @@ from lorimer.testing import ScriptedModel, simulate
 from tests.core.support import Do, make, use
 
 Work = Callable[[World], Awaitable[None]]
-Made = Callable[[Work, World], Pipeline]
+
+
+class Made(Protocol):
+    """Makes a pipeline whose code works somewhere, and then calls a tool that does `act`."""
+
+    def __call__(self, work: Work, world: World, act: Work | None = None) -> Pipeline: ...
 
 
 class Working(Stage[object, object]):
@@ -74,31 +80,38 @@ class Racing:
                 await self._work(world)
             except Exception as error:
                 raise APIError("lost", code=ExecutorErrorCode.EXEC_API_NETWORK) from error
-        yield Response((TextBlock("done"),), StopReason.END_TURN, Usage(1, 1), "m")
+        if len(request.messages) == 1:
+            yield Response((ToolUse("1", "look", {}),), StopReason.TOOL_USE, Usage(1, 1), "m")
+        else:
+            yield Response((TextBlock("done"),), StopReason.END_TURN, Usage(1, 1), "m")
 
     def price(self, usage: Usage, *, model: str = "") -> int | None:
         return 0
 
 
-def in_a_stage(work: Work, world: World) -> Pipeline:
-    pipeline = make(world, [[use("look")], "done"], tools=[Do("look")])
+def look(world: World, act: Work | None) -> Do:
+    return Do("look", (lambda _, __: act(world)) if act is not None else None)
+
+
+def in_a_stage(work: Work, world: World, act: Work | None = None) -> Pipeline:
+    pipeline = make(world, [[use("look")], "done"], tools=[look(world, act)])
     pipeline.register_stage(Working(work, world))
     return pipeline
 
 
-def in_a_memory(work: Work, world: World) -> Pipeline:
+def in_a_memory(work: Work, world: World, act: Work | None = None) -> Pipeline:
     models = Models(providers={"scripted": ScriptedModel([[ToolUse("1", "look", {})], "done"])})
     return PipelinePresets.agent(
         model="scripted:m",
         models=models,
-        tools=[Do("look")],
+        tools=[look(world, act)],
         world=world,
         bindings={"memory": Recalling(work, world)},
     )
 
 
-def in_a_model(work: Work, world: World) -> Pipeline:
-    return make(world, Racing(work))
+def in_a_model(work: Work, world: World, act: Work | None = None) -> Pipeline:
+    return make(world, Racing(work), tools=[look(world, act)])
 
 
 PLACES = pytest.mark.parametrize(
@@ -131,6 +144,19 @@ def test_a_task_group_of_a_hosts_own_that_fails_cancels_nobody(made: Made) -> No
     async def main(world: World) -> None:
         result = await made(group_that_failed, world).run("go")
         assert (result.status, result.text) == ("ok", "done")
+        task = asyncio.current_task()
+        assert task is not None
+        assert not task.cancelling()
+
+    simulate(main)
+
+
+@PLACES
+@pytest.mark.parametrize("act", [group_that_failed, group_that_fails], ids=lambda it: it.__name__)
+def test_nor_does_one_in_a_tool_after_another_elsewhere(made: Made, act: Work) -> None:
+    async def main(world: World) -> None:
+        result = await made(group_that_failed, world, act).run("go")
+        assert (result.status, result.text, len(result.steps)) == ("ok", "done", 1)
         task = asyncio.current_task()
         assert task is not None
         assert not task.cancelling()

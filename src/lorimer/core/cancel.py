@@ -240,7 +240,7 @@ class Cancellation:
         """Raises Stopped if the run was cancelled, even when the run's code swallowed that."""
         task = self._task
         counted = task is not None and task.cancelling() > self._before
-        if counted and self.task_cancelled() and not self._by_itself():
+        if counted and self.task_cancelled():
             self.interrupt(asyncio.CancelledError())
         if self.reason is not None:
             raise Stopped(self.reason.value)
@@ -315,9 +315,12 @@ class Cancellation:
         return self._cancels is not None and self._cancels.only_own()
 
     def task_cancelled(self) -> bool:
-        """Whether the run's task is cancelled, and nothing has undone that."""
+        """Whether somebody else has cancelled the run's task, and nothing has undone that."""
         # once our own scope is cancelled, the task's count no longer says anything about others
         task = self._task
         return (
-            task is not None and not self.scope.cancel_called and task.cancelling() > self._before
+            task is not None
+            and not self.scope.cancel_called
+            and task.cancelling() > self._before
+            and not self._by_itself()
         )
