@@ -5,8 +5,10 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import suppress
 from typing import Protocol
 
+import anyio
 import pytest
 
 from lorimer import Pipeline, PipelinePresets
@@ -193,6 +195,26 @@ def test_a_time_limit_of_the_callers_holds_after_such_a_group(made: Made) -> Non
         with pytest.raises(TimeoutError):
             async with asyncio.timeout(3):
                 await pipeline.run("go")
+        (row,) = await pipeline.journal.runs()
+        assert row.status == "cancelled"
+
+    simulate(main)
+
+
+@PLACES
+def test_so_does_a_scope_of_the_callers(made: Made) -> None:
+    async def work(world: World) -> None:
+        await group_that_failed(world)
+        with suppress(TimeoutError):
+            async with asyncio.timeout(1):  # cancels the task, and takes that back
+                await world.sleep(60)
+        await world.sleep(60)
+
+    async def main(world: World) -> None:
+        pipeline = made(work, world)
+        with anyio.move_on_after(5) as scope:
+            await pipeline.run("go", raise_on_error=False)
+        assert scope.cancelled_caught
         (row,) = await pipeline.journal.runs()
         assert row.status == "cancelled"
 

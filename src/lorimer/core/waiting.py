@@ -42,7 +42,7 @@ class Cancels(asyncio.Future[object]):
         self._before = before
         self._watching = False
         self._own = 0
-        """How often the call has cancelled its task, since that was last taken back."""
+        """How often the call has cancelled its task, and had not undone that at its last wait."""
         self.first: asyncio.CancelledError | None = None
         """The first that was thrown into the call."""
         self._others = 0
@@ -53,8 +53,8 @@ class Cancels(asyncio.Future[object]):
 
     def watched(self, waiting: object) -> object:
         """What the task is to wait for instead of `waiting`."""
-        if self._own and not self._outstanding():
-            self._own = 0
+        if self._own:
+            self._own = min(self._own, self._outstanding())
         self._watching = False
         if not isinstance(waiting, asyncio.Future):
             return waiting
