@@ -50,11 +50,16 @@ TEXT = chunk("stop", content="ok")
         ([usage(prompt_tokens=20, completion_tokens=5, total_tokens=None)], Usage(20, 5)),
         ([usage(prompt_tokens=20, completion_tokens=5, total_tokens=7)], Usage(20, 5)),
         ([usage(prompt_tokens=20, completion_tokens=5, total_tokens=10**18)], Usage(20, 5)),
+        # DeepSeek's and Kimi's own fields for what was cached
+        ([usage(prompt_tokens=20, completion_tokens=5, total_tokens=25,
+                prompt_cache_hit_tokens=16, prompt_cache_miss_tokens=4)], Usage(4, 5, 0, 16)),
+        ([usage(prompt_tokens=20, completion_tokens=5, total_tokens=25, cached_tokens=16)],
+         Usage(4, 5, 0, 16)),
         # with zeros after it
         ([usage(prompt_tokens=20, completion_tokens=5), usage(prompt_tokens=0, completion_tokens=0)],
          Usage(20, 5)),
     ],
-    ids=range(9),
+    ids=range(11),
 )  # fmt: skip
 def test_all_tokens_are_counted(told: list[object], counted: Usage) -> None:
     heard = hear(TEXT, *told)

@@ -254,14 +254,16 @@ class ChatAnswer(Assembler):
         return len(self._calls) - 1
 
     def _count(self, value: JSON, out: list[Delta]) -> None:
-        """The wire's prompt tokens include cached tokens; our input tokens do not. Its completion
-        tokens include thoughts, except at some servers (xAI, Google): their total tells."""
+        """The wire's prompt tokens include cached tokens, which DeepSeek and Kimi tell in fields of
+        their own; our input tokens do not. Its completion tokens include thoughts, except at some
+        servers (xAI, Google): their total tells."""
         usage = mapping(value)
         prompt_details = usage.get("prompt_tokens_details")
         answer_details = usage.get("completion_tokens_details")
         prompt = prompt_details if isinstance(prompt_details, dict) else {}
         answer = answer_details if isinstance(answer_details, dict) else {}
-        read = count(prompt.get("cached_tokens"))
+        cached = usage.get("prompt_cache_hit_tokens") or usage.get("cached_tokens")
+        read = count(prompt.get("cached_tokens") or cached)
         written = count(prompt.get("cache_write_tokens"))
         asked, said = count(usage.get("prompt_tokens")), count(usage.get("completion_tokens"))
         thought = count(answer.get("reasoning_tokens"))
