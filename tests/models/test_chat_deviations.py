@@ -113,6 +113,19 @@ def test_an_answer_that_a_server_gave_up_is_none(word: str) -> None:
     assert word in str(error)
 
 
+@pytest.mark.parametrize("streamed", [True, False])
+def test_why_a_gateway_gave_an_answer_up_is_told(streamed: bool) -> None:
+    """OpenRouter: once it has begun to answer, the provider's error is in the choice."""
+    why = {"code": 400, "message": "prompt is too long: 200001 tokens > 200000 maximum"}
+    end = {"index": 0, "finish_reason": "error", "error": why}
+    whole = {"choices": [{**end, "message": {"role": "assistant", "content": ""}}]}
+    body = sse(chunk(content="x"), {"choices": [{**end, "delta": {}}]}, "[DONE]")
+    error = ask("openai", Provider(Reply([body]) if streamed else Reply.of(whole))).error
+    assert error is not None
+    assert error.code is Code.EXEC_API_TOKEN_LIMIT
+    assert "200001 tokens" in str(error)
+
+
 def piece(id: str, name: str | None, text: str) -> dict[str, object]:
     """A part of a call of a server that does not count its calls."""
     return chunk(tool_calls=[{"id": id, "function": {"name": name, "arguments": text}}])
