@@ -113,6 +113,17 @@ def test_an_answer_that_a_server_gave_up_is_none(word: str) -> None:
     assert word in str(error)
 
 
+@pytest.mark.parametrize("times", [2, 3])
+def test_arguments_that_are_sent_again_as_a_whole(times: int) -> None:
+    """Gateways that translate from another wire, and local servers with GLM."""
+    text = '{"path": "a}{b", "n": [1]}'
+    pieces = [("c", "f", text[:9]), ("c", None, text[9:]), *[("c", None, text)] * (times - 1)]
+    [call] = hear(*[piece(*each) for each in pieces], chunk("tool_calls")).answer.tool_calls
+    assert (call.input, call.raw) == ({"path": "a}{b", "n": [1]}, "")
+    [other] = hear(piece("c", "f", '{"n": 1}{"n": 2}'), chunk("tool_calls")).answer.tool_calls
+    assert (other.input, other.raw) == ({}, '{"n": 1}{"n": 2}')
+
+
 @pytest.mark.parametrize("streamed", [True, False])
 def test_why_a_gateway_gave_an_answer_up_is_told(streamed: bool) -> None:
     """OpenRouter: once it has begun to answer, the provider's error is in the choice."""
