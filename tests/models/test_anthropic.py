@@ -502,6 +502,13 @@ def test_a_prompt_that_is_counted_at_the_beginning_is_not_free() -> None:
     assert made.usage == Usage(7, 5, 3)
 
 
+def test_a_prompt_of_which_only_the_end_says_what_was_cached_is_counted_once() -> None:
+    """vLLM's server: the first count of the prompt knows nothing of its cache."""
+    whole = {"type": "message_start", "message": {"id": "m", "usage": {"input_tokens": 100}}}
+    end = final(output_tokens=5, input_tokens=12, cache_read_input_tokens=88)
+    assert answer(whole, end, STOP).usage == Usage(12, 5, 0, 88)
+
+
 @pytest.mark.parametrize("streamed", [True, False])
 def test_an_error_in_the_form_of_a_gateway(streamed: bool) -> None:
     said = {"error": {"message": "upstream is gone", "code": "500"}}

@@ -50,11 +50,16 @@ TEXT = chunk("stop", content="ok")
         ([usage(prompt_tokens=20, completion_tokens=5, total_tokens=None)], Usage(20, 5)),
         ([usage(prompt_tokens=20, completion_tokens=5, total_tokens=7)], Usage(20, 5)),
         ([usage(prompt_tokens=20, completion_tokens=5, total_tokens=10**18)], Usage(20, 5)),
+        # DeepSeek's and Kimi's own fields for what was cached
+        ([usage(prompt_tokens=20, completion_tokens=5, total_tokens=25,
+                prompt_cache_hit_tokens=16, prompt_cache_miss_tokens=4)], Usage(4, 5, 0, 16)),
+        ([usage(prompt_tokens=20, completion_tokens=5, total_tokens=25, cached_tokens=16)],
+         Usage(4, 5, 0, 16)),
         # with zeros after it
         ([usage(prompt_tokens=20, completion_tokens=5), usage(prompt_tokens=0, completion_tokens=0)],
          Usage(20, 5)),
     ],
-    ids=range(9),
+    ids=range(11),
 )  # fmt: skip
 def test_all_tokens_are_counted(told: list[object], counted: Usage) -> None:
     heard = hear(TEXT, *told)
@@ -106,6 +111,30 @@ def test_an_answer_that_a_server_gave_up_is_none(word: str) -> None:
     assert error is not None
     assert error.code is Code.EXEC_API_SERVER_ERROR
     assert word in str(error)
+
+
+@pytest.mark.parametrize("times", [2, 3])
+def test_arguments_that_are_sent_again_as_a_whole(times: int) -> None:
+    """Gateways that translate from another wire, and local servers with GLM."""
+    text = '{"path": "a}{b", "n": [1]}'
+    pieces = [("c", "f", text[:9]), ("c", None, text[9:]), *[("c", None, text)] * (times - 1)]
+    [call] = hear(*[piece(*each) for each in pieces], chunk("tool_calls")).answer.tool_calls
+    assert (call.input, call.raw) == ({"path": "a}{b", "n": [1]}, "")
+    [other] = hear(piece("c", "f", '{"n": 1}{"n": 2}'), chunk("tool_calls")).answer.tool_calls
+    assert (other.input, other.raw) == ({}, '{"n": 1}{"n": 2}')
+
+
+@pytest.mark.parametrize("streamed", [True, False])
+def test_why_a_gateway_gave_an_answer_up_is_told(streamed: bool) -> None:
+    """OpenRouter: once it has begun to answer, the provider's error is in the choice."""
+    why = {"code": 400, "message": "prompt is too long: 200001 tokens > 200000 maximum"}
+    end = {"index": 0, "finish_reason": "error", "error": why}
+    whole = {"choices": [{**end, "message": {"role": "assistant", "content": ""}}]}
+    body = sse(chunk(content="x"), {"choices": [{**end, "delta": {}}]}, "[DONE]")
+    error = ask("openai", Provider(Reply([body]) if streamed else Reply.of(whole))).error
+    assert error is not None
+    assert error.code is Code.EXEC_API_TOKEN_LIMIT
+    assert "200001 tokens" in str(error)
 
 
 def piece(id: str, name: str | None, text: str) -> dict[str, object]:

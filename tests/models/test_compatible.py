@@ -518,10 +518,8 @@ def piece(name: str | None, arguments: str, id: str = "") -> dict[str, object]:
         # the name again with every piece of one call
         ([piece("f", '{"x":'), piece("f", '{"y":1}'), piece("f", "}"), piece("f", "")],
          [("f", '{"x":{"y":1}}')]),
-        # one call told again under its id is not two
-        ([piece("f", '{"x":1}', "a"), piece("f", '{"x":1}', "a")], [("f", '{"x":1}{"x":1}')]),
     ],
-    ids=range(5),
+    ids=range(4),
 )  # fmt: skip
 def test_calls_that_share_an_index_and_have_no_ids(
     pieces: list[object], calls: list[tuple[str, str]]
@@ -533,6 +531,12 @@ def test_calls_that_share_an_index_and_have_no_ids(
     assert shown == [(at, name) for at, (name, _) in enumerate(calls)]
     for at, (_, arguments) in enumerate(calls):
         assert "".join([one.partial_json for one in heard.inputs if one.index == at]) == arguments
+
+
+def test_a_call_told_again_under_its_id_is_not_two() -> None:
+    told = piece("f", '{"x":1}', "a")
+    [call] = said(told, told, chunk("tool_calls"), "[DONE]").answer.tool_calls
+    assert (call.id, call.name, call.input, call.raw) == ("a", "f", {"x": 1}, "")
 
 
 @pytest.mark.parametrize("rest", ["{", "{}", '{"'])

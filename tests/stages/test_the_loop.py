@@ -11,7 +11,7 @@ from lorimer.core.errors import APIError, ErrorCategory, ExecutorErrorCode, Stag
 from lorimer.core.events import Event
 from lorimer.core.limits import Limits
 from lorimer.core.manifest import EnvironmentManifest
-from lorimer.core.messages import TextBlock, ThinkingBlock, ToolUse, user_message
+from lorimer.core.messages import Block, TextBlock, ThinkingBlock, ToolUse, user_message
 from lorimer.core.request import Response, StopReason, TextDelta, Usage
 from lorimer.core.result import PipelineResult
 from lorimer.core.stage import Stage
@@ -513,6 +513,20 @@ def test_a_pause_is_no_answer_yet() -> None:
         assert model.calls == 2
         reasons = [f.data.get("reason") for f in result.events if f.type == "iteration.end"]
         assert reasons == ["pause", "end_turn"]
+
+    simulate(main)
+
+
+@pytest.mark.parametrize("blocks", [(), (ThinkingBlock("Hm."),), (TextBlock(" \n"),)])
+def test_an_answer_cut_off_before_anything_was_said_is_none(blocks: tuple[Block, ...]) -> None:
+    """A model may need all the tokens of its answer for its thoughts."""
+
+    async def main(world: SimulatedWorld) -> None:
+        model = ScriptedModel([Response(blocks, StopReason.MAX_TOKENS, Usage(3, 3))])
+        result = await make(world, model).run("go", raise_on_error=False)
+        assert (result.status, result.code) == ("error", CODE.EXEC_API_EMPTY)
+        assert "Raise max_tokens" in getattr(result.exception, "hint", "")
+        assert model.calls == 1
 
     simulate(main)
 

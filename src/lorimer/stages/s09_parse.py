@@ -34,6 +34,12 @@ _FAILED: Final[Mapping[StopReason, tuple[ExecutorErrorCode, str, str]]] = {
         "The conversation no longer fits into the model's context window.",
         "Compact the conversation or use a model with a larger window.",
     ),
+    # only of an answer without text and calls
+    StopReason.MAX_TOKENS: (
+        ExecutorErrorCode.EXEC_API_EMPTY,
+        "The answer reached its maximum length before the model said anything.",
+        "Raise max_tokens, or let the model think less.",
+    ),
 }
 
 
@@ -174,8 +180,10 @@ class ParseStage(Stage[object, Response | None]):
         if response is None:
             return None
         if response.stop not in _USUAL and response.stop in _FAILED:
-            code, message, hint = _FAILED[response.stop]
-            raise APIError(message, code=code, hint=hint)
+            said = response.tool_calls or state.text.strip()
+            if not said or response.stop is not StopReason.MAX_TOKENS:
+                code, message, hint = _FAILED[response.stop]
+                raise APIError(message, code=code, hint=hint)
         state.calls = response.tool_calls
         state.signal, state.signal_detail = self.signal_detector.detect(state.text)
         if not state.calls and response.stop is not _PAUSE:

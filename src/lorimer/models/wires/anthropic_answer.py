@@ -41,6 +41,7 @@ _STOPS: Final[Mapping[str, StopReason]] = {
     "refusal": StopReason.REFUSAL,
     "model_context_window_exceeded": StopReason.CONTEXT_OVERFLOW,
 }
+_PROMPT: Final = ("input_tokens", "cache_creation_input_tokens", "cache_read_input_tokens")
 
 
 class _Part:
@@ -145,17 +146,19 @@ class AnthropicAnswer(Assembler):
 
     def _count(self, usage: JSON, out: list[Delta]) -> None:
         """Counts are cumulative and any may be null: use the latest of each. Other servers count
-        the prompt at the beginning only, and then as 0."""
+        the prompt at the beginning only, and then as 0; or whole at the beginning (vLLM), and say
+        only at the end what of it was cached."""
         if not isinstance(usage, dict):
             return
         details = usage.get("output_tokens_details")
         thought = details.get("thinking_tokens") if isinstance(details, dict) else None
         old = self.usage
+        asked = usage if any(map(usage.get, _PROMPT)) else {}
         self.usage = Usage(
-            max(count(usage.get("input_tokens")), old.input_tokens),
+            count(asked.get("input_tokens"), old.input_tokens),
             count(usage.get("output_tokens"), old.output_tokens),
-            max(count(usage.get("cache_creation_input_tokens")), old.cache_creation_input_tokens),
-            max(count(usage.get("cache_read_input_tokens")), old.cache_read_input_tokens),
+            count(asked.get("cache_creation_input_tokens"), old.cache_creation_input_tokens),
+            count(asked.get("cache_read_input_tokens"), old.cache_read_input_tokens),
             count(thought, old.reasoning_tokens),
         )
         out.append(UsageDelta(self.usage))

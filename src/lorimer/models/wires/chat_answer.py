@@ -107,6 +107,7 @@ class ChatAnswer(Assembler):
         self._slots: dict[JSON, int] = {}  # index on the wire → position in _calls
         self._finish = ""
         self._refused = False
+        self._error: JSON = None
         self._cost: JSON = None
 
     def read(self, events: Iterable[Event]) -> Sequence[Delta]:
@@ -125,7 +126,8 @@ class ChatAnswer(Assembler):
                 choice = mapping(item)
                 if choice.get("index", 0) == 0:
                     self._delta(mapping(choice.get("delta") or {}), out)
-                    self._finish = string(choice.get("finish_reason") or self._finish)
+                    if choice.get("finish_reason"):
+                        self._end(choice)
                     if choice.get("usage"):
                         self._count(choice["usage"], out)
             if data.get("usage"):
@@ -145,7 +147,7 @@ class ChatAnswer(Assembler):
             raise self._failed(data)
         choice = mapping(choices[0])
         self._delta(mapping(choice["message"]), [], whole=True)
-        self._finish = string(choice.get("finish_reason") or "")
+        self._end(choice)
         self.done = True
 
     def finish(self) -> Response:
@@ -157,7 +159,7 @@ class ChatAnswer(Assembler):
         finish = self._finish.lower()
         if finish in _FAILED or _MALFORMED in finish:
             why = f"it stopped with {self._finish!r}"
-            raise self._failed({"code": "server_error", "message": why})
+            raise self._failed(self._error or {"code": "server_error", "message": why})
         extra: dict[str, JSON] = {}
         if finish not in _STOPS:
             extra["stop_reason"] = self._finish
@@ -165,6 +167,10 @@ class ChatAnswer(Assembler):
             extra["total_cost_usd"] = self._cost
         stop = self._stop()
         return self._response(self._content(cut=stop in CUTTING), stop, extra)
+
+    def _end(self, choice: Mapping[str, JSON]) -> None:
+        self._finish = string(choice.get("finish_reason") or "")
+        self._error = choice.get("error")  # OpenRouter: why its reason is `error`
 
     def _stop(self) -> StopReason:
         stop = _STOPS.get(self._finish.lower(), StopReason.END_TURN)
@@ -254,14 +260,16 @@ class ChatAnswer(Assembler):
         return len(self._calls) - 1
 
     def _count(self, value: JSON, out: list[Delta]) -> None:
-        """The wire's prompt tokens include cached tokens; our input tokens do not. Its completion
-        tokens include thoughts, except at some servers (xAI, Google): their total tells."""
+        """The wire's prompt tokens include cached tokens, which DeepSeek and Kimi tell in fields of
+        their own; our input tokens do not. Its completion tokens include thoughts, except at some
+        servers (xAI, Google): their total tells."""
         usage = mapping(value)
         prompt_details = usage.get("prompt_tokens_details")
         answer_details = usage.get("completion_tokens_details")
         prompt = prompt_details if isinstance(prompt_details, dict) else {}
         answer = answer_details if isinstance(answer_details, dict) else {}
-        read = count(prompt.get("cached_tokens"))
+        cached = usage.get("prompt_cache_hit_tokens") or usage.get("cached_tokens")
+        read = count(prompt.get("cached_tokens") or cached)
         written = count(prompt.get("cache_write_tokens"))
         asked, said = count(usage.get("prompt_tokens")), count(usage.get("completion_tokens"))
         thought = count(answer.get("reasoning_tokens"))

@@ -325,13 +325,13 @@ def tool_use(id: str, name: str, text: str, *, cut: bool) -> ToolUse:
     """A call from the text of its arguments. If `raw` is set it cannot be run: the text was not a
     JSON object, was nested deeper than MAX_NESTING, or (`cut`) the answer stopped in the middle of
     it. Servers encode missing arguments as an empty text or null, and some encode an object as a
-    JSON string."""
+    JSON string, or send the whole text again at the end of a stream."""
     if cut:
         return ToolUse(id, name, {}, clean(text) or "{")
     if not text.strip():
         return ToolUse(id, name, {})
     try:
-        value: JSON = parse_json(text)
+        value: JSON = parse_json(text[: (text * 2).find(text, 1)] if '}{"' in text else text)
         if isinstance(value, str) and value.lstrip().startswith("{"):
             value = parse_json(value)
         if "\\u" in text:
