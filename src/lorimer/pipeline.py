@@ -241,9 +241,9 @@ class Pipeline(MutableManifest, Runner):
         self._launcher.child_runs = relatives
 
     def branch(self, session_id: str) -> Launcher:
-        """A launcher for another conversation than the pipeline's own: for sessions, which a
+        """The launcher of another conversation than the pipeline's own: for sessions, which a
         SessionManager creates."""
-        return self._launcher.branch(self._claims.for_session(session_id))
+        return self._launcher.branch(session_id)
 
     async def restore(self, snapshot: Snapshot) -> None:
         """Return to a snapshot: to its manifest, as by `mutate`, and its position in the journal.

@@ -893,3 +893,32 @@ def test_a_reason_that_is_none_stops_nothing_half() -> None:
         assert (await task).text == "done"
 
     simulate(main)
+
+
+def test_a_stream_in_a_tool_that_is_stopped_ends_before_the_tool_is_over() -> None:
+    async def linger(input: ToolInput, context: ToolContext) -> str:
+        try:
+            await context.world.sleep(100)
+        finally:
+            with anyio.CancelScope(shield=True):
+                await context.world.sleep(3)
+        return "done"
+
+    async def stream(input: ToolInput, context: ToolContext) -> str:
+        async with aclosing(inner[0].run_stream("go")) as events:
+            async for _ in events:
+                pass
+        return "done"
+
+    inner: list[Pipeline] = []
+
+    async def main(world: SimulatedWorld) -> None:
+        inner.append(make(world, [[use("linger")], "late"], tools=[Do("linger", linger)]))
+        outer = make(world, [[use("stream")], "late"], tools=[Do("stream", stream)])
+        going = asyncio.ensure_future(outer.run("go", raise_on_error=False))
+        await world.sleep(10)
+        outer.cancel()
+        assert (await going).status == "cancelled"
+        assert [row.status for row in await inner[0].journal.runs()] == ["cancelled"]
+
+    simulate(main)

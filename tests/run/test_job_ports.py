@@ -78,6 +78,69 @@ class Posted:
         self.told.append((target.id, error.code.value))
 
 
+@pytest.mark.parametrize("in_a_task", [False, True])
+def test_a_run_in_a_tool_that_is_stopped_is_reported_before_the_tool_is_over(
+    in_a_task: bool,
+) -> None:
+    class Slow(Posted):
+        world: World
+
+        async def deliver_error(self, target: Target, error: LorimerError) -> None:
+            await self.world.sleep(3)
+            await super().deliver_error(target, error)
+
+    class Nest(Tool):
+        name = "work"
+
+        async def execute(self, input: Any, context: ToolContext) -> ToolResult:
+            asked = Invocation(run_id="INNER", delivery=Target("chat", "7"))
+            try:
+                if in_a_task:
+                    await executor.start(WORKER_ALONE, "go", asked)
+                else:
+                    await executor.run(WORKER_ALONE, "go", asked)
+            finally:
+                told.append(len(posted.told))
+            return ToolResult("done")
+
+    posted, told = Slow(), list[int]()
+    log = AuditLog(MemoryAudit(), threads=False)
+
+    def reply(request: Request) -> Any:
+        return use() if request.tools else "end"
+
+    async def main(world: SimulatedWorld) -> None:
+        nonlocal executor
+        posted.world = world
+        limits = Limits(timeout_s=12.0)
+        executor = executor_of(
+            model_of(reply, latency_s=10.0),
+            world=world,
+            tools=[Nest()],
+            limits=limits,
+            ports=Ports(delivery=posted, audit=log),
+        )
+        result = await executor.run(WORKER, "go")
+        assert (result.status, told) == ("timeout", [1])
+        assert posted.told == [("7", "exec.run.cancelled")]
+        assert await log.runs(unfinished=True) == []
+        await executor.aclose()
+
+    executor = executor_of(["end"])
+    simulate(main)
+
+
+def test_closing_waits_for_no_run_that_was_given_up_by_who_drove_it() -> None:
+    async def main(world: SimulatedWorld) -> None:
+        executor = executor_of(model_of(["end"], latency_s=10.0), world=world)
+        driven = executor.run(WORKER_ALONE, "go")
+        driven.send(None)
+        driven.close()
+        await executor.aclose()
+
+    simulate(main)
+
+
 async def test_row_30_an_audit_is_told_of_start_steps_tools_and_end() -> None:
     log = AuditLog(MemoryAudit())
     executor = executor_of([use(n=1), "end"], tools=[Work()], ports=Ports(audit=log))

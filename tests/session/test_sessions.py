@@ -263,6 +263,88 @@ def test_a_session_that_is_forgotten_is_nowhere_here_and_all_in_the_journal() ->
     simulate(main)
 
 
+def test_a_conversation_is_one_whoever_has_opened_it(tmp_path: Path) -> None:
+    async def main() -> None:
+        world = RealWorld()
+        journal = SQLiteJournal(tmp_path / "runs.db", world=world)
+        pipeline = chat(world, journal)
+        one, other = SessionManager(), SessionManager()
+        first = one.create(pipeline, "alice")
+        await first.run("1")
+        second = await other.open(pipeline, "alice")
+        assert (await second.run("2")).text == "1 | 2"
+        assert (await first.run("3")).text == "1 | 2 | 3"
+        ends = await asyncio.gather(first.run("4"), second.run("4"), return_exceptions=True)
+        assert sorted([isinstance(end, PipelineError) for end in ends]) == [False, True]
+        await one.delete("alice")
+        with pytest.raises(PipelineError, match="was deleted"):
+            await second.run("5")
+        again = one.create(pipeline, "alice")
+        assert (await again.run("6")).text == "6", "what is deleted is not in the way of a new one"
+        await pipeline.aclose()
+        await journal.close()
+
+    asyncio.run(main())
+
+
+def test_a_session_that_has_gone_on_in_a_fork_leaves_its_conversation_to_others() -> None:
+    async def main(world: SimulatedWorld) -> None:
+        pipeline = chat(world)
+        manager = SessionManager()
+        forked = manager.create(pipeline, "alice")
+        result = await forked.run("1")
+        fork = await forked.fork(result.run_id, after=1, input="2")
+        assert fork.session_id != "alice"
+        await forked.aclose()
+        opened = await SessionManager().open(pipeline, "alice")
+        assert (await opened.run("3")).text == "1 | 3"
+        both = await SessionManager().open(pipeline, fork.session_id)
+        assert (await both.run("4")).text == "1 | 2 | 4"
+        assert (await forked.run("5")).text == "1 | 2 | 4 | 5"
+        await pipeline.aclose()
+        assert await pipeline.journal.holder(fork.session_id) is None
+
+    simulate(main)
+
+
+def test_a_manager_is_used_by_many_at_once(tmp_path: Path) -> None:
+    async def main() -> None:
+        world = RealWorld()
+        journal = SQLiteJournal(tmp_path / "runs.db", world=world)
+        pipeline = chat(world, journal)
+        manager = SessionManager()
+        for name in ("alice", "bob", "carol"):
+            await manager.create(pipeline, name).run("1")
+        gone = await asyncio.gather(
+            manager.delete("bob"), manager.forget("bob"), return_exceptions=True
+        )
+        assert gone == [True, True]
+
+        async def opened() -> bool:
+            for _ in range(50):
+                await world.sleep(0)
+                if "alice" not in manager:
+                    break
+            session = await manager.open(pipeline, "alice")
+            await session.run("2")
+            return manager.get("alice") is session
+
+        assert await asyncio.gather(manager.forget("alice"), opened()) == [True, True]
+
+        async def come_and_go() -> None:
+            for at in range(50):
+                await world.sleep(0)
+                manager.create(pipeline, f"new {at}")
+
+        await asyncio.gather(manager.aclose(), come_and_go())
+        for name in ("alice", "carol"):
+            assert await journal.holder(name) is None
+        await pipeline.aclose()
+        await journal.close()
+
+    asyncio.run(main())
+
+
 def test_deleting_removes_what_its_sub_agents_were_told_too() -> None:
     async def main(world: SimulatedWorld) -> None:
         replies = {"main": [[work("chief")], "so"], "chief": [[work("digger")], "led"]}

@@ -18,7 +18,7 @@ from lorimer.core.messages import user_message
 from lorimer.core.stage import Stage
 from lorimer.core.state import PipelineState
 from lorimer.journal import MemoryJournal
-from lorimer.testing import ScriptedModel, SimulatedWorld, simulate
+from lorimer.testing import ScriptedModel, SimulatedWorld, simulate, simulate_in
 from tests.core.support import Change, Do, check_history, kinds, make, use
 from tests.stages.effects import all_of
 from tests.stages.support import choose, configure
@@ -182,6 +182,31 @@ def test_the_time_out_counts_from_the_question_also_while_nobody_is_at_work() ->
         assert (result.status, round(world.monotonic() - began)) == ("ok", 30)
 
     simulate(main)
+
+
+def test_a_clock_that_was_set_back_does_not_prolong_the_time_out() -> None:
+    class SetBack(SimulatedWorld):
+        ago_s = 0.0
+
+        def time(self) -> float:
+            return super().time() - self.ago_s
+
+    async def main(world: SimulatedWorld) -> None:
+        assert isinstance(world, SetBack)
+        journal = MemoryJournal(world)
+        change = all_of(asking(), choose("hitl", "timeout", "auto_approve", timeout_s=100))
+        first = pipeline(world, ["x"], change, journal=journal, session_id="s")
+        task = asyncio.ensure_future(first.run("go", raise_on_error=False))
+        await world.sleep(10)
+        first.cancel(Reason.SHUTDOWN)
+        run_id = (await task).run_id
+        world.ago_s = 7_200
+        again = pipeline(world, [], change, journal=journal, session_id="s")
+        began = world.monotonic()
+        result = await again.resume(run_id)
+        assert (result.status, round(world.monotonic() - began)) == ("ok", 100)
+
+    simulate_in(SetBack(), main)
 
 
 class Wants(Stage[object, object]):

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from typing import Final, Protocol
-from weakref import WeakSet
+from weakref import WeakValueDictionary
 from zlib import crc32
 
 from lorimer.core.bus import Bus, Listeners, Tap
@@ -87,13 +87,21 @@ class Launcher:
         self._interrupted = Interrupted(journal, world, claims, self._roster)
         self._parent = parent
         self._child_runs: ChildRunProvider | None = None
-        self._branches: WeakSet[Launcher] = WeakSet()
+        self._branches: WeakValueDictionary[str, Launcher] = WeakValueDictionary()
+        """By conversation."""
 
-    def branch(self, claims: Claims) -> Launcher:
-        """A launcher for another conversation of the same pipeline."""
-        branch = Launcher(self.journal, self.world, self._bus, claims, self._manifests, parent=self)
-        self._branches.add(branch)
-        return branch
+    def branch(self, session_id: str) -> Launcher:
+        """The launcher of another conversation of the same pipeline: as long as it is in use, the
+        same one, as two would write to the conversation at once, under one claim."""
+        found = self._branches.get(session_id)
+        if found is not None and found._claims.session_id != session_id:
+            self._branches[found._claims.session_id] = found  # it has the conversation of a fork
+            found = None
+        if found is None or found._claims.deleted:
+            claims = self._claims.for_session(session_id)
+            found = Launcher(self.journal, self.world, self._bus, claims, self._manifests, self)
+            self._branches[session_id] = found
+        return found
 
     @property
     def conversation(self) -> Conversation | None:
@@ -161,7 +169,7 @@ class Launcher:
         """Release the conversation, unless a run is live in it, and those of all branches."""
         if not self._roster.busy:
             await self._claims.give_back()
-        for branch in tuple(self._branches):
+        for branch in tuple(self._branches.values()):
             await branch.release()
 
     async def start(

@@ -12,7 +12,7 @@ from typing import Final, Protocol
 
 from lorimer.core import engine
 from lorimer.core.bus import Tap
-from lorimer.core.cancel import Reason
+from lorimer.core.cancel import Cancellation, Reason
 from lorimer.core.context import RunContext
 from lorimer.core.errors import ExecutorErrorCode, JournalError
 from lorimer.core.events import Event
@@ -95,11 +95,12 @@ class Run:
             if not task.done():
                 tap.abandon()
                 self.context.cancel(Reason.CLOSED)
-                while not task.done():
-                    try:
-                        await asyncio.wait([task])
-                    except asyncio.CancelledError:
-                        continue
+                with Cancellation.shielded():  # else a tool that waits here is closed before
+                    while not task.done():
+                        try:
+                            await asyncio.wait([task])
+                        except asyncio.CancelledError:
+                            continue
             self._owner.run_ended(self._plan, self.context)
 
     async def _live(self) -> PipelineResult:

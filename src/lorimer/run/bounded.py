@@ -7,6 +7,7 @@ import asyncio
 from collections.abc import Awaitable, Callable, Coroutine
 from typing import Final, Generic, TypeVar
 
+from lorimer.core.cancel import Cancellation
 from lorimer.core.redaction import logger
 
 T = TypeVar("T")
@@ -80,17 +81,18 @@ async def bounded(
     return made.result(within_s, warnings)
 
 
-async def uncancelled(work: Coroutine[object, object, None]) -> asyncio.CancelledError | None:
+async def uncancelled(work: Coroutine[object, object, object]) -> asyncio.CancelledError | None:
     """Run `work` to its end in a task of its own, even if the caller is cancelled meanwhile: that
     CancelledError is returned, for the caller to raise. Raises what `work` raises. There is no time
     limit."""
     task = asyncio.get_running_loop().create_task(work)
     interrupted: asyncio.CancelledError | None = None
-    while not task.done():
-        try:
-            await asyncio.wait([task])
-        except asyncio.CancelledError as error:
-            interrupted = error
+    with Cancellation.shielded():  # else a tool that waits here is closed as one that does not stop
+        while not task.done():
+            try:
+                await asyncio.wait([task])
+            except asyncio.CancelledError as error:
+                interrupted = error
     task.result()
     return interrupted
 

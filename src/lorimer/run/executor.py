@@ -295,7 +295,8 @@ class Executor:
                 line.leave()
         except Exception as error:  # noqa: BLE001 - a coded error of it: every run has a result
             result = failed(run_id, error, again=job.again)
-        except GeneratorExit:
+        except GeneratorExit:  # whoever drove it has given it up: nothing more can be waited for
+            self._forget(job)
             raise
         except BaseException as error:  # noqa: BLE001 - cancelled, or meant for the program
             interrupted, result = error, _interrupted_result(job, error)

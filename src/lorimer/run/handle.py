@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import Generator
 
 from lorimer.core.cancel import Reason
+from lorimer.run.bounded import uncancelled
 from lorimer.run.job import Job
 from lorimer.run.result import RunResult
 
@@ -35,13 +36,10 @@ class RunHandle:
     async def wait(self) -> RunResult:
         """Return its result. If the waiting task is cancelled, so is the run; CancelledError is
         raised after that has ended, its last fact is written and its ports are notified."""
-        interrupted: asyncio.CancelledError | None = None
-        while not self.task.done():
-            try:
-                await asyncio.wait([self.task])
-            except asyncio.CancelledError as error:
-                interrupted = error
-                self.cancel()
-        if interrupted is not None:
-            raise interrupted
+        try:
+            await asyncio.wait([self.task])
+        except asyncio.CancelledError:
+            self.cancel()
+            await uncancelled(asyncio.wait([self.task]))
+            raise
         return self.task.result()

@@ -85,7 +85,7 @@ class SessionManager:
         if await session.journal.runs(limit=1, stream=session_id):
             await remove(session.journal, session_id)
         session.retire()
-        del self._sessions[session_id]
+        self._sessions.pop(session_id, None)  # unless it was forgotten meanwhile
         return True
 
     async def forget(self, session_id: str) -> bool:
@@ -99,8 +99,8 @@ class SessionManager:
         if session is None:
             return False
         session.require_free()
+        del self._sessions[session_id]  # first: whoever opens it meanwhile gets another Session
         await session.aclose()
-        self._sessions.pop(session_id, None)
         return True
 
     def shut_down(self, within_s: float = 10.0) -> bool:
@@ -111,7 +111,7 @@ class SessionManager:
 
     async def aclose(self) -> None:
         """Release all conversations, each as `Session.aclose` does. Pipelines stay open."""
-        for session in self._sessions.values():
+        for session in tuple(self._sessions.values()):  # others may come and go meanwhile
             await session.aclose()
 
     def __repr__(self) -> str:

@@ -99,7 +99,8 @@ class HITLStage(Stage[object, object]):
         question: dict[str, JSON] = {"tool": subject, "input": text, "reason": reason}
         before = run.recorded("effect.intent", f"approval:{_KEY}")
         if before is not None:  # time also passes while the run is interrupted
-            seconds = max(0.0, seconds - (run.world.time() - before.time))
+            passed = max(0.0, run.world.time() - before.time)  # the clock may be set back
+            seconds = max(0.0, seconds - passed)
         if run.wants("hitl.request"):
             run.signal("hitl.request", {"subject": subject, "reason": reason})
 
