@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import AsyncGenerator
+from contextlib import aclosing
 from typing import Any
 
 import pytest
 
 from lorimer.core.cancel import Reason
 from lorimer.core.errors import ConfigError, ExecutorErrorCode, JournalError, PipelineError
+from lorimer.core.events import Event
 from lorimer.journal import MemoryJournal, SQLiteJournal
 from lorimer.testing import ScriptedModel, SimulatedWorld, simulate
 from tests.core.support import Do, make, use
@@ -28,6 +31,46 @@ def opened(kind: str, world: SimulatedWorld) -> Any:
 def chat(world: SimulatedWorld, journal: Any, owner: str, **options: Any) -> Any:
     model = ScriptedModel(lambda _: "fine")
     return make(world, model, "chat", journal=journal, owner=owner, **options)  # type: ignore[arg-type]
+
+
+class Together(MemoryJournal):
+    """Two open a conversation at the same moment: neither has begun when the other has read it."""
+
+    def __init__(self, world: SimulatedWorld) -> None:
+        super().__init__(world)
+        self._both = asyncio.Barrier(2)
+        self._opened = 0
+
+    async def snapshot(self, stream: str) -> tuple[int, bytes] | None:
+        self._opened += 1
+        return await super().snapshot(stream)
+
+    async def read(
+        self, stream: str, after: int = 0, *, follow: bool = False
+    ) -> AsyncGenerator[Event, None]:
+        async with aclosing(super().read(stream, after, follow=follow)) as facts:
+            async for fact in facts:
+                yield fact
+        if self._opened <= 2:
+            await self._both.wait()
+
+
+def test_two_pipelines_of_one_owner_never_write_a_run_into_another() -> None:
+    async def main(world: SimulatedWorld) -> None:
+        journal = Together(world)
+        slow = ScriptedModel(lambda _: "fine", latency_s=1)
+        both = [
+            make(world, slow, "chat", journal=journal, owner="backend", session_id="bob")
+            for _ in range(2)
+        ]
+        ends = await asyncio.gather(*[one.run("hi") for one in both], return_exceptions=True)
+        refused = [end for end in ends if isinstance(end, JournalError)]
+        assert [error.code for error in refused] == [ExecutorErrorCode.EXEC_JOURNAL_CONFLICT]
+        assert "has not ended: no other can begin in its stream" in str(refused[0])
+        again = chat(world, journal, "backend", session_id="bob")
+        assert len((await again.run("hi")).messages) == 4
+
+    simulate(main)
 
 
 def test_a_conversation_of_a_dead_process_is_gone_on_with_after_a_wait(kind: str) -> None:

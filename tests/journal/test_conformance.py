@@ -237,9 +237,9 @@ def test_a_run_without_a_title_has_its_input_as_one(
 
 def test_a_run_is_found_by_the_beginning_of_its_id(store: Store) -> None:
     async def test(journal: Journal) -> None:
-        epoch = await journal.claim("s", "me", 30)
         for run in ("run_ab", "run_abc", "run_b", "run_ß"):
-            await journal.append("s", epoch, [start(run)], sync=False)
+            epoch = await journal.claim(run, "me", 30)
+            await journal.append(run, epoch, [start(run)], sync=False)
 
         async def found(prefix: str) -> str:
             row = await journal.find_run(prefix)
@@ -273,6 +273,8 @@ def test_a_run_starts_once_and_ends_once(store: Store) -> None:
         await refused("s", start("run_a"), start("run_a"))
         await journal.append("s", epoch, [start("run_a")], sync=True)
         await refused("t", start("run_a"))
+        await refused("s", start("run_b"))
+        await refused("s", end("run_a"), start("run_b"), start("run_c"))
         await refused("t", end("run_a"))
         await refused("s", note("x"), end("run_b"))
         await refused("s", end("run_a"), end("run_a"))

@@ -17,6 +17,8 @@ from lorimer.core.messages import user_message
 from lorimer.core.wellformed import repaired
 from lorimer.journal import Conversation, fold
 from lorimer.journal.conversation import CLAIM_S
+from lorimer.testing import SimulatedWorld, simulate
+from tests.core.support import Older
 from tests.journal.support import Store, end, fact, facts_of, note, start
 
 Test = Callable[[Journal], Awaitable[None]]
@@ -91,18 +93,19 @@ def test_an_unfinished_run_is_kept_apart(store: Store) -> None:
     store.run(test)
 
 
-def test_a_run_that_was_given_up_is_history(store: Store) -> None:
-    async def test(journal: Journal) -> None:
-        first = await open_(journal, store)
+def test_a_run_that_was_given_up_without_an_end_is_history() -> None:
+    async def main(world: SimulatedWorld) -> None:
+        journal = Older(world)
+        first = await Conversation.open(journal, "s", "me", world)
         await write(journal, first, run_facts("run_a", "one", ended=False))
         await write(journal, first, run_facts("run_b", "two"))
         assert first.unfinished == []
         await first.release()
-        again = await open_(journal, store)
+        again = await Conversation.open(journal, "s", "me", world)
         assert texts(again.history) == ["one", "ONE", "two", "TWO"]
         assert again.unfinished == []
 
-    store.run(test)
+    simulate(main)
 
 
 def test_a_snapshot_stands_for_the_ended_runs(store: Store) -> None:

@@ -30,7 +30,7 @@ from lorimer.session.info import remove
 from lorimer.testing import ScriptedModel, SimulatedWorld, simulate
 from lorimer.tools import AskLater, ToolRegistry
 from lorimer.world import RealWorld
-from tests.core.support import Do, make, use
+from tests.core.support import Do, Older, make, use
 from tests.session.families import agent, model_of, pipeline_of, work
 
 
@@ -53,7 +53,7 @@ def child(run: str) -> tuple[str, Mapping[str, JSON]]:
 
 def test_a_run_that_is_given_up_ends_its_parts_and_no_run_that_its_facts_only_name() -> None:
     async def main(world: SimulatedWorld) -> None:
-        journal = MemoryJournal(world)
+        journal = Older(world)
         await write(journal, "other", ("run.start", {}))
         epoch = await journal.claim("other", "somebody", 1)
         later = Event("run.start", {}, "later")  # of the same conversation

@@ -114,8 +114,9 @@ class RunJournal(Protocol):
 
         Sets `seq` on each fact: 1, 2, 3 ... in the stream. Takes the posts whose ids a fact lists
         in its `posts`. Raises JournalError `exec.journal.conflict` when `epoch` is no longer that
-        of the stream's last claim. Raises LimitError `exec.budget.exceeded`, and records nothing,
-        when `ledger` reserves more than one of its purses has left.
+        of the stream's last claim, and for a run.start while another run of the stream is open.
+        Raises LimitError `exec.budget.exceeded` when `ledger` reserves more than one of its purses
+        has left. Then nothing is recorded.
         """
         ...
 

@@ -25,6 +25,7 @@ from lorimer.journal.projection import (
     refuse_epoch,
     refuse_full,
     refuse_post,
+    refuse_second,
     refuse_snapshot,
     refuse_start,
     started_row,
@@ -149,6 +150,8 @@ class MemoryJournal:
                 if kind == "run.start":
                     if not run_id or run_id in self._starts or run_id in begun:
                         raise refuse_start(run_id)
+                    if run:
+                        raise refuse_second(run)
                     begun[run_id] = fact
                     run = run_id
                 elif kind == "run.end":

@@ -59,6 +59,15 @@ def refuse_start(run_id: str) -> JournalError:
     )
 
 
+def refuse_second(run_id: str) -> JournalError:
+    """The error for a run.start in a stream whose last run, `run_id`, is open."""
+    return JournalError(
+        f"run {run_id!r} has not ended: no other can begin in its stream",
+        code=ExecutorErrorCode.EXEC_JOURNAL_CONFLICT,
+        hint="Two writers have the same owner name: give each its own, or one conversation to one.",
+    )
+
+
 def refuse_end(run_id: str) -> JournalError:
     """The error for a run.end that is not the only end of the stream's last run."""
     return JournalError(

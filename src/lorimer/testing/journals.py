@@ -182,10 +182,10 @@ async def a_claim_holds_until_it_has_run_out_or_is_given_back(on: Bench) -> None
 
 
 async def a_run_begins_once_and_ends_once(on: Bench) -> None:
-    """A second start, and an end without an open run, are refused (C1)."""
+    """A second start, another run before that, and an end without an open run are refused (C1)."""
     epoch, journal = await on.claim(), on.journal
     await journal.append("s", epoch, [on.start()], sync=True)
-    for wrong in (on.start(), on.end("run_b")):
+    for wrong in (on.start(), on.start("run_b"), on.end("run_b")):
         async with refused(_CONFLICT):
             await journal.append("s", epoch, [wrong], sync=True)
     await journal.append("s", epoch, [on.end()], sync=True)

@@ -14,6 +14,7 @@ from lorimer.journal.projection import (
     RUN_KINDS,
     ended_row,
     refuse_end,
+    refuse_second,
     refuse_start,
     started_row,
 )
@@ -92,7 +93,7 @@ def projected(
 ) -> tuple[list[RunRow], str]:
     """The rows of runs that `facts` begin and end, and the run that is open after them.
 
-    Raises JournalError for a second start or end of a run. Writes nothing.
+    Raises JournalError for a second start or end of a run, and for one in another. Writes nothing.
     """
     run, rows = head.run, dict[str, RunRow]()
     for seq, fact in enumerate(facts, head.seq + 1):
@@ -102,6 +103,8 @@ def projected(
             known = fact.run_id in rows or run_named(db, fact.run_id) is not None
             if known or not fact.run_id:
                 raise refuse_start(fact.run_id)
+            if run:
+                raise refuse_second(run)
             rows[fact.run_id] = started_row(stream, seq, fact)
             run = fact.run_id
         else:
