@@ -402,8 +402,10 @@ def test_a_host_says_itself_what_is_wrong_with_a_configuration() -> None:
 def test_a_fault_names_no_class_of_ours() -> None:
     stages = cast("list[Any]", preset_manifest("minimal").to_dict()["stages"])
     assert check_manifest({"model": "x", "limits": [1], "stages": [*stages, "guard"]}) == [
-        "model: input should be a valid dictionary",
-        "stages (entry 5): input should be a valid dictionary",
+        "model: input should be a valid dictionary. Known: model, max_tokens, temperature, top_p, "
+        "top_k, stop_sequences, thinking_enabled, thinking_budget_tokens, seed, output_schema, api",
+        "stages (entry 5): input should be a valid dictionary. Known: order, name, active, "
+        "strategies, strategy_configs, config, implementation, model_override, tool_binding",
         "limits: input should be a dictionary",
     ]
 

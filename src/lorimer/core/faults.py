@@ -37,6 +37,8 @@ def fault(item: ErrorDetails, path: str, loc: tuple[int | str, ...], kind: objec
     match item["type"]:
         case "model_type" | "dataclass_type":
             reason = _CLASS.sub("", reason)
+            if len(models) == 1:
+                reason += f". Known: {', '.join(_fields(models[0]))}"
         case "extra_forbidden" | "unexpected_keyword_argument":
             holders = _resolve(kind, loc[:-1])[1]
             reason = NO_FIELD + (
